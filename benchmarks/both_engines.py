@@ -19,8 +19,11 @@ KeepOn = Callable[[RunningServer, int, random.Random, Path, Kill, int], dict[str
 """Keep on with so many devices in a directory, killing in this way so often; `faults` of what is returned is wrong."""
 
 
-def soak(about: str | None, each: int, keep_on: KeepOn) -> None:
-    """Do it as the command line says, print the figures of each engine, and exit with 1 where anything is wrong."""
+def soak(about: str | None, each: int, keep_on: KeepOn, config: str = "") -> None:
+    """Do it as the command line says, print the figures of each engine, and exit with 1 where anything is wrong.
+
+    `config`: further tables of the server's configuration.
+    """
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--each", type=int, default=each)
     parser.add_argument("--kills", type=int, default=20)
@@ -33,12 +36,12 @@ def soak(about: str | None, each: int, keep_on: KeepOn) -> None:
         with tempfile.TemporaryDirectory(prefix="birthmark-soak-") as temporary:
             directory = Path(temporary)
             if engine == "sqlite":
-                with a_server(directory, is_warm=False) as server:
+                with a_server(directory, config, is_warm=False) as server:
                     found = keep_on(server, given.each, dice, directory, kill_server, given.kills)
             else:
                 with (
                     a_postgres() as url,
-                    a_server(directory, f'database = "{url}"\nworkers = 2\n', is_warm=False) as server,
+                    a_server(directory, f'database = "{url}"\nworkers = 2\n{config}', is_warm=False) as server,
                 ):
                     found = keep_on(server, given.each, dice, directory, kill_a_part, given.kills)
         print(json.dumps({"engine": engine, "seed": given.seed, **found}), flush=True)

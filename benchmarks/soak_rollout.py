@@ -17,4 +17,5 @@ if __name__ == "__main__":
         lambda server, each, dice, directory, kill, kills: keep_on(
             server, each, dice, directory, kill=kill, kills=kills
         ),
+        "[limits]\nmax_connections_per_peer = 19000\nmax_strangers_per_peer = 5000\n",  # all devices are of one address
     )

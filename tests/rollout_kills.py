@@ -27,7 +27,7 @@ from birthmark.swarm.rules.jobs import Work, fails
 from kills import Kill, kill_server
 from servers import BIRTHMARK, RunningServer, clean_environment
 
-PATIENCE_S = 900.0
+PATIENCE_S = 1800.0
 SHARE = 0.02
 JOB, GROUP = "rollout", "swarm"
 ARN = "arn:aws:iot:us-east-1:000000000000:"

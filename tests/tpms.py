@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from birthmark.dps.model import TpmKeys
-from birthmark.keys.tpm import Tpm, TpmSettings
+from birthmark.keys.tpm import Tpm, TpmSettings, TpmUnavailableError
 from birthmark.pki.tpm_public import TpmPublic, parse_tpm_public
 from servers import WORKER
 
@@ -51,7 +51,9 @@ def a_tpm(state: Path | None = None) -> Iterator[SoftwareTpm]:
             state = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         port = _two_free_ports()
         stack.enter_context(_running(state, port))
-        yield SoftwareTpm(port, state)
+        tpm = SoftwareTpm(port, state)
+        _until_it_works(tpm)
+        yield tpm
 
 
 @contextlib.contextmanager
@@ -74,6 +76,20 @@ def _running(state: Path, port: int) -> Iterator[None]:
     finally:
         process.terminate()
         process.wait(timeout=20)
+
+
+def _until_it_works(tpm: SoftwareTpm) -> None:
+    """Wait until it does what it is asked: its port is open a little earlier."""
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            tpm.device.has_key()
+        except TpmUnavailableError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
+        else:
+            return
 
 
 def _answers(port: int) -> bool:

@@ -116,7 +116,7 @@ def evidence() -> tuple[Mapping[str, list[Use]], Mapping[str, list[Use]], Mappin
                 for one, is_refused in found.items():
                     into[one].append(Use(file.stem, name, is_refused, len(found)))
     for folder in PAGES:
-        for page in sorted(folder.glob("*.md")):
+        for page in sorted(one for one in folder.glob("*.md") if not one.name.endswith(".ja.md")):
             run = "\n".join(_BLOCK.findall(page.read_text()))  # what is only spoken of shows nothing
             for command in sorted(set(_COMMAND.findall(run))):
                 by_cli[command.replace("-", "_")].append(Use(page.stem, "", is_refused=False, others=0))

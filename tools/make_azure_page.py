@@ -23,9 +23,9 @@ import azure.iot.hub as of_hub
 import azure.mgmt.iothub.v2023_06_30.operations as managed_hub
 import azure.mgmt.iothubprovisioningservices.operations as managed_dps
 import provisioningserviceclient as of_dps
-from azure_operations import AZ, NODE, OPERATIONS, PYTHON, REASONS, C, Cell, Reason, Seen
 
 import birthmark
+from azure_operations import AZ, NODE, OPERATIONS, PYTHON, REASONS, C, Cell, Reason, Seen
 from birthmark import dps, iothub
 from birthmark.dps.http import device_routes as dps_device_routes
 from birthmark.dps.http import service_routes as dps_service_routes

@@ -54,7 +54,7 @@ def row(command: Any, parameter: Any) -> str:
     values = parameter.display_type_rich(typer.Context(command)) or ""
     if parameter.param_type_name == "argument":
         name = (parameter.metavar or parameter.name).strip("[]")
-        shown = f"`{name}`" if parameter.required else f"`[{name}]`"
+        shown = cell(f"`{name}`" if parameter.required else f"`[{name}]`")
     else:
         shown = ", ".join(f"`{option}`" for option in [*parameter.opts, *parameter.secondary_opts])
     notes = [cell(parameter.help or "")]

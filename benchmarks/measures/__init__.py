@@ -32,6 +32,7 @@ from measures.revocation import RevocationAnswer
 from measures.rules import JobSteps, Republished, Unwanted
 from measures.sigv4 import RegisterCertificate
 from measures.simulated import SimulatedDevice, SimulatedStart
+from measures.start import ServerMemory, ServerStart
 from measures.stored import Matching, MemoryWithSessions, StartWithSessions
 
 ALL: tuple[type[Measure], ...] = (
@@ -84,4 +85,6 @@ ALL: tuple[type[Measure], ...] = (
     Unwanted,
     Republished,
     JobSteps,
+    ServerStart,
+    ServerMemory,
 )

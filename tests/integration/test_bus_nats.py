@@ -12,8 +12,8 @@ import pytest
 from cryptography import x509
 from nats.aio.client import Client
 
-from birthmark.bus import NoAnswerError
-from birthmark.bus.nats import LEASE_S, OPTIONS, BusAwayError, NatsBus, by_certificates, connected
+from birthmark.bus import BusAwayError, NoAnswerError
+from birthmark.bus.nats import LEASE_S, OPTIONS, NatsBus, by_certificates, connected
 from birthmark.clock import SystemClock
 from birthmark.pki.profiles import SERVER
 from birthmark.store import Changes, open_database

@@ -1,4 +1,4 @@
-"""Every code block of docs/tutorial and docs/howto runs, verbatim, as one shell session per page.
+"""Every code block of the first page, docs/tutorial and docs/howto runs, verbatim, as one shell session per page.
 
 A block's info string says what it is: `sh` is run; `toml file=NAME` and the like are written to NAME. The host name
 `localhost` stands for this run's own loopback address.
@@ -17,8 +17,16 @@ from servers import clean_environment, free_address, warm_environment
 pytestmark = pytest.mark.system
 
 ROOT = Path(__file__).parents[2]
-TUTORIALS = sorted((ROOT / "docs" / "tutorial").glob("*.md"))
-PAGES = [*TUTORIALS, *sorted((ROOT / "docs" / "howto").glob("*.md"))]
+FIRST = ROOT / "docs" / "README.md"
+
+
+def english(folder: str) -> list[Path]:
+    """Return a folder's pages; the Japanese ones have the same blocks, as tests/unit/test_translations.py sees to."""
+    return sorted(page for page in (ROOT / "docs" / folder).glob("*.md") if not page.name.endswith(".ja.md"))
+
+
+TUTORIALS = english("tutorial")
+PAGES = [FIRST, *TUTORIALS, *english("howto")]
 AS_INSTALLED = {"install", "azure", "ci", "azure-ci", "ca-keys", "scale", "test-kit", "test-kit-languages"}
 """Pages whose programs start as on a user's machine; the others' start from a warm interpreter."""
 BLOCK = re.compile(r"^```(?P<info>[^\n]*)\n(?P<body>.*?)^```$", re.DOTALL | re.MULTILINE)

@@ -3,7 +3,21 @@
 What is committed reaches it by the outbox, after it is durable.
 """
 
-from birthmark.bus.local import LocalBus
-from birthmark.bus.ports import Bus, Done, NoAnswerError, NobodyThereError, Reply, Request
+from typing import TYPE_CHECKING
 
-__all__ = ["Bus", "Done", "LocalBus", "NoAnswerError", "NobodyThereError", "Reply", "Request"]
+from birthmark.bus.local import LocalBus
+from birthmark.bus.ports import Bus, BusAwayError, Done, NoAnswerError, NobodyThereError, Reply, Request
+
+if TYPE_CHECKING:
+    from birthmark.bus.nats import NatsBus
+
+__all__ = ["Bus", "BusAwayError", "Done", "LocalBus", "NoAnswerError", "NobodyThereError", "Reply", "Request", "shared"]
+
+
+def shared(bus: Bus) -> "NatsBus | None":
+    """Return a bus that leads to other workers; None for that of one process, which never loads the library of NATS."""
+    if type(bus) is LocalBus:
+        return None
+    from birthmark.bus.nats import NatsBus  # noqa: PLC0415 - see above
+
+    return bus if isinstance(bus, NatsBus) else None

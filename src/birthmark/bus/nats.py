@@ -26,7 +26,7 @@ from sqlalchemy import and_, bindparam, or_, select
 
 from birthmark.background import ended, kept, told
 from birthmark.bus.local import LocalBus, kind_of_request
-from birthmark.bus.ports import ASK_S, Members, NoAnswerError, NobodyThereError, R, Request
+from birthmark.bus.ports import ASK_S, BusAwayError, Members, NoAnswerError, NobodyThereError, R, Request
 from birthmark.bus.wire import (
     Answer,
     Asked,
@@ -40,7 +40,7 @@ from birthmark.bus.wire import (
     read_sent,
     refusal_of,
 )
-from birthmark.errors import BirthmarkError, UnavailableError
+from birthmark.errors import BirthmarkError
 from birthmark.store import Database, Event, statement
 from birthmark.store.database import Heard, Row
 from birthmark.store.events import encode_event, kind_of, kinds
@@ -81,18 +81,6 @@ _OF_OTHERS = statement(
     .order_by(outbox.c.worker, outbox.c.seq)
     .limit(bindparam("limit"))
 )
-
-
-class BusAwayError(UnavailableError):
-    """NATS does not answer."""
-
-    code = "bus.away"
-    message = "NATS at {where} does not answer"
-    cause = "NATS at {where} does not answer: {reason}."
-    fix = "Start it; or serve with a NATS of this server's own, for one machine: `{command}`."
-    command: str = "birthmark serve --workers 2 --bus ''"
-    where: str
-    reason: str
 
 
 def by_certificates(ca: str | None, certificate: str | None, key: str | None) -> ssl.SSLContext | None:

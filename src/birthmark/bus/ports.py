@@ -18,6 +18,18 @@ from birthmark.store.events import E, Event
 ASK_S = 5.0
 
 
+class BusAwayError(UnavailableError):
+    """NATS does not answer."""
+
+    code = "bus.away"
+    message = "NATS at {where} does not answer"
+    cause = "NATS at {where} does not answer: {reason}."
+    fix = "Start it; or serve with a NATS of this server's own, for one machine: `{command}`."
+    command: str = "birthmark serve --workers 2 --bus ''"
+    where: str
+    reason: str
+
+
 class NobodyThereError(UnavailableError):
     """The worker that has what is asked for is gone."""
 

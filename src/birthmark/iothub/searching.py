@@ -22,7 +22,6 @@ from sqlalchemy import (
     union_all,
     update,
 )
-from sqlalchemy.dialects import postgresql, sqlite
 
 from birthmark.iothub.rules.queries import Edge, Everything, Leaf, Named, NamedWithin, Off, Span, With, Within
 from birthmark.iothub.store import CHANGED, UNINDEXED, devices, modules, twins
@@ -31,7 +30,7 @@ from birthmark.store.columns import text
 from birthmark.store.database import Row
 from birthmark.store.keyed import among, find, remove
 from birthmark.store.ordering import ordered_text
-from birthmark.store.statements import Engine
+from birthmark.store.statements import Engine, insert_into
 
 terms = Table(
     "hub_terms",
@@ -58,7 +57,7 @@ def _adding(engine: Engine) -> Any:
     place, path, value = (bindparam(name, type_=terms.c[name].type) for name in ("place", "path", "value"))
     # Where nothing is asked, SQLite takes ON CONFLICT for a condition of the join.
     found = select(place, path, value, twin.c.device_id).where(twin.c.device_id.is_not(None))
-    made = (sqlite.insert if engine == "sqlite" else postgresql.insert)(terms)
+    made = insert_into(engine, terms)
     return made.from_select([column.name for column in terms.columns], found).on_conflict_do_nothing()
 
 

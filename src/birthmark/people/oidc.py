@@ -11,12 +11,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
-
-from authlib.oauth2.rfc6749.parameters import prepare_grant_uri
-from authlib.oauth2.rfc7636 import create_s256_code_challenge
-from authlib.oidc.discovery import get_well_known_url
-from joserfc.jwk import KeySet
 
 from birthmark.actor import Actor
 from birthmark.clock import Entropy
@@ -45,6 +41,9 @@ from birthmark.people.sign_in import SignIn
 from birthmark.people.sign_in_model import Browser, Link
 from birthmark.store import Changes
 
+if TYPE_CHECKING:
+    from joserfc.jwk import KeySet
+
 _FRESH_S, _AGAIN_S = 3600.0, 10.0
 _MOST_BYTES = 256 * 1024
 _MOST_AT_ONCE, _MOST_OF_ADDRESS = 8, 3
@@ -61,7 +60,7 @@ class _Of:
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     busy: int = 0
     metadata: Metadata | None = None
-    keys: KeySet | None = None
+    keys: "KeySet | None" = None
     asked_at: float = -_FRESH_S
     problem: str = ""
 
@@ -90,6 +89,9 @@ class Providers:
 
         Raise `ProviderAwayError`, `ProviderUnknownError`.
         """
+        from authlib.oauth2.rfc6749.parameters import prepare_grant_uri  # noqa: PLC0415 - see `oidc_answers`
+        from authlib.oauth2.rfc7636 import create_s256_code_challenge  # noqa: PLC0415 - as above
+
         provider = self.provider(name)
         metadata, _ = await self._asked(provider)
         state, nonce, verifier = (self._secret() for _ in range(3))
@@ -220,7 +222,7 @@ class Providers:
             raise ProviderRefusedError(name=provider.name, detail="its userinfo endpoint tells of somebody else")
         return replace(known, claims={**claims, **known.claims})
 
-    async def _asked(self, provider: Provider, but: KeySet | None = None) -> tuple[Metadata, KeySet]:
+    async def _asked(self, provider: Provider, but: "KeySet | None" = None) -> "tuple[Metadata, KeySet]":
         """Return a provider's metadata and keys, as it said them lately; others than `but`, where it was long ago.
 
         Raise `ProviderAwayError`; one that did not answer is left in peace for a while.
@@ -239,7 +241,9 @@ class Providers:
                 raise ProviderAwayError(name=provider.name, issuer=provider.issuer, reason=of.problem)
             return of.metadata, of.keys
 
-    async def _read(self, provider: Provider) -> tuple[Metadata, KeySet]:
+    async def _read(self, provider: Provider) -> "tuple[Metadata, KeySet]":
+        from authlib.oidc.discovery import get_well_known_url  # noqa: PLC0415 - see `oidc_answers`
+
         accept, found = {"accept": "application/json"}, []
         url: str = get_well_known_url(provider.issuer, external=True)
         metadata: Metadata | None = None

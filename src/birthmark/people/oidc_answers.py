@@ -1,20 +1,21 @@
-"""What a provider says, read and checked: its metadata, its keys, and its ID tokens (OpenID Connect Core 1.0)."""
+"""What a provider says, read and checked: its metadata, its keys, and its ID tokens (OpenID Connect Core 1.0).
+
+authlib and joserfc are imported where they are used: a server without a provider starts without them.
+"""
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import msgspec
-from authlib.oauth2.rfc6749.errors import OAuth2Error
-from authlib.oidc.core import CodeIDToken
-from joserfc import jwt
-from joserfc.errors import JoseError
-from joserfc.jwk import KeySet
 
 from birthmark.people.oidc_errors import ProviderAwayError, ProviderRefusedError
 from birthmark.people.oidc_model import Known, Provider
 from birthmark.text import decode_json, printable
+
+if TYPE_CHECKING:
+    from joserfc.jwk import KeySet
 
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519")
 """Signatures by the provider's own key: no `none`, and none by a secret that we share."""
@@ -60,8 +61,11 @@ def read_metadata(body: bytes, provider: Provider) -> Metadata:
     return found
 
 
-def read_keys(body: bytes, provider: Provider) -> KeySet:
+def read_keys(body: bytes, provider: Provider) -> "KeySet":
     """Return a provider's keys; those of kinds that nobody knows are passed over. Raise `ProviderAwayError`."""
+    from joserfc.errors import JoseError  # noqa: PLC0415 - see above
+    from joserfc.jwk import KeySet  # noqa: PLC0415 - see above
+
     listed = _read(body, dict[str, Any], provider).get("keys")
     if not isinstance(listed, list):
         raise _away(provider, "it says no keys")
@@ -86,8 +90,13 @@ def read_claims(body: bytes, provider: Provider) -> dict[str, Any]:
     return found
 
 
-def verified(tokens: Tokens, keys: KeySet, provider: Provider, nonce: str, now: datetime) -> Known:
+def verified(tokens: Tokens, keys: "KeySet", provider: Provider, nonce: str, now: datetime) -> Known:
     """Return whom an ID token is of: for us, of now, and of this sign-in. Raise `ProviderRefusedError`."""
+    from authlib.oauth2.rfc6749.errors import OAuth2Error  # noqa: PLC0415 - see above
+    from authlib.oidc.core import CodeIDToken  # noqa: PLC0415 - see above
+    from joserfc import jwt  # noqa: PLC0415 - see above
+    from joserfc.errors import JoseError  # noqa: PLC0415 - see above
+
     try:
         read = jwt.decode(tokens.id_token, keys, algorithms=list(ALGORITHMS))
         params = {"client_id": provider.client_id, "nonce": nonce, "access_token": tokens.access_token}

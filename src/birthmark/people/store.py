@@ -3,14 +3,13 @@
 from typing import Any
 
 from sqlalchemy import BigInteger, ColumnElement, Index, Table, bindparam, case, literal_column, or_
-from sqlalchemy.dialects import postgresql, sqlite
 
 from birthmark.people.model import Grant, Invitation, Token, User
 from birthmark.store import Statement, insert, metadata
 from birthmark.store.columns import number, text
 from birthmark.store.keyed import find, page, present, remove
 from birthmark.store.records import Records
-from birthmark.store.statements import Engine
+from birthmark.store.statements import Engine, insert_into
 
 USERS = Records(User)
 users = USERS.table("people_users", "name")
@@ -51,9 +50,7 @@ allowances = Table("people_allowances", metadata, text("user_name", key=True), n
 
 def _put(engine: Engine, more: ColumnElement[int], where: ColumnElement[bool] | None) -> Any:
     """Begin a day with what is given, where there is none that goes on; else change what is left of it by `more`."""
-    clause = (sqlite.insert if engine == "sqlite" else postgresql.insert)(allowances).values(
-        {one.name: bindparam(one.name) for one in allowances.columns}
-    )
+    clause = insert_into(engine, allowances).values({one.name: bindparam(one.name) for one in allowances.columns})
     begun = {name: case((_IS_OVER, clause.excluded[name]), else_=allowances.c[name]) for name in ("remaining", "until")}
     begun["remaining"] = case((_IS_OVER, clause.excluded["remaining"]), else_=allowances.c.remaining + more)
     return clause.on_conflict_do_update(index_elements=[allowances.c.user_name], set_=begun, where=where)

@@ -74,6 +74,8 @@ class Queue:
         self._counted_at: float | None = None
         self._running: dict[str, asyncio.Task[None]] = {}
         self._paused: dict[str, datetime] = {}
+        self._looked_at = ""
+        """The lane after which the next look begins: those that wait for a receiver keep no other from its turn."""
         self._woken = asyncio.Event()
         self.leads: Callable[[], Awaitable[bool]] = _always
         self.failed: Failed = _nobody
@@ -185,13 +187,17 @@ class Queue:
     async def _look(self) -> None:
         now = self._clock.now()
         self._running = {name: task for name, task in self._running.items() if not task.done()}
-        for row in await self._database.all(store.DUE_LANES, now=to_micros(now)):
+        rows = await self._database.all(store.DUE_LANES, now=to_micros(now), after=self._looked_at)
+        for row in rows:
             name = row["lane"]
             if len(self._running) >= _MAX_LANES:
                 return
+            self._looked_at = name
             if name not in self._running and self._paused.get(name, now) <= now and self._has_room(name):
                 task = asyncio.get_running_loop().create_task(self._run(name))
                 self._running[name] = task
+        if len(rows) < store.LANES:
+            self._looked_at = ""
 
     def _has_room(self, name: str) -> bool:
         own = owner_of(name)

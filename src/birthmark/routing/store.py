@@ -14,7 +14,8 @@ from birthmark.store import insert, statement
 from birthmark.store.keyed import change, find, remove
 from birthmark.store.records import Records
 
-PORTION = 64
+PORTION, LANES = 64, 256
+"""So many letters of a lane, and so many lanes, are read at once."""
 WAITING = Records(Waiting)
 letters = WAITING.table("routing_letters", "id", sealed=("address",))  # which may have a token in a header
 _ALIVE = letters.c.dead_at.is_(None)
@@ -23,7 +24,13 @@ Index("routing_letters_lane", letters.c.lane, letters.c.id)
 Index("routing_letters_due", letters.c.due_at, sqlite_where=_ALIVE, postgresql_where=_ALIVE)
 
 ADD = insert(letters, ignore_existing=True)
-DUE_LANES = statement(select(letters.c.lane).distinct().where(_ALIVE, letters.c.due_at <= bindparam("now")).limit(256))
+DUE_LANES = statement(
+    select(letters.c.lane)
+    .distinct()
+    .where(_ALIVE, letters.c.due_at <= bindparam("now"), letters.c.lane > bindparam("after"))
+    .order_by(letters.c.lane)
+    .limit(LANES)
+)
 DUE = statement(
     select(letters)
     .where(letters.c.lane == bindparam("lane"), _ALIVE, letters.c.due_at <= bindparam("now"))

@@ -1,7 +1,7 @@
 """What answers at the ports: MQTT by the user name, HTTP by the route, and every refusal into the ledger."""
 
 import socket
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -53,8 +53,6 @@ from birthmark.console.people import approval_endpoints, token_endpoints, user_e
 from birthmark.console.routing import Beside, Endpoint, operator_mount
 from birthmark.console.sessions import asking_endpoints, session_endpoints
 from birthmark.console.sign_in import SignInPages
-from birthmark.console.web.console import Console
-from birthmark.console.web.site import About
 from birthmark.console.with_provider import ProviderPages
 from birthmark.dps import http as dps_http
 from birthmark.dps import wire as dps_wire
@@ -80,9 +78,9 @@ from birthmark.net.websocket import serve_mqtt
 from birthmark.server.alerting import Alerting
 from birthmark.server.device_counts import DeviceCounts
 from birthmark.server.enrolling import Enrolling
-from birthmark.server.exposition import render
 from birthmark.server.figures import PERIODS, Figures
 from birthmark.server.finding import Finding
+from birthmark.server.late_pages import LatePages
 from birthmark.server.losing.service import Losing
 from birthmark.server.machines.sharing import Sharing
 from birthmark.server.metering import Metering
@@ -94,8 +92,6 @@ from birthmark.server.settings import Service, Settings
 from birthmark.server.settings_view import views_of
 from birthmark.server.whole import Whole
 
-Missing = Callable[[Request, Exception], Awaitable[Response]]
-"""Answers where no route is."""
 Parts = Callable[[], Mapping[str, bool]]
 """Whether each part of the server is there, by name."""
 
@@ -215,8 +211,8 @@ class Applications:
         gate = self._gate(self._settings.ports.health)
         known = Known(self._rooms.people, gate, token)
         mount = self._mount(known, table)
-        pages, nothing = self._pages(gate, table)
-        return RequireAuthority(_application([*self._health_routes(parts), self._metrics, mount, *pages], nothing))
+        pages = LatePages(lambda: self._pages(gate, table))
+        return RequireAuthority(_application([*self._health_routes(parts), self._metrics, mount], pages))
 
     def console(self, table: Sequence[Endpoint]) -> ASGIApp:
         """Return the operator interface for people of other machines, and the pages by which they sign in.
@@ -225,8 +221,7 @@ class Applications:
         """
         gate = self._gate()
         mount = self._mount(Known(self._rooms.people, gate), table)
-        pages, nothing = self._pages(gate, table)
-        return self._guarded(_application([mount, *pages], nothing))
+        return self._guarded(_application([mount], LatePages(lambda: self._pages(gate, table))))
 
     def _mount(self, known: Known, table: Sequence[Endpoint]) -> Mount:
         return operator_mount(known, table, openapi, self._beside())
@@ -237,8 +232,11 @@ class Applications:
     def _gate(self, port: int | None = None) -> Gate:
         return Gate.of(self._rooms.sign_in.sessions, [*self._settings.hosts, socket.gethostname()], port)
 
-    def _pages(self, gate: Gate, table: Sequence[Endpoint]) -> tuple[list[BaseRoute], Missing]:
-        """Return the routes of every page, and what says that none is there."""
+    def _pages(self, gate: Gate, table: Sequence[Endpoint]) -> ASGIApp:
+        """Return every page, and what says that none is there."""
+        from birthmark.console.web.console import Console
+        from birthmark.console.web.site import About
+
         desk = Desk(gate, self._rooms.sign_in, self._entropy, self._refused)
         providers = self._rooms.providers
         others = [(one.name, one.title) for one in providers.all]
@@ -256,7 +254,9 @@ class Applications:
             entropy=self._entropy,
             directory=self._settings.directory,
         )
-        return [*ways, *own, *console.routes()], console.nothing
+        app = _application([*ways, *own, *console.routes()])
+        app.add_exception_handler(404, console.nothing)
+        return app
 
     def _refused(self, error: BirthmarkError, address: str) -> None:
         self._rooms.ledger.record(error, address=address)
@@ -329,6 +329,8 @@ class Applications:
         return [Route("/healthz", healthz), Route("/readyz", readyz)]
 
     async def _measured(self, request: Request) -> Response:
+        from birthmark.server.exposition import render
+
         content, media_type = render(await self.metering.samples(), request.headers.get("accept", ""))
         return Response(content, headers={"content-type": media_type})
 
@@ -387,7 +389,9 @@ _LOOK_UPS = frozenset(
 )
 
 
-def _application(routes: list[BaseRoute], nothing: Missing | None = None) -> Starlette:
-    app = Starlette(routes=routes, exception_handlers={} if nothing is None else {404: nothing})
+def _application(routes: list[BaseRoute], otherwise: ASGIApp | None = None) -> Starlette:
+    app = Starlette(routes=routes)
     app.router.redirect_slashes = False  # the SDKs' paths are exact; a redirect would lose their signatures
+    if otherwise is not None:
+        app.router.default = otherwise
     return app

@@ -32,8 +32,7 @@ from birthmark.awsiot.service.functions import MappedFunctions
 from birthmark.broker import Broker, SpaceRules
 from birthmark.broker.broker import STOP_S
 from birthmark.broker.ports import Connection
-from birthmark.bus import Bus
-from birthmark.bus.nats import NatsBus
+from birthmark.bus import Bus, shared
 from birthmark.ca.answers import Answers
 from birthmark.ca.events import CertificateRevoked
 from birthmark.ca.rollover import Rollovers
@@ -163,11 +162,11 @@ class Rooms:
 
 async def _broker(database: Database, bus: Bus, clock: Clock) -> Broker:
     """Return the broker; one that has others beside it is known to them before anything is remembered."""
-    if not isinstance(bus, NatsBus):
+    if (among := shared(bus)) is None:
         return Broker(database, clock, bus.worker)
-    broker = Broker(database, clock, bus.worker, bus)
+    broker = Broker(database, clock, bus.worker, among)
     assert broker.workers is not None  # noqa: S101 - it has a bus
-    await bus.join(broker.workers)
+    await among.join(broker.workers)
     await broker.join()
     database.sharing.is_fresh = lambda: broker.is_fresh
     return broker
@@ -300,8 +299,8 @@ async def open_rooms(
     aws.run(aws_connections.space.messages, aws_connections.reserved.ask, broker.leads)
     aws.rules.whose, aws.rules.record = aws_connections.principal_of, ledger.record
     notices = Notices(database, clock, bus.worker)
-    if isinstance(bus, NatsBus):
-        bus.serve(AskPresented, partial(presented_here, ledger.presented))
+    if (among := shared(bus)) is not None:
+        among.serve(AskPresented, partial(presented_here, ledger.presented))
     broker.watch, ledger.heard = _Watching(notices), notices.refused
     hub_connections = HubConnections(iothub, broker, clock)
     await hub_connections.begin()

@@ -54,14 +54,14 @@ def run(
 
 
 def collect_seldom() -> None:
-    """Look for cycles once in 20,000 new objects, and not among what the start made.
+    """Look for cycles once in 20,000 new objects, and not among what the start made, where `serve` did not look at all.
 
     Reference counts free what a request leaves behind; looking through the documents and sessions that are there, 700
     objects apart as is the interpreter's own habit, cost a shadow's update half of its time.
     """
-    gc.collect()
     gc.freeze()
     gc.set_threshold(20_000)
+    gc.enable()
 
 
 def begin_log(worker: str = "") -> None:

@@ -16,8 +16,7 @@ from birthmark.audit.heads import AuditKey
 from birthmark.audit.verify import note_break
 from birthmark.awsiot.model import AccessKey
 from birthmark.background import ended, kept
-from birthmark.bus import LocalBus
-from birthmark.bus.nats import NatsBus, by_certificates, connected
+from birthmark.bus import LocalBus, shared
 from birthmark.ca.directory import UNNOTED
 from birthmark.ca.hierarchy import Hierarchy
 from birthmark.ca.rollover import Rollovers
@@ -176,6 +175,8 @@ class Server:
         incarnation = f"{self._place.name}-{self._entropy.token(6).hex()}"  # who holds sessions, and is asked for them
         if self._place.is_alone:
             return LocalBus(database, incarnation)
+        from birthmark.bus.nats import NatsBus, by_certificates, connected
+
         files = self.settings.bus_tls
         tls = by_certificates(files.ca, files.certificate, files.key)
         connection = await connected(self._place.bus, tls)
@@ -349,8 +350,8 @@ class Server:
 
         def parts() -> Mapping[str, bool]:
             there = {"listeners": self.is_ready, "bus": bus.is_draining, "hold": self.hold.is_held}
-            if isinstance(bus, NatsBus):
-                there["bus"] &= bus.is_connected
+            if (among := shared(bus)) is not None:
+                there["bus"] &= among.is_connected
                 there["lease"] = rooms.broker.is_fresh
             return there | {"certificate": context.is_good(clock.now())}
 

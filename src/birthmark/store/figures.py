@@ -7,14 +7,14 @@ and one worker's may be below zero, where another made what it removed.
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Table, bindparam, delete, func, select
-from sqlalchemy.dialects import postgresql, sqlite
 
 from birthmark.store.changes import Changes, Count
 from birthmark.store.columns import number, text
 from birthmark.store.schema import metadata
-from birthmark.store.statements import Engine, Statement, statement
+from birthmark.store.statements import Engine, Statement, insert_into, statement
 
 HOUR = 3_600_000_000
 """Microseconds."""
@@ -50,8 +50,8 @@ class Proof:
     found: int
 
 
-def _adding(engine: Engine) -> postgresql.Insert | sqlite.Insert:
-    insert = sqlite.insert(figures) if engine == "sqlite" else postgresql.insert(figures)
+def _adding(engine: Engine) -> Any:
+    insert = insert_into(engine, figures)
     clause = insert.values({column.name: bindparam(column.name) for column in figures.columns})
     added = figures.c.value + clause.excluded.value
     return clause.on_conflict_do_update(index_elements=list(figures.primary_key.columns), set_={"value": added})

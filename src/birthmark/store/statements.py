@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from sqlalchemy import Executable, Integer, LargeBinary, String, Table, bindparam, delete, text
-from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.dialects.postgresql import asyncpg as postgresql_asyncpg
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.types import TypeEngine
 
@@ -59,7 +58,7 @@ class Statement:
         return known
 
     def _compile(self, engine: Engine) -> Compiled:
-        dialect = sqlite.dialect() if engine == "sqlite" else postgresql_asyncpg.dialect()  # type: ignore[no-untyped-call] # SQLAlchemy leaves it out
+        dialect = _dialect(engine)
         compiled = self._build(engine).compile(dialect=dialect)  # type: ignore[attr-defined] # of the clauses used here all have it
         assert isinstance(compiled, SQLCompiler)  # noqa: S101 - DML and SELECT compile to nothing else
         fixed = {name: value for name, value in compiled.params.items() if value is not None}
@@ -93,8 +92,21 @@ def empty(table: Table) -> Statement:
     return Statement(lambda engine: delete(table) if engine == "sqlite" else text(f'TRUNCATE "{table.name}"'))
 
 
-def _insert(engine: Engine, table: Table) -> Any:
-    return (sqlite.insert if engine == "sqlite" else postgresql.insert)(table)
+def _dialect(engine: Engine) -> Any:
+    if engine == "sqlite":
+        return sqlite.dialect()
+    from sqlalchemy.dialects.postgresql import asyncpg  # noqa: PLC0415 - most servers never need it
+
+    return asyncpg.dialect()  # type: ignore[no-untyped-call] # as above
+
+
+def insert_into(engine: Engine, table: Table) -> Any:
+    """Return the engine's own INSERT, which knows ON CONFLICT."""
+    if engine == "sqlite":
+        return sqlite.insert(table)
+    from sqlalchemy.dialects import postgresql  # noqa: PLC0415 - as above
+
+    return postgresql.insert(table)
 
 
 def insert(table: Table, *, ignore_existing: bool = False, without: Sequence[str] = ()) -> Statement:
@@ -103,7 +115,7 @@ def insert(table: Table, *, ignore_existing: bool = False, without: Sequence[str
 
     def build(engine: Engine) -> Executable:
         # Inline: nobody asks for the numbers that the database makes.
-        clause = _insert(engine, table).values({c.name: bindparam(c.name) for c in columns}).inline()
+        clause = insert_into(engine, table).values({c.name: bindparam(c.name) for c in columns}).inline()
         if ignore_existing:
             clause = clause.on_conflict_do_nothing()
         made: Executable = clause
@@ -119,7 +131,7 @@ def upsert(table: Table, *, update: Sequence[str] | None = None) -> Statement:
     changed = [n for n in names if n not in keys] if update is None else list(update)
 
     def build(engine: Engine) -> Executable:
-        clause = _insert(engine, table).values({n: bindparam(n) for n in names})
+        clause = insert_into(engine, table).values({n: bindparam(n) for n in names})
         made: Executable = clause.on_conflict_do_update(
             index_elements=keys, set_={n: getattr(clause.excluded, n) for n in changed}
         )

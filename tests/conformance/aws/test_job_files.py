@@ -80,6 +80,13 @@ def status_of(url: str, context: ssl.SSLContext, method: str = "GET", **headers:
         return error.code
 
 
+def memory_kib(server: RunningServer) -> int:
+    """Return the most memory that the server ever had."""
+    lines = Path(f"/proc/{server.pid}/status").read_text().splitlines()
+    (peak,) = [line.split()[1] for line in lines if line.startswith("VmHWM")]
+    return int(peak)
+
+
 def test_a_job_s_document_is_read_from_a_bucket(iot: Any, data: Any, bucket: Path) -> None:
     source = f"{S3}/firmware/job.json"
     thing, job_id = a_job(iot, documentSource=source)
@@ -166,6 +173,26 @@ def test_a_file_that_was_cut_off_is_fetched_on_from_where_it_was(
     command = ["curl", "-sS", "--fail", "--cacert", server.endpoints["trust_bundle"], "-C", "-", "-o", str(file), url]
     subprocess.run(command, check=True, timeout=60)
     assert file.read_bytes() == FIRMWARE
+
+
+def test_a_firmware_of_a_hundred_megabytes_comes_over_a_line_that_is_cut_again_and_again(
+    iot: Any, data: Any, bucket: Path, server: RunningServer, tmp_path: Path
+) -> None:
+    whole = bytes(range(251)) * (100_000_000 // 251)
+    (bucket / "pump.bin").write_bytes(whole)
+    url, file = a_url(iot, data), tmp_path / "firmware"
+    before = memory_kib(server)
+    command = ["curl", "-sS", "--fail", "--cacert", server.endpoints["trust_bundle"], "-C", "-", "-o", str(file), url]
+    grown = [0]
+    for _ in range(3):
+        slow = [*command, "--limit-rate", "20M", "--max-time", "1"]
+        cut = subprocess.run(slow, check=False, timeout=60, capture_output=True)
+        assert cut.returncode == 28, cut.stderr
+        grown.append(file.stat().st_size)
+    assert grown == sorted(set(grown)), "each piece began where the one before was cut"
+    subprocess.run(command, check=True, timeout=60)
+    assert file.read_bytes() == whole
+    assert memory_kib(server) - before < 32 * 1024
 
 
 def test_a_slow_reader_holds_nobody_back(iot: Any, data: Any, bucket: Path, context: ssl.SSLContext) -> None:

@@ -457,7 +457,9 @@ SCENARIOS: Mapping[str, Scenario] = {
     ),
     "fleet.no_such_record": Scenario("birthmark device rm none", is_instead=True),
     "fleet.profile_invalid": Scenario("birthmark device ls --profile none", is_instead=True),
-    "iothub.unknown_hub": Scenario("birthmark dps link fix-hub", number=1),
+    "iothub.unknown_hub": Scenario(  # half of all devices go to its hub from then on
+        "birthmark dps link fix-hub", number=1, config="# a server of its own\n"
+    ),
     "links.proxy_failed": Scenario(
         REGISTER,
         after(

@@ -7,7 +7,6 @@ for each thing that ever had a job: what it was told last, and since when someth
 from typing import Any
 
 from sqlalchemy import Executable, Index, Table, Text, and_, bindparam, exists, func, literal, null, or_, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from birthmark.awsiot.model import (
     FAILS,
@@ -25,7 +24,7 @@ from birthmark.store import Statement, insert, metadata, statement
 from birthmark.store.columns import number, text
 from birthmark.store.keyed import change, find, held, page, remove, still
 from birthmark.store.records import Records
-from birthmark.store.statements import Engine
+from birthmark.store.statements import Engine, insert_into
 
 MAX_PENDING = 100
 """So many pending executions of one thing are read at once."""
@@ -145,7 +144,7 @@ def _adding(engine: Engine) -> Executable:
     """Put a job on a thing that is on record, unless it is there already."""
     known = {column.name: bindparam(column.name, type_=column.type) for column in executions.columns}
     made = select(*known.values()).where(things.c.name == known["thing"])
-    clause = (sqlite.insert if engine == "sqlite" else postgresql.insert)(executions)
+    clause = insert_into(engine, executions)
     done: Executable = clause.from_select([*known], made).on_conflict_do_nothing()
     return done
 
@@ -245,7 +244,7 @@ REMOVE_THING = statement(
 def _owing(engine: Engine) -> Executable:
     values: dict[str, Any] = {"thing": bindparam("thing"), "owed_at": bindparam("owed_at")}
     values |= {"listed": literal("", Text), "next": literal("", Text), "revision": literal(1)}
-    clause = (sqlite.insert if engine == "sqlite" else postgresql.insert)(notices).values(values)
+    clause = insert_into(engine, notices).values(values)
     done: Executable = clause.on_conflict_do_update(
         index_elements=["thing"], set_={"owed_at": clause.excluded.owed_at, "revision": notices.c.revision + 1}
     )
@@ -256,7 +255,7 @@ def _forgetting(engine: Engine) -> Executable:
     unknown = literal(UNKNOWN, Text)
     values: dict[str, Any] = {"thing": bindparam("thing"), "owed_at": null()}
     values |= {"listed": unknown, "next": unknown, "revision": literal(1)}
-    clause = (sqlite.insert if engine == "sqlite" else postgresql.insert)(notices).values(values)
+    clause = insert_into(engine, notices).values(values)
     set_ = {"owed_at": null(), "listed": unknown, "next": unknown, "revision": notices.c.revision + 1}
     done: Executable = clause.on_conflict_do_update(index_elements=["thing"], set_=set_)
     return done

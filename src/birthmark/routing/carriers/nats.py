@@ -6,9 +6,6 @@ import ssl
 from collections.abc import Sequence
 from typing import Any
 
-import nats
-from nats.errors import Error
-
 from birthmark.routing.carriers.server import ServerCarrier
 from birthmark.routing.letters import Letter
 from birthmark.routing.servers import Server
@@ -20,7 +17,13 @@ class NatsCarrier(ServerCarrier):
     """See `ServerCarrier`; a topic is a subject."""
 
     patience_s = 12.0
-    problems = (Error,)
+
+    @property
+    def problems(self) -> tuple[type[Exception], ...]:
+        """What the library fails with."""
+        from nats.errors import Error  # noqa: PLC0415 - only who sends there has the library in memory
+
+        return (Error,)
 
     def mistake(self, topic: str) -> str | None:
         if topic and not any(one in topic for one in " \t\r\n*>") and "" not in topic.split("."):
@@ -28,6 +31,8 @@ class NatsCarrier(ServerCarrier):
         return f"{topic[:100]!r} is no subject"
 
     async def publish(self, server: Server, letters: Sequence[Letter]) -> None:
+        import nats  # noqa: PLC0415 - as above
+
         more: dict[str, Any] = {"user": server.user, "password": server.password} if server.user else {}
         if server.url.startswith("tls:"):
             more["tls"] = await asyncio.to_thread(ssl.create_default_context, cafile=server.ca)
@@ -44,7 +49,7 @@ class NatsCarrier(ServerCarrier):
                 await client.publish(letter.address["topic"], letter.body)
             await client.flush(FLUSH_S)
         finally:
-            with contextlib.suppress(OSError, Error, TimeoutError):
+            with contextlib.suppress(OSError, *self.problems, TimeoutError):
                 async with asyncio.timeout(1):
                     await client.close()
 

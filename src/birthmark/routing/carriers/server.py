@@ -17,11 +17,14 @@ class ServerCarrier(ABC):
 
     is_quick = False
     patience_s: ClassVar[float]
-    problems: ClassVar[tuple[type[Exception], ...]]
-    """What its server, or the way to it, may fail with, beside what the system says."""
 
     def __init__(self, servers: Mapping[str, Server]) -> None:
         self._servers = servers
+
+    @property
+    @abstractmethod
+    def problems(self) -> tuple[type[Exception], ...]:
+        """What its server, or the way to it, may fail with, beside what the system says."""
 
     @abstractmethod
     def mistake(self, topic: str) -> str | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from birthmark import durable
 from birthmark.background import ended, kept
-from birthmark.bus.nats import BusAwayError
+from birthmark.bus import BusAwayError
 from birthmark.clock import Entropy
 
 log = logging.getLogger(__name__)

@@ -31,6 +31,7 @@ from birthmark.server.data_dir import DataDirectory
 from birthmark.server.descriptors import fit_to_descriptors
 from birthmark.server.machines.record import check_bus, machine_of
 from birthmark.server.plain_http import Close, serve_plain
+from birthmark.server.run import collect_seldom
 from birthmark.server.settings import Settings
 from birthmark.server.workers.asking import Question
 from birthmark.server.workers.child import Ready, Start
@@ -443,6 +444,7 @@ def run_workers(
             await asyncio.wait({starting, ending}, return_when=asyncio.FIRST_COMPLETED)
             if starting.done():
                 first = starting.result()
+                collect_seldom()
                 on_ready(first.endpoints, first.elsewhere)
                 await ending
         finally:

@@ -12,8 +12,6 @@ from functools import lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
-import re2
-
 from birthmark.routing.rules.sql.functions.catalogue import NEW, Function
 from birthmark.routing.rules.sql.run import Run
 from birthmark.routing.rules.sql.values import UNDEFINED, Undefined, Value, int_of, text_of
@@ -166,6 +164,8 @@ def _reader(letter: str, run: str) -> tuple[str, str] | None:  # noqa: PLR0911 -
 
 @lru_cache(maxsize=64)
 def _reading(pattern: str) -> tuple[Any, tuple[str, ...]] | None:
+    import re2  # noqa: PLC0415 - as in `patterns`
+
     parts = _parts(pattern)
     if parts is None:
         return None

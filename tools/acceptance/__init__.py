@@ -1,0 +1,1 @@
+"""What `scripts/acceptance` plays, asks, undoes and keeps."""

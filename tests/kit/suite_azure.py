@@ -3,6 +3,7 @@
 It is copied into an empty directory, and run there by pytest (tests/system/test_kit.py).
 """
 
+import asyncio
 import subprocess
 import sys
 
@@ -48,6 +49,18 @@ def test_a_device_with_a_key_registers_and_sends(birthmark_cloud):
     client.send_message(Message("by key"))
     client.shutdown()
     assert len(device.messages(at_least=1)) == 1
+
+
+def test_the_sdks_other_kind_is_there_too(birthmark_cloud, azure_device):
+    async def speak():
+        await azure_device.provisioning_client(is_async=True).register()
+        client = azure_device.client(is_async=True, websockets=birthmark_cloud.endpoints["iothub"]["https_port"] == 443)
+        await client.connect()
+        await client.send_message(Message("later"))
+        await client.shutdown()
+
+    asyncio.run(speak())
+    assert azure_device.messages(at_least=1)[0]["body"] == "later"
 
 
 def test_a_device_of_the_hub_needs_no_registration(birthmark_cloud):

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ VENDORS_WARN = ("-W", "ignore::DeprecationWarning")
 
 
 def in_a_directory_of_their_own(
-    directory: Path, *suites: str, options: tuple[str, ...] = ()
+    directory: Path, *suites: str, options: tuple[str, ...] = (), **more: str
 ) -> "subprocess.CompletedProcess[str]":
     for suite in suites:
         shutil.copy(SUITES / f"suite_{suite}.py", directory / f"test_{suite}.py")
@@ -24,7 +25,7 @@ def in_a_directory_of_their_own(
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-q", *VENDORS_WARN, *options],
         cwd=directory,
-        env=environment,
+        env=environment | more,
         capture_output=True,
         text=True,
         timeout=400,
@@ -67,3 +68,16 @@ def test_a_test_says_which_package_is_missing(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "pip install 'birthmark[pytest]'" in done.stdout
     assert "msgspec is missing" in done.stdout
+
+
+def test_the_samples_that_ship_inside_the_vendors_packages_run_unmodified(tmp_path: Path) -> None:
+    samples = tmp_path / "samples"
+    for name in ("paho-mqtt", "AWSIoTPythonSDK"):
+        wanted = f"{name}=={version(name)}"
+        command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--no-binary", ":all:", wanted]
+        if subprocess.run([*command, "-d", samples], capture_output=True, check=False).returncode != 0:
+            pytest.skip(f"the source package of {name} is not to be had here")
+    for package in samples.glob("*.tar.gz"):
+        shutil.unpack_archive(package, samples, filter="data")
+    programs = str(SUITES.parent / "node" / "node_modules" / ".bin")
+    passed(in_a_directory_of_their_own(tmp_path, "samples", SAMPLES=str(samples), NODE_PROGRAMS=programs))

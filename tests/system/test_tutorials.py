@@ -27,7 +27,7 @@ def english(folder: str) -> list[Path]:
 
 TUTORIALS = english("tutorial")
 PAGES = [FIRST, *TUTORIALS, *english("howto")]
-AS_INSTALLED = {"install", "azure", "ci", "azure-ci", "ca-keys", "scale"}
+AS_INSTALLED = {"install", "azure", "ci", "azure-ci", "ca-keys", "scale", "test-kit", "test-kit-languages"}
 """Pages whose programs start as on a user's machine; the others' start from a warm interpreter."""
 BLOCK = re.compile(r"^```(?P<info>[^\n]*)\n(?P<body>.*?)^```$", re.DOTALL | re.MULTILINE)
 
@@ -66,6 +66,9 @@ def test_every_block_of_the_page_runs(page: Path, tmp_path: Path, request: pytes
     script, more = script_of(page.read_text(), page.name), dict[str, str]()
     if page.stem == "scale":  # which says to name a database, as an example cannot
         more["BIRTHMARK_DATABASE"] = request.getfixturevalue("postgres_url")
+    if page.stem == "test-kit-languages":
+        more["GOCACHE"] = str(Path.home() / ".cache" / "go-build")  # where the standard library is compiled already
+        more["NODE_PATH"] = str(ROOT / "tests" / "node" / "node_modules")
     run(script, tmp_path, is_warm=page.stem not in AS_INSTALLED, **more)
 
 

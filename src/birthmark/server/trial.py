@@ -147,7 +147,11 @@ class TrialServer:
             await self.stop()
             front = told.listen[0]
             behind = replace(
-                told, listen=(self._behind,), host=told.host_name, names=told.listen, health_listen=(front,)
+                told,
+                listen=(self._behind,),
+                host=told.host_name,
+                names=(*told.names, *told.listen),
+                health_listen=(front,),
             )
             await self._begin(behind)
             if is_watched:

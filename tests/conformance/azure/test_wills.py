@@ -3,14 +3,14 @@
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from azure_clients import Device, a_file_device
+from aws_clients import until
+from azure_clients import a_file_device
+from birthmark.testing.cloud import AzureDevice, Cloud
 from servers import RunningServer, a_server
 
 pytestmark = pytest.mark.system
@@ -34,89 +34,66 @@ client.loop_stop()
 """
 
 
-def a_device_of_the_hub(server: RunningServer, directory: Path, name: str) -> Device:
-    device = a_file_device(directory, name)
-    server.run("hub", "device", "create", name, "--cert", str(device.certificate_file))
-    return device
-
-
-def connected(server: RunningServer, device: Device) -> "subprocess.Popen[str]":
+def connected(environment: Mapping[str, str]) -> "subprocess.Popen[str]":
     pipe = subprocess.PIPE
-    client = subprocess.Popen(
-        [sys.executable, "-c", PAHO], env=device.environment(server), stdin=pipe, stdout=pipe, text=True
-    )
+    client = subprocess.Popen([sys.executable, "-c", PAHO], env=environment, stdin=pipe, stdout=pipe, text=True)
     assert client.stdout is not None
     assert client.stdout.readline() == "0\n"
     return client
 
 
-def told_by(server: RunningServer, name: str) -> list[dict[str, Any]]:
-    """Return a device's messages as soon as there are any."""
-    for _ in range(100):
-        if rows := server.rows("hub", "messages", name):
-            return rows
-        time.sleep(0.05)
-    return []
+def end(client: "subprocess.Popen[str]", word: str | None = None) -> None:
+    """End it: by a word, or killed."""
+    if word is None:
+        client.kill()
+    client.communicate(word, timeout=10)
 
 
-def test_a_device_that_dies_tells_its_will_and_one_that_says_goodbye_does_not(
-    server: RunningServer, tmp_path: Path
-) -> None:
-    device = a_device_of_the_hub(server, tmp_path, "will-paho")
-    polite = connected(server, device)
-    polite.communicate("bye\n", timeout=10)
-    assert server.rows("hub", "messages", "will-paho") == []
+@pytest.fixture
+def device(birthmark_cloud: Cloud) -> AzureDevice:
+    return birthmark_cloud.azure_device(at="hub")
 
-    dying = connected(server, device)
-    dying.kill()
-    dying.communicate(timeout=10)
-    (row,) = told_by(server, "will-paho")
+
+def test_a_device_that_dies_tells_its_will_and_one_that_says_goodbye_does_not(device: AzureDevice) -> None:
+    end(connected(device.environment()), "bye\n")
+    assert device.messages() == []
+
+    end(connected(device.environment()))
+    (row,) = device.messages(at_least=1)
     assert (row["body"], row["system"]) == ("gone", {"content-type": "text/plain"})
     assert row["properties"] == {"site": "a", "iothub-MessageType": "Will", "mqtt-retain": "true"}
 
 
-def test_a_device_that_is_taken_over_tells_its_will(server: RunningServer, tmp_path: Path) -> None:
-    device = a_device_of_the_hub(server, tmp_path, "will-twice")
-    first = connected(server, device)
-    second = connected(server, device)
-    assert [row["body"] for row in told_by(server, "will-twice")][:1] == ["gone"]
-    for client in (first, second):
-        client.kill()
-        client.communicate(timeout=10)
+def test_a_device_that_is_taken_over_tells_its_will(device: AzureDevice) -> None:
+    clients = [connected(device.environment()) for _ in range(2)]
+    assert [row["body"] for row in device.messages(at_least=1)][:1] == ["gone"]
+    for client in clients:
+        end(client)
 
 
-def test_mosquittos_client_is_refused_a_will_that_is_no_telemetry(server: RunningServer, tmp_path: Path) -> None:
-    device = a_device_of_the_hub(server, tmp_path, "will-away")
-    host = server.endpoints["iothub"]["host"]
-    done = subprocess.run(
-        [
-            *("mosquitto_pub", "-h", host, "-p", "8883", "-i", device.name, "-V", "311", "-q", "1"),
-            *("-u", f"{host}/{device.name}/?api-version=2021-04-12", "--cafile", server.endpoints["trust_bundle"]),
-            *("--cert", str(device.certificate_file), "--key", str(device.key_file)),
-            *("--will-topic", "devices/another/messages/events/", "--will-payload", "gone"),
-            *("-t", f"devices/{device.name}/messages/events/", "-m", "hello"),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=20,
-        check=False,
+def test_mosquittos_client_is_refused_a_will_that_is_no_telemetry(device: AzureDevice) -> None:
+    host = device.cloud.host
+    done = device.cloud.run(
+        *("mosquitto_pub", "-h", host, "-p", "8883", "-i", device.name, "-V", "311", "-q", "1"),
+        *("-u", f"{host}/{device.name}/?api-version=2021-04-12", "--cafile", device.cloud.ca_file),
+        *("--cert", device.certificate_file, "--key", device.key_file),
+        *("--will-topic", "devices/another/messages/events/", "--will-payload", "gone"),
+        *("-t", f"devices/{device.name}/messages/events/", "-m", "hello"),
     )
     assert done.returncode == 5, done.stderr  # not authorized
-    explained = server.why(device.name)
-    assert explained["code"] == "iothub.will_invalid"
-    assert "devices/another/messages/events/" in explained["cause"]
-    assert server.rows("hub", "messages", device.name) == []
+    assert "devices/another/messages/events/" in device.why("iothub.will_invalid")["cause"]
+    assert device.messages() == []
 
 
 @pytest.mark.parametrize("ends", [RunningServer.stop, RunningServer.kill])
 def test_a_server_that_ends_owes_nobody_a_will(tmp_path: Path, ends: Callable[[RunningServer], object]) -> None:
     with a_server(tmp_path, is_warm=False) as server:
-        device = a_device_of_the_hub(server, tmp_path, "will-owed")
-        client = connected(server, device)
+        device = a_file_device(tmp_path, "will-owed")
+        server.run("hub", "device", "create", device.name, "--cert", str(device.certificate_file))
+        client = connected(device.environment(server))
         client.send_signal(signal.SIGSTOP)  # it does not come back before the server does
         ends(server)
         server.start()
-        rows = told_by(server, "will-owed")
-        client.kill()
-        client.communicate(timeout=10)
-        assert [row["body"] for row in rows] == ["gone"]
+        until(lambda: server.rows("hub", "messages", "will-owed"))
+        end(client)
+        assert [row["body"] for row in server.rows("hub", "messages", "will-owed")] == ["gone"]

@@ -29,7 +29,7 @@ def test_a_word_is_json_or_in_short(line: bytes, word: object) -> None:
 @pytest.mark.parametrize(
     "line",
     [
-        b"resett",
+        b"renew",
         b"azure-device",
         b"azure-device pump-1 auth=password",
         b"azure-device pump-1 colour=red",

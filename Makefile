@@ -1,4 +1,4 @@
 # A thin list of the scripts; make itself is not needed.
-.PHONY: demo test lint bench lock fuzz
-demo test lint bench lock fuzz:
+.PHONY: demo test lint bench lock fuzz package
+demo test lint bench lock fuzz package:
 	scripts/$@

@@ -1,6 +1,6 @@
 """Build a release from the commit that is checked out: wheel, sdist, bill of materials, provenance, digests.
 
-python tools/release_build.py [--out dist] [--builder URI]
+python tools/release_build.py [--out dist] [--builder URI] [--deb amd64] [--deb arm64]
 
 Two builds of one commit are the same bytes, wherever they are made. What is not committed is not in them.
 """
@@ -14,6 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import release_deb
 from release_provenance import commit_of, provenance
 from release_sbom import sbom
 
@@ -57,7 +58,7 @@ def write_sums(out: Path) -> None:
     (out / "SHA256SUMS").write_text("".join(lines))
 
 
-def release(out: Path, builder: str) -> list[Path]:
+def release(out: Path, builder: str, debs: list[str]) -> list[Path]:
     """Build it all into `out`, which is emptied first."""
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
@@ -72,6 +73,7 @@ def release(out: Path, builder: str) -> list[Path]:
         bill = out / f"{stem}.cdx.json"
         bill.write_bytes(sbom(wheel, (source / "pyproject.toml").read_text(), lock.decode(), at))
     artifacts.append(bill)
+    artifacts += [release_deb.build(one, out, wheel, arch, at) for arch in debs for one in release_deb.PACKAGES]
     statement = provenance(artifacts, commit=commit, at=at, lock=lock, builder=builder)
     (out / f"{stem}.provenance.json").write_bytes(statement)
     write_sums(out)
@@ -82,10 +84,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=TOP / "dist", help="directory, which is emptied (default: dist)")
     parser.add_argument("--builder", default=HERE, help="URI of who builds, for the provenance")
+    kinds = sorted(release_deb.PLATFORMS)
+    parser.add_argument("--deb", action="append", default=[], choices=kinds, help="Debian packages for such machines")
     given = parser.parse_args()
     if subprocess.run(["git", "-C", str(TOP), "diff", "--quiet", "HEAD"], check=False).returncode:
         print("What is not committed is not in it.", file=sys.stderr)
-    for path in release(given.out.resolve(), given.builder):
+    for path in release(given.out.resolve(), given.builder, given.deb):
         print(path)
 
 

@@ -31,7 +31,7 @@ def packages_of(extra: str) -> list[str]:
     project = tomllib.loads((TOP / "pyproject.toml").read_text())["project"]
     if extra == "base":
         return list(project["dependencies"])
-    found = []
+    found: list[str] = []
     for one in project["optional-dependencies"][extra]:
         included = one.startswith(f"{project['name']}[")
         found += packages_of(one.partition("[")[2].rstrip("]")) if included else [one]

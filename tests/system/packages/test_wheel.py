@@ -57,7 +57,7 @@ def test_it_is_small(fresh: Path) -> None:
     of_pip = {"pip", "setuptools", "_distutils_hack", "pkg_resources"}
     files = (path for path in packages.rglob("*") if path.relative_to(packages).parts[0].split("-")[0] not in of_pip)
     size = sum(path.stat().st_size for path in files if path.is_file() and path.suffix != ".pyc")
-    assert size < 60_000_000
+    assert size < 75_000_000
 
 
 def test_the_first_commands_work(fresh: Path) -> None:
@@ -65,7 +65,8 @@ def test_the_first_commands_work(fresh: Path) -> None:
     assert run(fresh, "ca", "init", "--name", "Trial", "--dir", "ca").returncode == 0
     made = run(fresh, "ca", "issue", "pump-1", "--dir", "ca", "--out-dir", "pump-1")
     assert made.returncode == 0, made.stderr
-    assert run(fresh, "agent", "config", "ls").returncode == 0
+    assert "agent.config_missing" in run(fresh, "agent", "check", "--offline", "--root", "device").stderr
+    assert "extra_missing" not in run(fresh, "chip", "ls").stderr
     assert run(fresh, "manifest", "create", "--out", "rehearsal", "--count", "2").returncode == 0
 
 
@@ -74,17 +75,9 @@ def test_why_remembers_what_this_machine_was_refused(fresh: Path) -> None:
     assert run(fresh, "why").stdout
 
 
-@pytest.mark.parametrize(
-    ("command", "extra"),
-    [
-        (["serve"], "server"),
-        (["env"], "server"),
-        (["device", "rights", "enroll", "--to", "aws"], "fleet"),
-        (["demo"], "demo"),
-    ],
-)
-def test_what_needs_an_extra_names_it(fresh: Path, command: list[str], extra: str) -> None:
-    refused = run(fresh, *command)
+@pytest.mark.parametrize(("command", "extra"), [("serve", "server"), ("env", "server"), ("demo", "demo")])
+def test_what_needs_an_extra_names_it(fresh: Path, command: str, extra: str) -> None:
+    refused = run(fresh, command)
     assert refused.returncode != 0
     assert f"birthmark[{extra}]" in refused.stderr
 

@@ -62,8 +62,17 @@ class DebianRoot:
         return done.stdout
 
     @contextmanager
-    def serving(self, *command: str, user: str = USER) -> Iterator[None]:
-        """Run a server until it says that it is ready, and end it at last."""
+    def serving(self, *command: str, is_closed: bool = False) -> Iterator[int]:
+        """Run a server until it says that it is ready, yield its process, and end it at last.
+
+        `is_closed`: as a container does it, with no capability and nothing to write but its data.
+        """
+        user = None if is_closed else USER
+        if is_closed:
+            mine = 'mount --bind /var/lib/birthmark /var/lib/birthmark; mount -o remount,bind,ro /; exec "$@"'
+            drop = ["setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups", "--bounding-set=-all"]
+            drop += ["--inh-caps=-all", "--no-new-privs", "env", "HOME=/var/lib/birthmark"]
+            command = ("unshare", "--mount", "sh", "-c", mine, "sh", *drop, *command)
         log = self.path.parent / "serve.log"
         with log.open("w") as out:
             process = subprocess.Popen([*self._connected(), *self._inside(user), *command], stdout=out, stderr=out)
@@ -73,7 +82,7 @@ class DebianRoot:
                     assert process.poll() is None, log.read_text()
                     assert time.monotonic() < deadline, log.read_text()
                     time.sleep(0.05)
-                yield
+                yield process.pid  # everything before the server became it
             finally:
                 process.terminate()
                 process.wait(timeout=60)
@@ -96,7 +105,7 @@ class DebianRoot:
         who = [] if user is None else [f"--userspec={user}:{user}"]
         home = "/var/lib/birthmark" if user else "/root"
         plain = ["env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", f"HOME={home}", "LC_ALL=C.UTF-8"]
-        mounted = 'mount -t proc proc "$0/proc"; mount --rbind /dev "$0/dev"; exec chroot "$@"'
+        mounted = 'mount --bind "$0" "$0"; mount -t proc proc "$0/proc"; mount --rbind /dev "$0/dev"; exec chroot "$@"'
         return ["unshare", "--mount", "sh", "-c", mounted, str(self.path), *who, str(self.path), *plain]
 
     def _connected(self) -> list[str]:

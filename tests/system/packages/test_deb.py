@@ -126,6 +126,14 @@ def test_from_nothing_to_the_first_message_of_both_clouds_sdks(debian: DebianRoo
         assert said == "acknowledged\n"
 
 
+def test_it_serves_with_no_capability_and_nothing_to_write_but_its_data(debian: DebianRoot) -> None:
+    with debian.serving(*SERVE, is_closed=True) as process:
+        status = Path(f"/proc/{process}/status").read_text()
+        rights = {line.split()[1] for line in status.splitlines() if line.startswith("Cap")}
+        assert rights == {"0" * 16}
+        send(debian, "closed")
+
+
 def test_nobody_else_on_the_machine_reads_what_the_server_has(debian: DebianRoot) -> None:
     modes = debian.run("stat", "-c", "%a %U", "/var/lib/birthmark", "/etc/birthmark/server.toml", user=None)
     assert modes.split("\n")[:2] == ["700 birthmark", "640 root"]
@@ -161,7 +169,7 @@ def test_an_upgrade_keeps_data_and_configuration(debian: DebianRoot, packages: d
     assert configuration.stat().st_mode & 0o777 == 0o640
     with debian.serving(*SERVE):
         send(debian, "again")
-        assert [row["body"] for row in rows(debian, "hub", "messages")] == ["hello", "again"]
+        assert [row["body"] for row in rows(debian, "hub", "messages")] == ["hello", "closed", "again"]
 
 
 def test_what_is_removed_leaves_data_and_configuration(debian: DebianRoot) -> None:

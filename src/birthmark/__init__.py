@@ -1,3 +1,3 @@
 """Birthmark: hardware-backed X.509 identity for IoT devices, from birth certificate to renewal."""
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"

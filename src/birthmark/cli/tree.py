@@ -584,6 +584,7 @@ TREE = Group(
         "whoami": Leaf("people:whoami"),
         "doctor": Leaf("doctor:doctor", "--offline"),
         "why": Leaf("why:why", "se050-0001"),
+        "upgrade": Leaf("upgrade:upgrade", "--check --data ./birthmark-data"),
         "completion": Leaf("completion:completion", "bash > ~/.local/share/bash-completion/completions/birthmark"),
     },
     "demo azure",
@@ -593,7 +594,7 @@ TREE = Group(
         "Fleet": ("manifest", "device"),
         "Server": ("server", "console", "db", "pki", "ca", "dps", "hub", "aws", "events", "webhook", "alert"),
         "People": ("user", "role", "token", "session", "approval", "login", "logout", "whoami"),
-        "Help": ("doctor", "why", "completion"),
+        "Help": ("doctor", "why", "upgrade", "completion"),
     },
 )
 

@@ -68,10 +68,11 @@ class Service:
         return f"etc/systemd/system/multi-user.target.wants/{self.name}.service"
 
 
-def agent_service(program: str, groups: Collection[str] = ()) -> Service:
+def agent_service(program: str, groups: Collection[str] = (), *, variables: str | None = None) -> Service:
     """Return the agent's service. It reads /etc/aziot, and writes below /var/lib/aziot alone.
 
-    Its user joins those of the machine's `groups` that may open secure elements and TPMs.
+    Its user joins those of the machine's `groups` that may open secure elements and TPMs. `variables` names a file of
+    environment variables, which may be missing.
     """
     unit = f"""\
 [Unit]
@@ -87,7 +88,7 @@ Type=notify
 NotifyAccess=main
 ExecStart={shlex.quote(program)} agent run
 User={AGENT_USER}
-Environment=HOME=/var/lib/aziot/identityd
+{_read(variables)}Environment=HOME=/var/lib/aziot/identityd
 Restart=always
 RestartSec=5
 TimeoutStartSec=infinity
@@ -123,8 +124,15 @@ def is_hidden(path: str) -> bool:
     return any(one in PurePosixPath(path).parents for one in _HIDDEN)
 
 
-def server_service(program: str, host: str | None, listen: Sequence[str] = (), config: str | None = None) -> Service:
-    """Return the server's service; ports below 1024 are its only privilege."""
+def server_service(
+    program: str,
+    host: str | None,
+    listen: Sequence[str] = (),
+    config: str | None = None,
+    *,
+    variables: str | None = None,
+) -> Service:
+    """Return the server's service; ports below 1024 are its only privilege. `variables` as for the agent."""
     given = [*(("--host", host) if host else ()), *(part for one in listen for part in ("--listen", one))]
     given += ["--config", config] if config else []
     options = f" {shlex.join(given)}" if given else ""
@@ -139,7 +147,7 @@ Wants=network-online.target
 Type=exec
 ExecStart={shlex.quote(program)} serve --data /var/lib/birthmark{options}
 User={SERVER_USER}
-Environment=HOME=/var/lib/birthmark
+{_read(variables)}Environment=HOME=/var/lib/birthmark
 Restart=on-failure
 RestartSec=2
 StateDirectory=birthmark
@@ -155,6 +163,10 @@ WantedBy=multi-user.target
     tmpfiles = f"d /var/lib/birthmark 0700 {SERVER_USER} {SERVER_USER} -\n"
     sysusers = _user(SERVER_USER, "Birthmark server", "/var/lib/birthmark")
     return Service("birthmark-server", SERVER_USER, unit, sysusers, tmpfiles, ("var/lib/birthmark",))
+
+
+def _read(variables: str | None) -> str:
+    return f"EnvironmentFile=-{variables}\n" if variables else ""
 
 
 def _user(name: str, what: str, home: str) -> str:

@@ -13,7 +13,7 @@ from birthmark.ca.inventory import Inventory, Wanted
 from birthmark.ca.model import Issued, key_digest
 from birthmark.ca.revocation import CertificateUnknownError
 from birthmark.ca.service import CertificateAuthority
-from birthmark.console.inventory import inventory_view
+from birthmark.console.issued import inventory_view
 from birthmark.console.routing import Asked, Endpoint
 from birthmark.pki.certificates import UNREADABLE, Certificate, is_signed_by, parse_thumbprint
 from birthmark.pki.extensions import ASN1_TROUBLE

@@ -14,18 +14,8 @@ import msgspec
 from starlette.responses import JSONResponse, Response
 
 from birthmark.auth.principals import Caller
-from birthmark.console.routing import (
-    Asked,
-    Beside,
-    Endpoint,
-    OperatorRequestError,
-    Rows,
-    answered_once,
-    authorize,
-    seen,
-    told_by,
-    wanted,
-)
+from birthmark.console.mistaken import OperatorRequestError
+from birthmark.console.routing import Asked, Beside, Endpoint, Rows, answered_once, authorize, seen, told_by, wanted
 from birthmark.people.demand import RightMissingError
 from birthmark.people.once import Once, StillBeingDoneError
 from birthmark.people.once_model import Request as OnceRequest

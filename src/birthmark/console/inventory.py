@@ -8,10 +8,10 @@ import msgspec
 
 from birthmark.auth.rights import Right
 from birthmark.ca.inventory import Inventory, Wanted
-from birthmark.ca.model import Issued
 from birthmark.ca.service import CertificateAuthority
-from birthmark.console.routing import Asked, Endpoint, OperatorRequestError, Rows
-from birthmark.pki.certificates import CertificateInvalidError, Thumbprint, parse_thumbprint
+from birthmark.console.issued import inventory_view, issuer_of
+from birthmark.console.routing import Asked, Endpoint, Rows
+from birthmark.pki.certificates import parse_thumbprint
 
 Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 
@@ -70,31 +70,3 @@ def inventory_endpoints(authority: CertificateAuthority) -> Sequence[Endpoint]:
         Endpoint("GET", "/inventory", Right.READ, "What was issued.", listing, query=InventoryQuery),
         Endpoint("POST", "/inventory/standing", Right.READ, "Which are revoked?", standing, StandingQuestion),
     ]
-
-
-def issuer_of(authority: CertificateAuthority, name: str) -> Thumbprint:
-    """Return the CA that is meant by a purpose, a key identifier or a thumbprint. Raise `OperatorRequestError`."""
-    if (known := authority.hierarchy.named(name)) is not None:
-        return known.thumbprint
-    try:
-        return parse_thumbprint(name)
-    except CertificateInvalidError as error:
-        there = ", ".join(authority.hierarchy.issuers)
-        raise OperatorRequestError(detail=f"the issuer must be one of {there}, or a thumbprint") from error
-
-
-def inventory_view(issued: Issued) -> dict[str, Any]:
-    """Return how a certificate is shown and exported."""
-    certificate = issued.certificate
-    return {
-        "device": issued.device_id,
-        "profile": issued.profile,
-        "issuer": certificate.issuer_text,
-        "serial": f"{certificate.serial:x}",
-        "thumbprint": certificate.thumbprint.hex(),
-        "not_before": certificate.not_before.isoformat(),
-        "not_after": certificate.not_after.isoformat(),
-        "requested_by": issued.requested_by,
-        "revoked": None if issued.revoked_at is None else issued.revoked_at.isoformat(),
-        "reason": None if issued.revocation_reason is None else issued.revocation_reason.value,
-    }

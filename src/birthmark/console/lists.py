@@ -10,7 +10,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from birthmark.auth.rights import Right
 from birthmark.ca.lists import RevocationList
 from birthmark.ca.service import CertificateAuthority
-from birthmark.console.routing import Asked, Endpoint, OperatorRequestError, Rows
+from birthmark.console.mistaken import OperatorRequestError
+from birthmark.console.routing import Asked, Endpoint, Rows
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.names import text_of
 from birthmark.pki.places import name_of_key

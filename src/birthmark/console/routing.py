@@ -23,7 +23,8 @@ from birthmark.actor import Actor
 from birthmark.auth.principals import STRANGER, Caller, Principal
 from birthmark.auth.rights import Right
 from birthmark.background import ended
-from birthmark.errors import BirthmarkError, InvalidRequestError, UnauthenticatedError
+from birthmark.console.mistaken import OperatorRequestError
+from birthmark.errors import BirthmarkError, UnauthenticatedError
 from birthmark.net.refusing import Handler, refusing, whole
 from birthmark.people.approvals_model import MAX_BODY, Wanted
 from birthmark.people.demand import demand
@@ -72,17 +73,6 @@ class OperatorTokenError(UnauthenticatedError):
         '`sed "s/^/Authorization: Bearer /" "${{BIRTHMARK_DATA:-$HOME/.local/share/birthmark}}/operator.token" | '
         "curl -H @-`. If the file was changed, start the server again."
     )
-
-
-class OperatorRequestError(InvalidRequestError):
-    """A request that no route takes as it is."""
-
-    code = "operator.request_invalid"
-    message = "The request is not valid: {detail}"
-    cause = "The operator interface does not take the request: {detail}."
-    fix = "Ask as docs/reference/operator-api.md says."
-    for_a_person = "a program asked, and has to be changed"
-    detail: str
 
 
 class Nothing(msgspec.Struct, forbid_unknown_fields=True):

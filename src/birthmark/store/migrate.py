@@ -43,6 +43,18 @@ def newest() -> str:
     return _names()[-1]
 
 
+def is_known(revision: str) -> bool:
+    """Say whether this version knows how to go on from a revision."""
+    return any(one.revision == revision for one in _revisions())
+
+
+def steps_after(revision: str | None) -> Sequence[tuple[str, str]]:
+    """Return what leads from a known revision to the newest: the revisions, and what each is about."""
+    revisions = _revisions()
+    done = [one.revision for one in revisions].index(revision) + 1 if revision is not None else 0
+    return [(str(one.revision), str(one.doc)) for one in revisions[done:]]
+
+
 def script_for(engine: str, current: str | None) -> str | None:
     """Return the SQL that leads from `current` to the newest revision, or None when there is nothing to do."""
     known = _names()

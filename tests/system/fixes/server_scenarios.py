@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 
 from fixes.applied import into, lines_into
 from fixes.scenario import Scenario, typed
@@ -25,6 +26,7 @@ PASSPHRASE = (
     "(umask 077; echo correct horse battery > backup.passphrase); "
     "export BIRTHMARK_BACKUP_PASSPHRASE_FILE=backup.passphrase"
 )
+OF_BEFORE = f"tar -xzf {Path(__file__).parents[2] / 'upgrade/0.2.0.tar.gz'} --no-same-owner data; chmod 700 data"
 BACKED_UP = (PASSPHRASE, "birthmark server backup --out x.birthmark")
 
 
@@ -186,6 +188,14 @@ SERVER: Mapping[str, Scenario] = {
             PASSPHRASE,
         ),
     ),
+    "server.nothing_to_upgrade": Scenario(
+        "birthmark upgrade --check",
+        typed(
+            'mkdir -p "$HOME/.local/share"; ln -s "$BIRTHMARK_DATA" "$HOME/.local/share/birthmark"',
+            "export BIRTHMARK_DATA=nowhere",
+        ),
+    ),
+    "server.not_backed_up": Scenario("birthmark upgrade --check --data data", typed(OF_BEFORE)),
     "server.replay_refused": Scenario(
         "birthmark server restore x.birthmark --data new --replay heads.jsonl",
         typed(*BACKED_UP, "birthmark server audit export --out heads.jsonl"),

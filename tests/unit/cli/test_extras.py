@@ -7,7 +7,7 @@ import pytest
 from birthmark.cli import app as cli
 
 
-@pytest.mark.parametrize(("module", "extra"), [("sqlalchemy.dialects", "server"), ("awscrt", "token")])
+@pytest.mark.parametrize(("module", "extra"), [("starlette.routing", "server"), ("awscrt", "token")])
 def test_a_missing_package_names_its_extra(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: object, module: str, extra: str
 ) -> None:

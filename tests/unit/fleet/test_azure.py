@@ -11,7 +11,7 @@ import pytest
 from provisioningserviceclient import models
 from provisioningserviceclient.client import ProvisioningServiceError
 
-from birthmark.console.losing import Became, Taken
+from birthmark.console.taken import Became, Taken
 from birthmark.errors import BirthmarkError
 from birthmark.fleet.azure import AzureTarget
 from birthmark.fleet.azure_records import json_of, kept, on_record

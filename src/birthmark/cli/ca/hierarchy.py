@@ -37,7 +37,7 @@ from birthmark.cli.common import emit, write_result
 from birthmark.cli.inventory import INVENTORY_COLUMNS, InventoryOptions, export
 from birthmark.cli.operator import show as show_rows
 from birthmark.clock import SystemClock, SystemEntropy
-from birthmark.console.inventory import inventory_view, issuer_of
+from birthmark.console.issued import inventory_view, issuer_of
 from birthmark.console.lock import DirectoryInUseError, is_served, keeping_out
 from birthmark.errors import BirthmarkError
 from birthmark.pki.issue import new_serial

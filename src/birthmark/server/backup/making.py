@@ -20,6 +20,7 @@ from birthmark.errors import ConflictError, NotFoundError
 from birthmark.server.backup.archive import FIRST, Part, write_archive
 from birthmark.server.backup.copying import SQLITE, copy_sqlite, dump_postgresql
 from birthmark.server.backup.linked import files_below, read_linked
+from birthmark.server.upgrading import NOTE, note_backup
 
 _CAS = ".cas"  # of the copies
 MANIFEST, DATABASE, TABLES, FILES, CONFIG = FIRST, "birthmark.db", "tables", "data", "server.toml"
@@ -27,7 +28,17 @@ FORMAT = 1
 _COPIES = ".backup"
 # Of a run, not of the server: they are made anew.
 _LEFT_OUT = frozenset(
-    {"birthmark.db", "birthmark.db-wal", "birthmark.db-shm", "endpoints.json", "nats.conf", PORT_ALONE, NAME, DROPPED}
+    {
+        "birthmark.db",
+        "birthmark.db-wal",
+        "birthmark.db-shm",
+        "endpoints.json",
+        "nats.conf",
+        PORT_ALONE,
+        NAME,
+        NOTE,
+        DROPPED,
+    }
 )
 
 
@@ -101,7 +112,9 @@ async def make_backup(
         cas = _copy_cas(data, copies / _CAS)
         files = [*_below(copies / _CAS, f"{FILES}/"), *_below(data, f"{FILES}/", but=cas)]
         parts = [Part(MANIFEST, msgspec.json.encode(manifest)), *_below(copies, ""), *files]
-        return _written(out, passphrase, parts, config)
+        made = _written(out, passphrase, parts, config)
+    note_backup(data, out, now, revision)
+    return made
 
 
 def check_is_server(data: Path) -> None:

@@ -1,0 +1,76 @@
+"""`birthmark upgrade --check`: what the first start of this version would do to a data directory."""
+
+import asyncio
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from birthmark.cli.backup import Database, settings_of
+from birthmark.cli.common import ACTION_NEEDED, again, emit, in_words
+from birthmark.cli.journal import note
+from birthmark.cli.options import JsonOption
+from birthmark.errors import BirthmarkError
+
+
+def upgrade(
+    check: Annotated[
+        bool, typer.Option("--check", help="Say what the first start of this version would do, and change nothing.")
+    ] = False,
+    backed_up: Annotated[
+        bool, typer.Option("--backed-up", help="There is a backup that `birthmark server backup` did not make.")
+    ] = False,
+    data: Annotated[
+        Path, typer.Option("--data", envvar="BIRTHMARK_DATA", help="The server's data directory.", readable=False)
+    ] = Path("~/.local/share/birthmark"),
+    config: Annotated[Path | None, typer.Option(help="The server's configuration file.")] = None,
+    database: Database = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Look before an upgrade: which version left this data, what would be migrated, room, backup, half-done work.
+
+    The first start of a new version upgrades by itself; this changes nothing, and the server may run meanwhile. It
+    ends with 0 where that start may come, and with 6 where something has to be done first.
+    """
+    if not check:
+        raise typer.BadParameter("the next start of `birthmark serve` upgrades; --check says what it would do")
+    from birthmark.server.upgrading import look
+
+    settings = settings_of(config, data, database)
+    outlook, problems = asyncio.run(look(settings.directory, settings.database_url, is_backed_up=backed_up))
+    for problem in problems:
+        problem.add_facts(again=again())
+        note(problem)
+    if as_json:
+        emit(as_json, {**msgspec.to_builtins(outlook), "problems": [_view(one) for one in problems]})
+    else:
+        emit(as_json, _told(outlook))
+        for problem in problems:
+            typer.echo(in_words(problem), err=True)
+    if problems:
+        raise typer.Exit(ACTION_NEEDED)
+
+
+def _view(problem: BirthmarkError) -> dict[str, str]:
+    return {"error": problem.code, "cause": problem.explain_cause(), "fix": problem.explain_fix()}
+
+
+def _told(outlook: Any) -> dict[str, Any]:
+    """Return it for people."""
+    wrote = outlook.found_release or "no release that this one knows by its schema"
+    backup = outlook.backup
+    return {
+        "data": outlook.data,
+        "program": f"{outlook.program} (schema {outlook.schema})",
+        "database": f"of {wrote} (schema {outlook.found_schema or 'unknown'})",
+        "size": _size(outlook.database_bytes),
+        "migrations": "\n".join(f"{one.revision} {one.what}" for one in outlook.steps) or "none",
+        "room": f"{_size(outlook.needed_bytes)} at most, {_size(outlook.free_bytes)} free",
+        "backup": "none is known of" if backup is None else f"{backup.at.isoformat()} {backup.file}",
+        "server": "running: stop it before the upgrade" if outlook.is_running else "stopped",
+    }
+
+
+def _size(count: int) -> str:
+    return f"{count / 1_000_000:.1f} MB"

@@ -1,0 +1,21 @@
+"""A release of the commit that is checked out, built once for these tests."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TOP = Path(__file__).parents[3]
+
+
+@pytest.fixture(scope="session")
+def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `scripts/package` makes."""
+    if not (TOP / ".git").exists():
+        pytest.skip("a release is made of a commit, and this is no repository")
+    out = tmp_path_factory.mktemp("release") / "dist"
+    build = [sys.executable, str(TOP / "tools/release_build.py"), "--out", str(out)]
+    done = subprocess.run(build, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return out

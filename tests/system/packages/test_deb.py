@@ -1,0 +1,194 @@
+"""The packages for Debian 12, in a fresh one: installed, used, upgraded, removed and purged."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import debian_root
+from debian_root import DebianRoot, a_debian
+
+TOP = Path(__file__).parents[3]
+pytestmark = [
+    pytest.mark.system,
+    pytest.mark.skipif(bool(debian_root.MISSING), reason=f"not on this machine: {debian_root.MISSING}"),
+    pytest.mark.skipif(os.geteuid() != 0, reason="a root belongs to root"),
+]
+SERVE = ("birthmark", "serve", "--data", "/var/lib/birthmark", "--config", "/etc/birthmark/server.toml")
+AT_AZURE = """
+import sys
+from azure.iot.device import IoTHubDeviceClient
+trust = open(sys.argv[2]).read()
+client = IoTHubDeviceClient.create_from_connection_string(sys.argv[1], server_verification_cert=trust)
+client.connect()
+client.send_message(sys.argv[3])
+client.shutdown()
+"""
+AT_AWS = """
+import json, sys, boto3
+from awscrt import mqtt
+from awsiot import mqtt_connection_builder
+iot = boto3.client("iot")
+iot.create_thing(thingName="pump-2")
+made = iot.create_keys_and_certificate(setAsActive=True)
+allowed = {"Effect": "Allow", "Action": "iot:*", "Resource": "*"}
+iot.create_policy(policyName="all", policyDocument=json.dumps({"Version": "2012-10-17", "Statement": [allowed]}))
+iot.attach_policy(policyName="all", target=made["certificateArn"])
+iot.attach_thing_principal(thingName="pump-2", principal=made["certificateArn"])
+host, _, port = iot.describe_endpoint(endpointType="iot:Data-ATS")["endpointAddress"].partition(":")
+connection = mqtt_connection_builder.mtls_from_bytes(
+    made["certificatePem"].encode(), made["keyPair"]["PrivateKey"].encode(), client_id="pump-2", endpoint=host,
+    port=int(port or 8883), ca_filepath=sys.argv[1],
+)
+connection.connect().result(20)
+connection.publish("pumps/2", "hello", mqtt.QoS.AT_LEAST_ONCE)[0].result(20)
+connection.disconnect().result(20)
+print("acknowledged")
+"""
+
+
+@pytest.fixture(scope="module")
+def packages(release: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    out = tmp_path_factory.mktemp("debs")
+    (wheel,) = release.glob("*.whl")
+    build = [sys.executable, str(TOP / "tools/release_deb.py"), "--wheel", str(wheel), "--out", str(out)]
+    done = subprocess.run(build, capture_output=True, text=True, check=False, timeout=500)
+    assert done.returncode == 0, done.stderr
+    return {path.name.partition("_")[0]: path for path in out.iterdir()}
+
+
+@pytest.fixture(scope="module")
+def debian() -> Iterator[DebianRoot]:
+    with tempfile.TemporaryDirectory(prefix="birthmark-debian-") as directory, a_debian(Path(directory)) as root:
+        root.apt("update")
+        yield root
+
+
+def given(debian: DebianRoot, package: Path) -> str:
+    """Lay a file where the root sees it; return its name there."""
+    (debian.path / "given").mkdir(exist_ok=True)
+    shutil.copy(package, debian.path / "given")
+    return f"/given/{package.name}"
+
+
+def newer(package: Path, directory: Path) -> Path:
+    """Return the same package with the next number."""
+    subprocess.run(["dpkg-deb", "--raw-extract", str(package), str(directory / "raw")], check=True)
+    control = directory / "raw/DEBIAN/control"
+    control.write_text(control.read_text().replace("-1\n", "-2\n", 1))
+    conffile = directory / "raw/etc/birthmark/server.toml"
+    conffile.write_text(conffile.read_text() + "# a comment more\n")
+    made = directory / package.name.replace("-1_", "-2_")
+    subprocess.run(["dpkg-deb", "-Zgzip", "-z1", "--build", str(directory / "raw"), str(made)], check=True)
+    shutil.rmtree(directory / "raw")
+    return made
+
+
+def program_of(debian: DebianRoot) -> str:
+    """Say where /usr/bin/birthmark leads."""
+    return str((debian.path / "etc/alternatives/birthmark").readlink())
+
+
+def environment_at(debian: DebianRoot) -> dict[str, str]:
+    """Return what clients need, for programs of this machine."""
+    told = debian.run("birthmark", "env", "--format", "dotenv", "--data", "/var/lib/birthmark")
+    here = dict(line.split("=", 1) for line in told.replace("/var/lib/", f"{debian.path}/var/lib/").splitlines())
+    return {"PATH": os.environ["PATH"], "HOME": str(debian.path.parent), **here}
+
+
+def rows(debian: DebianRoot, *arguments: str) -> list[dict[str, str]]:
+    said = debian.run("birthmark", *arguments, "--data", "/var/lib/birthmark", "--json")
+    return [json.loads(line) for line in said.splitlines()]
+
+
+def send(debian: DebianRoot, text: str) -> None:
+    """Have Azure's SDK send a message as pump-1."""
+    (key,) = rows(debian, "hub", "device", "key", "pump-1")
+    trust = debian.path / "var/lib/birthmark/trust.pem"
+    words = [sys.executable, "-c", AT_AZURE, key["primary_connection_string"], str(trust), text]
+    debian.beside(*words, environment=environment_at(debian))
+
+
+def test_from_nothing_to_the_first_message_of_both_clouds_sdks(debian: DebianRoot, packages: dict[str, Path]) -> None:
+    debian.apt("install", given(debian, packages["birthmark"]))
+    with debian.serving(*SERVE):
+        rows(debian, "hub", "device", "create", "pump-1")
+        send(debian, "hello")
+        assert [row["body"] for row in rows(debian, "hub", "messages")] == ["hello"]
+        trust = str(debian.path / "var/lib/birthmark/trust.pem")
+        said = debian.beside(sys.executable, "-c", AT_AWS, trust, environment=environment_at(debian))
+        assert said == "acknowledged\n"
+
+
+def test_it_serves_with_no_capability_and_nothing_to_write_but_its_data(debian: DebianRoot) -> None:
+    with debian.serving(*SERVE, is_closed=True) as process:
+        status = Path(f"/proc/{process}/status").read_text()
+        rights = {line.split()[1] for line in status.splitlines() if line.startswith("Cap")}
+        assert rights == {"0" * 16}
+        send(debian, "closed")
+
+
+def test_nobody_else_on_the_machine_reads_what_the_server_has(debian: DebianRoot) -> None:
+    modes = debian.run("stat", "-c", "%a %U", "/var/lib/birthmark", "/etc/birthmark/server.toml", user=None)
+    assert modes.split("\n")[:2] == ["700 birthmark", "640 root"]
+
+
+def test_the_agent_is_installed_beside_it_and_the_program_is_still_the_servers(
+    debian: DebianRoot, packages: dict[str, Path]
+) -> None:
+    debian.apt("install", given(debian, packages["birthmark-agent"]))
+    assert program_of(debian) == "/usr/lib/birthmark/bin/birthmark"
+    # An absolute path that leads nowhere here is one in the root.
+    assert (debian.path / "etc/systemd/system/multi-user.target.wants/birthmark-agent.service").is_symlink()
+    told = debian.attempt(
+        "/usr/lib/birthmark-agent/bin/birthmark", "agent", "check", "--offline", user="birthmark-agent"
+    )
+    assert "/etc/aziot/config.toml" in told.stderr
+    assert debian.attempt("/usr/lib/birthmark-agent/bin/birthmark", "serve").stderr.count("server") > 0
+
+
+def test_every_command_has_its_page(debian: DebianRoot) -> None:
+    pages = {path.name for path in (debian.path / "usr/share/man/man1").iterdir() if "birthmark" in path.name}
+    assert {"birthmark.1.gz", "birthmark-agent.1.gz", "birthmark-server.1.gz", "birthmark-device.1.gz"} <= pages
+
+
+def test_an_upgrade_keeps_data_and_configuration(debian: DebianRoot, packages: dict[str, Path], tmp_path: Path) -> None:
+    configuration = debian.path / "etc/birthmark/server.toml"
+    mine = configuration.read_text() + 'names = ["pump-house"]\n'
+    configuration.write_text(mine)
+    debian.dpkg(
+        "--install", "--force-confdef", "--force-confold", given(debian, newer(packages["birthmark"], tmp_path))
+    )
+    assert configuration.read_text() == mine
+    assert configuration.stat().st_mode & 0o777 == 0o640
+    with debian.serving(*SERVE):
+        send(debian, "again")
+        assert [row["body"] for row in rows(debian, "hub", "messages")] == ["hello", "closed", "again"]
+
+
+def test_what_is_removed_leaves_data_and_configuration(debian: DebianRoot) -> None:
+    debian.apt("remove", "birthmark")
+    assert program_of(debian) == "/usr/lib/birthmark-agent/bin/birthmark"
+    assert not (debian.path / "usr/lib/birthmark").exists()
+    assert (debian.path / "var/lib/birthmark/birthmark.db").exists()
+    assert "pump-house" in (debian.path / "etc/birthmark/server.toml").read_text()
+
+
+def test_what_is_purged_leaves_nothing(debian: DebianRoot) -> None:
+    (debian.path / "etc/aziot/config.toml").write_text("# how this device is configured\n")
+    debian.apt("purge", "birthmark", "birthmark-agent")
+    kept = {name for name in debian.names() if not name.startswith(("var/log/", "var/cache/", "given"))}
+    assert kept == set()
+
+
+@pytest.mark.skipif(shutil.which("lintian") is None, reason="lintian is not on this machine")
+def test_lintian_finds_nothing(packages: dict[str, Path]) -> None:
+    judge = ["lintian", "--fail-on", "error,warning", "--allow-root", str(packages["birthmark-agent"])]
+    told = subprocess.run(judge, capture_output=True, text=True, check=False, timeout=300)
+    assert told.returncode == 0, told.stdout + told.stderr

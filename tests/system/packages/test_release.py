@@ -1,0 +1,88 @@
+"""A release: the same bytes from two builds, and what others say of its bill of materials and its provenance."""
+
+import json
+import os
+import subprocess
+import sys
+from importlib.metadata import requires
+from pathlib import Path
+
+import pytest
+from google.protobuf import json_format
+from in_toto_attestation.predicates.provenance.v1 import provenance_pb2
+from in_toto_attestation.v1 import statement_pb2
+from in_toto_attestation.v1.statement import Statement
+from packaging.requirements import Requirement
+
+import birthmark
+from node_clients import NODE
+
+pytestmark = pytest.mark.system
+
+TOP = Path(__file__).parents[3]
+VALIDATE = """
+const { Validation, Spec } = require('@cyclonedx/cyclonedx-library');
+const text = require('node:fs').readFileSync(0, 'utf8');
+new Validation.JsonStrictValidator(Spec.Version.v1dot6).validate(text)
+  .then((wrong) => console.log(JSON.stringify(wrong)));
+"""
+
+
+def only(release: Path, ending: str) -> Path:
+    (found,) = [path for path in release.iterdir() if path.name.endswith(ending)]
+    return found
+
+
+def bill(release: Path) -> dict[str, object]:
+    read: dict[str, object] = json.loads(only(release, ".cdx.json").read_text())
+    return read
+
+
+def test_every_file_says_the_version(release: Path) -> None:
+    names = {path.name for path in release.iterdir()} - {"SHA256SUMS"}
+    assert all(name.startswith(f"birthmark-{birthmark.__version__}") for name in names)
+    assert len(names) == 4
+
+
+def test_another_build_elsewhere_is_the_same_bytes(release: Path, tmp_path: Path) -> None:
+    subprocess.run(["git", "clone", "--quiet", "--no-hardlinks", str(TOP), str(tmp_path / "else where")], check=True)
+    build = [sys.executable, "else where/tools/release_build.py", "--out", str(tmp_path / "again")]
+    strange = {**os.environ, "TZ": "Asia/Tokyo", "LC_ALL": "C", "SOURCE_DATE_EPOCH": "1"}
+    subprocess.run(build, cwd=tmp_path, env=strange, umask=0o077, check=True, capture_output=True)
+    first = {path.name: path.read_bytes() for path in release.iterdir()}
+    assert {path.name: path.read_bytes() for path in (tmp_path / "again").iterdir()} == first
+
+
+def test_the_digests_are_right(release: Path) -> None:
+    checked = subprocess.run(["sha256sum", "--check", "--strict", "SHA256SUMS"], cwd=release, check=False)
+    assert checked.returncode == 0
+
+
+def test_another_implementation_takes_the_bill_of_materials(release: Path) -> None:
+    text = only(release, ".cdx.json").read_text()
+    told = subprocess.run(
+        ["node", "-e", VALIDATE], input=text, capture_output=True, text=True, check=True, cwd=NODE, timeout=60
+    )
+    assert json.loads(told.stdout) is None
+
+
+def test_the_bill_has_what_the_base_needs_and_nothing_of_the_tests(release: Path) -> None:
+    components = {one["name"]: one for one in bill(release)["components"]}  # type: ignore[attr-defined]
+    needed = [Requirement(one) for one in requires("birthmark") or ()]
+    base = {one.name for one in needed if one.marker is None}
+    assert base <= {name for name, one in components.items() if one["scope"] == "required"}
+    assert {"starlette", "boto3", "awscrt"} <= {name for name, one in components.items() if one["scope"] == "optional"}
+    assert not {"pytest", "ruff", "mypy", "twine"} & set(components)
+    assert all(one["externalReferences"][0]["hashes"] for one in components.values())
+
+
+def test_the_provenance_is_a_statement_as_in_toto_reads_it(release: Path) -> None:
+    read = json.loads(only(release, ".provenance.json").read_text())
+    statement = json_format.ParseDict(read, statement_pb2.Statement())
+    Statement.copy_from_pb(statement).validate()
+    predicate = json_format.ParseDict(read["predicate"], provenance_pb2.Provenance())
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=TOP, capture_output=True, text=True, check=True)
+    assert predicate.build_definition.resolved_dependencies[0].digest["gitCommit"] == head.stdout.strip()
+    assert {one.name for one in statement.subject} == {
+        path.name for path in release.iterdir() if path.suffix in {".whl", ".gz"} or path.name.endswith(".cdx.json")
+    }

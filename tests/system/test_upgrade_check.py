@@ -1,0 +1,165 @@
+"""`birthmark upgrade --check`: what the first start would do, said before it; and that start, on a full disk."""
+
+import hashlib
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from earlier import unpacked
+from servers import BIRTHMARK, clean_environment, free_address
+
+pytestmark = pytest.mark.system
+OF_0_2_0 = "0020"
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """What version 0.2.0 left."""
+    return unpacked("0.2.0", tmp_path) / "data"
+
+
+def attempt(data: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [BIRTHMARK, *arguments, "--data", str(data)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, env=clean_environment())
+
+
+def check(data: Path, *options: str) -> tuple[int, dict[str, object], list[str]]:
+    """Return the exit code, what was told, and the codes of what is in the way."""
+    done = attempt(data, "upgrade", "--check", "--json", *options)
+    told = json.loads(done.stdout)
+    return done.returncode, told, [one["error"] for one in told["problems"]]
+
+
+def back_up(data: Path) -> None:
+    secret = data.parent / "of-an-upgrade"
+    secret.touch(mode=0o600)
+    secret.write_text("correct horse battery\n")
+    file = ["--out", str(data.parent / "before.birthmark"), "--passphrase-file", str(secret)]
+    done = attempt(data, "server", "backup", *file)
+    assert done.returncode == 0, done.stderr
+
+
+def told_of(data: Path, sql: str) -> None:
+    with closing(sqlite3.connect(data / "birthmark.db")) as database, database:
+        database.execute(sql)
+
+
+def contents(data: Path) -> dict[str, str]:
+    files = [path for path in sorted(data.rglob("*")) if path.is_file()]
+    return {str(path): f"{path.stat().st_mtime_ns} {hashlib.sha256(path.read_bytes()).hexdigest()}" for path in files}
+
+
+def test_it_says_from_where_to_where_and_changes_nothing(data: Path) -> None:
+    before = contents(data)
+    code, told, wrong = check(data)
+    assert (code, wrong) == (6, ["server.not_backed_up"])
+    assert (told["found_schema"], told["found_release"]) == (OF_0_2_0, "0.2.0")
+    steps = told["steps"]
+    assert isinstance(steps, list)
+    assert (steps[0]["revision"], steps[-1]["revision"]) == ("0021", told["schema"])
+    assert contents(data) == before
+
+
+@pytest.mark.parametrize("release", ["0.1.0", "0.2.0"])
+def test_it_knows_the_release_that_wrote_it(tmp_path: Path, release: str) -> None:
+    _, told, _ = check(unpacked(release, tmp_path) / "data")
+    assert told["found_release"] == release
+
+
+def test_a_backup_by_the_new_program_is_all_that_was_missing(data: Path) -> None:
+    back_up(data)
+    code, told, wrong = check(data)
+    assert (code, wrong) == (0, [])
+    backup = told["backup"]
+    assert isinstance(backup, dict)
+    assert backup["file"].endswith("before.birthmark")
+
+
+def test_one_of_another_kind_is_taken_at_its_word(data: Path) -> None:
+    assert check(data, "--backed-up")[0] == 0
+
+
+def test_a_newer_directory_is_named_before_anything_is_tried(data: Path) -> None:
+    told_of(data, "UPDATE alembic_version SET version_num = '9999'")
+    code, told, wrong = check(data)
+    assert (code, wrong, told["steps"]) == (6, ["store.schema_too_new"], [])
+
+
+def test_half_a_restore_and_a_moved_database_are_named(data: Path) -> None:
+    (data / ".restoring").mkdir()
+    told_of(data, "INSERT INTO server_facts VALUES ('server.moved', 'postgresql://elsewhere/birthmark')")
+    assert {"server.restore_unfinished", "server.database_moved"} <= set(check(data)[2])
+
+
+def test_tables_of_no_version_are_named(data: Path) -> None:
+    told_of(data, "DELETE FROM alembic_version")
+    assert check(data)[2] == ["store.unreadable"]
+
+
+def test_a_configuration_that_this_version_does_not_take_is_named(data: Path, tmp_path: Path) -> None:
+    config = tmp_path / "old.toml"
+    config.write_text("colour = 1\n")
+    done = attempt(data, "upgrade", "--check", "--config", str(config))
+    assert (done.returncode, "server.config_invalid" in done.stderr) == (2, True)
+
+
+def test_where_there_is_nothing_that_is_said(tmp_path: Path) -> None:
+    done = attempt(tmp_path / "nothing", "upgrade", "--check")
+    assert (done.returncode, "server.nothing_to_upgrade" in done.stderr) == (3, True)
+    assert not (tmp_path / "nothing").exists()
+
+
+def test_without_check_it_does_nothing_and_says_who_upgrades(data: Path) -> None:
+    before = contents(data)
+    done = attempt(data, "upgrade")
+    assert (done.returncode, "serve" in done.stderr) == (2, True)
+    assert contents(data) == before
+
+
+@pytest.fixture
+def small(data: Path, tmp_path: Path) -> Iterator[Path]:
+    """The same on a disk that has no room for an upgrade."""
+    if os.geteuid() != 0:
+        pytest.skip("only root makes disks")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m,mode=700", "tmpfs", str(disk)], check=True)
+    try:
+        shutil.copytree(data, disk / "data")
+        (disk / "data").chmod(0o700)
+        yield disk
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def start(data: Path) -> subprocess.CompletedProcess[str]:
+    """Start a server that ends as soon as it is ready."""
+    command = [BIRTHMARK, "serve", "--listen", free_address(), "--data", str(data)]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=clean_environment()
+    )
+    out = ""
+    for line in process.stdout or ():
+        out += line
+        if line.startswith("Ready."):
+            process.terminate()
+    _, errors = process.communicate(timeout=60)
+    return subprocess.CompletedProcess(command, process.returncode, out, errors)
+
+
+def test_a_disk_without_room_is_named_and_the_start_that_fills_it_loses_nothing(small: Path) -> None:
+    assert "server.no_room_to_upgrade" in check(small / "data", "--backed-up")[2]
+    failed = start(small / "data")
+    assert failed.returncode != 0
+    assert "full" in failed.stderr
+    subprocess.run(["mount", "-o", "remount,size=200m", str(small)], check=True)
+    assert check(small / "data", "--backed-up")[1]["found_schema"] == OF_0_2_0
+    assert "Ready." in start(small / "data").stdout
+    assert check(small / "data")[0] == 0

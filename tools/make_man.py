@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import typer
-from make_commands import HEAD, every_command, row
 
 import birthmark
 from birthmark.cli.app import app
+from make_commands import HEAD, every_command, row
 
 
 def escape(text: str) -> str:

@@ -23,12 +23,12 @@ from datetime import UTC, datetime
 from email.utils import format_datetime
 from pathlib import Path
 
-from make_man import pages
 from packaging.utils import canonicalize_name
-from release_provenance import commit_of
-from release_sbom import graph
 
 from birthmark.cli.units import agent_service, server_service
+from make_man import pages
+from release_provenance import commit_of
+from release_sbom import graph
 
 TOP = Path(__file__).resolve().parents[1]
 SCRIPTS = TOP / "deploy" / "debian"

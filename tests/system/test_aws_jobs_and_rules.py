@@ -11,7 +11,7 @@ import pytest
 from servers import RunningServer, a_server
 
 pytestmark = pytest.mark.system
-RULE = {"sql": "SELECT * FROM 'pumps/+'", "actions": [{"kinesis": {"streamName": "kept", "roleArn": ""}}]}
+RULE: dict[str, Any] = {"sql": "SELECT * FROM 'pumps/+'", "actions": [{"kinesis": {"streamName": "kept", "roleArn": ""}}]}
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +108,7 @@ def test_a_job_that_was_canceled_goes_out_no_more_and_one_that_pauses_is_listed_
 def test_what_no_rule_is_leads_to_the_help_of_its_command(
     server: RunningServer, tmp_path: Path, change: Mapping[str, Any], fix: str
 ) -> None:
-    (tmp_path / "rule.json").write_text(json.dumps(RULE | change))
+    (tmp_path / "rule.json").write_text(json.dumps({**RULE, **change}))
     refused = server.attempt("aws", "rule", "create", "unfit", str(tmp_path / "rule.json"))
     assert refused.returncode != 0
     assert fix in refused.stderr, refused.stderr

@@ -3,6 +3,7 @@
 import socket
 
 import pytest
+
 import wheels
 
 pytestmark = pytest.mark.system

@@ -28,6 +28,10 @@ def catalogues() -> ModuleType:
     return _tool("make_catalogues")
 
 
+def terminals() -> ModuleType:
+    return _tool("make_terminals")
+
+
 def operator_table() -> Sequence[Endpoint]:
     found: Sequence[Endpoint] = _tool("make_operator_api").table()
     return found

@@ -9,6 +9,7 @@ so it is no part of CI.
 
 import argparse
 import json
+import logging
 import os
 import re
 import shutil
@@ -30,6 +31,7 @@ DOOR = """<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
 <title>Birthmark</title>
+<link rel="icon" href="data:,">
 <meta http-equiv="refresh" content="0; url={version}/index.html">
 <p><a href="{version}/index.html">Birthmark {version}</a></p>
 </html>
@@ -49,10 +51,13 @@ def build(out: Path, version: str) -> None:
     with tempfile.TemporaryDirectory(dir=out, prefix=".new-") as place:
         new = Path(place) / "site"
         os.environ["NO_MKDOCS_2_WARNING"] = "1"  # its theme ends in 2027, and says so at each start
-        config = load_config(str(ROOT / "mkdocs.yml"), strict=True, site_dir=str(new))
-        config.plugins.on_startup(command="build", dirty=False)
-        mkdocs_build(config)
-        config.plugins.on_shutdown()
+        for language, place_of_it in {"en": new, "ja": new / "ja"}.items():
+            if language == "en" or (ROOT / "docs" / f"README.{language}.md").exists():
+                os.environ["BIRTHMARK_SITE_LANGUAGE"] = language
+                config = load_config(str(ROOT / "mkdocs.yml"), strict=True, site_dir=str(place_of_it))
+                config.plugins.on_startup(command="build", dirty=False)
+                mkdocs_build(config)
+                config.plugins.on_shutdown()
         if (out / version).exists():
             shutil.rmtree(out / version)
         new.rename(out / version)
@@ -117,6 +122,9 @@ def main() -> int:
     parser.add_argument("--version", default=version_here(), help="the name of this one (the project's version)")
     parser.add_argument("--links", action="store_true", help="try the addresses outside, and build nothing")
     chosen = parser.parse_args()
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    if not re.fullmatch(r"[\w][\w.+-]*", chosen.version):
+        parser.error(f"{chosen.version!r} cannot be the name of a version: letters, digits, points and dashes")
     if chosen.links:
         return links()
     build(chosen.out.resolve(), chosen.version)

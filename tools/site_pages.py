@@ -3,6 +3,9 @@
 Paths are POSIX, relative to the repository's root (`docs/howto/ci.md`, `SECURITY.md`); a *source* is where a page
 stands in the site (`howto/ci.md`, `repository/SECURITY.md`). What docs/ links to and is not below it gets a page of its
 own, so that links work alike on a forge, from a disk and from a web server.
+
+A page in Japanese is the file beside it, `NAME.ja.md`. Those pages are a site of their own below `ja/`, with the map of
+README.ja.md; what leads from one language to the other goes by an address of no host, which the hook makes relative.
 """
 
 import posixpath
@@ -13,12 +16,14 @@ from pathlib import Path
 ELSEWHERE = "repository"
 """The folder of the site that has what stands outside docs/."""
 INDEX = "README.md"
-JAPANESE = "README.ja.md"
+JAPANESE = ".ja.md"
+ACROSS = "https://across.invalid/"
+"""What stands for the top of a version, in links from one language to the other."""
 _LINK = re.compile(r"(?P<open>\]\()(?P<target>[^()\s#]*)(?P<rest>(?:#[^()\s]*)?\))")
 _FENCE = re.compile(r"^(?P<fence>```+)[^\n]*\n.*?^(?P=fence)$", re.DOTALL | re.MULTILINE)
 _NAMED_FENCE = re.compile(r"^```[ ]?(?P<language>\w+) file=(?P<name>\S+)$", re.MULTILINE)
 _HEADING = re.compile(r"^### (?P<title>.+)$")
-_MAP = "## All pages"
+_MAPS = {INDEX: "## All pages", f"README{JAPANESE}": "## すべてのページ"}
 _LANGUAGES = {".c": "c", ".h": "c", ".ini": "ini", ".json": "json", ".py": "python", ".sh": "sh", ".toml": "toml"}
 _LANGUAGES |= {".yaml": "yaml", ".yml": "yaml", ".cfg": "cfg"}
 _SHOWN_AS_THEY_ARE = {".svg", ".png", ".webp"}
@@ -36,15 +41,19 @@ def links_of(text: str) -> Iterator[str]:
     return (found["target"] for found in _LINK.finditer(_FENCE.sub("", text)) if not is_outside(found["target"]))
 
 
-def nav_of(read: Callable[[str], str]) -> Nav:
+def nav_of(read: Callable[[str], str], index: str = INDEX) -> Nav:
     """Return the navigation, from the map in docs/README.md; a README of a folder opens into the pages that it names.
 
-    What there is in Japanese comes last, from the map of the Japanese first page. `read` gives the text of a page
-    below docs/.
+    `read` gives the text of a page below docs/. With README.ja.md for `index`: of the pages in Japanese, by the names
+    that they have in their own site.
     """
     nav: Nav = [INDEX]
-    for title, below in _sections(read(INDEX)):
+    for title, below in _sections(read(index), _MAPS[index]):
         pages: Nav = []
+        if is_japanese(index):
+            pages.extend(in_its_language(page) for page in _pages_in_order(below, "") if is_japanese(page))
+            nav.append({title: pages})
+            continue
         for page in _pages_in_order(below, ""):
             if posixpath.basename(page) == INDEX:
                 text = read(page)
@@ -54,18 +63,22 @@ def nav_of(read: Callable[[str], str]) -> Nav:
             else:
                 pages.append(page)
         nav.append({title: pages})
-    translated = [page for page in _pages_in_order(read(JAPANESE), "") if is_japanese(page)]
-    return [*nav, {"日本語": [JAPANESE, *translated]}]
+    return nav
 
 
-def is_japanese(page: str) -> bool:
-    return page.endswith(".ja.md")
+def is_japanese(path: str) -> bool:
+    return path.endswith(JAPANESE)
 
 
-def _sections(text: str) -> Iterator[tuple[str, str]]:
+def in_its_language(path: str) -> str:
+    """Return the name of a page in the site of its language."""
+    return path.removesuffix(JAPANESE) + ".md" if is_japanese(path) else path
+
+
+def _sections(text: str, heading_of_map: str) -> Iterator[tuple[str, str]]:
     """Return title and text of each section of the map."""
-    _, found, after = text.partition(f"\n{_MAP}\n")
-    assert found, f"{INDEX} has no {_MAP}"
+    _, found, after = text.partition(f"\n{heading_of_map}\n")
+    assert found, f"{INDEX} has no {heading_of_map}"
     title, lines = "", list[str]()
     for line in [*after.splitlines(), "### "]:
         if line.startswith("### "):
@@ -103,6 +116,25 @@ def source_of(path: str, root: Path) -> str:
     return f"{ELSEWHERE}/{path}" if suffix in {".md", *_SHOWN_AS_THEY_ARE} else f"{ELSEWHERE}/{path}.md"
 
 
+def html_of(source: str) -> str:
+    """Return the file that a page becomes; what is no page stays."""
+    return (
+        re.sub(r"(^|/)README\.md$", r"\1index.md", source).removesuffix(".md") + ".html" if is_page(source) else source
+    )
+
+
+def across_to(path: str, root: Path) -> str:
+    """Return where a file of the repository stands below a version, for pages of another language."""
+    below = "ja/" if is_japanese(path) else ""
+    return f"{ACROSS}{below}{html_of(in_its_language(source_of(path, root)))}"
+
+
+def without_hosts(html: str, url: str, *, japanese: bool) -> str:
+    """Return a page's HTML with its links across languages as they are for a page at `url` of its site."""
+    up = url.count("/") + japanese
+    return html.replace(f'"{ACROSS}', '"' + "../" * up)
+
+
 def is_page(source: str) -> bool:
     return source.endswith(".md")
 
@@ -118,8 +150,12 @@ def with_links_of_the_site(text: str, path: str, root: Path) -> str:
         if is_outside(target) or any(start <= found.start() < end for start, end in blocks):
             return found[0]
         meant = posixpath.normpath(posixpath.join(below, target))
-        if not (root / meant).exists() or (meant.startswith("docs/") and path.startswith("docs/")):
-            return found[0]  # as it stands: what is not there is the build's to refuse
+        if not (root / meant).exists():
+            return found[0]  # the build's to refuse
+        if is_japanese(meant) != is_japanese(path):
+            return f"{found['open']}{across_to(meant, root)}{found['rest']}"
+        if meant.startswith("docs/") and path.startswith("docs/"):
+            return f"{found['open']}{in_its_language(target)}{found['rest']}"
         return f"{found['open']}{posixpath.relpath(source_of(meant, root), here)}{found['rest']}"
 
     return _LINK.sub(of_the_site, text)

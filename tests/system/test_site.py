@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,17 +11,20 @@ from html.parser import HTMLParser
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from urllib.parse import unquote, urldefrag
 
 import pytest
 from markdown_it import MarkdownIt
 from playwright.sync_api import Browser, Page
 
+import make_site
 import site_pages
 from consoles import a_chromium
 
 pytestmark = pytest.mark.system
 ROOT = Path(__file__).parents[2]
-DOCS = sorted(str(page.relative_to(ROOT / "docs")) for page in (ROOT / "docs").rglob("*.md"))
+ALL = sorted(str(page.relative_to(ROOT / "docs")) for page in (ROOT / "docs").rglob("*.md"))
+DOCS = [page for page in ALL if not site_pages.is_japanese(page)]
 WIDTHS = {"narrow": (360, 740), "wide": (1440, 900)}
 TOO_WIDE = """() => [...document.querySelectorAll("article *")].filter((one) => {
     if (one.closest("svg, pre, .md-typeset__scrollwrap, [hidden]")) return false;
@@ -29,24 +33,34 @@ TOO_WIDE = """() => [...document.querySelectorAll("article *")].filter((one) => 
 }).map((one) => one.outerHTML.slice(0, 160))"""
 
 
-def html_of(page: str) -> str:
-    return re.sub(r"(^|/)README\.md$", r"\1index.md", page).removesuffix(".md") + ".html"
+html_of = site_pages.html_of
 
 
 @pytest.fixture(scope="module")
 def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build two versions beside each other, the second as it is now."""
+    """Build a version beside an older one."""
     out = tmp_path_factory.mktemp("site")
-    for version in ("0.1.0", "0.10.0"):
-        done = subprocess.run(
-            [sys.executable, ROOT / "tools" / "make_site.py", "--out", out, "--version", version],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        assert "WARNING" not in done.stderr
+    done = built(ROOT, "--out", str(out), "--version", "0.10.0")
+    assert (done.returncode, done.stderr) == (0, "")
+    shutil.copytree(out / "0.10.0", out / "0.1.0")
+    make_site.write_versions(out)
     return out
+
+
+def built(root: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, str(root / "tools" / "make_site.py"), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def a_copy(place: Path) -> Path:
+    """Make a repository whose pages may be changed."""
+    for name in ("docs", "tools"):
+        shutil.copytree(ROOT / name, place / name, ignore=shutil.ignore_patterns("__pycache__", "*.ja.md"))
+    for name in ("mkdocs.yml", "pyproject.toml", "README.md", "SECURITY.md", "LICENSE", "CHANGELOG.md"):
+        shutil.copy(ROOT / name, place / name)
+    for name in ("src", "deploy", "examples", "benchmarks", "scripts", "tests"):
+        (place / name).symlink_to(ROOT / name)
+    return place
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +103,12 @@ def test_the_navigation_has_every_page_of_docs_once() -> None:
 def test_the_index_for_search_has_every_page(site: Path) -> None:
     index = json.loads((site / "search" / "search_index.json").read_text())
     assert {html_of(page) for page in DOCS} <= {one["location"].partition("#")[0] for one in index["docs"]}
+
+
+def test_the_site_in_japanese_has_every_page_that_is_in_japanese(site: Path) -> None:
+    index = json.loads((site / "ja" / "search" / "search_index.json").read_text())
+    wanted = {html_of(site_pages.in_its_language(page)) for page in ALL if site_pages.is_japanese(page)}
+    assert {one["location"].partition("#")[0] for one in index["docs"]} == wanted
 
 
 class Shape(HTMLParser):
@@ -148,6 +168,11 @@ def test_nothing_is_loaded_from_elsewhere(site: Path) -> None:
     assert wrong == {}
 
 
+def test_every_page_tells_the_browser_to_ask_nobody_else(site: Path) -> None:
+    policy = "Content-Security-Policy\" content=\"default-src 'none';"
+    assert [page.name for page in site.rglob("*.html") if policy not in page.read_text()] == []
+
+
 def test_the_scripts_name_no_address_to_load_from(site: Path) -> None:
     comments = re.compile(r"/\*.*?\*/|^\s*//[^\n]*|//# sourceMappingURL=\S*", re.DOTALL | re.MULTILINE)
     named = {
@@ -181,19 +206,6 @@ def test_a_browser_asks_nobody_else_and_finds_by_search(out: Path, url: str, pag
 
 
 @pytest.mark.parametrize("way", ["server", "disk"])
-def test_japanese_pages_say_so_and_are_found_by_japanese_words(out: Path, url: str, page: Page, way: str) -> None:
-    base = url if way == "server" else out.as_uri()
-    page.goto(f"{base}/0.10.0/README.ja.html")
-    page.locator("input[name=query]").focus()
-    page.keyboard.type("変数")
-    page.keyboard.press("End")  # what was not typed by keys, as by an input method, is read with the next of them
-    page.locator(".md-search-result__item a").first.wait_for()
-    found = page.eval_on_selector_all(".md-search-result__item a", "(all) => all.map((one) => one.pathname)")
-    assert any(one.endswith("/tutorial/azure.ja.html") for one in found)
-    assert page.locator("html").get_attribute("lang") == "ja"
-
-
-@pytest.mark.parametrize("way", ["server", "disk"])
 def test_the_selector_leads_to_the_same_page_of_another_version(out: Path, url: str, page: Page, way: str) -> None:
     base = url if way == "server" else out.as_uri()
     page.goto(f"{base}/0.10.0/howto/ci.html")
@@ -201,6 +213,13 @@ def test_the_selector_leads_to_the_same_page_of_another_version(out: Path, url: 
     assert page.locator(".bm-versions option").all_inner_texts() == ["0.10.0", "0.1.0"]
     page.locator(".bm-versions select").select_option("0.1.0")
     page.wait_for_url(f"{base}/0.1.0/howto/ci.html")
+
+
+def test_a_version_is_a_name_and_leads_nowhere_else(tmp_path: Path) -> None:
+    done = built(ROOT, "--out", str(tmp_path / "site"), "--version", "../elsewhere")
+    assert done.returncode == 2
+    assert "'../elsewhere' cannot be the name of a version" in done.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_versions_are_listed_for_programs(out: Path) -> None:
@@ -239,3 +258,87 @@ def test_every_page_is_reached_from_the_navigation_of_the_first(site: Path, page
         waiting += sorted(one for one in found - reached if one.count("/") == 0 or "index" in one)
         reached |= found
     assert {html_of(name) for name in DOCS} <= reached
+
+
+def dead_links(site: Path) -> dict[str, list[str]]:
+    """Return the links of each page that lead to no file, or to no place on a page."""
+    pages = {page: page.read_text() for page in site.rglob("*.html") if page.name != "404.html"}
+    anchors = {page: set(re.findall(r'\bid="([^"]+)"', text)) for page, text in pages.items()}
+    wrong: dict[str, list[str]] = {}
+    for page, text in pages.items():
+        for link in re.findall(r'\b(?:href|src)="([^"]+)"', text):
+            if re.match(r"[a-z]+:|//", link):
+                continue
+            path, anchor = urldefrag(unquote(link))
+            target = (page.parent / path).resolve() if path else page
+            is_there = target.exists() and (not anchor or target not in anchors or anchor in anchors[target])
+            if not is_there and not anchor.startswith("__"):
+                wrong.setdefault(str(page.relative_to(site)), []).append(link)
+    return wrong
+
+
+def test_every_link_leads_to_a_page_and_a_place_that_are_there(site: Path) -> None:
+    assert dead_links(site) == {}
+
+
+def test_a_link_that_leads_nowhere_ends_the_build_and_leaves_the_site_as_it_was(tmp_path: Path) -> None:
+    root = a_copy(tmp_path)
+    (out := root / "build" / "site" / "1.0").mkdir(parents=True)
+    (out / "index.html").write_text("as it was")
+    (root / "docs" / "plan.md").write_text("# Open\n\n[there](howto/ci.md#no-such-place)\n")
+    done = built(root, "--version", "1.0")
+    assert done.returncode == 1
+    assert "'plan.md' contains a link 'howto/ci.md#no-such-place'" in done.stderr
+    assert [one.read_text() for one in (root / "build" / "site").rglob("*.html")] == ["as it was"]
+
+
+def test_a_page_leads_to_the_same_one_in_the_other_language(site: Path, page: Page) -> None:
+    page.goto((site / "tutorial" / "azure.html").as_uri())
+    for name, ends in (("日本語", "/ja/tutorial/azure.html"), ("English", "/0.10.0/tutorial/azure.html")):
+        link = page.locator(".md-select__link", has_text=name)
+        link.evaluate("(one) => one.click()")
+        page.wait_for_url(f"**{ends}")
+    page.goto((site / "howto" / "ci.html").as_uri())  # which is not there in Japanese
+    page.locator(".md-select__link", has_text="日本語").evaluate("(one) => one.click()")
+    page.wait_for_url("**/ja/index.html")
+
+
+def test_pages_in_japanese_are_a_site_below_with_ways_to_and_fro(tmp_path: Path, page: Page) -> None:
+    root = a_copy(tmp_path)
+    (root / "docs" / "README.ja.md").write_text(
+        "# はじめに\n\n[英語](README.md#start) [用語集](reference/glossary.md) ![図](images/overview.svg)\n\n"
+        "## すべてのページ\n\n### 学ぶ\n\n- [証明書の更新](tutorial/est.ja.md)\n"
+    )
+    (root / "docs" / "tutorial" / "est.ja.md").write_text("# 証明書の更新\n\n[はじめに](../README.ja.md)\n")
+
+    done = built(root, "--version", "1.0")
+    assert (done.returncode, done.stderr) == (0, "")
+    site = root / "build" / "site" / "1.0"
+    assert dead_links(site) == {}
+    assert {one.name for one in (site / "ja").rglob("*.html")} == {"404.html", "index.html", "est.html"}
+
+    page.goto((site / "index.html").as_uri())
+    page.locator("article").get_by_role("link", name="日本語").click()
+    page.wait_for_url("**/1.0/ja/index.html")
+    assert page.locator("html").get_attribute("lang") == "ja"
+    assert page.locator(".bm-versions option").all_inner_texts() == ["1.0"]
+    page.locator("input[name=query]").focus()
+    page.keyboard.type("更新")
+    page.keyboard.press("End")  # what comes without keys, as by an input method, is read with the next of them
+    page.locator(".md-search-result__item a").first.wait_for()
+
+
+def test_addresses_outside_are_tried_and_said_with_what_became_of_them(url: str) -> None:
+    assert make_site.why_not(f"{url}/index.html") == ""
+    assert make_site.why_not(f"{url}/gone.html") == "404 File not found"
+    assert make_site.why_not("http://127.0.0.1:1/") == "[Errno 111] Connection refused"
+    assert make_site.why_not("https://no-such-name.invalid/") != ""
+
+
+def test_every_address_outside_that_a_page_links_to_is_among_those_tried() -> None:
+    found = make_site.addresses([ROOT / "docs" / "you-asked.md", ROOT / "docs" / "explanation" / "comparison.md"])
+    assert "https://github.com/Azure/azure-iot-sdk-c/issues/138" in found
+    assert found["https://github.com/Azure/azure-iot-sdk-c/issues/138"] == [
+        "docs/you-asked.md",
+        "docs/explanation/comparison.md",
+    ]

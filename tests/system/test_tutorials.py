@@ -1,4 +1,4 @@
-"""Every code block of the first page, docs/tutorial and docs/howto runs, verbatim, as one shell session per page.
+"""Every code block of the first page, You asked, docs/tutorial and docs/howto runs, as one shell session per page.
 
 A block's info string says what it is: `sh` is run; `toml file=NAME` and the like are written to NAME. The host name
 `localhost` stands for this run's own loopback address.
@@ -26,7 +26,7 @@ def english(folder: str) -> list[Path]:
 
 
 TUTORIALS = english("tutorial")
-PAGES = [FIRST, *TUTORIALS, *english("howto")]
+PAGES = [FIRST, FIRST.with_name("you-asked.md"), *TUTORIALS, *english("howto")]
 AS_INSTALLED = {"install", "azure", "ci", "azure-ci", "ca-keys", "scale", "test-kit", "test-kit-languages"}
 """Pages whose programs start as on a user's machine; the others' start from a warm interpreter."""
 BLOCK = re.compile(r"^```(?P<info>[^\n]*)\n(?P<body>.*?)^```$", re.DOTALL | re.MULTILINE)

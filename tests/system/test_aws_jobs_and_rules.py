@@ -11,7 +11,10 @@ import pytest
 from servers import RunningServer, a_server
 
 pytestmark = pytest.mark.system
-RULE: dict[str, Any] = {"sql": "SELECT * FROM 'pumps/+'", "actions": [{"kinesis": {"streamName": "kept", "roleArn": ""}}]}
+RULE: dict[str, Any] = {
+    "sql": "SELECT * FROM 'pumps/+'",
+    "actions": [{"kinesis": {"streamName": "kept", "roleArn": ""}}],
+}
 
 
 @pytest.fixture(scope="module")

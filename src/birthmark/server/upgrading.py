@@ -25,8 +25,8 @@ from birthmark.text import decode_json
 
 NOTE = "last-backup.json"
 """What the last backup of a directory says of itself, in it; no backup has it."""
-_RELEASES = {"0001": "0.1.0", "0020": "0.2.0"}
-"""The last revision of each release before this one."""
+_RELEASES = {"0001": "0.1.0", "0020": "0.2.0", "0050": "0.3.0"}
+"""The last revision of each release."""
 _LEAST_FREE = 64 * 1024 * 1024
 _COPIES = 2
 """A migration may write every table anew, into the database and into its write-ahead log."""
@@ -147,7 +147,7 @@ async def look(data: Path, url: str, *, is_backed_up: bool = False) -> tuple[Out
 
 def release_of(revision: str | None) -> str | None:
     """Return the release whose schema this is."""
-    return __version__ if revision == migrate.newest() else _RELEASES.get(revision or "")
+    return _RELEASES.get(revision or "", __version__ if revision == migrate.newest() else None)
 
 
 def _is_known(schema: Schema) -> bool:

@@ -1,4 +1,4 @@
-"""What version 0.2.0 left goes on: a server, an agent, a journal and a backup (made by `make.py`)."""
+"""What versions from 0.2.0 on left goes on: a server, an agent, a journal and a backup (made by `make.py`)."""
 
 import json
 from collections.abc import Iterator
@@ -24,9 +24,9 @@ from servers import RunningServer
 pytestmark = pytest.mark.system
 
 
-@pytest.fixture(scope="module")
-def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return unpacked("0.2.0", tmp_path_factory.mktemp("upgrade"))
+@pytest.fixture(scope="module", params=["0.2.0", "0.3.0"])
+def directory(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return unpacked(request.param, tmp_path_factory.mktemp("upgrade"))
 
 
 @pytest.fixture(scope="module")

@@ -5,13 +5,10 @@ import contextlib
 import ipaddress
 import socket
 import ssl
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 from urllib.parse import urlsplit
-
-import httpcore
 
 from birthmark.background import waiting
 from birthmark.errors import InvalidRequestError, UnavailableError
@@ -117,38 +114,13 @@ async def callable_addresses(
     return check_addresses(host, dict.fromkeys(str(one[4][0]) for one in found), allowed, is_plain=is_plain)
 
 
-class _Guarded(httpcore.AsyncNetworkBackend):
-    """Connects to an address that was looked at, and to no other of that name."""
-
-    def __init__(self, allowed: Sequence[Network], *, is_plain: bool) -> None:
-        self._allowed = allowed
-        self._is_plain = is_plain
-        self._way = httpcore.AnyIOBackend()
-
-    async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,  # noqa: ASYNC109 - as the library calls it
-        local_address: str | None = None,
-        socket_options: Iterable[Any] | None = None,
-    ) -> httpcore.AsyncNetworkStream:
-        problem: Exception = OSError("it has no address")
-        for address in await callable_addresses(host, port, self._allowed, is_plain=self._is_plain):
-            try:
-                return await self._way.connect_tcp(address, port, timeout, local_address, socket_options)
-            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
-                problem = error
-        raise problem
-
-
 class Sender:
     """Sends to receivers; each call has a connection of its own, so that no receiver keeps another waiting."""
 
     def __init__(self, allowed: Sequence[Network], context: ssl.SSLContext | None = None) -> None:
         """`context` says whom TLS believes; the system's roots without one."""
         self._allowed = allowed
-        self._context = context or ssl.create_default_context()
+        self._context = context
 
     def check(self, url: str) -> None:
         """Check a URL before it is kept. Raise `UrlInvalidError`, `AddressRefusedError`."""
@@ -176,28 +148,18 @@ class Sender:
         self, method: str, url: str, headers: Mapping[str, str], body: bytes, most: int
     ) -> tuple[int, bytes]:
         """Return the status of an answer, and as much of it as goes over `most` bytes at last."""
+        from birthmark.outbound.connecting import PROBLEMS, answered  # noqa: PLC0415 - most servers call nobody
+
         host = check_url(url, allows_plain=bool(self._allowed))
         try:
             async with asyncio.timeout(PATIENCE_S):
-                return await self._answered(method, url, headers, body, most)
+                if self._context is None:  # the system's roots take 17 ms and 2 MB, and nobody may ever be called
+                    self._context = await asyncio.to_thread(ssl.create_default_context)
+                network = partial(callable_addresses, allowed=self._allowed, is_plain=_is_plain(url))
+                return await answered(method, url, headers, body, most, context=self._context, addresses=network)
         except TimeoutError as error:
             raise NotAnsweredError(host=host, reason=f"no answer in {PATIENCE_S:g} s") from error
         except OSError as error:
             raise NotAnsweredError(host=host, reason=reason_of(error)) from error
-        except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException, ssl.SSLError) as error:
+        except (*PROBLEMS, ssl.SSLError) as error:
             raise NotAnsweredError(host=host, reason=str(error) or type(error).__name__) from error
-
-    async def _answered(
-        self, method: str, url: str, headers: Mapping[str, str], body: bytes, most: int
-    ) -> tuple[int, bytes]:
-        timeouts = {"connect": CONNECT_S, "read": PATIENCE_S, "write": PATIENCE_S, "pool": PATIENCE_S}
-        guarded = _Guarded(self._allowed, is_plain=_is_plain(url))
-        pool = httpcore.AsyncConnectionPool(ssl_context=self._context, network_backend=guarded)
-        told = [(name.encode(), value.encode()) for name, value in headers.items()]
-        async with pool, pool.stream(method, url, headers=told, content=body, extensions={"timeout": timeouts}) as got:
-            text = b""
-            async for part in got.aiter_stream():
-                text += part
-                if len(text) >= most:
-                    break
-            return got.status, text

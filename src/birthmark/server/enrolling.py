@@ -15,7 +15,6 @@ from birthmark.dps.document import (
 from birthmark.dps.model import Enrollment, X509Individual, parse_device_id
 from birthmark.dps.service.enrollments import EnrollmentExistsError
 from birthmark.errors import PolicyError
-from birthmark.manifests.doubts import doubts_of
 from birthmark.pki.names import RegistrationId, parse_registration_id
 from birthmark.server.rooms import Rooms
 
@@ -65,6 +64,8 @@ class Enrolling:
 
     async def _check(self, wish: Wish) -> tuple[RegistrationId, str]:
         """Return what the device registers as, and is called."""
+        from birthmark.manifests.doubts import doubts_of  # what verifies whole lists comes with it
+
         certificate = wish.certificate
         doubts = doubts_of(certificate, self.clock.now(), needs_common_name=True)
         if doubts:

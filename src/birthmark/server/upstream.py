@@ -1,4 +1,7 @@
-"""Who signs for this server, an EST server or AWS Private CA: connections to it, and its CAs over a restart."""
+"""Who signs for this server, an EST server or AWS Private CA: connections to it, and its CAs over a restart.
+
+What talks to them is loaded where one is named: most servers sign for themselves.
+"""
 
 import asyncio
 import logging
@@ -11,15 +14,11 @@ from birthmark.ca.upstream import Upstream
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import BirthmarkError
 from birthmark.est.client import Https
-from birthmark.est.upstream import EstUpstream
 from birthmark.keys.file_key import FileKey
 from birthmark.keys.pin import Pin
-from birthmark.links.choose import open_links
-from birthmark.links.identity import Trust, identity_of
 from birthmark.pki.certificates import MAX_BUNDLE_BYTES, Certificate, parse_bundle
 from birthmark.server.data_dir import DataDirectory
 from birthmark.server.est_settings import UpstreamTable
-from birthmark.server.private_ca import private_ca_of
 from birthmark.server.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -48,14 +47,21 @@ def upstream_of(settings: Settings, data: DataDirectory, clock: Clock, entropy: 
     with suppress(OSError, BirthmarkError):
         known = parse_bundle((data.path / _FILE).read_bytes()[:MAX_BUNDLE_BYTES])
     if (private := settings.ca.private_ca) is not None:
+        from birthmark.server.private_ca import private_ca_of
+
         return private_ca_of(private.arn, private.region, clock, entropy, keep=keep, known=known)
     if (table := settings.est.upstream) is None:
         return None
+    from birthmark.est.upstream import EstUpstream
+
     password = None if table.password_file is None else Pin.from_file(Path(table.password_file).expanduser()).reveal()
     return EstUpstream(table.url, _links_of(table, clock), table.username, password, table.labels, keep, known)
 
 
 def _links_of(table: UpstreamTable, clock: Clock) -> Callable[[], Https]:
+    from birthmark.links.choose import open_links
+    from birthmark.links.identity import Trust, identity_of
+
     files = [Path(one).expanduser() for one in table.trusted_certs]
 
     def links() -> Https:

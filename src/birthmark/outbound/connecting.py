@@ -1,0 +1,61 @@
+"""One request over a connection of its own, by httpcore; loaded with the first call out."""
+
+import ssl
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import httpcore
+
+from birthmark.outbound.sender import CONNECT_S, PATIENCE_S
+
+PROBLEMS = (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException)
+"""What a call fails with, beside what the system and TLS say."""
+Addresses = Callable[[str, int], Awaitable[Sequence[str]]]
+"""Those of a host that may be called. Raise `AddressRefusedError`."""
+
+
+class _Guarded(httpcore.AsyncNetworkBackend):
+    """Connects to an address that was looked at, and to no other of that name."""
+
+    def __init__(self, addresses: Addresses) -> None:
+        self._addresses = addresses
+        self._way = httpcore.AnyIOBackend()
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,  # noqa: ASYNC109 - as the library calls it
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        problem: Exception = OSError("it has no address")
+        for address in await self._addresses(host, port):
+            try:
+                return await self._way.connect_tcp(address, port, timeout, local_address, socket_options)
+            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+                problem = error
+        raise problem
+
+
+async def answered(
+    method: str,
+    url: str,
+    headers: Mapping[str, str],
+    body: bytes,
+    most: int,
+    *,
+    context: ssl.SSLContext,
+    addresses: Addresses,
+) -> tuple[int, bytes]:
+    """Return the status of an answer, and as much of it as goes over `most` bytes at last."""
+    timeouts = {"connect": CONNECT_S, "read": PATIENCE_S, "write": PATIENCE_S, "pool": PATIENCE_S}
+    pool = httpcore.AsyncConnectionPool(ssl_context=context, network_backend=_Guarded(addresses))
+    told = [(name.encode(), value.encode()) for name, value in headers.items()]
+    async with pool, pool.stream(method, url, headers=told, content=body, extensions={"timeout": timeouts}) as got:
+        text = b""
+        async for part in got.aiter_stream():
+            text += part
+            if len(text) >= most:
+                break
+        return got.status, text

@@ -14,6 +14,8 @@ def text_of(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, list):
         return ", ".join(map(str, value)) or "-"
+    if isinstance(value, dict):
+        return ", ".join(f"{name}: {text_of(inner)}" for name, inner in value.items()) or "-"
     return "-" if value is None else str(value)
 
 

@@ -50,3 +50,8 @@ def test_nothing_in_backticks_is_broken_and_no_word_is_lost(width: int) -> None:
     for literal in re.findall(r"`([^`]+)`", FIX):
         assert literal in shown
     assert re.sub(r"[`.\s]", "", shown) == re.sub(r"[`.\s]", "", FIX)
+
+
+def test_what_a_device_said_of_its_job_is_read_as_names_and_values() -> None:
+    told = table([{"details": {"reason": "no-room", "free": "3"}}, {"details": {}}], ["details"], is_terminal=False)
+    assert told.splitlines() == ["details", "reason: no-room, free: 3", "-"]

@@ -113,7 +113,7 @@ def test_a_search_finds_while_one_types_and_by_keys_alone(place: Place) -> None:
         page = visitor.page("/")
         page.keyboard.press("/")
         page.keyboard.type("pum")
-        expect(page.locator("#found a")).to_have_count(1)
+        expect(page.locator("#found a")).to_have_count(1, timeout=20_000)
         page.keyboard.press("ArrowDown")
         page.keyboard.press("Enter")
         page.wait_for_url("**/devices/north-pump")

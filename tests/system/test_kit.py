@@ -78,6 +78,6 @@ def test_the_samples_that_ship_inside_the_vendors_packages_run_unmodified(tmp_pa
         if subprocess.run([*command, "-d", samples], capture_output=True, check=False).returncode != 0:
             pytest.skip(f"the source package of {name} is not to be had here")
     for package in samples.glob("*.tar.gz"):
-        shutil.unpack_archive(package, samples, filter="data")
+        subprocess.run(["tar", "-xzf", str(package), "-C", str(samples), "--no-same-owner"], check=True)
     programs = str(SUITES.parent / "node" / "node_modules" / ".bin")
     passed(in_a_directory_of_their_own(tmp_path, "samples", SAMPLES=str(samples), NODE_PROGRAMS=programs))

@@ -217,7 +217,7 @@ class Cloud:
 
     def refusals(self, device: "Device | str | None" = None) -> list[dict[str, Any]]:
         """Return what was refused, the latest first: `code`, `message`, `cause`, `fix`, `facts`, `at`, `address`."""
-        items: list[dict[str, Any]] = self.ask("why", name=_name_of(device), limit=1000)["items"]
+        items: list[dict[str, Any]] = self.ask("why", name=_name_of(device), limit=1000, within_s=0)["items"]
         return items
 
     def why(
@@ -230,7 +230,7 @@ class Cloud:
         name = _name_of(device)
 
         def look() -> list[dict[str, Any]]:
-            items: list[dict[str, Any]] = self.ask("why", name=name, code=code, limit=1)["items"]
+            items: list[dict[str, Any]] = self.ask("why", name=name, code=code, limit=1, within_s=0)["items"]
             return items
 
         try:

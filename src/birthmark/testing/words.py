@@ -127,11 +127,12 @@ class Messages(Word, frozen=True, tag="messages"):
 
 
 class Why(Word, frozen=True, tag="why"):
-    """What was refused, the latest first: of a device, or all."""
+    """What was refused, the latest first: of a device, or all. It is waited for, as it is written a moment later."""
 
     name: str = ""
     code: str = ""
     limit: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 20
+    within_s: Annotated[float, msgspec.Meta(ge=0, le=60)] = 5.0
 
 
 WORDS: Sequence[type[Word]] = (

@@ -9,7 +9,8 @@ import contextlib
 import http.client
 import json
 import ssl
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
@@ -46,7 +47,7 @@ from birthmark.text import printable, readable, reason_of
 
 _API = "2021-10-01"
 _HUB = _DPS = "birthmark"
-_PATIENCE_S = 30
+_PATIENCE_S, _LOOK_S = 30, 0.05
 _TOKEN_LASTS = timedelta(minutes=5)
 _OVER = timedelta(hours=1)
 _S = TypeVar("_S", AzureIdentity, AwsIdentity, EstIdentity)
@@ -122,11 +123,18 @@ class Workshop:
             case words.Messages(name=name, limit=limit):
                 query: dict[str, object] = {"limit": limit, "device": name or None}
                 return {"items": list(self.operator.rows(f"/hubs/{_HUB}/messages", **query))}
-            case words.Why(name=name, code=code, limit=limit):
-                query = {"limit": limit, "subject": name or None, "code": code or None}
-                return {"items": list(self.operator.rows("/refusals", **query))}
+            case words.Why():
+                return {"items": self._refused(word)}
             case _:
                 raise WordInvalidError(word=type(word).__name__, detail="it is done elsewhere")
+
+    def _refused(self, asked: words.Why) -> Sequence[Mapping[str, Any]]:
+        query = {"limit": asked.limit, "subject": asked.name or None, "code": asked.code or None}
+        for _ in range(int(asked.within_s / _LOOK_S)):
+            if found := list(self.operator.rows("/refusals", **query)):
+                return found
+            time.sleep(_LOOK_S)
+        return list(self.operator.rows("/refusals", **query))
 
     def subject(self, name: str) -> Subject:
         """Return what was made of that name. Raise `SubjectUnknownError`."""

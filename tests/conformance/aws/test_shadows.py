@@ -17,6 +17,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 import birthmark
+from aws_clients import until
 from aws_device import ARN, DeviceProcess, Enrolled, document, statement
 from servers import RunningServer, clean_environment
 
@@ -357,7 +358,7 @@ def test_a_device_asks_by_https_what_its_policy_allows(enroll: Enroll, server: R
         reader("POST", "/topics/$aws/things/https-1/shadow/update?qos=1", body),
     ):
         assert refused == (403, "ForbiddenException")
-    assert "iot:Publish" in server.why("over HTTPS")["cause"]
+    until(lambda: "iot:Publish" in server.why("over HTTPS")["cause"])  # it is written a moment later
 
 
 def test_retained_messages_by_https(data: Any, enroll: Enroll, server: RunningServer) -> None:

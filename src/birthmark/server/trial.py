@@ -118,7 +118,7 @@ class TrialServer:
         self._published.clear()
         here = set(_files(self.settings.directory))
         for path in here - self._new.keys():
-            path.unlink()
+            path.unlink(missing_ok=True)
         for path, before in self._new.items():
             before.put_back(path)
         return await self._begin()

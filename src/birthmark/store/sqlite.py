@@ -69,6 +69,8 @@ class SqliteDatabase:
         self._others = audit_chain.Others(worker, signer)
         self._group = GroupCommit(lambda batch: self._thread.do(partial(self._run, batch)))
         self._aside = asyncio.Lock()
+        self._reading: set[asyncio.Future[Sequence[Row]]] = set()
+        """Threads that read; one goes on where who asked was cancelled meanwhile."""
         self._discard = 0
         self._is_failing = False  # the last commit
         row = self._writer.execute(
@@ -130,10 +132,18 @@ class SqliteDatabase:
         try:
             async with self._aside:  # one at a time: the threads are for others, too
                 arguments = compiled.arguments(params, self.seal)
-                rows = await asyncio.to_thread(_read, self._path, compiled.sql, arguments)
+                reading = asyncio.ensure_future(asyncio.to_thread(_read, self._path, compiled.sql, arguments))
+                self._reading.add(reading)
+                reading.add_done_callback(self._was_read)
+                rows = await asyncio.shield(reading)
         except _UNREADABLE as error:
             raise self._refusal(error) from error
         return rows if self.seal is None or not compiled.opened else self.seal.rows(compiled.opened, rows)
+
+    def _was_read(self, reading: "asyncio.Future[Sequence[Row]]") -> None:
+        self._reading.discard(reading)
+        if not reading.cancelled():
+            reading.exception()  # whoever asked may be gone, and nobody else is to be told
 
     async def events_after(self, last: int, limit: int) -> Sequence[Row]:
         sql = "SELECT seq, kind, body FROM outbox WHERE worker = ? AND seq > ? ORDER BY seq LIMIT ?"
@@ -178,6 +188,8 @@ class SqliteDatabase:
 
     async def close(self) -> None:
         await self._group.settled()
+        while self._reading:
+            await asyncio.wait(self._reading)
         self._thread.stop()
         self._reader.close()
         self._writer.close()

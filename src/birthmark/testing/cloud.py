@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -303,19 +304,20 @@ class Cloud:
         return f"{kind}-{self._names}"
 
 
-class Device:
+class Device(ABC):
     """Something with a name that may be refused."""
 
     def __init__(self, cloud: Cloud) -> None:
         self.cloud = cloud
 
     @property
+    @abstractmethod
     def name(self) -> str:
-        raise NotImplementedError
+        """Return how the server calls it."""
 
+    @abstractmethod
     def take(self, made: Mapping[str, Any]) -> None:
         """Be what the server made of it."""
-        raise NotImplementedError
 
     def why(self, code: str = "") -> dict[str, Any]:
         """Return why it was refused last; see `Cloud.why`."""

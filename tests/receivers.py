@@ -22,6 +22,8 @@ class Got:
     path: str
     headers: Mapping[str, str]
     body: bytes
+    status: int
+    """What it was answered."""
 
 
 @dataclass
@@ -39,9 +41,10 @@ class Receiver:
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["content-length"]))
-                outer.got.append(Got(self.path, dict(self.headers.items()), body))
+                got = Got(self.path, dict(self.headers.items()), body, outer.status)
+                outer.got.append(got)
                 time.sleep(outer.delay_s)
-                self.send_response(outer.status)
+                self.send_response(got.status)
                 if outer.location:
                     self.send_header("location", outer.location)
                 self.send_header("content-length", "0")
@@ -62,8 +65,9 @@ class Receiver:
     def url(self, path: str) -> str:
         return f"http://127.0.0.1:{self._server.server_address[1]}{path}"
 
-    def bodies(self, path: str) -> list[bytes]:
-        return [one.body for one in self.got if one.path == path]
+    def bodies(self, path: str, status: int | None = None) -> list[bytes]:
+        """What came to `path`, and, where `status` says so, was answered with that."""
+        return [one.body for one in self.got if one.path == path and status in (None, one.status)]
 
 
 @contextlib.contextmanager

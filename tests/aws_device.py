@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import warm
+from birthmark.testing.cloud import AwsThing
 from servers import clean_environment
 
 ARN = "arn:aws:iot:us-east-1:000000000000:"
@@ -64,10 +65,31 @@ class DeviceProcess:
 class Enrolled:
     """A thing with an active certificate whose key is a file, and a policy of its own."""
 
-    name: str
-    certificate_id: str
-    arn: str
-    files: dict[str, str]
+    thing: AwsThing
+
+    @property
+    def name(self) -> str:
+        return self.thing.name
+
+    @property
+    def certificate_id(self) -> str:
+        return self.thing.identity.certificate_id
+
+    @property
+    def arn(self) -> str:
+        """Its certificate's."""
+        return self.thing.identity.certificate_arn
+
+    @property
+    def files(self) -> dict[str, str]:
+        """What a device connects with."""
+        return {
+            "certificate": self.thing.certificate_file,
+            "key": self.thing.key_file,
+            "endpoint": self.thing.endpoint,
+            "ca": self.thing.cloud.ca_file,
+            "client_id": self.name,
+        }
 
     def device(self, **more: Any) -> DeviceProcess:
         """Run a device as this thing; `more` changes how it connects."""

@@ -160,6 +160,10 @@ class TrialServer:
             await self._line.lay([p for p in (bound.mqtt, bound.https, bound.https_also, bound.est, bound.pki) if p])
         await self._line.become(state, after_bytes)
 
+    def set_clock(self, ahead: timedelta) -> None:
+        """Put its clock off."""
+        self.clock.ahead = ahead
+
     def use_up(self, duration: timedelta, *, is_day: bool = False) -> None:
         """Use up what the tiers of its hubs and provisioning services take for so long, as others of them would.
 

@@ -10,15 +10,14 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
-from birthmark.clock import SystemClock
+from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.console.variables import variables
 from birthmark.errors import BirthmarkError
 from birthmark.testing.made import AwsIdentity, AzureIdentity, ChipMade, EstIdentity, Files
-from birthmark.testing.process import TestServer
 
 _LOOK_S = 0.02
 PATIENCE_S = 10.0
@@ -29,6 +28,25 @@ _NO_FILES = {"AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.de
 _T = TypeVar("_T")
 
 
+class Server(Protocol):
+    """What a cloud asks: one that the tests started, or one that runs by itself."""
+
+    @property
+    def endpoints(self) -> Mapping[str, Any]: ...
+
+    @property
+    def is_running(self) -> bool: ...
+
+    @property
+    def is_kept(self) -> bool: ...
+
+    def start(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+    def ask(self, word: Mapping[str, Any]) -> Mapping[str, Any]: ...
+
+
 class Cloud:
     """A server that is these tests' alone: DPS, IoT Hub, AWS IoT Core, EST and a CA.
 
@@ -36,12 +54,25 @@ class Cloud:
     with `code`, `explain_cause()` and `explain_fix()`.
     """
 
-    def __init__(self, server: TestServer) -> None:
+    def __init__(self, server: Server) -> None:
         self._server = server
         self._latest: Device | None = None
         self._names = 0
+        self._run = f"{SystemEntropy().token(4).hex()}-" if server.is_kept else ""
         self.is_used = False
         """Whether a test had it since it was new."""
+
+    @classmethod
+    def at(cls, data: Path | str) -> "Cloud":
+        """Return the cloud of a server that runs by itself, by its data directory. Raise `ServerNotRunningError`.
+
+        Devices are made there, refused there and looked at; their names are new in each run, and they stay. What would
+        change the server for others is refused as `testing.runs_by_itself`: `reset`, `set_clock`, `set_line`,
+        `throttle`, and `published`, which looks at everybody's.
+        """
+        from birthmark.testing.standing import StandingServer
+
+        return cls(StandingServer(Path(data)))
 
     UNSET = _UNSET
     """Variables that would lead programs elsewhere."""
@@ -51,7 +82,7 @@ class Cloud:
     @property
     def endpoints(self) -> dict[str, Any]:
         """How to reach it: `trust_bundle`, `est`, `dps`, `iothub`, `aws`, `health_url`, as `birthmark env` has it."""
-        return self._server.endpoints
+        return dict(self._server.endpoints)
 
     @property
     def host(self) -> str:
@@ -106,18 +137,18 @@ class Cloud:
             self._server.stop()
             self._server.start()
             self._latest, self._names = None, 0
-        elif self.is_used:
+        elif self.is_used and not self._server.is_kept:
             self.reset()
         self.is_used = False
 
     def reset(self) -> None:
         """Have it as new: connections, devices, messages, limits and faults are gone. Addresses and CA stay."""
-        self._server.endpoints = self._server.ask({"do": "reset"})
+        self._server.ask({"do": "reset"})
         self._latest, self._names = None, 0
 
     def ask(self, word: str, **members: object) -> dict[str, Any]:
         """Ask it anything that `birthmark test-server` understands. Raise `BirthmarkError`."""
-        return self._server.ask({"do": word, **members})
+        return dict(self._server.ask({"do": word, **members}))
 
     def azure_device(self, name: str = "", *, auth: str = "x509", at: str = "dps", lasts: str = "1d") -> "AzureDevice":
         """Put a device on record at the provisioning service, or `at` "hub".
@@ -301,7 +332,7 @@ class Cloud:
 
     def _name(self, kind: str) -> str:
         self._names += 1
-        return f"{kind}-{self._names}"
+        return f"{kind}-{self._run}{self._names}"
 
 
 class Device(ABC):

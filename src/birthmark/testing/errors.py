@@ -1,5 +1,7 @@
 """What a server for tests refuses of what it is asked on its input."""
 
+from pathlib import Path
+
 from birthmark.errors import InvalidRequestError, NotFoundError, UnavailableError
 
 
@@ -24,6 +26,17 @@ class SubjectUnknownError(NotFoundError):
     example: str
     known: str
     name: str
+
+
+class RunsByItselfError(InvalidRequestError):
+    """Something that is of the whole server was asked of one that runs by itself."""
+
+    code = "testing.runs_by_itself"
+    message = "{word} is for a server that the tests started"
+    cause = "{word} would change the server of {data} for all who use it: it was not started for tests."
+    fix = "Ask one that was: `birthmark test-server --json`"
+    data: Path
+    word: str
 
 
 class NotProvokedError(InvalidRequestError):

@@ -24,6 +24,8 @@ class ServerEndedError(RuntimeError):
 class TestServer:
     """One process. It is asked by one thread at a time."""
 
+    is_kept = False
+    """It is as new for each test."""
     __test__ = False  # its name begins as pytest's classes do
 
     def __init__(self) -> None:
@@ -65,6 +67,8 @@ class TestServer:
             refused = BirthmarkError()
             refused.quote(code=answer["error"], **{name: answer[name] for name in ("message", "cause", "fix")})
             raise refused
+        if word.get("do") == "reset":
+            self.endpoints = answer
         return answer
 
     def stop(self) -> None:

@@ -156,6 +156,11 @@ WORDS: Sequence[type[Word]] = (
 _BY_TAG: Mapping[str, type[Word]] = {str(kind.__struct_config__.tag): kind for kind in WORDS}
 
 
+def tag_of(word: Word) -> str:
+    """Return how a word is called."""
+    return str(word.__struct_config__.tag)
+
+
 def parse_word(line: bytes) -> Word:
     """Return what a line asks. Raise `WordInvalidError`."""
     text = line.decode(errors="replace").strip()
@@ -222,7 +227,7 @@ class Words:
                 self._workshop = None
                 return await trial.reset()
             case ClockWord(by=by):
-                trial.clock.ahead = _valid(offset_of, by)
+                trial.set_clock(_valid(offset_of, by))
                 return {"clock": trial.clock.now().isoformat()}
             case LineWord(state=state, after_bytes=after_bytes):
                 await trial.set_line(state, after_bytes)

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar, assert_never
+from typing import Any, Protocol, TypeVar, assert_never
 from urllib.parse import quote, urlsplit
 
 import msgspec
@@ -27,7 +27,7 @@ from birthmark import durable
 from birthmark.auth.connection_strings import parse_connection_string
 from birthmark.auth.sas import hmac_sha256, render_sas
 from birthmark.broker.model import Message
-from birthmark.clock import SystemEntropy
+from birthmark.clock import Clock, SystemClock, SystemEntropy
 from birthmark.console.client import OperatorClient, read_endpoints
 from birthmark.console.variables import variables
 from birthmark.durations import lifetime_of
@@ -39,7 +39,6 @@ from birthmark.pki.certificates import Certificate
 from birthmark.pki.issue import new_serial, self_signed
 from birthmark.pki.names import name_of
 from birthmark.pki.profiles import DEVICE
-from birthmark.server.trial import TrialServer
 from birthmark.testing import refusing, words
 from birthmark.testing.errors import AnswerError, SubjectUnknownError, WordInvalidError
 from birthmark.testing.made import AwsIdentity, AzureIdentity, ChipMade, EstIdentity, Files, Row, Subject
@@ -61,12 +60,23 @@ class _HttpError(Exception):
         self.told = told
 
 
+class Faulty(Protocol):
+    """The whole of a server, as far as it can be put off; see `server.trial.TrialServer`."""
+
+    @property
+    def clock(self) -> Clock: ...
+
+    def set_clock(self, ahead: timedelta) -> None: ...
+
+    def use_up(self, duration: timedelta, *, is_day: bool = False) -> None: ...
+
+
 class Workshop:
     """For one server, since its last reset. `clock` of the server is what certificates go by that are made here."""
 
-    def __init__(self, data: Path, operator: OperatorClient, trial: TrialServer) -> None:
+    def __init__(self, data: Path, operator: OperatorClient, server: Faulty) -> None:
         self.operator = operator
-        self._data, self._trial = data, trial
+        self._data, self._server = data, server
         self._place = data / "kit"
         self._made = 0
         self.subjects: dict[str, Subject] = {}
@@ -150,12 +160,12 @@ class Workshop:
         self.operator.put(f"/dps/{_DPS}/tier", {"tier": dps})
 
     def use_up(self, *, is_day: bool = False, duration: timedelta = timedelta(seconds=60)) -> None:
-        """Use up what the tiers take; see `TrialServer.use_up`."""
-        self._trial.use_up(duration, is_day=is_day)
+        """Use up what the tiers take; see `server.trial.TrialServer.use_up`."""
+        self._server.use_up(duration, is_day=is_day)
 
     def set_clock(self, ahead: timedelta) -> None:
         """Put the server's clock off."""
-        self._trial.clock.ahead = ahead
+        self._server.set_clock(ahead)
 
     # ---- Azure
 
@@ -235,7 +245,7 @@ class Workshop:
         """Ask the provisioning service's own interface. Raise `AnswerError`."""
         dps = self.endpoints["dps"]
         string = parse_connection_string(dps["service_connection_string"])
-        until = self._trial.clock.now() + _TOKEN_LASTS
+        until = self._server.clock.now() + _TOKEN_LASTS
         token = render_sas(string.host, hmac_sha256(string.key), until, string.policy)
         sent = {"Authorization": token, "Content-Type": "application/json", **(headers or {})}
         path = f"/enrollments/{quote(name, safe='')}?api-version={_API}"
@@ -330,7 +340,7 @@ class Workshop:
         """Make a software chip, as its maker sells it."""
         directory = self._new_place()
         element = create_software_element(
-            directory / "chip", PROFILES[kind], now=self._trial.clock.now(), entropy=SystemEntropy()
+            directory / "chip", PROFILES[kind], now=self._server.clock.now(), entropy=SystemEntropy()
         )
         with element.open() as opened:
             certificate, label = opened.certificate(), opened.key().label
@@ -369,7 +379,7 @@ class Workshop:
                 return self._keep(msgspec.structs.replace(subject, files=files, environment=environment))
             case AwsIdentity() | EstIdentity():
                 end = x509.load_pem_x509_certificate(Path(subject.files.certificate_file).read_bytes())
-                self.set_clock(end.not_valid_after_utc - self._trial.clock.now() + self._trial.clock.ahead + _OVER)
+                self.set_clock(end.not_valid_after_utc - SystemClock().now() + _OVER)
                 return subject
             case _:
                 assert_never(subject)
@@ -389,7 +399,7 @@ class Workshop:
         key = key or ec.generate_private_key(ec.SECP256R1())
         if not is_another:
             self._keys[name] = key
-        began = self._trial.clock.now() - (ended + lasts if ended else timedelta())
+        began = self._server.clock.now() - (ended + lasts if ended else timedelta())
         made = self_signed(DEVICE, name_of(name), key, serial=new_serial(SystemEntropy()), now=began, lifetime=lasts)
         return made, self._write(made, key)
 
@@ -436,7 +446,7 @@ class Workshop:
 
 
 def _failed(word: words.Word, url: str, status: str, body: str) -> AnswerError:
-    name, tag = getattr(word, "name", ""), word.__struct_config__.tag
+    name, tag = getattr(word, "name", ""), words.tag_of(word)
     return AnswerError(url=url, status=status, body=printable(body), name=name, word=f"{tag} {name}".strip())
 
 

@@ -1,0 +1,60 @@
+"""A server that runs by itself, asked as one that the tests started: devices are made there, and looked at.
+
+What would change it as a whole is refused: others work with it, and nothing of theirs is to be lost.
+"""
+
+import json
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from birthmark.clock import Clock, SystemClock
+from birthmark.console.client import OperatorClient, read_endpoints
+from birthmark.testing import words
+from birthmark.testing.errors import RunsByItselfError
+from birthmark.testing.workshop import Workshop
+
+
+class StandingServer:
+    """The server of a data directory, which its operator's files open. It is asked by one thread at a time."""
+
+    is_kept = True
+    """It is not as new for each test."""
+    is_running = True
+    """It is not started where it has ended; whoever asks is told."""
+
+    def __init__(self, data: Path) -> None:
+        """Look for it. Raise `ServerNotRunningError`."""
+        self.endpoints = read_endpoints(data)
+        self._shop = Workshop(data, OperatorClient.of(data), _AsItIs(data))
+        self._data = data
+
+    def start(self) -> None:
+        """Do nothing: it runs."""
+
+    def stop(self) -> None:
+        """Do nothing: it goes on."""
+
+    def ask(self, word: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Ask something. Raise the `BirthmarkError` that is its answer."""
+        asked = words.parse_word(json.dumps(word).encode())
+        match asked:
+            case words.Reset() | words.ClockWord() | words.LineWord() | words.Throttle() | words.Messages(at="aws"):
+                raise RunsByItselfError(word=words.tag_of(asked), data=self._data)
+            case _:
+                return self._shop.do(asked)
+
+
+class _AsItIs:
+    """What would put the whole server off."""
+
+    def __init__(self, data: Path) -> None:
+        self.clock: Clock = SystemClock()
+        self._data = data
+
+    def set_clock(self, ahead: timedelta) -> None:
+        raise RunsByItselfError(word=f"clock {ahead}", data=self._data)
+
+    def use_up(self, duration: timedelta, *, is_day: bool = False) -> None:
+        raise RunsByItselfError(word=f"throttle {duration} day={is_day}", data=self._data)

@@ -1,15 +1,12 @@
 """AWS devices of a server, by paho: an account of their own, and what each got."""
 
 import itertools
-import json
 import ssl
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-import boto3
 import paho.mqtt.client as paho
 
 from servers import RunningServer
@@ -29,31 +26,18 @@ class Account:
 
     names = itertools.count()
 
-    def __init__(self, server: RunningServer, directory: Path) -> None:
-        self.aws, self._ca = server.endpoints["aws"], server.endpoints["trust_bundle"]
-        self.iot: Any = boto3.client(
-            "iot",
-            endpoint_url=self.aws["endpoint_url"],
-            region_name=self.aws["region"],
-            aws_access_key_id=self.aws["access_key_id"],
-            aws_secret_access_key=self.aws["secret_access_key"],
-            verify=self._ca,
-        )
-        self._number = next(self.names)
-        made = self.iot.create_keys_and_certificate(setAsActive=True)
-        self.certificate_id, self.arn = made["certificateId"], made["certificateArn"]
-        self.files = directory / f"{self._number}.pem", directory / f"{self._number}.key"
-        self.files[0].write_text(made["certificatePem"])
-        self.files[1].write_text(made["keyPair"]["PrivateKey"])
-        allowed = {"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "iot:*", "Resource": "*"}}
-        self.iot.create_policy(policyName=f"all-{self._number}", policyDocument=json.dumps(allowed))
-        self.iot.attach_policy(policyName=f"all-{self._number}", target=made["certificateArn"])
+    def __init__(self, server: RunningServer) -> None:
+        self.cloud = server.cloud
+        self.iot: Any = self.cloud.boto3()
+        thing = self.cloud.aws_thing()
+        self.certificate_id, self.arn = thing.identity.certificate_id, thing.identity.certificate_arn
+        self.files, self.endpoint = (thing.certificate_file, thing.key_file), thing.endpoint
         self._clients: list[Any] = []
 
     def client(self, name: str = "", *, clean: bool = True, will: str | None = None, host: str = "") -> Any:
         """Return a client that is connected; `ended` is set when it is not, `got` is what came."""
         client = paho.Client(client_id=name or f"c{next(self.names)}", clean_session=clean)
-        context = ssl.create_default_context(cafile=self._ca)
+        context = ssl.create_default_context(cafile=self.cloud.ca_file)
         context.load_cert_chain(*self.files)
         client.tls_set_context(context)
         client.reconnect_delay_set(30, 30)
@@ -63,7 +47,7 @@ class Account:
         client.on_connect = lambda *_: client.is_there.set()
         client.on_disconnect = lambda *_: client.ended.set()
         client.on_message = lambda _client, _data, message: client.got.append((message.topic, message.payload.decode()))
-        client.connect(host or self.aws["data_endpoint"], 8883)
+        client.connect(host or self.endpoint, 8883)
         client.loop_start()
         self._clients.append(client)
         assert client.is_there.wait(PATIENCE_S)

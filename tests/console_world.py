@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import boto3
 import requests
 
 from browsers import Browser
@@ -102,15 +101,7 @@ def a_full_place(place: Place, directory: Path) -> Place:
 
 def jobs_of(server: RunningServer, asked: Callable[..., Any]) -> list[str]:
     """Have a job go out to things that do it, fail, or wait; return its pages."""
-    aws = server.endpoints["aws"]
-    given = {
-        "endpoint_url": aws["endpoint_url"],
-        "region_name": aws["region"],
-        "aws_access_key_id": aws["access_key_id"],
-        "aws_secret_access_key": aws["secret_access_key"],
-        "verify": server.endpoints["trust_bundle"],
-    }
-    iot, data = boto3.client("iot", **given), boto3.client("iot-jobs-data", **given)
+    iot, data = server.cloud.boto3(), server.cloud.boto3("iot-jobs-data")
     names = [f"press-{number}" for number in range(12)]
     for name in names:
         iot.create_thing(thingName=name)
@@ -137,15 +128,7 @@ def jobs_of(server: RunningServer, asked: Callable[..., Any]) -> list[str]:
 
 def rules_of(server: RunningServer, asked: Callable[..., Any]) -> list[str]:
     """Have a rule that sends, and fails for one message; return its pages."""
-    aws = server.endpoints["aws"]
-    given = {
-        "endpoint_url": aws["endpoint_url"],
-        "region_name": aws["region"],
-        "aws_access_key_id": aws["access_key_id"],
-        "aws_secret_access_key": aws["secret_access_key"],
-        "verify": server.endpoints["trust_bundle"],
-    }
-    data = boto3.client("iot-data", **given)
+    data = server.cloud.boto3("iot-data")
     role = "arn:aws:iam::000000000000:role/rules"
     actions = [
         {"republish": {"topic": "alarms/${topic(2)}", "roleArn": role}},

@@ -19,7 +19,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import boto3
 import botocore.config
 import paho.mqtt.client as paho
 
@@ -72,19 +71,10 @@ class Fleet:
 
     def prepare(self) -> None:
         """Put on record what the three ways need."""
-        told = self.server.endpoints["aws"]
         patient = botocore.config.Config(
             retries={"max_attempts": 10, "mode": "standard"}, connect_timeout=5, read_timeout=20
         )
-        self.iot = boto3.client(
-            "iot",
-            endpoint_url=told["endpoint_url"],
-            region_name=told["region"],
-            aws_access_key_id=told["access_key_id"],
-            aws_secret_access_key=told["secret_access_key"],
-            verify=self.server.endpoints["trust_bundle"],
-            config=patient,
-        )
+        self.iot = self.server.cloud.boto3(config=patient)
         own = {"CertificateId": {"Ref": ID}}
         self.iot.register_ca_certificate(
             caCertificate=self.maker.certificate.pem(),

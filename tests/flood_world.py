@@ -10,8 +10,6 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-import boto3
-
 from aws_device import document, statement
 from birthmark.auth.connection_strings import parse_connection_string
 from floods import KINDS, Visit
@@ -62,15 +60,7 @@ def _enrolled(directory: Path, server: RunningServer) -> dict[str, Visit]:
 
 
 def _at_aws(server: RunningServer, name: str, pem: str, _thumbprint: str) -> None:
-    account = server.endpoints["aws"]
-    iot = boto3.client(
-        "iot",
-        endpoint_url=account["endpoint_url"],
-        region_name=account["region"],
-        aws_access_key_id=account["access_key_id"],
-        aws_secret_access_key=account["secret_access_key"],
-        verify=server.endpoints["trust_bundle"],
-    )
+    iot = server.cloud.boto3()
     allowed = document(
         statement("iot:Connect", f"{_OPEN}client/{name}*"),
         statement("iot:Receive", f"{_OPEN}topic/open/*"),

@@ -18,7 +18,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import boto3
 import paho.mqtt.client as paho
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
@@ -51,16 +50,7 @@ class Operator:
     """Asks as an operator does, again and again where the server is away."""
 
     def __init__(self, server: RunningServer) -> None:
-        aws = server.endpoints["aws"]
-        self._iot: Any = boto3.client(
-            "iot",
-            endpoint_url=aws["endpoint_url"],
-            region_name=aws["region"],
-            aws_access_key_id=aws["access_key_id"],
-            aws_secret_access_key=aws["secret_access_key"],
-            verify=server.endpoints["trust_bundle"],
-            config=Config(max_pool_connections=16, retries={"total_max_attempts": 1}),
-        )
+        self._iot: Any = server.cloud.boto3(config=Config(max_pool_connections=16, retries={"total_max_attempts": 1}))
 
     def __call__(self, operation: str, **given: Any) -> Any:
         deadline = time.monotonic() + PATIENCE_S

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 import scaled
 import warm
+from birthmark.testing.cloud import Cloud
 
 BIRTHMARK = str(Path(sys.executable).with_name("birthmark"))
 _PORTS = (8883, 8443, 8085, 8080)
@@ -159,6 +160,11 @@ class RunningServer:
 
     def log(self) -> str:
         return (self.data.parent / f"{self.data.name}.log").read_text()
+
+    @property
+    def cloud(self) -> Cloud:
+        """It, as the test kit has it."""
+        return Cloud.at(self.data)
 
     def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run `birthmark ARGUMENTS` against this server; it must succeed."""

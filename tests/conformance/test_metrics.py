@@ -150,26 +150,9 @@ class subscribed:  # noqa: N801 - used as a function
     """A session that waits, away, and a client that listens: what publishes to them is `with`'s value."""
 
     def __init__(self, server: RunningServer, directory: Path) -> None:
-        import boto3
-
-        account = server.endpoints["aws"]
-        iot = boto3.client(
-            "iot",
-            endpoint_url=account["endpoint_url"],
-            region_name=account["region"],
-            aws_access_key_id=account["access_key_id"],
-            aws_secret_access_key=account["secret_access_key"],
-            verify=server.endpoints["trust_bundle"],
-        )
-        made = iot.create_keys_and_certificate(setAsActive=True)
-        (directory / "aws.pem").write_text(made["certificatePem"])
-        (directory / "aws.key").write_text(made["keyPair"]["PrivateKey"])
-        statement = '{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "iot:*", "Resource": "*"}]}'
-        iot.create_policy(policyName="all", policyDocument=statement)
-        iot.attach_policy(policyName="all", target=made["certificateArn"])
-        self._common = ["-h", account["data_endpoint"], "-p", "8883", "-q", "1", "-V", "311"]
-        self._common += ["--cafile", server.endpoints["trust_bundle"], "--cert", str(directory / "aws.pem")]
-        self._common += ["--key", str(directory / "aws.key")]
+        thing = server.cloud.aws_thing()
+        self._common = ["-h", thing.endpoint, "-p", "8883", "-q", "1", "-V", "311"]
+        self._common += ["--cafile", thing.cloud.ca_file, "--cert", thing.certificate_file, "--key", thing.key_file]
         self._out = (directory / "listens").open("w+")
 
     def __enter__(self) -> list[str]:

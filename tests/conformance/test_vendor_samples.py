@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import boto3
 import pytest
 
 from birthmark.pki.certificates import parse_pem
@@ -67,15 +66,7 @@ def chip(server: RunningServer, tmp_path: Path) -> Chip:
 
 @pytest.fixture
 def registered_at_aws(chip: Chip) -> Chip:
-    account = chip.server.endpoints["aws"]
-    iot = boto3.client(
-        "iot",
-        endpoint_url=account["endpoint_url"],
-        region_name=account["region"],
-        aws_access_key_id=account["access_key_id"],
-        aws_secret_access_key=account["secret_access_key"],
-        verify=chip.server.endpoints["trust_bundle"],
-    )
+    iot = chip.server.cloud.boto3()
     made = iot.register_certificate_without_ca(certificatePem=Path(chip.cert).read_text(), status="ACTIVE")
     allowed = {"Effect": "Allow", "Action": "iot:Connect", "Resource": "*"}
     policy = json.dumps({"Version": "2012-10-17", "Statement": [allowed]})
@@ -163,15 +154,7 @@ def test_openssl_answers_a_clouds_challenge_for_a_cas_certificate(server: Runnin
         'openssl req -new -key verify.key -out verify.csr -subj "/CN=$CODE"',
         "openssl x509 -req -in verify.csr -CA root.pem -CAkey root.key -CAcreateserial -out verify.pem -days 1 -sha256",
     )
-    account = server.endpoints["aws"]
-    iot = boto3.client(
-        "iot",
-        endpoint_url=account["endpoint_url"],
-        region_name=account["region"],
-        aws_access_key_id=account["access_key_id"],
-        aws_secret_access_key=account["secret_access_key"],
-        verify=server.endpoints["trust_bundle"],
-    )
+    iot = server.cloud.boto3()
     code = iot.get_registration_code()["registrationCode"]
     for step in steps:
         subprocess.run(["bash", "-c", step], cwd=tmp_path, env={**os.environ, "CODE": code}, check=True, stderr=-1)

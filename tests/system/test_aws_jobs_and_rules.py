@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 
 from servers import RunningServer, a_server
@@ -20,15 +19,7 @@ RULE: dict[str, Any] = {
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     with a_server(tmp_path_factory.mktemp("server")) as running:
-        aws = running.endpoints["aws"]
-        iot: Any = boto3.client(
-            "iot",
-            endpoint_url=aws["endpoint_url"],
-            region_name=aws["region"],
-            aws_access_key_id=aws["access_key_id"],
-            aws_secret_access_key=aws["secret_access_key"],
-            verify=running.endpoints["trust_bundle"],
-        )
+        iot: Any = running.cloud.boto3()
         iot.create_thing(thingName="pump")
         yield running
 

@@ -8,7 +8,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 
@@ -122,15 +121,7 @@ def test_completing_what_is_there_leaves_no_refusal(tmp_path: Path, is_attached:
     with a_new_server(tmp_path) as server:
         device = a_file_device(tmp_path, "half-there")
         line = ["device", "enroll", "--to", "aws", "--cert", str(device.certificate_file)]
-        aws = server.endpoints["aws"]
-        iot: Any = boto3.client(
-            "iot",
-            endpoint_url=aws["endpoint_url"],
-            region_name=aws["region"],
-            aws_access_key_id=aws["access_key_id"],
-            aws_secret_access_key=aws["secret_access_key"],
-            verify=server.endpoints["trust_bundle"],
-        )
+        iot: Any = server.cloud.boto3()
         if is_attached:
             server.run(*line)
         else:

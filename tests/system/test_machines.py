@@ -57,7 +57,7 @@ def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machines]:
 def account(machines: Machines, tmp_path: Path) -> Iterator[Account]:
     until_workers_are_ready(machines.first)
     until_workers_are_ready(machines.second)
-    made = Account(machines.first, tmp_path)
+    made = Account(machines.first)
     yield made
     made.close()
 
@@ -168,7 +168,7 @@ def test_the_root_is_exchanged_at_the_machine_that_leads_and_the_other_follows(
     machines.first.run("pki", "rollover", "next", "--yes")
     status = machines.second.run("pki", "rollover", "status").stdout
     assert "both trusted, the new signs" in status
-    signed_there = Account(machines.second, tmp_path)  # by the new CA, which came from the first
+    signed_there = Account(machines.second)  # by the new CA, which came from the first
     with contextlib.closing(signed_there):
         signed_there.client(host=machines.first.address)
     machines.first.run("pki", "rollover", "back", "--yes")

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 
 from aws_clients import Account, until
@@ -33,22 +32,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
 @pytest.fixture
 def account(server: RunningServer, tmp_path: Path) -> Iterator[Account]:
     until_workers_are_ready(server)
-    made = Account(server, tmp_path)
+    made = Account(server)
     yield made
     made.close()
 
 
 @pytest.fixture
 def data(server: RunningServer) -> Any:
-    aws = server.endpoints["aws"]
-    return boto3.client(
-        "iot-jobs-data",
-        endpoint_url=aws["endpoint_url"],
-        region_name=aws["region"],
-        aws_access_key_id=aws["access_key_id"],
-        aws_secret_access_key=aws["secret_access_key"],
-        verify=server.endpoints["trust_bundle"],
-    )
+    return server.cloud.boto3("iot-jobs-data")
 
 
 def a_group(iot: Any, name: str, count: int) -> list[str]:

@@ -16,7 +16,6 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-import boto3
 import nats
 import paho.mqtt.client as paho
 import pytest
@@ -65,7 +64,7 @@ def server(
 
 @pytest.fixture
 def account(server: RunningServer, tmp_path: Path) -> Iterator[Account]:
-    made = Account(server, tmp_path)
+    made = Account(server)
     yield made
     for rule in made.iot.list_topic_rules()["rules"]:
         made.iot.delete_topic_rule(ruleName=rule["ruleName"])
@@ -131,14 +130,14 @@ def test_what_is_republished_has_the_properties_of_its_headers(account: Account)
     device = account.client()
     got: list[Any] = []
     listener = paho.Client(client_id="five", protocol=paho.MQTTv5)
-    context = ssl.create_default_context(cafile=account._ca)
+    context = ssl.create_default_context(cafile=account.cloud.ca_file)
     context.load_cert_chain(*account.files)
     listener.tls_set_context(context)
     listener.on_message = lambda _c, _d, message: got.append(message)
     ready = threading.Event()
     listener.on_subscribe = lambda *_: ready.set()
     listener.on_connect = lambda *_: listener.subscribe("with/#", 1)
-    listener.connect(account.aws["data_endpoint"], 8883)
+    listener.connect(account.endpoint, 8883)
     listener.loop_start()
     assert ready.wait(20)
     device.publish("h", '{"a":1}', 1)
@@ -160,14 +159,7 @@ def test_a_rule_may_update_a_shadow_by_its_reserved_topic(account: Account, devi
 
 
 def _data(account: Account) -> Any:
-    return boto3.client(
-        "iot-data",
-        endpoint_url=account.aws["endpoint_url"],
-        region_name=account.aws["region"],
-        aws_access_key_id=account.aws["access_key_id"],
-        aws_secret_access_key=account.aws["secret_access_key"],
-        verify=account._ca,
-    )
+    return account.cloud.boto3("iot-data")
 
 
 def _shadow(data: Any, thing: str) -> Any:
@@ -238,7 +230,7 @@ def test_a_receiver_confirms_by_the_link_that_it_is_sent(account: Account, serve
         asked = json.loads(receiver.got[0].body)
         assert asked["arn"] == made["arn"]
         assert asked["messageType"] == receiver.got[0].headers["x-amz-rules-engine-message-type"]
-        context = ssl.create_default_context(cafile=account._ca)
+        context = ssl.create_default_context(cafile=account.cloud.ca_file)
         with urllib.request.urlopen(asked["enableUrl"], context=context) as answer:
             assert answer.status == 200
         found = account.iot.get_topic_rule_destination(arn=made["arn"])["topicRuleDestination"]

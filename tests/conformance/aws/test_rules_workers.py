@@ -29,7 +29,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
 @pytest.fixture
 def account(server: RunningServer, tmp_path: Path) -> Iterator[Account]:
     until_workers_are_ready(server)
-    made = Account(server, tmp_path)
+    made = Account(server)
     yield made
     made.close()
 

@@ -9,6 +9,7 @@ import pytest
 
 import birthmark
 import warm
+from birthmark.testing.cloud import AzureDevice
 from pki_builders import Holder, a_device
 from servers import RunningServer
 
@@ -64,6 +65,11 @@ def needs_443(server: RunningServer) -> None:
 def run_app(server: RunningServer, device: Device, **more: str) -> subprocess.CompletedProcess[str]:
     """Run the example application: register, connect, ten messages."""
     return run_python(APP, device.environment(server, **more))
+
+
+def sends_ten(device: AzureDevice, **more: str) -> subprocess.CompletedProcess[str]:
+    """Run the same as a device of the test kit."""
+    return run_python(APP, device.environment(**more))
 
 
 def run_python(

@@ -4,28 +4,26 @@ import contextlib
 import socket
 import ssl
 import threading
-from pathlib import Path
 
 import paho.mqtt.client as paho
 import pytest
 import requests
 
-from azure_clients import Device, a_file_device
 from birthmark.dps.mqtt import MAX_OF_ONE
 from birthmark.mqtt import codec
 from birthmark.mqtt.packets import Connect, PingReq
+from birthmark.testing.cloud import AzureDevice, Cloud
 from scaled import for_one
-from servers import RunningServer
 
 pytestmark = pytest.mark.system
 IDENTIFIER_REJECTED = 2
 
 
-def code_of(server: RunningServer, device: Device, client_id: str, username: str) -> int:
+def code_of(device: AzureDevice, client_id: str, username: str) -> int:
     """Return what CONNACK says to a client of this name."""
     client, codes, heard = paho.Client(client_id), list[int](), threading.Event()
     client.username_pw_set(username)
-    context = ssl.create_default_context(cafile=server.endpoints["trust_bundle"])
+    context = ssl.create_default_context(cafile=device.cloud.ca_file)
     context.load_cert_chain(device.certificate_file, device.key_file)
     client.tls_set_context(context)
 
@@ -34,7 +32,7 @@ def code_of(server: RunningServer, device: Device, client_id: str, username: str
         heard.set()
 
     client.on_connect = answered
-    client.connect(server.address, 8883)
+    client.connect(device.cloud.host, 8883)
     client.loop_start()
     assert heard.wait(20)
     client.disconnect()
@@ -42,54 +40,48 @@ def code_of(server: RunningServer, device: Device, client_id: str, username: str
     return codes[0]
 
 
-def test_a_hub_takes_the_device_id_alone(server: RunningServer, tmp_path: Path) -> None:
-    device = a_file_device(tmp_path, "named-1")
-    server.run("hub", "device", "create", "named-1", "--cert", str(device.certificate_file))
-    user = f"{server.endpoints['iothub']['host']}/named-1/?api-version=2021-04-12"
-    assert code_of(server, device, "another-one", user) == IDENTIFIER_REJECTED
-    assert server.why("named-1")["code"] == "iothub.client_id_mismatch"
-    assert code_of(server, device, "named-1", user) == 0
+def test_a_hub_takes_the_device_id_alone(cloud: Cloud) -> None:
+    device = cloud.azure_device("named-1", at="hub")
+    user = f"{device.identity.hub_host}/named-1/?api-version=2021-04-12"
+    assert code_of(device, "another-one", user) == IDENTIFIER_REJECTED
+    assert device.why()["code"] == "iothub.client_id_mismatch"
+    assert code_of(device, "named-1", user) == 0
 
 
-def test_dps_takes_the_registration_id_alone_in_any_letter_case(server: RunningServer, tmp_path: Path) -> None:
-    device = a_file_device(tmp_path, "named-2")
-    server.run("device", "enroll", "--cert", str(device.certificate_file))
-    user = f"{server.endpoints['dps']['id_scope']}/registrations/named-2/api-version=2019-03-31&ClientVersion=x"
-    assert code_of(server, device, "another-one", user) == IDENTIFIER_REJECTED
-    assert server.why("named-2")["code"] == "dps.client_id_mismatch"
-    assert code_of(server, device, "named-2", user) == 0
-    assert code_of(server, device, "Named-2", user) == 0
+def test_dps_takes_the_registration_id_alone_in_any_letter_case(cloud: Cloud) -> None:
+    device = cloud.azure_device("named-2")
+    user = f"{cloud.id_scope}/registrations/named-2/api-version=2019-03-31&ClientVersion=x"
+    assert code_of(device, "another-one", user) == IDENTIFIER_REJECTED
+    assert device.why()["code"] == "dps.client_id_mismatch"
+    assert code_of(device, "named-2", user) == 0
+    assert code_of(device, "Named-2", user) == 0
 
 
-def test_each_answer_over_https_says_which_request_it_is_of(server: RunningServer, tmp_path: Path) -> None:
-    device = a_file_device(tmp_path, "named-3")
-    server.run("device", "enroll", "--cert", str(device.certificate_file))
-    base = f"https://{server.address}:8443/{server.endpoints['dps']['id_scope']}/registrations/named-3"
-    files = str(device.certificate_file), str(device.key_file)
+def test_each_answer_over_https_says_which_request_it_is_of(cloud: Cloud) -> None:
+    device = cloud.azure_device("named-3")
+    base = f"https://{cloud.host}:8443/{cloud.id_scope}/registrations/named-3"
+    files = device.certificate_file, device.key_file
     ids = set()
     for status, path in ((202, "/register"), (202, "/register"), (400, "/register?body=none")):
         body = {"registrationId": "named-3"} if status == requests.codes.accepted else ["none"]
         url = base + path
-        answer = requests.put(url, json=body, cert=files, verify=server.endpoints["trust_bundle"], timeout=20)
+        answer = requests.put(url, json=body, cert=files, verify=cloud.ca_file, timeout=20)
         assert answer.status_code == status
         ids.add(answer.headers["x-ms-request-id"])
     assert len(ids) == 3
 
 
 @for_one
-def test_a_device_that_connects_to_dps_again_and_again_keeps_a_few_connections(
-    server: RunningServer, tmp_path: Path
-) -> None:
-    device = a_file_device(tmp_path, "named-4")
-    server.run("device", "enroll", "--cert", str(device.certificate_file))
-    user = f"{server.endpoints['dps']['id_scope']}/registrations/named-4/api-version=2019-03-31&ClientVersion=x"
-    context = ssl.create_default_context(cafile=server.endpoints["trust_bundle"])
+def test_a_device_that_connects_to_dps_again_and_again_keeps_a_few_connections(cloud: Cloud) -> None:
+    device = cloud.azure_device("named-4")
+    user = f"{cloud.id_scope}/registrations/named-4/api-version=2019-03-31&ClientVersion=x"
+    context = ssl.create_default_context(cafile=cloud.ca_file)
     context.load_cert_chain(device.certificate_file, device.key_file)
     with contextlib.ExitStack() as stack:
         lines = []
         for _ in range(MAX_OF_ONE + 2):
-            raw = stack.enter_context(socket.create_connection((server.address, 8883), 20))
-            line = stack.enter_context(context.wrap_socket(raw, server_hostname=server.endpoints["dps"]["host"]))
+            raw = stack.enter_context(socket.create_connection((cloud.host, 8883), 20))
+            line = stack.enter_context(context.wrap_socket(raw, server_hostname=cloud.host))
             line.sendall(codec.encode(Connect("named-4", username=user, keep_alive_s=600)))
             assert line.recv(4) == b"\x20\x02\x00\x00"
             lines.append(line)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from azure_clients import a_file_device, run_app, run_python
+from azure_clients import a_file_device, run_app, run_python, sends_ten
 from servers import RunningServer
 
 pytestmark = pytest.mark.system
@@ -35,11 +35,10 @@ def told(server: RunningServer, name: str, count: int) -> list[tuple[str, dict[s
         time.sleep(0.2)
 
 
-def test_a_device_that_connects_says_goodbye_and_is_cut_off_is_told_of(server: RunningServer, tmp_path: Path) -> None:
-    device = a_file_device(tmp_path, "told-1")
-    server.run("device", "enroll", "told-1", "--cert", str(device.certificate_file))
-    assert run_app(server, device).returncode == 0
-    assert run_python(_CUT, device.environment(server)).returncode == 7
+def test_a_device_that_connects_says_goodbye_and_is_cut_off_is_told_of(server: RunningServer) -> None:
+    device = server.cloud.azure_device("told-1")
+    assert sends_ten(device).returncode == 0
+    assert run_python(_CUT, device.environment()).returncode == 7
     found = told(server, "told-1", 4)
     assert [way for way, _ in found] == ["connected", "disconnected", "connected", "lost"]
     assert {data["place"] for _, data in found} == {"hub/birthmark"}

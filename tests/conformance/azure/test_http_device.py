@@ -19,6 +19,7 @@ from urllib.parse import quote
 import pytest
 
 from azure_clients import Device, a_file_device, needs_443
+from birthmark.testing.cloud import AzureDevice, Cloud
 from servers import RunningServer
 
 pytestmark = pytest.mark.system
@@ -90,6 +91,9 @@ def node(server: RunningServer, name: str, act: str) -> list[str]:
     return done.stdout.splitlines()
 
 
+Credential = AzureDevice | Device
+
+
 @dataclass
 class Answer:
     status: int
@@ -124,7 +128,7 @@ def mail(server: RunningServer, name: str, body: bytes, **headers: str) -> None:
 
 
 def https(
-    server: RunningServer, method: str, path: str, by: Device | None = None, *, body: bytes = b"", **headers: str
+    server: RunningServer, method: str, path: str, by: Credential | None = None, *, body: bytes = b"", **headers: str
 ) -> Answer:
     context = ssl.create_default_context(cafile=server.endpoints["trust_bundle"])
     if by is not None:
@@ -138,12 +142,6 @@ def https(
     except urllib.error.HTTPError as error:
         with error:
             return Answer(error.code, error.headers, error.read())
-
-
-def a_device_of_the_hub(server: RunningServer, directory: Path, name: str) -> Device:
-    device = a_file_device(directory, name)
-    server.run("hub", "device", "create", name, "--cert", str(device.certificate_file))
-    return device
 
 
 def told(server: RunningServer, name: str) -> dict[str, str]:
@@ -178,10 +176,8 @@ def test_nodes_http_transport_receives_and_settles(server: RunningServer) -> Non
     assert told(server, "http-mail") == {"m-1": "Success", "m-2": "Rejected"}
 
 
-def test_a_message_waits_under_its_lock_and_an_empty_queue_has_no_content(
-    server: RunningServer, tmp_path: Path
-) -> None:
-    device = a_device_of_the_hub(server, tmp_path, "http-lock")
+def test_a_message_waits_under_its_lock_and_an_empty_queue_has_no_content(server: RunningServer, cloud: Cloud) -> None:
+    device = cloud.azure_device("http-lock", at="hub")
     path = "/devices/http-lock/messages/deviceBound"
     assert https(server, "GET", path, device).status == 204
     server.run("hub", "c2d", "http-lock", "hello")
@@ -197,8 +193,8 @@ def test_a_message_waits_under_its_lock_and_an_empty_queue_has_no_content(
     assert https(server, "GET", path, device).status == 204
 
 
-def test_a_message_that_is_abandoned_ten_times_is_a_dead_letter(server: RunningServer, tmp_path: Path) -> None:
-    device = a_device_of_the_hub(server, tmp_path, "http-dead")
+def test_a_message_that_is_abandoned_ten_times_is_a_dead_letter(server: RunningServer, cloud: Cloud) -> None:
+    device = cloud.azure_device("http-dead", at="hub")
     path = "/devices/http-dead/messages/devicebound"
     mail(server, "http-dead", b"poison", IoTHub_MessageId="p", iothub_ack="negative")
     for _ in range(10):
@@ -208,9 +204,9 @@ def test_a_message_that_is_abandoned_ten_times_is_a_dead_letter(server: RunningS
     assert told(server, "http-dead") == {"p": "DeliveryCountExceeded"}
 
 
-def test_another_device_has_no_way_to_a_message(server: RunningServer, tmp_path: Path) -> None:
-    device = a_device_of_the_hub(server, tmp_path, "http-own")
-    thief = a_device_of_the_hub(server, tmp_path, "http-thief")
+def test_another_device_has_no_way_to_a_message(server: RunningServer, cloud: Cloud) -> None:
+    device = cloud.azure_device("http-own", at="hub")
+    thief = cloud.azure_device("http-thief", at="hub")
     path = "/devices/{}/messages/deviceBound"
     server.run("hub", "c2d", "http-own", "mine")
     assert https(server, "GET", path.format("http-own"), thief).status == 401
@@ -222,9 +218,9 @@ def test_another_device_has_no_way_to_a_message(server: RunningServer, tmp_path:
     assert server.rows("hub", "messages", "http-own") == []
 
 
-def test_a_stranger_does_not_learn_which_devices_there_are(server: RunningServer, tmp_path: Path) -> None:
+def test_a_stranger_does_not_learn_which_devices_there_are(server: RunningServer, cloud: Cloud, tmp_path: Path) -> None:
     stranger = a_file_device(tmp_path, "http-stranger")
-    a_device_of_the_hub(server, tmp_path, "http-there")
+    cloud.azure_device("http-there", at="hub")
     node(server, "http-key", "make")
     token = a_token(f"{server.address}/devices/http-key", b"no key of theirs")
     told_them = set()
@@ -240,8 +236,8 @@ def test_a_stranger_does_not_learn_which_devices_there_are(server: RunningServer
 @pytest.mark.parametrize(
     ("body", "status"), [(b"x" * 262_144, 204), (b"x" * 262_145, 413), (b"", 204)], ids=["largest", "larger", "none"]
 )
-def test_telemetry_has_a_size(server: RunningServer, tmp_path: Path, body: bytes, status: int) -> None:
+def test_telemetry_has_a_size(server: RunningServer, cloud: Cloud, body: bytes, status: int) -> None:
     name = f"http-size-{status}-{len(body)}"
-    device = a_device_of_the_hub(server, tmp_path, name)
+    device = cloud.azure_device(name, at="hub")
     assert https(server, "POST", f"/devices/{name}/messages/events", device, body=body).status == status
     assert len(server.rows("hub", "messages", name)) == (status == 204)

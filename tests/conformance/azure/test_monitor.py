@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from azure_clients import Device, a_file_device, run_app, run_python
+from azure_clients import run_python, sends_ten
 from servers import RunningServer, a_server
 from watching import watching
 
@@ -29,16 +29,10 @@ for number in range(100000):
 """
 
 
-def enrolled(server: RunningServer, directory: Path, name: str) -> Device:
-    device = a_file_device(directory, name)
-    server.run("device", "enroll", name, "--cert", str(device.certificate_file))
-    return device
-
-
-def test_what_a_device_sends_is_shown_as_it_comes(server: RunningServer, tmp_path: Path) -> None:
-    device = enrolled(server, tmp_path, "seen-1")
+def test_what_a_device_sends_is_shown_as_it_comes(server: RunningServer) -> None:
+    device = server.cloud.azure_device("seen-1")
     with watching(server, "hub", "monitor", "seen-1") as all_of_it, watching(server, "hub", "monitor", "other"):
-        assert run_app(server, device).returncode == 0
+        assert sends_ten(device).returncode == 0
         rows = all_of_it.rows(10)
         assert {row["device"] for row in rows} == {"seen-1"}
         code, told = all_of_it.interrupt()
@@ -49,20 +43,20 @@ def test_what_a_device_sends_is_shown_as_it_comes(server: RunningServer, tmp_pat
     assert server.rows("hub", "monitor", "seen-1", "--since", "2200-01-01T00:00:00Z") == []
     place = told.split("--after ")[1].strip()
     assert server.rows("hub", "monitor", "seen-1", "--after", place) == []
-    assert run_app(server, device).returncode == 0
+    assert sends_ten(device).returncode == 0
     assert len(server.rows("hub", "monitor", "seen-1", "--after", place)) == 10
 
 
-def test_a_group_goes_on_where_it_was(server: RunningServer, tmp_path: Path) -> None:
-    device = enrolled(server, tmp_path, "grouped-1")
+def test_a_group_goes_on_where_it_was(server: RunningServer) -> None:
+    device = server.cloud.azure_device("grouped-1")
     server.rows("hub", "monitor", "--consumer-group", "late", "--since", "2200-01-01T00:00:00Z")
-    assert run_app(server, device).returncode == 0
+    assert sends_ten(device).returncode == 0
     assert len(server.rows("hub", "monitor", "--consumer-group", "late")) == 10
     assert server.rows("hub", "monitor", "--consumer-group", "late") == []
     early = server.rows("hub", "monitor", "--consumer-group", "early")
     assert len(early) >= 10
     with watching(server, "hub", "monitor", "--consumer-group", "late", "--follow") as follower:
-        assert run_app(server, device).returncode == 0
+        assert sends_ten(device).returncode == 0
         follower.rows(10)
         assert follower.interrupt()[0] == 0
     assert len(server.rows("hub", "monitor", "--consumer-group", "early")) == 10
@@ -73,9 +67,9 @@ def test_a_group_goes_on_where_it_was(server: RunningServer, tmp_path: Path) -> 
 
 def test_whoever_looks_on_is_told_when_the_server_ends(tmp_path: Path) -> None:
     with a_server(tmp_path, is_warm=False) as server:
-        device = enrolled(server, tmp_path, "told-1")
+        device = server.cloud.azure_device("told-1")
         with watching(server, "hub", "monitor") as hub, watching(server, "aws", "monitor", "#") as aws:
-            assert run_app(server, device).returncode == 0
+            assert sends_ten(device).returncode == 0
             hub.rows(10)
             began = time.monotonic()
             assert server.stop() == 0
@@ -87,11 +81,9 @@ def test_whoever_looks_on_is_told_when_the_server_ends(tmp_path: Path) -> None:
 
 def test_what_was_acknowledged_is_replayed_after_kill_9_in_the_middle(tmp_path: Path) -> None:
     with a_server(tmp_path, is_warm=False) as server:
-        device = enrolled(server, tmp_path, "killed-in-the-middle")
+        device = server.cloud.azure_device("killed-in-the-middle")
         said: list[str] = []
-        sending = threading.Thread(
-            target=lambda: said.append(run_python(WITHOUT_END, device.environment(server), 90).stdout)
-        )
+        sending = threading.Thread(target=lambda: said.append(run_python(WITHOUT_END, device.environment(), 90).stdout))
         with watching(server, "hub", "monitor", "--consumer-group", "g", "--follow") as follower:
             sending.start()
             seen = follower.rows(40)
@@ -109,5 +101,5 @@ def test_what_was_acknowledged_is_replayed_after_kill_9_in_the_middle(tmp_path: 
         assert shown == bodies[: len(shown)]
         rest = [int(row["body"]) for row in server.rows("hub", "monitor", "--consumer-group", "g")]
         assert set(rest) | set(shown) == set(bodies)  # what came after the group's place comes again
-        assert run_app(server, device).returncode == 0
+        assert sends_ten(device).returncode == 0
         assert len(server.rows("hub", "monitor", "--consumer-group", "g")) == 10

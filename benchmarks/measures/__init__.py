@@ -21,6 +21,7 @@ from measures.ingest import (
     IngestRecordEach,
     IngestTenInFlight,
 )
+from measures.job import FirstGreenTest
 from measures.manifest import ManifestEntry
 from measures.measure import Measure
 from measures.people import PersonsRequest
@@ -87,4 +88,5 @@ ALL: tuple[type[Measure], ...] = (
     JobSteps,
     ServerStart,
     ServerMemory,
+    FirstGreenTest,
 )

@@ -22,6 +22,7 @@ class Counted:
     is_silent_after: int | None = None
     answers: Counter[bytes] = field(default_factory=Counter)
     _writers: set[asyncio.StreamWriter] = field(default_factory=set)
+    _is_over: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def round_trips(self) -> int:
@@ -50,7 +51,8 @@ async def counting(url: str) -> AsyncIterator[Counted]:
                     body = await far_reader.readexactly(int.from_bytes(header[1:]) - 4)
                     counted.answers[header[:1]] += 1
                     if counted.is_silent_after is not None and counted.answers.total() > counted.is_silent_after:
-                        await asyncio.Event().wait()
+                        await counted._is_over.wait()
+                        return
                     writer.write(header + body)
         finally:
             out.cancel()
@@ -64,8 +66,10 @@ async def counting(url: str) -> AsyncIterator[Counted]:
     try:
         yield counted
     finally:
+        counted._is_over.set()
         counted.cut()
         server.close()
+        await server.wait_closed()
 
 
 async def _copied(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -17,7 +16,7 @@ import msgspec
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.console.variables import variables
 from birthmark.errors import BirthmarkError
-from birthmark.testing.made import AwsIdentity, AzureIdentity, ChipMade, EstIdentity, Files
+from birthmark.testing.made import AwsIdentity, AzureIdentity, ChipMade, EstIdentity, Files, Subject
 
 _LOOK_S = 0.02
 PATIENCE_S = 10.0
@@ -335,36 +334,18 @@ class Cloud:
         return f"{kind}-{self._run}{self._names}"
 
 
-class Device(ABC):
-    """Something with a name that may be refused."""
+class Device:
+    """Something with a name and an identity that may be refused."""
 
-    def __init__(self, cloud: Cloud) -> None:
+    identity: Subject
+
+    def __init__(self, cloud: Cloud, identity: Subject) -> None:
         self.cloud = cloud
-
-    @property
-    @abstractmethod
-    def name(self) -> str:
-        """Return how the server calls it."""
-
-    @abstractmethod
-    def take(self, made: Mapping[str, Any]) -> None:
-        """Be what the server made of it."""
-
-    def why(self, code: str = "") -> dict[str, Any]:
-        """Return why it was refused last; see `Cloud.why`."""
-        return self.cloud.why(self, code=code)
-
-
-class AzureDevice(Device):
-    """A device at the provisioning service or hub, with its certificate or key."""
-
-    def __init__(self, cloud: Cloud, identity: AzureIdentity) -> None:
-        super().__init__(cloud)
         self.identity = identity
 
     @property
     def name(self) -> str:
-        """Its registration id and device id."""
+        """How the server calls it: registration id and device id, or thing and expected client id."""
         return self.identity.name
 
     @property
@@ -375,6 +356,28 @@ class AzureDevice(Device):
     def key_file(self) -> str:
         return _files(self.identity.files).key_file
 
+    def environment(self, **more: str) -> dict[str, str]:
+        """Return the environment of a subprocess that is this device.
+
+        Azure: the names of Microsoft's samples, `X509_CERT_FILE`, …; AWS: `AWS_IOT_ENDPOINT`, `THING_NAME`,
+        `CERT_FILE`, `KEY_FILE`, …; EST: `EST_URL`, `EST_USERNAME`, `EST_PASSWORD`, `CERT_FILE`, …
+        """
+        return self.cloud.environment(**{**self.identity.environment, **more})
+
+    def take(self, made: Mapping[str, Any]) -> None:
+        """Be what the server made of it."""
+        self.identity = msgspec.convert(made, type(self.identity))
+
+    def why(self, code: str = "") -> dict[str, Any]:
+        """Return why it was refused last; see `Cloud.why`."""
+        return self.cloud.why(self, code=code)
+
+
+class AzureDevice(Device):
+    """A device at the provisioning service or hub, with its certificate or key."""
+
+    identity: AzureIdentity
+
     @property
     def symmetric_key(self) -> str:
         """Base64."""
@@ -384,13 +387,6 @@ class AzureDevice(Device):
     def connection_string(self) -> str:
         """Of a device that was made at the hub; empty for one that registers."""
         return self.identity.connection_string or ""
-
-    def environment(self, **more: str) -> dict[str, str]:
-        """Return the environment of a subprocess, by the names of Microsoft's samples: `X509_CERT_FILE`, …"""
-        return self.cloud.environment(**{**self.identity.environment, **more})
-
-    def take(self, made: Mapping[str, Any]) -> None:
-        self.identity = msgspec.convert(made, AzureIdentity)
 
     def messages(self, at_least: int = 0) -> list[dict[str, Any]]:
         """Return what arrived of it; see `Cloud.messages`."""
@@ -442,34 +438,12 @@ class AzureDevice(Device):
 class AwsThing(Device):
     """A thing, and the certificate by which it connects."""
 
-    def __init__(self, cloud: Cloud, identity: AwsIdentity) -> None:
-        super().__init__(cloud)
-        self.identity = identity
-
-    @property
-    def name(self) -> str:
-        """The thing's, and the client id that is expected of it."""
-        return self.identity.name
-
-    @property
-    def certificate_file(self) -> str:
-        return self.identity.files.certificate_file
-
-    @property
-    def key_file(self) -> str:
-        return self.identity.files.key_file
+    identity: AwsIdentity
 
     @property
     def endpoint(self) -> str:
         """The host of `iot:Data-ATS`."""
         return self.identity.endpoint
-
-    def environment(self, **more: str) -> dict[str, str]:
-        """Return the environment of a subprocess: `AWS_IOT_ENDPOINT`, `THING_NAME`, `CERT_FILE`, `KEY_FILE`, …"""
-        return self.cloud.environment(**{**self.identity.environment, **more})
-
-    def take(self, made: Mapping[str, Any]) -> None:
-        self.identity = msgspec.convert(made, AwsIdentity)
 
     def connection(self, **more: Any) -> Any:
         """Return awsiotsdk's `awscrt.mqtt.Connection` of it, not connected; `more` are options of its builder."""
@@ -496,33 +470,12 @@ class AwsThing(Device):
 class EstDevice(Device):
     """A device with a certificate of the server's CA, and its EST user."""
 
-    def __init__(self, cloud: Cloud, identity: EstIdentity) -> None:
-        super().__init__(cloud)
-        self.identity = identity
-
-    @property
-    def name(self) -> str:
-        return self.identity.name
+    identity: EstIdentity
 
     @property
     def url(self) -> str:
         """Up to `/.well-known/est`."""
         return self.identity.url
-
-    @property
-    def certificate_file(self) -> str:
-        return self.identity.files.certificate_file
-
-    @property
-    def key_file(self) -> str:
-        return self.identity.files.key_file
-
-    def environment(self, **more: str) -> dict[str, str]:
-        """Return the environment of a subprocess: `EST_URL`, `EST_USERNAME`, `EST_PASSWORD`, `CERT_FILE`, …"""
-        return self.cloud.environment(**{**self.identity.environment, **more})
-
-    def take(self, made: Mapping[str, Any]) -> None:
-        self.identity = msgspec.convert(made, EstIdentity)
 
 
 def clock_of_a_device(by: str) -> dict[str, str]:

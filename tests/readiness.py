@@ -32,8 +32,12 @@ def until_ready(server: RunningServer, wanted: tuple[int, Any] = (200, ALL_THERE
 
 
 def until_workers_are_ready(server: RunningServer) -> None:
-    """Return when every worker is ready, and none is to be started anew."""
+    """Return when every worker is ready and reaches the others, and none is to be started anew."""
     deadline = time.monotonic() + 60
-    while (found := readiness(server))[0] != HTTPStatus.OK or found[1].get("workers", "ready") != "ready":
+    while (found := readiness(server))[0] != HTTPStatus.OK or not _are_whole(found[1]):
         assert time.monotonic() < deadline, found
         time.sleep(0.05)
+
+
+def _are_whole(told: dict[str, Any]) -> bool:
+    return {told.get(part, "ready") for part in ("bus", "workers")} == {"ready"}

@@ -175,6 +175,17 @@ def test_what_is_revoked_while_the_bus_hears_nothing_is_revoked_at_every_worker(
         hit(nats, signal.SIGCONT)
 
 
+def test_workers_stay_ready_while_the_bus_is_away(server: RunningServer) -> None:
+    nats = below(server)["nats"]
+    hit(nats, signal.SIGSTOP)
+    try:
+        until(lambda: readiness(server)[1].get("bus") == "alone")
+        assert readiness(server)[0] == 200
+    finally:
+        hit(nats, signal.SIGCONT)
+    until_workers_are_ready(server)
+
+
 def test_a_worker_that_is_killed_is_started_again_and_its_clients_wills_are_sent_once(
     server: RunningServer, account: Account
 ) -> None:

@@ -114,6 +114,7 @@ JOIN = insert(workers)
 BEAT = change(workers, ("beat",), "id", "beat", "missed")
 MARK = change(workers, ("missed",), "id", "missed")
 HEARD = change(workers, ("heard",), "id")
+HEARD_AND_LIVES = change(workers, ("heard", "beat"), "id", "beat", "missed")
 WORKERS = statement(select(workers).order_by(workers.c.id).limit(bindparam("limit")))
 WORKER = find(workers)
 DECLARE_DEAD = remove_if_free(workers, "id", "beat")  # not while a commit counts on it

@@ -146,6 +146,9 @@ class Workers:
             if row["missed"] != self._missed:
                 await self._hear_what_was_missed(row["missed"])
             return
+        self._lives_on(began)
+
+    def _lives_on(self, began: float) -> None:
         self._beat += 1
         self._lease.renewed(began)
         self._wake()
@@ -154,7 +157,12 @@ class Workers:
         """Learn what others could not tell; only then this worker lives on."""
         await self._catch_up()
         self._missed = mark
-        await self._database.beside(store.HEARD, heard=mark, key_id=self._worker)
+        began = self._timers.monotonic()
+        seen = {"key_id": self._worker, "key_beat": self._beat, "key_missed": mark}
+        if await self._database.beside(store.HEARD_AND_LIVES, heard=mark, beat=self._beat + 1, **seen):
+            self._lives_on(began)
+            return
+        await self._database.beside(store.HEARD, heard=mark, key_id=self._worker)  # it was marked again meanwhile
         await self.beat()
 
     async def look(self) -> None:

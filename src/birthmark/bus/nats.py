@@ -26,6 +26,7 @@ from sqlalchemy import and_, bindparam, or_, select
 
 from birthmark.background import ended, kept, told
 from birthmark.bus.local import LocalBus, kind_of_request
+from birthmark.bus.marking import Afresh, Marking
 from birthmark.bus.ports import ASK_S, BusAwayError, Members, NoAnswerError, NobodyThereError, R, Request
 from birthmark.bus.wire import (
     Answer,
@@ -150,6 +151,8 @@ class NatsBus(LocalBus):
         self._sender: asyncio.Task[None] | None = None
         self._tokens = itertools.count(1)
         self._hearing: dict[int, dict[str, asyncio.Future[None]]] = {}
+        self._others = Afresh(self._read_others)
+        self._markings: dict[str, Marking] = {}
         self._underway: dict[int, asyncio.Future[bool]] = {}  # numbers of rows, and whether each other has handled it
 
     @property
@@ -172,7 +175,8 @@ class NatsBus(LocalBus):
     async def stop(self) -> None:
         self._database.sharing.confirm = None
         await super().stop()
-        await ended(*self._serving, self._sender)
+        markings = (marking.task for marking in self._markings.values())
+        await ended(*self._serving, *self._others.tasks, *markings, self._sender)
 
     async def catch_up(self) -> None:
         """Handle what the others committed and have not told everybody; and let who missed announcements know."""
@@ -290,30 +294,27 @@ class NatsBus(LocalBus):
 
     async def _by_database(self, worker: str, heard: "asyncio.Future[None]", is_whole: bool) -> bool:  # noqa: FBT001 - a part of the above
         """Mark who did not say that it heard; return when its memory counts for nothing, and whether it has read."""
-        log.info("bus.marked", extra={"worker": worker})
-        loop, mark, until = asyncio.get_running_loop(), None, None
-        while not heard.done():
-            try:
-                if mark is None:
-                    mark = await self._members.mark(worker)
-                    if mark is None:
-                        return True
-                    until = loop.time() + LEASE_S
-                if await self._members.has_read(worker, mark):
-                    return True
-            except BirthmarkError:  # the engine that all share is away: the lease runs out all the same
-                pass
-            if not is_whole and until is not None and loop.time() >= until:
-                return False
-            await asyncio.wait({heard}, timeout=_PAUSE_S)
-        return True
+        if worker not in self._markings:
+            self._markings[worker] = Marking(self._members, worker, LEASE_S, _PAUSE_S)
+        reading = asyncio.get_running_loop().create_task(self._markings[worker].read(is_whole=is_whole))
+        try:
+            either: set[asyncio.Future[Any]] = {heard, reading}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            return heard.done() or reading.result()
+        finally:
+            reading.cancel()
 
-    async def _others(self) -> Sequence[str]:
+    async def _read_others(self) -> Sequence[str]:
         while True:
             try:
-                return await self._members.others()
+                found = await self._members.others()
             except BirthmarkError:
                 await asyncio.sleep(_PAUSE_S)
+                continue
+            for gone in self._markings.keys() - set(found):
+                if not self._markings[gone].is_asked:
+                    del self._markings[gone]
+            return found
 
     async def _lives(self, worker: str) -> bool:
         try:

@@ -92,7 +92,8 @@ from birthmark.server.settings import Service, Settings
 from birthmark.server.settings_view import views_of
 from birthmark.server.whole import Whole
 
-Parts = Callable[[], Mapping[str, bool]]
+Parts = Callable[[], Mapping[str, bool | str]]
+"""Whether each part is there; or a word for one that is not whole, and keeps nobody from being served."""
 """Whether each part of the server is there, by name."""
 
 AWS_ALPN = b"x-amzn-mqtt-ca"
@@ -323,7 +324,8 @@ class Applications:
         async def readyz(_request: Request) -> Response:
             found = {"database": await self._reach.is_there(), **parts()}
             ready = all(found.values())
-            words = {name: "ready" if is_there else "away" for name, is_there in found.items()}
+            named = {True: "ready", False: "away"}
+            words = {name: there if isinstance(there, str) else named[there] for name, there in found.items()}
             return JSONResponse({"ready": ready, **words}, 200 if ready else 503)
 
         return [Route("/healthz", healthz), Route("/readyz", readyz)]

@@ -63,6 +63,8 @@ log = logging.getLogger(__name__)
 _ANSWER_S, _ASK_S, _DRAIN_S = 1.0, 0.6, 0.1
 """How long a worker's peers have at its end; others wait for its successor meanwhile."""
 _LOOK_AT_FILES_S = 2.0
+_ALONE = "alone"
+"""A bus that reaches no other worker: devices are served, and what others need to know they read in the database."""
 _LOOK_AT_KEYS_S, _SETTLED_S = 60.0, 0.2
 
 
@@ -348,10 +350,15 @@ class Server:
         seed = self._data.secret("est.seed").encode()
         token = self._data.secret("operator.token")
 
-        def parts() -> Mapping[str, bool]:
-            there = {"listeners": self.is_ready, "bus": bus.is_draining, "hold": self.hold.is_held}
+        def parts() -> Mapping[str, bool | str]:
+            there: dict[str, bool | str] = {
+                "listeners": self.is_ready,
+                "bus": bus.is_draining,
+                "hold": self.hold.is_held,
+            }
             if (among := shared(bus)) is not None:
-                there["bus"] &= among.is_connected
+                if not among.is_connected:
+                    there["bus"] = bus.is_draining and _ALONE
                 there["lease"] = rooms.broker.is_fresh
             return there | {"certificate": context.is_good(clock.now())}
 

@@ -262,6 +262,13 @@ async def test_what_nobody_said_is_not_away(serve: Serve) -> None:
     assert caller.lines == [{"ready": False, "database": "ready", "hold": "away", "workers": "away: w1"}]
 
 
+@pytest.mark.parametrize(("second", "shown"), [("ready", "alone"), ("away", "away")])
+async def test_the_worst_that_a_worker_says_of_a_part_is_shown(serve: Serve, second: str, shown: str) -> None:
+    workers = [FakeWorker(name, told(200, ready=True, bus=word)) for name, word in (("w1", "alone"), ("w2", second))]
+    caller = await (await serve(*workers)).ask(b"/readyz", path="/readyz")
+    assert (caller.status, caller.lines[0]["bus"]) == (200, shown)
+
+
 def told(status: int, **words: object) -> bytes:
     body = json.dumps(words).encode()
     return b"HTTP/1.1 %d Said\r\ncontent-length: %d\r\n\r\n%b" % (status, len(body), body)

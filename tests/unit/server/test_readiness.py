@@ -9,14 +9,14 @@ from asgi import request
 from birthmark.server.applications import Applications
 from fakes import FakeClock, SeededEntropy
 
-WHOLE = {"database": True, "listeners": True, "bus": True}
+WHOLE: dict[str, bool | str] = {"database": True, "listeners": True, "bus": True}
 
 
-async def readiness(there: dict[str, bool]) -> tuple[int, dict[str, object]]:
+async def readiness(there: dict[str, bool | str]) -> tuple[int, dict[str, object]]:
     rooms = MagicMock()
 
     async def is_reachable() -> bool:
-        return there["database"]
+        return bool(there["database"])
 
     rooms.database.is_reachable = is_reachable
     settings = MagicMock(health_metrics=False)
@@ -38,3 +38,8 @@ async def test_a_part_that_is_away_is_named(part: str) -> None:
     status, told = await readiness(WHOLE | {part: False})
     assert (status, told["ready"]) == (503, False)
     assert [name for name, word in told.items() if word == "away"] == [part]
+
+
+async def test_a_part_that_is_not_whole_and_keeps_nobody_from_being_served_says_so() -> None:
+    status, told = await readiness(WHOLE | {"bus": "alone"})
+    assert (status, told["ready"], told["bus"]) == (200, True, "alone")

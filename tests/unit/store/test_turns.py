@@ -6,7 +6,7 @@ from typing import Self
 
 import pytest
 
-from birthmark.store.postgresql.turns import Turns
+from birthmark.store.postgresql.turns import OWN, Turns
 
 
 class Asking:
@@ -23,7 +23,7 @@ class Asking:
         return self
 
     async def _ask(self, name: str) -> None:
-        async with self.turns.of(name[0]):
+        async with self.turns.of(OWN if name.startswith("own") else name[0]):
             self.begun.append(name)
             await self.answers[name].wait()
 
@@ -95,3 +95,10 @@ async def test_after_all_were_answered_there_is_room_again(asking: Asking) -> No
     await asking.answer("a0", "a1", "a2")
     await asking.ask("b0", "b1", "b2")
     assert asking.begun == ["a0", "a1", "a2", "b0", "b1"]
+
+
+async def test_the_server_itself_has_every_other_turn(asking: Asking) -> None:
+    asking.room(1)
+    await asking.ask("a0", "b0", "c0", "d0", "own1", "own2")
+    await asking.answer("a0", "own1", "b0", "own2", "c0")
+    assert asking.begun == ["a0", "own1", "b0", "own2", "c0", "d0"]

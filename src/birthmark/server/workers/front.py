@@ -33,6 +33,7 @@ _JOIN_S = 1.0
 _AGAIN_S = 0.2
 _OF_A_CONNECTION = {b"connection", b"keep-alive", b"transfer-encoding", b"te", b"trailer", b"upgrade", b"date"}
 _OF_THE_REQUEST = _OF_A_CONNECTION | {b"content-length", b"expect", FIELD}
+_AWAY = "away"
 _METRICS = "text/plain; version=0.0.4; charset=utf-8"
 _SSE = f"{SSE}; charset=utf-8".encode()
 _METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
@@ -103,7 +104,9 @@ class Front:
         is_ready = all(serving) and (bool(serving) if is_planned else len(serving) == len(parts))
         found: dict[str, Any] = {"ready": is_ready}
         for words in parts:
-            found |= {name: word for name, word in words.items() if found.get(name, "ready") == "ready"}
+            found |= {
+                name: word for name, word in words.items() if word == _AWAY or found.get(name, "ready") == "ready"
+            }
         away = [worker.name for worker, words in zip(self._workers, parts, strict=True) if not words]
         found["workers"] = f"away: {', '.join(away)}" if away else "restarting" if is_planned else "ready"
         return JSONResponse(found, HTTPStatus.OK if is_ready else HTTPStatus.SERVICE_UNAVAILABLE)

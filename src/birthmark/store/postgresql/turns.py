@@ -5,13 +5,20 @@ import contextlib
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator
 
+OWN = ""
+"""The server's own line: what it reads to know that it lives comes before the hundredth device, and not before all."""
+
 
 class Turns:
-    """So many at once; who waits has a line of its own, and the lines have their turn one after the other."""
+    """So many at once; who waits has a line of its own, and the lines have their turn one after the other.
+
+    The server's own has every other turn.
+    """
 
     def __init__(self, room: int) -> None:
         self._room = room
         self._lines: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
+        self._is_own_next = True
 
     @contextlib.asynccontextmanager
     async def of(self, whose: str) -> AsyncIterator[None]:
@@ -38,11 +45,13 @@ class Turns:
     def _next(self) -> None:
         """Call the next who still waits."""
         while self._lines:
-            whose, line = self._lines.popitem(last=False)
+            whose = OWN if self._is_own_next and OWN in self._lines else next(iter(self._lines))
+            line = self._lines.pop(whose)
             ready = line.popleft()
             if line:
                 self._lines[whose] = line  # behind the others
             if not ready.done():
+                self._is_own_next = whose != OWN
                 ready.set_result(None)
                 return
         self._room += 1

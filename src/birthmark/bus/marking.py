@@ -1,0 +1,136 @@
+"""What every confirmation asks the database about the other workers, asked once for all who wait.
+
+A worker that comes back to hundreds of devices is told of as many changes, hears late, and is marked. A mark has it
+read everything anew before it may say again that it lives: one for each change would have it read for ever, and die.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from birthmark.bus.ports import Members
+from birthmark.errors import BirthmarkError
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+class Afresh(Generic[T]):
+    """Reads once for all who ask while it reads: what each gets was begun after it asked."""
+
+    def __init__(self, read: Callable[[], Awaitable[T]]) -> None:
+        self._read = read
+        self._now: asyncio.Task[T] | None = None
+        self._next: asyncio.Task[T] | None = None
+
+    async def __call__(self) -> T:
+        """Return what is read. Raise what reading raises."""
+        if self._next is None:
+            self._next = asyncio.get_running_loop().create_task(self._after(self._now))
+        return await asyncio.shield(self._next)
+
+    @property
+    def tasks(self) -> tuple["asyncio.Task[T]", ...]:
+        """What is under way, to be ended."""
+        return tuple(one for one in (self._now, self._next) if one is not None)
+
+    async def _after(self, before: "asyncio.Task[T] | None") -> T:
+        if before is not None:
+            await asyncio.wait({before})
+        self._now, self._next = self._next, None
+        return await self._read()
+
+
+@dataclass(eq=False, slots=True)
+class _Waiting:
+    """Who waits until a worker has read; `is_whole`: also where what it remembers counts for nothing any more."""
+
+    is_whole: bool
+    over: "asyncio.Future[bool]"
+    mark: int = 0
+
+
+class Marking:
+    """One other worker's marks: the next one is made when it has read because of the last, or its lease is over."""
+
+    def __init__(self, members: Members, worker: str, lease_s: float, pause_s: float) -> None:
+        self._members = members
+        self._worker = worker
+        self._lease_s = lease_s
+        self._pause_s = pause_s
+        self._unmarked: list[_Waiting] = []
+        self._marked: list[_Waiting] = []
+        self._last: tuple[int, float] | None = None
+        """The mark that it has not read, and when its lease is over by that."""
+        self.task: asyncio.Task[None] | None = None
+
+    @property
+    def is_asked(self) -> bool:
+        """Say whether anybody waits."""
+        return self.task is not None and not self.task.done()
+
+    async def read(self, *, is_whole: bool) -> bool:
+        """Return when what the worker remembered before counts for nothing, and whether it has read, or is dead.
+
+        With `is_whole` not sooner than that.
+        """
+        loop = asyncio.get_running_loop()
+        one = _Waiting(is_whole, loop.create_future())
+        self._unmarked.append(one)
+        if not self.is_asked:
+            self.task = loop.create_task(self._run())
+        return await one.over
+
+    async def _run(self) -> None:
+        while True:
+            with contextlib.suppress(BirthmarkError):  # the engine that all share is away: the lease ends all the same
+                await self._look()
+            self._lapse()
+            with contextlib.suppress(BirthmarkError):
+                await self._mark()
+            self._unmarked = [one for one in self._unmarked if not one.over.done()]
+            self._marked = [one for one in self._marked if not one.over.done()]
+            if not (self._unmarked or self._marked):
+                return
+            await asyncio.sleep(self._pause_s)
+
+    async def _look(self) -> None:
+        """Tell those of the greatest mark that was read."""
+        last = {self._last[0]} if self._last else set()
+        for mark in sorted({one.mark for one in self._marked} | last, reverse=True):
+            if await self._members.has_read(self._worker, mark):
+                self._tell([one for one in self._marked if one.mark <= mark], has_read=True)
+                if mark in last:
+                    self._last = None
+                return
+
+    async def _mark(self) -> None:
+        """Mark it for all who came meanwhile, unless it has a mark to read."""
+        if self._last is not None or not self._unmarked:
+            return
+        count = len(self._unmarked)  # who comes while it is marked needs the next one
+        log.info("bus.marked", extra={"worker": self._worker})
+        mark = await self._members.mark(self._worker)
+        some, self._unmarked = self._unmarked[:count], self._unmarked[count:]
+        if mark is None:
+            self._tell([*self._marked, *some], has_read=True)
+            return
+        for one in some:
+            one.mark = mark
+        self._marked += some
+        self._last = mark, asyncio.get_running_loop().time() + self._lease_s
+
+    def _lapse(self) -> None:
+        """Let go who waits for no more than the end of the lease, where it has come."""
+        if self._last is None or asyncio.get_running_loop().time() < self._last[1]:
+            return
+        mark, self._last = self._last[0], None
+        self._tell([one for one in self._marked if one.mark <= mark and not one.is_whole], has_read=False)
+
+    def _tell(self, some: list[_Waiting], *, has_read: bool) -> None:
+        for one in some:
+            if not one.over.done():
+                one.over.set_result(has_read)

@@ -3,6 +3,7 @@
 The vendors' packages are loaded where something of theirs is asked for, and are as they were installed.
 """
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from birthmark.clock import SystemClock
 from birthmark.console.variables import variables
 from birthmark.errors import BirthmarkError
 from birthmark.testing.made import AwsIdentity, AzureIdentity, ChipMade, EstIdentity, Files
-from birthmark.testing.process import TestServer
+from birthmark.testing.process import ServerEndedError, TestServer
 
 _LOOK_S = 0.02
 PATIENCE_S = 10.0
@@ -40,8 +41,7 @@ class Cloud:
         self._server = server
         self._latest: Device | None = None
         self._names = 0
-        self.is_used = False
-        """Whether a test had it since it was new."""
+        self._is_used = False  # whether anybody asked it anything, or how to reach it, since it was new
 
     UNSET = _UNSET
     """Variables that would lead programs elsewhere."""
@@ -51,6 +51,7 @@ class Cloud:
     @property
     def endpoints(self) -> dict[str, Any]:
         """How to reach it: `trust_bundle`, `est`, `dps`, `iothub`, `aws`, `health_url`, as `birthmark env` has it."""
+        self._is_used = True
         return self._server.endpoints
 
     @property
@@ -101,22 +102,24 @@ class Cloud:
     # ---- making
 
     def begin(self) -> None:
-        """Have it as new where it was used, and another one where it has ended."""
-        if not self._server.is_running:
+        """Have it as new where it was used, and another one where it has ended or cannot be as new."""
+        if self._server.is_running and self._is_used:
+            with contextlib.suppress(BirthmarkError, ServerEndedError):
+                self.reset()
+        if not self._server.is_running or self._is_used:
             self._server.stop()
             self._server.start()
             self._latest, self._names = None, 0
-        elif self.is_used:
-            self.reset()
-        self.is_used = False
+        self._is_used = False
 
     def reset(self) -> None:
         """Have it as new: connections, devices, messages, limits and faults are gone. Addresses and CA stay."""
         self._server.endpoints = self._server.ask({"do": "reset"})
-        self._latest, self._names = None, 0
+        self._latest, self._names, self._is_used = None, 0, False
 
     def ask(self, word: str, **members: object) -> dict[str, Any]:
         """Ask it anything that `birthmark test-server` understands. Raise `BirthmarkError`."""
+        self._is_used = True
         return self._server.ask({"do": word, **members})
 
     def azure_device(self, name: str = "", *, auth: str = "x509", at: str = "dps", lasts: str = "1d") -> "AzureDevice":

@@ -27,7 +27,7 @@ from birthmark import durable
 from birthmark.auth.connection_strings import parse_connection_string
 from birthmark.auth.sas import hmac_sha256, render_sas
 from birthmark.broker.model import Message
-from birthmark.clock import SystemEntropy
+from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.console.client import OperatorClient, read_endpoints
 from birthmark.console.variables import variables
 from birthmark.durations import lifetime_of
@@ -369,7 +369,11 @@ class Workshop:
                 return self._keep(msgspec.structs.replace(subject, files=files, environment=environment))
             case AwsIdentity() | EstIdentity():
                 end = x509.load_pem_x509_certificate(Path(subject.files.certificate_file).read_bytes())
-                self.set_clock(end.not_valid_after_utc - self._trial.clock.now() + self._trial.clock.ahead + _OVER)
+                off = end.not_valid_after_utc - SystemClock().now()
+                if off > words.FARTHEST:
+                    detail = f"its certificate outlasts what a clock is put off by, {words.FARTHEST.days}d"
+                    raise WordInvalidError(word=f"expire {subject.name}", detail=detail)
+                self.set_clock(off + _OVER)
                 return subject
             case _:
                 assert_never(subject)

@@ -200,6 +200,18 @@ def test_an_odd_answer_becomes_no_name(answer: str, tmp_path: Path) -> None:
     assert (is_good, len(playing.seen)) == (False, 1)
 
 
+def test_the_number_of_an_account_is_not_kept(tmp_path: Path) -> None:
+    _, playing = played(tmp_path, Step("a policy", "echo arn:aws:iot:eu-west-1:123456789012:policy/acceptance-1"))
+    assert playing.seen[0]["out"] == "arn:aws:iot:eu-west-1:(account):policy/acceptance-1\n"
+
+
+def test_the_key_of_an_agent_that_is_in_use_stays_in_its_tpm(tmp_path: Path) -> None:
+    done = play(tmp_path, "tpm", "--rehearse")
+    assert done.returncode == 0, done.stdout
+    (kept,) = record_of(tmp_path)["journeys"]
+    assert not any("0x81000100" in step["out"] for step in kept["steps"])
+
+
 def test_what_a_chip_s_name_has_already_is_left_alone(
     server: RunningServer, at_factory: dict[str, str], tmp_path: Path
 ) -> None:

@@ -169,6 +169,7 @@ registration_id = "$NAME"
 
 [tpm]
 tcti = "$TCTI"
+auth_key_index = 0xac0
 END
 """
 
@@ -198,8 +199,8 @@ def _tpm() -> list[Step]:
         Step(
             "register by the TPM",
             "birthmark agent apply --root tpm",
-            writes="the hub's key into the TPM, at 0x81000100",
-            stays="the hub's key in the TPM: `tpm2_evictcontrol -C o -c 0x81000100` takes it out",
+            writes="the hub's key into the TPM, at 0x81000ac0, where no agent in use keeps its own",
+            stays="the hub's key in the TPM: `tpm2_evictcontrol -C o -c 0x81000ac0` takes it out",
         ),
         Step("it is there", "birthmark agent check --root tpm --offline"),
         Step("as the hub has it", f"{env}birthmark hub device ls --profile local --json"),

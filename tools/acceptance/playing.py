@@ -17,6 +17,7 @@ _MAX_KEPT = 2000
 _PATIENCE_S = 300
 _SECRET_NAME = re.compile(r"KEY|SECRET|TOKEN|PASSWORD|PIN\b|CONNECTION_STRING", re.IGNORECASE)
 _SECRET_TEXT = re.compile(r"(SharedAccessKey=|sig=|Signature=|pin-value=)[^;&\s\"']+")
+_ACCOUNT = re.compile(r"(arn:aws[\w-]*:[\w-]+:[\w-]*:)[0-9]{12}")
 _MIN_SECRET = 8
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]*")
 """What an answer has to be that becomes a word of a command."""
@@ -121,7 +122,7 @@ class Play:
     def _without_secrets(self, text: str) -> str:
         for value in secrets_of(self.environment):
             text = text.replace(value, "(secret)")
-        return _SECRET_TEXT.sub(r"\1(secret)", text)[:_MAX_KEPT]
+        return _ACCOUNT.sub(r"\1(account)", _SECRET_TEXT.sub(r"\1(secret)", text))[:_MAX_KEPT]
 
 
 def secrets_of(environment: Mapping[str, str]) -> Sequence[str]:

@@ -20,6 +20,7 @@ from birthmark.console.variables import variables
 from birthmark.errors import BirthmarkError
 from birthmark.testing.made import AwsIdentity, AzureIdentity, ChipMade, EstIdentity, Files
 from birthmark.testing.process import ServerEndedError, TestServer
+from birthmark.testing.proxies import past_proxies
 
 _LOOK_S = 0.02
 PATIENCE_S = 10.0
@@ -91,8 +92,8 @@ class Cloud:
 
     @property
     def variables(self) -> dict[str, str]:
-        """The variables by which programs reach it: endpoints, credentials, trust."""
-        return variables(self.endpoints) | _NO_FILES
+        """The variables by which programs reach it: endpoints, credentials, trust, and past which proxies."""
+        return variables(self.endpoints) | _NO_FILES | past_proxies(self.host, os.environ)
 
     def environment(self, **more: str) -> dict[str, str]:
         """Return the whole environment of a subprocess: this process's, its variables, and more."""

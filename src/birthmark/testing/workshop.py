@@ -8,6 +8,7 @@ import base64
 import contextlib
 import http.client
 import json
+import os
 import ssl
 import time
 from collections.abc import Mapping, Sequence
@@ -43,6 +44,7 @@ from birthmark.server.trial import TrialServer
 from birthmark.testing import refusing, words
 from birthmark.testing.errors import AnswerError, SubjectUnknownError, WordInvalidError
 from birthmark.testing.made import AwsIdentity, AzureIdentity, ChipMade, EstIdentity, Files, Row, Subject
+from birthmark.testing.proxies import past_proxies
 from birthmark.text import printable, readable, reason_of
 
 _API = "2021-10-01"
@@ -79,7 +81,8 @@ class Workshop:
 
     @property
     def environment(self) -> dict[str, str]:
-        return variables(self.endpoints)
+        found = self.endpoints
+        return variables(found) | past_proxies(str(found["dps"]["host"]), os.environ)
 
     def do(self, word: words.Word) -> Mapping[str, Any]:
         """Do what a word asks. Raise `BirthmarkError`, where nothing or not all was done."""

@@ -2,14 +2,21 @@
 
 import contextlib
 import fcntl
+import io
 import json
 import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from alembic.config import Config
+from alembic.operations import Operations
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
 from birthmark.est import wire
 from birthmark.pki.certificates import parse_pem
+from birthmark.store import migrate
 from servers import RunningServer, clean_environment
 
 _WITH_PATHS = ("agent/etc", "agent/var", "run.journal", "data/database.json")
@@ -95,3 +102,21 @@ def request_of(directory: Path, name: str, subject: str) -> bytes:
     """Return a request (DER) by a key of then."""
     command = ["openssl", "req", "-new", "-key", str(directory / f"{name}.key.pem"), "-subj", subject]
     return subprocess.run([*command, "-outform", "DER"], capture_output=True, check=True).stdout
+
+
+def script_of_0_1_0() -> str:
+    """Return PostgreSQL's SQL of the first schema, as version 0.1.0 ran it."""
+    config = Config()
+    for option in ("script_location", "version_locations"):
+        config.set_main_option(option, str(Path(migrate.__file__).parent / "migrations"))
+    config.set_main_option("path_separator", "os")
+    first = ScriptDirectory.from_config(config).get_revision("0001")
+    assert first is not None
+    buffer = io.StringIO()
+    context = MigrationContext.configure(
+        dialect_name="postgresql", opts={"as_sql": True, "output_buffer": buffer, "literal_binds": True}
+    )
+    with Operations.context(context):
+        first.module.upgrade()
+    version = "CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)"
+    return f"{version};\n{buffer.getvalue()}\nINSERT INTO alembic_version VALUES ('0001');"

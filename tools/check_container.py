@@ -56,7 +56,8 @@ def check(image: str) -> None:
     status = inside("cat", "/proc/self/status")
     may = {line.split()[1] for line in status.splitlines() if line.startswith(("CapEff", "CapBnd", "CapPrm"))}
     assert may == {"0" * 16}, may
-    assert inside("id", "-u").strip() == "10001"
+    assert (inside("id", "-u"), inside("id", "-gn")) == ("10001\n", "birthmark\n")
+    assert inside("find", "/usr", "-xdev", "-type", "f", "-perm", "/6000") == ""
     refused = subprocess.run([*ENGINE, "exec", NAME, "touch", "/x"], capture_output=True, text=True, check=False)
     assert "Read-only file system" in refused.stderr, refused.stderr
     print("no capability, not root, nothing to write but /data")

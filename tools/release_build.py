@@ -26,7 +26,9 @@ def source_of(directory: Path) -> Path:
     """Write the commit's tree into a new directory; return it."""
     source = directory / "source"
     source.mkdir()
-    archive = subprocess.run(["git", "-C", str(TOP), "archive", "HEAD"], check=True, capture_output=True).stdout
+    # As it was committed, whatever whoever builds has in a configuration of git.
+    plain = ["-c", "core.autocrlf=false", "-c", "core.eol=lf", "-c", "tar.umask=0022"]
+    archive = subprocess.run(["git", "-C", str(TOP), *plain, "archive", "HEAD"], check=True, capture_output=True).stdout
     subprocess.run(["tar", "-x", "-C", str(source)], input=archive, check=True)
     return source
 
@@ -39,6 +41,30 @@ def build(source: Path, out: Path, at: int) -> list[Path]:
     if done.returncode:
         sys.exit(f"{done.stdout}{done.stderr}")
     return sorted(path for path in out.iterdir() if path.suffix == ".whl" or path.name.endswith(".tar.gz"))
+
+
+def packages(source: Path, wheel: Path, out: Path, arch: str, at: int) -> list[Path]:
+    """Build Debian's packages by the commit's own tools, units and scripts; return them."""
+    command = [sys.executable, str(source / "tools/release_deb.py"), "--wheel", str(wheel), "--out", str(out)]
+    done = subprocess.run(
+        [*command, "--arch", arch, "--at", str(at)],
+        env={**os.environ, "PYTHONPATH": str(source / "src"), "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        sys.exit(f"{done.stdout}{done.stderr}")
+    return [Path(line) for line in done.stdout.splitlines()]
+
+
+def empty(out: Path) -> None:
+    """Have it there, and nothing in it. What is no release stays, and ends this."""
+    if out.exists() and any(out.iterdir()) and not (out / "SHA256SUMS").exists():
+        sys.exit(f"{out} is not empty, and has no SHA256SUMS as a release has: nothing was removed.")
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    (out / "SHA256SUMS").touch()  # so that a build that fails is no obstacle to the next
 
 
 def check(artifacts: list[Path]) -> None:
@@ -60,8 +86,7 @@ def write_sums(out: Path) -> None:
 
 def release(out: Path, builder: str, debs: list[str]) -> list[Path]:
     """Build it all into `out`, which is emptied first."""
-    shutil.rmtree(out, ignore_errors=True)
-    out.mkdir(parents=True)
+    empty(out)
     commit, at = commit_of(TOP)
     with tempfile.TemporaryDirectory() as directory:
         source = source_of(Path(directory))
@@ -72,8 +97,8 @@ def release(out: Path, builder: str, debs: list[str]) -> list[Path]:
         stem = "-".join(wheel.name.split("-")[:2])
         bill = out / f"{stem}.cdx.json"
         bill.write_bytes(sbom(wheel, (source / "pyproject.toml").read_text(), lock.decode(), at))
-    artifacts.append(bill)
-    artifacts += [release_deb.build(one, out, wheel, arch, at) for arch in debs for one in release_deb.PACKAGES]
+        artifacts.append(bill)
+        artifacts += [one for arch in debs for one in packages(source, wheel, out, arch, at)]
     statement = provenance(artifacts, commit=commit, at=at, lock=lock, builder=builder)
     (out / f"{stem}.provenance.json").write_bytes(statement)
     write_sums(out)

@@ -321,8 +321,9 @@ def main() -> None:
     parser.add_argument("--wheel", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=TOP / "dist")
     parser.add_argument("--arch", choices=sorted(PLATFORMS), default="amd64")
+    parser.add_argument("--at", type=int, help="seconds since 1970 (default: the time of the commit)")
     given = parser.parse_args()
-    _, at = commit_of(TOP)
+    at = commit_of(TOP)[1] if given.at is None else given.at
     for package in PACKAGES:
         print(build(package, given.out, given.wheel.resolve(), given.arch, at), flush=True)
 

@@ -107,10 +107,14 @@ def clear(beside: Path) -> None:
 
 
 def clear_directories(parent: Path, prefix: str) -> None:
-    """Remove what killed runs of `directory_beside` left, and nothing that is in use."""
+    """Remove what killed runs of `directory_beside` left, and nothing that is in use, or a stranger's.
+
+    Root takes what is of the directory's owner for its own: in another user's it works for that one.
+    """
+    owners = {os.geteuid()} | ({parent.stat().st_uid} if os.geteuid() == 0 else set())
     for left in parent.glob(f"{glob.escape(prefix)}*"):
         with _locked(left) as is_ours:
-            if is_ours:
+            if is_ours and left.lstat().st_uid in owners:
                 shutil.rmtree(left)
 
 

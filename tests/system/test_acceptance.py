@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 from tools.acceptance.journeys import journeys
+from tools.acceptance.playing import Play, variables_of
+from tools.acceptance.steps import Journey, Step
 
 from servers import RunningServer, a_server, clean_environment
 
@@ -113,9 +115,10 @@ def test_without_what_it_needs_a_journey_is_not_played(tmp_path: Path) -> None:
     assert "it needs PROVISIONING_HOST, PROVISIONING_IDSCOPE, IOTHUB_CONNECTION_STRING" in done.stdout
 
 
-def begun(place: Path, at_factory: dict[str, str], step: str) -> "subprocess.Popen[str]":
+def begun(place: Path, at_factory: dict[str, str], step: str, *others: str) -> "subprocess.Popen[str]":
     """Play until a step is done."""
-    command, known = acceptance("azure", "--profile", "factory", "--yes", "--out", str(place / "seen"), **at_factory)
+    options = ["--profile", "factory", "--yes", "--out", str(place / "seen")]
+    command, known = acceptance("azure", *others, *options, **at_factory)
     process = subprocess.Popen(command, cwd=place, env=known, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     for line in process.stdout:
@@ -145,3 +148,105 @@ def test_killed_it_is_taken_back_later(server: RunningServer, at_factory: dict[s
     assert done.returncode == 0, done.stdout
     assert known_of(server) == set()
     assert (tmp_path / "seen" / "acceptance.json").stat().st_mode & 0o077 == 0
+
+
+def take_back(place: Path, at_factory: dict[str, str]) -> "subprocess.CompletedProcess[str]":
+    command, known = acceptance("--undo", str(place / "seen"), **at_factory)
+    return subprocess.run(command, cwd=place, env=known, capture_output=True, text=True, timeout=120, check=False)
+
+
+def owing(place: Path, name: str, *lines: str) -> None:
+    """Have been killed while these were owed."""
+    (place / "seen" / name).mkdir(parents=True)
+    kept = {"name": name, "owed": lines, "profile": "factory", "names": {"NAME": "acceptance-1", "ID": "acceptance-1"}}
+    (place / "seen" / "acceptance.json").write_text(json.dumps({"journeys": [kept]}))
+
+
+def test_broken_off_no_further_journey_begins(at_factory: dict[str, str], tmp_path: Path) -> None:
+    process = begun(tmp_path, at_factory, "a CA of this run's own", "aws")
+    process.send_signal(signal.SIGTERM)  # as a machine that goes down has it
+    told, _ = process.communicate(timeout=120)
+    assert "broken off" in told
+    assert "aws:" not in told
+
+
+def played(directory: Path, *steps: Step) -> tuple[bool, Play]:
+    """Play some steps, whose record is a file of what is owed."""
+
+    def keep() -> None:
+        (directory / "record").write_text("\n".join(playing.owed))
+
+    journey = Journey("some", "some steps", "nothing", steps=steps)
+    playing = Play(journey, directory / "here", dict(clean_environment()), lambda _: True, lambda _: None, keep)
+    playing.begin()
+    return playing.play(), playing
+
+
+def test_what_is_owed_is_on_record_before_it_is_begun(tmp_path: Path) -> None:
+    """A kill may come at any moment."""
+    step = Step("write", "grep 'take it back' ../record", writes="something", undo="take it back")
+    assert played(tmp_path, step)[0]
+
+
+def test_what_is_taken_back_is_owed_no_more_when_the_next_line_is_run(tmp_path: Path) -> None:
+    first = Step("one", "true", writes="one", undo="! grep -x 'true later' ../record")
+    _, playing = played(tmp_path, first, Step("two", "true", writes="two", undo="true later"))
+    assert playing.undo()
+
+
+@pytest.mark.parametrize("answer", ["a b", "--all", "$(id)", "", "a*"])
+def test_an_odd_answer_becomes_no_name(answer: str, tmp_path: Path) -> None:
+    is_good, playing = played(tmp_path, Step("the name", f"echo '{answer}'", keeps="ID"), Step("use it", "true"))
+    assert (is_good, len(playing.seen)) == (False, 1)
+
+
+def test_the_number_of_an_account_is_not_kept(tmp_path: Path) -> None:
+    _, playing = played(tmp_path, Step("a policy", "echo arn:aws:iot:eu-west-1:123456789012:policy/acceptance-1"))
+    assert playing.seen[0]["out"] == "arn:aws:iot:eu-west-1:(account):policy/acceptance-1\n"
+
+
+def test_the_key_of_an_agent_that_is_in_use_stays_in_its_tpm(tmp_path: Path) -> None:
+    done = play(tmp_path, "tpm", "--rehearse")
+    assert done.returncode == 0, done.stdout
+    (kept,) = record_of(tmp_path)["journeys"]
+    assert not any("0x81000100" in step["out"] for step in kept["steps"])
+
+
+def test_what_a_chip_s_name_has_already_is_left_alone(
+    server: RunningServer, at_factory: dict[str, str], tmp_path: Path
+) -> None:
+    """A real chip may be in use: its name is not of this run."""
+    known = clean_environment() | {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin"}
+    chip = variables_of(f'eval "$(birthmark chip simulate "{tmp_path}/chip" --chip se050)"', known)
+    subprocess.run(["birthmark", "chip", "cert", "--out", str(tmp_path / "chip.pem")], env=chip, check=True)
+    server.run("device", "enroll", "--cert", str(tmp_path / "chip.pem"))
+    there = server.rows("device", "ls")
+    assert len(there) == 1
+    used = {name: value for name, value in chip.items() if name not in known} | at_factory
+    done = play(tmp_path, "azure-chip", "--profile", "factory", "--yes", **used)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "is there already" in done.stdout
+    assert server.rows("device", "ls") == there
+
+
+def test_what_never_came_about_is_taken_back_already(at_factory: dict[str, str], tmp_path: Path) -> None:
+    owing(tmp_path, "azure", *[step.undo for step in journeys()["azure"].steps if step.undo])
+    done = take_back(tmp_path, at_factory)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_server_that_ended_takes_nobody_else_along(tmp_path: Path) -> None:
+    """Its number may be another's by now."""
+    (undo,) = [step.undo for step in journeys()["se050"].steps if step.undo]
+    owing(tmp_path, "se050", undo)
+    with subprocess.Popen(["sleep", "60"], cwd="/") as other:
+        (tmp_path / "seen" / "se050" / "chip-cloud.pid").write_text(f"{other.pid}\n")
+        assert take_back(tmp_path, {}).returncode == 0
+        assert other.poll() is None
+        other.kill()
+
+
+def test_a_record_of_another_s_making_runs_nothing(tmp_path: Path) -> None:
+    owing(tmp_path, "azure", f"touch {tmp_path}/ran")
+    assert take_back(tmp_path, {}).returncode == 8
+    assert not (tmp_path / "ran").exists()

@@ -52,6 +52,16 @@ def test_every_suite_passes_with_eight_workers_at_a_time(tmp_path: Path) -> None
     assert len(set.union(*hosts.values())) == len(hosts) > 1
 
 
+def test_a_test_that_ends_badly_leaves_nothing_to_the_next(tmp_path: Path) -> None:
+    passed(in_a_directory_of_their_own(tmp_path, "rude"))
+
+
+def test_a_proxy_of_the_machine_is_not_asked_for_the_cloud_of_a_test(tmp_path: Path) -> None:
+    none = "http://127.0.0.1:9"
+    bypassed = "localhost,127.0.0.1"
+    passed(in_a_directory_of_their_own(tmp_path, "proxied", https_proxy=none, http_proxy=none, NO_PROXY=bypassed))
+
+
 def test_nothing_is_loaded_or_started_where_nobody_asks_for_it(tmp_path: Path) -> None:
     """The plugin is there in every run of pytest on the machine."""
     (tmp_path / "test_other.py").write_text(

@@ -51,7 +51,6 @@ def test_what_two_runs_make_is_of_different_names(server: RunningServer) -> None
 
 def test_a_test_that_begins_leaves_there_what_others_made(cloud: Cloud) -> None:
     thing = cloud.aws_thing()
-    cloud.is_used = True
     cloud.begin()
     assert cloud.boto3().describe_thing(thingName=thing.name)["thingName"] == thing.name
 

@@ -1,10 +1,13 @@
 """A server for tests (`birthmark test-server`): as new by one word, and gone with whoever asked for it."""
 
 import json
+import os
+import shutil
 import signal
 import socket
 import ssl
 import subprocess
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -126,6 +129,38 @@ def test_a_line_that_is_too_long_is_one_refusal() -> None:
     assert too_long["error"] == "testing.word_invalid"
     assert len(too_long["cause"]) < 1000
     assert messages == {"items": []}
+
+
+def test_words_out_of_all_proportion_are_refused_and_the_server_lives_on() -> None:
+    deep = '{"a":' * 3000
+    said = conversation("clock +9999999d", deep, "aws-thing pump-1 lasts=9999999d", "expire pump-1", "messages")
+    _, far, nested, _thing, endless, messages = map(json.loads, said.stdout.splitlines())
+    assert far["error"] == nested["error"] == endless["error"] == "testing.word_invalid"
+    assert messages == {"items": []}
+
+
+def test_a_strangers_directory_of_the_same_name_is_left_alone() -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root is a stranger, too")
+    foreign = Path(tempfile.mkdtemp(prefix="birthmark-test-", dir="/dev/shm"))
+    try:
+        (foreign / "file").touch()
+        foreign.chmod(0o755)
+        os.chown(foreign, 65534, 65534)
+        assert conversation("messages").returncode == 0
+        assert (foreign / "file").exists()
+    finally:
+        shutil.rmtree(foreign, ignore_errors=True)
+
+
+def test_where_memory_has_no_room_its_data_is_on_the_disk() -> None:
+    """Containers have 64 MB there, which all of them share."""
+    if os.geteuid() != 0:
+        pytest.skip("only root makes memory small")
+    small = 'mount -t tmpfs -o size=4m tmpfs /dev/shm && exec "$0" test-server --json'
+    command = ["unshare", "--mount", "sh", "-c", small, BIRTHMARK]
+    found = subprocess.run(command, input="", capture_output=True, text=True, env=clean_environment(), check=True)
+    assert json.loads(found.stdout)["trust_bundle"].startswith("/tmp/")
 
 
 def test_keys_of_devices_are_their_owners_alone_and_gone_after_a_reset() -> None:

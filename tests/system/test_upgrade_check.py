@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from earlier import unpacked
+from earlier import script_of_0_1_0, unpacked
 from servers import BIRTHMARK, clean_environment, free_address
 
 pytestmark = pytest.mark.system
@@ -121,6 +121,103 @@ def test_without_check_it_does_nothing_and_says_who_upgrades(data: Path) -> None
     done = attempt(data, "upgrade")
     assert (done.returncode, "serve" in done.stderr) == (2, True)
     assert contents(data) == before
+
+
+READ_ONLY = 'mount --bind "$1" "$1" && mount -o remount,bind,ro "$1" && exec "$0" upgrade --check --json --data "$1"'
+
+
+def test_on_a_disk_that_is_read_only_the_log_beside_a_database_counts_too(data: Path) -> None:
+    """As in a snapshot that was taken while the server ran."""
+    if os.geteuid() != 0:
+        pytest.skip("only root mounts disks")
+    with closing(sqlite3.connect(data / "birthmark.db")) as database:
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("UPDATE alembic_version SET version_num = '9999'")
+        database.commit()
+        snapshot = data.parent / "snapshot"
+        shutil.copytree(data, snapshot, ignore=shutil.ignore_patterns("*-shm"))
+    before = contents(snapshot)
+    command = ["unshare", "--mount", "sh", "-c", READ_ONLY, BIRTHMARK, str(snapshot)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, env=clean_environment())
+    assert json.loads(done.stdout)["found_schema"] == "9999", done.stderr
+    assert contents(snapshot) == before
+
+
+def test_what_is_no_file_is_named_and_not_waited_for(data: Path) -> None:
+    (data / "birthmark.db").unlink()
+    os.mkfifo(data / "birthmark.db")
+    (data / "birthmark.db-wal").write_text("a log")
+    done = attempt(data, "upgrade", "--check")
+    assert (done.returncode, "store.unreadable" in done.stderr) == (5, True)
+
+
+def said_to_postgresql(url: str, sql: str) -> None:
+    command = ["psql", "--no-psqlrc", "--quiet", "--set", "ON_ERROR_STOP=1", url]
+    subprocess.run(command, input=sql, text=True, check=True, capture_output=True)
+
+
+def dumped(url: str) -> str:
+    return subprocess.run(["pg_dump", url], capture_output=True, text=True, check=True).stdout.partition("\\restrict")[
+        0
+    ]
+
+
+@pytest.fixture
+def at_postgresql(tmp_path: Path, postgres_url: str) -> Path:
+    """A data directory whose records of 0.1.0 are in PostgreSQL; BIRTHMARK_DATABASE names that."""
+    said_to_postgresql(postgres_url, script_of_0_1_0())
+    return unpacked("0.1.0", tmp_path) / "data"
+
+
+def test_records_in_postgresql_are_told_and_stay_as_they_were(at_postgresql: Path, postgres_url: str) -> None:
+    before = contents(at_postgresql), dumped(postgres_url)
+    code, told, wrong = check(at_postgresql, "--database", postgres_url)
+    assert (code, wrong) == (6, ["server.not_backed_up"])
+    assert (told["found_schema"], told["found_release"], told["needed_bytes"]) == ("0001", "0.1.0", 0)
+    assert isinstance(told["steps"], list)
+    assert told["steps"][-1]["revision"] == told["schema"]
+    assert (contents(at_postgresql), dumped(postgres_url)) == before
+
+
+def test_newer_records_in_postgresql_are_named(at_postgresql: Path, postgres_url: str) -> None:
+    said_to_postgresql(postgres_url, "UPDATE alembic_version SET version_num = '9999'")
+    assert check(at_postgresql, "--database", postgres_url)[2] == ["store.schema_too_new"]
+
+
+def test_tables_of_no_version_in_postgresql_are_named(at_postgresql: Path, postgres_url: str) -> None:
+    said_to_postgresql(postgres_url, "DELETE FROM alembic_version")
+    assert check(at_postgresql, "--database", postgres_url)[2] == ["store.unreadable"]
+
+
+def test_while_postgresql_is_upgraded_by_another_the_older_version_is_told(
+    at_postgresql: Path, postgres_url: str
+) -> None:
+    """An upgrade is one transaction: nobody sees half of it."""
+    command = ["psql", "--no-psqlrc", "--quiet", postgres_url]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdin is not None
+        assert other.stdout is not None
+        print("BEGIN; UPDATE alembic_version SET version_num = '0050';\n\\echo half", file=other.stdin, flush=True)
+        assert other.stdout.readline() == "half\n"
+        assert check(at_postgresql, "--database", postgres_url)[1]["found_schema"] == "0001"
+        other.stdin.close()
+
+
+def test_a_postgresql_that_does_not_answer_is_said_without_its_password(at_postgresql: Path) -> None:
+    url = f"postgresql://birthmark:correct-horse@{free_address()}:5432/birthmark"
+    command = [BIRTHMARK, "upgrade", "--check", "--data", str(at_postgresql)]
+    known = clean_environment(BIRTHMARK_DATABASE=url)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, env=known)
+    assert (done.returncode, "store.postgresql_unavailable" in done.stderr) == (5, True)
+    assert "correct-horse" not in done.stdout + done.stderr
+
+
+def test_a_password_that_was_typed_is_not_printed_again(data: Path) -> None:
+    """Whoever keeps what was printed, as a CI does, would keep it."""
+    done = attempt(data, "upgrade", "--check", "--database", "postgresql://ann:correct-horse@db.example/birthmark")
+    assert "Then again: `birthmark upgrade" in done.stderr
+    assert "correct-horse" not in done.stderr
+    assert "postgresql://ann:PASSWORD@db.example/birthmark" in done.stderr
 
 
 @pytest.fixture

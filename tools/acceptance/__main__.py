@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import platform
+import signal
 import ssl
 import subprocess
 import sys
@@ -40,12 +41,19 @@ def main() -> int:
     if (directory / "acceptance.json").exists():
         print(f"{directory} has what was seen before. Name another place: --out", file=sys.stderr)
         return 2
+    os.umask(0o077)  # what servers of a run's own are reached by is nobody else's
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)  # as Ctrl-C
     directory.mkdir(parents=True, exist_ok=True)
     record: dict[str, Any] = {"form": FORM, "at": datetime.now(UTC).isoformat(timespec="seconds")}
     record |= {"rehearsed": given.rehearse, "versions": _versions(), "journeys": []}
     is_good, is_clean = True, True
     for name in names:
-        good, clean = _one(journeys()[name], given, directory, record)
+        try:
+            good, clean = _one(journeys()[name], given, directory, record)
+        except KeyboardInterrupt:  # no further one begins
+            is_good, is_clean = False, not any(one.get("owed") for one in record["journeys"])
+            break
         is_good &= good
         is_clean &= clean
     print(f"What was seen: {directory / 'acceptance.json'}")
@@ -74,7 +82,10 @@ def _given() -> argparse.Namespace:
 
 
 def _one(journey: Journey, given: argparse.Namespace, directory: Path, record: dict[str, Any]) -> tuple[bool, bool]:
-    """Play one journey; say whether it went as it has to, and whether all of it was taken back."""
+    """Play one journey; say whether it went as it has to, and whether all of it was taken back.
+
+    Raise `KeyboardInterrupt` where it was broken off, when it was taken back.
+    """
     print(f"{journey.name}: {journey.title}")
     kept: dict[str, Any] = {"name": journey.name, "title": journey.title}
     record["journeys"].append(kept)
@@ -103,6 +114,7 @@ def _one(journey: Journey, given: argparse.Namespace, directory: Path, record: d
             is_good = play.play()
         except KeyboardInterrupt:
             print("  broken off")
+            raise
         finally:
             kept["result"] = "as it has to be" if is_good else "otherwise"
             is_clean = play.undo()
@@ -129,7 +141,10 @@ def _agreeing(*, is_asked: bool) -> Callable[[Step], bool]:
         if not sys.stdin.isatty():
             print("  Nobody is here to be asked: say --yes where that is meant.", file=sys.stderr)
             sys.exit(_EXIT_ASKED)
-        return input("  Go on? [y/N] ").strip().lower() in {"y", "yes"}
+        try:
+            return input("  Go on? [y/N] ").strip().lower() in {"y", "yes"}
+        except EOFError:  # Ctrl-D
+            return False
 
     return agrees
 
@@ -137,18 +152,24 @@ def _agreeing(*, is_asked: bool) -> Callable[[Step], bool]:
 def _undone(directory: Path) -> int:
     """Take back what is owed still, by what was kept of it."""
     path = directory.resolve() / "acceptance.json"
+    if not path.exists():
+        print(f"Nothing was written there: {path} does not exist.", file=sys.stderr)
+        return 2
     record, is_clean = json.loads(path.read_text()), True
     for kept in record["journeys"]:
         if not kept.get("owed"):
             continue
         print(kept["name"])
         here = path.parent / kept["name"]
-        environment = {**os.environ, **kept.get("names", {}), "PROFILE": kept["profile"]}
-        play = Play(journeys()[kept["name"]], here, environment, lambda _: True, print, lambda: None)
-        play.owed = kept["owed"]
+        names = {name: kept.get("names", {}).get(name, "") for name in ("NAME", "ID")}
+        environment = {**os.environ, **names, "PROFILE": kept["profile"]}
+
+        def keep() -> None:
+            written(path, record)
+
+        play = Play(journeys()[kept["name"]], here, environment, lambda _: True, print, keep)
+        play.owed = kept["owed"]  # the record's own, which is written when a line is done
         is_clean &= play.undo()
-        kept["owed"] = play.owed
-        written(path, record)
     return 0 if is_clean else _EXIT_LEFT
 
 

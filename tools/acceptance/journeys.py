@@ -4,10 +4,21 @@ from collections.abc import Mapping
 
 from tools.acceptance.steps import Journey, Step
 
+_AT_HUB = 'at_hub=0; birthmark hub device show "$ID" --profile "$PROFILE" > hub.txt 2>&1 || at_hub=$?; '
+"""3: the hub has no such device."""
 _HUB = (
+    f"{_AT_HUB}test $at_hub = 3 || "
     "python -c 'import os; from azure.iot.hub import IoTHubRegistryManager as R; "
     'R.from_connection_string(os.environ["IOTHUB_CONNECTION_STRING"]).delete_device(os.environ["ID"])\''
 )
+_IS_NEW = (
+    f'birthmark device ls --profile "$PROFILE" --json > listed.jsonl; {_AT_HUB}'
+    'if grep -qF "\\"$ID\\"" listed.jsonl || test $at_hub != 3; then '
+    'cat hub.txt >&2; echo "$ID is there already: it stays as it is" >&2; exit 1; fi'
+)
+"""What a chip is called may be a device's that is in use: what was not of this run would be removed at its end."""
+_ENDED = 'other=$(cat {0}.pid); test "$(readlink /proc/$other/cwd)" != "$PWD" || kill $other'
+"""A number that is another's by now stays."""
 POLICY = """{
   "Version": "2012-10-17",
   "Statement": [
@@ -39,13 +50,14 @@ def _at_azure(cert: str, key: str) -> list[Step]:
             f"openssl x509 -in {cert} -noout -subject -nameopt multiline | sed -n 's/ *commonName *= //p'",
             keeps="ID",
         ),
-        Step("what is on record", "birthmark device ls --profile $PROFILE --json | wc -l"),
+        Step("what is on record", 'birthmark device ls --profile "$PROFILE" --json | wc -l'),
+        Step("nothing is there of that name", _IS_NEW),
         Step("what enrolling would do", f"birthmark device enroll --cert {cert} --profile $PROFILE --dry-run"),
         Step(
             "enroll",
             f"birthmark device enroll --cert {cert} --profile $PROFILE --yes",
             writes="an individual enrollment at the provisioning service",
-            undo="birthmark device rm $ID --profile $PROFILE --yes",
+            undo='birthmark device rm "$ID" --profile "$PROFILE" --yes || test $? = 3',
         ),
         Step("enroll again: nothing changes", f"birthmark device enroll --cert {cert} --profile $PROFILE --yes"),
         Step("register", register, writes="a device at the hub, by DPS", undo=_HUB),
@@ -80,7 +92,8 @@ def _at_aws(cert: str, say: str) -> list[Step]:
             "a policy",
             "aws iot create-policy --policy-name $NAME --policy-document file://policy.json",
             writes="a policy in the account",
-            undo="aws iot delete-policy --policy-name $NAME",
+            undo="aws iot delete-policy --policy-name $NAME 2> policy.err || "
+            "{ cat policy.err >&2; grep -q ResourceNotFound policy.err; }",
         ),
         Step(
             "what enrolling would do",
@@ -90,7 +103,7 @@ def _at_aws(cert: str, say: str) -> list[Step]:
             "enroll",
             f"birthmark device enroll --cert {cert} --to aws --profile $PROFILE --policy $NAME --yes",
             writes="a thing and a certificate in the account",
-            undo="birthmark device rm $NAME --to aws --profile $PROFILE --yes",
+            undo='birthmark device rm $NAME --to aws --profile "$PROFILE" --yes || test $? = 3',
         ),
         Step("enroll again: nothing changes", "birthmark device ls --to aws --profile $PROFILE --json | grep $NAME"),
         Step(
@@ -123,7 +136,7 @@ def _chip(kind: str) -> list[Step]:
             "a server of this run's own",
             "birthmark serve --data chip-cloud --listen $FREE > chip-cloud.log 2>&1 & echo $! > chip-cloud.pid; "
             "birthmark env --data chip-cloud --wait 30 --format dotenv > chip-cloud.env",
-            undo="kill $(cat chip-cloud.pid)",
+            undo=_ENDED.format("chip-cloud"),
         ),
         Step(
             "enroll there",
@@ -156,6 +169,7 @@ registration_id = "$NAME"
 
 [tpm]
 tcti = "$TCTI"
+auth_key_index = 0xac0
 END
 """
 
@@ -168,7 +182,7 @@ def _tpm() -> list[Step]:
             "a server of this run's own",
             "birthmark serve --data tpm-cloud --listen $FREE > tpm-cloud.log 2>&1 & echo $! > tpm-cloud.pid; "
             "birthmark env --data tpm-cloud --wait 30 --format dotenv > tpm-cloud.env",
-            undo="kill $(cat tpm-cloud.pid)",
+            undo=_ENDED.format("tpm-cloud"),
         ),
         Step("a configuration", env + _CONFIG),
         Step(
@@ -185,8 +199,8 @@ def _tpm() -> list[Step]:
         Step(
             "register by the TPM",
             "birthmark agent apply --root tpm",
-            writes="the hub's key into the TPM, at 0x81000100",
-            stays="the hub's key in the TPM: `tpm2_evictcontrol -C o -c 0x81000100` takes it out",
+            writes="the hub's key into the TPM, at 0x81000ac0, where no agent in use keeps its own",
+            stays="the hub's key in the TPM: `tpm2_evictcontrol -C o -c 0x81000ac0` takes it out",
         ),
         Step("it is there", "birthmark agent check --root tpm --offline"),
         Step("as the hub has it", f"{env}birthmark hub device ls --profile local --json"),

@@ -16,8 +16,11 @@ from tools.acceptance.steps import Journey, Step
 _MAX_KEPT = 2000
 _PATIENCE_S = 300
 _SECRET_NAME = re.compile(r"KEY|SECRET|TOKEN|PASSWORD|PIN\b|CONNECTION_STRING", re.IGNORECASE)
-_SECRET_TEXT = re.compile(r"(SharedAccessKey=|sig=|Signature=)[^;&\s\"']+")
+_SECRET_TEXT = re.compile(r"(SharedAccessKey=|sig=|Signature=|pin-value=)[^;&\s\"']+")
+_ACCOUNT = re.compile(r"(arn:aws[\w-]*:[\w-]+:[\w-]*:)[0-9]{12}")
 _MIN_SECRET = 8
+_PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]*")
+"""What an answer has to be that becomes a word of a command."""
 _NO_SECRET = {"BIRTHMARK_TOKEN"}  # the label of one
 
 
@@ -55,26 +58,34 @@ class Play:
                 self.owed.append(step.undo)
             if step.stays:
                 self.stays.append(step.stays)
+            if step.undo or step.stays:
+                self.keep()
             if not self._done(step):
                 return False
         return True
 
     def undo(self) -> bool:
         """Take back what was written, the latest first; say whether all of it was. What was not is owed still."""
-        left = []
-        for line in reversed(self.owed):
+        known = {step.undo for step in self.journey.steps}
+        for line in reversed(list(self.owed)):
+            if line not in known:  # the record may be another's, and this runs nothing but our own lines
+                self.say(f"  NOT taken back, as it is no line of this journey: {line}")
+                continue
             done = self._ran(line)
             self.say(f"  taken back: {line}" if done["exit"] == 0 else f"  NOT taken back ({done['exit']}): {line}")
-            if done["exit"] != 0:
+            if done["exit"] == 0:
+                self.owed.remove(line)
+                self.keep()
+            else:
                 self.say(done["err"])
-                left.append(line)
-        self.owed = list(reversed(left))
         self.keep()
-        return not left
+        return not self.owed
 
     def _done(self, step: Step) -> bool:
         done = self._ran(step.command)
-        is_good = (done["exit"] != 0) if step.is_refused else done["exit"] == 0
+        is_good: bool = (done["exit"] != 0) is step.is_refused
+        if step.keeps and not _PLAIN.fullmatch(done["out"].strip()):
+            is_good = False
         self.seen.append(
             {"step": step.title, "command": step.command, "result": "as it has to be" if is_good else "OTHERWISE"}
             | ({"has_to_be": "refused"} if step.is_refused else {})
@@ -111,7 +122,7 @@ class Play:
     def _without_secrets(self, text: str) -> str:
         for value in secrets_of(self.environment):
             text = text.replace(value, "(secret)")
-        return _SECRET_TEXT.sub(r"\1(secret)", text)[:_MAX_KEPT]
+        return _ACCOUNT.sub(r"\1(account)", _SECRET_TEXT.sub(r"\1(secret)", text))[:_MAX_KEPT]
 
 
 def secrets_of(environment: Mapping[str, str]) -> Sequence[str]:

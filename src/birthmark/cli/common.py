@@ -6,10 +6,11 @@ Results go to stdout, as text for people or one JSON object per line; everything
 import errno
 import json
 import os
+import re
 import shlex
 import stat
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, BinaryIO
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from birthmark.pki.certificates import Certificate  # which loads what no --help needs
 
 FAILED, WRONG_USAGE, NOT_FOUND, NOT_AUTHORIZED, CANNOT_REACH, ACTION_NEEDED, SOME_ROWS_REFUSED = range(1, 8)
+_PASSWORD = re.compile(r"(://[^:/@\s]*:)[^@\s]+@")
 _CHIP = frozenset({"--module", "--pin-file", "--slot", "--token"})
 MAX_FILE_BYTES = 4 * 1024 * 1024
 INTERRUPTED = 130  # as shells report Ctrl-C
@@ -127,8 +129,12 @@ def telling_refusals(*, as_json: bool = False) -> Iterator[None]:
 
 
 def again() -> str:
-    """Return the command as it was typed, so that a fix can say what to type instead."""
-    return shlex.join(["birthmark", *sys.argv[1:]])
+    """Return the command as it was typed, so that a fix can say what to type instead. No password of a URL is said."""
+    return _typed(sys.argv[1:])
+
+
+def _typed(words: Iterable[str]) -> str:
+    return shlex.join(["birthmark", *(_PASSWORD.sub(r"\1PASSWORD@", word) for word in words)])
 
 
 def chosen() -> str:
@@ -152,7 +158,7 @@ def without(option: str, *, takes_value: bool) -> str:
             _ = next(words, None) if takes_value else None
         elif not word.startswith(f"{option}="):
             kept.append(word)
-    return shlex.join(["birthmark", *kept])
+    return _typed(kept)
 
 
 def tell(error: errors.BirthmarkError, *, as_json: bool = False) -> int:

@@ -1,6 +1,7 @@
 """`birthmark test-server`: a server for tests of any language."""
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -31,6 +32,7 @@ def trial(
     from birthmark.server.run import begin_log
     from birthmark.server.settings import read_settings
     from birthmark.server.trial import directory, free_address, run_trial
+    from birthmark.testing.proxies import past_proxies
     from birthmark.testing.words import Words
 
     begin_log()
@@ -54,6 +56,7 @@ def trial(
         ports = (bound.mqtt, bound.https, bound.est, bound.health, bound.pki)
         address = listen or free_address(ports, SystemEntropy())
         behind = free_address(ports, SystemEntropy())
+        os.environ.update(past_proxies(address, os.environ))  # what makes things here asks it by its own address
         run_trial(read_settings(config, {}, **place, listen=(address,)), behind, words.answer, say, tell)
     if words.refused:
         raise typer.Exit(FAILED)

@@ -9,6 +9,7 @@ Its clock may be off, its line cut, and its limits used up: faults that a device
 import asyncio
 import ipaddress
 import os
+import shutil
 import signal
 import socket
 import stat
@@ -34,6 +35,7 @@ from birthmark.server.server import Server
 from birthmark.server.settings import Settings
 
 _MEMORY = Path("/dev/shm")  # noqa: S108 - a directory of our own is made in it: nothing there waits for a disk
+_ROOM = 32 * 1024 * 1024
 _FIRST = 0x7F100000  # 127.16.0.0 and up: whoever names an address by hand takes a lower one
 _ADDRESSES = 0xE00000
 _TRIES = 200
@@ -61,8 +63,9 @@ def free_address(ports: Iterable[int], entropy: Entropy) -> str:
 
 @contextmanager
 def directory() -> Iterator[Path]:
-    """Give a directory that goes at the end, in memory where there is some; what killed runs left goes first."""
-    parent = _MEMORY if os.access(_MEMORY, os.W_OK | os.X_OK) else Path(os.environ.get("TMPDIR", "/tmp"))  # noqa: S108
+    """Give a directory that goes at the end, in memory where there is room; what killed runs left goes first."""
+    is_roomy = os.access(_MEMORY, os.W_OK | os.X_OK) and shutil.disk_usage(_MEMORY).free >= _ROOM
+    parent = _MEMORY if is_roomy else Path(os.environ.get("TMPDIR", "/tmp"))  # noqa: S108
     with durable.directory_beside(parent, _PREFIX) as made:
         yield made
 

@@ -1,6 +1,9 @@
 """What schema a database has, looked up without changing anything in it or beside it."""
 
+import shutil
 import sqlite3
+import stat
+import tempfile
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
@@ -37,21 +40,23 @@ async def schema_of(url: str) -> Schema | None:
 def _of_file(path: Path) -> Schema | None:
     log = path.with_name(path.name + "-wal")
     try:
-        size = path.stat().st_size
-        rest = log.stat().st_size if log.exists() else 0
+        if not stat.S_ISREG((found := path.stat()).st_mode):
+            raise UnreadableDatabaseError(path=path, reason="it is no file")
         # As `ReadOnlySqlite`: without a log the file is all there is.
-        modes = ("mode=ro", "immutable=1") if rest else ("immutable=1",)
-        for last, mode in enumerate(modes, 1):
-            try:
-                return _read(path, mode, size + rest)
-            except sqlite3.Error:
-                if last == len(modes):
-                    raise
+        if not (rest := log.stat().st_size if log.exists() else 0):
+            return _read(path, "immutable=1", found.st_size)
+        try:
+            return _read(path, "mode=ro", found.st_size + rest)
+        except sqlite3.OperationalError:  # SQLite reads a log where it may write an index of it beside
+            with tempfile.TemporaryDirectory() as directory:
+                copy = Path(directory, path.name)
+                shutil.copyfile(path, copy)
+                shutil.copyfile(log, copy.with_name(log.name))
+                return _read(copy, "mode=ro", found.st_size + rest)
     except FileNotFoundError:
         return None
     except (OSError, sqlite3.Error) as error:
         raise UnreadableDatabaseError(path=path, reason=error) from error
-    return None
 
 
 def _read(path: Path, mode: str, size: int) -> Schema:

@@ -3,6 +3,7 @@
 The vendors' packages are loaded where something of theirs is asked for, and are as they were installed.
 """
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -17,6 +18,8 @@ from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.console.variables import variables
 from birthmark.errors import BirthmarkError
 from birthmark.testing.made import AwsIdentity, AzureIdentity, ChipMade, EstIdentity, Files, Subject
+from birthmark.testing.process import ServerEndedError
+from birthmark.testing.proxies import past_proxies
 
 _LOOK_S = 0.02
 PATIENCE_S = 10.0
@@ -58,8 +61,7 @@ class Cloud:
         self._latest: Device | None = None
         self._names = 0
         self._run = f"{SystemEntropy().token(4).hex()}-" if server.is_kept else ""
-        self.is_used = False
-        """Whether a test had it since it was new."""
+        self._is_used = False  # whether anybody asked it anything, or how to reach it, since it was new
 
     @classmethod
     def at(cls, data: Path | str) -> "Cloud":
@@ -81,6 +83,7 @@ class Cloud:
     @property
     def endpoints(self) -> dict[str, Any]:
         """How to reach it: `trust_bundle`, `est`, `dps`, `iothub`, `aws`, `health_url`, as `birthmark env` has it."""
+        self._is_used = True
         return dict(self._server.endpoints)
 
     @property
@@ -120,8 +123,8 @@ class Cloud:
 
     @property
     def variables(self) -> dict[str, str]:
-        """The variables by which programs reach it: endpoints, credentials, trust."""
-        return variables(self.endpoints) | _NO_FILES
+        """The variables by which programs reach it: endpoints, credentials, trust, and past which proxies."""
+        return variables(self.endpoints) | _NO_FILES | past_proxies(self.host, os.environ)
 
     def environment(self, **more: str) -> dict[str, str]:
         """Return the whole environment of a subprocess: this process's, its variables, and more."""
@@ -131,22 +134,26 @@ class Cloud:
     # ---- making
 
     def begin(self) -> None:
-        """Have it as new where it was used, and another one where it has ended."""
-        if not self._server.is_running:
+        """Have it as new where it was used, and another one where it has ended or cannot be as new."""
+        if self._server.is_kept:
+            return
+        if self._server.is_running and self._is_used:
+            with contextlib.suppress(BirthmarkError, ServerEndedError):
+                self.reset()
+        if not self._server.is_running or self._is_used:
             self._server.stop()
             self._server.start()
             self._latest, self._names = None, 0
-        elif self.is_used and not self._server.is_kept:
-            self.reset()
-        self.is_used = False
+        self._is_used = False
 
     def reset(self) -> None:
         """Have it as new: connections, devices, messages, limits and faults are gone. Addresses and CA stay."""
         self._server.ask({"do": "reset"})
-        self._latest, self._names = None, 0
+        self._latest, self._names, self._is_used = None, 0, False
 
     def ask(self, word: str, **members: object) -> dict[str, Any]:
         """Ask it anything that `birthmark test-server` understands. Raise `BirthmarkError`."""
+        self._is_used = True
         return dict(self._server.ask({"do": word, **members}))
 
     def azure_device(self, name: str = "", *, auth: str = "x509", at: str = "dps", lasts: str = "1d") -> "AzureDevice":

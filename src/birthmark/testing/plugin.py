@@ -89,7 +89,7 @@ def birthmark_server() -> "Iterator[Cloud]":
 
 
 @pytest.fixture
-def birthmark_cloud(birthmark_server: "Cloud", monkeypatch: pytest.MonkeyPatch) -> "Iterator[Cloud]":
+def birthmark_cloud(birthmark_server: "Cloud", monkeypatch: pytest.MonkeyPatch) -> "Cloud":
     """A cloud that is as new, and this test's alone: DPS, IoT Hub, AWS IoT Core, EST and a CA.
 
     While the test runs, the environment of its process leads there, too: `PROVISIONING_HOST`, `AWS_ENDPOINT_URL_IOT`,
@@ -100,8 +100,7 @@ def birthmark_cloud(birthmark_server: "Cloud", monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setenv(name, value)
     for name in birthmark_server.UNSET:
         monkeypatch.delenv(name, raising=False)
-    yield birthmark_server
-    birthmark_server.is_used = True
+    return birthmark_server
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """`birthmark test-server` as a child of the tests: a line in is a word, a line out its answer."""
 
+import contextlib
 import json
 import os
 import select
@@ -7,6 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,7 +24,7 @@ class ServerEndedError(RuntimeError):
 
 
 class TestServer:
-    """One process. It is asked by one thread at a time."""
+    """One process. Threads ask it in turn."""
 
     is_kept = False
     """It is as new for each test."""
@@ -32,17 +34,20 @@ class TestServer:
         self._process: subprocess.Popen[bytes] | None = None
         self._log: Any = None
         self._begun = b""
+        self._turn = threading.Lock()
+        self._is_lost = False
         self.endpoints: dict[str, Any] = {}
 
     @property
     def is_running(self) -> bool:
         """Whether it can be asked."""
-        return self._process is not None and self._process.poll() is None
+        return not self._is_lost and self._process is not None and self._process.poll() is None
 
     def start(self) -> None:
         """Start it, and return when it is ready. Raise `ServerEndedError`."""
         environment = {name: value for name, value in os.environ.items() if name not in _NOT_ITS}
         self._log, self._begun = tempfile.TemporaryFile(), b""  # noqa: SIM115 - it is closed by `stop`
+        self._is_lost = False
         self._process = subprocess.Popen(
             [sys.executable, "-c", _PROGRAM, "test-server", "--json"],
             stdin=subprocess.PIPE,
@@ -55,20 +60,29 @@ class TestServer:
 
     def ask(self, word: Mapping[str, Any]) -> dict[str, Any]:
         """Ask something. Raise the `BirthmarkError` that it answers, or `ServerEndedError`."""
-        if self._process is None or self._process.stdin is None:
-            raise self._ended("was not started")
-        try:
-            self._process.stdin.write(json.dumps(word).encode() + b"\n")
-            self._process.stdin.flush()
-        except OSError as error:
-            raise self._ended("has ended") from error
-        answer = self._answer()
+        with self._turn:
+            answer = self._asked(word)
         if "error" in answer:
             refused = BirthmarkError()
             refused.quote(code=answer["error"], **{name: answer[name] for name in ("message", "cause", "fix")})
             raise refused
         if word.get("do") == "reset":
             self.endpoints = answer
+        return answer
+
+    def _asked(self, word: Mapping[str, Any]) -> dict[str, Any]:
+        if self._process is None or self._process.stdin is None:
+            raise self._ended("was not started")
+        if self._is_lost:
+            raise self._ended("was asked something whose answer nobody took")
+        self._is_lost = True  # who is interrupted here leaves an answer, which is none to what is asked next
+        try:
+            self._process.stdin.write(json.dumps(word).encode() + b"\n")
+            self._process.stdin.flush()
+        except OSError as error:
+            raise self._ended("has ended") from error
+        answer = self._answer()
+        self._is_lost = False
         return answer
 
     def stop(self) -> None:
@@ -78,7 +92,8 @@ class TestServer:
         process, self._process = self._process, None
         for pipe in (process.stdin, process.stdout):
             if pipe is not None:
-                pipe.close()
+                with contextlib.suppress(OSError):  # what it did not take before it ended
+                    pipe.close()
         try:
             process.wait(_PATIENCE_S / 4)
         except subprocess.TimeoutExpired:

@@ -11,16 +11,18 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from birthmark.background import beside
+from birthmark.background import beside, note
 from birthmark.console.client import OperatorClient
 from birthmark.durations import duration_of
 from birthmark.errors import BirthmarkError
 from birthmark.server.line import LineState
 from birthmark.server.trial import TrialServer
-from birthmark.testing.errors import WordInvalidError
+from birthmark.testing.errors import AnswerError, WordInvalidError
 from birthmark.text import decode_json, printable
 
 _SHOWN = 64
+FARTHEST = timedelta(days=50 * 365)
+"""How far a clock may be off: certificates have dates there, too."""
 
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
 
@@ -173,7 +175,7 @@ def parse_word(line: bytes) -> Word:
         return msgspec.convert(asked, kind, strict=False)
     except msgspec.ValidationError as error:
         raise WordInvalidError(word=shown, detail=str(error)) from error
-    except (msgspec.DecodeError, ValueError) as error:
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise WordInvalidError(word=shown, detail="it is no object of JSON") from error
 
 
@@ -202,7 +204,9 @@ def offset_of(text: str) -> timedelta:
         return timedelta()
     if text[:1] not in {"+", "-"}:
         raise ValueError("begin with + or -")
-    return duration_of(text[1:]) * (-1 if text[0] == "-" else 1)
+    if (found := duration_of(text[1:])) > FARTHEST:
+        raise ValueError(f"at most {FARTHEST.days}d")
+    return found * (-1 if text[0] == "-" else 1)
 
 
 class Words:
@@ -214,12 +218,16 @@ class Words:
         """How many lines were refused."""
 
     async def answer(self, trial: TrialServer, line: bytes) -> Mapping[str, Any]:
-        """Do what a line asks, and return the answer; what is refused is one, too."""
+        """Do what a line asks, and return the answer; what is refused is one, too, and so is a mistake of ours."""
         try:
             return await self._do(trial, parse_word(line))
         except BirthmarkError as error:
-            self.refused += 1
-            return told(error)
+            refused = error
+        except Exception as error:  # noqa: BLE001 - whatever it is, the next word is answered
+            note("a word of a test", error)
+            refused = _unforeseen(line, error)
+        self.refused += 1
+        return told(refused)
 
     async def _do(self, trial: TrialServer, word: Word) -> Mapping[str, Any]:
         match word:
@@ -257,6 +265,13 @@ class Words:
             data = trial.settings.directory
             self._workshop = Workshop(data, OperatorClient.of(data), trial)
         return self._workshop
+
+
+def _unforeseen(line: bytes, error: Exception) -> AnswerError:
+    word = parse_word(line)
+    tag = str(word.__struct_config__.tag)
+    name, reason = getattr(word, "name", "") or tag, printable(str(error))
+    return AnswerError(url="the server", status=type(error).__name__, body=reason, name=name, word=f"{tag} {name}")
 
 
 def _valid(parse: Any, text: str) -> timedelta:

@@ -8,6 +8,7 @@ import base64
 import contextlib
 import http.client
 import json
+import os
 import ssl
 import time
 from collections.abc import Mapping, Sequence
@@ -42,6 +43,7 @@ from birthmark.pki.profiles import DEVICE
 from birthmark.testing import refusing, words
 from birthmark.testing.errors import AnswerError, SubjectUnknownError, WordInvalidError
 from birthmark.testing.made import AwsIdentity, AzureIdentity, ChipMade, EstIdentity, Files, Row, Subject
+from birthmark.testing.proxies import past_proxies
 from birthmark.text import printable, readable, reason_of
 
 _API = "2021-10-01"
@@ -89,7 +91,8 @@ class Workshop:
 
     @property
     def environment(self) -> dict[str, str]:
-        return variables(self.endpoints)
+        found = self.endpoints
+        return variables(found) | past_proxies(str(found["dps"]["host"]), os.environ)
 
     def do(self, word: words.Word) -> Mapping[str, Any]:
         """Do what a word asks. Raise `BirthmarkError`, where nothing or not all was done."""
@@ -379,7 +382,11 @@ class Workshop:
                 return self._keep(msgspec.structs.replace(subject, files=files, environment=environment))
             case AwsIdentity() | EstIdentity():
                 end = x509.load_pem_x509_certificate(Path(subject.files.certificate_file).read_bytes())
-                self.set_clock(end.not_valid_after_utc - SystemClock().now() + _OVER)
+                off = end.not_valid_after_utc - SystemClock().now()
+                if off > words.FARTHEST:
+                    detail = f"its certificate outlasts what a clock is put off by, {words.FARTHEST.days}d"
+                    raise WordInvalidError(word=f"expire {subject.name}", detail=detail)
+                self.set_clock(off + _OVER)
                 return subject
             case _:
                 assert_never(subject)

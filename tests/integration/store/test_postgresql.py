@@ -2,18 +2,12 @@
 
 import asyncio
 import contextlib
-import io
 import logging
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 from typing import Any
 
 import asyncpg
 import pytest
-from alembic.config import Config
-from alembic.operations import Operations
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import MetaData, Table, bindparam, select
 
 from birthmark.audit.heads import AuditKey
@@ -25,6 +19,7 @@ from birthmark.store.columns import blob, number, text
 from birthmark.store.postgresql import patience, steps, writer
 from birthmark.store.postgresql.session import OPTIONS
 from birthmark.store.statements import Compiled
+from earlier import script_of_0_1_0
 from fakes import FakeClock
 from pg_proxy import Counted, counting
 from postgres import PostgresServer, a_postgres_server
@@ -310,25 +305,6 @@ async def test_a_statement_that_the_server_takes_for_a_mistake_fails_alone(postg
                 await database.commit(Changes().run(wrong))
             await database.commit(Changes().run(PUT, id="a", n=1).event(ThingTold("a")))
         assert len(await database.all(ALL)) == 1
-
-
-def script_of_0_1_0() -> str:
-    """Return the SQL of the first schema, as version 0.1.0 ran it."""
-
-    config = Config()
-    for option in ("script_location", "version_locations"):
-        config.set_main_option(option, str(Path(migrate.__file__).parent / "migrations"))
-    config.set_main_option("path_separator", "os")
-    first = ScriptDirectory.from_config(config).get_revision("0001")
-    assert first is not None
-    buffer = io.StringIO()
-    context = MigrationContext.configure(
-        dialect_name="postgresql", opts={"as_sql": True, "output_buffer": buffer, "literal_binds": True}
-    )
-    with Operations.context(context):
-        first.module.upgrade()
-    version = "CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)"
-    return f"{version};\n{buffer.getvalue()}\nINSERT INTO alembic_version VALUES ('0001');"
 
 
 async def test_an_upgrade_takes_as_long_as_it_takes(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """The packages for Debian 12, in a fresh one: installed, used, upgraded, removed and purged."""
 
+import gzip
 import json
 import os
 import shutil
@@ -53,14 +54,23 @@ print("acknowledged")
 """
 
 
+NOT_COMMITTED = "# not committed\n"
+
+
 @pytest.fixture(scope="module")
-def packages(release: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    out = tmp_path_factory.mktemp("debs")
-    (wheel,) = release.glob("*.whl")
-    build = [sys.executable, str(TOP / "tools/release_deb.py"), "--wheel", str(wheel), "--out", str(out)]
-    done = subprocess.run(build, capture_output=True, text=True, check=False, timeout=500)
+def packages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Of a repository in which somebody is at work."""
+    if not (TOP / ".git").exists():
+        pytest.skip("a release is made of a commit, and this is no repository")
+    place = tmp_path_factory.mktemp("debs")
+    subprocess.run(["git", "clone", "--quiet", "--no-hardlinks", str(TOP), str(place / "here")], check=True)
+    for name in ("deploy/debian/birthmark.postinst", "src/birthmark/cli/units.py", "CHANGELOG.md"):
+        with (place / "here" / name).open("a") as file:
+            file.write(NOT_COMMITTED)
+    build = [sys.executable, "here/tools/release_build.py", "--out", "made", "--deb", "amd64"]
+    done = subprocess.run(build, cwd=place, capture_output=True, text=True, check=False, timeout=500)
     assert done.returncode == 0, done.stderr
-    return {path.name.partition("_")[0]: path for path in out.iterdir()}
+    return {path.name.partition("_")[0]: path for path in (place / "made").glob("*.deb")}
 
 
 @pytest.fixture(scope="module")
@@ -115,6 +125,13 @@ def send(debian: DebianRoot, text: str) -> None:
     debian.beside(*words, environment=environment_at(debian))
 
 
+def test_what_is_not_committed_is_in_no_package(packages: dict[str, Path], tmp_path: Path) -> None:
+    subprocess.run(["dpkg-deb", "--raw-extract", str(packages["birthmark"]), str(tmp_path / "raw")], check=True)
+    assert NOT_COMMITTED not in (tmp_path / "raw/DEBIAN/postinst").read_text()
+    changes = gzip.decompress((tmp_path / "raw/usr/share/doc/birthmark/changelog.gz").read_bytes())
+    assert NOT_COMMITTED.encode() not in changes
+
+
 def test_from_nothing_to_the_first_message_of_both_clouds_sdks(debian: DebianRoot, packages: dict[str, Path]) -> None:
     debian.apt("install", given(debian, packages["birthmark"]))
     with debian.serving(*SERVE):
@@ -153,6 +170,25 @@ def test_the_agent_is_installed_beside_it_and_the_program_is_still_the_servers(
     assert debian.attempt("/usr/lib/birthmark-agent/bin/birthmark", "serve").stderr.count("server") > 0
 
 
+def test_an_agent_that_was_taken_over_gets_nothing_of_roots_by_an_upgrade(
+    debian: DebianRoot, packages: dict[str, Path]
+) -> None:
+    certs, target = debian.path / "var/lib/aziot/certd/certs", debian.path / "srv/roots"
+    target.mkdir(mode=0o755)
+    certs.rmdir()
+    certs.symlink_to("/srv/roots")
+    debian.dpkg("--install", given(debian, packages["birthmark-agent"]))
+    certs.unlink()
+    found = target.stat()
+    assert (found.st_uid, found.st_mode & 0o777) == (0, 0o755)
+
+
+def test_a_proxys_password_is_for_no_other_user(debian: DebianRoot) -> None:
+    variables = debian.path / "etc/default/birthmark-agent"
+    assert "PASSWORD" in variables.read_text()
+    assert variables.stat().st_mode & 0o777 == 0o640
+
+
 def test_every_command_has_its_page(debian: DebianRoot) -> None:
     pages = {path.name for path in (debian.path / "usr/share/man/man1").iterdir() if "birthmark" in path.name}
     assert {"birthmark.1.gz", "birthmark-agent.1.gz", "birthmark-server.1.gz", "birthmark-device.1.gz"} <= pages
@@ -178,6 +214,21 @@ def test_what_is_removed_leaves_data_and_configuration(debian: DebianRoot) -> No
     assert not (debian.path / "usr/lib/birthmark").exists()
     assert (debian.path / "var/lib/birthmark/birthmark.db").exists()
     assert "pump-house" in (debian.path / "etc/birthmark/server.toml").read_text()
+
+
+def test_installed_again_it_has_what_it_had_and_warns_of_nothing(debian: DebianRoot, packages: dict[str, Path]) -> None:
+    said = debian.dpkg("--install", "--force-confdef", "--force-confold", given(debian, packages["birthmark"]))
+    assert "in place of this package" not in said
+    assert (debian.path / "var/lib/birthmark/birthmark.db").exists()
+    assert not (debian.path / "etc/systemd/system/birthmark-server.service").is_symlink()
+
+
+def test_a_disk_of_its_own_is_emptied_by_a_purge_and_stays(debian: DebianRoot) -> None:
+    """The disk is there for the time of the purge alone: what lies below its place is as it was."""
+    disk = "mount -t tmpfs tmpfs /var/lib/birthmark; touch /var/lib/birthmark/ca.key; dpkg --purge birthmark"
+    done = debian.attempt("sh", "-c", f"{disk}; echo $?; ls -A /var/lib/birthmark", user=None)
+    assert done.stdout.splitlines()[-1] == "0", done.stdout + done.stderr
+    shutil.rmtree(debian.path / "var/lib/birthmark")
 
 
 def test_what_is_purged_leaves_nothing(debian: DebianRoot) -> None:

@@ -46,11 +46,23 @@ def test_every_file_says_the_version(release: Path) -> None:
 
 def test_another_build_elsewhere_is_the_same_bytes(release: Path, tmp_path: Path) -> None:
     subprocess.run(["git", "clone", "--quiet", "--no-hardlinks", str(TOP), str(tmp_path / "else where")], check=True)
+    (tmp_path / "else where" / "src/birthmark/left.py").write_text("# not committed\n")
+    settings = tmp_path / "gitconfig"
+    settings.write_text("[core]\n\tautocrlf = true\n[tar]\n\tumask = 0077\n")
     build = [sys.executable, "else where/tools/release_build.py", "--out", str(tmp_path / "again")]
     strange = {**os.environ, "TZ": "Asia/Tokyo", "LC_ALL": "C", "SOURCE_DATE_EPOCH": "1"}
+    strange["GIT_CONFIG_GLOBAL"] = str(settings)
     subprocess.run(build, cwd=tmp_path, env=strange, umask=0o077, check=True, capture_output=True)
     first = {path.name: path.read_bytes() for path in release.iterdir()}
     assert {path.name: path.read_bytes() for path in (tmp_path / "again").iterdir()} == first
+
+
+def test_a_directory_that_is_no_release_is_not_emptied(tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("here")
+    build = [sys.executable, str(TOP / "tools/release_build.py"), "--out", str(tmp_path)]
+    done = subprocess.run(build, capture_output=True, text=True, check=False)
+    assert (done.returncode, "SHA256SUMS" in done.stderr) == (1, True)
+    assert (tmp_path / "mine").read_text() == "here"
 
 
 def test_the_digests_are_right(release: Path) -> None:

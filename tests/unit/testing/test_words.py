@@ -7,7 +7,7 @@ import pytest
 from birthmark.server.line import LineState
 from birthmark.testing.errors import WordInvalidError
 from birthmark.testing.refusing import POSSIBLE
-from birthmark.testing.words import WORDS, AzureDevice, LineWord, Messages, Reset, help_of, offset_of, parse_word
+from birthmark.testing.words import WORDS, AzureDevice, LineWord, Messages, Reset, Words, help_of, offset_of, parse_word
 
 
 @pytest.mark.parametrize(
@@ -67,3 +67,17 @@ def test_help_tells_every_word_and_every_refusal_that_can_be_provoked() -> None:
     assert told["words"]["refuse"]["members"] == {"name": None, "code": None}
     assert all(word["does"] for word in told["words"].values())
     assert "iothub.device_disabled" in told["refusals"]["azure-device auth=key at=hub"]
+
+
+class _Broken:
+    """A server that has no more room."""
+
+    async def reset(self) -> None:
+        raise OSError(28, "No space left on device")
+
+
+async def test_a_word_that_fails_as_nobody_foresaw_is_answered_too() -> None:
+    words = Words()
+    answer = await words.answer(_Broken(), b"reset")  # type: ignore[arg-type] # it only fails
+    assert (answer["error"], words.refused) == ("testing.answer", 1)
+    assert "No space left on device" in answer["cause"]

@@ -228,6 +228,9 @@ def documents(package: Package, root: Path, bill: bytes | None, at: int, version
     _gzip(about / "changelog.gz", (TOP / "CHANGELOG.md").read_bytes())
     if bill is not None:
         _gzip(about / "birthmark.cdx.json.gz", bill)
+    if package.has_all_pages:
+        (about / "examples").mkdir()
+        shutil.copy(TOP / "src/birthmark/demo/apps/first_messages.py", about / "examples")
     man = root / "usr/share/man/man1"
     man.mkdir(parents=True)
     for name, text in pages(at).items():

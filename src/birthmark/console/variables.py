@@ -53,6 +53,22 @@ def as_shell(endpoints: Mapping[str, Any]) -> str:
     return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables(endpoints).items())
 
 
+def as_shell_with_files(endpoints: Mapping[str, Any], directory: str) -> str:
+    """Return the same, preceded by lines that write the roots into a directory of the shell that evaluates them.
+
+    So they are there where the server's own files are not: outside of its container, or for another user.
+    """
+    trust = Path(endpoints["trust_bundle"])
+    named = {str(trust): "trust.pem", str(trust.with_name("bundle.pem")): "bundle.pem"}
+    place = shlex.quote(directory) if directory.startswith("/") else f'"$PWD"/{shlex.quote(directory)}'
+    lines = [f"mkdir -p {place}\n"]
+    for path, name in named.items():
+        lines.append(f"cat > {place}/{name} <<'END OF ROOTS'\n{Path(path).read_text().rstrip()}\nEND OF ROOTS\n")
+    for name, value in variables(endpoints).items():
+        lines.append(f"export {name}={f'{place}/{named[value]}' if value in named else shlex.quote(value)}\n")
+    return "".join(lines)
+
+
 def as_dotenv(endpoints: Mapping[str, Any]) -> str:
     """Return `NAME=value` lines as they are, for `docker --env-file`, `.env` files and `$GITHUB_ENV`."""
     return "".join(f"{name}={value}\n" for name, value in variables(endpoints).items())

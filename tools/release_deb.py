@@ -119,10 +119,11 @@ PACKAGES = (
         {"Conflicts": "aziot-identity-service, aziot-edge", "Suggests": "birthmark"},
     ),
 )
+SOURCE = f"Source: {HOMEPAGE}\n" if HOMEPAGE else ""
 LICENCE = f"""\
 Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/
 Upstream-Name: birthmark
-{f"Source: {HOMEPAGE}{chr(10)}" if HOMEPAGE else ""}Comment: The packages of PyPI that this one brings have their licences beside them,
+{SOURCE}Comment: The packages of PyPI that this one brings have their licences beside them,
  below /usr/lib/NAME/lib/python{PYTHON}/site-packages/*.dist-info; which they are, with
  versions and digests, is in birthmark.cdx.json.gz in this directory.
 

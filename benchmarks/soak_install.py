@@ -12,15 +12,18 @@ import argparse
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 TOP = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(TOP / "tests"))
+from debian_root import booted  # noqa: E402 - of the tests
+
 PAGE = TOP / "docs/howto/install.md"
 USER = "ada"
 ROOTS = "/etc/ssl/certs/ca-certificates.crt"
@@ -47,13 +50,15 @@ def script_of(lines: Sequence[str]) -> str:
 
 
 @contextmanager
-def booted(directory: Path) -> Iterator[tuple[Path, list[str]]]:
+def a_booted(directory: Path) -> Iterator[tuple[Path, list[str]]]:
     """Boot a fresh Debian 12; yield where it is, and the words before a command in it."""
     root = directory / "root"
     include = "--include=systemd-sysv,dbus,sudo,ca-certificates"
     subprocess.run(["mmdebstrap", "--quiet", "--variant=minbase", include, "bookworm", str(root)], check=True)
     shutil.copy("/etc/resolv.conf", root / "etc/resolv.conf")
-    (root / "etc/hosts").write_text("127.0.0.1 localhost\n")  # as an installation of Debian has it
+    (root / "etc/hosts").write_text(
+        f"127.0.0.1 localhost {socket.gethostname()}\n"
+    )  # as an installation of Debian has it
     subprocess.run(["chroot", str(root), "useradd", "--create-home", "--shell", "/bin/bash", USER], check=True)
     (root / "etc/sudoers.d/ada").write_text(f"{USER} ALL=(ALL) NOPASSWD: ALL\n")
     shutil.copy(CERT, root / "etc/ssl/certs/of-this-machine.crt")
@@ -61,38 +66,8 @@ def booted(directory: Path) -> Iterator[tuple[Path, list[str]]]:
     for file in (TOP / "dist").iterdir():
         if file.suffix in {".whl", ".deb"}:
             shutil.copy(file, root / "home" / USER)
-    boot = ["systemd-nspawn", "--quiet", "--directory", str(root), "--boot", "--register=no", "--keep-unit"]
-    boot += ["--resolv-conf=off", "--console=pipe"]
-    with (directory / "boot.log").open("w") as log:
-        nspawn = subprocess.Popen(boot, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-    try:
-        children = Path(f"/proc/{nspawn.pid}/task/{nspawn.pid}/children")
-        for _ in range(60):
-            time.sleep(0.5)
-            first = children.read_text().split()
-            enter = [
-                "nsenter",
-                "--target",
-                first[0] if first else "0",
-                "--mount",
-                "--uts",
-                "--ipc",
-                "--pid",
-                "--cgroup",
-            ]
-            with suppress(subprocess.TimeoutExpired):  # one that came before the system bus waits for ever
-                asked = [*enter, "systemctl", "is-system-running"]
-                state = subprocess.run(asked, capture_output=True, text=True, check=False, timeout=5)
-                if first and state.stdout.strip() in {"running", "degraded"}:
-                    break
-        else:
-            sys.exit((directory / "boot.log").read_text())
+    with booted(root, directory / "boot.log") as enter:
         yield root, enter
-    finally:
-        nspawn.terminate()
-        with suppress(subprocess.TimeoutExpired):
-            nspawn.wait(30)
-        nspawn.kill()
 
 
 def type_into(
@@ -112,7 +87,7 @@ def type_into(
 
 def in_debian(way: str, times: int) -> Iterator[tuple[str, list[float]]]:
     """Do it in a Debian of its own."""
-    with tempfile.TemporaryDirectory(prefix="birthmark-install-") as name, booted(Path(name)) as (root, enter):
+    with tempfile.TemporaryDirectory(prefix="birthmark-install-") as name, a_booted(Path(name)) as (root, enter):
         for time_ in range(times):
             shell = [*enter, "su", "--login", USER, "--command", "bash ./lines"]
             yield ("", "again")[time_], type_into(shell, lines_of(way), root / "home" / USER / "lines", None)

@@ -19,3 +19,14 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = subprocess.run(build, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return out
+
+
+@pytest.fixture(scope="session")
+def packages(release: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Those for Debian, by name."""
+    out = tmp_path_factory.mktemp("debs")
+    (wheel,) = release.glob("*.whl")
+    build = [sys.executable, str(TOP / "tools/release_deb.py"), "--wheel", str(wheel), "--out", str(out)]
+    done = subprocess.run(build, capture_output=True, text=True, check=False, timeout=500)
+    assert done.returncode == 0, done.stderr
+    return {path.name.partition("_")[0]: path for path in out.iterdir()}

@@ -54,16 +54,6 @@ print("acknowledged")
 
 
 @pytest.fixture(scope="module")
-def packages(release: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    out = tmp_path_factory.mktemp("debs")
-    (wheel,) = release.glob("*.whl")
-    build = [sys.executable, str(TOP / "tools/release_deb.py"), "--wheel", str(wheel), "--out", str(out)]
-    done = subprocess.run(build, capture_output=True, text=True, check=False, timeout=500)
-    assert done.returncode == 0, done.stderr
-    return {path.name.partition("_")[0]: path for path in out.iterdir()}
-
-
-@pytest.fixture(scope="module")
 def debian() -> Iterator[DebianRoot]:
     with tempfile.TemporaryDirectory(prefix="birthmark-debian-") as directory, a_debian(Path(directory)) as root:
         root.apt("update")

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 from pathlib import Path
 
 from birthmark.cli import made_here
@@ -29,7 +30,9 @@ def hint(error: BirthmarkError) -> str | None:
     reason = error.facts.get("reason", "")
     if error.code == "fleet.target_unreachable" and "proxy" in reason.lower():
         host = _HOST.search(error.facts["target"])
-        without = f" To go there without it: `export no_proxy={host[1]}`" if host else ""
+        others = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
+        past = ",".join(one for one in (others, host and host[1]) if one)
+        without = f" To go there without it: `export no_proxy={shlex.quote(past)}`" if host else ""
         return f"The proxy that https_proxy or all_proxy names stands in the way: `birthmark doctor`.{without}"
     if error.code in _NO_CHIP and not os.environ.get(_LIBRARY) and (command := made_here.command()) is not None:
         return f"A new terminal knows of no chip. To use the software chip that was made last: `{command}`"

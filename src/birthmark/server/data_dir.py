@@ -69,7 +69,7 @@ class DataDirectoryError(UnavailableError):
     cause = "The data directory {path} cannot be used: {reason}."
     fix = 'Give a directory that this user may write: `{again} --data "{instead}"`.'
     again: str = ""
-    instead: str
+    instead: str = "$HOME/birthmark-data"
     path: Path
     reason: object
 

@@ -5,12 +5,14 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 MISSING = [tool for tool in ("mmdebstrap", "ip", "unshare", "chroot") if shutil.which(tool) is None]
 """What is not on this machine and is needed."""
+NOT_COMMITTED = "# not committed\n"
+"""What is written into the files of a repository of which packages are built: none has it."""
 USER = "birthmark"
 
 
@@ -116,6 +118,38 @@ class DebianRoot:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=timeout)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
+
+
+@contextmanager
+def booted(root: Path, log: Path) -> Iterator[list[str]]:
+    """Boot a root that has systemd, with this machine's network; yield the words before a command in it."""
+    boot = ["systemd-nspawn", "--quiet", "--directory", str(root), "--boot", "--register=no", "--keep-unit"]
+    with log.open("w") as out:
+        words = [*boot, "--resolv-conf=off", "--console=pipe"]
+        nspawn = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
+    try:
+        children = Path(f"/proc/{nspawn.pid}/task/{nspawn.pid}/children")
+        deadline = time.monotonic() + 60
+        while True:
+            assert nspawn.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.5)
+            first = next(iter(children.read_text().split()), "0")
+            enter = ["nsenter", "--target", first, "--mount", "--uts", "--ipc", "--pid", "--cgroup"]
+            asked = [*enter, "systemctl", "is-system-running"]
+            with suppress(subprocess.TimeoutExpired):  # one that came before the system's bus waits for ever
+                state = subprocess.run(asked, capture_output=True, text=True, check=False, timeout=5)
+                if first != "0" and state.stdout.strip() in {"running", "degraded"}:
+                    break
+        yield enter
+    finally:
+        for _ in range(2):  # the second does not wait for anybody
+            nspawn.terminate()
+            time.sleep(0.2)
+        with suppress(subprocess.TimeoutExpired):
+            nspawn.wait(30)
+        nspawn.kill()
+        nspawn.wait()
 
 
 @contextmanager

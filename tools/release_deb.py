@@ -32,8 +32,11 @@ from release_sbom import graph
 
 TOP = Path(__file__).resolve().parents[1]
 SCRIPTS = TOP / "deploy" / "debian"
-MAINTAINER = "Birthmark <birthmark@users.noreply.github.com>"
-HOMEPAGE = "https://github.com/birthmark/birthmark"
+PROJECT = tomllib.loads((TOP / "pyproject.toml").read_text())["project"]
+HOMEPAGE: str | None = PROJECT.get("urls", {}).get("Homepage")
+WHO = next(iter(PROJECT.get("maintainers") or PROJECT.get("authors") or ()), {})
+MAINTAINER = f"{WHO.get('name', 'Birthmark')} <{WHO.get('email', 'nobody@birthmark.invalid')}>"
+"""Debian wants one. Where the project names nobody the address says that it is none (RFC 2606)."""
 PYTHON = "3.11"
 PLATFORMS = {
     "amd64": ("manylinux_2_28_x86_64", "manylinux2014_x86_64"),
@@ -116,11 +119,11 @@ PACKAGES = (
         {"Conflicts": "aziot-identity-service, aziot-edge", "Suggests": "birthmark"},
     ),
 )
+SOURCE = f"Source: {HOMEPAGE}\n" if HOMEPAGE else ""
 LICENCE = f"""\
 Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/
 Upstream-Name: birthmark
-Source: {HOMEPAGE}
-Comment: The packages of PyPI that this one brings have their licences beside them,
+{SOURCE}Comment: The packages of PyPI that this one brings have their licences beside them,
  below /usr/lib/NAME/lib/python{PYTHON}/site-packages/*.dist-info; which they are, with
  versions and digests, is in birthmark.cdx.json.gz in this directory.
 
@@ -228,6 +231,9 @@ def documents(package: Package, root: Path, bill: bytes | None, at: int, version
     _gzip(about / "changelog.gz", (TOP / "CHANGELOG.md").read_bytes())
     if bill is not None:
         _gzip(about / "birthmark.cdx.json.gz", bill)
+    if package.has_all_pages:
+        (about / "examples").mkdir()
+        shutil.copy(TOP / "src/birthmark/demo/apps/first_messages.py", about / "examples")
     man = root / "usr/share/man/man1"
     man.mkdir(parents=True)
     for name, text in pages(at).items():
@@ -262,7 +268,7 @@ def control(package: Package, root: Path, arch: str, version: str) -> None:
         **package.fields,
         "Section": "net",
         "Priority": "optional",
-        "Homepage": HOMEPAGE,
+        **({"Homepage": HOMEPAGE} if HOMEPAGE else {}),
         "Description": f"{package.short}\n {package.long}",
     }
     (debian / "control").write_text("".join(f"{name}: {value}\n" for name, value in fields.items()))
@@ -276,8 +282,7 @@ def control(package: Package, root: Path, arch: str, version: str) -> None:
 def build(package: Package, out: Path, wheel: Path, arch: str, at: int) -> Path:
     """Build one package; return it."""
     version = f"{wheel.name.split('-')[1]}-1"
-    project = tomllib.loads((TOP / "pyproject.toml").read_text())["project"]
-    requirements = chosen(project, (TOP / "requirements.lock").read_text(), package.extra)
+    requirements = chosen(PROJECT, (TOP / "requirements.lock").read_text(), package.extra)
     bill = next(iter(wheel.parent.glob("*.cdx.json")), None)
     with tempfile.TemporaryDirectory() as directory:
         root = Path(directory) / "root"

@@ -36,8 +36,15 @@ def as_owner(owner: str, words: Sequence[str] | None = None) -> str:
     program = shutil.which(sys.argv[0]) or sys.argv[0]  # sudo looks in directories of its own
     if os.geteuid() == 0:
         return shlex.join(["runuser", "-u", owner, "--", program, *asked])
+    if shutil.which("sudo") is None:
+        return as_root(shlex.join(["runuser", "-u", owner, "--", program, *asked]))
     kept = [f"{_KEPT}={os.environ[_KEPT]}"] if _KEPT in os.environ else []
     return shlex.join(["sudo", "-u", owner, *(["env", *kept] if kept else []), program, *asked])
+
+
+def as_root(command: str) -> str:
+    """Return the command line by which this user runs a command as root: by sudo, or, where it is not installed, su."""
+    return f"sudo {command}" if shutil.which("sudo") else shlex.join(["su", "-c", command])
 
 
 def starting(data: Path, database: str | None = None) -> str:
@@ -46,7 +53,8 @@ def starting(data: Path, database: str | None = None) -> str:
     `database` is named where it is none of the directory's.
     """
     if data == SERVICE_DATA:
-        return f"{'' if os.geteuid() == 0 else 'sudo '}systemctl start {SERVICE}"
+        command = f"systemctl start {SERVICE}"
+        return command if os.geteuid() == 0 else as_root(command)
     words = ["serve", "--data", str(data), *(["--database", database] if database is not None else [])]
     owner = other_owner(data)
     return f"{shlex.join(['birthmark', *words]) if owner is None else as_owner(owner, words)} &"

@@ -55,6 +55,19 @@ def test_a_second_server_on_the_same_directory_is_refused_and_the_first_goes_on(
         assert dict(line.split("=", 1) for line in lines).items() <= server.environment.items()
 
 
+def test_whom_the_servers_files_are_closed_to_has_the_roots_written_by_the_shell(tmp_path: Path) -> None:
+    with a_server(tmp_path) as server:
+        for wanted in ("in the way", str(tmp_path / "elsewhere")):
+            (tmp_path / "said").write_text(server.run("env", "--files", wanted).stdout)
+            told = (
+                'eval "$(cat said)"; cd /; cat "$NODE_EXTRA_CA_CERTS"; test -f "$SSL_CERT_FILE"; printenv SSL_CERT_FILE'
+            )
+            done = subprocess.run(["sh", "-euc", told], cwd=tmp_path, capture_output=True, text=True, check=True)
+            trust, place = done.stdout.strip().rsplit("\n", 1)
+            assert trust + "\n" == (server.data / "trust.pem").read_text()
+            assert Path(place) == tmp_path / wanted / "bundle.pem"
+
+
 def test_a_second_server_on_the_same_database_is_refused_until_the_first_is_gone(
     tmp_path: Path, database_url: str
 ) -> None:

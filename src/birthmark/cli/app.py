@@ -60,10 +60,18 @@ class ExtraMissingError(UnavailableError):
     code = "cli.extra_missing"
     message = "The Python package {name} is missing"
     cause = "This command needs {name}, which is part of the extra `{extra}`."
-    fix = "Install it: pip install 'birthmark[{extra}]'."
+    fix = "Install it: {pip} install 'birthmark[{extra}]'."
     for_a_person = "packages have to be installed from somewhere"
     extra: str
     name: object
+    pip: str
+
+
+def _pip() -> str:
+    """Return how packages come beside this program: where it has no pip, as in Debian's package, by an environment."""
+    if importlib.util.find_spec("pip") is not None:
+        return "pip"
+    return "python3 -m venv environment && . environment/bin/activate && pip"
 
 
 class CommandLineError(UsageError):
@@ -171,7 +179,7 @@ def check_extra(extra: str) -> None:
     brings = {"demo": {"demo", "server", "fleet"}, "server": {"server", "fleet"}}.get(extra, {extra})
     for name in (name for name, of in EXTRAS.items() if of in brings):
         if importlib.util.find_spec(name) is None:
-            raise ExtraMissingError(extra=extra, name=name)
+            raise ExtraMissingError(extra=extra, name=name, pip=_pip())
 
 
 app = typer.Typer(
@@ -232,7 +240,7 @@ def main() -> None:
         extra = EXTRAS.get((missing.name or "").partition(".")[0])
         if extra is None:
             raise
-        code = tell(ExtraMissingError(extra=extra, name=missing.name), as_json=as_json)
+        code = tell(ExtraMissingError(extra=extra, name=missing.name, pip=_pip()), as_json=as_json)
     sys.exit(code if _is_output_whole() else code or FAILED)
 
 

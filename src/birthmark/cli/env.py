@@ -1,6 +1,7 @@
 """`birthmark env`: everything a client needs to reach the server."""
 
 import json
+import os
 from collections.abc import Mapping
 from enum import StrEnum
 from http import HTTPStatus
@@ -35,6 +36,14 @@ def env(
         ),
     ] = Format.SH,
     wait: Annotated[float, typer.Option(min=0, help="Wait this many seconds for the server to be ready.")] = 0,
+    files: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR",
+            help="Have the shell that evaluates the export lines write the roots there: of a server in a container, or "
+            "of another user.",
+        ),
+    ] = None,
     registration_id: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="Of the device, in the aziot and c forms; aziot makes its EST credential."),
@@ -55,12 +64,13 @@ def env(
     """
     from birthmark.console.client import endpoints_for, not_running, served
     from birthmark.console.lock import is_served
-    from birthmark.console.variables import as_dotenv, as_shell
+    from birthmark.console.variables import as_dotenv, as_shell, as_shell_with_files, past_proxies
     from birthmark.server.c_header import as_c_header
     from birthmark.server.endpoints import DpsPlace, as_aziot
 
     if form is Format.AZIOT and registration_id is None:
         raise typer.BadParameter("--format aziot needs --registration-id NAME")
+    only_typed(form is Format.SH, "with --format sh", "--files")
     only_typed(form in (Format.AZIOT, Format.C), "with --format aziot or c", "--registration-id")
     only_typed(form is Format.AZIOT, "with --format aziot", "--id-scope", "--global-endpoint")
     if global_endpoint is not None and id_scope is None:
@@ -80,8 +90,12 @@ def env(
         text = as_aziot(endpoints, place, name, username=made["name"], password=made["password"])
     elif form is Format.C:
         text = as_c_header(endpoints, Path(endpoints["trust_bundle"]).read_text(), registration_id)
+    elif files is not None:
+        text = as_shell_with_files(endpoints, files)
     else:
         text = {Format.SH: as_shell, Format.DOTENV: as_dotenv, Format.JSON: _as_json}[form](endpoints)
+    if form is Format.SH:
+        text += past_proxies(endpoints, os.environ)
     typer.echo(text, nl=False)
 
 

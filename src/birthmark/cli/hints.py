@@ -1,6 +1,8 @@
 """Fixes that only this machine and this user know: whose a directory is, which chip a new terminal has forgotten."""
 
 import os
+import re
+import shlex
 from pathlib import Path
 
 from birthmark.cli import made_here
@@ -17,11 +19,21 @@ _NO_CHIP = {"keys.token_not_found", "keys.module_missing"}
 _LIBRARY = "BIRTHMARK_PKCS11_MODULE"
 
 
+_HOST = re.compile(r"([\w.-]+\.[\w-]+|localhost)(?=[:/ ]|$)")
+
+
 def hint(error: BirthmarkError) -> str | None:
     """Return a better fix than the refusal's own, where there is one."""
     place = error.facts.get("path") or error.facts.get("data")
     if error.code in _OF_ANOTHER and place and (owner := other_owner(Path(place))) is not None:
         return f"Do it as {owner}, whose directory that is: `{as_owner(owner)}`"
+    reason = error.facts.get("reason", "")
+    if error.code == "fleet.target_unreachable" and "proxy" in reason.lower():
+        host = _HOST.search(error.facts["target"])
+        others = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
+        past = ",".join(one for one in (others, host and host[1]) if one)
+        without = f" To go there without it: `export no_proxy={shlex.quote(past)}`" if host else ""
+        return f"The proxy that https_proxy or all_proxy names stands in the way: `birthmark doctor`.{without}"
     if error.code in _NO_CHIP and not os.environ.get(_LIBRARY) and (command := made_here.command()) is not None:
         return f"A new terminal knows of no chip. To use the software chip that was made last: `{command}`"
     return None

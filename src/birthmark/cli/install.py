@@ -16,6 +16,7 @@ from birthmark.cli.common import FileUnusableError, say, without
 from birthmark.cli.installing import Installer, Step, groups_of
 from birthmark.cli.options import JsonOption
 from birthmark.cli.units import Service, agent_service, is_hidden, server_service
+from birthmark.owners import as_root
 from birthmark.text import reason_of
 
 RootOption = Annotated[Path, typer.Option("--root", help="An image's directory; default: this machine.")]
@@ -99,7 +100,7 @@ def _do(
         refused = FileUnusableError(path=str(error.filename or root), reason=reason_of(error))
         if isinstance(error, PermissionError) and os.geteuid():
             this = shutil.which(sys.argv[0]) or sys.argv[0]  # sudo looks in directories of its own
-            refused.quote(fix=f"Do it as root: `sudo {shlex.join([this, *sys.argv[1:]])}`")
+            refused.quote(fix=f"Do it as root: `{as_root(shlex.join([this, *sys.argv[1:]]))}`")
         raise refused from error
     if not count:
         typer.echo("Nothing to do.", err=True)

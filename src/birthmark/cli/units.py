@@ -28,7 +28,6 @@ RestrictNamespaces=yes
 RestrictRealtime=yes
 RestrictSUIDSGID=yes
 LockPersonality=yes
-MemoryDenyWriteExecute=yes
 RemoveIPC=yes
 SystemCallArchitectures=native
 SystemCallFilter=@system-service
@@ -99,6 +98,7 @@ CapabilityBoundingSet=
 DevicePolicy=closed
 DeviceAllow=char-i2c rw
 DeviceAllow=char-tpm rw
+MemoryDenyWriteExecute=yes
 {_HARDENED}
 [Install]
 WantedBy=multi-user.target
@@ -136,6 +136,7 @@ def server_service(
     given = [*(("--host", host) if host else ()), *(part for one in listen for part in ("--listen", one))]
     given += ["--config", config] if config else []
     options = f" {shlex.join(given)}" if given else ""
+    # Without MemoryDenyWriteExecute: OpenSSL calls back into Python by code that cffi makes as it runs.
     unit = f"""\
 [Unit]
 Description=Birthmark server: device identities and a local cloud

@@ -105,6 +105,8 @@ def signed_in(environment: Mapping[str, str] = os.environ) -> Login | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
+        if not os.access(path.parent, os.X_OK):  # a HOME that is closed to this user
+            return None
         raise LoginDamagedError(path=path) from error
     try:
         found = decode_json(text, Login)

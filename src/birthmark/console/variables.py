@@ -4,8 +4,11 @@ import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 _SYSTEM_ROOTS = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem")
+
+_PROXIES = {"https_proxy", "http_proxy", "all_proxy"}
 
 
 def variables(endpoints: Mapping[str, Any]) -> dict[str, str]:
@@ -51,6 +54,41 @@ def _for_our_own(endpoints: Mapping[str, Any]) -> dict[str, str]:
 def as_shell(endpoints: Mapping[str, Any]) -> str:
     """Return `export` lines for `eval "$(birthmark env)"`."""
     return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables(endpoints).items())
+
+
+def as_shell_with_files(endpoints: Mapping[str, Any], directory: str) -> str:
+    """Return the same, preceded by lines that write the roots into a directory of the shell that evaluates them.
+
+    So they are there where the server's own files are not: outside of its container, or for another user.
+    """
+    trust = Path(endpoints["trust_bundle"])
+    named = {str(trust): "trust.pem", str(trust.with_name("bundle.pem")): "bundle.pem"}
+    place = shlex.quote(directory) if directory.startswith("/") else f'"$PWD"/{shlex.quote(directory)}'
+    lines = [f"mkdir -p {place}\n"]
+    for path, name in named.items():
+        lines.append(f"cat > {place}/{name} <<'END OF ROOTS'\n{Path(path).read_text().rstrip()}\nEND OF ROOTS\n")
+    for name, value in variables(endpoints).items():
+        lines.append(f"export {name}={f'{place}/{named[value]}' if value in named else shlex.quote(value)}\n")
+    return "".join(lines)
+
+
+def past_proxies(endpoints: Mapping[str, Any], environment: Mapping[str, str]) -> str:
+    """Return the `export` lines by which clients ask no proxy for a server on this machine; none where none is named.
+
+    A proxy of the network is asked for localhost, too, and would be the first thing that fails.
+    """
+    addresses = (urlsplit(endpoints["est"]["url"]).hostname if endpoints["est"] else None, "localhost")
+    host = next(one for one in addresses if one)
+    is_proxied = any(name.lower() in _PROXIES and value for name, value in environment.items())
+    if not is_proxied or not (host == "localhost" or host.startswith("127.")):
+        return ""
+    from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined] # noqa: PLC0415 - it takes long
+
+    if proxy_bypass_environment(host):
+        return ""
+    others = environment.get("no_proxy") or environment.get("NO_PROXY")
+    value = shlex.quote(f"{others},{host}" if others else host)
+    return f"export no_proxy={value}\nexport NO_PROXY={value}\n"
 
 
 def as_dotenv(endpoints: Mapping[str, Any]) -> str:

@@ -210,7 +210,7 @@ class Stage:
             check=False,
         )
         if done.returncode != 0 and not may_fail:
-            output = (done.stderr or done.stdout).strip()[-1500:]
+            output = " ".join((done.stderr or done.stdout).split())[-1500:]  # a refusal is one line
             raise StepFailedError(
                 command=shlex.join(command), exit_code=done.returncode, output=output, directory=self.directory
             )
@@ -275,7 +275,7 @@ class Stage:
         )
         line = next(iter(process.stdout or ()), "")
         if not line:
-            reason = self.path("server.log").read_text().strip()
+            reason = " ".join(self.path("server.log").read_text().split())
             raise StepFailedError(command="birthmark serve", exit_code="-", output=reason, directory=data)
         self.endpoints = json.loads(line)
         self.environment["BIRTHMARK_DATA"] = str(data)

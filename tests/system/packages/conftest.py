@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from debian_root import NOT_COMMITTED
+
 TOP = Path(__file__).parents[3]
 
 
@@ -19,3 +21,19 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = subprocess.run(build, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return out
+
+
+@pytest.fixture(scope="session")
+def packages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Those for Debian, by name, of a repository in which somebody is at work."""
+    if not (TOP / ".git").exists():
+        pytest.skip("a release is made of a commit, and this is no repository")
+    place = tmp_path_factory.mktemp("debs")
+    subprocess.run(["git", "clone", "--quiet", "--no-hardlinks", str(TOP), str(place / "here")], check=True)
+    for name in ("deploy/debian/birthmark.postinst", "src/birthmark/cli/units.py", "CHANGELOG.md"):
+        with (place / "here" / name).open("a") as file:
+            file.write(NOT_COMMITTED)
+    build = [sys.executable, "here/tools/release_build.py", "--out", "made", "--deb", "amd64"]
+    done = subprocess.run(build, cwd=place, capture_output=True, text=True, check=False, timeout=500)
+    assert done.returncode == 0, done.stderr
+    return {path.name.partition("_")[0]: path for path in (place / "made").glob("*.deb")}

@@ -4,16 +4,19 @@ import gzip
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 import debian_root
-from debian_root import DebianRoot, a_debian
+from debian_root import NOT_COMMITTED, DebianRoot, a_debian
+from earlier import unpacked
 
 TOP = Path(__file__).parents[3]
 pytestmark = [
@@ -52,25 +55,6 @@ connection.publish("pumps/2", "hello", mqtt.QoS.AT_LEAST_ONCE)[0].result(20)
 connection.disconnect().result(20)
 print("acknowledged")
 """
-
-
-NOT_COMMITTED = "# not committed\n"
-
-
-@pytest.fixture(scope="module")
-def packages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Of a repository in which somebody is at work."""
-    if not (TOP / ".git").exists():
-        pytest.skip("a release is made of a commit, and this is no repository")
-    place = tmp_path_factory.mktemp("debs")
-    subprocess.run(["git", "clone", "--quiet", "--no-hardlinks", str(TOP), str(place / "here")], check=True)
-    for name in ("deploy/debian/birthmark.postinst", "src/birthmark/cli/units.py", "CHANGELOG.md"):
-        with (place / "here" / name).open("a") as file:
-            file.write(NOT_COMMITTED)
-    build = [sys.executable, "here/tools/release_build.py", "--out", "made", "--deb", "amd64"]
-    done = subprocess.run(build, cwd=place, capture_output=True, text=True, check=False, timeout=500)
-    assert done.returncode == 0, done.stderr
-    return {path.name.partition("_")[0]: path for path in (place / "made").glob("*.deb")}
 
 
 @pytest.fixture(scope="module")
@@ -154,6 +138,56 @@ def test_it_serves_with_no_capability_and_nothing_to_write_but_its_data(debian: 
 def test_nobody_else_on_the_machine_reads_what_the_server_has(debian: DebianRoot) -> None:
     modes = debian.run("stat", "-c", "%a %U", "/var/lib/birthmark", "/etc/birthmark/server.toml", user=None)
     assert modes.split("\n")[:2] == ["700 birthmark", "640 root"]
+
+
+def test_who_is_no_root_and_has_no_sudo_is_told_what_to_type(debian: DebianRoot) -> None:
+    debian.run("useradd", "--create-home", "ada", user=None)
+    closed = debian.attempt("birthmark", "hub", "ls", "--data", "/var/lib/birthmark", user="ada")
+    assert "su -c 'runuser -u birthmark -- /usr/bin/birthmark hub ls --data /var/lib/birthmark'" in closed.stderr
+    refused = debian.attempt("birthmark", "server", "install", "--dry-run", user="ada")
+    assert refused.returncode == 0, refused.stderr
+    refused = debian.attempt("birthmark", "server", "install", user="ada")
+    assert "su -c '/usr/bin/birthmark server install'" in refused.stderr
+
+
+def test_without_a_network_who_is_away_is_named(debian: DebianRoot) -> None:
+    away = debian.attempt("birthmark", "login", "https://cloud.example:9443")
+    assert away.returncode == 5
+    assert "login.server_away" in away.stderr
+    assert "name resolution" in away.stderr
+
+
+def test_a_proxy_is_not_asked_for_this_machine_and_is_blamed_where_it_was(debian: DebianRoot) -> None:
+    proxied = ("env", "https_proxy=http://127.0.0.1:9", "no_proxy=.plant.example")
+    here = ("--data", "/var/lib/birthmark")
+    with debian.serving(*SERVE):
+        told = debian.run(*proxied, "birthmark", "env", *here)
+        assert "export no_proxy=.plant.example,localhost" in told.splitlines()
+        refused = debian.attempt(*proxied, "birthmark", "device", "ls", *here)
+        assert "fleet.target_unreachable" in refused.stderr
+        assert "export no_proxy=.plant.example,localhost" in refused.stderr
+        debian.run(*proxied, "no_proxy=.plant.example,localhost", "birthmark", "device", "ls", *here)
+
+
+def test_a_home_that_is_closed_is_named_and_stops_nothing_else(debian: DebianRoot) -> None:
+    refused = debian.attempt("birthmark", "serve", "--listen", "127.0.0.2", user="ada")  # HOME is the server's
+    assert "/var/lib/birthmark/.local/share/birthmark cannot be written" in refused.stderr
+    assert 'birthmark serve --listen 127.0.0.2 --data "$(mktemp -d)"' in refused.stderr
+    asked = debian.attempt("birthmark", "env", "--data", "/tmp/nothing", user="ada")
+    assert "operator.server_not_running" in asked.stderr
+    assert debian.attempt("birthmark", "why", "--data", "/tmp/nothing", user="ada").stderr.count("login.") == 0
+
+
+def test_of_two_versions_on_one_directory_the_older_says_that_there_is_a_newer(debian: DebianRoot) -> None:
+    older = unpacked("0.2.0", debian.path / "srv") / "data"
+    looked = debian.attempt("birthmark", "upgrade", "--check", "--data", "/srv/data", user=None)
+    assert "0.2.0 (schema" in looked.stdout
+    with closing(sqlite3.connect(older / "birthmark.db")) as database, database:
+        database.execute("UPDATE alembic_version SET version_num = '9999'")
+    refused = debian.attempt("birthmark", "serve", "--data", "/srv/data", "--listen", "127.0.0.2", user=None)
+    assert "store.schema_too_new" in refused.stderr
+    assert "type -a birthmark" in refused.stderr
+    assert not (older / "operator.sock").exists()
 
 
 def test_the_agent_is_installed_beside_it_and_the_program_is_still_the_servers(

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from importlib.metadata import requires
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 from google.protobuf import json_format
@@ -42,6 +43,13 @@ def test_every_file_says_the_version(release: Path) -> None:
     names = {path.name for path in release.iterdir()} - {"SHA256SUMS"}
     assert all(name.startswith(f"birthmark-{birthmark.__version__}") for name in names)
     assert len(names) == 4
+
+
+def test_every_file_of_the_sources_is_in_the_wheel(release: Path) -> None:
+    tracked = ["git", "ls-files", "src/birthmark"]
+    sources = subprocess.run(tracked, cwd=TOP, capture_output=True, text=True, check=True).stdout.split()
+    packed = set(ZipFile(only(release, ".whl")).namelist())
+    assert [name for name in sources if name.removeprefix("src/") not in packed] == []
 
 
 def test_another_build_elsewhere_is_the_same_bytes(release: Path, tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def cell(text: str) -> str:
 
 def row(command: Any, parameter: Any) -> str:
     """Return one option's or argument's row."""
-    values = parameter.display_type_rich(typer.Context(command)) or ""
+    values = parameter.type.get_metavar(parameter, typer.Context(command)) or ""
     if parameter.param_type_name == "argument":
         name = (parameter.metavar or parameter.name).strip("[]")
         shown = cell(f"`{name}`" if parameter.required else f"`[{name}]`")
@@ -59,7 +59,7 @@ def row(command: Any, parameter: Any) -> str:
         shown = ", ".join(f"`{option}`" for option in [*parameter.opts, *parameter.secondary_opts])
     notes = [cell(parameter.help or "")]
     if "|" in values:
-        notes.append("One of " + ", ".join(f"`{one}`" for one in values.strip("<>").split("|")) + ".")
+        notes.append("One of " + ", ".join(f"`{one}`" for one in values.strip("<>[]").split("|")) + ".")
     default = getattr(parameter.default, "value", parameter.default)
     if default not in (None, False, "", ()) and not callable(default):
         notes.append(f"Default: `{default}`.")

@@ -151,6 +151,10 @@ class Branch(TyperGroup):
 _CLICK_ERROR: Any = typer.BadParameter.__mro__[2]  # the root of its usage errors, which it does not name
 
 
+_FILES = {"path", "file", "directory"}
+"""How the types of options are called that name a file."""
+
+
 def _hide_type(option: Any) -> None:
     if getattr(option, "is_flag", False) and option.metavar is None:
         option.metavar = ""  # typer would show <bool>, as if a value followed
@@ -161,15 +165,10 @@ def _refuse_empty(option: Any) -> None:
     process = option.process_value
 
     def checked(ctx: Any, value: Any) -> Any:
-        try:
-            found = process(ctx, value)
-        except typer.BadParameter as error:
-            error.message = error.message.removeprefix("Value error, ")  # pydantic's word, which says nothing more
-            raise
-        given, read = (value, found) if isinstance(found, list | tuple) else ([value], [found])
-        if "" in (given or ()) and (option.name == "key" or any(isinstance(one, Path) for one in read)):
-            raise typer.BadParameter("it is empty; the variable it came from is not set")
-        return found
+        given = value if isinstance(value, list | tuple) else [value]
+        if "" in given and (option.name == "key" or option.type.name in _FILES):
+            raise typer.BadParameter("it is empty; the variable it came from is not set", ctx=ctx, param=option)
+        return process(ctx, value)
 
     option.process_value = checked
 

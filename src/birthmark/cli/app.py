@@ -6,7 +6,6 @@ import io
 import itertools
 import os
 import sys
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer

@@ -27,7 +27,7 @@ def test_who_is_not_root_is_told_to_do_it_as_root(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sudo: str | None, typed: str
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    monkeypatch.setattr(owners.shutil, "which", lambda name: sudo if name == "sudo" else None)
+    monkeypatch.setattr("shutil.which", lambda name: sudo if name == "sudo" else None)
     monkeypatch.setattr("sys.argv", ["/opt/birthmark/bin/birthmark", "agent", "install"])
 
     def forbidden() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from birthmark import durable, owners
+from birthmark import durable
 from birthmark.cli import install
 from birthmark.cli.common import FileUnusableError
 from birthmark.cli.installing import Installer, Made, Step

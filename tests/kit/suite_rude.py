@@ -46,6 +46,25 @@ def test_threads_ask_in_turn(birthmark_cloud):
     assert len(set(made)) == 60
 
 
+def test_what_a_test_forked_neither_holds_the_server_nor_ends_it(birthmark_cloud):
+    """As multiprocessing does it; the child outlives what follows, or ends as a program does."""
+    server = birthmark_cloud._server
+    ending = os.fork()
+    if not ending:
+        server.stop()
+        os._exit(0)
+    os.waitpid(ending, 0)
+    assert birthmark_cloud.messages() == []
+    lasting = os.fork()
+    if not lasting:
+        signal.pause()
+    process = server._process
+    server.stop()
+    os.kill(lasting, signal.SIGKILL)
+    os.waitpid(lasting, 0)
+    assert process.returncode == 0
+
+
 def test_the_server_may_end(birthmark_cloud):
     os.kill(birthmark_cloud._server._process.pid, signal.SIGKILL)
     with pytest.raises(ServerEndedError):

@@ -1,12 +1,14 @@
 """Tests that leave the cloud badly: interrupted while it answers, ended, or asked by several at once."""
 
 import os
+import shutil
 import signal
 import socket
 import threading
 
 import pytest
 
+from birthmark.errors import BirthmarkError
 from birthmark.testing.process import ServerEndedError
 
 MQTT = 8883
@@ -73,6 +75,17 @@ def test_the_server_may_end(birthmark_cloud):
 
 def test_and_the_next_one_has_another(azure_device):
     assert azure_device.register is not None
+
+
+def test_its_data_may_be_spoiled(birthmark_cloud):
+    shutil.rmtree(birthmark_cloud.data)
+    birthmark_cloud.data.write_text("no directory")
+    with pytest.raises(BirthmarkError):
+        birthmark_cloud.reset()
+
+
+def test_and_the_next_one_has_another_again(birthmark_cloud, azure_device):
+    assert birthmark_cloud.data.is_dir()
 
 
 def test_who_has_the_server_itself_may_leave_it_out_of_order(birthmark_server):

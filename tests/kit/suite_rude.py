@@ -1,12 +1,14 @@
 """Tests that leave the cloud badly: interrupted while it answers, ended, or asked by several at once."""
 
 import os
+import shutil
 import signal
 import socket
 import threading
 
 import pytest
 
+from birthmark.errors import BirthmarkError
 from birthmark.testing.process import ServerEndedError
 
 MQTT = 8883
@@ -46,6 +48,25 @@ def test_threads_ask_in_turn(birthmark_cloud):
     assert len(set(made)) == 60
 
 
+def test_what_a_test_forked_neither_holds_the_server_nor_ends_it(birthmark_cloud):
+    """As multiprocessing does it; the child outlives what follows, or ends as a program does."""
+    server = birthmark_cloud._server
+    ending = os.fork()
+    if not ending:
+        server.stop()
+        os._exit(0)
+    os.waitpid(ending, 0)
+    assert birthmark_cloud.messages() == []
+    lasting = os.fork()
+    if not lasting:
+        signal.pause()
+    process = server._process
+    server.stop()
+    os.kill(lasting, signal.SIGKILL)
+    os.waitpid(lasting, 0)
+    assert process.returncode == 0
+
+
 def test_the_server_may_end(birthmark_cloud):
     os.kill(birthmark_cloud._server._process.pid, signal.SIGKILL)
     with pytest.raises(ServerEndedError):
@@ -54,6 +75,17 @@ def test_the_server_may_end(birthmark_cloud):
 
 def test_and_the_next_one_has_another(azure_device):
     assert azure_device.register is not None
+
+
+def test_its_data_may_be_spoiled(birthmark_cloud):
+    shutil.rmtree(birthmark_cloud.data)
+    birthmark_cloud.data.write_text("no directory")
+    with pytest.raises(BirthmarkError):
+        birthmark_cloud.reset()
+
+
+def test_and_the_next_one_has_another_again(birthmark_cloud, azure_device):
+    assert birthmark_cloud.data.is_dir()
 
 
 def test_who_has_the_server_itself_may_leave_it_out_of_order(birthmark_server):

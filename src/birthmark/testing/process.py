@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import weakref
 from collections.abc import Mapping
 from typing import Any
 
@@ -37,6 +38,8 @@ class TestServer:
         self._turn = threading.Lock()
         self._is_lost = False
         self.endpoints: dict[str, Any] = {}
+        leave = weakref.WeakMethod(self._leave)
+        os.register_at_fork(after_in_child=lambda: None if (known := leave()) is None else known())
 
     @property
     def is_running(self) -> bool:
@@ -69,6 +72,17 @@ class TestServer:
         if word.get("do") == "reset":
             self.endpoints = answer
         return answer
+
+    def _leave(self) -> None:
+        """Have nothing of it in a child that a test forked: it is the parent's, and ends with that one."""
+        self._turn = threading.Lock()
+        if self._process is None:
+            return
+        process, self._process = self._process, None
+        process.returncode = 0  # for this process it is over
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                pipe.raw.close()  # type: ignore[attr-defined] # without what is in its buffer
 
     def _asked(self, word: Mapping[str, Any]) -> dict[str, Any]:
         if self._process is None or self._process.stdin is None:

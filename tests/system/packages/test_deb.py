@@ -272,6 +272,31 @@ def test_what_is_purged_leaves_nothing(debian: DebianRoot) -> None:
     assert kept == set()
 
 
+def azures(directory: Path) -> Path:
+    """Return a package of the name of Azure's own."""
+    (directory / "azures/DEBIAN").mkdir(parents=True)
+    fields = {"Package": "aziot-identity-service", "Version": "1", "Architecture": "all"}
+    fields |= {"Maintainer": "Nobody <nobody@example.com>", "Description": "a name"}
+    text = "".join(f"{name}: {value}\n" for name, value in fields.items())
+    (directory / "azures/DEBIAN/control").write_text(text)
+    made = directory / "azures.deb"
+    subprocess.run(["dpkg-deb", "--root-owner-group", "--build", str(directory / "azures"), str(made)], check=True)
+    return made
+
+
+def test_what_azures_services_have_since_is_not_purged_with_an_agent_that_was(
+    debian: DebianRoot, packages: dict[str, Path], tmp_path: Path
+) -> None:
+    debian.dpkg("--install", given(debian, packages["birthmark-agent"]))
+    debian.dpkg("--remove", "birthmark-agent")
+    debian.dpkg("--install", given(debian, azures(tmp_path)))
+    config = debian.path / "etc/aziot/config.toml"
+    config.write_text("# of theirs\n")
+    debian.dpkg("--purge", "birthmark-agent")
+    assert config.read_text() == "# of theirs\n"
+    assert (debian.path / "var/lib/aziot/keyd").is_dir()
+
+
 @pytest.mark.skipif(shutil.which("lintian") is None, reason="lintian is not on this machine")
 def test_lintian_finds_nothing(packages: dict[str, Path]) -> None:
     judge = ["lintian", "--fail-on", "error,warning", "--allow-root", str(packages["birthmark-agent"])]

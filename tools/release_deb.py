@@ -326,9 +326,10 @@ def main() -> None:
     parser.add_argument("--wheel", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=TOP / "dist")
     parser.add_argument("--arch", choices=sorted(PLATFORMS), default="amd64")
+    parser.add_argument("--only", choices=[one.name for one in PACKAGES])
     given = parser.parse_args()
     _, at = commit_of(TOP)
-    for package in PACKAGES:
+    for package in (one for one in PACKAGES if given.only in {None, one.name}):
         print(build(package, given.out, given.wheel.resolve(), given.arch, at), flush=True)
 
 

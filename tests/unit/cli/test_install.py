@@ -16,7 +16,17 @@ from birthmark.cli.installing import Installer, Made, Step
 from birthmark.cli.units import Service, agent_service
 
 
-def test_who_is_not_root_is_told_to_do_it_as_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("sudo", "typed"),
+    [
+        ("/usr/bin/sudo", "sudo /opt/birthmark/bin/birthmark agent install"),
+        (None, "su -c '/opt/birthmark/bin/birthmark agent install'"),
+    ],
+)
+def test_who_is_not_root_is_told_to_do_it_as_root(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sudo: str | None, typed: str
+) -> None:
+    monkeypatch.setattr("shutil.which", {"sudo": sudo}.get)
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     monkeypatch.setattr("sys.argv", ["/opt/birthmark/bin/birthmark", "agent", "install"])
 
@@ -28,7 +38,7 @@ def test_who_is_not_root_is_told_to_do_it_as_root(tmp_path: Path, monkeypatch: p
 
     with pytest.raises(FileUnusableError) as refused:
         install._do(agent_service("birthmark", ()), tmp_path, plan, dry_run=False, as_json=True)
-    assert refused.value.explain_fix() == "Do it as root: `sudo /opt/birthmark/bin/birthmark agent install`"
+    assert refused.value.explain_fix() == f"Do it as root: `{typed}`"
 
 
 class KilledError(BaseException):

@@ -5,7 +5,7 @@ python benchmarks/soak_install.py [pip] [deb] [container] [--again]
 Types the lines of the page's section "The first message" into a shell, in a fresh Debian 12 that systemd has booted
 (systemd-nspawn), as a user who is not root; the container's on this machine. Prints what each line took. Takes
 wheel and package from dist/ (scripts/package --deb amd64). `--again` does it twice in one Debian, the second time with
-what pip and apt have kept. What this machine alone needs is laid beside: its own roots for pip, and runc for podman.
+what pip and apt have kept. What this machine alone needs is laid beside: roots for pip, runc and limits for podman.
 """
 
 import argparse
@@ -103,7 +103,8 @@ def on_this_machine(times: int) -> Iterator[tuple[str, list[float]]]:
         subprocess.run(["git", "clone", "--quiet", str(TOP), str(here)], check=True)
         shutil.copytree(TOP / "dist", here / "dist", ignore=shutil.ignore_patterns("root.tar"))
         conf = Path(name) / "containers.conf"
-        conf.write_text('[engine]\nruntime = "runc"\n')
+        limits = '[containers]\ndefault_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]\n'
+        conf.write_text(f'{limits}[engine]\nruntime = "runc"\n')
         kept = {"PATH", "HOME", "PIP_CERT", "PIP_DEFAULT_TIMEOUT"}
         mine = {name: value for name, value in os.environ.items() if name in kept} | {"CONTAINERS_CONF": str(conf)}
         for time_ in range(times):

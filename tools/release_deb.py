@@ -327,9 +327,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=TOP / "dist")
     parser.add_argument("--arch", choices=sorted(PLATFORMS), default="amd64")
     parser.add_argument("--at", type=int, help="seconds since 1970 (default: the time of the commit)")
+    parser.add_argument("--only", choices=[one.name for one in PACKAGES])
     given = parser.parse_args()
     at = commit_of(TOP)[1] if given.at is None else given.at
-    for package in PACKAGES:
+    for package in (one for one in PACKAGES if given.only in {None, one.name}):
         print(build(package, given.out, given.wheel.resolve(), given.arch, at), flush=True)
 
 

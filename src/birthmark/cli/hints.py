@@ -27,6 +27,9 @@ def hint(error: BirthmarkError) -> str | None:
     place = error.facts.get("path") or error.facts.get("data")
     if error.code in _OF_ANOTHER and place and (owner := other_owner(Path(place))) is not None:
         return f"Do it as {owner}, whose directory that is: `{as_owner(owner)}`"
+    if error.code == "server.data_directory_not_writable" and not _has_home():
+        again = error.facts["again"]
+        return f'This user has no HOME to write to. For as long as the machine runs: `{again} --data "$(mktemp -d)"`'
     reason = error.facts.get("reason", "")
     if error.code == "fleet.target_unreachable" and "proxy" in reason.lower():
         host = _HOST.search(error.facts["target"])
@@ -37,3 +40,7 @@ def hint(error: BirthmarkError) -> str | None:
     if error.code in _NO_CHIP and not os.environ.get(_LIBRARY) and (command := made_here.command()) is not None:
         return f"A new terminal knows of no chip. To use the software chip that was made last: `{command}`"
     return None
+
+
+def _has_home() -> bool:
+    return os.access(os.environ.get("HOME") or "/nonexistent", os.W_OK | os.X_OK)

@@ -67,9 +67,8 @@ class DataDirectoryError(UnavailableError):
     code = "server.data_directory_not_writable"
     message = "The data directory {path} cannot be written"
     cause = "The data directory {path} cannot be used: {reason}."
-    fix = 'Give a directory that this user may write: `{again} --data "{instead}"`.'
+    fix = 'Give a directory that this user may write: `{again} --data "$HOME/birthmark-data"`.'
     again: str = ""
-    instead: str = "$HOME/birthmark-data"
     path: Path
     reason: object
 
@@ -292,7 +291,7 @@ class DataDirectory:
         try:
             yield
         except OSError as error:
-            raise DataDirectoryError(path=self.path, reason=error.strerror, instead=_writable_instead()) from error
+            raise DataDirectoryError(path=self.path, reason=error.strerror) from error
 
     def _still_good(
         self, chain: Sequence[Certificate], key: SigningKey, hierarchy: Hierarchy, wanted: Iterable[str]
@@ -310,9 +309,3 @@ class DataDirectory:
         names = leaf.parsed.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         present = {str(name.value).lower() for name in names}
         return all(name.lower() in present for name in wanted)
-
-
-def _writable_instead() -> str:
-    """Return a data directory that this user may make, as one types it: below HOME, else a temporary one."""
-    home = Path(os.environ.get("HOME") or "/nonexistent")
-    return "$HOME/birthmark-data" if os.access(home, os.W_OK | os.X_OK) else "$(mktemp -d)"

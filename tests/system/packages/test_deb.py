@@ -179,12 +179,14 @@ def test_a_home_that_is_closed_is_named_and_stops_nothing_else(debian: DebianRoo
 
 
 def test_of_two_versions_on_one_directory_the_older_says_that_there_is_a_newer(debian: DebianRoot) -> None:
-    older = unpacked("0.2.0", debian.path / "srv") / "data"
-    looked = debian.attempt("birthmark", "upgrade", "--check", "--data", "/srv/data", user=None)
+    (debian.path / "given/older").mkdir()
+    older = unpacked("0.2.0", debian.path / "given/older") / "data"
+    at = ("env", "HOME=/given", "BIRTHMARK_DATA=/given/older/data")
+    looked = debian.attempt(*at, "birthmark", "upgrade", "--check", user=None)
     assert "0.2.0 (schema" in looked.stdout
     with closing(sqlite3.connect(older / "birthmark.db")) as database, database:
         database.execute("UPDATE alembic_version SET version_num = '9999'")
-    refused = debian.attempt("birthmark", "serve", "--data", "/srv/data", "--listen", "127.0.0.2", user=None)
+    refused = debian.attempt(*at, "birthmark", "serve", "--listen", "127.0.0.2", user=None)
     assert "store.schema_too_new" in refused.stderr
     assert "type -a birthmark" in refused.stderr
     assert not (older / "operator.sock").exists()

@@ -73,6 +73,17 @@ def test_a_directory_that_is_no_release_is_not_emptied(tmp_path: Path) -> None:
     assert (tmp_path / "mine").read_text() == "here"
 
 
+def test_another_build_of_a_package_for_debian_is_the_same_bytes(
+    release: Path, packages: dict[str, Path], tmp_path: Path
+) -> None:
+    first = packages["birthmark-agent"]
+    build = [sys.executable, str(TOP / "tools/release_deb.py"), "--wheel", str(only(release, ".whl"))]
+    build += ["--out", str(tmp_path), "--only", "birthmark-agent"]
+    strange = {**os.environ, "TZ": "Asia/Tokyo", "LC_ALL": "C", "SOURCE_DATE_EPOCH": "1"}
+    subprocess.run(build, cwd=tmp_path, env=strange, umask=0o077, check=True, capture_output=True)
+    assert (tmp_path / first.name).read_bytes() == first.read_bytes()
+
+
 def test_the_digests_are_right(release: Path) -> None:
     checked = subprocess.run(["sha256sum", "--check", "--strict", "SHA256SUMS"], cwd=release, check=False)
     assert checked.returncode == 0

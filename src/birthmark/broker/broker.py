@@ -4,7 +4,7 @@ import asyncio
 import logging
 import math
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from birthmark.background import ended, kept, told
@@ -40,6 +40,7 @@ from birthmark.bus.ports import Done, NoAnswerError, NobodyThereError, R, Reques
 from birthmark.clock import Clock, Steadiness
 from birthmark.errors import ChangedMeanwhileError
 from birthmark.store import Changes, Database
+from birthmark.store.database import Row
 from birthmark.store.numbers import at
 
 log = logging.getLogger(__name__)
@@ -48,6 +49,8 @@ SETTLE_S = 0.1
 _LOOK_S = 60.0
 STOP_S = 10.0  # then what is not done is found by the next start, as after a crash
 _PAGE = 500
+_FREED = 64
+"""Sessions of a dead worker that are freed at once, beside devices that come back."""
 _LOOK_AGAIN_S = 0.05
 _UNUSED_AFTER_S = 60.0
 _UNUSED_AFTER = int(_UNUSED_AFTER_S * 1_000_000)
@@ -333,12 +336,18 @@ class Broker:
         """Free what a dead worker had."""
         await self.freeing(owner)
         while rows := await self.database.all(store.OWNED_BY, owner=owner, limit=_PAGE):
-            known = [(self._spaces.get(row["space"]), row) for row in rows]
-            await asyncio.gather(*(space.free(row) for space, row in known if space is not None))
-            for space in {space for space, _ in known if space is not None}:
-                await self.made_known(space)
-            if any(space is None for space, _ in known):
+            if not await self._freed(rows):
                 break
+
+    async def _freed(self, rows: Sequence[Row]) -> bool:
+        """Free sessions; say False where some are of a room that is not served here."""
+        known = [(self._spaces.get(row["space"]), row) for row in rows]
+        ours = [(space, row) for space, row in known if space is not None]
+        for first in range(0, len(ours), _FREED):
+            await asyncio.gather(*(space.free(row) for space, row in ours[first : first + _FREED]))
+        for space in {space for space, _ in ours}:
+            await space.subscriptions_went()
+        return all(space is not None for space, _ in known)
 
     def end_when_lost(self, end: Callable[[], object]) -> None:
         """Call `end` when the other workers took this one for dead; at once where it began so slowly that they have."""
@@ -459,7 +468,5 @@ class Broker:
     async def free_lost(self) -> None:
         """Free the sessions that a worker had when it was killed."""
         while rows := await self.database.all(store.OWNED_BY_OTHERS, owner=self.worker, limit=_PAGE):
-            known = [(self._spaces.get(row["space"]), row) for row in rows]
-            await asyncio.gather(*(space.free(row) for space, row in known if space is not None))
-            if any(space is None for space, _ in known):  # its room is not served here
+            if not await self._freed(rows):
                 break

@@ -411,6 +411,7 @@ class Space(Presence):
             row = await self._database.one(store.SESSION, space=self.name, client=client)
             if row is not None and row["owner"] == self.worker and client not in self.live:
                 await self.free(row)  # letting go of it has not succeeded yet
+                await self.subscriptions_went()
 
     def fenced(self, attached: Attached) -> None:
         """Another worker has this session: nothing that this connection does counts any more."""
@@ -495,8 +496,21 @@ class Space(Presence):
 
     async def forget(self, client: str, record: Record | None = None, *, epoch: int | None = None) -> bool:
         """End a session as it was read, with all it holds; say False when it changed meanwhile."""
-        epoch = record.epoch if record is not None else epoch
         known = await self.subscriptions.stored(client)
+        if not await self._emptied(client, record, epoch=epoch):
+            return False
+        if known:
+            await self.subscriptions_went()
+        return True
+
+    async def subscriptions_went(self) -> None:
+        """Return when no worker goes by subscriptions any more that may have gone with their sessions."""
+        self.subscriptions.changed()
+        await self._broker.made_known(self)
+
+    async def _emptied(self, client: str, record: Record | None, *, epoch: int | None = None) -> bool:
+        """Do so, and tell nobody of its subscriptions."""
+        epoch = record.epoch if record is not None else epoch
         if epoch is not None and not await nearly_emptied(self._database, self.name, client, epoch):
             return False
         name: dict[str, Any] = {"space": self.name, "client": client}
@@ -511,13 +525,13 @@ class Space(Presence):
         self._broker.appends.forget(self, client)
         if record is not None:
             self._send_will(client, will_of(record.will))
-        if known:
-            self.subscriptions.changed()
-            await self._broker.made_known(self)
         return True
 
     async def free(self, row: Row) -> None:
-        """Free a session whose worker is no more: its will is due, and its time begins to run."""
+        """Free a session whose worker is no more: its will is due, and its time begins to run.
+
+        Whoever frees some calls `subscriptions_went` once.
+        """
         record, client, now = record_of(row), row["client"], self.now()
         will = will_of(record.will)
         delay_s = min(will.delay_s, record.expiry_s) if will is not None else 0
@@ -532,7 +546,7 @@ class Space(Presence):
                     self._send_will(client, will)
                 self.observer.lost(client, record.epoch)
                 self._broker.due_at(state["expires_at"])
-        elif await self.forget(client, record):
+        elif await self._emptied(client, record):
             self.observer.lost(client, record.epoch)
 
     # ---- wills

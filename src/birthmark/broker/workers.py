@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from birthmark.broker import store
-from birthmark.broker.rules.leases import BEAT_S, LEASE_S, Beats, Lease
+from birthmark.broker.rules.leases import BEAT_S, LEASE_S, Beats, Lease, Left
 from birthmark.errors import BirthmarkError, UnavailableError
 from birthmark.store import Changes, Database
 
@@ -94,7 +94,7 @@ class Workers:
         self._missed = 0
         self.is_joined = False
         self._alive: set[str] = set()
-        self._unfreed: set[str] = set()
+        self._left = Left()
         self._looked_at = -math.inf
         self._beat = 0
         self._beats = Beats()
@@ -174,16 +174,17 @@ class Workers:
         for worker in self._beats.saw(beats, self._timers.monotonic()):
             await self._declare_dead(worker, beats[worker])
         alive = {self._worker, *beats}
-        self._unfreed |= self._alive - alive
-        self._alive, self._looked_at = alive, self._timers.monotonic()
-        for owner in tuple(self._unfreed):  # also where others took its sessions over: it may have held more
-            if await self._database.one(store.WORKER, id=owner) is None:
+        now = self._timers.monotonic()
+        self._left.note(self._alive - alive, now)
+        self._alive, self._looked_at = alive, now
+        rank = sum(other < self._worker for other in beats)
+        owners = {row["owner"] for row in await self._database.all(store.OWNERS, limit=_PAGE)}
+        self._left.note(owners - alive, now)
+        for owner in self._left.due(rank, self._timers.monotonic()):
+            # Also where others took its sessions over: it may have held more.
+            if await self._database.one(store.WORKER, id=owner) is None:  # nor came meanwhile
                 await self._free(owner)
-            self._unfreed.discard(owner)
-        for row in await self._database.all(store.OWNERS, limit=_PAGE):
-            owner = row["owner"]
-            if owner not in alive and await self._database.one(store.WORKER, id=owner) is None:  # nor came meanwhile
-                await self._free(owner)
+            self._left.forget(owner)
 
     async def is_gone(self, worker: str) -> bool:
         """Say whether a worker is dead: declared so by anybody, or now by us because its lease has run out."""

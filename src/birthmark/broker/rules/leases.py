@@ -4,7 +4,7 @@ Only own monotonic clocks are compared with each other, so clocks of machines ne
 from before it wrote its beat, so it ends before anybody else can see it end.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 BEAT_S = 0.25
 LEASE_S = 1.0
@@ -48,3 +48,28 @@ class Beats:
         if worker not in self._seen or self._seen[worker][0] != beat:
             self._seen[worker] = beat, now
         return now - self._seen[worker][1] >= LEASE_S
+
+
+class Left:
+    """What dead workers left: one of those that live frees it, and the next ones only where that has not.
+
+    All at once would decide on the same rows, so that most of what each writes is refused.
+    """
+
+    __slots__ = ("_seen",)
+
+    def __init__(self) -> None:
+        self._seen: dict[str, float] = {}
+
+    def note(self, workers: Iterable[str], now: float) -> None:
+        """Note workers that are dead, and of which there is something."""
+        for worker in workers:
+            self._seen.setdefault(worker, now)
+
+    def due(self, rank: int, now: float) -> list[str]:
+        """Return those that are to be freed by the worker before whom so many others have their turn."""
+        return [worker for worker, since in self._seen.items() if now - since >= rank * LEASE_S]
+
+    def forget(self, worker: str) -> None:
+        """Note that it is freed; what is seen of it again counts anew."""
+        del self._seen[worker]

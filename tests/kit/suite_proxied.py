@@ -20,5 +20,5 @@ def test_programs(birthmark_cloud, azure_device):
 
 
 def test_what_the_machine_reaches_without_it_stays_so(birthmark_cloud):
-    assert os.environ["no_proxy"] == os.environ["NO_PROXY"] == f"{birthmark_cloud.host},localhost,127.0.0.1"
+    assert os.environ["no_proxy"] == os.environ["NO_PROXY"] == f"localhost,127.0.0.1,{birthmark_cloud.host}"
     assert birthmark_cloud.environment()["no_proxy"] == os.environ["no_proxy"]

@@ -32,11 +32,6 @@ class Afresh(Generic[T]):
             self._next = asyncio.get_running_loop().create_task(self._after(self._now))
         return await asyncio.shield(self._next)
 
-    @property
-    def tasks(self) -> tuple["asyncio.Task[T]", ...]:
-        """What is under way, to be ended."""
-        return tuple(one for one in (self._now, self._next) if one is not None)
-
     async def _after(self, before: "asyncio.Task[T] | None") -> T:
         if before is not None:
             await asyncio.wait({before})
@@ -65,12 +60,12 @@ class Marking:
         self._marked: list[_Waiting] = []
         self._last: tuple[int, float] | None = None
         """The mark that it has not read, and when its lease is over by that."""
-        self.task: asyncio.Task[None] | None = None
+        self._task: asyncio.Task[None] | None = None
 
     @property
     def is_asked(self) -> bool:
         """Say whether anybody waits."""
-        return self.task is not None and not self.task.done()
+        return self._task is not None and not self._task.done()
 
     async def read(self, *, is_whole: bool) -> bool:
         """Return when what the worker remembered before counts for nothing, and whether it has read, or is dead.
@@ -81,7 +76,7 @@ class Marking:
         one = _Waiting(is_whole, loop.create_future())
         self._unmarked.append(one)
         if not self.is_asked:
-            self.task = loop.create_task(self._run())
+            self._task = loop.create_task(self._run())
         return await one.over
 
     async def _run(self) -> None:

@@ -175,8 +175,7 @@ class NatsBus(LocalBus):
     async def stop(self) -> None:
         self._database.sharing.confirm = None
         await super().stop()
-        markings = (marking.task for marking in self._markings.values())
-        await ended(*self._serving, *self._others.tasks, *markings, self._sender)
+        await ended(*self._serving, self._sender)
 
     async def catch_up(self) -> None:
         """Handle what the others committed and have not told everybody; and let who missed announcements know."""

@@ -64,7 +64,7 @@ def env(
     """
     from birthmark.console.client import endpoints_for, not_running, served
     from birthmark.console.lock import is_served
-    from birthmark.console.variables import as_dotenv, as_shell, as_shell_with_files, past_proxies
+    from birthmark.console.variables import as_bypass, as_dotenv, as_shell, as_shell_with_files
     from birthmark.server.c_header import as_c_header
     from birthmark.server.endpoints import DpsPlace, as_aziot
 
@@ -95,7 +95,7 @@ def env(
     else:
         text = {Format.SH: as_shell, Format.DOTENV: as_dotenv, Format.JSON: _as_json}[form](endpoints)
     if form is Format.SH:
-        text += past_proxies(endpoints, os.environ)
+        text += as_bypass(endpoints, os.environ)
     typer.echo(text, nl=False)
 
 

@@ -28,11 +28,11 @@ def trial(
     input where that is a pipe or a terminal, and at SIGTERM; exit code 1 says that a word was refused.
     """
     from birthmark.clock import SystemEntropy
+    from birthmark.console.proxies import past_proxies
     from birthmark.console.variables import as_shell
     from birthmark.server.run import begin_log
     from birthmark.server.settings import read_settings
     from birthmark.server.trial import directory, free_address, run_trial
-    from birthmark.testing.proxies import past_proxies
     from birthmark.testing.words import Words
 
     begin_log()

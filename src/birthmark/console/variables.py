@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-_SYSTEM_ROOTS = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem")
+from birthmark.console.proxies import past_proxies
 
-_PROXIES = {"https_proxy", "http_proxy", "all_proxy"}
+_SYSTEM_ROOTS = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem")
 
 
 def variables(endpoints: Mapping[str, Any]) -> dict[str, str]:
@@ -72,23 +72,16 @@ def as_shell_with_files(endpoints: Mapping[str, Any], directory: str) -> str:
     return "".join(lines)
 
 
-def past_proxies(endpoints: Mapping[str, Any], environment: Mapping[str, str]) -> str:
+def as_bypass(endpoints: Mapping[str, Any], environment: Mapping[str, str]) -> str:
     """Return the `export` lines by which clients ask no proxy for a server on this machine; none where none is named.
 
     A proxy of the network is asked for localhost, too, and would be the first thing that fails.
     """
-    addresses = (urlsplit(endpoints["est"]["url"]).hostname if endpoints["est"] else None, "localhost")
-    host = next(one for one in addresses if one)
-    is_proxied = any(name.lower() in _PROXIES and value for name, value in environment.items())
-    if not is_proxied or not (host == "localhost" or host.startswith("127.")):
+    host = str((endpoints["est"] and urlsplit(endpoints["est"]["url"]).hostname) or "localhost")
+    if not (host == "localhost" or host.startswith("127.")):
         return ""
-    from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined] # noqa: PLC0415 - it takes long
-
-    if proxy_bypass_environment(host):
-        return ""
-    others = environment.get("no_proxy") or environment.get("NO_PROXY")
-    value = shlex.quote(f"{others},{host}" if others else host)
-    return f"export no_proxy={value}\nexport NO_PROXY={value}\n"
+    found = past_proxies(host, environment)
+    return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in found.items())
 
 
 def as_dotenv(endpoints: Mapping[str, Any]) -> str:

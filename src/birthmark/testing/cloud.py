@@ -15,11 +15,11 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 
 from birthmark.clock import SystemClock, SystemEntropy
+from birthmark.console.proxies import past_proxies
 from birthmark.console.variables import variables
 from birthmark.errors import BirthmarkError
 from birthmark.testing.made import AwsIdentity, AzureIdentity, ChipMade, EstIdentity, Files, Subject
 from birthmark.testing.process import ServerEndedError
-from birthmark.testing.proxies import past_proxies
 
 _LOOK_S = 0.02
 PATIENCE_S = 10.0

@@ -30,6 +30,7 @@ from birthmark.auth.sas import hmac_sha256, render_sas
 from birthmark.broker.model import Message
 from birthmark.clock import Clock, SystemClock, SystemEntropy
 from birthmark.console.client import OperatorClient, read_endpoints
+from birthmark.console.proxies import past_proxies
 from birthmark.console.variables import variables
 from birthmark.durations import lifetime_of
 from birthmark.elements.profiles import PROFILES
@@ -43,7 +44,6 @@ from birthmark.pki.profiles import DEVICE
 from birthmark.testing import refusing, words
 from birthmark.testing.errors import AnswerError, SubjectUnknownError, WordInvalidError
 from birthmark.testing.made import AwsIdentity, AzureIdentity, ChipMade, EstIdentity, Files, Row, Subject
-from birthmark.testing.proxies import past_proxies
 from birthmark.text import printable, readable, reason_of
 
 _API = "2021-10-01"

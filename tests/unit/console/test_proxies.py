@@ -2,7 +2,7 @@
 
 import pytest
 
-from birthmark.testing.proxies import past_proxies
+from birthmark.console.proxies import past_proxies
 
 HOST = "127.16.0.1"
 
@@ -13,7 +13,7 @@ HOST = "127.16.0.1"
         ({}, None),
         ({"no_proxy": "localhost"}, None),
         ({"https_proxy": "http://proxy:3128"}, HOST),
-        ({"ALL_PROXY": "http://proxy:3128", "NO_PROXY": "localhost, .example"}, f"{HOST},localhost,.example"),
+        ({"ALL_PROXY": "http://proxy:3128", "NO_PROXY": "localhost, .example"}, f"localhost,.example,{HOST}"),
         ({"http_proxy": "http://proxy:3128", "no_proxy": f"{HOST},localhost"}, f"{HOST},localhost"),
         ({"http_proxy": "http://proxy:3128", "no_proxy": "*"}, None),
     ],

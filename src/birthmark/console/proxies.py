@@ -13,5 +13,5 @@ def past_proxies(host: str, environment: Mapping[str, str]) -> dict[str, str]:
     known = next((environment[name] for name in _BYPASS if environment.get(name)), "")
     if known.strip() == "*":
         return {}
-    others = [one.strip() for one in known.split(",")]
-    return dict.fromkeys(_BYPASS, ",".join([host, *(one for one in others if one not in {"", host})]))
+    named = [one for one in map(str.strip, known.split(",")) if one]
+    return dict.fromkeys(_BYPASS, ",".join(named if host in named else [*named, host]))

@@ -167,18 +167,22 @@ def test_ten_policies_hang_on_a_certificate(iot: Any, enroll: Any) -> None:
     refused("LimitExceededException", iot.attach_policy, policyName="ten-9", target=thing.arn)
 
 
-def test_a_certificate_is_described_and_leaves_only_when_nothing_hangs_on_it(iot: Any, enroll: Any) -> None:
-    thing: Enrolled = enroll("leaving")
-    described = iot.describe_certificate(certificateId=thing.certificate_id)["certificateDescription"]
+def test_a_certificate_is_described_and_leaves_only_when_nothing_hangs_on_it(iot: Any) -> None:
+    made = iot.create_keys_and_certificate(setAsActive=True)
+    iot.create_thing(thingName="leaving")
+    iot.create_policy(policyName="leaving", policyDocument=document(statement("iot:*")))
+    iot.attach_policy(policyName="leaving", target=made["certificateArn"])
+    iot.attach_thing_principal(thingName="leaving", principal=made["certificateArn"])
+    described = iot.describe_certificate(certificateId=made["certificateId"])["certificateDescription"]
     loaded = x509.load_pem_x509_certificate(described["certificatePem"].encode())
     assert described["validity"]["notAfter"] == loaded.not_valid_after_utc
     assert (described["status"], described["certificateMode"], described["customerVersion"]) == ("ACTIVE", "DEFAULT", 1)
-    delete = {"certificateId": thing.certificate_id}
+    delete = {"certificateId": made["certificateId"]}
     refused("CertificateStateException", iot.delete_certificate, **delete)
     refused("InvalidRequestException", iot.update_certificate, **delete, newStatus="PENDING_TRANSFER")
     iot.update_certificate(**delete, newStatus="INACTIVE")
     refused("DeleteConflictException", iot.delete_certificate, **delete)
-    iot.detach_thing_principal(thingName="leaving", principal=thing.arn)
+    iot.detach_thing_principal(thingName="leaving", principal=made["certificateArn"])
     refused("DeleteConflictException", iot.delete_certificate, **delete)
     iot.delete_certificate(**delete, forceDelete=True)
     refused("ResourceNotFoundException", iot.describe_certificate, **delete)

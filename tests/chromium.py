@@ -27,6 +27,10 @@ _OPTIONS = (
 )
 
 
+class LeftError(AssertionError):
+    """The page that was asked is not there any more."""
+
+
 class Tab:
     """One page of it."""
 
@@ -39,6 +43,8 @@ class Tab:
         while True:
             told = json.loads(self._socket.recv(30))
             if told.get("id") == number:
+                if "navigated" in told.get("error", {}).get("message", ""):
+                    raise LeftError(told)
                 assert "error" not in told, told
                 return dict(told["result"])
 
@@ -53,8 +59,12 @@ class Tab:
         """Return when a script says yes on a page that is loaded."""
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline:
-            if self.evaluate(f"document.readyState === 'complete' && ({script})") is True:
-                return
+            asked = f"document.readyState === 'complete' && ({script})"
+            try:
+                if self.evaluate(asked) is True:
+                    return
+            except LeftError:  # the page went while it was asked; the next one may say yes
+                pass
             time.sleep(0.05)
         raise AssertionError(f"{script}: {self.evaluate('location.href + document.documentElement.outerHTML')}")
 

@@ -40,7 +40,9 @@ class Receiver:
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["content-length"]))
+                length = int(self.headers["content-length"])
+                if len(body := self.rfile.read(length)) < length:
+                    return  # who sent it was killed meanwhile
                 got = Got(self.path, dict(self.headers.items()), body, outer.status)
                 outer.got.append(got)
                 time.sleep(outer.delay_s)

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from birthmark.background import told
 from birthmark.bus.ports import Members
 from birthmark.errors import BirthmarkError
 
@@ -76,10 +77,20 @@ class Marking:
         one = _Waiting(is_whole, loop.create_future())
         self._unmarked.append(one)
         if not self.is_asked:
-            self._task = loop.create_task(self._run())
+            self._task = loop.create_task(told("marking a worker", self._run()))
         return await one.over
 
     async def _run(self) -> None:
+        """Go round until nobody waits; a mistake here is everybody's who waits, and keeps none of them."""
+        try:
+            await self._rounds()
+        except Exception as error:
+            for one in (*self._unmarked, *self._marked):
+                if not one.over.done():
+                    one.over.set_exception(error)
+            raise
+
+    async def _rounds(self) -> None:
         while True:
             with contextlib.suppress(BirthmarkError):  # the engine that all share is away: the lease ends all the same
                 await self._look()

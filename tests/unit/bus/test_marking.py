@@ -108,6 +108,18 @@ async def test_nothing_goes_on_when_all_have_given_up(members: Members, marking:
     assert not marking.is_asked
 
 
+async def test_a_mistake_of_ours_is_told_to_who_waits_and_keeps_nobody(
+    members: Members, marking: Marking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def mistaken(_worker: str) -> int:
+        raise RuntimeError("ours")
+
+    monkeypatch.setattr(members, "mark", mistaken)
+    async with asyncio.timeout(5):
+        with pytest.raises(RuntimeError, match="ours"):
+            await marking.read(is_whole=True)
+
+
 async def test_what_is_read_afresh_was_begun_after_each_asked() -> None:
     begun, go_on = 0, asyncio.Event()
 

@@ -10,6 +10,7 @@ from typing import cast
 from birthmark.broker import Arrival, Attached, Broker, Space, SpaceRules
 from birthmark.broker.model import NEVER, Message, Will, subscription_of
 from birthmark.broker.rules.leases import BEAT_S
+from birthmark.broker.workers import keep_beating, keep_looking
 from birthmark.errors import BirthmarkError
 from birthmark.mqtt.parcel import Parcel
 from birthmark.net.admission import Closed
@@ -160,10 +161,8 @@ class Worker:
         self.space = self.broker.space("test", RULES, Observer())
         await self.broker.start()
         self.is_ready = True
-        while True:
-            await self.workers.beat()
-            await self.workers.look()
-            await self.timers.sleep(BEAT_S)
+        self.run(keep_looking(self.workers, self.timers))  # beside the beat, as a server does: a look waits for others
+        await keep_beating(self.workers, self.timers)
 
     def run(self, waiting: Awaitable[None]) -> None:
         async def quietly() -> None:

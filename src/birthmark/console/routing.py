@@ -16,7 +16,7 @@ from typing import Annotated, Any, TypeAlias
 import msgspec
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
-from starlette.routing import Mount, Route
+from starlette.routing import Mount, Route, Router
 
 from birthmark import errors
 from birthmark.actor import Actor
@@ -25,6 +25,7 @@ from birthmark.auth.rights import Right
 from birthmark.background import ended
 from birthmark.console.mistaken import OperatorRequestError
 from birthmark.errors import BirthmarkError, UnauthenticatedError
+from birthmark.net.late import Late
 from birthmark.net.refusing import Handler, refusing, whole
 from birthmark.people.approvals_model import MAX_BODY, Wanted
 from birthmark.people.demand import demand
@@ -203,8 +204,11 @@ def operator_mount(
     async def openapi(_request: Request) -> Response:
         return JSONResponse(describe(table))
 
-    routes = [Route(one.path, _answering(one, identify, beside), methods=[one.method]) for one in table]
-    return Mount(ROOT, routes=[Route("/openapi.json", openapi, methods=["GET"]), *routes])
+    def routes() -> Router:
+        every = [Route(one.path, _answering(one, identify, beside), methods=[one.method]) for one in table]
+        return Router([Route("/openapi.json", openapi, methods=["GET"]), *every])
+
+    return Mount(ROOT, Late(routes))
 
 
 def problem(error: BirthmarkError) -> Response:

@@ -72,6 +72,7 @@ from birthmark.net.direct import Direct
 from birthmark.net.errors import HandshakeFailedError, ServerNotTrustedError, TooSlowError, WebSocketPathError
 from birthmark.net.fresh import RequireFresh
 from birthmark.net.http import ASGIApp
+from birthmark.net.late import Late
 from birthmark.net.pump import Accept, MqttPump
 from birthmark.net.tls import TlsPeer
 from birthmark.net.websocket import serve_mqtt
@@ -157,29 +158,32 @@ class Applications:
             await socket.close()  # before it is accepted: 403
 
         registrations, record, serves = rooms.registrations, self._record, self._settings.serves
-        routes: list[BaseRoute] = self._pki_routes()
         devices = est_http.routes(rooms.est, rooms.ledger) if serves(Service.EST) else []
-        routes += devices
-        if serves(Service.IOTHUB):
-            routes += hub_http.routes(rooms.iothub, rooms.devices, record)
-            routes.append(WebSocketRoute("/$iothub/websocket", websocket))
-        if serves(Service.DPS):
-            routes += dps_http.service_routes(rooms.instances, rooms.enrollments, registrations, record, clock)
-            routes += dps_http.device_routes(registrations, record, clock)
-        if serves(Service.IOTHUB, Service.DPS):
-            places = rooms.instances, rooms.authorities, rooms.iothub
-            served = {Service.DPS: Kind.DPS, Service.IOTHUB: Kind.HUB}
-            kinds = frozenset(kind for service, kind in served.items() if serves(service))
-            management = Management(rooms.people, *places, lambda: self.https_port, kinds)
-            routes += management_http.routes(management, record)
-        if serves(Service.AWS, Service.IOTHUB, Service.DPS):
-            routes.append(WebSocketRoute("/mqtt", websocket))
-        routes.append(WebSocketRoute("/{path:path}", no_websocket))
+
+        def whole() -> ASGIApp:
+            routes: list[BaseRoute] = [*self._pki_routes(), *devices]
+            if serves(Service.IOTHUB):
+                routes += hub_http.routes(rooms.iothub, rooms.devices, record)
+                routes.append(WebSocketRoute("/$iothub/websocket", websocket))
+            if serves(Service.DPS):
+                routes += dps_http.service_routes(rooms.instances, rooms.enrollments, registrations, record, clock)
+                routes += dps_http.device_routes(registrations, record, clock)
+            if serves(Service.IOTHUB, Service.DPS):
+                places = rooms.instances, rooms.authorities, rooms.iothub
+                served = {Service.DPS: Kind.DPS, Service.IOTHUB: Kind.HUB}
+                kinds = frozenset(kind for service, kind in served.items() if serves(service))
+                management = Management(rooms.people, *places, lambda: self.https_port, kinds)
+                routes += management_http.routes(management, record)
+            if serves(Service.AWS, Service.IOTHUB, Service.DPS):
+                routes.append(WebSocketRoute("/mqtt", websocket))
+            routes.append(WebSocketRoute("/{path:path}", no_websocket))
+            return _application(routes)
+
+        others = Direct(devices, Late(whole))
         if not serves(Service.AWS):
-            return self._guarded(Direct(devices, _application(routes)))
+            return self._guarded(others)
         aws_side = rooms.aws_connections
         rooms.aws.https_url = lambda: f"https://{self._settings.host_name}:{self.https_port}"
-        others = Direct(devices, _application(routes))
         clouds = AwsHttp(rooms.aws, aws_side.space, aws_side.reserved.ask, record, self._entropy, otherwise=others)
         return self._guarded(clouds)
 

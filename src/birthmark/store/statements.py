@@ -4,6 +4,7 @@ Bind parameters are given by name. In an UPDATE, SQLAlchemy reserves the columns
 parameters of its WHERE clause otherwise (`key_...`).
 """
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -92,6 +93,7 @@ def empty(table: Table) -> Statement:
     return Statement(lambda engine: delete(table) if engine == "sqlite" else text(f'TRUNCATE "{table.name}"'))
 
 
+@functools.cache  # each has tables of its own
 def _dialect(engine: Engine) -> Any:
     if engine == "sqlite":
         return sqlite.dialect()

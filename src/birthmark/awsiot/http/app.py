@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 from urllib.parse import unquote, unquote_plus
 
@@ -147,8 +147,13 @@ class AwsHttp:
         self._record = record
         self._entropy = entropy
         self._otherwise = otherwise
-        self._router = Router(handlers(aws, space, ask, entropy))
+        self._handlers = partial(handlers, aws, space, ask, entropy)
         self._devices = HttpDevices(aws, aws.keys.clock)
+
+    @cached_property
+    def _router(self) -> Router:
+        """Made when the first operation is asked for: there are hundreds."""
+        return Router(self._handlers())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if not is_for_aws(scope):

@@ -11,7 +11,8 @@ from typing import Any
 from cryptography.x509 import IPAddress
 
 from birthmark.outbound.guard import networks_of
-from birthmark.outbound.mail import Mailer, Tls
+from birthmark.outbound.mail import Mailer
+from birthmark.outbound.mailto import Tls
 from birthmark.pki.profiles import SERVER
 from pki_builders import a_ca, a_device
 from servers import free_address

@@ -44,7 +44,7 @@ from sqlalchemy import text as sql
 
 from birthmark.broker.rules.inbox import MAX_LOCK_S
 from birthmark.broker.rules.partitions import PARTITIONS
-from birthmark.store import Changes, Statement, insert, metadata, statement, upsert
+from birthmark.store import Changes, Statement, insert, metadata, partial_index, statement, upsert
 from birthmark.store.columns import blob, number, text
 from birthmark.store.keyed import among, change, change_if_free, find, page, present, remove, remove_if_free, still
 from birthmark.store.schema import RowId
@@ -67,9 +67,9 @@ sessions = Table(
 _EXPIRING = sessions.c.expires_at.is_not(None)
 _WILLING = sessions.c.will_at.is_not(None)
 _OWNED = sessions.c.owner.is_not(None)
-Index("sessions_expires_at", sessions.c.expires_at, sqlite_where=_EXPIRING, postgresql_where=_EXPIRING)
-Index("sessions_will_at", sessions.c.will_at, sqlite_where=_WILLING, postgresql_where=_WILLING)
-Index("sessions_owner", sessions.c.owner, sqlite_where=_OWNED, postgresql_where=_OWNED)
+partial_index("sessions_expires_at", sessions.c.expires_at, where=_EXPIRING)
+partial_index("sessions_will_at", sessions.c.will_at, where=_WILLING)
+partial_index("sessions_owner", sessions.c.owner, where=_OWNED)
 
 subscriptions = Table(
     "subscriptions",
@@ -91,7 +91,7 @@ queue = Table(
     blob("body", optional=True),
 )
 _SHARED = queue.c.message.is_not(None)
-Index("queue_message", queue.c.message, sqlite_where=_SHARED, postgresql_where=_SHARED)
+partial_index("queue_message", queue.c.message, where=_SHARED)
 
 # Ids grow with the time: microseconds since 1970, shifted by eight bits.
 messages = Table("messages", metadata, number("id", key=True), blob("body"))
@@ -107,7 +107,7 @@ retained = Table(
 )
 
 _LASTS_SO_LONG = retained.c.expires_at.is_not(None)
-Index("retained_expires_at", retained.c.expires_at, sqlite_where=_LASTS_SO_LONG, postgresql_where=_LASTS_SO_LONG)
+partial_index("retained_expires_at", retained.c.expires_at, where=_LASTS_SO_LONG)
 
 workers = Table("workers", metadata, text("id", key=True), *(number(name) for name in ("beat", "missed", "heard")))
 JOIN = insert(workers)
@@ -146,11 +146,10 @@ segments = Table(
     blob("body"),
 )
 _NAMED = segments.c.names.is_not(None)
-Index(
+partial_index(
     "segments_names",
     *(segments.c[name] for name in ("stream", "partition", "seq")),
-    sqlite_where=_NAMED,
-    postgresql_where=_NAMED,
+    where=_NAMED,
 )
 
 stream_ends = Table(

@@ -30,7 +30,7 @@ from birthmark.ca.model import Issued
 from birthmark.pki.certificates import Certificate, Thumbprint
 from birthmark.pki.names import fold
 from birthmark.pki.twin import MOST, twins_of
-from birthmark.store import Changes, insert, metadata, statement, to_micros
+from birthmark.store import Changes, insert, metadata, partial_index, statement, to_micros
 from birthmark.store.columns import blob, number, text
 from birthmark.store.figures import week_of
 from birthmark.store.keyed import among, change, find, page
@@ -62,21 +62,19 @@ _ENDS = (certificates.c.not_after, certificates.c.thumbprint)
 _TAKEN_BACK = certificates.c.revoked_at.is_not(None)
 _GOOD = certificates.c.revoked_at.is_(None)
 # A name, or what asked for others, may have very many: what is alive of it, in use or taken back is found without them.
-Index(
+partial_index(
     "ca_certificates_live",
     certificates.c.name,
     *_ENDS,
     certificates.c.profile,
-    sqlite_where=_GOOD,
-    postgresql_where=_GOOD,
+    where=_GOOD,
 )
-Index(
+partial_index(
     "ca_certificates_taken_back",
     certificates.c.name,
     certificates.c.revoked_at,
     certificates.c.revocation_reason,
-    sqlite_where=_TAKEN_BACK,
-    postgresql_where=_TAKEN_BACK,
+    where=_TAKEN_BACK,
 )
 Index(
     "ca_certificates_parent",
@@ -86,18 +84,17 @@ Index(
     certificates.c.not_after,
 )
 _REGISTERED = certificates.c.registered_at.is_not(None)
-Index(
+partial_index(
     "ca_certificates_registered",
     certificates.c.parent,
     certificates.c.name,
     certificates.c.not_after,
-    sqlite_where=_REGISTERED,
-    postgresql_where=_REGISTERED,
+    where=_REGISTERED,
 )
 Index("ca_certificates_end", *_ENDS)
 Index("ca_certificates_profile_end", certificates.c.profile, *_ENDS)
 Index("ca_certificates_issuer_end", certificates.c.issuer, *_ENDS)
-Index("ca_certificates_revoked_end", *_ENDS, sqlite_where=_TAKEN_BACK, postgresql_where=_TAKEN_BACK)
+partial_index("ca_certificates_revoked_end", *_ENDS, where=_TAKEN_BACK)
 Index("ca_certificates_revoked", certificates.c.issuer, certificates.c.revoked_at)
 
 names = Table("ca_names", metadata, text("name", key=True), number("version"), number("lost_at", optional=True))

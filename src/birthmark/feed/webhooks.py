@@ -24,7 +24,7 @@ from birthmark.feed.letters import letter
 from birthmark.feed.model import Dead, Happening, Webhook
 from birthmark.feed.reading import Feed, parse_place, place_of
 from birthmark.feed.showing import host_only, without_secrets
-from birthmark.outbound.mail import BEGIN, Mailer, MailNotConfiguredError, address_of
+from birthmark.outbound.mailto import BEGIN, MailNotConfiguredError, Mails, address_of
 from birthmark.outbound.sender import NotAnsweredError, RefusedByReceiverError, Sender, check_url
 from birthmark.outbound.signing import SECRET_BYTES, headers_of, secret_of
 from birthmark.store import Changes, Database, to_micros
@@ -91,7 +91,7 @@ class Webhooks:
     clock: Clock = field(repr=False)
     entropy: Entropy = field(repr=False)
     sender: Sender = field(repr=False)
-    mailer: Mailer | None = field(default=None, repr=False, kw_only=True)
+    mailer: Mails | None = field(default=None, repr=False, kw_only=True)
     source: str = "birthmark"
     me: str = "main"
     _telling: dict[str, asyncio.Task[None]] = field(default_factory=dict, init=False, repr=False)

@@ -37,7 +37,7 @@ from birthmark.iothub.model import (
 )
 from birthmark.iothub.wire.routes import Kept, Routing
 from birthmark.pki.authority import Authority
-from birthmark.store import from_micros, insert, metadata, to_micros
+from birthmark.store import from_micros, insert, metadata, partial_index, to_micros
 from birthmark.store.columns import blob, number, text
 from birthmark.store.database import Row
 from birthmark.store.keyed import among, change, find, page, present, remove, still
@@ -64,8 +64,8 @@ devices = Table(
 )
 _OFF = devices.c.enabled == literal_column("0")
 _EDGE = devices.c.iot_edge == literal_column("1")
-Index("hub_devices_off", devices.c.hub, devices.c.device_id, sqlite_where=_OFF, postgresql_where=_OFF)
-Index("hub_devices_edge", devices.c.hub, devices.c.device_id, sqlite_where=_EDGE, postgresql_where=_EDGE)
+partial_index("hub_devices_off", devices.c.hub, devices.c.device_id, where=_OFF)
+partial_index("hub_devices_edge", devices.c.hub, devices.c.device_id, where=_EDGE)
 
 modules = Table(
     "hub_modules",
@@ -104,11 +104,10 @@ CHANGED, BEYOND_INDEX, NEVER_INDEXED = 1, 2, 3
 """What is not indexed of a twin: its last changes; what is more of it than an index takes; anything, yet."""
 UNINDEXED = twins.c.unindexed > literal_column("0")
 """Stands beside each condition on the state: SQLite takes the index for no other words."""
-Index(
+partial_index(
     "hub_twins_unindexed",
     *(twins.c.unindexed, twins.c.hub, twins.c.device_id),
-    sqlite_where=UNINDEXED,
-    postgresql_where=UNINDEXED,
+    where=UNINDEXED,
 )
 GET_TWIN = find(twins)
 _WRITTEN = ("version", "updated_at", "body")

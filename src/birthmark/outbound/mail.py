@@ -5,7 +5,6 @@ A delivery holds no thread, and is over within `PATIENCE_S`, however slowly a se
 
 import asyncio
 import contextlib
-import re
 import socket
 import ssl
 from base64 import b64encode
@@ -14,13 +13,12 @@ from dataclasses import dataclass, field
 from email.message import EmailMessage
 from email.policy import SMTP
 from email.utils import parseaddr
-from enum import StrEnum
 from pathlib import Path
 
 import aiosmtplib
 
-from birthmark.errors import InvalidRequestError
 from birthmark.outbound.guard import Network
+from birthmark.outbound.mailto import Tls
 from birthmark.outbound.sender import (
     CONNECT_S,
     PATIENCE_S,
@@ -30,9 +28,6 @@ from birthmark.outbound.sender import (
 )
 from birthmark.text import printable, reason_of
 
-BEGIN = "mailto:"
-_ADDRESS = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*")
-_MAX_ADDRESS = 254
 _PERMANENT = 500
 _OF_LOGIN = (530, 534, 535, 538)
 """RFC 4954, 6: who is asked wants another login, or one at all."""
@@ -43,31 +38,6 @@ _POLICY = SMTP.clone(max_line_length=998, cte_type="7bit")
 """RFC 5322, 2.1.1: no subject of ours is folded, which the library does behind its very name."""
 
 
-class Tls(StrEnum):
-    """How a mail server is spoken to."""
-
-    STARTTLS = "starttls"
-    TLS = "tls"
-    NONE = "none"
-
-
-class MailNotConfiguredError(InvalidRequestError):
-    """This server knows no mail server."""
-
-    code = "outbound.mail_not_configured"
-    cause = "Mail was asked for, and the configuration names no server that takes it."
-    fix = 'Name one in the configuration and start the server again: [mail] host = "smtp.example.com" and a sender.'
-    for_a_person = "only a person knows the mail server"
-
-
-class MailAddressError(InvalidRequestError):
-    """Nobody gets mail there."""
-
-    code = "outbound.mail_address_invalid"
-    cause = "What follows mailto: is one address, such as ops@plant.example, in ASCII and without a name."
-    fix = "Give the address: `birthmark webhook create ops mailto:ops@plant.example --type 'birthmark.alert.*'`"
-
-
 class MailLoginError(NotAnsweredError):
     """The mail server does not let this server in: with another password, or after a while, it may."""
 
@@ -76,14 +46,6 @@ class MailLoginError(NotAnsweredError):
     fix = "Put the right password into the file of mail.password_file: it is read for each mail, which is sent again."
     for_a_person = "only a person knows the password"
     user: str
-
-
-def address_of(url: str) -> str:
-    """Return the address of a `mailto:`. Raise `MailAddressError`."""
-    address = url.removeprefix(BEGIN)
-    if len(address) > _MAX_ADDRESS or not _ADDRESS.fullmatch(address):
-        raise MailAddressError
-    return address
 
 
 @dataclass(frozen=True, slots=True)

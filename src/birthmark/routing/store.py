@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Index, Text, bindparam, case, func, literal, null, select, update
 
 from birthmark.routing.letters import Waiting
-from birthmark.store import insert, statement
+from birthmark.store import insert, partial_index, statement
 from birthmark.store.keyed import change, find, remove
 from birthmark.store.records import Records
 
@@ -21,7 +21,7 @@ letters = WAITING.table("routing_letters", "id", sealed=("address",))  # which m
 _ALIVE = letters.c.dead_at.is_(None)
 _DEAD = letters.c.dead_at.is_not(None)
 Index("routing_letters_lane", letters.c.lane, letters.c.id)
-Index("routing_letters_due", letters.c.due_at, sqlite_where=_ALIVE, postgresql_where=_ALIVE)
+partial_index("routing_letters_due", letters.c.due_at, where=_ALIVE)
 
 ADD = insert(letters, ignore_existing=True)
 DUE_LANES = statement(

@@ -54,7 +54,7 @@ from birthmark.iothub.service.route_carriers import carriers_of
 from birthmark.net.admission import Closed
 from birthmark.net.backlog import Backlog
 from birthmark.outbound.guard import networks_of
-from birthmark.outbound.mail import Mailer
+from birthmark.outbound.mailto import Mails
 from birthmark.outbound.sender import Sender
 from birthmark.people.approvals import Approvals
 from birthmark.people.asking import Askings
@@ -192,7 +192,7 @@ def _sender(settings: Settings) -> Sender:
     return Sender(networks_of(settings.outbound.allow), context)
 
 
-def _mailer(settings: Settings) -> Mailer | None:
+def _mailer(settings: Settings) -> Mails | None:
     mail = settings.mail
     if not mail.host:
         return None
@@ -200,6 +200,8 @@ def _mailer(settings: Settings) -> Mailer | None:
     ca = settings.outbound.ca
     context = ssl.create_default_context(cafile=None if ca is None else str(Path(ca).expanduser()))
     allowed = networks_of(settings.outbound.allow)
+    from birthmark.outbound.mail import Mailer
+
     return Mailer(mail.host, mail.port, mail.tls, mail.sender, mail.user, file, context, allowed)
 
 

@@ -18,7 +18,7 @@ from birthmark.iothub.service.telemetry import KEEP_BYTES, KEEP_S
 from birthmark.net.limits import Limits
 from birthmark.net.proxied import networks_of
 from birthmark.outbound import guard as outside
-from birthmark.outbound.mail import Tls
+from birthmark.outbound.mailto import Tls
 from birthmark.people.allowances import MOST_A_DAY
 from birthmark.pki.profiles import DEVICE, FOR_REQUESTS, Profile
 from birthmark.server.alert_settings import Alerting, mistakes_of_alerts

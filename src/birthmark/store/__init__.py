@@ -17,7 +17,7 @@ from birthmark.store.database import Database, may_be_kept
 from birthmark.store.events import Event
 from birthmark.store.holding import Hold, hold_database
 from birthmark.store.opening import open_database
-from birthmark.store.schema import metadata
+from birthmark.store.schema import metadata, partial_index
 from birthmark.store.statements import Statement, empty, insert, statement, upsert
 from birthmark.store.values import from_micros, to_micros
 
@@ -36,6 +36,7 @@ __all__ = [
     "may_be_kept",
     "metadata",
     "open_database",
+    "partial_index",
     "statement",
     "to_micros",
     "upsert",

@@ -7,7 +7,9 @@ audit_heads:  the signed end of each chain, written with its last rows, and what
 server_facts: what this database knows of the installation it belongs to, by name.
 """
 
-from sqlalchemy import BigInteger, Index, Integer, MetaData, Table, func, select
+from typing import Any
+
+from sqlalchemy import BigInteger, ColumnElement, Index, Integer, MetaData, Table, func, select
 
 from birthmark.store.columns import blob, number, text
 from birthmark.store.statements import statement
@@ -16,6 +18,15 @@ metadata = MetaData()
 
 # SQLite gives a row id to INTEGER PRIMARY KEY only; PostgreSQL wants 64 bits.
 RowId = BigInteger().with_variant(Integer(), "sqlite")
+
+
+def partial_index(name: str, *columns: ColumnElement[Any], where: ColumnElement[bool]) -> Index:
+    """Return an index of those rows alone for which `where` holds.
+
+    PostgreSQL has it by its migration: to say so here would load SQLAlchemy's part for it in every server.
+    """
+    return Index(name, *columns, sqlite_where=where)
+
 
 outbox = Table(
     "outbox",

@@ -12,13 +12,8 @@ import pytest
 
 from birthmark.outbound import mail as module
 from birthmark.outbound.guard import AddressRefusedError
-from birthmark.outbound.mail import (
-    MailAddressError,
-    Mailer,
-    MailLoginError,
-    Tls,
-    address_of,
-)
+from birthmark.outbound.mail import Mailer, MailLoginError
+from birthmark.outbound.mailto import MailAddressError, Tls, address_of
 from birthmark.outbound.sender import NotAnsweredError, RefusedByReceiverError
 from mail_server import LOOPBACK, MailServer
 from pki_builders import a_ca

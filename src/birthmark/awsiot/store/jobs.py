@@ -20,7 +20,7 @@ from birthmark.awsiot.model import (
     JobTemplate,
 )
 from birthmark.awsiot.store.registry import lines, members, things
-from birthmark.store import Statement, insert, metadata, statement
+from birthmark.store import Statement, insert, metadata, partial_index, statement
 from birthmark.store.columns import number, text
 from birthmark.store.keyed import change, find, held, page, remove, still
 from birthmark.store.records import Records
@@ -40,7 +40,7 @@ _IS_PENDING = or_(*(executions.c.status == status.value for status in sorted(PEN
 Index("aws_job_executions_status", executions.c.job_id, executions.c.status, executions.c.thing)
 Index("aws_job_executions_thing", executions.c.thing, executions.c.status, executions.c.queued_at, executions.c.job_id)
 _IS_DUE = executions.c.due_at.is_not(None)
-Index("aws_job_executions_due", executions.c.due_at, sqlite_where=_IS_DUE, postgresql_where=_IS_DUE)
+partial_index("aws_job_executions_due", executions.c.due_at, where=_IS_DUE)
 TEMPLATES = Records(JobTemplate)
 job_templates = TEMPLATES.table("aws_job_templates", "template_id")
 notices = Table(
@@ -53,7 +53,7 @@ notices = Table(
     number("revision"),
 )
 _IS_OWED = notices.c.owed_at.is_not(None)
-Index("aws_job_notices_owed", notices.c.owed_at, sqlite_where=_IS_OWED, postgresql_where=_IS_OWED)
+partial_index("aws_job_notices_owed", notices.c.owed_at, where=_IS_OWED)
 
 # ---- jobs
 

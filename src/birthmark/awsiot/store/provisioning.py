@@ -12,7 +12,7 @@ from birthmark.awsiot.model import (
 )
 from birthmark.awsiot.store.certificates import certificates
 from birthmark.awsiot.store.registry import thing_principals, things
-from birthmark.store import Statement, insert, statement
+from birthmark.store import Statement, insert, partial_index, statement
 from birthmark.store.keyed import change, find, page, remove, still
 from birthmark.store.records import Records
 
@@ -48,7 +48,7 @@ OWNED_COUNT = statement(
     )
 )
 _GOES = certificates.c.until.is_not(None)
-Index("aws_certificates_until", certificates.c.until, sqlite_where=_GOES, postgresql_where=_GOES)
+partial_index("aws_certificates_until", certificates.c.until, where=_GOES)
 DUE = find(certificates, certificates.c.until <= bindparam("now"), of=("id",), order=certificates.c.until, limit=100)
 DROP_DUE = remove(certificates, "id", certificates.c.until <= bindparam("now"))
 """A certificate that is provisioned has no end of its own any more."""

@@ -5,11 +5,11 @@ Every write of a row is conditional on its `revision`: the version alone does no
 
 from typing import Any
 
-from sqlalchemy import Index, Table, Text, bindparam, func, select, tuple_
+from sqlalchemy import Table, Text, bindparam, func, select, tuple_
 
 from birthmark.awsiot.model import Shadow
 from birthmark.awsiot.wire.shadows import sections_body, sections_of
-from birthmark.store import insert, metadata, statement
+from birthmark.store import insert, metadata, partial_index, statement
 from birthmark.store.columns import blob, number, text
 from birthmark.store.database import Row
 from birthmark.store.keyed import among, change, find, page, remove, still
@@ -23,7 +23,7 @@ shadows = Table(
     blob("body"),
 )
 _DELETED = shadows.c.deleted_at.is_not(None)
-Index("aws_shadows_deleted_at", shadows.c.deleted_at, sqlite_where=_DELETED, postgresql_where=_DELETED)
+partial_index("aws_shadows_deleted_at", shadows.c.deleted_at, where=_DELETED)
 
 GET = find(shadows)
 ADD = insert(shadows, ignore_existing=True)

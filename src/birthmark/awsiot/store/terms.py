@@ -6,7 +6,7 @@ too, in the order of numbers.
 
 from sqlalchemy import Index, Table, Text, bindparam, literal, select, update
 
-from birthmark.store import insert, metadata, statement
+from birthmark.store import insert, metadata, partial_index, statement
 from birthmark.store.columns import number, text
 from birthmark.store.keyed import among, find, remove
 from birthmark.store.ordering import ordered_text
@@ -22,14 +22,13 @@ terms = Table(
 )
 Index("aws_terms_subject", terms.c.subject, terms.c.place, terms.c.source)
 _COUNTED = terms.c.number.is_not(None)
-Index(
+partial_index(
     "aws_terms_number",
     terms.c.place,
     terms.c.field,
     terms.c.number,
     terms.c.subject,
-    sqlite_where=_COUNTED,
-    postgresql_where=_COUNTED,
+    where=_COUNTED,
 )
 ADD = insert(terms, ignore_existing=True)
 DROP_SOURCE = remove(terms, "place", "subject", "source")

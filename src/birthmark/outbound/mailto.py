@@ -1,0 +1,52 @@
+"""Where mail goes, and how its server is spoken to: what is known of it before any is sent."""
+
+import re
+from enum import StrEnum
+from typing import Protocol
+
+from birthmark.errors import InvalidRequestError
+
+BEGIN = "mailto:"
+_ADDRESS = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*")
+_MAX_ADDRESS = 254
+
+
+class Tls(StrEnum):
+    """How a mail server is spoken to."""
+
+    STARTTLS = "starttls"
+    TLS = "tls"
+    NONE = "none"
+
+
+class MailNotConfiguredError(InvalidRequestError):
+    """This server knows no mail server."""
+
+    code = "outbound.mail_not_configured"
+    cause = "Mail was asked for, and the configuration names no server that takes it."
+    fix = 'Name one in the configuration and start the server again: [mail] host = "smtp.example.com" and a sender.'
+    for_a_person = "only a person knows the mail server"
+
+
+class MailAddressError(InvalidRequestError):
+    """Nobody gets mail there."""
+
+    code = "outbound.mail_address_invalid"
+    cause = "What follows mailto: is one address, such as ops@plant.example, in ASCII and without a name."
+    fix = "Give the address: `birthmark webhook create ops mailto:ops@plant.example --type 'birthmark.alert.*'`"
+
+
+class Mails(Protocol):
+    """Sends mail, by `birthmark.outbound.mail`: which only a server that has a mail server loads."""
+
+    async def send(self, to: str, subject: str, text: str, message_id: str) -> None:
+        """Send one. Raise `NotAnsweredError`, `RefusedByReceiverError` or `AddressRefusedError`."""
+        ...
+
+
+def address_of(url: str) -> str:
+    """Return the address of a `mailto:`. Raise `MailAddressError`."""
+    address = url.removeprefix(BEGIN)
+    if len(address) > _MAX_ADDRESS or not _ADDRESS.fullmatch(address):
+        raise MailAddressError
+    return address

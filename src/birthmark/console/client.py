@@ -20,10 +20,10 @@ from birthmark.console.door import PORT_ALONE, DoorConnection
 from birthmark.console.lock import NAME as LOCK
 from birthmark.console.lock import is_served
 from birthmark.console.login import Login, place, roots_file, signed_in
-from birthmark.owners import starting
+from birthmark.owners import OWN_DATA, starting
 from birthmark.text import reason_of
 
-DEFAULT_DATA = "~/.local/share/birthmark"
+DEFAULT_DATA = OWN_DATA
 _FIRST = "birthmark"
 """The provisioning service and the hub that every start makes."""
 _STANDARD = 443

@@ -189,7 +189,7 @@ class Cloud:
         return self._made(EstDevice(self, msgspec.convert(made, EstIdentity)))
 
     def chip(self, name: str = "chip", *, kind: str = "se050") -> ChipMade:
-        """Make a software chip: "se050", "atecc608" or "generic"."""
+        """Make a software chip: "se050" or "atecc608" as its maker sells it, or "generic", which has nothing on it."""
         return msgspec.convert(self.ask("chip", name=name, kind=kind), ChipMade)
 
     # ---- faults

@@ -68,7 +68,7 @@ class Est(Word, frozen=True, tag="est-identity"):
 
 
 class Chip(Word, frozen=True, tag="chip"):
-    """A software chip: se050, atecc608 or generic."""
+    """A software chip: se050 or atecc608 as its maker sells it, or generic, which has nothing on it."""
 
     name: Name = "chip"
     kind: Literal["se050", "atecc608", "generic"] = "se050"

@@ -333,7 +333,8 @@ class Cloud:
     def birthmark(self, *arguments: str) -> str:
         """Run a command of `birthmark` against it, and return what it prints. Raise `AssertionError` where it fails."""
         done = self.run(sys.executable, "-c", "from birthmark.cli.app import main; main()", *arguments)
-        assert done.returncode == 0, f"birthmark {' '.join(arguments)}: exit {done.returncode}\n{done.stderr}"
+        if done.returncode != 0:
+            raise AssertionError(f"birthmark {' '.join(arguments)}: exit {done.returncode}\n{done.stderr}")
         return done.stdout
 
     def _made(self, device: _T) -> _T:

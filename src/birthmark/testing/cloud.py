@@ -26,6 +26,8 @@ from birthmark.testing.process import ServerEndedError
 _LOOK_S = 0.02
 PATIENCE_S = 10.0
 """How long a helper waits for what is to come."""
+_HTTPS, _MQTT = 443, 8883
+"""Where awsiotsdk connects by itself, and where else a server is that may not bind that."""
 _FAKETIME = "*/faketime/libfaketime.so.1"
 _UNSET = ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN", "AWS_ENDPOINT_URL", "BIRTHMARK_LOGIN")
 _NO_FILES = {"AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
@@ -467,11 +469,11 @@ class AwsThing(Device):
 
     def connection(self, **more: Any) -> Any:
         """Return awsiotsdk's `awscrt.mqtt.Connection` of it, not connected; `more` are options of its builder."""
-        return _sdk("awsiot.mqtt_connection_builder").mtls_from_path(**self._given(), **more)
+        return _sdk("awsiot.mqtt_connection_builder").mtls_from_path(**{**self._given(), **more})
 
     def client5(self, **more: Any) -> Any:
         """Return awsiotsdk's `awscrt.mqtt5.Client` of it, not started; `more` are options of its builder."""
-        return _sdk("awsiot.mqtt5_client_builder").mtls_from_path(**self._given(), **more)
+        return _sdk("awsiot.mqtt5_client_builder").mtls_from_path(**{**self._given(), **more})
 
     def _given(self) -> dict[str, Any]:
         return {
@@ -480,6 +482,7 @@ class AwsThing(Device):
             "pri_key_filepath": self.key_file,
             "ca_filepath": self.cloud.ca_file,
             "client_id": self.name,
+            **({} if self.cloud.endpoints["iothub"]["https_port"] == _HTTPS else {"port": _MQTT}),
         }
 
 

@@ -3,7 +3,7 @@
 import importlib
 import json
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -40,12 +40,12 @@ THING = AwsIdentity(
 class Hearing:
     """A server that keeps what it is asked, and refuses one word."""
 
-    endpoints = ENDPOINTS
     is_running = True
     is_kept = False
 
     def __init__(self) -> None:
         self.asked: list[Mapping[str, Any]] = []
+        self.endpoints = ENDPOINTS
 
     def start(self) -> None: ...
 
@@ -129,6 +129,21 @@ def test_what_an_sdk_itself_misses_is_not_blamed_on_it(
     monkeypatch.setattr(importlib, "import_module", without("paho"))
     with pytest.raises(ModuleNotFoundError, match="'paho'"):
         pump.register()
+
+
+@pytest.mark.parametrize(
+    ("https_port", "given", "port"), [(443, {}, None), (8443, {}, 8883), (8443, {"port": 443}, 443)]
+)
+def test_a_thing_connects_at_a_port_that_is_served(
+    https_port: int, given: dict[str, int], port: int | None, server: Hearing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The SDK takes 443 by itself."""
+    server.endpoints = {**ENDPOINTS, "iothub": {"https_port": https_port}}
+    builder = SimpleNamespace(mtls_from_path=lambda **options: options)
+    monkeypatch.setattr(importlib, "import_module", lambda name: builder)
+    thing = AwsThing(Cloud(server), THING)
+    assert thing.connection(**given).get("port") == port
+    assert thing.client5(**given).get("port") == port
 
 
 def without(missing: str) -> Callable[[str], Any]:

@@ -296,7 +296,7 @@ class Cloud:
     # ---- the vendors' clients of operators
 
     def registry(self) -> Any:
-        """Return `azure.iot.hub.IoTHubRegistryManager` of the hub. Its SDK knows no port but 443."""
+        """Return `azure.iot.hub.IoTHubRegistryManager` of the hub."""
         hub = _sdk("azure.iot.hub")
         return hub.IoTHubRegistryManager.from_connection_string(self.hub_connection_string)
 

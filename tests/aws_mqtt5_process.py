@@ -5,8 +5,8 @@ import queue
 import sys
 from typing import Any
 
+import awsiot.mqtt5_client_builder as builder
 from awscrt import mqtt5
-from awsiot import mqtt5_client_builder as builder
 
 given = json.loads(sys.argv[1])
 events: "dict[str, queue.Queue[Any]]" = {

@@ -5,8 +5,8 @@ import queue
 import sys
 from typing import Any
 
+import awsiot.mqtt_connection_builder as builder
 from awscrt import auth, io, mqtt
-from awsiot import mqtt_connection_builder as builder
 
 given = json.loads(sys.argv[1])
 received: "queue.Queue[dict[str, str]]" = queue.Queue()

@@ -117,7 +117,7 @@ was run by hand: [the C SDK](../howto/c.md), and [`az iot`](../howto/azure-switc
 
 """
 PATHS = """
-# What is served over HTTPS
+## What is served over HTTPS
 
 From the route tables. Where a vendor's client asks in another letter case, or with a slash at the end, that is taken,
 too. Every other path of a hub's interface is refused by its name with 501 (`iothub.operation_not_served`). MQTT is in
@@ -125,14 +125,14 @@ the table above.
 
 """
 REFUSED = """
-# What is refused by its name
+## What is refused by its name
 
 The client gets its protocol's own error, and `birthmark why` the code with cause and fix.
 
 | code | what it says |
 |---|---|
 """
-METHODS = "\n# Methods of the service SDKs for Python\n"
+METHODS = "\n## Methods of the service SDKs for Python\n"
 _COLUMNS: Sequence[tuple[str, str]] = ((PYTHON, "Python"), (NODE, "Node"), (C, "C"), (AZ, "`az iot`"))
 
 
@@ -285,12 +285,12 @@ def page() -> str:
     for title, client in CLIENTS:
         names = methods_of(client)
         served = [name for name in names if name not in NOT_SERVED]
-        parts.append(f"\n## {title}: {len(served)} of {len(names)}\n\n| method | shown by |\n|---|---|\n")
+        parts.append(f"\n### {title}: {len(served)} of {len(names)}\n\n| method | shown by |\n|---|---|\n")
         parts += [f"| `{name}` | {NOT_SERVED.get(name) or f'`{shown_by(name)}`'} |\n" for name in names]
     for title, client in MANAGED:
         names = methods_of(client)
         served = [name for name in names if not not_managed(name, title)]
-        parts.append(f"\n## {title}: {len(served)} of {len(names)}\n\n| method | shown by |\n|---|---|\n")
+        parts.append(f"\n### {title}: {len(served)} of {len(names)}\n\n| method | shown by |\n|---|---|\n")
         parts += [f"| `{name}` | {not_managed(name, title) or f'`{shown_by(name, title)}`'} |\n" for name in names]
     return "".join(parts)
 

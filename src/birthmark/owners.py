@@ -10,6 +10,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+OWN_DATA = "~/.local/share/birthmark"
+"""Where a server keeps its data, and is looked for, when nobody says where."""
 SERVICE_DATA = Path("/var/lib/birthmark")
 """Where `birthmark server install` has the service keep its data."""
 SERVICE = "birthmark-server"
@@ -30,16 +32,20 @@ def other_owner(path: Path) -> str | None:
     return None
 
 
-def as_owner(owner: str, words: Sequence[str] | None = None) -> str:
-    """Return the command line by which this user, as `owner`, runs `birthmark` with `words`; default: as it was run."""
+def as_owner(owner: str, words: Sequence[str] | None = None, data: Path | None = None) -> str:
+    """Return the command line by which this user, as `owner`, runs `birthmark` with `words`; default: as it was run.
+
+    `data` names another directory than this user's environment does.
+    """
     asked = sys.argv[1:] if words is None else words
     program = shutil.which(sys.argv[0]) or sys.argv[0]  # sudo looks in directories of its own
+    named = ["env", f"{_KEPT}={data}"] if data is not None else []
     if os.geteuid() == 0:
-        return shlex.join(["runuser", "-u", owner, "--", program, *asked])
+        return shlex.join(["runuser", "-u", owner, "--", *named, program, *asked])
     if shutil.which("sudo") is None:
-        return as_root(shlex.join(["runuser", "-u", owner, "--", program, *asked]))
-    kept = [f"{_KEPT}={os.environ[_KEPT]}"] if _KEPT in os.environ else []
-    return shlex.join(["sudo", "-u", owner, *(["env", *kept] if kept else []), program, *asked])
+        return as_root(shlex.join(["runuser", "-u", owner, "--", *named, program, *asked]))
+    kept = ["env", f"{_KEPT}={os.environ[_KEPT]}"] if _KEPT in os.environ else []
+    return shlex.join(["sudo", "-u", owner, *(named or kept), program, *asked])
 
 
 def as_root(command: str) -> str:

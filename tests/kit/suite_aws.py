@@ -14,7 +14,7 @@ import os
 from awscrt import mqtt
 from awsiot import mqtt_connection_builder
 connection = mqtt_connection_builder.mtls_from_path(
-    endpoint=os.environ["AWS_IOT_ENDPOINT"], cert_filepath=os.environ["CERT_FILE"],
+    endpoint=os.environ["AWS_IOT_ENDPOINT"], port=8883, cert_filepath=os.environ["CERT_FILE"],
     pri_key_filepath=os.environ["KEY_FILE"], ca_filepath=os.environ["CA_FILE"], client_id=os.environ["THING_NAME"],
 )
 connection.connect().result(20)

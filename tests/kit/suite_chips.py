@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
@@ -52,6 +53,22 @@ def test_a_chip_registers_its_device(birthmark_cloud, chip):
         done = subprocess.run([*birthmark, *command], env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
     assert birthmark_cloud.messages(at_least=1)[0]["body"] == "hello"
+
+
+@pytest.mark.parametrize("time", ["once", "and again"])
+@pytest.mark.parametrize("kind", ["se050", "atecc608"])
+def test_each_test_has_a_chip_of_its_own(birthmark_cloud, kind, time):
+    made = [birthmark_cloud.chip(kind=kind), birthmark_cloud.chip("another", kind=kind)]
+    assert len({chip.directory for chip in made}) == 2
+    assert len({open(chip.certificate_file).read() for chip in made}) == 2
+
+
+def test_a_token_of_no_maker_has_nothing_on_it_yet(birthmark_cloud):
+    made = birthmark_cloud.chip(kind="generic")
+    assert (made.certificate_file, made.key_file, made.key_label) == ("", "", "")
+    birthmark = [sys.executable, "-c", "from birthmark.cli.app import main; main()"]
+    keygen = birthmark_cloud.run(*birthmark, "chip", "keygen", "device", environment=made.environment)
+    assert keygen.returncode == 0, keygen.stderr
 
 
 def test_the_root_is_exchanged(birthmark_cloud, rollover):

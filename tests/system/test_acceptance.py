@@ -113,6 +113,16 @@ def test_without_what_it_needs_a_journey_is_not_played(tmp_path: Path) -> None:
     done = play(tmp_path, "azure", "--yes")
     assert done.returncode == 1
     assert "it needs PROVISIONING_HOST, PROVISIONING_IDSCOPE, IOTHUB_CONNECTION_STRING" in done.stdout
+    assert f"what that is: {journeys()['azure'].needs}" in done.stdout
+
+
+def test_what_was_not_played_is_no_reason_to_take_another_place(tmp_path: Path) -> None:
+    done = play(tmp_path, "atecc608")
+    assert "docs/howto/atecc608.md" in done.stdout
+    done = play(tmp_path, "atecc608", BIRTHMARK_PKCS11_MODULE=str(tmp_path / "none.so"))
+    assert "what the doctor finds" in done.stdout
+    done = play(tmp_path, "atecc608", BIRTHMARK_PKCS11_MODULE=str(tmp_path / "none.so"))
+    assert (done.returncode, "has what was seen before" in done.stderr) == (2, True)
 
 
 def begun(place: Path, at_factory: dict[str, str], step: str, *others: str) -> "subprocess.Popen[str]":

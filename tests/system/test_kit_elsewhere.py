@@ -49,6 +49,12 @@ def test_what_two_runs_make_is_of_different_names(server: RunningServer) -> None
     assert len({Cloud.at(server.data).aws_thing().name for _ in range(2)}) == 2
 
 
+def test_what_two_runs_make_is_in_different_files(server: RunningServer) -> None:
+    one, other = (Cloud.at(server.data).azure_device() for _ in range(2))
+    assert one.key_file != other.key_file
+    assert len({Cloud.at(server.data).chip().directory for _ in range(2)}) == 2
+
+
 def test_a_test_that_begins_leaves_there_what_others_made(cloud: Cloud) -> None:
     thing = cloud.aws_thing()
     cloud.begin()

@@ -38,7 +38,7 @@ def main() -> int:
         print("Say which journeys: " + ", ".join(journeys()) + ". Or: scripts/acceptance --rehearse", file=sys.stderr)
         return 2
     directory: Path = given.out.resolve()
-    if (directory / "acceptance.json").exists():
+    if _has_seen(directory / "acceptance.json"):
         print(f"{directory} has what was seen before. Name another place: --out", file=sys.stderr)
         return 2
     os.umask(0o077)  # what servers of a run's own are reached by is nobody else's
@@ -81,6 +81,16 @@ def _given() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def _has_seen(path: Path) -> bool:
+    """Say whether anything was played there: what only said what it needs is no reason to take another place."""
+    if not path.exists():
+        return False
+    try:
+        return any("steps" in one for one in json.loads(path.read_text())["journeys"])
+    except (ValueError, KeyError, TypeError):  # something of somebody's
+        return True
+
+
 def _one(journey: Journey, given: argparse.Namespace, directory: Path, record: dict[str, Any]) -> tuple[bool, bool]:
     """Play one journey; say whether it went as it has to, and whether all of it was taken back.
 
@@ -96,7 +106,7 @@ def _one(journey: Journey, given: argparse.Namespace, directory: Path, record: d
             environment |= _rehearsed(journey, directory / f"{journey.name}-stands-in", environment, stack)
         missing = [name for name in journey.variables if not environment.get(name)]
         if missing:
-            print(f"  not played: it needs {', '.join(missing)}")
+            print(f"  not played: it needs {', '.join(missing)}; what that is: {journey.needs}")
             kept["result"] = f"not played: no {', '.join(missing)}"
             written(directory / "acceptance.json", record)
             return False, True

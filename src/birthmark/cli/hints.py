@@ -7,7 +7,7 @@ from pathlib import Path
 
 from birthmark.cli import made_here
 from birthmark.errors import BirthmarkError
-from birthmark.owners import as_owner, other_owner
+from birthmark.owners import OWN_DATA, SERVICE_DATA, as_owner, other_owner, starting
 
 _OF_ANOTHER = {
     "ca.secret_foreign",
@@ -27,6 +27,10 @@ def hint(error: BirthmarkError) -> str | None:
     place = error.facts.get("path") or error.facts.get("data")
     if error.code in _OF_ANOTHER and place and (owner := other_owner(Path(place))) is not None:
         return f"Do it as {owner}, whose directory that is: `{as_owner(owner)}`"
+    if error.code == "operator.server_not_running" and (owner := _owner_of_the_service(place)) is not None:
+        there = f"The service of this machine has its data in {SERVICE_DATA}"
+        own = f"One of your own: `{starting(Path(str(place)))}`"
+        return f"{there}; to ask it, as {owner}: `{as_owner(owner, data=SERVICE_DATA)}`. {own}"
     if error.code == "server.data_directory_not_writable" and not _has_home():
         again = error.facts["again"]
         return f'This user has no HOME to write to. For as long as the machine runs: `{again} --data "$(mktemp -d)"`'
@@ -40,6 +44,14 @@ def hint(error: BirthmarkError) -> str | None:
     if error.code in _NO_CHIP and not os.environ.get(_LIBRARY) and (command := made_here.command()) is not None:
         return f"A new terminal knows of no chip. To use the software chip that was made last: `{command}`"
     return None
+
+
+def _owner_of_the_service(place: str | None) -> str | None:
+    """Return whose the service's data are, where somebody named no directory and never had one of their own."""
+    data = Path(OWN_DATA).expanduser()
+    if place != str(data) or data.exists() or not SERVICE_DATA.is_dir():
+        return None
+    return other_owner(SERVICE_DATA)
 
 
 def _has_home() -> bool:

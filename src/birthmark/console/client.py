@@ -20,10 +20,10 @@ from birthmark.console.door import PORT_ALONE, DoorConnection
 from birthmark.console.lock import NAME as LOCK
 from birthmark.console.lock import is_served
 from birthmark.console.login import Login, place, roots_file, signed_in
-from birthmark.owners import starting
+from birthmark.owners import OWN_DATA, SERVICE_DATA, starting
 from birthmark.text import reason_of
 
-DEFAULT_DATA = "~/.local/share/birthmark"
+DEFAULT_DATA = OWN_DATA
 _FIRST = "birthmark"
 """The provisioning service and the hub that every start makes."""
 _STANDARD = 443
@@ -138,6 +138,9 @@ def not_running(data: Path, reason: str) -> ServerNotRunningError:
 
 def _advice(data: Path) -> str:
     """Return what to do: use the server that runs for another directory, else start this one's."""
+    if data == SERVICE_DATA:
+        moment = "one that was started a moment ago answers in seconds."
+        return f"Start it: `{starting(data)}`, where it does not run: {moment}"
     start = f"`{starting(data)}`. It is ready when it prints its endpoints."
     if data == Path(DEFAULT_DATA).expanduser() and not data.exists():
         start += " For one on another machine, sign in there (birthmark login)."

@@ -50,8 +50,9 @@ class PortTakenError(UnavailableError):
     message = "Port {port} on {address} is taken"
     cause = "Port {port} on {address} is taken by another program."
     fix = (
-        "Stop that program (`ss -ltnp 'sport = :{port}'` names it), or listen on another address: "
-        "`{without} --listen 127.0.0.2`. The SDKs fix 8883, so another port does not help them."
+        "Stop that program (`ss -ltnp 'sport = :{port}'` names it), or, unless it has the port on every address "
+        "(0.0.0.0), listen on another: `{without} --listen 127.0.0.2`. The SDKs fix 8883, so another "
+        "port does not help them."
     )
     address: str
     port: str

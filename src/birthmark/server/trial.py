@@ -96,6 +96,7 @@ class TrialServer:
         self._behind = behind
         self._server: Server | None = None
         self._new: dict[Path, _Kept] = {}
+        self._places: set[Path] = set()
         self._line: Line | None = None
         self._watching: asyncio.Task[None] | None = None
         self._published: deque[Message] = deque(maxlen=_REMEMBERED)
@@ -112,6 +113,7 @@ class TrialServer:
         await self._begin()
         await self.stop()  # so that nothing of it is in memory alone
         self._new = {path: _Kept.of(path) for path in _files(self.settings.directory)}
+        self._places = _directories(self.settings.directory)
         return await self._begin()
 
     async def reset(self) -> dict[str, Any]:
@@ -122,6 +124,8 @@ class TrialServer:
         here = set(_files(self.settings.directory))
         for path in here - self._new.keys():
             path.unlink(missing_ok=True)
+        for place in _directories(self.settings.directory) - self._places:
+            shutil.rmtree(place, ignore_errors=True)  # one that is in another is gone with it
         for path, before in self._new.items():
             before.put_back(path)
         return await self._begin()
@@ -236,6 +240,10 @@ def _files(place: Path) -> Iterator[Path]:
         for name in names:
             if not name.endswith(_KEPT):
                 yield Path(parent, name)
+
+
+def _directories(place: Path) -> set[Path]:
+    return {Path(parent) for parent, _, _ in os.walk(place)}
 
 
 Answer = Callable[[TrialServer, bytes], Awaitable[Mapping[str, Any]]]

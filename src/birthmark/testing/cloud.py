@@ -4,6 +4,8 @@ The vendors' packages are loaded where something of theirs is asked for, and are
 """
 
 import contextlib
+import importlib
+import json
 import os
 import subprocess
 import sys
@@ -24,9 +26,19 @@ from birthmark.testing.process import ServerEndedError
 _LOOK_S = 0.02
 PATIENCE_S = 10.0
 """How long a helper waits for what is to come."""
+_HTTPS, _MQTT = 443, 8883
+"""Where awsiotsdk connects by itself, and where else a server is that may not bind that."""
 _FAKETIME = "*/faketime/libfaketime.so.1"
 _UNSET = ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN", "AWS_ENDPOINT_URL", "BIRTHMARK_LOGIN")
 _NO_FILES = {"AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
+_PACKAGES = {
+    "azure.iot.device": "azure-iot-device",
+    "azure.iot.hub": "azure-iot-hub",
+    "provisioningserviceclient": "azure-iothub-provisioningserviceclient",
+    "awsiot": "awsiotsdk",
+    "boto3": "boto3",
+}
+"""What the vendors call what they ship, by the module that is in it."""
 _T = TypeVar("_T")
 
 
@@ -148,13 +160,13 @@ class Cloud:
 
     def reset(self) -> None:
         """Have it as new: connections, devices, messages, limits and faults are gone. Addresses and CA stay."""
-        self._server.ask({"do": "reset"})
+        self._told({"do": "reset"})
         self._latest, self._names, self._is_used = None, 0, False
 
     def ask(self, word: str, **members: object) -> dict[str, Any]:
         """Ask it anything that `birthmark test-server` understands. Raise `BirthmarkError`."""
         self._is_used = True
-        return dict(self._server.ask({"do": word, **members}))
+        return dict(self._told({"do": word, **members}))
 
     def azure_device(self, name: str = "", *, auth: str = "x509", at: str = "dps", lasts: str = "1d") -> "AzureDevice":
         """Put a device on record at the provisioning service, or `at` "hub".
@@ -164,9 +176,13 @@ class Cloud:
         made = self.ask("azure-device", name=name or self._name("device"), auth=auth, at=at, lasts=lasts)
         return self._made(AzureDevice(self, msgspec.convert(made, AzureIdentity)))
 
-    def aws_thing(self, name: str = "", *, policy: str = "", lasts: str = "1d") -> "AwsThing":
-        """Make a thing with an active certificate. `policy` is a document as JSON; without one it may do everything."""
-        made = self.ask("aws-thing", name=name or self._name("thing"), policy=policy, lasts=lasts)
+    def aws_thing(self, name: str = "", *, policy: str | Mapping[str, Any] = "", lasts: str = "1d") -> "AwsThing":
+        """Make a thing with an active certificate.
+
+        `policy` is a document, as JSON or as it is before; without one it may do everything.
+        """
+        document = policy if isinstance(policy, str) else json.dumps(policy)
+        made = self.ask("aws-thing", name=name or self._name("thing"), policy=document, lasts=lasts)
         return self._made(AwsThing(self, msgspec.convert(made, AwsIdentity)))
 
     def est_identity(self, name: str = "") -> "EstDevice":
@@ -175,7 +191,7 @@ class Cloud:
         return self._made(EstDevice(self, msgspec.convert(made, EstIdentity)))
 
     def chip(self, name: str = "chip", *, kind: str = "se050") -> ChipMade:
-        """Make a software chip: "se050", "atecc608" or "generic"."""
+        """Make a software chip: "se050" or "atecc608" as its maker sells it, or "generic", which has nothing on it."""
         return msgspec.convert(self.ask("chip", name=name, kind=kind), ChipMade)
 
     # ---- faults
@@ -186,6 +202,8 @@ class Cloud:
         The server is brought into the state where it refuses so. Raise `BirthmarkError` `testing.not_provoked`, which
         lists what can be.
         """
+        if not isinstance(code, str):
+            raise TypeError(f"the code first, then the device: refuse({device!r}, device)")
         found = self._of(device)
         found.take(self.ask("refuse", name=found.name, code=code)["device"])
 
@@ -234,8 +252,7 @@ class Cloud:
             items: list[dict[str, Any]] = self.ask("messages", name=name)["items"]
             return items
 
-        what = f"{at_least} messages of {name or 'devices'} at the hub"
-        return _until(look, lambda found: len(found) >= at_least, what, within_s)
+        return _enough(look, at_least, f"messages of {name or 'devices'} at the hub", within_s)
 
     def published(
         self, topic: str = "", *, client: "Device | str | None" = None, at_least: int = 0, within_s: float = PATIENCE_S
@@ -250,8 +267,7 @@ class Cloud:
             items = self.ask("messages", name=name, at="aws")["items"]
             return [item for item in items if topic in {"", item["topic"]}]
 
-        what = f"{at_least} messages at {topic or 'any topic'}"
-        return _until(look, lambda found: len(found) >= at_least, what, within_s)
+        return _enough(look, at_least, f"messages at {topic or 'any topic'}", within_s)
 
     def refusals(self, device: "Device | str | None" = None) -> list[dict[str, Any]]:
         """Return what was refused, the latest first: `code`, `message`, `cause`, `fix`, `facts`, `at`, `address`."""
@@ -271,31 +287,26 @@ class Cloud:
             items: list[dict[str, Any]] = self.ask("why", name=name, code=code, limit=1, within_s=0)["items"]
             return items
 
-        try:
-            return _until(look, bool, "refusal", within_s)[0]
-        except AssertionError:
-            others = ", ".join(sorted({row["code"] for row in self.refusals()})) or "nothing"
-            wanted = f"{name or 'nobody'} was refused{f' as {code}' if code else ''}"
-            raise AssertionError(f"{wanted} within {within_s:g} s; refused was {others}") from None
+        if found := _looked(look, 1, within_s):
+            return found[0]
+        others = ", ".join(sorted({row["code"] for row in self.refusals()})) or "nothing"
+        wanted = f"nothing{f' of {name}' if name else ''} was refused{f' as {code}' if code else ''}"
+        raise AssertionError(f"within {within_s:g} s {wanted}; refused was {others}")
 
     # ---- the vendors' clients of operators
 
     def registry(self) -> Any:
-        """Return `azure.iot.hub.IoTHubRegistryManager` of the hub. Its SDK knows no port but 443."""
-        from azure.iot.hub import IoTHubRegistryManager
-
-        return IoTHubRegistryManager.from_connection_string(self.hub_connection_string)
+        """Return `azure.iot.hub.IoTHubRegistryManager` of the hub."""
+        hub = _sdk("azure.iot.hub")
+        return hub.IoTHubRegistryManager.from_connection_string(self.hub_connection_string)
 
     def provisioning(self) -> Any:
         """Return `provisioningserviceclient.ProvisioningServiceClient` of the provisioning service."""
-        from provisioningserviceclient import ProvisioningServiceClient
-
-        return ProvisioningServiceClient.create_from_connection_string(self.provisioning_connection_string)
+        client = _sdk("provisioningserviceclient").ProvisioningServiceClient
+        return client.create_from_connection_string(self.provisioning_connection_string)
 
     def boto3(self, service: str = "iot", **more: Any) -> Any:
         """Return a boto3 client of the account: "iot", "iot-data", "iot-jobs-data"."""
-        import boto3
-
         aws = self.endpoints["aws"]
         given = {
             "endpoint_url": aws["endpoint_url"],
@@ -304,7 +315,7 @@ class Cloud:
             "aws_secret_access_key": aws["secret_access_key"],
             "verify": self.ca_file,
         }
-        return boto3.client(service, **(given | more))
+        return _sdk("boto3").client(service, **(given | more))
 
     # ---- programs
 
@@ -324,14 +335,27 @@ class Cloud:
     def birthmark(self, *arguments: str) -> str:
         """Run a command of `birthmark` against it, and return what it prints. Raise `AssertionError` where it fails."""
         done = self.run(sys.executable, "-c", "from birthmark.cli.app import main; main()", *arguments)
-        assert done.returncode == 0, f"birthmark {' '.join(arguments)}: exit {done.returncode}\n{done.stderr}"
+        if done.returncode != 0:
+            raise AssertionError(f"birthmark {' '.join(arguments)}: exit {done.returncode}\n{done.stderr}")
         return done.stdout
 
     def _made(self, device: _T) -> _T:
         self._latest = device  # type: ignore[assignment] # each is one
         return device
 
+    def _told(self, word: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Ask the server; what it refuses has in a traceback what `birthmark` prints of it."""
+        try:
+            return self._server.ask(word)
+        except BirthmarkError as error:
+            for note in (f"Why: {error.explain_cause()}", f"Fix: {error.explain_fix()}", f"Code: {error.code}"):
+                error.add_note(f"  {note}")
+            raise
+
     def _of(self, device: "Device | None") -> "Device":
+        if not isinstance(device, Device | None):
+            made = "a device made by azure_device, aws_thing or est_identity"
+            raise TypeError(f"a fault is of {made}, and not {device!r}")
         if (found := device or self._latest) is None:
             raise AssertionError("no device was made yet: name one, or use a fixture that makes one")
         return found
@@ -401,10 +425,7 @@ class AzureDevice(Device):
 
     def provisioning_client(self, *, is_async: bool = False, **more: Any) -> Any:
         """Return azure-iot-device's `ProvisioningDeviceClient` of it."""
-        import azure.iot.device
-        import azure.iot.device.aio
-
-        kind = (azure.iot.device.aio if is_async else azure.iot.device).ProvisioningDeviceClient
+        kind = _sdk("azure.iot.device.aio" if is_async else "azure.iot.device").ProvisioningDeviceClient
         place = {
             "provisioning_host": self.identity.provisioning_host,
             "registration_id": self.identity.registration_id,
@@ -423,10 +444,7 @@ class AzureDevice(Device):
 
         A device of the provisioning service is to register first.
         """
-        import azure.iot.device
-        import azure.iot.device.aio
-
-        kind = (azure.iot.device.aio if is_async else azure.iot.device).IoTHubDeviceClient
+        kind = _sdk("azure.iot.device.aio" if is_async else "azure.iot.device").IoTHubDeviceClient
         more = {"server_verification_cert": self.cloud.ca_pem, **more}
         if self.identity.auth == "x509":
             host, device = self.identity.hub_host, self.identity.device_id
@@ -436,10 +454,7 @@ class AzureDevice(Device):
         return kind.create_from_connection_string(string, **more)
 
     def _x509(self) -> Any:
-        from azure.iot.device import X509
-
-        x509: Any = X509  # has no types
-        return x509(self.certificate_file, self.key_file)
+        return _sdk("azure.iot.device").X509(self.certificate_file, self.key_file)
 
 
 class AwsThing(Device):
@@ -454,23 +469,20 @@ class AwsThing(Device):
 
     def connection(self, **more: Any) -> Any:
         """Return awsiotsdk's `awscrt.mqtt.Connection` of it, not connected; `more` are options of its builder."""
-        import awsiot.mqtt_connection_builder
-
-        return awsiot.mqtt_connection_builder.mtls_from_path(**self._sdk(), **more)
+        return _sdk("awsiot.mqtt_connection_builder").mtls_from_path(**{**self._given(), **more})
 
     def client5(self, **more: Any) -> Any:
         """Return awsiotsdk's `awscrt.mqtt5.Client` of it, not started; `more` are options of its builder."""
-        import awsiot.mqtt5_client_builder
+        return _sdk("awsiot.mqtt5_client_builder").mtls_from_path(**{**self._given(), **more})
 
-        return awsiot.mqtt5_client_builder.mtls_from_path(**self._sdk(), **more)
-
-    def _sdk(self) -> dict[str, Any]:
+    def _given(self) -> dict[str, Any]:
         return {
             "endpoint": self.endpoint,
             "cert_filepath": self.certificate_file,
             "pri_key_filepath": self.key_file,
             "ca_filepath": self.cloud.ca_file,
             "client_id": self.name,
+            **({} if self.cloud.endpoints["iothub"]["https_port"] == _HTTPS else {"port": _MQTT}),
         }
 
 
@@ -504,11 +516,32 @@ def _name_of(device: "Device | str | None") -> str:
     return device.name if isinstance(device, Device) else device or ""
 
 
-def _until(look: Callable[[], list[_T]], is_enough: Callable[[list[_T]], bool], what: str, within_s: float) -> list[_T]:
+def _sdk(module: str) -> Any:
+    """Return a module of a vendor. Raise `ModuleNotFoundError` that names its package where that is not installed."""
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        known = next(name for name in _PACKAGES if module == name or module.startswith(f"{name}."))
+        if not f"{known}.".startswith(f"{error.name}."):
+            raise  # one that theirs needs
+        package = _PACKAGES[known]
+        told = f"{package} is not in this environment, and birthmark[pytest] leaves it to you: `pip install {package}`"
+        raise ModuleNotFoundError(told, name=error.name) from error
+
+
+def _enough(look: Callable[[], list[_T]], at_least: int, what: str, within_s: float) -> list[_T]:
+    """Look until there are so many. Raise `AssertionError` where there are not in time."""
+    found = _looked(look, at_least, within_s)
+    if len(found) < at_least:
+        those = f": {found}" if found else ""
+        raise AssertionError(f"within {within_s:g} s there were {len(found)} of {at_least} {what}{those}")
+    return found
+
+
+def _looked(look: Callable[[], list[_T]], at_least: int, within_s: float) -> list[_T]:
     clock = SystemClock()
     deadline = clock.monotonic() + within_s
-    while not is_enough(found := look()):
-        assert clock.monotonic() < deadline, f"no {what} within {within_s:g} s, but {found}"
+    while len(found := look()) < at_least and clock.monotonic() < deadline:
         time.sleep(_LOOK_S)
     return found
 

@@ -67,6 +67,7 @@ class ChipMade(msgspec.Struct, frozen=True, kw_only=True):
     """A software chip (SoftHSM2): the environment to use it, and the certificate that its maker put on it.
 
     `key_file` is a reference key, which names the key in the chip; programs that use it run by `birthmark chip exec`.
+    What a kind does not have is empty: ATECC608 no reference key, a generic one none of both, and no key.
     """
 
     name: str

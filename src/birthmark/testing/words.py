@@ -5,9 +5,11 @@ A word is written as JSON, `{"do": "azure-device", "name": "pump-1", "auth": "ke
 server stays as it was.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import Annotated, Any, Literal
+from enum import Enum
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 
@@ -21,6 +23,7 @@ from birthmark.testing.errors import AnswerError, WordInvalidError
 from birthmark.text import decode_json, printable
 
 _SHOWN = 64
+_PLACE = re.compile(r"`\$\.(\w+)`")
 FARTHEST = timedelta(days=50 * 365)
 """How far a clock may be off: certificates have dates there, too."""
 
@@ -68,7 +71,7 @@ class Est(Word, frozen=True, tag="est-identity"):
 
 
 class Chip(Word, frozen=True, tag="chip"):
-    """A software chip: se050, atecc608 or generic."""
+    """A software chip: se050 or atecc608 as its maker sells it, or generic, which has nothing on it."""
 
     name: Name = "chip"
     kind: Literal["se050", "atecc608", "generic"] = "se050"
@@ -172,11 +175,30 @@ def parse_word(line: bytes) -> Word:
         kind = _BY_TAG.get(str(asked.get("do")))
         if kind is None:
             raise WordInvalidError(word=shown, detail=f"the words are {', '.join(_BY_TAG)}")
-        return msgspec.convert(asked, kind, strict=False)
-    except msgspec.ValidationError as error:
-        raise WordInvalidError(word=shown, detail=str(error)) from error
+        return _converted(asked, kind, shown)
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise WordInvalidError(word=shown, detail="it is no object of JSON") from error
+
+
+def _converted(asked: Mapping[str, Any], kind: type[Word], shown: str) -> Word:
+    try:
+        return msgspec.convert(asked, kind, strict=False)
+    except msgspec.ValidationError as error:
+        detail = f"{error}{_taken(kind, str(error))}"
+        raise WordInvalidError(word=shown, detail=detail) from error
+
+
+def _taken(kind: type[Word], refused: str) -> str:
+    """Return which values or members are taken, where one that is not was given."""
+    fields = {field.name: field.type for field in msgspec.structs.fields(kind)}
+    if "unknown field" in refused:
+        return f"; members are {', '.join(fields)}" if fields else "; it has no members"
+    where = _PLACE.search(refused)
+    if where is None or "Invalid enum value" not in refused:
+        return ""
+    of = fields[where[1]]
+    values = [one.value for one in of] if isinstance(of, type) and issubclass(of, Enum) else get_args(of)
+    return f"; {where[1]} is one of {', '.join(values)}"
 
 
 def _members(text: str) -> dict[str, Any]:

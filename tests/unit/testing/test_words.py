@@ -50,6 +50,22 @@ def test_what_is_no_word_is_refused_by_name(line: bytes) -> None:
         parse_word(line)
 
 
+@pytest.mark.parametrize(
+    ("line", "taken"),
+    [
+        (b"azure-device pump-1 at=moon", "at is one of dps, hub"),
+        (b"line sideways", "state is one of through, cut, stall, break"),
+        (b"rollover back-again", "step is one of start, next, back"),
+        (b'{"do": "azure-device", "colour": "red"}', "members are name, auth, at, lasts"),
+        (b"reset now", "it has no members"),
+    ],
+)
+def test_a_value_that_is_not_taken_is_answered_with_those_that_are(line: bytes, taken: str) -> None:
+    with pytest.raises(WordInvalidError) as refused:
+        parse_word(line)
+    assert taken in refused.value.explain_cause()
+
+
 def test_how_far_a_clock_is_off() -> None:
     assert [offset_of(text) for text in ("+90d", "-1h", "0")] == [
         timedelta(days=90),

@@ -22,6 +22,8 @@ from birthmark.testing.made import AwsIdentity, AzureIdentity, ChipMade, EstIden
 from birthmark.testing.process import ServerEndedError
 
 _LOOK_S = 0.02
+_MOST = 10_000
+_TOLD = 5
 PATIENCE_S = 10.0
 """How long a helper waits for what is to come."""
 _FAKETIME = "*/faketime/libfaketime.so.1"
@@ -226,12 +228,13 @@ class Cloud:
         """Return what arrived at the hub, the oldest first: of a device, or of all.
 
         Each has `device`, `enqueued` (ISO 8601), `body` with its `encoding`, `system` and `properties`. With
-        `at_least` it waits until there are so many. Raise `AssertionError` where that is not `within_s`.
+        `at_least` it waits until there are so many. Raise `AssertionError` where that is not `within_s`. Of more than
+        ten thousand it returns the latest.
         """
         name = _name_of(device)
 
         def look() -> list[dict[str, Any]]:
-            items: list[dict[str, Any]] = self.ask("messages", name=name)["items"]
+            items: list[dict[str, Any]] = self.ask("messages", name=name, limit=_MOST)["items"]
             return items
 
         what = f"{at_least} messages of {name or 'devices'} at the hub"
@@ -247,8 +250,9 @@ class Cloud:
         name = _name_of(client)
 
         def look() -> list[dict[str, Any]]:
-            items = self.ask("messages", name=name, at="aws")["items"]
-            return [item for item in items if topic in {"", item["topic"]}]
+            asked = self.ask("messages", name=name, at="aws", topic=topic, limit=_MOST)
+            items: list[dict[str, Any]] = asked["items"]
+            return items
 
         what = f"{at_least} messages at {topic or 'any topic'}"
         return _until(look, lambda found: len(found) >= at_least, what, within_s)
@@ -508,7 +512,8 @@ def _until(look: Callable[[], list[_T]], is_enough: Callable[[list[_T]], bool], 
     clock = SystemClock()
     deadline = clock.monotonic() + within_s
     while not is_enough(found := look()):
-        assert clock.monotonic() < deadline, f"no {what} within {within_s:g} s, but {found}"
+        told = f"no {what} within {within_s:g} s, but {len(found)}, at last {found[-_TOLD:]}"
+        assert clock.monotonic() < deadline, told
         time.sleep(_LOOK_S)
     return found
 

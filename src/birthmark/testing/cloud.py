@@ -24,6 +24,7 @@ from birthmark.testing.process import ServerEndedError
 _LOOK_S = 0.02
 _MOST = 10_000
 _TOLD = 5
+_HTTPS, _MQTTS = 443, 8883
 PATIENCE_S = 10.0
 """How long a helper waits for what is to come."""
 _FAKETIME = "*/faketime/libfaketime.so.1"
@@ -460,16 +461,19 @@ class AwsThing(Device):
         """Return awsiotsdk's `awscrt.mqtt.Connection` of it, not connected; `more` are options of its builder."""
         import awsiot.mqtt_connection_builder
 
-        return awsiot.mqtt_connection_builder.mtls_from_path(**self._sdk(), **more)
+        return awsiot.mqtt_connection_builder.mtls_from_path(**{**self._sdk(), **more})
 
     def client5(self, **more: Any) -> Any:
         """Return awsiotsdk's `awscrt.mqtt5.Client` of it, not started; `more` are options of its builder."""
         import awsiot.mqtt5_client_builder
 
-        return awsiot.mqtt5_client_builder.mtls_from_path(**self._sdk(), **more)
+        return awsiot.mqtt5_client_builder.mtls_from_path(**{**self._sdk(), **more})
 
     def _sdk(self) -> dict[str, Any]:
+        """Return what the SDK is told; where nobody could bind 443, which it takes of its own accord, 8883 too."""
+        place = {} if self.cloud.endpoints["dps"]["https_port"] == _HTTPS else {"port": _MQTTS}
         return {
+            **place,
             "endpoint": self.endpoint,
             "cert_filepath": self.certificate_file,
             "pri_key_filepath": self.key_file,

@@ -270,6 +270,7 @@ def _files(place: Path) -> Iterator[Path]:
 Answer = Callable[[TrialServer, bytes], Awaitable[Mapping[str, Any]]]
 """What a line of the input asks, done; raises nothing."""
 _RESET = b"reset"
+_ENDS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # the last: its terminal was closed
 
 
 def run_trial(
@@ -294,7 +295,7 @@ def run_trial(
             trial.ending.is_told = True
             lines.put_nowait(b"")
 
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):  # the last: its terminal was closed
+        for number in _ENDS:
             loop.add_signal_handler(number, end)
         try:
             say(await trial.start())
@@ -309,6 +310,9 @@ def run_trial(
                     (say if word == _RESET else tell)(found)
         finally:
             await trial.stop()
+            for number in _ENDS:  # a second one, while the directory goes
+                loop.remove_signal_handler(number)
+                signal.signal(number, signal.SIG_IGN)
 
     uvloop.run(main())
 

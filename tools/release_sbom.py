@@ -1,7 +1,7 @@
 """What a release is made of: a CycloneDX 1.6 bill of materials (JSON) of the wheel and all that its extras bring.
 
 In:   the wheel, pyproject.toml, requirements.lock (versions and digests), and the environment that was installed from
-      it (licences, who needs whom). What tests alone need is not in it.
+      it (licences, who needs whom). What tests alone need is not in it; what others wrote and the wheel has in it, is.
 Out:  the same bytes for the same wheel and lock: no clock and no chance, but the time of the commit.
 """
 
@@ -9,6 +9,7 @@ import hashlib
 import re
 import tomllib
 import uuid
+import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -28,6 +29,23 @@ from packaging.utils import canonicalize_name
 NOT_SHIPPED = {"dev"}
 _LONGEST_NAME = 80
 _PINNED = re.compile(r"^(?P<name>[A-Za-z0-9._-]+)==(?P<version>[^ ;\\]+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Brought:
+    """A package of npm of which files are in the wheel, as its makers built them."""
+
+    name: str
+    version: str
+    license: str
+    files: tuple[str, ...]
+
+
+_FILES = "birthmark/console/web/files/"
+BROUGHT = (
+    Brought("htmx.org", "4.0.1", "0BSD", ("htmx.min.js", "hx-csp.min.js")),
+    Brought("uplot", "1.6.32", "MIT", ("uplot.min.css", "uplot.min.js")),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,12 +130,15 @@ def sbom(wheel: Path, pyproject: str, lock: str, at: int) -> bytes:
     components = {canonicalize_name(project["name"]): subject}
     for name, extras in sorted(reached.items()):
         components[name] = _component(name, pinned[name], extras)
+    with zipfile.ZipFile(wheel) as archive:
+        components |= {one.name: _brought(one, archive) for one in BROUGHT}
     whole = Bom(
         serial_number=uuid.uuid5(uuid.NAMESPACE_URL, f"sha256:{digest}"),
         metadata=BomMetaData(component=subject, timestamp=datetime.fromtimestamp(at, UTC)),
         components=[one for one in components.values() if one is not subject],
     )
-    for name, needed in edges.items():
+    own = canonicalize_name(project["name"])
+    for name, needed in {**edges, own: edges[own] | {one.name for one in BROUGHT}}.items():
         whole.register_dependency(components[name], [components[one] for one in sorted(needed) if one in components])
     return JsonV1Dot6(whole).output_as_string(indent=2).encode() + b"\n"
 
@@ -143,6 +164,30 @@ def _component(name: str, pinned: Locked, extras: set[str]) -> Component:
         scope=ComponentScope.REQUIRED if "" in extras else ComponentScope.OPTIONAL,
         external_references=[index],
         properties=[Property(name="birthmark:extra", value=extra or "base") for extra in sorted(extras)],
+    )
+
+
+def _brought(package: Brought, archive: zipfile.ZipFile) -> Component:
+    parts = [
+        Component(
+            type=ComponentType.FILE,
+            name=_FILES + name,
+            bom_ref=_FILES + name,
+            hashes=[HashType(alg=HashAlgorithm.SHA_256, content=digest)],
+        )
+        for name in package.files
+        for digest in (hashlib.sha256(archive.read(_FILES + name)).hexdigest(),)
+    ]
+    return Component(
+        type=ComponentType.LIBRARY,
+        name=package.name,
+        version=package.version,
+        licenses=[LicenseFactory().make_from_string(package.license)],
+        purl=PackageURL("npm", name=package.name, version=package.version),
+        bom_ref=f"{package.name}@{package.version}",
+        scope=ComponentScope.OPTIONAL,
+        components=parts,
+        properties=[Property(name="birthmark:extra", value="server")],
     )
 
 

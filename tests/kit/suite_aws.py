@@ -5,6 +5,7 @@ import ssl
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import paho.mqtt.client as paho
 from awscrt import mqtt, mqtt5
@@ -78,6 +79,15 @@ def test_a_policy_of_ones_own_counts(birthmark_cloud):
     connection.publish("plant/1", "no", mqtt.QoS.AT_LEAST_ONCE)
     assert thing.why("awsiot.policy_denied")["facts"]["thing"] == thing.name
     connection.disconnect()
+
+
+def test_a_message_is_found_behind_many_of_other_topics(birthmark_cloud, aws_thing):
+    data = birthmark_cloud.boto3("iot-data")
+    data.publish(topic="plant/1", qos=1, payload=b"first")
+    with ThreadPoolExecutor(4) as publishers:
+        list(publishers.map(lambda _: data.publish(topic="plant/2", qos=1, payload=b"x"), range(1100)))
+    assert len(birthmark_cloud.published("plant/2", at_least=1100)) == 1100
+    assert [message["body"] for message in birthmark_cloud.published("plant/1")] == ["first"]
 
 
 def test_nothing_of_another_test_is_here(birthmark_cloud):

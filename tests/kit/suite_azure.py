@@ -6,6 +6,7 @@ It is copied into an empty directory, and run there by pytest (tests/system/test
 import asyncio
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from azure.iot.device import Message
@@ -78,3 +79,13 @@ def test_the_services_sdks_reach_it(birthmark_cloud, azure_device):
     assert birthmark_cloud.registry().get_device("listed").device_id == "listed"
     found = birthmark_cloud.provisioning().get_individual_enrollment(azure_device.name)
     assert found.registration_id == azure_device.name
+
+
+def test_more_messages_than_a_page_are_all_there(birthmark_cloud):
+    device = birthmark_cloud.azure_device(at="hub", auth="key")
+    client = device.client()
+    client.connect()
+    with ThreadPoolExecutor(8) as senders:
+        list(senders.map(client.send_message, map(str, range(1100))))
+    client.shutdown()
+    assert {message["body"] for message in device.messages(at_least=1100)} == set(map(str, range(1100)))

@@ -194,3 +194,20 @@ def until(condition):
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def test_a_line_that_is_cut_first_under_a_false_clock_leads_to_a_server_that_is_trusted(
+    birthmark_cloud, wrong_clock, cut_line
+):
+    wrong_clock("+5000d")
+    cut_line.mend()
+    assert birthmark_cloud.azure_device(lasts="2d").register().status == "assigned"
+    with pytest.raises(BirthmarkError):  # the clock is still off: what boto3 signs is of another day
+        birthmark_cloud.aws_thing()
+
+
+def test_a_line_that_is_cut_first_while_limits_are_used_up_leaves_them_so(azure_device, throttled, cut_line):
+    throttled(lasts="1h")
+    cut_line.mend()
+    fails(azure_device.register)  # the SDK waits as long as it is told
+    assert azure_device.why("dps.tier_throttled")

@@ -16,14 +16,14 @@ VENDORS_WARN = ("-W", "ignore::DeprecationWarning")
 
 
 def in_a_directory_of_their_own(
-    directory: Path, *suites: str, options: tuple[str, ...] = (), **more: str
+    directory: Path, *suites: str, options: tuple[str, ...] = (), before: tuple[str, ...] = (), **more: str
 ) -> "subprocess.CompletedProcess[str]":
     for suite in suites:
         shutil.copy(SUITES / f"suite_{suite}.py", directory / f"test_{suite}.py")
     foreign = ("PYTEST_", "BIRTHMARK_", "AWS_", "SSL_CERT", "REQUESTS_CA", "CURL_CA", "COV_")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
     return subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", *VENDORS_WARN, *options],
+        [*before, sys.executable, "-m", "pytest", "-q", *VENDORS_WARN, *options],
         cwd=directory,
         env=environment | more,
         capture_output=True,
@@ -60,6 +60,24 @@ def test_a_proxy_of_the_machine_is_not_asked_for_the_cloud_of_a_test(tmp_path: P
     none = "http://127.0.0.1:9"
     bypassed = "localhost,127.0.0.1"
     passed(in_a_directory_of_their_own(tmp_path, "proxied", https_proxy=none, http_proxy=none, NO_PROXY=bypassed))
+
+
+THING = """
+def test_a_thing_connects(aws_thing):
+    assert aws_thing.cloud.endpoints["dps"]["https_port"] != 443
+    connection = aws_thing.connection()
+    connection.connect().result(10)
+    connection.disconnect().result(10)
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can do without a right")
+def test_a_thing_connects_where_nobody_may_bind_443(tmp_path: Path) -> None:
+    if int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text()) <= 443:
+        pytest.skip("everybody may bind 443 here")
+    (tmp_path / "test_it.py").write_text(THING)
+    without = ("setpriv", "--bounding-set=-net_bind_service", "--inh-caps=-net_bind_service")
+    passed(in_a_directory_of_their_own(tmp_path, before=without))
 
 
 def test_nothing_is_loaded_or_started_where_nobody_asks_for_it(tmp_path: Path) -> None:

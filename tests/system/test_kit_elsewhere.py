@@ -1,6 +1,7 @@
 """The test kit at a server that runs by itself, as a plant's or a container's does."""
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -49,10 +50,18 @@ def test_what_two_runs_make_is_of_different_names(server: RunningServer) -> None
     assert len({Cloud.at(server.data).aws_thing().name for _ in range(2)}) == 2
 
 
-def test_what_two_runs_make_is_in_different_files(server: RunningServer) -> None:
-    one, other = (Cloud.at(server.data).azure_device() for _ in range(2))
-    assert one.key_file != other.key_file
-    assert len({Cloud.at(server.data).chip().directory for _ in range(2)}) == 2
+def test_what_two_runs_make_at_once_is_each_ones_own(cloud: Cloud) -> None:
+    """As two workers of xdist do it."""
+    runs = cloud, Cloud.at(cloud.data)
+    devices = [run.azure_device() for run in runs for _ in range(2)]
+    assert [device.register().status for device in devices] == ["assigned"] * 4
+    assert len({run.chip().directory for run in runs}) == 2
+
+
+def test_threads_ask_in_turn_there_too(cloud: Cloud) -> None:
+    with ThreadPoolExecutor(6) as threads:
+        made = list(threads.map(lambda _: cloud.azure_device(), range(60)))
+    assert len({device.key_file for device in made}) == len({device.name for device in made}) == 60
 
 
 def test_a_test_that_begins_leaves_there_what_others_made(cloud: Cloud) -> None:

@@ -9,7 +9,8 @@ import ssl
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -218,3 +219,51 @@ def test_without_an_input_it_stays_until_it_is_told_to_end() -> None:
             asked.wait(0.5)
         asked.send_signal(signal.SIGTERM)
         assert asked.wait(20) == 0
+
+
+def ending_of(word: str, end: Callable[["subprocess.Popen[str]"], None]) -> tuple[int, float, bool]:
+    """Ask something, end it, and return its exit code, how long that took, and whether its data is gone."""
+    pipe = subprocess.PIPE
+    command = [BIRTHMARK, "test-server", "--json"]
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=clean_environment()) as asked:
+        assert asked.stdin is not None
+        assert asked.stdout is not None
+        data = Path(json.loads(asked.stdout.readline())["trust_bundle"]).parent
+        if word:
+            print(word, file=asked.stdin, flush=True)
+            time.sleep(0.5)
+        began = time.monotonic()
+        end(asked)
+        code = asked.wait(60)
+        return code, time.monotonic() - began, not data.parent.exists()
+
+
+def leave(asked: "subprocess.Popen[str]") -> None:
+    """As who is killed does."""
+    for pipe in (asked.stdin, asked.stdout):
+        assert pipe is not None
+        pipe.close()
+
+
+def terminate_twice(asked: "subprocess.Popen[str]") -> None:
+    asked.terminate()
+    time.sleep(0.1)
+    asked.terminate()
+
+
+@pytest.mark.parametrize("end", [leave, subprocess.Popen.terminate, terminate_twice])
+def test_it_ends_at_once_also_while_a_word_waits(end: Callable[["subprocess.Popen[str]"], None]) -> None:
+    code, took, is_gone = ending_of("why nobody within_s=40", end)
+    assert (code, is_gone) == (0, True)
+    assert took < 10
+
+
+def test_what_its_closed_terminal_ends_leaves_nothing() -> None:
+    assert ending_of("", lambda asked: asked.send_signal(signal.SIGHUP))[::2] == (0, True)
+
+
+def test_where_answers_are_read_the_last_word_has_its_time() -> None:
+    began = time.monotonic()
+    said = conversation("why nobody within_s=2")
+    assert json.loads(said.stdout.splitlines()[-1]) == {"items": []}
+    assert time.monotonic() - began > 2

@@ -151,6 +151,28 @@ def test_what_is_no_file_is_named_and_not_waited_for(data: Path) -> None:
     assert (done.returncode, "store.unreadable" in done.stderr) == (5, True)
 
 
+def test_a_damaged_database_is_named_before_an_upgrade_meets_it(data: Path) -> None:
+    """Its first pages, which say its version, are whole."""
+    with (data / "birthmark.db").open("r+b") as file:
+        file.seek(60 * 4096)
+        file.write(b"\xa5" * 20 * 4096)
+    done = attempt(data, "upgrade", "--check", "--backed-up")
+    assert (done.returncode, "store.unreadable" in done.stderr, "damaged" in done.stderr) == (5, True, True)
+    assert "restore" in done.stderr
+
+
+def test_a_database_that_is_a_link_to_itself_is_named(data: Path) -> None:
+    (data / "birthmark.db").unlink()
+    (data / "birthmark.db").symlink_to("birthmark.db")
+    done = attempt(data, "upgrade", "--check")
+    assert (done.returncode, "store.unreadable" in done.stderr) == (5, True)
+
+
+def test_a_note_of_a_backup_that_is_no_file_is_none_and_not_waited_for(data: Path) -> None:
+    os.mkfifo(data / "last-backup.json")
+    assert check(data)[2] == ["server.not_backed_up"]
+
+
 def said_to_postgresql(url: str, sql: str) -> None:
     command = ["psql", "--no-psqlrc", "--quiet", "--set", "ON_ERROR_STOP=1", url]
     subprocess.run(command, input=sql, text=True, check=True, capture_output=True)

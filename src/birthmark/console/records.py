@@ -26,7 +26,8 @@ class Noted(msgspec.Struct, frozen=True):
 def plain(url: str, data: Path) -> str:
     """Return what tells a database from others; a file below the data directory moves with it."""
     if url.startswith(_SQLITE):
-        path, own = Path(url.removeprefix(_SQLITE)).resolve(), data.resolve()
+        # A link that leads to itself is no reason to fail here, as it is to pathlib.
+        path, own = Path(os.path.realpath(url.removeprefix(_SQLITE))), data.resolve()
         return _SQLITE + str(path.relative_to(own) if path.is_relative_to(own) else path)
     parts = urlsplit(url)
     places = ",".join(map(_place, parts.netloc.rpartition("@")[2].split(",")))

@@ -9,6 +9,7 @@ Its clock may be off, its line cut, and its limits used up: faults that a device
 import asyncio
 import ipaddress
 import os
+import select
 import shutil
 import signal
 import socket
@@ -83,6 +84,17 @@ class TrialClock(SystemClock):
         return super().micros() + self.ahead // MICROSECOND
 
 
+class Ending:
+    """Whether a server for tests is to end at once: it was told so, or nobody asks it any more and reads answers."""
+
+    def __init__(self) -> None:
+        self.is_told = self.is_input_over = False
+
+    @property
+    def is_now(self) -> bool:
+        return self.is_told or (self.is_input_over and _is_unread(sys.stdout.fileno()))
+
+
 class TrialServer:
     """See the module. `settings` name a directory of its own, and SQLite in it.
 
@@ -100,6 +112,8 @@ class TrialServer:
         self._line: Line | None = None
         self._watching: asyncio.Task[None] | None = None
         self._published: deque[Message] = deque(maxlen=_REMEMBERED)
+        self._used_up: list[tuple[float, timedelta, bool]] = []
+        self.ending = Ending()
 
     @property
     def rooms(self) -> Rooms:
@@ -107,6 +121,11 @@ class TrialServer:
         if self._server is None:
             raise RuntimeError("it does not run")
         return self._server.rooms
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether it is to end as soon as it can: no word waits for anything then."""
+        return self.ending.is_now
 
     async def start(self) -> dict[str, Any]:
         """Start for the first time, and return the endpoints."""
@@ -121,6 +140,7 @@ class TrialServer:
         await self.stop()
         self.clock.ahead = timedelta()
         self._published.clear()
+        self._used_up.clear()
         here = set(_files(self.settings.directory))
         for path in here - self._new.keys():
             path.unlink(missing_ok=True)
@@ -160,9 +180,14 @@ class TrialServer:
                 names=(*told.names, *told.listen),
                 health_listen=(front,),
             )
-            await self._begin(behind)
+            ahead, self.clock.ahead = self.clock.ahead, timedelta()
+            await self._begin(behind)  # by the right clock: what it makes at a start, such as its certificate, is valid
+            self.clock.ahead = ahead
             if is_watched:
                 self.watch()
+            for at, duration, is_day in self._used_up:
+                left = duration - timedelta(seconds=self.clock.monotonic() - at)
+                self._use_up(max(left, timedelta()), is_day=is_day)
             self._line = Line(front, self._behind)
             await self._line.lay([p for p in (bound.mqtt, bound.https, bound.https_also, bound.est, bound.pki) if p])
         await self._line.become(state, after_bytes)
@@ -176,6 +201,10 @@ class TrialServer:
 
         With `is_day` also the messages of the day. Where none has a tier nothing is limited.
         """
+        self._used_up.append((self.clock.monotonic(), duration, is_day))
+        self._use_up(duration, is_day=is_day)
+
+    def _use_up(self, duration: timedelta, *, is_day: bool) -> None:
         now, rooms = self.clock.monotonic(), self.rooms
         for hub in rooms.iothub.hubs.all():
             if (throttle := rooms.iothub.throttles.of(hub.name)) is not None:
@@ -249,6 +278,7 @@ def _directories(place: Path) -> set[Path]:
 Answer = Callable[[TrialServer, bytes], Awaitable[Mapping[str, Any]]]
 """What a line of the input asks, done; raises nothing."""
 _RESET = b"reset"
+_ENDS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # the last: its terminal was closed
 
 
 def run_trial(
@@ -261,24 +291,36 @@ def run_trial(
     """Serve, and do what each line of the standard input asks.
 
     `say` gets the endpoints, at first and at each line `reset`; `tell` what `answer` returns for any other.
-    It ends with its input, where somebody is there to end that, and at SIGTERM or SIGINT.
+    It ends with its input, where somebody is there to end that, when the lines before are answered: with them, where
+    nobody reads any more. At a signal it ends at once.
     """
 
     async def main() -> None:
         trial, loop = TrialServer(settings, behind), asyncio.get_running_loop()
         lines: asyncio.Queue[bytes] = asyncio.Queue()  # empty: the end
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, lines.put_nowait, b"")
+
+        def end() -> None:
+            trial.ending.is_told = True
+            lines.put_nowait(b"")
+
+        for number in _ENDS:
+            loop.add_signal_handler(number, end)
         try:
             say(await trial.start())
             collect_seldom()
             if _is_somebodys(sys.stdin.fileno()):
-                await loop.connect_read_pipe(lambda: _Lines(lines), sys.stdin)
-            while line := await lines.get():
+                await loop.connect_read_pipe(lambda: _Lines(lines, trial.ending), sys.stdin)
+            while (line := await lines.get()) and not trial.is_ending:
                 if word := line.strip():
-                    (say if word == _RESET else tell)(await answer(trial, word))
+                    found = await answer(trial, word)
+                    if trial.is_ending:
+                        break
+                    (say if word == _RESET else tell)(found)
         finally:
             await trial.stop()
+            for number in _ENDS:  # a second one, while the directory goes
+                loop.remove_signal_handler(number)
+                signal.signal(number, signal.SIG_IGN)
 
     uvloop.run(main())
 
@@ -286,8 +328,8 @@ def run_trial(
 class _Lines(asyncio.Protocol):
     """Gives each line that is read, a long one cut, and an empty one at the end."""
 
-    def __init__(self, words: "asyncio.Queue[bytes]") -> None:
-        self._words, self._begun = words, b""
+    def __init__(self, words: "asyncio.Queue[bytes]", ending: "Ending") -> None:
+        self._words, self._begun, self._ending = words, b"", ending
 
     def data_received(self, data: bytes) -> None:
         *lines, begun = (self._begun + data).split(b"\n")
@@ -297,7 +339,15 @@ class _Lines(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         del exc
+        self._ending.is_input_over = True
         self._words.put_nowait(b"")
+
+
+def _is_unread(descriptor: int) -> bool:
+    """Say whether an output is a pipe whose reader has gone."""
+    looking = select.poll()
+    looking.register(descriptor, 0)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in looking.poll(0))
 
 
 def _is_somebodys(descriptor: int) -> bool:

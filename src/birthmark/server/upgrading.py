@@ -116,6 +116,8 @@ def note_backup(data: Path, file: Path, at: datetime, revision: str) -> None:
 def noted_backup(data: Path) -> Backup | None:
     """Return what is noted of the last one."""
     try:
+        if not (data / NOTE).is_file():  # a pipe would wait for a writer
+            return None
         return decode_json((data / NOTE).read_bytes(), Backup)
     except (OSError, msgspec.MsgspecError):
         return None

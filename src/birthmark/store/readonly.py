@@ -15,7 +15,7 @@ class UnreadableDatabaseError(UnavailableError):
 
     code = "store.unreadable"
     cause = "The database {path} cannot be read: {reason}."
-    fix = "Give the data directory of a server with --data, as a user that may read it."
+    fix = "Give the data directory of a server with --data, as a user that may read it, or restore a backup."
     for_a_person = "rights have to be given"
     path: Path | str
     reason: object

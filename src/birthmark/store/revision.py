@@ -13,6 +13,7 @@ from birthmark.store.readonly import UnreadableDatabaseError
 
 _REVISION = "SELECT version_num FROM alembic_version"
 _FACTS = "SELECT name, value FROM server_facts"
+_WHOLE = "PRAGMA quick_check(1)"
 _SQLITE = "sqlite:///"
 _POSTGRES_TABLES = "SELECT tablename FROM pg_tables WHERE schemaname = current_schema()"
 
@@ -64,6 +65,8 @@ def _read(path: Path, mode: str, size: int) -> Schema:
         tables = {str(row[0]) for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         row = connection.execute(_REVISION).fetchone() if "alembic_version" in tables else None
         facts = dict(connection.execute(_FACTS).fetchall()) if "server_facts" in tables else {}
+        if (found := connection.execute(_WHOLE).fetchone()[0]) != "ok":
+            raise sqlite3.DatabaseError(f"it is damaged: {found.splitlines()[-1]}")
     return Schema(None if row is None else str(row[0]), bool(tables - {"alembic_version"}), size, facts)
 
 

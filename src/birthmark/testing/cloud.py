@@ -24,6 +24,8 @@ from birthmark.testing.made import AwsIdentity, AzureIdentity, ChipMade, EstIden
 from birthmark.testing.process import ServerEndedError
 
 _LOOK_S = 0.02
+_MOST = 10_000
+_TOLD = 5
 PATIENCE_S = 10.0
 """How long a helper waits for what is to come."""
 _HTTPS, _MQTT = 443, 8883
@@ -244,12 +246,13 @@ class Cloud:
         """Return what arrived at the hub, the oldest first: of a device, or of all.
 
         Each has `device`, `enqueued` (ISO 8601), `body` with its `encoding`, `system` and `properties`. With
-        `at_least` it waits until there are so many. Raise `AssertionError` where that is not `within_s`.
+        `at_least` it waits until there are so many. Raise `AssertionError` where that is not `within_s`. Of more than
+        ten thousand it returns the latest.
         """
         name = _name_of(device)
 
         def look() -> list[dict[str, Any]]:
-            items: list[dict[str, Any]] = self.ask("messages", name=name)["items"]
+            items: list[dict[str, Any]] = self.ask("messages", name=name, limit=_MOST)["items"]
             return items
 
         return _enough(look, at_least, f"messages of {name or 'devices'} at the hub", within_s)
@@ -264,8 +267,9 @@ class Cloud:
         name = _name_of(client)
 
         def look() -> list[dict[str, Any]]:
-            items = self.ask("messages", name=name, at="aws")["items"]
-            return [item for item in items if topic in {"", item["topic"]}]
+            asked = self.ask("messages", name=name, at="aws", topic=topic, limit=_MOST)
+            items: list[dict[str, Any]] = asked["items"]
+            return items
 
         return _enough(look, at_least, f"messages at {topic or 'any topic'}", within_s)
 
@@ -533,7 +537,7 @@ def _enough(look: Callable[[], list[_T]], at_least: int, what: str, within_s: fl
     """Look until there are so many. Raise `AssertionError` where there are not in time."""
     found = _looked(look, at_least, within_s)
     if len(found) < at_least:
-        those = f": {found}" if found else ""
+        those = f"; at last {found[-_TOLD:]}" if found else ""
         raise AssertionError(f"within {within_s:g} s there were {len(found)} of {at_least} {what}{those}")
     return found
 

@@ -4,20 +4,21 @@ What would change it as a whole is refused: others work with it, and nothing of 
 """
 
 import json
+import threading
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from birthmark.clock import Clock, SystemClock
+from birthmark.clock import Clock, SystemClock, SystemEntropy
 from birthmark.console.client import OperatorClient, read_endpoints
 from birthmark.testing import words
 from birthmark.testing.errors import RunsByItselfError
-from birthmark.testing.workshop import Workshop
+from birthmark.testing.workshop import KIT, Workshop
 
 
 class StandingServer:
-    """The server of a data directory, which its operator's files open. It is asked by one thread at a time."""
+    """The server of a data directory, which its operator's files open. Threads ask it in turn."""
 
     is_kept = True
     """It is not as new for each test."""
@@ -27,8 +28,10 @@ class StandingServer:
     def __init__(self, data: Path) -> None:
         """Look for it. Raise `ServerNotRunningError`."""
         self.endpoints = read_endpoints(data)
-        self._shop = Workshop(data, OperatorClient.of(data), _AsItIs(data))
+        place = data / KIT / SystemEntropy().token(8).hex()  # other runs make devices there, too, and at this moment
+        self._shop = Workshop(data, OperatorClient.of(data), _AsItIs(data), place)
         self._data = data
+        self._turn = threading.Lock()
 
     def start(self) -> None:
         """Do nothing: it runs."""
@@ -43,7 +46,8 @@ class StandingServer:
             case words.Reset() | words.ClockWord() | words.LineWord() | words.Throttle() | words.Messages(at="aws"):
                 raise RunsByItselfError(word=words.tag_of(asked), data=self._data)
             case _:
-                return self._shop.do(asked)
+                with self._turn:
+                    return self._shop.do(asked)
 
 
 class _AsItIs:
@@ -51,6 +55,7 @@ class _AsItIs:
 
     def __init__(self, data: Path) -> None:
         self.clock: Clock = SystemClock()
+        self.is_ending = False
         self._data = data
 
     def set_clock(self, ahead: timedelta) -> None:

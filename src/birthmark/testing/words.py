@@ -24,6 +24,8 @@ from birthmark.text import decode_json, printable
 
 _SHOWN = 64
 _PLACE = re.compile(r"`\$\.(\w+)`")
+MOST = 10_000
+"""So many messages are told at once: what a server for tests remembers of AWS."""
 FARTHEST = timedelta(days=50 * 365)
 """How far a clock may be off: certificates have dates there, too."""
 
@@ -124,11 +126,15 @@ class Rollover(Word, frozen=True, tag="rollover"):
 
 
 class Messages(Word, frozen=True, tag="messages"):
-    """What arrived at the hub, or with `at` aws at AWS since the first thing was made; of one device, or of all."""
+    """What arrived at the hub, or with `at` aws at AWS since the first thing was made; of one device, or of all.
+
+    Where it is more than `limit`, the latest. `topic` is for AWS.
+    """
 
     name: str = ""
     at: Literal["hub", "aws"] = "hub"
-    limit: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 1000
+    limit: Annotated[int, msgspec.Meta(ge=1, le=MOST)] = 1000
+    topic: str = ""
 
 
 class Why(Word, frozen=True, tag="why"):
@@ -269,10 +275,11 @@ class Words:
                 return {"throttled_s": duration.total_seconds()}
             case AwsThing():
                 trial.watch()
-            case Messages(at="aws", name=name, limit=limit):
+            case Messages(at="aws", name=name, limit=limit, topic=topic):
                 from birthmark.testing.workshop import message_of_aws
 
-                found = [message for message in trial.published if name in {"", message.publisher}]
+                asked = trial.published
+                found = [one for one in asked if name in {"", one.publisher} and topic in {"", one.topic}]
                 return {"items": [message_of_aws(message) for message in found[-limit:]]}
             case _:
                 pass

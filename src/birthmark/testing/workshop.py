@@ -49,6 +49,8 @@ from birthmark.text import printable, readable, reason_of
 _API = "2021-10-01"
 _HUB = _DPS = "birthmark"
 _PATIENCE_S, _LOOK_S = 30, 0.05
+KIT = "kit"
+"""The directory of what is made, in the server's data."""
 _TOKEN_LASTS = timedelta(minutes=5)
 _OVER = timedelta(hours=1)
 _S = TypeVar("_S", AzureIdentity, AwsIdentity, EstIdentity)
@@ -68,18 +70,24 @@ class Faulty(Protocol):
     @property
     def clock(self) -> Clock: ...
 
+    @property
+    def is_ending(self) -> bool: ...
+
     def set_clock(self, ahead: timedelta) -> None: ...
 
     def use_up(self, duration: timedelta, *, is_day: bool = False) -> None: ...
 
 
 class Workshop:
-    """For one server, since its last reset. `clock` of the server is what certificates go by that are made here."""
+    """For one server, since its last reset. `clock` of the server is what certificates go by that are made here.
 
-    def __init__(self, data: Path, operator: OperatorClient, server: Faulty) -> None:
+    `place` is where their files go, and nobody else's.
+    """
+
+    def __init__(self, data: Path, operator: OperatorClient, server: Faulty, place: Path | None = None) -> None:
         self.operator = operator
         self._data, self._server = data, server
-        self._place = data / "kit"
+        self._place = place or data / KIT
         self._made = 0
         self.subjects: dict[str, Subject] = {}
         self._keys: dict[str, ec.EllipticCurvePrivateKey] = {}
@@ -144,7 +152,7 @@ class Workshop:
     def _refused(self, asked: words.Why) -> Sequence[Mapping[str, Any]]:
         query = {"limit": asked.limit, "subject": asked.name or None, "code": asked.code or None}
         for _ in range(int(asked.within_s / _LOOK_S)):
-            if found := list(self.operator.rows("/refusals", **query)):
+            if (found := list(self.operator.rows("/refusals", **query))) or self._server.is_ending:
                 return found
             time.sleep(_LOOK_S)
         return list(self.operator.rows("/refusals", **query))
@@ -422,14 +430,10 @@ class Workshop:
         return Files(certificate_file=str(certificate_file), key_file=str(key_file), not_after=ends)
 
     def _new_place(self) -> Path:
-        """Return a directory that is nobody else's: of one server that runs by itself several runs make devices."""
-        self._place.mkdir(exist_ok=True, mode=0o700)
-        while True:
-            self._made += 1
-            place = self._place / str(self._made)
-            with contextlib.suppress(FileExistsError):
-                place.mkdir(mode=0o700)
-                return place
+        self._made += 1
+        place = self._place / str(self._made)
+        place.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return place
 
     def _keep(self, identity: _S) -> _S:
         self.subjects[identity.name] = identity

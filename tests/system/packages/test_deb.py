@@ -274,6 +274,37 @@ def test_what_is_purged_leaves_nothing(debian: DebianRoot) -> None:
     assert kept == set()
 
 
+def test_what_the_machine_had_of_that_name_before_stays_and_a_link_is_followed(
+    debian: DebianRoot, packages: dict[str, Path]
+) -> None:
+    """A user who was made by hand, of another group, and data that the administrator moved."""
+    debian.run("useradd", "--gid", "nogroup", "--home-dir", "/srv/ours", "birthmark", user=None)
+    moved, place = debian.path / "srv/moved", debian.path / "var/lib/birthmark"
+    moved.mkdir()
+    place.symlink_to("/srv/moved")
+    debian.dpkg("--install", given(debian, packages["birthmark"]))
+    (moved / "ca.key").write_text("a secret")
+    read = debian.attempt("runuser", "-u", "birthmark", "--", "cat", "/etc/birthmark/server.toml", user=None)
+    assert read.returncode == 0, read.stderr
+    debian.dpkg("--purge", "birthmark")
+    assert debian.run("getent", "passwd", "birthmark", user=None).split(":")[5] == "/srv/ours"
+    assert list(moved.iterdir()) == []
+    assert not place.is_symlink()
+    debian.run("userdel", "birthmark", user=None)
+    debian.attempt("groupdel", "birthmark", user=None)
+
+
+def test_a_purge_while_something_of_the_user_still_runs_ends_and_says_who_stays(
+    debian: DebianRoot, packages: dict[str, Path]
+) -> None:
+    debian.dpkg("--install", given(debian, packages["birthmark"]))
+    runs = "setpriv --reuid=birthmark --regid=birthmark --clear-groups sleep 60 & sleep 1"
+    done = debian.attempt("sh", "-c", f"{runs}; dpkg --purge birthmark; echo $?; kill $!", user=None)
+    assert done.stdout.splitlines()[-1] == "0", done.stdout + done.stderr
+    assert "the user birthmark stays" in done.stderr
+    debian.run("userdel", "birthmark", user=None)
+
+
 def azures(directory: Path) -> Path:
     """Return a package of the name of Azure's own."""
     (directory / "azures/DEBIAN").mkdir(parents=True)

@@ -200,7 +200,7 @@ def _mailer(settings: Settings) -> Mails | None:
     ca = settings.outbound.ca
     context = ssl.create_default_context(cafile=None if ca is None else str(Path(ca).expanduser()))
     allowed = networks_of(settings.outbound.allow)
-    from birthmark.outbound.mail import Mailer
+    from birthmark.outbound.mail import Mailer  # most servers send none
 
     return Mailer(mail.host, mail.port, mail.tls, mail.sender, mail.user, file, context, allowed)
 

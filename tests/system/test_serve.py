@@ -115,6 +115,20 @@ def test_a_second_start_serves_the_same_scope_root_and_credentials(tmp_path: Pat
         assert (server.data / "trust.pem").read_text() == root
 
 
+def test_the_service_manager_hears_when_it_answers(tmp_path: Path) -> None:
+    address, manager = free_address(), str(tmp_path / "manager")
+    command = [BIRTHMARK, "serve", "--data", str(tmp_path / "data"), "--listen", address]
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
+        listening.bind(manager)
+        listening.settimeout(30)
+        with subprocess.Popen(
+            command, env=clean_environment(NOTIFY_SOCKET=manager), stdout=subprocess.DEVNULL
+        ) as serving:
+            assert listening.recv(100) == b"READY=1"
+            socket.create_connection((address, 8883)).close()
+            serving.terminate()
+
+
 def test_endpoints_json_has_every_promised_name_and_absolute_paths(tmp_path: Path) -> None:
     with a_server(tmp_path, is_warm=False) as server:
         printed = json.loads(server.run("env", "--format", "json").stdout)

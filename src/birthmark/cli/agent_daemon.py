@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import NoReturn
 
 from birthmark.agent.files import orders_beside
-from birthmark.agent.notify import notifier
 from birthmark.agent.orders import Order, Orders, answering
 from birthmark.agent.run import Loop
 from birthmark.agent.service import Agent
@@ -25,6 +24,7 @@ from birthmark.cli.agent_place import AgentPlace
 from birthmark.cli.journal import note
 from birthmark.clock import SystemClock
 from birthmark.errors import BirthmarkError
+from birthmark.notify import notifier
 from birthmark.text import printable
 
 log = logging.getLogger(__name__)

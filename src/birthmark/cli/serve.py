@@ -60,6 +60,7 @@ def serve(
     gc.disable()  # what is imported stays: to look through it took a fifth of the start; `collect_seldom` looks again
     from birthmark.bus import BusAwayError
     from birthmark.net.listener import PortTakenError
+    from birthmark.notify import notifier
     from birthmark.server.installed import DatabaseMovedError
     from birthmark.server.run import begin_log, run
     from birthmark.server.settings import read_settings
@@ -80,6 +81,7 @@ def serve(
                 typer.echo(line)
             typer.echo("Ready. `birthmark env` prints what clients need.")
         typer.get_text_stream("stdout").flush()
+        notifier().tell(ready="1")
 
     read = partial(
         read_settings,

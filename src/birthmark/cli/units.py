@@ -136,6 +136,7 @@ def server_service(
     given = [*(("--host", host) if host else ()), *(part for one in listen for part in ("--listen", one))]
     given += ["--config", config] if config else []
     options = f" {shlex.join(given)}" if given else ""
+    # It is started when it answers, however long a database of before takes to be brought up to date.
     # Without MemoryDenyWriteExecute: OpenSSL calls back into Python by code that cffi makes as it runs.
     unit = f"""\
 [Unit]
@@ -145,12 +146,14 @@ After=network-online.target
 Wants=network-online.target
 
 [Service]
-Type=exec
+Type=notify
+NotifyAccess=main
 ExecStart={shlex.quote(program)} serve --data /var/lib/birthmark{options}
 User={SERVER_USER}
 {_read(variables)}Environment=HOME=/var/lib/birthmark
 Restart=on-failure
 RestartSec=2
+TimeoutStartSec=infinity
 StateDirectory=birthmark
 StateDirectoryMode=0700
 CapabilityBoundingSet=CAP_NET_BIND_SERVICE

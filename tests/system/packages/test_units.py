@@ -55,13 +55,17 @@ def machine(packages: dict[str, Path]) -> Iterator[Machine]:
             yield there
 
 
-def test_the_server_is_started_by_its_installation_and_answers(machine: Machine) -> None:
+def test_the_server_answers_when_its_installation_is_done(machine: Machine) -> None:
     as_server = ["setpriv", "--reuid=birthmark", "--regid=birthmark", "--clear-groups"]
     place = ["--data", "/var/lib/birthmark"]
-    told = machine.run(*as_server, "birthmark", "env", "--wait", "30", *place)
+    told = machine.run(*as_server, "birthmark", "env", *place)
     assert "IOTHUB_CONNECTION_STRING" in told
     assert machine.says("birthmark-server", "ActiveState") == "active"
     assert machine.says("birthmark-server", "NRestarts") == "0"
+
+
+def test_the_server_is_started_when_it_answers(machine: Machine) -> None:
+    machine.run("bash", "-c", "systemctl restart birthmark-server && exec 3<>/dev/tcp/127.98.7.6/8883")
 
 
 def test_the_agent_waits_for_its_configuration(machine: Machine) -> None:

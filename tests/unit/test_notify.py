@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from birthmark.agent.notify import Notifier
+from birthmark.notify import Notifier
 
 
 @pytest.fixture

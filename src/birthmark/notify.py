@@ -38,7 +38,7 @@ class Notifier:
             return
         text = "\n".join(f"{name.upper()}={value[:_MAX_STATUS_CHARS]}" for name, value in words.items())
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as link:
-            link.setblocking(False)
+            link.settimeout(0)
             link.connect(self.address)
             link.send(text.encode())
 

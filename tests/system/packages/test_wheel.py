@@ -67,6 +67,7 @@ def test_the_first_commands_work(fresh: Path) -> None:
     assert made.returncode == 0, made.stderr
     assert "agent.config_missing" in run(fresh, "agent", "check", "--offline", "--root", "device").stderr
     assert "extra_missing" not in run(fresh, "chip", "ls").stderr
+    assert "operator.server_not_running" in run(fresh, "env").stderr  # it asks one that another environment runs
     assert run(fresh, "manifest", "create", "--out", "rehearsal", "--count", "2").returncode == 0
 
 
@@ -75,7 +76,7 @@ def test_why_remembers_what_this_machine_was_refused(fresh: Path) -> None:
     assert run(fresh, "why").stdout
 
 
-@pytest.mark.parametrize(("command", "extra"), [("serve", "server"), ("env", "server"), ("demo", "demo")])
+@pytest.mark.parametrize(("command", "extra"), [("serve", "server"), ("test-server", "server"), ("demo", "demo")])
 def test_what_needs_an_extra_names_it(fresh: Path, command: str, extra: str) -> None:
     refused = run(fresh, command)
     assert refused.returncode != 0

@@ -175,23 +175,23 @@ def tag_of(word: Word) -> str:
 def parse_word(line: bytes) -> Word:
     """Return what a line asks. Raise `WordInvalidError`."""
     text = line.decode(errors="replace").strip()
-    shown = printable(text[:_SHOWN])
+    word = printable(text[:_SHOWN])
     try:
         asked = _members(text)
         kind = _BY_TAG.get(str(asked.get("do")))
         if kind is None:
-            raise WordInvalidError(word=shown, detail=f"the words are {', '.join(_BY_TAG)}")
-        return _converted(asked, kind, shown)
+            raise WordInvalidError(word=word, detail=f"the words are {', '.join(_BY_TAG)}")
+        return _converted(asked, kind, word)
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
-        raise WordInvalidError(word=shown, detail="it is no object of JSON") from error
+        raise WordInvalidError(word=word, detail="it is no object of JSON") from error
 
 
-def _converted(asked: Mapping[str, Any], kind: type[Word], shown: str) -> Word:
+def _converted(asked: Mapping[str, Any], kind: type[Word], word: str) -> Word:
     try:
         return msgspec.convert(asked, kind, strict=False)
     except msgspec.ValidationError as error:
         detail = f"{error}{_taken(kind, str(error))}"
-        raise WordInvalidError(word=shown, detail=detail) from error
+        raise WordInvalidError(word=word, detail=detail) from error
 
 
 def _taken(kind: type[Word], refused: str) -> str:

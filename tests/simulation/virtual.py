@@ -327,6 +327,7 @@ class VirtualBus:
         if worker not in self._world.buses:
             raise NobodyThereError(worker=worker)
         answer: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+        answer.add_done_callback(lambda done: done.cancelled() or done.exception())  # it may come too late
         sent = self._world.ask_for(self.worker, f"ask {kind}", lambda: self._ask_at(worker, request, answer))
         sent.add_done_callback(lambda done: done.exception())
         if not await self._within(answer, timeout_s):

@@ -78,8 +78,8 @@ def test_devices_register_connect_and_send_and_the_hub_has_it(server: RunningSer
     assert (run.code, lost(run)) == (0, [])
     assert run.summary["registrations"] == run.summary["connects"] == run.summary["connected_at_the_end"] == 100
     assert run.summary["acknowledged"] > 300
-    name = run.devices[7]["device"]
-    assert len(server.rows("hub", "messages", name)) == run.devices[7]["acknowledged"]
+    one = run.devices[7]  # the end may come between a message and its acknowledgement
+    assert one["acknowledged"] <= len(server.rows("hub", "messages", one["device"])) <= one["sent"]
     assert run.events[0]["event"] == "progress"
     assert run.events[-1] == {"event": "summary", **run.summary}
 

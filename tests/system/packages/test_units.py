@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -66,6 +67,15 @@ def test_the_server_answers_when_its_installation_is_done(machine: Machine) -> N
 
 def test_the_server_is_started_when_it_answers(machine: Machine) -> None:
     machine.run("bash", "-c", "systemctl restart birthmark-server && exec 3<>/dev/tcp/127.98.7.6/8883")
+
+
+def test_who_starts_a_server_that_cannot_start_is_told_so_and_does_not_wait(machine: Machine) -> None:
+    machine.run("systemctl", "stop", "birthmark-server")
+    with socket.create_server(("127.98.7.6", 8883)):  # the network is this machine's
+        told = machine.run("sh", "-c", "systemctl start birthmark-server 2>&1 || echo refused")
+        assert told.endswith("refused\n")
+        assert "net.port_taken" in machine.run("journalctl", "--unit", "birthmark-server", "--lines", "20")
+    machine.run("systemctl", "start", "birthmark-server")
 
 
 def test_the_agent_waits_for_its_configuration(machine: Machine) -> None:

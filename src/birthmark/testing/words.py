@@ -23,6 +23,7 @@ from birthmark.testing.errors import AnswerError, WordInvalidError
 from birthmark.text import decode_json, printable
 
 _SHOWN = 64
+_MEMBER = re.compile(r"[a-z_]+")
 _PLACE = re.compile(r"`\$\.(\w+)`")
 MOST = 10_000
 """So many messages are told at once: what a server for tests remembers of AWS."""
@@ -220,7 +221,7 @@ def _members(text: str) -> dict[str, Any]:
     places = iter(names)
     for part in rest:
         name, equals, value = part.partition("=")
-        if not (equals and name in names):
+        if not (equals and _MEMBER.fullmatch(name)):  # a member that is none is refused as one, and is no device's name
             name, value = next(places, part), part
         asked[name] = value
     return asked

@@ -54,7 +54,7 @@ def test_what_is_no_word_is_refused_by_name(line: bytes) -> None:
     ("line", "taken"),
     [
         (b"azure-device pump-1 at=moon", "at is one of dps, hub"),
-        (b"azure-device nmae=pump-1", "members are name, auth, at, lasts"),
+        (b"azure-device colour=red", "members are name, auth, at, lasts"),
         (b"line sideways", "state is one of through, cut, stall, break"),
         (b"rollover back-again", "step is one of start, next, back"),
         (b'{"do": "azure-device", "colour": "red"}', "members are name, auth, at, lasts"),

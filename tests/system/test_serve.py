@@ -332,3 +332,10 @@ def test_its_status_is_told_and_what_is_not_ready(tmp_path: Path) -> None:
         stopped = server.attempt("server", "status")
         assert (stopped.returncode, "operator.server_not_running" in stopped.stderr) == (5, True)
         server.start()
+
+
+def test_a_new_server_loads_none_of_the_libraries_that_only_some_need(tmp_path: Path) -> None:
+    with a_server(tmp_path, is_warm=False) as server:
+        mapped = Path(f"/proc/{server.pid}/maps").read_text()
+        assert "uvloop" in mapped
+        assert not [name for name in ("sqlalchemy", "asyncpg", "pkcs11", "re2") if f"/{name}/" in mapped]

@@ -2,35 +2,28 @@
 
 What lies in the CA's directory in a key's place is its name (a URI, in pkcs11-provider's PEM form) with the library and
 the file of the PIN. The token is opened when something is signed, and again after it was away: a server starts without
-it, refuses what needs it, and goes on when it is back.
+it, refuses what needs it, and goes on when it is back. PKCS#11 is loaded then, too: most servers have no token.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeVar, cast
-
-from pkcs11 import MechanismFlag
-from pkcs11.constants import Attribute
-from pkcs11.mechanisms import KeyType
-from pkcs11.util.ec import encode_named_curve_parameters
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from birthmark.background import beside
 from birthmark.errors import BirthmarkError, UnavailableError
 from birthmark.keys.handles import render_uri_pem, uri_in
-from birthmark.keys.library import LOCK, find_softhsm, stop_library
 from birthmark.keys.pin import Pin
 from birthmark.keys.private_key import as_private_key
 from birthmark.keys.scheme import PublicKey, Scheme
-from birthmark.keys.token import Token
-from birthmark.keys.token_key import TokenKey
 from birthmark.keys.uri import Pkcs11Uri, parse_pkcs11_uri
 from birthmark.pki.issue import SigningKey
 
+if TYPE_CHECKING:
+    from birthmark.keys.token import Token
+    from birthmark.keys.token_key import TokenKey
+
 T = TypeVar("T")
-# Sensitive and not extractable: said in so many words, because tokens differ in what they assume.
-_GUARDED = {Attribute.SENSITIVE: True, Attribute.EXTRACTABLE: False, Attribute.PRIVATE: True}
-_SIGN = MechanismFlag.SIGN | MechanismFlag.VERIFY
 
 
 class TokenAwayError(UnavailableError):
@@ -54,10 +47,12 @@ class TokenSigner:
 
     uri: Pkcs11Uri
     public_key: PublicKey
-    _open: TokenKey | None = field(default=None, init=False, repr=False)
+    _open: "TokenKey | None" = field(default=None, init=False, repr=False)
 
     def sign(self, data: bytes, scheme: Scheme) -> bytes:
         """Raise `TokenAwayError`."""
+        from birthmark.keys.library import LOCK, stop_library  # noqa: PLC0415 - see the module
+
         with LOCK:
             try:
                 return self._key().sign(data, scheme)
@@ -70,7 +65,9 @@ class TokenSigner:
                 self.close()
                 raise self._away(error.explain_cause().rstrip(".")) from error
 
-    def _key(self) -> TokenKey:
+    def _key(self) -> "TokenKey":
+        from birthmark.keys.token_key import TokenKey  # noqa: PLC0415 - see the module
+
         if self._open is None:
             key = TokenKey.find(_opened(self.uri), label=self.uri.object)
             if key.public_key != self.public_key:
@@ -102,20 +99,19 @@ class TokenPlace:
 
     @classmethod
     def of(cls, token: str, pin_file: Path, module: Path | None) -> "TokenPlace":
+        from birthmark.keys.library import find_softhsm  # noqa: PLC0415 - see the module
+
         return cls((module or find_softhsm()).resolve(), token, pin_file.expanduser().absolute())
 
     def make(self, label: str) -> SigningKey:
         """Make a P-256 key that never leaves the token. Raise what opening a token raises."""
+        from birthmark.keys.token_key import made_for_signing  # noqa: PLC0415 - see the module
+
         uri = Pkcs11Uri(
             token=self.token, object=label, type="private", module_path=self.module, pin_source=self.pin_file
         )
         with _opened(uri) as token:
-            with token.session() as session:
-                curve = {Attribute.EC_PARAMS: encode_named_curve_parameters("secp256r1")}
-                parameters = session.create_domain_parameters(KeyType.EC, curve, local=True)
-                parameters.generate_keypair(store=True, label=label, capabilities=_SIGN, private_template=_GUARDED)
-            public_key = TokenKey.find(token, label=label).public_key
-        return _key(uri, public_key)
+            return _key(uri, made_for_signing(token, label))
 
 
 def place_of(key: SigningKey) -> TokenPlace | None:
@@ -153,6 +149,8 @@ def _signer(key: SigningKey) -> TokenSigner | None:
     return handle if isinstance(handle, TokenSigner) else None
 
 
-def _opened(uri: Pkcs11Uri) -> Token:
+def _opened(uri: Pkcs11Uri) -> "Token":
+    from birthmark.keys.token import Token  # noqa: PLC0415 - see the module
+
     pin = None if uri.pin_source is None else Pin.from_file(uri.pin_source)
     return Token.open(cast("Path", uri.module_path), label=uri.token, pin=pin)

@@ -2,16 +2,19 @@
 
 import os
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlsplit
 
 import typer
 
 from birthmark.cli.common import without
 from birthmark.text import printable
+
+if TYPE_CHECKING:
+    from birthmark.server.settings import Settings
 
 NOT_IN_CERTIFICATE = (
     "devices are told the host {host}, and the server's certificate does not have it: no client will connect there. "
@@ -62,9 +65,8 @@ def serve(
     from birthmark.net.listener import PortTakenError
     from birthmark.notify import notifier
     from birthmark.server.installed import DatabaseMovedError
-    from birthmark.server.run import begin_log, run
+    from birthmark.server.run import begin_log
     from birthmark.server.settings import read_settings
-    from birthmark.server.workers.parent import run_workers
 
     begin_log()
 
@@ -102,7 +104,7 @@ def serve(
     for warning in exposures(database, config, settings.database):
         typer.echo(f"Warning: {warning}", err=True)
     try:
-        (partial(run_workers, read=read) if settings.is_shared else run)(settings, ready, config)
+        _runner(settings, read)(settings, ready, config)
     except PortTakenError as error:
         error.add_facts(without=without("--listen", takes_value=True))
         raise
@@ -111,6 +113,16 @@ def serve(
         less = without("--bus" if is_bus else "--database", takes_value=True)
         error.add_facts(command=f"{less} --bus ''" if is_bus else less)
         raise
+
+
+def _runner(settings: "Settings", read: Callable[[], "Settings"]) -> Callable[..., None]:
+    if settings.is_shared:
+        from birthmark.server.workers.parent import run_workers
+
+        return partial(run_workers, read=read)
+    from birthmark.server.run import run
+
+    return run
 
 
 def told(endpoints: Mapping[str, Any]) -> set[str]:

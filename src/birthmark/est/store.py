@@ -1,12 +1,25 @@
 """EST's tables: users with their password digests, CAs that introduce devices, authorities, requests that wait."""
 
-from sqlalchemy import BigInteger, Column, Index, Integer, Table, and_, bindparam, case, func, null, or_, select, update
-
 from birthmark.est.model import Authority, BootstrapCa, User, WaitingRequest
 from birthmark.store import insert, metadata, statement, upsert
 from birthmark.store.columns import blob, number
 from birthmark.store.keyed import find, page, present, remove
 from birthmark.store.records import Records
+from birthmark.store.sql import (
+    BigInteger,
+    Column,
+    Index,
+    Integer,
+    Table,
+    and_,
+    bindparam,
+    case,
+    func,
+    null,
+    or_,
+    select,
+    update,
+)
 
 MAX_WAITING_PER_NAME = 8
 

@@ -7,7 +7,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import (
+
+from birthmark.iothub.rules.queries import Edge, Everything, Leaf, Named, NamedWithin, Off, Span, With, Within
+from birthmark.iothub.store import CHANGED, UNINDEXED, devices, modules, twins
+from birthmark.store import Changes, Statement, metadata, statement
+from birthmark.store.columns import text
+from birthmark.store.database import Row
+from birthmark.store.keyed import among, find, remove
+from birthmark.store.ordering import ordered_text
+from birthmark.store.sql import (
     Index,
     Table,
     Text,
@@ -22,15 +30,7 @@ from sqlalchemy import (
     union_all,
     update,
 )
-
-from birthmark.iothub.rules.queries import Edge, Everything, Leaf, Named, NamedWithin, Off, Span, With, Within
-from birthmark.iothub.store import CHANGED, UNINDEXED, devices, modules, twins
-from birthmark.store import Changes, Statement, metadata, statement
-from birthmark.store.columns import text
-from birthmark.store.database import Row
-from birthmark.store.keyed import among, find, remove
-from birthmark.store.ordering import ordered_text
-from birthmark.store.statements import Engine, insert_into
+from birthmark.store.statements import Engine, Given, insert_into
 
 terms = Table(
     "hub_terms",
@@ -173,8 +173,9 @@ def twin_columns(row: Row) -> dict[str, Any]:
 
 def counting(hub: str, leaf: Leaf, most: int) -> Statement:
     """Return a SELECT of how many a leaf of a plan finds, counted up to `most`."""
-    some = _select(hub, leaf).limit(most).subquery()
-    return statement(select(func.count().label("count")).select_from(some))
+    given = Given()
+    some = _select(given, hub, leaf).limit(most).subquery()
+    return given.statement(select(func.count().label("count")).select_from(some))
 
 
 def next_of(hub: str, leaves: Sequence[Leaf], states: Sequence[int], after: str, limit: int) -> Statement:
@@ -182,47 +183,50 @@ def next_of(hub: str, leaves: Sequence[Leaf], states: Sequence[int], after: str,
 
     `subject` is a candidate; a row without `hub` is of one that is gone.
     """
-    parts = [_some(_select(hub, leaf, after), limit) for leaf in leaves]
-    parts += [_some(_unindexed(hub, state, after), limit) for state in states]
+    given = Given()
+    parts = [_some(_select(given, hub, leaf, after), limit) for leaf in leaves]
+    parts += [_some(_unindexed(given, hub, state, after), limit) for state in states]
     if len(parts) == 1:
         candidates = parts[0].subquery()
     else:
         each = union_all(*(select(part.subquery().c.subject) for part in parts)).subquery()
         candidates = select(each.c.subject).distinct().order_by(each.c.subject).limit(limit).subquery()
     subject = candidates.c.subject
-    known = candidates.outerjoin(devices, and_(devices.c.hub == hub, devices.c.device_id == subject)).outerjoin(
-        twins, and_(twins.c.hub == hub, twins.c.device_id == subject)
+    known = candidates.outerjoin(devices, and_(devices.c.hub == given(hub), devices.c.device_id == subject)).outerjoin(
+        twins, and_(twins.c.hub == given(hub), twins.c.device_id == subject)
     )
-    return statement(select(subject, *_DEVICE, *_TWIN).select_from(known).order_by(subject))
+    return given.statement(select(subject, *_DEVICE, *_TWIN).select_from(known).order_by(subject))
 
 
 def _some(found: Any, limit: int) -> Any:
     return found.order_by(found.selected_columns.subject.element).limit(limit)
 
 
-def _unindexed(hub: str, state: int, after: str) -> Any:
+def _unindexed(given: Given, hub: str, state: int, after: str) -> Any:
     is_so = twins.c.unindexed == literal_column(str(state))
     named = select(twins.c.device_id.label("subject"))
-    return named.where(UNINDEXED, is_so, twins.c.hub == hub, twins.c.device_id > after)
+    return named.where(UNINDEXED, is_so, twins.c.hub == given(hub), twins.c.device_id > given(after))
 
 
-def _select(hub: str, leaf: Leaf, after: str = "") -> Any:  # noqa: PLR0911 - one for each form
+def _select(given: Given, hub: str, leaf: Leaf, after: str = "") -> Any:  # noqa: PLR0911 - one for each form
     """Return a SELECT of the subjects that a leaf finds behind another."""
     if isinstance(leaf, With | Within):
         named = select(terms.c.subject.label("subject"))
-        found = named.where(terms.c.place == hub, terms.c.path == leaf.path, *_behind(terms.c.subject, after))
-        return found.where(*_valued(leaf))
-    found = select(devices.c.device_id.label("subject")).where(devices.c.hub == hub)
+        found = named.where(
+            terms.c.place == given(hub), terms.c.path == given(leaf.path), *_behind(given, terms.c.subject, after)
+        )
+        return found.where(*_valued(given, leaf))
+    found = select(devices.c.device_id.label("subject")).where(devices.c.hub == given(hub))
     if isinstance(leaf, NamedWithin) and leaf.span.low > after:  # of two lower bounds, an index takes either
-        return found.where(*_within(devices.c.device_id, leaf.span))
-    found = found.where(*_behind(devices.c.device_id, after))
+        return found.where(*_within(given, devices.c.device_id, leaf.span))
+    found = found.where(*_behind(given, devices.c.device_id, after))
     match leaf:
         case Named(names=()):  # which no IN can say
             return found.where(literal_column("1") == literal_column("0"))
         case Named(names=names):
-            return found.where(devices.c.device_id.in_([literal(name, Text) for name in names]))
+            return found.where(devices.c.device_id.in_([given(name, Text) for name in names]))
         case NamedWithin(span=span):
-            return found.where(*_within(devices.c.device_id, span)[1:])
+            return found.where(*_within(given, devices.c.device_id, span)[1:])
         case Off():
             return found.where(devices.c.enabled == literal_column("0"))
         case Edge():
@@ -231,20 +235,20 @@ def _select(hub: str, leaf: Leaf, after: str = "") -> Any:  # noqa: PLR0911 - on
             return found
 
 
-def _behind(column: Any, after: str) -> list[Any]:
-    return [column > after] if after else []
+def _behind(given: Given, column: Any, after: str) -> list[Any]:
+    return [column > given(after)] if after else []
 
 
-def _valued(leaf: With | Within) -> list[Any]:
+def _valued(given: Given, leaf: With | Within) -> list[Any]:
     if isinstance(leaf, Within):
-        return _within(terms.c.value, leaf.span)
+        return _within(given, terms.c.value, leaf.span)
     if len(leaf.values) == 1:
-        return [terms.c.value == leaf.values[0]]
-    return [terms.c.value.in_([literal(value, Text) for value in leaf.values])]
+        return [terms.c.value == given(leaf.values[0])]
+    return [terms.c.value.in_([given(value, Text) for value in leaf.values])]
 
 
-def _within(column: Any, span: Span) -> list[Any]:
-    parts = [column >= span.low]
+def _within(given: Given, column: Any, span: Span) -> list[Any]:
+    parts = [column >= given(span.low)]
     if span.high is not None:
-        parts.append(column <= span.high if span.with_high else column < span.high)
+        parts.append(column <= given(span.high) if span.with_high else column < given(span.high))
     return parts

@@ -12,13 +12,17 @@ from cryptography.x509 import load_der_x509_certificate
 from pkcs11 import exceptions as p11
 from pkcs11.constants import Attribute, ObjectClass
 from pkcs11.mechanisms import MGF, KeyType, Mechanism
-from pkcs11.util.ec import encode_ec_public_key, encode_ecdsa_signature
+from pkcs11.util.ec import encode_ec_public_key, encode_ecdsa_signature, encode_named_curve_parameters
 from pkcs11.util.rsa import encode_rsa_public_key
 
 from birthmark.keys.errors import KeyUnsupportedError, PublicKeyMissingError
 from birthmark.keys.scheme import PublicKey, Scheme
 from birthmark.keys.token import Token, bytes_of, text_of
 from birthmark.keys.uri import Pkcs11Uri
+
+# Sensitive and not extractable: said in so many words, because tokens differ in what they assume.
+_GUARDED = {Attribute.SENSITIVE: True, Attribute.EXTRACTABLE: False, Attribute.PRIVATE: True}
+_SIGN = pkcs11.MechanismFlag.SIGN | pkcs11.MechanismFlag.VERIFY
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +72,15 @@ class TokenKey:
 
     def close(self) -> None:
         self.token.close()
+
+
+def made_for_signing(token: Token, label: str) -> PublicKey:
+    """Make a P-256 key that only signs and never leaves the token; return its public half."""
+    with token.session() as session:
+        curve = {Attribute.EC_PARAMS: encode_named_curve_parameters("secp256r1")}
+        parameters = session.create_domain_parameters(KeyType.EC, curve, local=True)
+        parameters.generate_keypair(store=True, label=label, capabilities=_SIGN, private_template=_GUARDED)
+    return TokenKey.find(token, label=label).public_key
 
 
 def _public_key(session: pkcs11.Session, key: Any, label: str, key_id: bytes) -> PublicKey:

@@ -10,7 +10,7 @@ import copy
 import logging
 from collections.abc import Awaitable, Callable, MutableMapping
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
 from starlette.requests import ClientDisconnect
@@ -32,7 +32,6 @@ from birthmark.net.errors import (
 from birthmark.net.headers import Capitals
 from birthmark.net.limits import Limits
 from birthmark.net.tls import TlsPeer
-from birthmark.net.upgrade import BoundedWebSocket
 
 log = logging.getLogger(__name__)
 
@@ -238,6 +237,12 @@ class BoundedHttp(HttpToolsProtocol):
             self.connection.set_deadline(after_s, act)
 
 
+def _websocket(*arguments: Any, **options: Any) -> asyncio.Protocol:
+    from birthmark.net.upgrade import BoundedWebSocket  # noqa: PLC0415 - most servers are never asked for one
+
+    return BoundedWebSocket(*arguments, **options)
+
+
 class HttpService:
     """Makes a protocol per connection for one ASGI application."""
 
@@ -245,7 +250,7 @@ class HttpService:
         self._config = uvicorn.Config(
             app,
             http=BoundedHttp,
-            ws=BoundedWebSocket,
+            ws=cast("type[asyncio.Protocol]", _websocket),
             log_config=None,
             access_log=False,
             lifespan="off",

@@ -13,9 +13,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib import import_module
-from importlib.metadata import version
 from typing import cast
 
+import cryptography
+import OpenSSL
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from OpenSSL import SSL
@@ -51,7 +52,7 @@ _parse_again = lru_cache(maxsize=_CACHED)(parse_der)
 
 def choose_way() -> TlsWay:
     """Return the fast way where it is known to work, else the public one."""
-    found = {name: version(name) for name in _TESTED}
+    found = {"cryptography": cryptography.__version__, "pyopenssl": OpenSSL.__version__}
     if all(found[name].partition(".")[0] == major for name, major in _TESTED.items()):
         return cast("TlsWay", import_module("birthmark.net.pipe_library"))
     log.info("tls.public_way", extra={"found": found, "tested": _TESTED})

@@ -5,8 +5,6 @@ DER sorts a SET OF, so the order of certificates means nothing: a client finds i
 
 from collections.abc import Iterable
 
-from asn1crypto import cms
-
 from birthmark.errors import InvalidRequestError
 from birthmark.pki.certificates import Certificate, parse_der
 from birthmark.pki.der import EXPLICIT_0, SEQUENCE, check_quick, wrap
@@ -42,6 +40,8 @@ def parse_certs_only(der: bytes) -> tuple[Certificate, ...]:
     """Return the certificates, at least one, in no meaningful order. Raise `InvalidRequestError`."""
     if len(der) > MAX_CMS_BYTES:
         raise CmsInvalidError(detail=f"more than {MAX_CMS_BYTES} bytes")
+    from asn1crypto import cms  # noqa: PLC0415 - a server only writes such bags
+
     try:
         check_quick(der)
         content = cms.ContentInfo.load(der, strict=True)

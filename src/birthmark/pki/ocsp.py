@@ -14,7 +14,6 @@ from datetime import datetime
 from enum import Enum
 
 from asn1crypto import core
-from asn1crypto import ocsp as asn1
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding
@@ -144,6 +143,8 @@ def _read_one(der: bytes) -> OcspRequest:
 
 
 def _read_several(der: bytes) -> OcspRequest:
+    from asn1crypto import ocsp as asn1  # noqa: PLC0415 - few clients ask about several
+
     request = asn1.OCSPRequest.load(der, strict=True)["tbs_request"]
     listed = request["request_list"]
     if not 1 <= len(listed) <= MAX_ASKED:
@@ -210,6 +211,8 @@ def _add(builder: ocsp.OCSPResponseBuilder, asked: CertId, status: Status, answe
 
 def _with(der: bytes, others: Sequence[tuple[CertId, Status]], answer: Answer, responder: Issuer) -> bytes:
     """Return the response `der` with what is said of others in it too, signed again."""
+    from asn1crypto import ocsp as asn1  # noqa: PLC0415 - as above
+
     response = asn1.OCSPResponse.load(der)
     basic = response["response_bytes"]["response"].parsed
     for one in others:

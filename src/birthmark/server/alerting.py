@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from sqlalchemy import bindparam, func, select
-
 from birthmark.alerts.contesting import Contesting, Name, in_two_places
 from birthmark.alerts.machines import Machines
 from birthmark.alerts.model import Ending, Looked, Readings, Thresholds
@@ -31,6 +29,7 @@ from birthmark.server.rooms import Rooms
 from birthmark.store import from_micros, statement, to_micros
 from birthmark.store.figures import HOUR
 from birthmark.store.schema import outbox
+from birthmark.store.sql import bindparam, func, select
 
 log = logging.getLogger(__name__)
 

@@ -54,15 +54,10 @@ from birthmark.console.routing import Beside, Endpoint, operator_mount
 from birthmark.console.sessions import asking_endpoints, session_endpoints
 from birthmark.console.sign_in import SignInPages
 from birthmark.console.with_provider import ProviderPages
-from birthmark.dps import http as dps_http
 from birthmark.dps import wire as dps_wire
 from birthmark.errors import BirthmarkError
 from birthmark.est import http as est_http
-from birthmark.iothub import http as hub_http
 from birthmark.iothub import wire as hub_wire
-from birthmark.management import http as management_http
-from birthmark.management.model import Kind
-from birthmark.management.service import Management
 from birthmark.mqtt.engine import Limits as EngineLimits
 from birthmark.mqtt.packets import Connect
 from birthmark.mqtt.reasons import ReasonCode
@@ -161,6 +156,12 @@ class Applications:
         devices = est_http.routes(rooms.est, rooms.ledger) if serves(Service.EST) else []
 
         def whole() -> ASGIApp:
+            from birthmark.dps import http as dps_http
+            from birthmark.iothub import http as hub_http
+            from birthmark.management import http as management_http
+            from birthmark.management.model import Kind
+            from birthmark.management.service import Management
+
             routes: list[BaseRoute] = [*self._pki_routes(), *devices]
             if serves(Service.IOTHUB):
                 routes += hub_http.routes(rooms.iothub, rooms.devices, record)

@@ -5,8 +5,6 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import BigInteger, Select, and_, bindparam, case, cast, func, literal, literal_column, select, union_all
-
 from birthmark.awsiot.store import registry
 from birthmark.ca import store as ca_store
 from birthmark.clock import Clock
@@ -17,6 +15,19 @@ from birthmark.refusals import store as refusal_store
 from birthmark.store import Changes, Database, Statement, statement, to_micros
 from birthmark.store.figures import HOUR, SUMS, WEEK, Figure, Proof, figures, week_of
 from birthmark.store.schema import audit
+from birthmark.store.sql import (
+    BigInteger,
+    Select,
+    and_,
+    bindparam,
+    case,
+    cast,
+    func,
+    literal,
+    literal_column,
+    select,
+    union_all,
+)
 from birthmark.store.statements import Engine
 
 HOURLY = (dps_store.FIGURE, ca_store.RENEWALS, ledger.FIGURE, ledger.FAILED_RENEWALS)

@@ -4,15 +4,14 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Table, bindparam, select, tuple_
-
 from birthmark.server.tables import TABLES
 from birthmark.store import Changes, Database, insert, statement
-from birthmark.store.columns import SealedBytes, SealedText
+from birthmark.store.columns import holds_secrets
 from birthmark.store.database import Row
 from birthmark.store.keyed import change
 from birthmark.store.schema import server_facts
 from birthmark.store.sealing import Seal, SealBrokenError, is_sealed
+from birthmark.store.sql import Table, bindparam, select, tuple_
 from birthmark.store.statements import Statement
 
 log = logging.getLogger(__name__)
@@ -21,6 +20,22 @@ _NAME, _KNOWN = "store.seal", "birthmark"
 _FACT = statement(select(server_facts.c.value).where(server_facts.c.name == bindparam("name")))
 _ADD = insert(server_facts, ignore_existing=True)
 _PAGE = 500
+
+
+class _Rows:
+    """The rows of a table that holds secrets."""
+
+    def __init__(self, table: Table) -> None:
+        keys = list(table.primary_key.columns)
+        self.names = [one.name for one in keys]
+        sealed = [column for column in table.columns if holds_secrets(column)]
+        wanted = select(*keys, *sealed).order_by(*keys).limit(_PAGE)
+        follows = tuple_(*keys) > tuple_(*(bindparam(f"after_{one.name}", type_=one.type) for one in keys))
+        self.first, self.next_page = statement(wanted), statement(wanted.where(follows))
+        self.replace = {one.name: change(table, (one.name,), *self.names, one.name) for one in sealed}
+
+
+_ROWS = [_Rows(table) for table in TABLES.values() if any(holds_secrets(column) for column in table.columns)]
 
 
 async def unlock(database: Database, seal: Seal) -> None:
@@ -32,9 +47,8 @@ async def unlock(database: Database, seal: Seal) -> None:
     known = await database.one(_FACT, name=_NAME)
     if known is None:
         count = 0
-        for table in TABLES.values():
-            if any(isinstance(column.type, (SealedText, SealedBytes)) for column in table.columns):
-                count += await _seal_rows(database, table, seal)
+        for rows in _ROWS:
+            count += await _seal_rows(database, rows, seal)
         if count:
             log.info("store.sealed", extra={"rows": count})
         await database.commit(Changes().run(_ADD, name=_NAME, value=seal.sealed(_KNOWN)))
@@ -44,23 +58,16 @@ async def unlock(database: Database, seal: Seal) -> None:
     database.seal = seal
 
 
-async def _seal_rows(database: Database, table: Table, seal: Seal) -> int:
-    keys = list(table.primary_key.columns)
-    names = [one.name for one in keys]
-    sealed = [column for column in table.columns if isinstance(column.type, (SealedText, SealedBytes))]
-    wanted = select(*keys, *sealed).order_by(*keys).limit(_PAGE)
-    follows = tuple_(*keys) > tuple_(*(bindparam(f"after_{one.name}", type_=one.type) for one in keys))
-    first, next_page = statement(wanted), statement(wanted.where(follows))
-    replace = {one.name: change(table, (one.name,), *names, one.name) for one in sealed}
+async def _seal_rows(database: Database, rows: _Rows, seal: Seal) -> int:
     count, after = 0, dict[str, Any]()
-    while rows := await database.all(next_page if after else first, **after):
+    while found := await database.all(rows.next_page if after else rows.first, **after):
         changes = Changes()
-        for row in rows:
-            changes.merge(_sealing(row, names, replace, seal))
+        for row in found:
+            changes.merge(_sealing(row, rows.names, rows.replace, seal))
         if changes.writes:
             await database.commit(changes)
             count += len(changes.writes)
-        after = {f"after_{one}": rows[-1][one] for one in names}
+        after = {f"after_{one}": found[-1][one] for one in rows.names}
     return count
 
 

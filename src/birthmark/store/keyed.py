@@ -7,9 +7,8 @@ row is named by its primary key.
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeAlias
 
-from sqlalchemy import ColumnElement, Table, bindparam, delete, or_, select, update
-
-from birthmark.store.statements import Statement, statement
+from birthmark.store.sql import ColumnElement, Executable, Table, Update, bindparam, delete, or_, select, update
+from birthmark.store.statements import Engine, Statement, statement
 
 Condition: TypeAlias = str | ColumnElement[bool]
 
@@ -18,28 +17,33 @@ def find(
     table: Table, *conditions: Condition, of: Sequence[str] = (), order: Any = None, limit: int | None = None
 ) -> Statement:
     """Return a SELECT of the rows that fit, whole or `of` some columns."""
-    return statement(_select(table, of).where(*_fitting(table, conditions)).order_by(order).limit(limit))
+    return Statement(lambda _: _select(table, of).where(*_fitting(table, conditions)).order_by(order).limit(limit))
 
 
 def page(table: Table, key: str, *conditions: Condition, of: Sequence[str] = (), descending: bool = False) -> Statement:
     """Return a SELECT of the `limit` rows whose `key` follows `after`; descending, an empty one is before them all."""
-    column: ColumnElement[Any] = table.c[key]
-    after: ColumnElement[Any] = bindparam("after")
-    follows = or_(after == "", column < after) if descending else column > after
-    order = column.desc() if descending else column
-    fitting = _fitting(table, conditions) if conditions else []
-    return statement(_select(table, of).where(*fitting, follows).order_by(order).limit(bindparam("limit")))
+
+    def build(_engine: Engine) -> Executable:
+        column: ColumnElement[Any] = table.c[key]
+        after: ColumnElement[Any] = bindparam("after")
+        follows = or_(after == "", column < after) if descending else column > after
+        order = column.desc() if descending else column
+        fitting = _fitting(table, conditions) if conditions else []
+        made: Executable = _select(table, of).where(*fitting, follows).order_by(order).limit(bindparam("limit"))
+        return made
+
+    return Statement(build)
 
 
 def remove(table: Table, *conditions: Condition) -> Statement:
     """Return a DELETE of the rows that fit."""
-    return statement(delete(table).where(*_fitting(table, conditions)))
+    return Statement(lambda _: delete(table).where(*_fitting(table, conditions)))
 
 
 def change(table: Table, columns: Iterable[str], *conditions: Condition) -> Statement:
     """Return an UPDATE of `columns`; the parameters of the conditions are named `key_…`."""
-    fitting = _fitting(table, conditions, "key_")
-    return statement(update(table).where(*fitting).values({name: bindparam(name) for name in columns}))
+    names = tuple(columns)
+    return Statement(lambda _: _update(table, conditions).values({name: bindparam(name) for name in names}))
 
 
 def change_if_free(table: Table, columns: Iterable[str], *conditions: Condition) -> Statement:
@@ -69,7 +73,7 @@ def still(table: Table, *conditions: Condition) -> Statement:
     The row is locked until then. The parameters of the conditions are named `key_…`.
     """
     column = next(iter(table.primary_key.columns))
-    return statement(update(table).where(*_fitting(table, conditions, "key_")).values({column.name: column}))
+    return Statement(lambda _: _update(table, conditions).values({column.name: column}))
 
 
 def present(table: Table, *conditions: Condition) -> Statement:
@@ -91,10 +95,14 @@ def held(table: Table, *conditions: Condition) -> Statement:
 
 def _counted_on(table: Table, conditions: Sequence[Condition], *, may_change: bool) -> Statement:
     column = next(iter(table.primary_key.columns))
-    fitting = _fitting(table, conditions, "key_")
-    locked = select(column).where(*fitting).with_for_update(key_share=may_change, read=True)
-    same = update(table).where(*fitting).values({column.name: column})  # SQLite has one writer anyway
-    return Statement(lambda engine: locked if engine == "postgresql" else same)
+
+    def build(engine: Engine) -> Executable:
+        if engine == "sqlite":  # which has one writer anyway
+            return _update(table, conditions).values({column.name: column})
+        fitting = _fitting(table, conditions, "key_")
+        return select(column).where(*fitting).with_for_update(key_share=may_change, read=True)
+
+    return Statement(build)
 
 
 MOST_AMONG = 100
@@ -113,6 +121,10 @@ def these(values: Sequence[Any]) -> dict[str, Any]:
 
 def _select(table: Table, of: Sequence[str]) -> Any:
     return select(*(table.c[name] for name in of)) if of else select(table)
+
+
+def _update(table: Table, conditions: Sequence[Condition]) -> Update:
+    return update(table).where(*_fitting(table, conditions, "key_"))
 
 
 def _fitting(table: Table, conditions: Sequence[Condition], prefix: str = "") -> list[ColumnElement[bool]]:

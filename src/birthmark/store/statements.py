@@ -4,21 +4,25 @@ Bind parameters are given by name. In an UPDATE, SQLAlchemy reserves the columns
 parameters of its WHERE clause otherwise (`key_...`).
 """
 
-import functools
+import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Literal, cast
 
-from sqlalchemy import Executable, Integer, LargeBinary, String, Table, bindparam, delete, text
-from sqlalchemy.dialects import sqlite
-from sqlalchemy.sql.compiler import SQLCompiler
-from sqlalchemy.types import TypeEngine
+import msgspec
 
-from birthmark.store.columns import SealedBytes, SealedText
+from birthmark.background import beside
 from birthmark.store.sealing import Seal
+from birthmark.store.sql import Executable, Table, bindparam, delete, text
+from birthmark.store.written import Written, digest_of, named
+from birthmark.text import decode_json
 
 Engine = Literal["sqlite", "postgresql"]
 Kind = Literal["text", "number", "blob"]
+_AHEAD = Path(__file__).parent / "compiled"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,34 +59,78 @@ class Statement:
     def compiled(self, engine: Engine) -> Compiled:
         """Return the compiled form for `engine`."""
         if (known := self._compiled.get(engine)) is None:
-            known = self._compiled[engine] = self._compile(engine)
+            known = self._compiled[engine] = _compiled(self.expression(engine), engine)
         return known
 
-    def _compile(self, engine: Engine) -> Compiled:
-        dialect = _dialect(engine)
-        compiled = self._build(engine).compile(dialect=dialect)  # type: ignore[attr-defined] # of the clauses used here all have it
-        assert isinstance(compiled, SQLCompiler)  # noqa: S101 - DML and SELECT compile to nothing else
-        fixed = {name: value for name, value in compiled.params.items() if value is not None}
-        order = tuple(compiled.positiontup or ())
-        types = {name: compiled.binds[name].type for name in order}
-        sealed = tuple(name for name, of in types.items() if isinstance(of, _SEALED))
-        columns = getattr(compiled, "_result_columns", ())
-        opened = tuple(str(column.keyname) for column in columns if isinstance(column.type, _SEALED))
-        return Compiled(str(compiled), order, fixed, tuple(_kind(types[name]) for name in order), sealed, opened)
+    def expression(self, engine: Engine) -> Written:
+        """Return what it says to an engine."""
+        return cast(Written, self._build(engine))
 
 
-_SEALED = (SealedText, SealedBytes)
-_KINDS: Mapping[type[TypeEngine[Any]], Kind] = {String: "text", Integer: "number", LargeBinary: "blob"}
+def _compiled(expression: Written, engine: Engine) -> Compiled:
+    """Return an expression for an engine: as it stands in `compiled/`, or as SQLAlchemy has it."""
+    raw = _ahead(engine).get(digest_of(expression))
+    if raw is not None:
+        return decode_json(raw, Compiled)
+    from birthmark.store.compiling import compiled_by_sqlalchemy  # noqa: PLC0415 - see `written`
+
+    return compiled_by_sqlalchemy(expression, engine)
 
 
-def _kind(column: TypeEngine[Any]) -> Kind | None:
-    """Return the kind of a parameter; None for one that neither its column nor its `type_` tells."""
-    return next((kind for base, kind in _KINDS.items() if isinstance(column, base)), None)
+@cache
+def _ahead(engine: Engine) -> Mapping[str, msgspec.Raw]:
+    """Return what is compiled ahead for an engine, by digests."""
+    return decode_json((_AHEAD / f"{engine}.json").read_bytes(), dict[str, msgspec.Raw])
 
 
 def statement(clause: Executable) -> Statement:
     """Return `clause` as a statement; it must be the same for both engines."""
     return Statement(lambda _engine: clause)
+
+
+class Given:
+    """The values of one question: they stand beside its expression, so that the next of this kind is not compiled."""
+
+    def __init__(self) -> None:
+        self._values: dict[str, Any] = {}
+
+    def __call__(self, value: Any, kind: Any = None) -> Any:
+        """Return what stands for a value in the expression, of a type where nothing beside it tells that."""
+        name = f"given_{len(self._values)}"
+        self._values[name] = value
+        return bindparam(name, type_=kind)
+
+    def statement(self, clause: Executable) -> Statement:
+        """Return a clause with these values."""
+        return _Asked(clause, self._values)
+
+
+class _Asked(Statement):
+    __slots__ = ("_values",)
+
+    def __init__(self, clause: Executable, values: Mapping[str, Any]) -> None:
+        super().__init__(lambda _engine: clause)
+        self._values = values
+
+    def compiled(self, engine: Engine) -> Compiled:
+        expression = self.expression(engine)
+        kind = engine, digest_of(expression)
+        if (known := _asked.get(kind)) is None:
+            if len(_asked) >= _MOST_ASKED:
+                _asked.clear()
+            known = _asked[kind] = _compiled(expression, engine)
+        return replace(known, fixed={**known.fixed, **self._values})
+
+
+async def load_compiler() -> None:
+    """Load beside the loop what compiles a new kind of question: in it, others would wait a tenth of a second."""
+    if _COMPILER not in sys.modules:
+        await beside(partial(import_module, _COMPILER))
+
+
+_COMPILER = "birthmark.store.compiling"
+_MOST_ASKED = 512
+_asked: dict[tuple[Engine, str], Compiled] = {}
 
 
 def empty(table: Table) -> Statement:
@@ -93,22 +141,9 @@ def empty(table: Table) -> Statement:
     return Statement(lambda engine: delete(table) if engine == "sqlite" else text(f'TRUNCATE "{table.name}"'))
 
 
-@functools.cache  # each has tables of its own
-def _dialect(engine: Engine) -> Any:
-    if engine == "sqlite":
-        return sqlite.dialect()
-    from sqlalchemy.dialects.postgresql import asyncpg  # noqa: PLC0415 - most servers never need it
-
-    return asyncpg.dialect()  # type: ignore[no-untyped-call] # as above
-
-
 def insert_into(engine: Engine, table: Table) -> Any:
     """Return the engine's own INSERT, which knows ON CONFLICT."""
-    if engine == "sqlite":
-        return sqlite.insert(table)
-    from sqlalchemy.dialects import postgresql  # noqa: PLC0415 - as above
-
-    return postgresql.insert(table)
+    return named(f"{engine}_insert")(table)
 
 
 def insert(table: Table, *, ignore_existing: bool = False, without: Sequence[str] = ()) -> Statement:

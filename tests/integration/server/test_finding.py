@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import text
 
 from birthmark.awsiot.store import registry
 from birthmark.broker import store as broker_store
@@ -27,6 +26,7 @@ from birthmark.server.rooms import Rooms
 from birthmark.store import Changes, Statement, open_database, statement, words
 from birthmark.store.keyed import MOST_AMONG, these
 from birthmark.store.paging import PageInvalidError
+from birthmark.store.sql import text
 from broker_world import Client
 from fakes import FakeClock
 from interleaved import answered, opened

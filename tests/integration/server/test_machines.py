@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select
 
 from birthmark.bus.wire import opened, refusal_of
 from birthmark.ca import rekey
@@ -32,6 +31,7 @@ from birthmark.server.machines.sealed import SharedUnreadableError
 from birthmark.server.machines.sharing import MachineAloneError, MachineElsewhereError, Sharing
 from birthmark.store import Changes, Database, open_database, statement, upsert
 from birthmark.store.schema import server_facts
+from birthmark.store.sql import select
 from conftest import empty_database
 
 pytestmark = pytest.mark.integration

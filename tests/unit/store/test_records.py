@@ -6,11 +6,12 @@ from datetime import datetime
 from enum import StrEnum
 
 import pytest
-from sqlalchemy import BigInteger, Column, LargeBinary, Text
+import sqlalchemy
 
 from birthmark.pki.certificates import Certificate
+from birthmark.store.compiling import as_sqlalchemy
 from birthmark.store.records import Records
-from birthmark.store.schema import metadata
+from birthmark.store.sql import Column, LargeBinary, MetaData
 from birthmark.store.values import to_micros
 from fakes import NOON
 from pki_builders import a_device
@@ -59,18 +60,19 @@ def test_a_row_has_text_numbers_and_bytes_only_under_its_columns_names() -> None
     }
 
 
-def test_a_table_has_a_column_for_each_field_and_is_named_by_its_keys() -> None:
-    table = PARTS.table("test_parts", "name", more=[Column("subject", LargeBinary, nullable=False)])
-    metadata.remove(table)
+def test_a_table_has_a_column_for_each_field_and_is_named_by_its_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("birthmark.store.records.metadata", MetaData())
+    declared = PARTS.table("test_parts", "name", more=[Column("subject", LargeBinary, nullable=False)])
+    table = as_sqlalchemy(declared)
     kinds = {column.name: (type(column.type), column.nullable) for column in table.columns}
     assert kinds == {
-        "name": (Text, False),
-        "color": (Text, True),
-        "fresh": (BigInteger, False),
-        "made_at": (BigInteger, False),
-        "gone_at": (BigInteger, True),
-        "notes": (Text, False),
-        "der": (LargeBinary, False),
-        "subject": (LargeBinary, False),
+        "name": (sqlalchemy.Text, False),
+        "color": (sqlalchemy.Text, True),
+        "fresh": (sqlalchemy.BigInteger, False),
+        "made_at": (sqlalchemy.BigInteger, False),
+        "gone_at": (sqlalchemy.BigInteger, True),
+        "notes": (sqlalchemy.Text, False),
+        "der": (sqlalchemy.LargeBinary, False),
+        "subject": (sqlalchemy.LargeBinary, False),
     }
     assert [column.name for column in table.primary_key.columns] == ["name"]

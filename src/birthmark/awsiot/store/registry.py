@@ -1,6 +1,14 @@
 """Things, thing types and groups, and which certificate belongs to which thing."""
 
-from sqlalchemy import (
+from birthmark.awsiot.model import CertificateStatus, PrincipalType, Thing, ThingGroup, ThingType
+from birthmark.awsiot.store.certificates import certificates
+from birthmark.awsiot.store.policies import policies, policy_targets, policy_versions
+from birthmark.awsiot.store.settings import settings
+from birthmark.store import Statement, insert, metadata, statement
+from birthmark.store.columns import number, text
+from birthmark.store.keyed import among, change, find, page, remove, still
+from birthmark.store.records import Records
+from birthmark.store.sql import (
     JSON,
     Executable,
     Index,
@@ -16,15 +24,6 @@ from sqlalchemy import (
     or_,
     select,
 )
-
-from birthmark.awsiot.model import CertificateStatus, PrincipalType, Thing, ThingGroup, ThingType
-from birthmark.awsiot.store.certificates import certificates
-from birthmark.awsiot.store.policies import policies, policy_targets, policy_versions
-from birthmark.awsiot.store.settings import settings
-from birthmark.store import Statement, insert, metadata, statement
-from birthmark.store.columns import number, text
-from birthmark.store.keyed import among, change, find, page, remove, still
-from birthmark.store.records import Records
 from birthmark.store.statements import Engine
 
 FIGURE, PLACE = "things", "aws"

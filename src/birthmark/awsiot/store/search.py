@@ -8,20 +8,33 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, Text, and_, exists, func, literal, not_, or_, select, union_all
-
 from birthmark.awsiot.store.terms import terms
 from birthmark.awsiot.wire.search import ANY_OF, All, And, Is, Leaf, Not, Or, Query, Within, number_of
 from birthmark.documents.ordering import ordered
-from birthmark.store import Statement, statement
+from birthmark.store import Statement
+from birthmark.store.sql import (
+    BigInteger,
+    ColumnElement,
+    Text,
+    and_,
+    exists,
+    func,
+    literal,
+    not_,
+    or_,
+    select,
+    union_all,
+)
+from birthmark.store.statements import Given
 
 _LAST = "\U0010ffff"
 
 
 def counting(place: str, leaf: Is | Within, most: int) -> Statement:
     """Return a SELECT of how many terms a condition has, counted up to `most`."""
-    some = select(literal(1)).where(terms.c.place == place, _fits(leaf, terms)).limit(most).subquery()
-    return statement(select(func.count().label("count")).select_from(some))
+    given = Given()
+    some = select(literal(1)).where(terms.c.place == given(place), _fits(given, leaf, terms)).limit(most).subquery()
+    return given.statement(select(func.count().label("count")).select_from(some))
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +50,8 @@ class Walk:
 def next_of(walk: Walk, after: str, limit: int) -> Statement:
     """Return a SELECT of the next `limit` subjects, and whether each fits."""
     place, name_field, plan, query = walk.place, walk.name_field, walk.plan, walk.query
-    parts = [_subjects(place, name_field, leaf, after, limit) for leaf in plan]
+    given = Given()
+    parts = [_subjects(given, walk, leaf, after, limit) for leaf in plan]
     if len(parts) == 1:
         candidates = parts[0].subquery()
     else:
@@ -45,66 +59,82 @@ def next_of(walk: Walk, after: str, limit: int) -> Statement:
         candidates = select(each.c.subject).distinct().order_by(each.c.subject).limit(limit).subquery()
     subject = candidates.c.subject
     here = exists().where(
-        terms.c.place == place, terms.c.field == name_field, terms.c.value == subject, terms.c.subject == subject
+        terms.c.place == given(place),
+        terms.c.field == given(name_field),
+        terms.c.value == subject,
+        terms.c.subject == subject,
     )
-    fits = and_(here, _holds(place, query, subject))
-    return statement(select(subject, fits.label("fits")).order_by(subject))
+    fits = and_(here, _holds(given, place, query, subject))
+    return given.statement(select(subject, fits.label("fits")).order_by(subject))
 
 
-def _subjects(place: str, name_field: str, leaf: Leaf, after: str, limit: int) -> Any:
+def _subjects(given: Given, walk: Walk, leaf: Leaf, after: str, limit: int) -> Any:
     """Subjects that a condition finds, in their order; one by its value alone needs no sorting."""
     if isinstance(leaf, All):
-        where = [terms.c.field == name_field, terms.c.value > after]
-        return select(terms.c.subject).where(terms.c.place == place, *where).order_by(terms.c.value).limit(limit)
+        where = [terms.c.field == given(walk.name_field), terms.c.value > given(after)]
+        return (
+            select(terms.c.subject)
+            .where(terms.c.place == given(walk.place), *where)
+            .order_by(terms.c.value)
+            .limit(limit)
+        )
     if isinstance(leaf, Is) and leaf.field and not leaf.begins:
-        found = select(terms.c.subject).where(terms.c.place == place, _fits(leaf, terms), terms.c.subject > after)
+        found = select(terms.c.subject).where(
+            terms.c.place == given(walk.place), _fits(given, leaf, terms), terms.c.subject > given(after)
+        )
         return found.order_by(terms.c.subject).limit(limit)
     # By no index of subjects: few have such a value, and many follow.
     subject = (terms.c.subject + literal("", Text)).label("subject")
-    found = select(subject).distinct().where(terms.c.place == place, _fits(leaf, terms), subject.element > after)
+    found = (
+        select(subject)
+        .distinct()
+        .where(terms.c.place == given(walk.place), _fits(given, leaf, terms), subject.element > given(after))
+    )
     return found.order_by(subject).limit(limit)
 
 
-def _holds(place: str, query: Query, subject: ColumnElement[Any]) -> ColumnElement[bool]:
+def _holds(given: Given, place: str, query: Query, subject: ColumnElement[Any]) -> ColumnElement[bool]:
     match query:
         case All():
             return literal(1) == 1
         case And(parts=parts):
-            return and_(*(_holds(place, part, subject) for part in parts))
+            return and_(*(_holds(given, place, part, subject) for part in parts))
         case Or(parts=parts):
-            return or_(*(_holds(place, part, subject) for part in parts))
+            return or_(*(_holds(given, place, part, subject) for part in parts))
         case Not(one=one):
-            return not_(_holds(place, one, subject))
+            return not_(_holds(given, place, one, subject))
         case _:
             # Who has a value is found by that; for the others the few terms of the one subject are looked through.
             has = terms.alias()
             is_there = isinstance(query, Is) and not query.begins
             at = has.c.place if is_there else has.c.place + literal("", Text)
-            return exists().where(at == place, has.c.subject == subject, _fits(query, has, of_one=not is_there))
+            return exists().where(
+                at == given(place), has.c.subject == subject, _fits(given, query, has, of_one=not is_there)
+            )
 
 
-def _fits(leaf: Is | Within, at: Any, *, of_one: bool = False) -> ColumnElement[bool]:
+def _fits(given: Given, leaf: Is | Within, at: Any, *, of_one: bool = False) -> ColumnElement[bool]:
     """The condition on one row of terms; `of_one`: of one subject, whose few terms are looked through."""
     field, value, number = at.c.field, at.c.value, at.c.number
     if of_one:  # else by the field, of which there are very many
         field, value, number = field + literal("", Text), value + literal("", Text), number + literal(0, BigInteger)
     if isinstance(leaf, Is):
-        named = field == leaf.field
+        named = field == given(leaf.field)
         if not leaf.field:
             named = field.in_([literal(name, Text) for name in ANY_OF.values()])
         if not leaf.begins:
-            return and_(named, value == leaf.value)
-        return and_(named, value >= leaf.value, value <= leaf.value + _LAST) if leaf.value else named
+            return and_(named, value == given(leaf.value))
+        return and_(named, value >= given(leaf.value), value <= given(leaf.value + _LAST)) if leaf.value else named
     column: Any = number if leaf.counts else value
-    parts = [field == leaf.field, column.is_not(None)]
+    parts = [field == given(leaf.field), column.is_not(None)]
     if leaf.low is not None:
-        low = _bound(leaf, leaf.low)
+        low = _bound(given, leaf, leaf.low)
         parts.append(column >= low if leaf.with_low else column > low)
     if leaf.high is not None:
-        high = _bound(leaf, leaf.high)
+        high = _bound(given, leaf, leaf.high)
         parts.append(column <= high if leaf.with_high else column < high)
     return and_(*parts)
 
 
-def _bound(leaf: Within, text: str) -> Any:
-    return literal(ordered(number_of(text) or 0.0), BigInteger) if leaf.counts else literal(text, Text)
+def _bound(given: Given, leaf: Within, text: str) -> Any:
+    return given(ordered(number_of(text) or 0.0), BigInteger) if leaf.counts else given(text, Text)

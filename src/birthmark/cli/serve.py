@@ -64,11 +64,13 @@ def serve(
     from birthmark.bus import BusAwayError
     from birthmark.net.listener import PortTakenError
     from birthmark.notify import notifier
+    from birthmark.server.descriptors import check_descriptors
     from birthmark.server.installed import DatabaseMovedError
     from birthmark.server.run import begin_log
     from birthmark.server.settings import read_settings
 
     begin_log()
+    check_descriptors()
 
     def ready(endpoints: dict[str, Any], elsewhere: Sequence[str]) -> None:
         for name in elsewhere:

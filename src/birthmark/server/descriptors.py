@@ -7,6 +7,7 @@ import dataclasses
 import logging
 import resource
 
+from birthmark.errors import PolicyError
 from birthmark.net.limits import Limits
 
 log = logging.getLogger(__name__)
@@ -16,6 +17,26 @@ HEALTH_CONNECTIONS = 64
 CONSOLE_PART = 16
 """For each so many connections of devices the console has one: a browser has up to six."""
 _FEWEST = 16
+_LEAST = 64
+"""With half as many a server starts, and fails at the first file."""
+
+
+class DescriptorsShortError(PolicyError):
+    """This process may not hold as many files as any server needs."""
+
+    code = "server.descriptors_short"
+    cause = "This process may have {allowed} open files at once, and a server needs {least} at least."
+    fix = "Run it with a higher limit, as root: `prlimit --nofile=1024:1024 {again}`"
+    again: str = "birthmark serve"
+    allowed: int
+    least: int
+
+
+def check_descriptors() -> None:
+    """Raise `DescriptorsShortError` where no server can start."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    if hard != resource.RLIM_INFINITY and hard < _LEAST:
+        raise DescriptorsShortError(allowed=hard, least=_LEAST)
 
 
 def fit_to_descriptors(limits: Limits) -> Limits:

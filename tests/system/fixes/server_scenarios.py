@@ -119,6 +119,13 @@ main()'"""
 
 SERVER: Mapping[str, Scenario] = {
     "operator.no_answer_in_time": Scenario(IMPATIENT, is_instead=True),
+    "server.descriptors_short": Scenario(
+        f"prlimit --nofile=20:20 birthmark serve --data tiny --listen {ADDRESS}",
+        typed("unset BIRTHMARK_DATA"),
+        is_instead=True,
+        apply=for_a_while,
+        needs_root=True,
+    ),
     "server.worker_away": Scenario(WITHOUT_WORKERS, is_instead=True),
     "operator.answer_too_large": Scenario(WITH_LITTLE_ROOM, is_instead=True),
     "operator.not_served": Scenario("birthmark device ls", apply=with_all_services, config='only = ["est"]\n'),

@@ -58,6 +58,8 @@ def build(out: Path, version: str) -> None:
                 config.plugins.on_startup(command="build", dirty=False)
                 mkdocs_build(config)
                 config.plugins.on_shutdown()
+        for page in new.rglob("404.html"):  # its addresses begin at a web server's root, where the site need not be
+            page.unlink()
         if (out / version).exists():
             shutil.rmtree(out / version)
         new.rename(out / version)

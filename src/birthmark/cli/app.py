@@ -26,6 +26,7 @@ EXTRAS = {
         (
             "OpenSSL",
             "aiosmtplib",
+            "alembic",
             "argon2",
             "asyncpg",
             "authlib",
@@ -39,6 +40,7 @@ EXTRAS = {
             "pyrage",
             "python_multipart",
             "re2",
+            "sqlalchemy",
             "starlette",
             "uvicorn",
             "uvloop",

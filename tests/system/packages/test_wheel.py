@@ -49,7 +49,7 @@ def test_it_brings_the_base_and_nothing_more(fresh: Path, release: Path) -> None
     (bill,) = release.glob("*.cdx.json")
     components = json.loads(bill.read_text())["components"]
     assert installed == {one["name"] for one in components if one["scope"] == "required"}
-    assert not {"uvicorn", "starlette", "boto3", "awscrt"} & installed
+    assert not {"uvicorn", "starlette", "boto3", "awscrt", "sqlalchemy", "alembic"} & installed
 
 
 def test_it_is_small(fresh: Path) -> None:
@@ -62,8 +62,8 @@ def test_it_is_small(fresh: Path) -> None:
 
 def test_the_first_commands_work(fresh: Path) -> None:
     assert run(fresh, "--version").stdout.startswith("birthmark ")
-    assert run(fresh, "ca", "init", "--name", "Trial", "--dir", "ca").returncode == 0
-    made = run(fresh, "ca", "issue", "pump-1", "--dir", "ca", "--out-dir", "pump-1")
+    assert run(fresh, "ca", "init", "--name", "Trial", "--dir", "trial").returncode == 0
+    made = run(fresh, "ca", "issue", "pump-1", "--dir", "trial", "--out-dir", "pump-1")
     assert made.returncode == 0, made.stderr
     assert "agent.config_missing" in run(fresh, "agent", "check", "--offline", "--root", "device").stderr
     assert "extra_missing" not in run(fresh, "chip", "ls").stderr
@@ -71,8 +71,31 @@ def test_the_first_commands_work(fresh: Path) -> None:
     assert run(fresh, "manifest", "create", "--out", "rehearsal", "--count", "2").returncode == 0
 
 
+def test_a_ca_in_a_directory_needs_no_more(fresh: Path) -> None:
+    kept = ("--dir", "whole")
+    for command in (
+        ("ca", "init", "--name", "Whole", *kept),
+        ("ca", "issue", "pump-1", *kept),
+        ("ca", "show", "pump-1", *kept),
+        ("ca", "show", *kept),
+        ("ca", "revoke", "pump-1", "--reason", "keyCompromise", *kept),
+        ("ca", "crl", "--out", "whole.crl", *kept),
+        ("ca", "request", "--purpose", "edge", "--out", "edge.csr", *kept),
+        ("ca", "root", "sign", "edge.csr", "--out", "edge", *kept),
+    ):
+        done = run(fresh, *command)
+        assert done.returncode == 0, done.stderr
+
+
+def test_a_ca_of_an_earlier_version_wants_what_brings_it_up(fresh: Path) -> None:
+    archive = TOP / "tests/upgrade/0.2.0.tar.gz"
+    subprocess.run(["tar", "-xzf", archive, "--no-same-owner", "-C", fresh.parent, "ca"], check=True)
+    done = run(fresh, "ca", "crl", "--dir", "ca")
+    assert "alembic, which is part of the extra `server`" in done.stderr
+
+
 def test_why_remembers_what_this_machine_was_refused(fresh: Path) -> None:
-    assert run(fresh, "ca", "show", "nobody", "--dir", "ca").returncode != 0
+    assert run(fresh, "ca", "show", "nobody", "--dir", "trial").returncode != 0
     assert run(fresh, "why").stdout
 
 

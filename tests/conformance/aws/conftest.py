@@ -1,24 +1,12 @@
-"""A running server, its AWS account by the real boto3, and things with a key in a file."""
+"""The AWS account of the cloud by the real boto3, and things with a key in a file."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from aws_device import Enrolled, document
 from birthmark.testing.cloud import Cloud
-from servers import RunningServer, a_server
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    with a_server(tmp_path_factory.mktemp("aws"), is_warm=False) as running:
-        yield running
-
-
-@pytest.fixture
-def cloud(server: RunningServer) -> Cloud:
-    return Cloud.at(server.data)
 
 
 @pytest.fixture

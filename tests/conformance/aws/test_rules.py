@@ -25,7 +25,7 @@ from aws_clients import Account, until
 from function_server import ARN, FunctionServer
 from nats_server import a_nats
 from receivers import Receiver, a_mosquitto
-from servers import RunningServer, a_server
+from servers import RunningServer
 
 pytestmark = pytest.mark.system
 ROLE = "arn:aws:iam::000000000000:role/rules"
@@ -52,14 +52,11 @@ def mosquitto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
 
 
 @pytest.fixture(scope="module")
-def server(
+def birthmark_config(
     tmp_path_factory: pytest.TempPathFactory, functions: FunctionServer, nats_url: str, mosquitto: int
-) -> Iterator[RunningServer]:
-    directory = tmp_path_factory.mktemp("rules")
-    config = functions.config(directory, "told")
-    config += f'[servers.plant]\nurl = "{nats_url}"\n[servers.broker]\nurl = "mqtt://127.0.0.1:{mosquitto}"\n'
-    with a_server(directory, config) as running:
-        yield running
+) -> str:
+    config = functions.config(tmp_path_factory.mktemp("rules"), "told")
+    return config + f'[servers.plant]\nurl = "{nats_url}"\n[servers.broker]\nurl = "mqtt://127.0.0.1:{mosquitto}"\n'
 
 
 @pytest.fixture

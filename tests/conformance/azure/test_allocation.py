@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from azure_clients import run_python
-from servers import RunningServer, a_server
+from servers import RunningServer
 from webhook_server import WebhookServer
 
 pytestmark = pytest.mark.system
@@ -49,13 +49,16 @@ def webhook() -> Iterator[WebhookServer]:
 
 
 @pytest.fixture(scope="module")
-def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+def birthmark_config() -> str:
+    return '[outbound]\nallow = ["127.0.0.1/32"]\n'
+
+
+@pytest.fixture(scope="module")
+def two(server: RunningServer) -> RunningServer:
     """A server with a second hub that may ask programs on this machine."""
-    directory = tmp_path_factory.mktemp("allocation")
-    with a_server(directory, config='[outbound]\nallow = ["127.0.0.1/32"]\n') as server:
-        server.run("hub", "create", "second", "--host", "second.example")
-        server.run("dps", "link", "second")
-        yield server
+    server.run("hub", "create", "second", "--host", "second.example")
+    server.run("dps", "link", "second")
+    return server
 
 
 def told(server: RunningServer, script: str, name: str, **more: str) -> str:

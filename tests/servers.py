@@ -184,9 +184,9 @@ class RunningServer:
             | environment,
         )
 
-    def rows(self, *arguments: str) -> list[dict[str, Any]]:
+    def rows(self, *arguments: str, **environment: str) -> list[dict[str, Any]]:
         """Run a command with --json and return its rows."""
-        return [json.loads(line) for line in self.run(*arguments, "--json").stdout.splitlines()]
+        return [json.loads(line) for line in self.run(*arguments, "--json", **environment).stdout.splitlines()]
 
     def why(self, subject: str) -> dict[str, Any]:
         """Return the latest refusal under `subject`; it may be written a moment after the client saw its error."""

@@ -20,6 +20,7 @@ from cryptography.x509.oid import NameOID
 
 from azure_clients import run_python
 from azure_credentials import Key, Operator, Shown, at_hub, files_of, issue, kept, register
+from birthmark.testing.cloud import Cloud
 from pki_builders import a_ca, a_device
 from sas_tokens import make_sas
 from servers import RunningServer, a_server
@@ -42,15 +43,15 @@ _NUMBERS = itertools.count(1)
 
 
 @pytest.fixture
-def operator(server: RunningServer) -> Operator:
-    return Operator(server)
+def operator(cloud: Cloud) -> Operator:
+    return Operator(cloud)
 
 
 def a_registered(server: RunningServer, directory: Path) -> tuple[str, Key, Shown, Shown]:
     """Return a device that registered with a request: its name, its key, what it came with and what it was issued."""
     name, key = f"issued-{next(_NUMBERS)}", Key()
     holder = a_device(common_name=name, now=datetime.now(UTC), lifetime=timedelta(days=1))
-    Operator(server).enroll(name, holder, **POLICY)
+    Operator(server.cloud).enroll(name, holder, **POLICY)
     bootstrap = files_of(directory, holder, name)
     answer = register(server, bootstrap, name, key.csr(name))
     assert answer.status == 200, answer
@@ -390,7 +391,7 @@ def test_who_asks_again_with_the_same_key_gets_what_was_made_for_it(server: Runn
 
 def test_a_server_that_is_killed_while_it_issues_leaves_no_device_without_a_certificate(tmp_path: Path) -> None:
     with a_server(tmp_path, is_warm=False) as server:
-        operator = Operator(server)
+        operator = Operator(server.cloud)
         name, _, _, issued = a_registered(server, tmp_path)
         for _ in range(4):
             key = Key()

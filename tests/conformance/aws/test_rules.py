@@ -60,14 +60,12 @@ def birthmark_config(
 
 
 @pytest.fixture
-def account(server: RunningServer, tmp_path: Path) -> Iterator[Account]:
-    made = Account(server)
-    yield made
-    for rule in made.iot.list_topic_rules()["rules"]:
-        made.iot.delete_topic_rule(ruleName=rule["ruleName"])
-    for one in made.iot.list_topic_rule_destinations()["destinationSummaries"]:
-        made.iot.delete_topic_rule_destination(arn=one["arn"])
-    made.close()
+def account(account: Account) -> Iterator[Account]:
+    yield account
+    for rule in account.iot.list_topic_rules()["rules"]:
+        account.iot.delete_topic_rule(ruleName=rule["ruleName"])
+    for one in account.iot.list_topic_rule_destinations()["destinationSummaries"]:
+        account.iot.delete_topic_rule_destination(arn=one["arn"])
 
 
 @pytest.fixture

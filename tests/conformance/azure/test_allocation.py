@@ -62,7 +62,7 @@ def two(server: RunningServer) -> RunningServer:
 
 
 def told(server: RunningServer, script: str, name: str, **more: str) -> str:
-    done = run_python(script, {**server.environment, "NAME": name, "WAY": "mqtt", **more})
+    done = run_python(script, server.cloud.environment(**{"NAME": name, "WAY": "mqtt", **more}))
     assert done.returncode == 0, done.stderr + done.stdout
     return done.stdout.strip()
 
@@ -96,6 +96,6 @@ def test_a_webhook_that_refuses_is_named_to_the_operator(two: RunningServer, web
 
 
 def test_a_webhook_inside_is_refused_by_name_when_it_is_enrolled(two: RunningServer) -> None:
-    done = run_python(ENROLL, {**two.environment, "NAME": "inside", "HOOK": "https://169.254.169.254/latest"})
+    done = run_python(ENROLL, two.cloud.environment(NAME="inside", HOOK="https://169.254.169.254/latest"))
     assert done.returncode != 0
     assert "customAllocationDefinition.webhookUrl" in done.stderr

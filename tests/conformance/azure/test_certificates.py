@@ -31,8 +31,8 @@ import os
 from azure.iot.device import IoTHubDeviceClient, X509
 x509 = X509(cert_file=os.environ["CERTIFICATE"], key_file=os.environ["KEY"])
 client = IoTHubDeviceClient.create_from_x509_certificate(
-    hostname=os.environ["HUB"], device_id=os.environ["DEVICE"], x509=x509,
-    server_verification_cert=open(os.environ["TRUST"]).read())
+    hostname=os.environ["PROVISIONING_HOST"], device_id=os.environ["DEVICE"], x509=x509,
+    server_verification_cert=open(os.environ["SSL_CERT_FILE"]).read())
 client.connect()
 client.send_message("hello")
 client.shutdown()
@@ -126,14 +126,7 @@ def test_the_sdk_connects_by_what_was_issued(server: RunningServer, tmp_path: Pa
     name, _, _, issued = a_registered(server, tmp_path)
     done = run_python(
         SDK,
-        {
-            **server.environment,
-            "CERTIFICATE": str(issued.certificate),
-            "KEY": str(issued.key),
-            "HUB": server.endpoints["iothub"]["host"],
-            "DEVICE": name,
-            "TRUST": server.endpoints["trust_bundle"],
-        },
+        server.cloud.environment(CERTIFICATE=str(issued.certificate), KEY=str(issued.key), DEVICE=name),
     )
     assert done.stdout.strip() == "sent", done.stderr
 

@@ -87,7 +87,7 @@ def test_a_device_takes_its_twin_along_or_begins_anew_and_is_dropped_where_it_wa
     two: RunningServer, keeps: bool
 ) -> None:
     name = f"moves-{keeps}".lower()
-    done = run_python(SCRIPT, {**two.environment, "NAME": name, "KEEPS": "yes" if keeps else "no"})
+    done = run_python(SCRIPT, two.cloud.environment(NAME=name, KEEPS="yes" if keeps else "no"))
     assert done.returncode == 0, done.stderr + done.stdout
     assert done.stdout.splitlines() == [
         "True",

@@ -226,7 +226,7 @@ twin = InitialTwin.create(tags={{"site": "osaka"}}, desired_properties={{"interv
 made = service.create_or_update(IndividualEnrollment.create("twin-begins-1", attestation, initial_twin=twin))
 print(made.initial_twin.tags, made.initial_twin.desired_properties)
 """
-    environment = dict(server.environment)
+    environment = server.cloud.environment()
     told = run_python(REGISTRY + script, environment)
     assert told.stdout == "{'site': 'osaka'} {'interval': 30}\n", told.stderr
     files = ["--cert", str(device.certificate_file), "--key", str(device.key_file)]
@@ -256,7 +256,7 @@ dps = ProvisioningDeviceClient.create_from_symmetric_key(
     os.environ["PROVISIONING_HOST"], "board-7", os.environ["PROVISIONING_IDSCOPE"], key)
 print(dps.register().status)
 """
-    assert run_python(script, dict(server.environment)).stdout == "assigned\n"
+    assert run_python(script, server.cloud.environment()).stdout == "assigned\n"
     again = server.rows(*line[:-1], str(tmp_path / "again.key"))[0]
     assert again["outcome"] == "unchanged"
     assert (tmp_path / "again.key").read_text() == file.read_text()
@@ -281,9 +281,9 @@ record.device_id, record.initial_twin = "pump-8", InitialTwin.create(tags={"site
 record.reprovision_policy = ReprovisionPolicy(update_hub_assignment=True, migrate_device_data=False)
 service.create_or_update(record)
 """
-    done = run_python(script + change, dict(server.environment))
+    done = run_python(script + change, server.cloud.environment())
     assert done.returncode == 0, done.stderr
     server.run(*line, str(tmp_path / "second.key"), "--edge", "--update")
     assert (tmp_path / "second.key").read_text() == (tmp_path / "first.key").read_text()
     look = "print(record.device_id, record.capabilities.iot_edge, record.reprovision_policy.migrate_device_data)"
-    assert run_python(script + look, dict(server.environment)).stdout == "pump-8 True False\n"
+    assert run_python(script + look, server.cloud.environment()).stdout == "pump-8 True False\n"

@@ -56,19 +56,19 @@ def without_a_tier(server: RunningServer) -> Iterator[None]:
 
 def test_queries_of_an_s1_are_twenty_a_minute(server: RunningServer) -> None:
     server.run("hub", "tier", "birthmark", "S1")
-    done = run_python(QUERIES, dict(server.environment))
+    done = run_python(QUERIES, server.cloud.environment())
     count, code = map(int, done.stdout.split())
     assert code == 429, done.stderr
     assert 20 // scaled.WORKERS <= count <= 20  # each worker has its part
     (row,) = [one for one in server.rows("why", "--limit", "5") if one["code"] == "iothub.tier_throttled"][:1]
     assert "20 in a minute of queries" in row["cause"]
     server.run("hub", "tier", "birthmark", "none")
-    assert run_python(QUERIES, dict(server.environment)).stdout == ""
+    assert run_python(QUERIES, server.cloud.environment()).stdout == ""
 
 
 def test_the_answer_says_when_to_come_back_in_the_hubs_own_form(server: RunningServer) -> None:
     server.run("hub", "tier", "birthmark", "S1")
-    known = dict(part.split("=", 1) for part in server.environment["IOTHUB_CONNECTION_STRING"].split(";"))
+    known = dict(part.split("=", 1) for part in server.cloud.hub_connection_string.split(";"))
     host = server.endpoints["iothub"]["host"]
     token = make_sas(host, base64.b64decode(known["SharedAccessKey"]), int(time.time()) + 300, "iothubowner")
     context = ssl.create_default_context(cafile=server.endpoints["trust_bundle"])

@@ -9,7 +9,7 @@ import pytest
 
 import birthmark
 import warm
-from birthmark.testing.cloud import AzureDevice
+from birthmark.testing.cloud import AzureDevice, Cloud
 from pki_builders import Holder, a_device
 from servers import RunningServer
 
@@ -56,9 +56,9 @@ def a_file_device(
     return Device(name, holder, certificate_file, key_file)
 
 
-def needs_443(server: RunningServer) -> None:
+def needs_443(cloud: Cloud | RunningServer) -> None:
     """Skip what the SDKs do at that port alone, where this user may not bind it."""
-    if server.endpoints["iothub"]["https_port"] != 443:
+    if cloud.endpoints["iothub"]["https_port"] != 443:
         pytest.skip("port 443 cannot be bound here")
 
 

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from birthmark.auth.connection_strings import parse_connection_string
+from birthmark.testing.cloud import Cloud
 from pki_builders import Holder
 from sas_tokens import make_sas
 from servers import RunningServer
@@ -154,30 +155,29 @@ def issue(device: Device, name: str, csr: str, rid: str = "7", **more: str) -> t
 
 
 class Operator:
-    """The service interfaces, in plain JSON."""
+    """The service interfaces, in plain JSON; a header's name has _ for -."""
 
-    def __init__(self, server: RunningServer) -> None:
-        self._server = server
+    def __init__(self, cloud: Cloud, version: str = "2026-11-01") -> None:
+        self._cloud, self._version = cloud, version
+        self._session = requests.Session()
+        self._session.trust_env = False
+        self._session.verify = cloud.ca_file
 
     def __call__(self, text: str, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any]:
-        known = parse_connection_string(self._server.environment[text])
+        known = parse_connection_string(text)
         token = make_sas(known.host.partition(":")[0], known.key, int(time.time()) + 3600, str(known.policy))
-        answer = requests.request(
-            method,
-            f"https://{known.host}{path}?api-version=2026-11-01",
-            json=body,
-            headers={"Authorization": token, **headers},
-            verify=self._server.endpoints["trust_bundle"],
-            timeout=30,
-        )
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        url = f"https://{known.host}{path}?api-version={self._version}"
+        sent = {"Authorization": token, **named}
+        answer = self._session.request(method, url, json=body, headers=sent, timeout=30)
         is_json = answer.headers.get("content-type", "").startswith("application/json")
         return answer.status_code, answer.json() if is_json else answer.text
 
     def dps(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any]:
-        return self("PROVISIONING_CONNECTION_STRING", method, path, body, **headers)
+        return self(self._cloud.provisioning_connection_string, method, path, body, **headers)
 
     def hub(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any]:
-        return self("IOTHUB_CONNECTION_STRING", method, path, body, **headers)
+        return self(self._cloud.hub_connection_string, method, path, body, **headers)
 
     def enroll(self, name: str, holder: Holder, **more: object) -> Any:
         """Enroll a device by its certificate, and with what more is said."""

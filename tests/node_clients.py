@@ -4,7 +4,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from servers import RunningServer
+from birthmark.testing.cloud import Cloud
 
 NODE = Path(__file__).parent / "node"
 PRELUDE = """
@@ -31,20 +31,25 @@ async function refused(call) {
   return 'no';
 }
 """
+ENDS = "main().then(() => process.exit(0), (error) => { console.error(error); process.exit(1); });"
 
 
-def in_node(server: RunningServer, script: str, **more: str) -> list[str]:
-    """Run the body of an async function against a server, and return what it says."""
-    body = PRELUDE + "async function main() {\n" + script + "\n}\n"
-    body += "main().then(() => process.exit(0), (error) => { console.error(error); process.exit(1); });"
+def node(cloud: Cloud, script: str, *arguments: str, **more: str) -> list[str]:
+    """Run a script in the environment of a cloud, and return what it says."""
     done = subprocess.run(
-        [shutil.which("node") or "node", "-e", body],
+        [shutil.which("node") or "node", "-e", script, *arguments],
         capture_output=True,
         text=True,
         timeout=90,
         check=False,
         cwd=NODE,
-        env={**server.environment, **more},
+        env=cloud.environment(**more),
     )
     assert done.returncode == 0, done.stderr + done.stdout
     return done.stdout.splitlines()
+
+
+def in_node(cloud: Cloud, script: str, **more: str) -> list[str]:
+    """Run the body of an async function, after `PRELUDE`."""
+    body = PRELUDE + "async function main() {\n" + script + "\n}\n"
+    return node(cloud, body + ENDS, **more)

@@ -107,7 +107,7 @@ class Renewing:
 def registered(server: RunningServer, directory: Path, name: str) -> Renewing:
     """Return a device that registered with a request for its first certificate."""
     holder, key = a_device(common_name=name, now=datetime.now(UTC), lifetime=timedelta(days=1)), Key()
-    Operator(server).enroll(name, holder, **_POLICY)
+    Operator(server.cloud).enroll(name, holder, **_POLICY)
     answer = register(server, files_of(directory, holder, name), name, key.csr(name))
     assert answer.status == 200, answer
     chain = answer.body["registrationState"]["issuedCertificateChain"]
@@ -142,7 +142,7 @@ def keep_on(
 
 def faults(server: RunningServer, devices: Sequence[Renewing]) -> list[str]:
     """Return what is not as it should be now that all are done."""
-    found, operator = [], Operator(server)
+    found, operator = [], Operator(server.cloud)
     issued = server.rows("pki", "ls", "--unrevoked")
     for one in devices:
         thumbprints = operator.thumbprints(one.name)

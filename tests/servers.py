@@ -11,7 +11,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -22,6 +21,7 @@ from typing import Any, NamedTuple
 import scaled
 import warm
 from birthmark.testing.cloud import Cloud
+from birthmark.testing.process import TestServer
 
 BIRTHMARK = str(Path(sys.executable).with_name("birthmark"))
 _PORTS = (8883, 8443, 8085, 8080)
@@ -97,8 +97,6 @@ class RunningServer:
     """What time it believes it is, as faketime is told it; the machine's where empty."""
     is_warm: bool = False
     """Whether it starts from a warm interpreter: `process` then stands in for the server's own."""
-    log_file: Path = Path()
-    """Where a trial's log is."""
 
     @property
     def pid(self) -> int:
@@ -186,9 +184,9 @@ class RunningServer:
             | environment,
         )
 
-    def rows(self, *arguments: str) -> list[dict[str, Any]]:
+    def rows(self, *arguments: str, **environment: str) -> list[dict[str, Any]]:
         """Run a command with --json and return its rows."""
-        return [json.loads(line) for line in self.run(*arguments, "--json").stdout.splitlines()]
+        return [json.loads(line) for line in self.run(*arguments, "--json", **environment).stdout.splitlines()]
 
     def why(self, subject: str) -> dict[str, Any]:
         """Return the latest refusal under `subject`; it may be written a moment after the client saw its error."""
@@ -230,12 +228,12 @@ def a_server(
 
     A test that kills it, or looks into its process, has it as it is installed: not `is_warm`.
     """
-    path = None
-    if config:
-        path = directory / "server.toml"
-        path.write_text(config)
     server = RunningServer(
-        directory / "data", address or free_address(), path, is_warm=is_warm, environment_of_server=environment or {}
+        directory / "data",
+        address or free_address(),
+        _kept(directory, config),
+        is_warm=is_warm,
+        environment_of_server=environment or {},
     ).start()
     try:
         yield server
@@ -245,75 +243,69 @@ def a_server(
 
 
 class TrialServer(RunningServer):
-    """A server that is as new again by one word, in some milliseconds: for tests that need no fresh process."""
+    """The test kit's server, as new again by one word in some milliseconds: for tests that need no fresh process."""
 
     def start(self) -> "TrialServer":
         """Start it, on an address and with data of its own."""
-        self.log_file = Path(tempfile.mkdtemp(prefix="birthmark-trial-")) / "log"
-        with self.log_file.open("a") as log:
-            self.process = subprocess.Popen(
-                [str(warm.programs() / "birthmark"), "test-server", "--json"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-                env=clean_environment(BIRTHMARK_LOG=self.log_level),
-            )
-        self._said()
-        self.data = Path(self.endpoints["trust_bundle"]).parent
-        self.address = self.endpoints["dps"]["host"]
-        return self
+        program, environment = warm.programs() / "birthmark", clean_environment(BIRTHMARK_LOG=self.log_level)
+        self._kit = TestServer(self.config, program=(str(program),), environment=environment)
+        self._kit.start()
+        self._cloud = Cloud(self._kit)
+        return self._here()
+
+    @property
+    def cloud(self) -> Cloud:
+        return self._cloud
 
     def reset(self) -> None:
         """Have it as new, and the home of what ran against it too."""
-        assert self.process is not None
-        assert self.process.stdin is not None
         for left in self.data.parent.iterdir():
             if left != self.data:
                 shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
-        self.log_file.write_text("")
-        self.process.stdin.write("reset\n")
-        self.process.stdin.flush()
-        self._said()
+        self.cloud.begin()
+        self._here()
 
     def stop(self) -> int:
-        assert self.process is not None
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        code = self.process.wait(20)
-        assert self.process.stdout is not None
-        self.process.stdout.close()
-        shutil.rmtree(self.log_file.parent)
-        return code
+        self._kit.stop()
+        return 0
 
     def log(self) -> str:
-        return self.log_file.read_text()
+        return self._kit.log()
 
-    def _said(self) -> None:
-        assert self.process is not None
-        assert self.process.stdout is not None
-        if not (line := self.process.stdout.readline()):
-            raise RuntimeError(f"the server did not begin:\n{self.log()}")
-        self.endpoints = json.loads(line)
+    def _here(self) -> "TrialServer":
+        self.endpoints, self.data, self.address = dict(self.cloud.endpoints), self.cloud.data, self.cloud.host
+        return self
 
 
 _FREE: list[TrialServer] = []
 
 
 @contextlib.contextmanager
-def a_new_server(directory: Path) -> Iterator[RunningServer]:
-    """Give a server that is as new, which another test of this process may have had before.
+def a_new_server(directory: Path, config: str = "") -> Iterator[RunningServer]:
+    """Give a server that is as new, which another test of this process may have had before, unless it has a `config`.
 
-    It is not to be stopped, killed or configured, and its data is not below `directory`: for that there is `a_server`.
+    It is not to be stopped or killed, and its data is not below `directory`: for that there is `a_server`.
     """
     if scaled.WORKERS > 1:
-        with a_server(directory) as server:
+        with a_server(directory, config) as server:
             yield server
         return
-    if _FREE:
+    if _FREE and not config:
         (trial := _FREE.pop()).reset()
     else:
-        trial = TrialServer(Path("/nonexistent"), "").start()
+        trial = TrialServer(Path("/nonexistent"), "", _kept(directory, config)).start()
         atexit.register(trial.stop)
     yield trial
-    _FREE.append(trial)  # one whose test failed may be in any state, and is nobody's
+    if config:
+        trial.stop()
+    else:
+        _FREE.append(trial)  # one whose test failed may be in any state, and is nobody's
+
+
+def _kept(directory: Path, config: str) -> Path | None:
+    """Return the file of a configuration."""
+    if not config:
+        return None
+    path = directory / "server.toml"
+    path.write_text(config)
+    return path

@@ -4,12 +4,11 @@ import re
 import subprocess
 import urllib.request
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from servers import RunningServer, a_new_server
+from birthmark.testing.cloud import Cloud
 
 pytestmark = pytest.mark.system
 _QUIET = (
@@ -25,15 +24,9 @@ _QUIET = (
 )
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[RunningServer]:
-    with a_new_server(tmp_path) as running:
-        yield running
-
-
-def handshakes(server: RunningServer) -> dict[str, int]:
+def handshakes(cloud: Cloud) -> dict[str, int]:
     """Return the finished handshakes by their group."""
-    url = server.endpoints["health_url"].replace("/healthz", "/metrics")
+    url = cloud.endpoints["health_url"].replace("/healthz", "/metrics")
     with urllib.request.urlopen(url, timeout=10) as answer:
         text = answer.read().decode()
     labels = r'(?:worker="\w+",)?group="(\w+)",version="TLSv1\.3"'
@@ -45,12 +38,12 @@ def handshakes(server: RunningServer) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("port", [8443, 8085])
-def test_chromium_takes_the_hybrid_key_exchange(server: RunningServer, tmp_path: Path, port: int) -> None:
-    page = f"https://{server.address}:{port}/nothing"
+def test_chromium_takes_the_hybrid_key_exchange(birthmark_cloud: Cloud, tmp_path: Path, port: int) -> None:
+    page = f"https://{birthmark_cloud.host}:{port}/nothing"
     subprocess.run(
         ["chromium", *_QUIET, f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", page],
         check=True,
         capture_output=True,
         timeout=120,
     )
-    assert handshakes(server)["X25519MLKEM768"] >= 1
+    assert handshakes(birthmark_cloud)["X25519MLKEM768"] >= 1

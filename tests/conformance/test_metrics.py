@@ -6,7 +6,6 @@ import time
 import urllib.error
 import urllib.request
 from collections import defaultdict
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -58,10 +57,9 @@ client.shutdown()
 Values = dict[tuple[str, ...], float]
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[RunningServer]:
-    with a_server(tmp_path, "[aws]\nmax_waiting = 2\n") as running:
-        yield running
+@pytest.fixture(scope="module")
+def birthmark_config() -> str:
+    return "[aws]\nmax_waiting = 2\n"
 
 
 def scrape(server: RunningServer) -> Values:

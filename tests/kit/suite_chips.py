@@ -7,6 +7,8 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from birthmark.errors import BirthmarkError
+
 
 def enroll(device, operation, *proof):
     """Ask by curl, as RFC 7030 says, for a certificate of the device's own key."""
@@ -53,6 +55,51 @@ def test_a_chip_registers_its_device(birthmark_cloud, chip):
         done = subprocess.run([*birthmark, *command], env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
     assert birthmark_cloud.messages(at_least=1)[0]["body"] == "hello"
+
+
+PROGRAM = """
+import os
+from azure.iot.device import X509, IoTHubDeviceClient, Message, ProvisioningDeviceClient
+proof = X509(os.environ["X509_CERT_FILE"], os.environ["X509_KEY_FILE"])
+name, scope = os.environ["PROVISIONING_REGISTRATION_ID"], os.environ["PROVISIONING_IDSCOPE"]
+dps = ProvisioningDeviceClient.create_from_x509_certificate(os.environ["PROVISIONING_HOST"], name, scope, proof)
+found = dps.register().registration_state
+client = IoTHubDeviceClient.create_from_x509_certificate(proof, found.assigned_hub, found.device_id)
+client.connect()
+client.send_message("by the chip")
+client.shutdown()
+"""
+
+
+def test_a_device_is_known_by_the_certificate_on_its_chip(birthmark_cloud, chip):
+    device = birthmark_cloud.azure_device(by=chip)
+    assert (device.certificate_file, device.key_file) == (chip.certificate_file, chip.key_file)
+    birthmark = [sys.executable, "-c", "from birthmark.cli.app import main; main()"]
+    command = [*birthmark, "chip", "exec", "--", sys.executable, "-c", PROGRAM]
+    done = subprocess.run(command, env=device.environment(**chip.environment), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert device.messages(at_least=1)[0]["body"] == "by the chip"
+
+
+def test_a_thing_is_known_by_the_certificate_that_it_got_by_est(birthmark_cloud, est_identity, revoked):
+    thing = birthmark_cloud.aws_thing(by=est_identity)
+    assert thing.name == est_identity.name
+    connection = thing.connection()
+    connection.connect().result(20)
+    connection.disconnect().result(20)
+    revoked(thing)
+    with pytest.raises(Exception, match="AWS_ERROR"):
+        thing.connection().connect().result(20)
+    assert thing.why()["code"] == "awsiot.certificate_inactive"
+
+
+def test_who_has_no_certificate_is_known_by_none(birthmark_cloud):
+    with pytest.raises(AssertionError, match="it has no certificate"):
+        birthmark_cloud.aws_thing(by=birthmark_cloud.chip(kind="generic"))
+    chip = birthmark_cloud.chip()
+    with pytest.raises(BirthmarkError, match="azure-device") as refused:
+        birthmark_cloud.azure_device(by=chip, auth="key")
+    assert refused.value.code == "testing.word_invalid"
 
 
 @pytest.mark.parametrize("time", ["once", "and again"])

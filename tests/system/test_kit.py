@@ -56,6 +56,29 @@ def test_a_test_that_ends_badly_leaves_nothing_to_the_next(tmp_path: Path) -> No
     passed(in_a_directory_of_their_own(tmp_path, "rude"))
 
 
+CONFIG = """
+import pytest
+
+@pytest.fixture(scope="session")
+def birthmark_config():
+    return 'nonsense = 1'
+
+def test_it(birthmark_cloud):
+    pass
+"""
+
+
+def test_tests_configure_their_cloud(tmp_path: Path) -> None:
+    passed(in_a_directory_of_their_own(tmp_path, "configured"))
+
+
+def test_who_configures_it_wrongly_is_told_so(tmp_path: Path) -> None:
+    (tmp_path / "test_it.py").write_text(CONFIG)
+    done = in_a_directory_of_their_own(tmp_path)
+    assert done.returncode == 1
+    assert "nonsense is not known" in done.stdout
+
+
 def test_a_proxy_of_the_machine_is_not_asked_for_the_cloud_of_a_test(tmp_path: Path) -> None:
     none = "http://127.0.0.1:9"
     bypassed = "localhost,127.0.0.1"

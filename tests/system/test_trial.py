@@ -53,6 +53,15 @@ def test_what_a_client_was_told_stays_true(trial: TrialServer) -> None:
     context.wrap_socket(raw, server_hostname=trial.address).close()
 
 
+def test_its_log_is_what_it_logged_since_it_was_new(trial: TrialServer) -> None:
+    trial.reset()
+    assert trial.log() == ""
+    trial.cloud.set_line("through")  # behind which it begins again
+    assert "server.ready" in trial.log()
+    trial.reset()
+    assert trial.log() == ""
+
+
 def test_a_connection_ends_and_its_session_is_forgotten(trial: TrialServer, tmp_path: Path) -> None:
     device = a_file_device(tmp_path, "pump-2")
     trial.run("hub", "device", "create", "pump-2", "--cert", str(device.certificate_file))

@@ -63,6 +63,16 @@ class Server(Protocol):
     def ask(self, word: Mapping[str, Any]) -> Mapping[str, Any]: ...
 
 
+class HasCertificate(Protocol):
+    """What has a certificate in a file, and its key, or what names it: a chip, a device, files of your own."""
+
+    @property
+    def certificate_file(self) -> str: ...
+
+    @property
+    def key_file(self) -> str: ...
+
+
 class Cloud:
     """A server that is these tests' alone: DPS, IoT Hub, AWS IoT Core, EST and a CA.
 
@@ -170,21 +180,38 @@ class Cloud:
         self._is_used = True
         return dict(self._told({"do": word, **members}))
 
-    def azure_device(self, name: str = "", *, auth: str = "x509", at: str = "dps", lasts: str = "1d") -> "AzureDevice":
+    def azure_device(
+        self,
+        name: str = "",
+        *,
+        auth: str = "x509",
+        at: str = "dps",
+        lasts: str = "1d",
+        by: "HasCertificate | None" = None,
+    ) -> "AzureDevice":
         """Put a device on record at the provisioning service, or `at` "hub".
 
-        `auth` is "x509", with a certificate of its own that `lasts` so long ("2h"), or "key".
+        `auth` is "x509", with a certificate of its own that `lasts` so long ("2h"), or "key". It shows the certificate
+        of a chip or of another device where it is `by` that, and has its common name.
         """
-        made = self.ask("azure-device", name=name or self._name("device"), auth=auth, at=at, lasts=lasts)
+        found = self._shown(by, name, "device")
+        made = self.ask("azure-device", auth=auth, at=at, lasts=lasts, **found)
         return self._made(AzureDevice(self, msgspec.convert(made, AzureIdentity)))
 
-    def aws_thing(self, name: str = "", *, policy: str | Mapping[str, Any] = "", lasts: str = "1d") -> "AwsThing":
-        """Make a thing with an active certificate.
+    def aws_thing(
+        self,
+        name: str = "",
+        *,
+        policy: str | Mapping[str, Any] = "",
+        lasts: str = "1d",
+        by: "HasCertificate | None" = None,
+    ) -> "AwsThing":
+        """Make a thing with an active certificate, or with that of a chip or another device, as `azure_device` does.
 
         `policy` is a document, as JSON or as it is before; without one it may do everything.
         """
         document = policy if isinstance(policy, str) else json.dumps(policy)
-        made = self.ask("aws-thing", name=name or self._name("thing"), policy=document, lasts=lasts)
+        made = self.ask("aws-thing", policy=document, lasts=lasts, **self._shown(by, name, "thing"))
         return self._made(AwsThing(self, msgspec.convert(made, AwsIdentity)))
 
     def est_identity(self, name: str = "") -> "EstDevice":
@@ -363,6 +390,18 @@ class Cloud:
         if (found := device or self._latest) is None:
             raise AssertionError("no device was made yet: name one, or use a fixture that makes one")
         return found
+
+    def _shown(self, by: "HasCertificate | None", name: str, kind: str) -> dict[str, str]:
+        """Return the members of a word that say who a device is."""
+        if by is None:
+            return {"name": name or self._name(kind)}
+        from birthmark.pki.certificates import parse_bundle
+
+        assert by.certificate_file, "it has no certificate, by which a device would be known"
+        certificate, *_ = parse_bundle(Path(by.certificate_file).read_text())
+        files = {"certificate_file": by.certificate_file, "key_file": by.key_file}
+        absolute = {which: str(Path(file).absolute()) if file else "" for which, file in files.items()}
+        return {"name": name or certificate.subject_cn or self._name(kind), **absolute}
 
     def _name(self, kind: str) -> str:
         self._names += 1

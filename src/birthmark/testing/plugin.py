@@ -75,14 +75,22 @@ class Rollover:
 
 
 @pytest.fixture(scope="session")
-def birthmark_server() -> "Iterator[Cloud]":
+def birthmark_config() -> str:
+    """What the cloud's server is configured with, as TOML: nothing, until you give another fixture this name."""
+    return ""
+
+
+@pytest.fixture(scope="session")
+def birthmark_server(birthmark_config: str, tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Cloud]":
     """The cloud of this process, as tests left it: for those who look after it themselves. See `birthmark_cloud`."""
     try:
         from birthmark.testing.cloud import Cloud
         from birthmark.testing.process import TestServer
     except ModuleNotFoundError as error:
         pytest.fail(_EXTRA.format(error.name), pytrace=False)
-    server = TestServer()
+    file = tmp_path_factory.mktemp("birthmark") / "server.toml"
+    file.write_text(birthmark_config)
+    server = TestServer(file)
     server.start()
     yield Cloud(server)
     server.stop()

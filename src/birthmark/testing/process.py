@@ -10,12 +10,13 @@ import sys
 import tempfile
 import threading
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from birthmark.errors import BirthmarkError
 
-_PROGRAM = "from birthmark.cli.app import main; main()"
+_PROGRAM = (sys.executable, "-c", "from birthmark.cli.app import main; main()")
 _PATIENCE_S = 60.0
 _NOT_ITS = ("BIRTHMARK_DATA", "BIRTHMARK_LISTEN", "BIRTHMARK_DATABASE", "BIRTHMARK_CONFIG", "BIRTHMARK_LOGIN")
 
@@ -25,15 +26,24 @@ class ServerEndedError(RuntimeError):
 
 
 class TestServer:
-    """One process. Threads ask it in turn."""
+    """One process. Threads ask it in turn. `config` is the TOML file that it reads."""
 
     is_kept = False
     """It is as new for each test."""
     __test__ = False  # its name begins as pytest's classes do
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        config: Path | str | None = None,
+        *,
+        program: Sequence[str] = _PROGRAM,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self._command = [*program, "test-server", "--json", *([] if config is None else ["--config", str(config)])]
+        self._environment = environment
         self._process: subprocess.Popen[bytes] | None = None
         self._log: Any = None
+        self._logged = 0
         self._begun = b""
         self._turn = threading.Lock()
         self._is_lost = False
@@ -48,15 +58,15 @@ class TestServer:
 
     def start(self) -> None:
         """Start it, and return when it is ready. Raise `ServerEndedError`."""
-        environment = {name: value for name, value in os.environ.items() if name not in _NOT_ITS}
+        known = os.environ if self._environment is None else self._environment
         self._log, self._begun = tempfile.TemporaryFile(), b""  # noqa: SIM115 - it is closed by `stop`
-        self._is_lost = False
+        self._is_lost, self._logged = False, 0
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _PROGRAM, "test-server", "--json"],
+            self._command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
-            env=environment,
+            env={name: value for name, value in known.items() if name not in _NOT_ITS},
             start_new_session=True,  # Ctrl-C is for the tests, which then end it
         )
         self.endpoints = self._answer()
@@ -70,8 +80,16 @@ class TestServer:
             refused.quote(code=answer["error"], **{name: answer[name] for name in ("message", "cause", "fix")})
             raise refused
         if word.get("do") == "reset":
-            self.endpoints = answer
+            self.endpoints, self._logged = answer, os.fstat(self._log.fileno()).st_size
         return answer
+
+    def log(self) -> str:
+        """Return what it logged since it was new."""
+        if self._log is None or self._log.closed:
+            return ""
+        descriptor = self._log.fileno()  # whose place in the file is the server's, too, and stays
+        size = os.fstat(descriptor).st_size
+        return os.pread(descriptor, size - self._logged, self._logged).decode(errors="replace")
 
     def _leave(self) -> None:
         """Have nothing of it in a child that a test forked: it is the parent's, and ends with that one."""
@@ -130,8 +148,4 @@ class TestServer:
         return found
 
     def _ended(self, what: str) -> ServerEndedError:
-        told = b""
-        if self._log is not None and not self._log.closed:
-            self._log.seek(0)
-            told = self._log.read()[-2000:]
-        return ServerEndedError(f"the server for tests {what}; its log: {told.decode(errors='replace').strip() or '-'}")
+        return ServerEndedError(f"the server for tests {what}; its log: {self.log()[-2000:].strip() or '-'}")

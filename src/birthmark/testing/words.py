@@ -50,21 +50,28 @@ class Environment(Word, frozen=True, tag="environment"):
 
 
 class AzureDevice(Word, frozen=True, tag="azure-device"):
-    """A device on record at the provisioning service, or at the hub."""
+    """A device on record at the provisioning service, or at the hub; by a certificate that is there already, too."""
 
     name: Name
     auth: Literal["x509", "key"] = "x509"
     at: Literal["dps", "hub"] = "dps"
     lasts: str = "1d"
+    certificate_file: str = ""
+    key_file: str = ""
 
 
 class AwsThing(Word, frozen=True, tag="aws-thing"):
-    """A thing, its certificate, and a policy: one that allows `action` on everything, or the JSON of `policy`."""
+    """A thing, its certificate, and a policy: one that allows `action` on everything, or the JSON of `policy`.
+
+    The certificate may be there already.
+    """
 
     name: Name
     action: str = "iot:*"
     policy: str = ""
     lasts: str = "1d"
+    certificate_file: str = ""
+    key_file: str = ""
 
 
 class Est(Word, frozen=True, tag="est-identity"):

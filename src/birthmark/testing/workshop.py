@@ -37,7 +37,7 @@ from birthmark.elements.profiles import PROFILES
 from birthmark.elements.software import create_software_element
 from birthmark.errors import NotFoundError
 from birthmark.est.wire import parse_certs_only, render_basic, render_csr
-from birthmark.pki.certificates import Certificate
+from birthmark.pki.certificates import Certificate, parse_bundle
 from birthmark.pki.issue import new_serial, self_signed
 from birthmark.pki.names import name_of
 from birthmark.pki.profiles import DEVICE
@@ -184,8 +184,10 @@ class Workshop:
         """Put a device on record."""
         files, key, string = None, None, None
         if asked.auth == "x509":
-            certificate, files = self._certificate(asked.name, lasts=_lasts(asked.lasts))
+            certificate, files = self._shown(asked)
             self._put_certificate(asked.name, asked.at, certificate)
+        elif asked.certificate_file:
+            raise WordInvalidError(word=f"azure-device {asked.name}", detail="it has a key, and no certificate")
         elif asked.at == "hub":
             made = self.operator.post(f"/hubs/{_HUB}/devices", {"device_id": asked.name})
             key = str(made["primary_key"])
@@ -282,7 +284,7 @@ class Workshop:
 
     def aws_thing(self, asked: words.AwsThing) -> AwsIdentity:
         """Make a thing, register its certificate, and allow it something."""
-        certificate, files = self._certificate(asked.name, lasts=_lasts(asked.lasts))
+        certificate, files = self._shown(asked)
         arn = str(self.iot.create_thing(thingName=asked.name)["thingArn"])
         made = self.iot.register_certificate_without_ca(certificatePem=certificate.pem(), status="ACTIVE")
         allowed = {"Effect": "Allow", "Action": asked.action, "Resource": "*"}
@@ -402,6 +404,14 @@ class Workshop:
                 assert_never(subject)
 
     # ---- parts
+
+    def _shown(self, asked: words.AzureDevice | words.AwsThing) -> tuple[Certificate, Files]:
+        """Return the certificate that a device is to show: the one that is named, or a new one."""
+        if not asked.certificate_file:
+            return self._certificate(asked.name, lasts=_lasts(asked.lasts))
+        certificate, *_ = parse_bundle(Path(asked.certificate_file).read_text())
+        ends = certificate.not_after.isoformat()
+        return certificate, Files(certificate_file=asked.certificate_file, key_file=asked.key_file, not_after=ends)
 
     def _certificate(
         self,

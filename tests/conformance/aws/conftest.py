@@ -1,24 +1,15 @@
-"""A running server, its AWS account by the real boto3, and things with a key in a file."""
+"""The AWS account of the cloud by the real boto3, and things with a key in a file."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
+from aws_clients import Account
 from aws_device import Enrolled, document
 from birthmark.testing.cloud import Cloud
-from servers import RunningServer, a_server
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    with a_server(tmp_path_factory.mktemp("aws"), is_warm=False) as running:
-        yield running
-
-
-@pytest.fixture
-def cloud(server: RunningServer) -> Cloud:
-    return Cloud.at(server.data)
+from readiness import until_workers_are_ready
+from servers import RunningServer
 
 
 @pytest.fixture
@@ -38,3 +29,12 @@ def enroll(cloud: Cloud) -> Callable[..., Enrolled]:
         return Enrolled(cloud.aws_thing(name, policy=document(*statements) if statements else ""))
 
     return make
+
+
+@pytest.fixture
+def account(server: RunningServer) -> Iterator[Account]:
+    """A certificate that may do everything, when each worker takes it."""
+    until_workers_are_ready(server)
+    made = Account(server)
+    yield made
+    made.close()

@@ -23,7 +23,7 @@ from aws_clients import until
 from aws_device import ARN as OWN
 from aws_device import DEVICE_5, DeviceProcess, document, statement
 from function_server import ARN, FunctionServer
-from servers import RunningServer, a_server
+from servers import RunningServer
 
 KEY = rsa.generate_private_key(65537, 2048)
 PEM = KEY.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
@@ -51,10 +51,8 @@ def functions() -> Iterator[FunctionServer]:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, functions: FunctionServer) -> Iterator[RunningServer]:
-    directory = tmp_path_factory.mktemp("authorizers")
-    with a_server(directory, functions.config(directory, "auth"), is_warm=False) as running:
-        yield running
+def birthmark_config(tmp_path_factory: pytest.TempPathFactory, functions: FunctionServer) -> str:
+    return functions.config(tmp_path_factory.mktemp("authorizers"), "auth")
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from cryptography.x509.oid import NameOID
 from aws_device import ARN, DeviceProcess, Enrolled, document, statement
 from function_server import ARN as FUNCTION
 from function_server import FunctionServer
-from servers import RunningServer, a_server
+from servers import RunningServer
 
 pytestmark = pytest.mark.system
 NODE = Path(__file__).parents[2] / "node"
@@ -66,10 +66,8 @@ def functions() -> Iterator[FunctionServer]:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, functions: FunctionServer) -> Iterator[RunningServer]:
-    directory = tmp_path_factory.mktemp("claims")
-    with a_server(directory, functions.config(directory, "hook"), is_warm=False) as running:
-        yield running
+def birthmark_config(tmp_path_factory: pytest.TempPathFactory, functions: FunctionServer) -> str:
+    return functions.config(tmp_path_factory.mktemp("claims"), "hook")
 
 
 @pytest.fixture(scope="module")

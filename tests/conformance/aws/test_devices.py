@@ -14,6 +14,8 @@ from aws_clients import until
 from aws_device import ARN, DeviceProcess, Enrolled, document, statement
 from servers import RunningServer
 
+pytestmark = pytest.mark.serve
+
 HANGUP = "AWS_ERROR_MQTT_UNEXPECTED_HANGUP"
 OWN = "${iot:Connection.Thing.ThingName}"
 OWN_TOPICS = (

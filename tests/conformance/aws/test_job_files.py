@@ -19,7 +19,7 @@ from aws_clients import until
 from aws_device import ARN, Enrolled
 from servers import RunningServer
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.serve]
 NUMBERS = count(1)
 FIRMWARE = bytes(range(256)) * 32768  # 8 MiB
 S3 = "https://s3.us-east-1.amazonaws.com"

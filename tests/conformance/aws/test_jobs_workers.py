@@ -5,41 +5,23 @@ import signal
 import ssl
 import urllib.request
 from collections import Counter
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from aws_clients import Account, until
 from aws_device import ARN
-from postgres import a_postgres
+from birthmark.testing.cloud import Cloud
 from readiness import until_workers_are_ready
-from servers import RunningServer, a_server
+from servers import RunningServer
 from workers_of import below, hit
 
-pytestmark = pytest.mark.system
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    with a_postgres() as url:
-        config = f'database = "{url}"\nworkers = 2\n'
-        with a_server(tmp_path_factory.mktemp("jobs"), config, is_warm=False) as running:
-            yield running
+pytestmark = [pytest.mark.system, pytest.mark.serve(workers=2)]
 
 
 @pytest.fixture
-def account(server: RunningServer, tmp_path: Path) -> Iterator[Account]:
-    until_workers_are_ready(server)
-    made = Account(server)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def data(server: RunningServer) -> Any:
-    return server.cloud.boto3("iot-jobs-data")
+def data(cloud: Cloud) -> Any:
+    return cloud.boto3("iot-jobs-data")
 
 
 def a_group(iot: Any, name: str, count: int) -> list[str]:

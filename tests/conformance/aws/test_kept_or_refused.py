@@ -36,7 +36,7 @@ from birthmark.awsiot.http.connections import ClientOperations
 from birthmark.awsiot.http.data import ConnectivityOperations, DataOperations
 from birthmark.awsiot.http.table import OPERATIONS
 from pki_builders import a_ca, a_device
-from servers import RunningServer, a_server
+from servers import RunningServer
 
 pytestmark = pytest.mark.system
 SERVED = {
@@ -166,13 +166,9 @@ class Account:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    directory = tmp_path_factory.mktemp("kept")
-    with (
-        kept_credentials.functions() as functions,
-        a_server(directory, functions.config(directory, "echo") + kept_rules.SERVERS) as running,
-    ):
-        yield running
+def birthmark_config(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with kept_credentials.functions() as functions:
+        yield functions.config(tmp_path_factory.mktemp("kept"), "echo") + kept_rules.SERVERS
 
 
 @pytest.fixture(scope="module")

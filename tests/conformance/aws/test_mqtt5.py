@@ -12,12 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import paho.mqtt.client as paho
+import pytest
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from aws_device import ARN, Enrolled, statement
 from scaled import for_one
 from servers import RunningServer, clean_environment
+
+pytestmark = pytest.mark.serve
 
 Enroll = Callable[..., Enrolled]
 NOT_AUTHORIZED, TAKEN_OVER, SHUTTING_DOWN = 0x87, 0x8E, 0x8B

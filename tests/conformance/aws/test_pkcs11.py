@@ -4,13 +4,14 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from aws_device import ARN, DeviceProcess, document, statement
 from birthmark.pki.certificates import parse_pem
-from servers import BIRTHMARK, RunningServer, clean_environment
+from birthmark.testing.cloud import Cloud
+from birthmark.testing.made import Files
+from servers import BIRTHMARK, clean_environment
 
 MAKE = """
 import json, sys
@@ -33,9 +34,7 @@ print(json.dumps({"module": str(made.module), "token": made.token_label, **made.
 @pytest.mark.parametrize(
     ("order", "label"), [("as-is", "sss:F0000110"), ("swapped", "sss:100100F0")], ids=["today", "byte-swapped"]
 )
-def test_a_chips_key_connects_publishes_and_receives(
-    server: RunningServer, iot: Any, tmp_path: Path, order: str, label: str
-) -> None:
+def test_a_chips_key_connects_publishes_and_receives(cloud: Cloud, tmp_path: Path, order: str, label: str) -> None:
     made = subprocess.run(
         [sys.executable, "-c", MAKE, str(tmp_path / "chip"), order],
         check=True,
@@ -55,27 +54,20 @@ def test_a_chips_key_connects_publishes_and_receives(
             env=clean_environment(**environment),
         ).stdout
     )
-    thing = f"chip-{order}"
-    iot.create_thing(thingName=thing)
-    iot.create_policy(
-        policyName=thing,
-        policyDocument=document(
-            statement("iot:Connect", ARN + "client/${iot:Connection.Thing.ThingName}"),
-            statement(["iot:Publish", "iot:Receive"], ARN + f"topic/{thing}/*"),
-            statement("iot:Subscribe", ARN + f"topicfilter/{thing}/*"),
-        ),
+    name = f"chip-{order}"
+    policy = document(
+        statement("iot:Connect", ARN + "client/${iot:Connection.Thing.ThingName}"),
+        statement(["iot:Publish", "iot:Receive"], ARN + f"topic/{name}/*"),
+        statement("iot:Subscribe", ARN + f"topicfilter/{name}/*"),
     )
-    registered = iot.register_certificate_without_ca(certificatePem=certificate.read_text(), status="ACTIVE")
-    assert registered["certificateId"] == parse_pem(certificate.read_text()).thumbprint.hex()
-    iot.attach_policy(policyName=thing, target=registered["certificateArn"])
-    iot.attach_thing_principal(thingName=thing, principal=registered["certificateArn"])
-    endpoint = iot.describe_endpoint(endpointType="iot:Data-ATS")["endpointAddress"]
+    thing = cloud.aws_thing(name, policy=policy, by=Files(certificate_file=str(certificate), key_file="", not_after=""))
+    assert thing.identity.certificate_id == parse_pem(certificate.read_text()).thumbprint.hex()
 
     given = {
-        "endpoint": endpoint,
+        "endpoint": thing.endpoint,
         "port": 8883,
-        "ca": server.endpoints["trust_bundle"],
-        "client_id": thing,
+        "ca": cloud.ca_file,
+        "client_id": name,
         "clean": False,
         "certificate": str(certificate),
         "module": chip["module"],
@@ -85,9 +77,9 @@ def test_a_chips_key_connects_publishes_and_receives(
     }
     with DeviceProcess(given, environment) as device:
         assert device("connect") == {"ok": {"session_present": False}}
-        assert device("subscribe", topic=f"{thing}/#") == {"ok": 1}
-        assert device("publish", topic=f"{thing}/t", payload="from the chip") == {"ok": None}
-        assert device("receive") == {"ok": {"topic": f"{thing}/t", "payload": "from the chip"}}
+        assert device("subscribe", topic=f"{name}/#") == {"ok": 1}
+        assert device("publish", topic=f"{name}/t", payload="from the chip") == {"ok": None}
+        assert device("receive") == {"ok": {"topic": f"{name}/t", "payload": "from the chip"}}
         assert "error" in device("publish", topic="not/mine", payload="x", timeout=2)
         assert device("interrupted") == {"ok": "AWS_ERROR_MQTT_UNEXPECTED_HANGUP"}
-    assert server.why(thing)["code"] == "awsiot.policy_denied"
+    assert thing.why()["code"] == "awsiot.policy_denied"

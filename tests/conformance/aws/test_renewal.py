@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from aws_clients import until
-from aws_device import DeviceProcess, document, statement
+from aws_device import DeviceProcess, Enrolled
+from birthmark.testing.made import Files
 from est_curl import EstByCurl
 from servers import RunningServer
 
@@ -18,18 +19,13 @@ def status_of(iot: Any, certificate_id: str) -> str:
 
 
 @pytest.fixture
-def pump(server: RunningServer, iot: Any, tmp_path: Path) -> tuple[EstByCurl, str, dict[str, Any]]:
+def pump(server: RunningServer, tmp_path: Path) -> tuple[EstByCurl, str, dict[str, Any]]:
     """Return a device with a certificate of the server's CA, on record at AWS, and how it connects."""
     name, device = tmp_path.name.replace("_", "-")[:60], EstByCurl(server, tmp_path)
-    certificate = device.enrolled(name)
-    made = iot.register_certificate_without_ca(certificatePem=certificate.pem(), status="ACTIVE")
-    iot.create_thing(thingName=name)
-    iot.create_policy(policyName=name, policyDocument=document(statement("iot:*")))
-    iot.attach_policy(policyName=name, target=made["certificateArn"])
-    iot.attach_thing_principal(thingName=name, principal=made["certificateArn"])
-    files = {"certificate": str(tmp_path / f"{name}.pem"), "key": str(tmp_path / f"{name}.key"), "client_id": name}
-    common = {"endpoint": server.endpoints["aws"]["data_endpoint"], "ca": server.endpoints["trust_bundle"]}
-    return device, made["certificateId"], {**files, **common}
+    device.enrolled(name)
+    files = Files(certificate_file=f"{tmp_path}/{name}.pem", key_file=f"{tmp_path}/{name}.key", not_after="")
+    thing = Enrolled(server.cloud.aws_thing(by=files))
+    return device, thing.certificate_id, thing.files
 
 
 def test_a_renewed_certificate_is_the_same_thing_and_the_old_one_goes(

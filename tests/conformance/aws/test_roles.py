@@ -16,7 +16,7 @@ from botocore.exceptions import ClientError
 from aws_clients import until
 from aws_device import ARN as OWN
 from aws_device import DeviceProcess, Enrolled, document, statement
-from servers import RunningServer, a_server
+from servers import RunningServer
 
 Enroll = Callable[..., Enrolled]
 ROLE, UNMAPPED = "arn:aws:iam::000000000000:role/reader", "arn:aws:iam::000000000000:role/nobody"
@@ -31,12 +31,10 @@ MAY = document(
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    directory = tmp_path_factory.mktemp("roles")
-    (directory / "reader.json").write_text(MAY)
-    config = f'[roles."{ROLE}"]\npolicy_file = "{directory / "reader.json"}"\n'
-    with a_server(directory, config, is_warm=False) as running:
-        yield running
+def birthmark_config(tmp_path_factory: pytest.TempPathFactory) -> str:
+    policy = tmp_path_factory.mktemp("roles") / "reader.json"
+    policy.write_text(MAY)
+    return f'[roles."{ROLE}"]\npolicy_file = "{policy}"\n'
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from aws_clients import Account, until
 from function_server import ARN, FunctionServer
 from nats_server import a_nats
 from receivers import Receiver, a_mosquitto
-from servers import RunningServer, a_server
+from servers import RunningServer
 
 pytestmark = pytest.mark.system
 ROLE = "arn:aws:iam::000000000000:role/rules"
@@ -52,25 +52,20 @@ def mosquitto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
 
 
 @pytest.fixture(scope="module")
-def server(
+def birthmark_config(
     tmp_path_factory: pytest.TempPathFactory, functions: FunctionServer, nats_url: str, mosquitto: int
-) -> Iterator[RunningServer]:
-    directory = tmp_path_factory.mktemp("rules")
-    config = functions.config(directory, "told")
-    config += f'[servers.plant]\nurl = "{nats_url}"\n[servers.broker]\nurl = "mqtt://127.0.0.1:{mosquitto}"\n'
-    with a_server(directory, config) as running:
-        yield running
+) -> str:
+    config = functions.config(tmp_path_factory.mktemp("rules"), "told")
+    return config + f'[servers.plant]\nurl = "{nats_url}"\n[servers.broker]\nurl = "mqtt://127.0.0.1:{mosquitto}"\n'
 
 
 @pytest.fixture
-def account(server: RunningServer, tmp_path: Path) -> Iterator[Account]:
-    made = Account(server)
-    yield made
-    for rule in made.iot.list_topic_rules()["rules"]:
-        made.iot.delete_topic_rule(ruleName=rule["ruleName"])
-    for one in made.iot.list_topic_rule_destinations()["destinationSummaries"]:
-        made.iot.delete_topic_rule_destination(arn=one["arn"])
-    made.close()
+def account(account: Account) -> Iterator[Account]:
+    yield account
+    for rule in account.iot.list_topic_rules()["rules"]:
+        account.iot.delete_topic_rule(ruleName=rule["ruleName"])
+    for one in account.iot.list_topic_rule_destinations()["destinationSummaries"]:
+        account.iot.delete_topic_rule_destination(arn=one["arn"])
 
 
 @pytest.fixture

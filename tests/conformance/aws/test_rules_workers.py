@@ -3,35 +3,16 @@
 import json
 import random
 import signal
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from aws_clients import Account, until
-from postgres import a_postgres
 from readiness import until_workers_are_ready
-from servers import RunningServer, a_server
+from servers import RunningServer
 from workers_of import below, hit
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.serve(workers=2)]
 ROLE = "arn:aws:iam::000000000000:role/rules"
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    with a_postgres() as url:
-        config = f'database = "{url}"\nworkers = 2\n'
-        with a_server(tmp_path_factory.mktemp("rules"), config, is_warm=False) as running:
-            yield running
-
-
-@pytest.fixture
-def account(server: RunningServer, tmp_path: Path) -> Iterator[Account]:
-    until_workers_are_ready(server)
-    made = Account(server)
-    yield made
-    made.close()
 
 
 def a_rule(account: Account, name: str, sql: str, topic: str) -> None:

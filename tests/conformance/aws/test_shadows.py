@@ -21,6 +21,8 @@ from aws_clients import until
 from aws_device import ARN, DeviceProcess, Enrolled, document, statement
 from servers import RunningServer, clean_environment
 
+pytestmark = pytest.mark.serve
+
 Enroll = Callable[..., Enrolled]
 PAGE = Path(birthmark.__file__).parents[2] / "docs" / "reference" / "aws-iot.md"
 # The policy that the page shows: a thing's own shadows and no others.

@@ -29,6 +29,8 @@ from scaled import for_one
 from servers import RunningServer
 from strangers import masked
 
+pytestmark = pytest.mark.serve
+
 Enroll = Callable[..., Enrolled]
 SIZE = 100_000
 MAX_BUFFER = 8 * 1024 * 1024

@@ -1,19 +1,15 @@
-from collections.abc import Iterator
+"""What tests of Azure's SDKs have in common."""
 
 import pytest
 
+from azure_clients import needs_443
 from birthmark.testing.cloud import Cloud
-from servers import RunningServer, a_new_server
 
 
-@pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    """One server for all Azure tests; each uses device names of its own."""
-    with a_new_server(tmp_path_factory.mktemp("azure")) as running:
-        yield running
-
-
-@pytest.fixture
-def cloud(server: RunningServer) -> Cloud:
-    """The same, as the test kit has it."""
-    return server.cloud
+@pytest.fixture(params=["mqtt", "websocket"])
+def transport(request: pytest.FixtureRequest, cloud: Cloud) -> str:
+    """MQTT, and MQTT in WebSockets."""
+    name: str = request.param
+    if name != "mqtt":
+        needs_443(cloud)
+    return name

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from azure_clients import run_python
-from servers import RunningServer, a_server
+from servers import RunningServer
 from webhook_server import WebhookServer
 
 pytestmark = pytest.mark.system
@@ -49,17 +49,20 @@ def webhook() -> Iterator[WebhookServer]:
 
 
 @pytest.fixture(scope="module")
-def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+def birthmark_config() -> str:
+    return '[outbound]\nallow = ["127.0.0.1/32"]\n'
+
+
+@pytest.fixture(scope="module")
+def two(server: RunningServer) -> RunningServer:
     """A server with a second hub that may ask programs on this machine."""
-    directory = tmp_path_factory.mktemp("allocation")
-    with a_server(directory, config='[outbound]\nallow = ["127.0.0.1/32"]\n') as server:
-        server.run("hub", "create", "second", "--host", "second.example")
-        server.run("dps", "link", "second")
-        yield server
+    server.run("hub", "create", "second", "--host", "second.example")
+    server.run("dps", "link", "second")
+    return server
 
 
 def told(server: RunningServer, script: str, name: str, **more: str) -> str:
-    done = run_python(script, {**server.environment, "NAME": name, "WAY": "mqtt", **more})
+    done = run_python(script, server.cloud.environment(**{"NAME": name, "WAY": "mqtt", **more}))
     assert done.returncode == 0, done.stderr + done.stdout
     return done.stdout.strip()
 
@@ -93,6 +96,6 @@ def test_a_webhook_that_refuses_is_named_to_the_operator(two: RunningServer, web
 
 
 def test_a_webhook_inside_is_refused_by_name_when_it_is_enrolled(two: RunningServer) -> None:
-    done = run_python(ENROLL, {**two.environment, "NAME": "inside", "HOOK": "https://169.254.169.254/latest"})
+    done = run_python(ENROLL, two.cloud.environment(NAME="inside", HOOK="https://169.254.169.254/latest"))
     assert done.returncode != 0
     assert "customAllocationDefinition.webhookUrl" in done.stderr

@@ -3,15 +3,15 @@
 import pytest
 
 from azure_credentials import Operator
-from servers import RunningServer
+from birthmark.testing.cloud import Cloud
 
 pytestmark = pytest.mark.system
 AS_PYTHON_SHOWS_IT = "{'additional_properties': {}, 'query': 'SELECT *'}"
 
 
 @pytest.fixture
-def operator(server: RunningServer) -> Operator:
-    return Operator(server)
+def operator(cloud: Cloud) -> Operator:
+    return Operator(cloud)
 
 
 @pytest.mark.parametrize("place", ["enrollments", "enrollmentGroups"])
@@ -34,8 +34,8 @@ def test_no_other_text_is_taken_for_one(operator: Operator, text: str) -> None:
     assert operator.dps("POST", "/enrollments/query", {"query": text})[0] == 400
 
 
-def test_it_calls_a_method_with_its_seconds_in_quotes(server: RunningServer, operator: Operator) -> None:
-    server.run("hub", "device", "create", "az-method")
+def test_it_calls_a_method_with_its_seconds_in_quotes(cloud: Cloud, operator: Operator) -> None:
+    cloud.azure_device("az-method", at="hub")
     call = {"methodName": "look", "payload": {}, "connectTimeoutInSeconds": "0"}
     for said, expected in (("10", 404), ("4", 400), ("ten", 400), ("", 400), (None, 400)):
         status, _ = operator.hub("POST", "/twins/az-method/methods", call | {"responseTimeoutInSeconds": said})

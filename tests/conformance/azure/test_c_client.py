@@ -5,7 +5,7 @@ import ctypes
 import socket
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,8 @@ from msgspec import Struct
 
 from birthmark.mqtt.engine import Engine, Role
 from birthmark.mqtt.packets import ConnAck, Connect, Publish
+from birthmark.testing.cloud import AzureDevice, Cloud
+from pki_builders import a_ca
 from servers import RunningServer
 
 pytestmark = pytest.mark.system
@@ -28,7 +30,6 @@ STRICT = (
     "-Wconversion",
     "-Wno-sign-conversion",
 )
-Client = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def build(directory: Path, header: str) -> Path:
@@ -51,60 +52,44 @@ def program(header: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build(tmp_path_factory.mktemp("c"), header)
 
 
-@pytest.fixture
-def issued(server: RunningServer, tmp_path: Path) -> Callable[[str], tuple[str, str]]:
-    server.run("ca", "init", "--name", "Factory", "--dir", str(tmp_path / "ca"))
-
-    def make(name: str) -> tuple[str, str]:
-        server.run("ca", "issue", name, "--dir", str(tmp_path / "ca"), "--out-dir", str(tmp_path))
-        return str(tmp_path / f"{name}.cert.pem"), str(tmp_path / f"{name}.key.pem")
-
-    return make
+def run(program: Path, device: AzureDevice) -> "subprocess.CompletedProcess[str]":
+    command = [str(program), device.certificate_file, device.key_file, device.name]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
-def run(program: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([program, *arguments], capture_output=True, text=True, timeout=60, check=False)
-
-
-def test_it_registers_and_sends(server: RunningServer, program: Path, issued: Callable[[str], tuple[str, str]]) -> None:
-    cert, key = issued("c-device")
-    server.run("device", "enroll", "--cert", cert)
-    done = run(program, cert, key, "c-device")
+def test_it_registers_and_sends(cloud: Cloud, program: Path) -> None:
+    device = cloud.azure_device()
+    done = run(program, device)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == [f"assigned: c-device at {server.address}", "3 messages sent"]
-    bodies = [row["body"] for row in server.rows("hub", "messages", "c-device")]
+    assert done.stdout.splitlines() == [f"assigned: {device.name} at {cloud.host}", "3 messages sent"]
+    bodies = [row["body"] for row in device.messages()]
     assert [f'{{"number":{number},"from":"C"}}' for number in range(3)] == bodies
 
 
-def test_who_is_not_on_record_is_refused_and_the_server_tells_why(
-    server: RunningServer, program: Path, issued: Callable[[str], tuple[str, str]]
-) -> None:
-    done = run(program, *issued("c-stranger"), "c-stranger")
+def test_who_is_not_on_record_is_refused_and_the_server_tells_why(cloud: Cloud, program: Path) -> None:
+    device = cloud.azure_device()
+    cloud.refuse("dps.not_enrolled", device)
+    done = run(program, device)
     assert done.returncode == 1
     assert done.stderr
-    assert server.why("c-stranger")["code"].startswith("dps.")
+    assert device.why()["code"] == "dps.not_enrolled"
 
 
-def test_a_server_of_another_root_is_not_trusted(
-    server: RunningServer, header: str, tmp_path: Path, issued: Callable[[str], tuple[str, str]]
-) -> None:
-    cert, key = issued("c-careful")
-    root = tmp_path / "ca" / "root.pem"
+def test_a_server_of_another_root_is_not_trusted(cloud: Cloud, header: str, tmp_path: Path) -> None:
     start = header.index('    "-----BEGIN'), header.index("    ;")
-    lines = "".join(f'    "{line}\\n"\n' for line in root.read_text().splitlines())
-    done = run(build(tmp_path / "other", header[: start[0]] + lines + header[start[1] :]), cert, key, "c-careful")
+    lines = "".join(f'    "{line}\\n"\n' for line in a_ca().certificate.pem().splitlines())
+    program = build(tmp_path / "other", header[: start[0]] + lines + header[start[1] :])
+    done = run(program, cloud.azure_device())
     assert done.returncode == 1
     assert "Certificate verification failed" in done.stderr
 
 
-def test_a_server_under_another_address_is_not_trusted(
-    server: RunningServer, header: str, tmp_path: Path, issued: Callable[[str], tuple[str, str]]
-) -> None:
+def test_a_server_under_another_address_is_not_trusted(cloud: Cloud, header: str, tmp_path: Path) -> None:
     """The certificate is right, and names another address: mbedTLS 2.28 itself would not look."""
-    elsewhere = header.replace(f'BIRTHMARK_DPS_HOST "{server.address}"', 'BIRTHMARK_DPS_HOST "127.0.0.2"')
-    with relayed(server.address) as port:
+    elsewhere = header.replace(f'BIRTHMARK_DPS_HOST "{cloud.host}"', 'BIRTHMARK_DPS_HOST "127.0.0.2"')
+    with relayed(cloud.host) as port:
         program = build(tmp_path / "elsewhere", elsewhere.replace('MQTT_PORT "8883"', f'MQTT_PORT "{port}"'))
-        done = run(program, *issued("c-elsewhere"), "c-elsewhere")
+        done = run(program, cloud.azure_device())
     assert done.returncode == 1
     assert "Certificate verification failed" in done.stderr
 

@@ -20,6 +20,7 @@ from cryptography.x509.oid import NameOID
 
 from azure_clients import run_python
 from azure_credentials import Key, Operator, Shown, at_hub, files_of, issue, kept, register
+from birthmark.testing.cloud import Cloud
 from pki_builders import a_ca, a_device
 from sas_tokens import make_sas
 from servers import RunningServer, a_server
@@ -30,8 +31,8 @@ import os
 from azure.iot.device import IoTHubDeviceClient, X509
 x509 = X509(cert_file=os.environ["CERTIFICATE"], key_file=os.environ["KEY"])
 client = IoTHubDeviceClient.create_from_x509_certificate(
-    hostname=os.environ["HUB"], device_id=os.environ["DEVICE"], x509=x509,
-    server_verification_cert=open(os.environ["TRUST"]).read())
+    hostname=os.environ["PROVISIONING_HOST"], device_id=os.environ["DEVICE"], x509=x509,
+    server_verification_cert=open(os.environ["SSL_CERT_FILE"]).read())
 client.connect()
 client.send_message("hello")
 client.shutdown()
@@ -42,15 +43,15 @@ _NUMBERS = itertools.count(1)
 
 
 @pytest.fixture
-def operator(server: RunningServer) -> Operator:
-    return Operator(server)
+def operator(cloud: Cloud) -> Operator:
+    return Operator(cloud)
 
 
 def a_registered(server: RunningServer, directory: Path) -> tuple[str, Key, Shown, Shown]:
     """Return a device that registered with a request: its name, its key, what it came with and what it was issued."""
     name, key = f"issued-{next(_NUMBERS)}", Key()
     holder = a_device(common_name=name, now=datetime.now(UTC), lifetime=timedelta(days=1))
-    Operator(server).enroll(name, holder, **POLICY)
+    Operator(server.cloud).enroll(name, holder, **POLICY)
     bootstrap = files_of(directory, holder, name)
     answer = register(server, bootstrap, name, key.csr(name))
     assert answer.status == 200, answer
@@ -125,14 +126,7 @@ def test_the_sdk_connects_by_what_was_issued(server: RunningServer, tmp_path: Pa
     name, _, _, issued = a_registered(server, tmp_path)
     done = run_python(
         SDK,
-        {
-            **server.environment,
-            "CERTIFICATE": str(issued.certificate),
-            "KEY": str(issued.key),
-            "HUB": server.endpoints["iothub"]["host"],
-            "DEVICE": name,
-            "TRUST": server.endpoints["trust_bundle"],
-        },
+        server.cloud.environment(CERTIFICATE=str(issued.certificate), KEY=str(issued.key), DEVICE=name),
     )
     assert done.stdout.strip() == "sent", done.stderr
 
@@ -390,7 +384,7 @@ def test_who_asks_again_with_the_same_key_gets_what_was_made_for_it(server: Runn
 
 def test_a_server_that_is_killed_while_it_issues_leaves_no_device_without_a_certificate(tmp_path: Path) -> None:
     with a_server(tmp_path, is_warm=False) as server:
-        operator = Operator(server)
+        operator = Operator(server.cloud)
         name, _, _, issued = a_registered(server, tmp_path)
         for _ in range(4):
             key = Key()

@@ -5,16 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from azure_clients import NOW, Device, a_file_device, run_app, run_python
+from azure_clients import NOW, a_file_device, run_app, run_python, sends_ten
 from birthmark.pki import profiles
+from birthmark.testing.cloud import Cloud
 from pki_builders import Holder, a_ca
 from servers import RunningServer
 
 pytestmark = pytest.mark.system
-
-
-def enroll(server: RunningServer, device: Device, *options: str) -> None:
-    server.run("device", "enroll", device.name, "--cert", str(device.certificate_file), *options)
 
 
 def a_verified_group(server: RunningServer, directory: Path, name: str) -> tuple[Holder, Holder]:
@@ -33,30 +30,27 @@ def state_of(server: RunningServer, name: str) -> str:
 
 
 def test_a_device_with_its_key_in_a_file_registers_and_sends_ten_messages(
-    server: RunningServer, tmp_path: Path
+    server: RunningServer,
 ) -> None:
-    device = a_file_device(tmp_path, "file-key-1")
-    enroll(server, device)
+    device = server.cloud.azure_device("file-key-1")
     assert state_of(server, "file-key-1") == "unassigned"
 
-    done = run_app(server, device)
+    done = sends_ten(device)
 
     assert done.returncode == 0, done.stderr
     assert state_of(server, "file-key-1") == "assigned"
-    messages = server.rows("hub", "messages", "file-key-1")
+    messages = device.messages()
     assert [m["body"] for m in messages] == [f'{{"number": {n}, "temperature": {20 + n / 10}}}' for n in range(10)]
     assert messages[0]["system"] == {"content-type": "application/json", "content-encoding": "utf-8"}
 
 
 def test_an_individual_enrollment_may_give_the_device_another_id_and_the_edge_flag(
-    server: RunningServer, tmp_path: Path
+    birthmark_cloud: Cloud, server: RunningServer, tmp_path: Path
 ) -> None:
-    before = {d["device"] for d in server.rows("hub", "device", "ls", "--edge")}  # of other tests at this server
     device = a_file_device(tmp_path, "edge-1")
-    enroll(server, device, "--edge")
+    server.run("device", "enroll", device.name, "--cert", str(device.certificate_file), "--edge")
     assert run_app(server, device).returncode == 0
-    assert {d["device"] for d in server.rows("hub", "device", "ls", "--edge")} - before == {"edge-1"}
-    assert [d["device"] for d in server.rows("hub", "device", "ls") if d["device"] == "edge-1"] == ["edge-1"]
+    assert [d["device"] for d in server.rows("hub", "device", "ls", "--edge")] == ["edge-1"]
 
 
 def test_a_device_of_a_group_registers_with_leaf_and_intermediate(server: RunningServer, tmp_path: Path) -> None:
@@ -76,10 +70,9 @@ def test_a_chain_that_is_sent_shuffled_and_with_extras_is_understood(server: Run
     assert done.returncode == 0, done.stderr
 
 
-def test_registering_again_keeps_hub_and_device_id(server: RunningServer, tmp_path: Path) -> None:
-    device = a_file_device(tmp_path, "again-1")
-    enroll(server, device)
-    first, second = run_app(server, device), run_app(server, device)
+def test_registering_again_keeps_hub_and_device_id(cloud: Cloud) -> None:
+    device = cloud.azure_device()
+    first, second = sends_ten(device), sends_ten(device)
     assert first.stdout.splitlines()[0] == second.stdout.splitlines()[0]
 
 
@@ -101,7 +94,7 @@ asyncio.run(main())
 """
 
 
-def test_a_device_of_a_symmetric_key_group_registers_with_its_derived_key(server: RunningServer) -> None:
+def test_a_device_of_a_symmetric_key_group_registers_with_its_derived_key(cloud: Cloud) -> None:
     made = run_python(
         """
 import os
@@ -113,7 +106,7 @@ raw = Raw(type="symmetricKey", symmetric_key=SymmetricKeyAttestation())
 client.create_or_update(EnrollmentGroup.create("keys", raw))
 print(client.get_enrollment_group_attestation_mechanism("keys").symmetric_key.primary_key)
 """,
-        dict(server.environment),
+        cloud.environment(),
     )
     assert made.returncode == 0, made.stderr
     import base64
@@ -122,15 +115,13 @@ print(client.get_enrollment_group_attestation_mechanism("keys").symmetric_key.pr
 
     group_key = base64.b64decode(made.stdout.strip())
     key = base64.b64encode(hmac.digest(group_key, b"by-key-1", hashlib.sha256)).decode()
-    done = run_python(SYMMETRIC, {**server.environment, "NAME": "by-key-1", "KEY": key})
+    done = run_python(SYMMETRIC, cloud.environment(NAME="by-key-1", KEY=key))
     assert done.returncode == 0, done.stderr
-    assert [m["body"] for m in server.rows("hub", "messages", "by-key-1")] == ["by key"]
+    assert [m["body"] for m in cloud.messages("by-key-1")] == ["by key"]
 
 
-def test_a_new_connection_of_a_device_ends_its_old_one(server: RunningServer, tmp_path: Path) -> None:
-    device = a_file_device(tmp_path, "twice-1")
-    enroll(server, device)
-    assert run_app(server, device).returncode == 0
+def test_a_new_connection_of_a_device_ends_its_old_one(cloud: Cloud) -> None:
+    device = cloud.azure_device(at="hub")
     script = """
 import asyncio, os
 from azure.iot.device import X509
@@ -154,43 +145,21 @@ async def main():
 
 asyncio.run(main())
 """
-    done = run_python(script, device.environment(server))
+    done = run_python(script, device.environment())
     assert done.returncode == 0, done.stderr
-    assert server.rows("hub", "messages", "twice-1")[-1]["body"] == "still here"
+    assert device.messages()[-1]["body"] == "still here"
 
 
-def test_the_sdk_waits_and_registers_where_a_device_registered_without_a_pause(
-    server: RunningServer, tmp_path: Path
-) -> None:
-    device = a_file_device(tmp_path, "restless-1")
-    enroll(server, device)
-    scope, host = server.endpoints["dps"]["id_scope"], server.endpoints["dps"]["host"]
-    command = [
-        *(
-            "curl",
-            "-sS",
-            "--cacert",
-            str(server.data / "trust.pem"),
-            "-X",
-            "PUT",
-            "-H",
-            "Content-Type: application/json",
-        ),
-        *(
-            "--cert",
-            str(device.certificate_file),
-            "--key",
-            str(device.key_file),
-            "-w",
-            "%{http_code} ",
-            "-o",
-            "/dev/null",
-        ),
-        *("-d", '{"registrationId": "restless-1"}'),
-        f"https://{host}:8443/{scope}/registrations/restless-1/register?api-version=2021-06-01&n=[1-60]",
-    ]
+def test_the_sdk_waits_and_registers_where_a_device_registered_without_a_pause(cloud: Cloud) -> None:
+    device = cloud.azure_device("restless-1")
+    url = (
+        f"https://{cloud.host}:8443/{cloud.id_scope}/registrations/restless-1/register?api-version=2021-06-01&n=[1-60]"
+    )
+    command = ["curl", "-sS", "--cacert", cloud.ca_file, "-X", "PUT", "-H", "Content-Type: application/json"]
+    command += ["--cert", device.certificate_file, "--key", device.key_file, "-w", "%{http_code} ", "-o", "/dev/null"]
+    command += ["-d", '{"registrationId": "restless-1"}', url]
     statuses = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.split()
     assert statuses[:30] == ["202"] * 30
     assert statuses[-1] == "429"
-    done = run_app(server, device)
+    done = sends_ten(device)
     assert done.returncode == 0, done.stderr

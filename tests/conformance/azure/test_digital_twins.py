@@ -5,7 +5,7 @@ import json
 import pytest
 
 from azure_clients import run_python
-from servers import RunningServer
+from birthmark.testing.cloud import Cloud
 
 pytestmark = pytest.mark.system
 
@@ -34,15 +34,15 @@ def told(call):
 MODEL = "dtmi:com:example:TemperatureController;1"
 
 
-def said(server: RunningServer, name: str, script: str, model: str = MODEL) -> list[str]:
-    done = run_python(BEGIN + script + "\ndevice.shutdown()\n", {**server.environment, "DEVICE": name, "MODEL": model})
+def said(cloud: Cloud, name: str, script: str, model: str = MODEL) -> list[str]:
+    done = run_python(BEGIN + script + "\ndevice.shutdown()\n", cloud.environment(DEVICE=name, MODEL=model))
     assert done.returncode == 0, done.stderr + done.stdout
     return done.stdout.splitlines()
 
 
-def test_a_digital_twin_is_patched_and_the_device_hears_it_and_acknowledges(server: RunningServer) -> None:
+def test_a_digital_twin_is_patched_and_the_device_hears_it_and_acknowledges(cloud: Cloud) -> None:
     first, heard, last = said(
-        server,
+        cloud,
         "digital-1",
         """
 heard, came = [], threading.Event()
@@ -84,9 +84,9 @@ print(json.dumps(digital.get_digital_twin(name)))
     assert after["$metadata"]["fanSpeed"]["ackDescription"] == "done"
 
 
-def test_commands_of_the_root_and_of_a_component_reach_the_device_as_methods(server: RunningServer) -> None:
+def test_commands_of_the_root_and_of_a_component_reach_the_device_as_methods(cloud: Cloud) -> None:
     assert said(
-        server,
+        cloud,
         "digital-2",
         """
 def on_method(call):
@@ -105,9 +105,9 @@ print(raw.headers["x-ms-command-statuscode"])
     ]
 
 
-def test_what_is_no_patch_and_a_twin_that_changed_are_told_apart(server: RunningServer) -> None:
+def test_what_is_no_patch_and_a_twin_that_changed_are_told_apart(cloud: Cloud) -> None:
     wrong, stale, away, timed = said(
-        server,
+        cloud,
         "digital-3",
         """
 print(told(lambda: digital.update_digital_twin(name, [{"op": "add", "path": "/a", "value": [1]}])))
@@ -124,10 +124,10 @@ print(told(lambda: digital.invoke_command(name, "reboot", {}, 0, 1)))
     assert timed.startswith("400 ErrorCode:ArgumentInvalid")
 
 
-def test_the_model_is_in_the_twin_and_twins_are_found_by_it(server: RunningServer) -> None:
+def test_the_model_is_in_the_twin_and_twins_are_found_by_it(cloud: Cloud) -> None:
     model = "dtmi:com:example:Digital4;7"
     assert said(
-        server,
+        cloud,
         "digital-4",
         """
 def model():

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from azure_clients import a_file_device, run_app
+from azure_clients import sends_ten
 from est_curl import enroll_by_curl
 from scaled import for_one
 from servers import a_server
@@ -15,19 +15,18 @@ pytestmark = pytest.mark.system
 
 def test_enrollment_registration_and_messages_survive_kill_9(tmp_path: Path) -> None:
     with a_server(tmp_path, is_warm=False) as server:
-        first = a_file_device(tmp_path, "killed-1")
-        server.run("device", "enroll", "killed-1", "--cert", str(first.certificate_file))
+        first = server.cloud.azure_device("killed-1")
         server.kill()
         server.start()
-        assert run_app(server, first).returncode == 0
+        assert sends_ten(first).returncode == 0
         server.kill()
         server.start()
         assert [row["state"] for row in server.rows("device", "ls")] == ["assigned"]
         assert [row["device"] for row in server.rows("hub", "device", "ls")] == ["killed-1"]
-        assert len(server.rows("hub", "messages", "killed-1")) == 10
-        again = run_app(server, first)
+        assert len(first.messages()) == 10
+        again = sends_ten(first)
         assert again.returncode == 0, again.stderr
-        assert len(server.rows("hub", "messages", "killed-1")) == 20
+        assert len(first.messages()) == 20
 
 
 @for_one

@@ -8,7 +8,7 @@ import json
 import socket
 import ssl
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from fixes.scenarios import SCENARIOS
 
 from azure_clients import Device, a_file_device
 from sas_tokens import make_sas
-from servers import RunningServer, a_server
+from servers import RunningServer
 
 pytestmark = pytest.mark.system
 KEY, OTHER = b"k" * 32, b"o" * 32
@@ -43,7 +43,7 @@ class World:
 
     @property
     def known(self) -> Mapping[str, str]:
-        return self.server.environment
+        return self.server.cloud.variables
 
     @property
     def scope(self) -> str:
@@ -475,24 +475,22 @@ def _by_certificate(world: World, name: str) -> tuple[str, str]:
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    directory = tmp_path_factory.mktemp("faults")
-    with a_server(directory) as server:
-        made = World(server, directory)
-        made.must(made.dps("PUT", "/enrollments/f-key", {"registrationId": "f-key", **enrollment()}))
-        off = enrollment(registrationId="f-off", provisioningStatus="disabled")
-        made.must(made.dps("PUT", "/enrollments/f-off", off))
-        for name in ("f-dev", "f-two", "f-edge"):
-            capabilities = {"capabilities": {"iotEdge": name == "f-edge"}}
-            made.must(made.hub("PUT", f"/devices/{name}", {"deviceId": name, "authentication": _SAS, **capabilities}))
-        made.must(made.hub("PUT", "/devices/f-dark", {"authentication": _SAS, "status": "disabled"}))
-        proof = {"type": "selfSigned", "x509Thumbprint": {"primaryThumbprint": "AB" * 32}}
-        made.must(made.hub("PUT", "/devices/f-cert", {"authentication": proof}))
-        own = dict.fromkeys(("primaryKey", "secondaryKey"), base64.b64encode(OTHER).decode())
-        for module in ("a", "b"):
-            body = {"moduleId": module, "authentication": {"type": "sas", "symmetricKey": own}}
-            made.must(made.hub("PUT", f"/devices/f-dev/modules/{module}", body))
-        yield made
+def world(server: RunningServer, tmp_path_factory: pytest.TempPathFactory) -> World:
+    made = World(server, tmp_path_factory.mktemp("faults"))
+    made.must(made.dps("PUT", "/enrollments/f-key", {"registrationId": "f-key", **enrollment()}))
+    off = enrollment(registrationId="f-off", provisioningStatus="disabled")
+    made.must(made.dps("PUT", "/enrollments/f-off", off))
+    for name in ("f-dev", "f-two", "f-edge"):
+        capabilities = {"capabilities": {"iotEdge": name == "f-edge"}}
+        made.must(made.hub("PUT", f"/devices/{name}", {"deviceId": name, "authentication": _SAS, **capabilities}))
+    made.must(made.hub("PUT", "/devices/f-dark", {"authentication": _SAS, "status": "disabled"}))
+    proof = {"type": "selfSigned", "x509Thumbprint": {"primaryThumbprint": "AB" * 32}}
+    made.must(made.hub("PUT", "/devices/f-cert", {"authentication": proof}))
+    own = dict.fromkeys(("primaryKey", "secondaryKey"), base64.b64encode(OTHER).decode())
+    for module in ("a", "b"):
+        body = {"moduleId": module, "authentication": {"type": "sas", "symmetricKey": own}}
+        made.must(made.hub("PUT", f"/devices/f-dev/modules/{module}", body))
+    return made
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,8 @@ import json
 
 import pytest
 
-from azure_clients import needs_443, run_python
-from servers import RunningServer
+from azure_clients import run_python
+from birthmark.testing.cloud import Cloud
 
 pytestmark = pytest.mark.system
 
@@ -61,22 +61,14 @@ def cut():
 """
 
 
-@pytest.fixture(params=["mqtt", "websocket"])
-def transport(request: pytest.FixtureRequest, server: RunningServer) -> str:
-    name: str = request.param
-    if name == "websocket":
-        needs_443(server)
-    return name
-
-
-def run(server: RunningServer, name: str, script: str, transport: str = "mqtt") -> str:
-    environment = {**server.environment, "DEVICE": name, "TRANSPORT": transport}
+def run(cloud: Cloud, name: str, script: str, transport: str = "mqtt") -> str:
+    environment = cloud.environment(DEVICE=name, TRANSPORT=transport)
     done = run_python(DEVICE + script + "\nclient.shutdown()\n", environment)
     assert done.returncode == 0, done.stderr + done.stdout
     return done.stdout
 
 
-def test_a_device_reads_its_twin_reports_and_hears_what_is_desired(server: RunningServer, transport: str) -> None:
+def test_a_device_reads_its_twin_reports_and_hears_what_is_desired(cloud: Cloud, transport: str) -> None:
     script = """
 assert client.get_twin() == {"desired": {"$version": 1}, "reported": {"$version": 1}}, client.get_twin()
 client.patch_twin_reported_properties({"firmware": {"version": "1.0"}, "gone": 1})
@@ -105,7 +97,7 @@ service.replace_twin(name, Twin(properties=TwinProperties(desired={"only": 1})),
 until(lambda: len(patches) > 2, "a patch of a replacement")
 assert patches[2] == {"interval": None, "on": None, "only": 1, "$version": 4}, patches
 """
-    assert "412" in run(server, f"twin-{transport}", script, transport)
+    assert "412" in run(cloud, f"twin-{transport}", script, transport)
 
 
 @pytest.mark.parametrize(
@@ -119,7 +111,7 @@ assert patches[2] == {"interval": None, "on": None, "only": 1, "$version": 4}, p
     ],
 )
 def test_a_report_that_is_not_allowed_is_refused_and_recorded(
-    server: RunningServer, patch: dict[str, object], says: str
+    cloud: Cloud, patch: dict[str, object], says: str
 ) -> None:
     name = f"twin-bad-{abs(hash(says))}"
     script = f"""
@@ -129,12 +121,12 @@ except Exception as error:
     print("refused")
 client.send_message(Message("still here"))
 """
-    assert run(server, name, script) == "refused\n"
-    assert says in server.why(name)["cause"]
-    assert server.rows("hub", "messages", name)[-1]["body"] == "still here"
+    assert run(cloud, name, script) == "refused\n"
+    assert says in cloud.why(name)["cause"]
+    assert cloud.messages(name)[-1]["body"] == "still here"
 
 
-def test_a_device_answers_methods_also_after_a_cut_line(server: RunningServer, transport: str) -> None:
+def test_a_device_answers_methods_also_after_a_cut_line(cloud: Cloud, transport: str) -> None:
     script = """
 def answer(request):
     said = {"did": request.name, "with": request.payload}
@@ -160,11 +152,11 @@ began = time.time()
 late = rest("POST", f"/twins/{name}/methods", json.dumps({"methodName": "late", "connectTimeoutInSeconds": 2}))
 print(late.status_code, 2 <= time.time() - began < 4)
 """
-    said = run(server, f"method-{transport}", script, transport).splitlines()
+    said = run(cloud, f"method-{transport}", script, transport).splitlines()
     assert said == ["504 GatewayTimeout", "404 DeviceNotOnline True", "404 True"]
 
 
-def test_messages_wait_for_a_device_and_their_end_is_told(server: RunningServer, transport: str) -> None:
+def test_messages_wait_for_a_device_and_their_end_is_told(cloud: Cloud, transport: str) -> None:
     script = """
 got = []
 client.on_message_received = got.append
@@ -205,5 +197,5 @@ print(rest("DELETE", f"/devices/{name}/commands").json()["totalMessagesPurged"])
 print(rest("POST", path, b"x", iothub_ack="loud").status_code, rest("POST", path, b"x" * 65537).status_code)
 """
     name = f"mail-{transport}"
-    said = run(server, name, script, transport).splitlines()
+    said = run(cloud, name, script, transport).splitlines()
     assert said == [f"m-1 Success {name}", "403 DeviceMaximumQueueDepthExceeded", "50", "400 400"]

@@ -4,7 +4,6 @@ import base64
 import hashlib
 import hmac
 import json
-import shutil
 import ssl
 import time
 import urllib.error
@@ -12,7 +11,6 @@ import urllib.request
 from dataclasses import dataclass
 from email.message import Message
 from pathlib import Path
-from subprocess import run
 from typing import Any
 from urllib.parse import quote
 
@@ -20,13 +18,12 @@ import pytest
 
 from azure_clients import Device, a_file_device, needs_443
 from birthmark.testing.cloud import AzureDevice, Cloud
+from node_clients import node
 from servers import RunningServer
 
 pytestmark = pytest.mark.system
-NODE = Path(__file__).parents[2] / "node"
 
 SCRIPT = """
-const assert = require('node:assert');
 const {Registry} = require('azure-iothub');
 const {Client, Message} = require('azure-iot-device');
 const {Http} = require('azure-iot-device-http');
@@ -77,20 +74,6 @@ main().then(() => process.exit(0), (error) => { console.error(error); process.ex
 """
 
 
-def node(server: RunningServer, name: str, act: str) -> list[str]:
-    done = run(
-        [shutil.which("node") or "node", "-e", SCRIPT, act],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        cwd=NODE,
-        env={**server.environment, "DEVICE": name},
-    )
-    assert done.returncode == 0, done.stderr + done.stdout
-    return done.stdout.splitlines()
-
-
 Credential = AzureDevice | Device
 
 
@@ -117,23 +100,23 @@ def a_token(resource: str, key: bytes, policy: str = "") -> str:
     return f"SharedAccessSignature sr={where}&sig={quote(signature, safe='')}&se={end}{skn}"
 
 
-def mail(server: RunningServer, name: str, body: bytes, **headers: str) -> None:
+def mail(cloud: Cloud, name: str, body: bytes, **headers: str) -> None:
     """Send a device a message, as the service does."""
-    text = server.endpoints["iothub"]["service_connection_string"]
+    text = cloud.hub_connection_string
     parts = dict(part.split("=", 1) for part in text.split(";"))
     key = base64.b64decode(parts["SharedAccessKey"])
     token = a_token(parts["HostName"], key, parts["SharedAccessKeyName"])
     path = f"/devices/{name}/messages/deviceBound"
-    assert https(server, "POST", path, None, body=body, Authorization=token, **headers).status == 201
+    assert https(cloud, "POST", path, None, body=body, Authorization=token, **headers).status == 201
 
 
 def https(
-    server: RunningServer, method: str, path: str, by: Credential | None = None, *, body: bytes = b"", **headers: str
+    cloud: Cloud, method: str, path: str, by: Credential | None = None, *, body: bytes = b"", **headers: str
 ) -> Answer:
-    context = ssl.create_default_context(cafile=server.endpoints["trust_bundle"])
+    context = ssl.create_default_context(cafile=cloud.ca_file)
     if by is not None:
         context.load_cert_chain(by.certificate_file, by.key_file)
-    url = f"https://{server.address}:8443{path}{'&' if '?' in path else '?'}api-version=2021-04-12"
+    url = f"https://{cloud.host}:8443{path}{'&' if '?' in path else '?'}api-version=2021-04-12"
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     request = urllib.request.Request(url, body or None, named, method=method)
     try:
@@ -150,11 +133,11 @@ def told(server: RunningServer, name: str) -> dict[str, str]:
     return {row["originalMessageId"]: row["statusCode"] for row in rows if row["deviceId"] == name}
 
 
-def test_nodes_http_transport_sends_one_message_and_a_batch(server: RunningServer) -> None:
-    needs_443(server)
-    node(server, "http-sends", "make")
-    node(server, "http-sends", "send")
-    rows = server.rows("hub", "messages", "http-sends")
+def test_nodes_http_transport_sends_one_message_and_a_batch(cloud: Cloud) -> None:
+    needs_443(cloud)
+    node(cloud, SCRIPT, "make", DEVICE="http-sends")
+    node(cloud, SCRIPT, "send", DEVICE="http-sends")
+    rows = cloud.messages("http-sends")
     assert [(row["body"], row["properties"]) for row in rows] == [
         ("one", {"site": "a"}),
         ("two", {"site": "b"}),
@@ -163,81 +146,89 @@ def test_nodes_http_transport_sends_one_message_and_a_batch(server: RunningServe
     assert rows[0]["system"] == {"message-id": "m-1", "content-type": "text/plain"}
 
 
-def test_nodes_http_transport_receives_and_settles(server: RunningServer) -> None:
-    needs_443(server)
-    node(server, "http-mail", "make")
+def test_nodes_http_transport_receives_and_settles(cloud: Cloud, server: RunningServer) -> None:
+    needs_443(cloud)
+    node(cloud, SCRIPT, "make", DEVICE="http-mail")
     for number in (1, 2):
         named = {"IoTHub_MessageId": f"m-{number}", "iothub_ack": "full", "iothub_app_site": "a & b"}
-        mail(server, "http-mail", f"hello {number}".encode(), **named)
+        mail(cloud, "http-mail", f"hello {number}".encode(), **named)
     # What was abandoned is first in the queue again; what is settled is gone, and its lock with it.
-    assert node(server, "http-mail", "abandon,complete") == ["m-1 hello 1 a & b", "MessageAbandoned", "Error 412"]
-    assert node(server, "http-mail", "complete,complete") == ["m-1 hello 1 a & b", "MessageCompleted", "Error 412"]
-    assert node(server, "http-mail", "reject") == ["m-2 hello 2 a & b", "MessageRejected"]
+    assert node(cloud, SCRIPT, "abandon,complete", DEVICE="http-mail") == [
+        "m-1 hello 1 a & b",
+        "MessageAbandoned",
+        "Error 412",
+    ]
+    assert node(cloud, SCRIPT, "complete,complete", DEVICE="http-mail") == [
+        "m-1 hello 1 a & b",
+        "MessageCompleted",
+        "Error 412",
+    ]
+    assert node(cloud, SCRIPT, "reject", DEVICE="http-mail") == ["m-2 hello 2 a & b", "MessageRejected"]
     assert told(server, "http-mail") == {"m-1": "Success", "m-2": "Rejected"}
 
 
-def test_a_message_waits_under_its_lock_and_an_empty_queue_has_no_content(server: RunningServer, cloud: Cloud) -> None:
+def test_a_message_waits_under_its_lock_and_an_empty_queue_has_no_content(cloud: Cloud) -> None:
     device = cloud.azure_device("http-lock", at="hub")
     path = "/devices/http-lock/messages/deviceBound"
-    assert https(server, "GET", path, device).status == 204
-    server.run("hub", "c2d", "http-lock", "hello")
-    got = https(server, "GET", path, device, IoTHub_MessageLockTimeout="5")
+    assert https(cloud, "GET", path, device).status == 204
+    mail(cloud, "http-lock", b"hello")
+    got = https(cloud, "GET", path, device, IoTHub_MessageLockTimeout="5")
     assert (got.status, got.body, got.headers["iothub-deliverycount"]) == (200, b"hello", "0")
-    assert https(server, "GET", path, device).status == 204  # it is locked
+    assert https(cloud, "GET", path, device).status == 204  # it is locked
     time.sleep(5.2)
-    late = https(server, "DELETE", f"{path}/{got.lock}", device)
+    late = https(cloud, "DELETE", f"{path}/{got.lock}", device)
     assert (late.status, late.error) == (412, "DeviceMessageLockLost")
-    again = https(server, "GET", path, device)
+    again = https(cloud, "GET", path, device)
     assert (again.body, again.headers["iothub-deliverycount"]) == (b"hello", "1")
-    assert https(server, "DELETE", f"{path}/{again.lock}", device).status == 204
-    assert https(server, "GET", path, device).status == 204
+    assert https(cloud, "DELETE", f"{path}/{again.lock}", device).status == 204
+    assert https(cloud, "GET", path, device).status == 204
 
 
-def test_a_message_that_is_abandoned_ten_times_is_a_dead_letter(server: RunningServer, cloud: Cloud) -> None:
+def test_a_message_that_is_abandoned_ten_times_is_a_dead_letter(cloud: Cloud, server: RunningServer) -> None:
     device = cloud.azure_device("http-dead", at="hub")
     path = "/devices/http-dead/messages/devicebound"
-    mail(server, "http-dead", b"poison", IoTHub_MessageId="p", iothub_ack="negative")
+    mail(cloud, "http-dead", b"poison", IoTHub_MessageId="p", iothub_ack="negative")
     for _ in range(10):
-        lock = https(server, "GET", path, device).lock
-        assert https(server, "POST", f"{path}/{lock}/abandon", device).status == 204
-    assert https(server, "GET", path, device).status == 204
+        lock = https(cloud, "GET", path, device).lock
+        assert https(cloud, "POST", f"{path}/{lock}/abandon", device).status == 204
+    assert https(cloud, "GET", path, device).status == 204
     assert told(server, "http-dead") == {"p": "DeliveryCountExceeded"}
 
 
-def test_another_device_has_no_way_to_a_message(server: RunningServer, cloud: Cloud) -> None:
+def test_another_device_has_no_way_to_a_message(cloud: Cloud) -> None:
     device = cloud.azure_device("http-own", at="hub")
     thief = cloud.azure_device("http-thief", at="hub")
     path = "/devices/{}/messages/deviceBound"
-    server.run("hub", "c2d", "http-own", "mine")
-    assert https(server, "GET", path.format("http-own"), thief).status == 401
-    lock = https(server, "GET", path.format("http-own"), device).lock
-    assert https(server, "DELETE", f"{path.format('http-own')}/{lock}", thief).status == 401
-    assert https(server, "DELETE", f"{path.format('http-thief')}/{lock}", thief).status == 412
-    assert https(server, "POST", "/devices/http-own/messages/events", thief, body=b"forged").status == 401
-    assert https(server, "DELETE", f"{path.format('http-own')}/{lock}", device).status == 204
-    assert server.rows("hub", "messages", "http-own") == []
+    mail(cloud, "http-own", b"mine")
+    assert https(cloud, "GET", path.format("http-own"), thief).status == 401
+    lock = https(cloud, "GET", path.format("http-own"), device).lock
+    assert https(cloud, "DELETE", f"{path.format('http-own')}/{lock}", thief).status == 401
+    assert https(cloud, "DELETE", f"{path.format('http-thief')}/{lock}", thief).status == 412
+    assert https(cloud, "POST", "/devices/http-own/messages/events", thief, body=b"forged").status == 401
+    assert https(cloud, "DELETE", f"{path.format('http-own')}/{lock}", device).status == 204
+    assert cloud.messages("http-own") == []
 
 
-def test_a_stranger_does_not_learn_which_devices_there_are(server: RunningServer, cloud: Cloud, tmp_path: Path) -> None:
+def test_a_stranger_does_not_learn_which_devices_there_are(cloud: Cloud, tmp_path: Path) -> None:
     stranger = a_file_device(tmp_path, "http-stranger")
     cloud.azure_device("http-there", at="hub")
-    node(server, "http-key", "make")
-    token = a_token(f"{server.address}/devices/http-key", b"no key of theirs")
+    node(cloud, SCRIPT, "make", DEVICE="http-key")
+    token = a_token(f"{cloud.host}/devices/http-key", b"no key of theirs")
     told_them = set()
     for name, shown in (("http-there", ""), ("http-nowhere", ""), ("http-key", ""), ("http-key", token)):
-        answer = https(server, "GET", f"/devices/{name}/messages/deviceBound", stranger, Authorization=shown)
+        answer = https(cloud, "GET", f"/devices/{name}/messages/deviceBound", stranger, Authorization=shown)
         told_them.add((answer.status, json.loads(answer.body)["Message"]))
     assert told_them == {(401, "ErrorCode:IotHubUnauthorizedAccess;Unauthorized")}
-    assert server.why("http-nowhere")["code"] == "iothub.unknown_device"
-    assert server.why("http-there")["code"] == "iothub.thumbprint_mismatch"
-    assert server.why("http-key")["code"] == "sas.signature_mismatch"
+    assert cloud.why("http-nowhere")["code"] == "iothub.unknown_device"
+    assert cloud.why("http-there")["code"] == "iothub.thumbprint_mismatch"
+    assert cloud.why("http-key")["code"] == "sas.signature_mismatch"
 
 
 @pytest.mark.parametrize(
     ("body", "status"), [(b"x" * 262_144, 204), (b"x" * 262_145, 413), (b"", 204)], ids=["largest", "larger", "none"]
 )
-def test_telemetry_has_a_size(server: RunningServer, cloud: Cloud, body: bytes, status: int) -> None:
+def test_telemetry_has_a_size(cloud: Cloud, body: bytes, status: int) -> None:
     name = f"http-size-{status}-{len(body)}"
     device = cloud.azure_device(name, at="hub")
-    assert https(server, "POST", f"/devices/{name}/messages/events", device, body=body).status == status
-    assert len(server.rows("hub", "messages", name)) == (status == 204)
+    assert https(cloud, "POST", f"/devices/{name}/messages/events", device, body=body).status == status
+    assert len(cloud.messages(name)) == (status == 204)

@@ -66,7 +66,7 @@ changed = service.update_device_with_certificate_authority("of-ca-2", "*", "enab
 print(changed.status, service.get_module("of-ca-1", "camera").authentication.type)
 service.update_module_with_certificate_authority("of-ca-1", "camera", "", "*")
 """,
-        dict(server.environment),
+        server.cloud.environment(),
     )
     assert out.stdout.splitlines() == ["certificateAuthority None", "enabled certificateAuthority"], out.stderr
     own = a_file_device(tmp_path, "of-ca-1", ca=maker)

@@ -5,7 +5,6 @@ tried: kept and read back, told by the service alone, or refused with its name. 
 """
 
 import base64
-import time
 from collections.abc import Callable, Iterator
 from itertools import count
 from typing import Any
@@ -13,16 +12,16 @@ from typing import Any
 import azure.iot.hub.protocol.models as of_hub
 import provisioningserviceclient.protocol.models as of_dps
 import pytest
-import requests
 
-from birthmark.auth.connection_strings import parse_connection_string
+from azure_credentials import Operator
+from birthmark.testing.cloud import Cloud
 from pki_builders import a_ca, a_device
-from sas_tokens import make_sas
 from servers import RunningServer
 from tpm_vectors import RSA_EK, RSA_SRK
 
 pytestmark = pytest.mark.system
 NUMBERS = count(1)
+VERSION = "2021-10-01"
 LEAVES = frozenset({"TwinCollection", "X509CertificateInfo", "object", "DeviceRegistrationState"})
 Json = dict[str, Any]
 
@@ -49,35 +48,18 @@ def at(document: Any, path: str) -> Any:
     return document
 
 
-class Service:
-    """One of the services, asked in plain JSON."""
-
-    def __init__(self, server: RunningServer, text: str) -> None:
-        known = parse_connection_string(text)
-        policy = str(known.policy)
-        token = make_sas(known.host.partition(":")[0], known.key, int(time.time()) + 3600, policy)
-        self._session = requests.Session()
-        self._session.trust_env = False
-        self._session.verify = server.endpoints["trust_bundle"]
-        self._session.headers["Authorization"] = token
-        self._base = f"https://{known.host}"
-
-    def __call__(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any]:
-        url = f"{self._base}{path}?api-version=2021-10-01"
-        named = {name.replace("_", "-"): value for name, value in headers.items()}
-        answer = self._session.request(method, url, json=body, headers=named, timeout=30)
-        is_json = answer.headers.get("content-type", "").startswith("application/json")
-        return answer.status_code, answer.json() if is_json else answer.text
+Service = Callable[..., tuple[int, Any]]
+"""One of the services, asked in plain JSON."""
 
 
 @pytest.fixture(scope="module")
-def dps(server: RunningServer) -> Service:
-    return Service(server, server.environment["PROVISIONING_CONNECTION_STRING"])
+def dps(birthmark_server: Cloud) -> Service:
+    return Operator(birthmark_server, VERSION).dps
 
 
 @pytest.fixture(scope="module")
-def hub(server: RunningServer) -> Service:
-    return Service(server, server.environment["IOTHUB_CONNECTION_STRING"])
+def hub(birthmark_server: Cloud) -> Service:
+    return Operator(birthmark_server, VERSION).hub
 
 
 # ---- enrollments

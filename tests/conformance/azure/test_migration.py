@@ -1,12 +1,11 @@
 """A device that its enrollment sends to another hub: it takes its twin along, or begins anew, by Azure's own SDKs."""
 
 import json
-from collections.abc import Iterator
 
 import pytest
 
 from azure_clients import run_python
-from servers import RunningServer, a_server
+from servers import RunningServer
 
 pytestmark = pytest.mark.system
 
@@ -76,12 +75,11 @@ there.shutdown()
 
 
 @pytest.fixture(scope="module")
-def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+def two(server: RunningServer) -> RunningServer:
     """A server with a second hub, linked to its provisioning service. Devices reach it through the first one's name."""
-    with a_server(tmp_path_factory.mktemp("migration")) as server:
-        server.run("hub", "create", "second", "--host", "second.example")
-        server.run("dps", "link", "second")
-        yield server
+    server.run("hub", "create", "second", "--host", "second.example")
+    server.run("dps", "link", "second")
+    return server
 
 
 @pytest.mark.parametrize("keeps", [True, False])
@@ -89,7 +87,7 @@ def test_a_device_takes_its_twin_along_or_begins_anew_and_is_dropped_where_it_wa
     two: RunningServer, keeps: bool
 ) -> None:
     name = f"moves-{keeps}".lower()
-    done = run_python(SCRIPT, {**two.environment, "NAME": name, "KEEPS": "yes" if keeps else "no"})
+    done = run_python(SCRIPT, two.cloud.environment(NAME=name, KEEPS="yes" if keeps else "no"))
     assert done.returncode == 0, done.stderr + done.stdout
     assert done.stdout.splitlines() == [
         "True",

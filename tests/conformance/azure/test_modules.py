@@ -10,7 +10,7 @@ import pytest
 import requests
 
 from azure_clients import a_file_device, run_python
-from birthmark.auth.connection_strings import parse_connection_string
+from birthmark.testing.cloud import Cloud
 from sas_tokens import make_sas
 from servers import RunningServer
 
@@ -47,15 +47,15 @@ def until(condition, what):
 """
 
 
-def run(server: RunningServer, name: str, body: str, **more: str) -> list[str]:
-    done = run_python(BOTH + body, {**server.environment, "DEVICE": name, **more})
+def run(cloud: Cloud, name: str, body: str, **more: str) -> list[str]:
+    done = run_python(BOTH + body, cloud.environment(DEVICE=name, **more))
     assert done.returncode == 0, done.stderr + done.stdout
     return done.stdout.splitlines()
 
 
-def test_modules_are_made_read_changed_and_removed(server: RunningServer) -> None:
+def test_modules_are_made_read_changed_and_removed(cloud: Cloud) -> None:
     assert run(
-        server,
+        cloud,
         "mod-registry",
         """
 service.create_device_with_sas(name, key, key, "enabled")
@@ -91,9 +91,9 @@ print(service.get_modules(name))
     ]
 
 
-def test_a_module_sends_is_called_and_has_a_twin_of_its_own(server: RunningServer) -> None:
+def test_a_module_sends_is_called_and_has_a_twin_of_its_own(cloud: Cloud) -> None:
     out = run(
-        server,
+        cloud,
         "mod-life",
         """
 service.create_device_with_sas(name, key, key, "enabled")
@@ -132,14 +132,14 @@ client.shutdown()
         "207 {'heard': {'at': 'sky'}}",
         "404",
     ]
-    (row,) = server.rows("hub", "messages", "mod-life")
+    (row,) = cloud.messages("mod-life")
     assert (row["device"], row["body"], row["properties"]) == ("mod-life", "from the module", {"lens": "wide"})
     assert row["system"]["iothub-connection-module-id"] == "camera"
 
 
-def test_a_module_sends_by_an_output(server: RunningServer) -> None:
+def test_a_module_sends_by_an_output(cloud: Cloud) -> None:
     run(
-        server,
+        cloud,
         "mod-output",
         """
 service.create_device_with_sas(name, key, key, "enabled")
@@ -151,16 +151,16 @@ client.send_message_to_output(message, "seen")
 client.shutdown()
 """,
     )
-    (row,) = server.rows("hub", "messages", "mod-output")
+    (row,) = cloud.messages("mod-output")
     assert (row["body"], row["properties"]) == ("a cat", {"lens": "wide/narrow"})
     assert row["system"]["iothub-outputname"] == "seen"
 
 
 def test_a_module_stays_when_its_devices_connection_is_taken_over_and_goes_when_its_device_may_not(
-    server: RunningServer,
+    cloud: Cloud,
 ) -> None:
     assert run(
-        server,
+        cloud,
         "mod-beside",
         """
 device = service.create_device_with_sas(name, key, key, "enabled")
@@ -191,10 +191,10 @@ for client in (module, first, second):
     ) == ["True", "CredentialError", "True", "CredentialError"]
 
 
-def test_a_module_proves_itself_by_a_certificate(server: RunningServer, tmp_path: Path) -> None:
+def test_a_module_proves_itself_by_a_certificate(cloud: Cloud, tmp_path: Path) -> None:
     files = a_file_device(tmp_path, "mod-x509", common_name="whatever")
     assert run(
-        server,
+        cloud,
         "mod-x509",
         """
 from azure.iot.device import X509
@@ -216,10 +216,10 @@ other_one.shutdown()
     ) == ["True", "CredentialError"]
 
 
-def test_a_module_speaks_for_itself_alone(server: RunningServer) -> None:
+def test_a_module_speaks_for_itself_alone(cloud: Cloud) -> None:
     """Not for its device, nor for a module beside it, whatever it calls itself or writes to."""
     assert run(
-        server,
+        cloud,
         "mod-itself",
         """
 import ssl
@@ -278,21 +278,20 @@ client.loop_stop()
 
 
 def rest(  # noqa: PLR0917 - a request's parts
-    server: RunningServer, method: str, path: str, key: bytes, resource: str, body: Any = None
+    cloud: Cloud, method: str, path: str, key: bytes, resource: str, body: Any = None
 ) -> requests.Response:
-    host = parse_connection_string(server.environment["IOTHUB_CONNECTION_STRING"]).host.partition(":")[0]
+    host = cloud.host
     headers = {"Authorization": make_sas(f"{host}/{resource}", key, int(time.time()) + 30), "If-Match": "*"}
     if body is not None and method == "PUT" and "new" in path:
         del headers["If-Match"]
-    url = f"https://{host}:{server.endpoints['iothub']['https_port']}{path}?api-version=2017-11-08-preview"
-    trust = server.endpoints["trust_bundle"]
-    return requests.request(method, url, json=body, headers=headers, verify=trust, timeout=20)
+    url = f"https://{host}:{cloud.endpoints['iothub']['https_port']}{path}?api-version=2017-11-08-preview"
+    return requests.request(method, url, json=body, headers=headers, verify=cloud.ca_file, timeout=20)
 
 
-def test_the_device_of_an_edge_runtime_keeps_its_own_modules(server: RunningServer) -> None:
+def test_the_device_of_an_edge_runtime_keeps_its_own_modules(cloud: Cloud) -> None:
     """As IoT Edge's identity service does: by the device's own token, in lower case and without a policy."""
     made = run(
-        server,
+        cloud,
         "mod-edge",
         """
 service.create_device_with_sas(name, key, key, "enabled", iot_edge=True)
@@ -302,40 +301,40 @@ service.create_device_with_sas("mod-plain", key, key, "enabled")
     )
     assert made == ["[('$edgeAgent', 'iotEdge'), ('$edgeHub', 'iotEdge')]"]
     key, own = b"k" * 32, "devices/mod-edge"
-    listed = rest(server, "GET", "/devices/mod-edge/modules", key, own)
+    listed = rest(cloud, "GET", "/devices/mod-edge/modules", key, own)
     assert (listed.status_code, [one["moduleId"] for one in listed.json()]) == (200, ["$edgeAgent", "$edgeHub"])
     wanted = {"moduleId": "new", "deviceId": "mod-edge", "managedBy": "iotEdge", "authentication": {"type": "sas"}}
-    new = rest(server, "PUT", "/devices/mod-edge/modules/new", key, own, wanted)
+    new = rest(cloud, "PUT", "/devices/mod-edge/modules/new", key, own, wanted)
     assert (new.status_code, new.json()["managedBy"]) == (200, "iotEdge")
     fresh = base64.b64encode(b"f" * 32).decode()
     keys = {"type": "sas", "symmetricKey": {"primaryKey": fresh, "secondaryKey": fresh}}
     agent = {"moduleId": "$edgeAgent", "deviceId": "mod-edge", "authentication": keys}
-    changed = rest(server, "PUT", "/devices/mod-edge/modules/$edgeAgent", key, own, agent)
+    changed = rest(cloud, "PUT", "/devices/mod-edge/modules/$edgeAgent", key, own, agent)
     assert (changed.status_code, changed.json()["authentication"]["symmetricKey"]["primaryKey"]) == (200, fresh)
-    assert rest(server, "DELETE", "/devices/mod-edge/modules/new", key, own).status_code == 204
-    foreign, nobodys = (rest(server, "GET", f"/devices/{one}/modules", key, own) for one in ("mod-plain", "mod-none"))
+    assert rest(cloud, "DELETE", "/devices/mod-edge/modules/new", key, own).status_code == 204
+    foreign, nobodys = (rest(cloud, "GET", f"/devices/{one}/modules", key, own) for one in ("mod-plain", "mod-none"))
     assert (foreign.status_code, nobodys.status_code) == (401, 401)
     assert foreign.json()["Message"] == nobodys.json()["Message"]
-    plain = rest(server, "PUT", "/devices/mod-plain/modules/new", key, "devices/mod-plain", wanted | {"deviceId": None})
+    plain = rest(cloud, "PUT", "/devices/mod-plain/modules/new", key, "devices/mod-plain", wanted | {"deviceId": None})
     assert plain.status_code == 401
     tracking = plain.json()["ExceptionMessage"].removeprefix("Tracking ID:")
-    assert server.why(tracking)["code"] == "iothub.no_edge_device"
+    assert cloud.why(tracking)["code"] == "iothub.no_edge_device"
 
 
-def test_a_module_sends_over_https_too(server: RunningServer) -> None:
+def test_a_module_sends_over_https_too(server: RunningServer, cloud: Cloud) -> None:
     server.run("hub", "device", "create", "mod-https")
     made = json.loads(server.run("hub", "module", "create", "mod-https", "camera", "--json").stdout)
     key, path = base64.b64decode(made["primary_key"]), "/devices/mod-https/modules/camera/messages/events"
-    sent = rest(server, "POST", path, key, "devices/mod-https/modules/camera", {"by": "https"})
+    sent = rest(cloud, "POST", path, key, "devices/mod-https/modules/camera", {"by": "https"})
     assert sent.status_code == 204, sent.text
-    (row,) = server.rows("hub", "messages", "mod-https")
+    (row,) = cloud.messages("mod-https")
     assert (json.loads(row["body"]), row["system"]["iothub-connection-module-id"]) == ({"by": "https"}, "camera")
-    assert rest(server, "POST", path, b"another", "devices/mod-https/modules/camera", {}).status_code == 401
+    assert rest(cloud, "POST", path, b"another", "devices/mod-https/modules/camera", {}).status_code == 401
 
 
-def test_a_device_has_fifty_modules_and_no_more(server: RunningServer) -> None:
+def test_a_device_has_fifty_modules_and_no_more(cloud: Cloud) -> None:
     assert run(
-        server,
+        cloud,
         "mod-many",
         """
 from concurrent.futures import ThreadPoolExecutor
@@ -364,9 +363,9 @@ def test_modules_are_kept_from_the_command_line(server: RunningServer) -> None:
     assert len(server.rows("hub", "module", "ls", "mod-cli")) == 2
 
 
-def test_a_configuration_is_applied_to_an_edge_device_and_its_modules(server: RunningServer) -> None:
+def test_a_configuration_is_applied_to_an_edge_device_and_its_modules(cloud: Cloud) -> None:
     assert run(
-        server,
+        cloud,
         "mod-content",
         """
 from azure.iot.hub import IoTHubConfigurationManager
@@ -414,7 +413,7 @@ print(service.get_twin("mod-no-content").properties.desired["interval"])
     ]
 
 
-def test_devices_and_modules_are_made_changed_and_removed_in_bulk(server: RunningServer) -> None:
+def test_devices_and_modules_are_made_changed_and_removed_in_bulk(cloud: Cloud) -> None:
     refusals = [
         ("bulk-2", None, "PreconditionFailed"),
         ("bulk-6", None, "PreconditionFailed"),
@@ -424,7 +423,7 @@ def test_devices_and_modules_are_made_changed_and_removed_in_bulk(server: Runnin
         ("bulk-none", "camera", "DeviceNotFound"),
     ]
     assert run(
-        server,
+        cloud,
         "bulk",
         """
 from azure.iot.hub.models import *

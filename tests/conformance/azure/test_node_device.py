@@ -3,43 +3,25 @@
 It speaks MQTT, or MQTT in WebSockets.
 """
 
-import shutil
-import subprocess
-from pathlib import Path
-
 import pytest
 
-from azure_clients import needs_443
-from servers import RunningServer
+from birthmark.testing.cloud import Cloud
+from node_clients import in_node
 
 pytestmark = pytest.mark.system
-NODE = Path(__file__).parents[2] / "node"
 
 DEVICE = """
-const assert = require('node:assert');
 const https = require('node:https');
 const {Client: Service, Registry, SharedAccessSignature} = require('azure-iothub');
 const {Client, Message} = require('azure-iot-device');
 const {Mqtt, MqttWs} = require('azure-iot-device-mqtt');
 const name = process.env.DEVICE;
-const text = process.env.IOTHUB_CONNECTION_STRING;
-const registry = Registry.fromConnectionString(text);
-const service = Service.fromConnectionString(text);
-const parts = Object.fromEntries(text.split(';').map((part) => /([^=]*)=(.*)/.exec(part).slice(1)));
-const host = parts.HostName.split(':')[0];
-const key = Buffer.alloc(32, 'k').toString('base64');
+const connection = process.env.IOTHUB_CONNECTION_STRING;
+const registry = Registry.fromConnectionString(connection);
+const service = Service.fromConnectionString(connection);
+const parts = Object.fromEntries(connection.split(';').map((part) => /([^=]*)=(.*)/.exec(part).slice(1)));
 const client = Client.fromConnectionString(
   `HostName=${host};DeviceId=${name};SharedAccessKey=${key}`, process.env.WEBSOCKET ? MqttWs : Mqtt);
-const sleep = (ms) => new Promise((done) => setTimeout(done, ms));
-const told = (call) => new Promise((done, failed) => call((error, found) => error ? failed(error) : done(found)));
-
-async function until(condition, what) {
-  for (let look = 0; look < 400; look++) {
-    if (await condition()) return;
-    await sleep(50);
-  }
-  throw new Error(`never: ${what}`);
-}
 
 function rest(method, path, body, headers) {
   const expiry = Math.floor(Date.now() / 1000) + 600;
@@ -76,39 +58,18 @@ async function cut() {
   }, 'back');
 }
 
-async function main() {
-  const made = {deviceId: name, status: 'enabled',
-    authentication: {type: 'sas', symmetricKey: {primaryKey: key, secondaryKey: key}}};
-  await registry.create(made);
-  await client.open();
-  await play();
-  await client.close();
-}
-main().then(() => process.exit(0), (error) => { console.error(error); process.exit(1); });
+await registry.create({deviceId: name, status: 'enabled',
+  authentication: {type: 'sas', symmetricKey: {primaryKey: key, secondaryKey: key}}});
+await client.open();
 """
 
 
-def run(server: RunningServer, name: str, play: str, transport: str) -> list[str]:
-    node = shutil.which("node") or "node"
-    environment = {**server.environment, "DEVICE": f"{name}-{transport}"}
-    environment |= {"WEBSOCKET": "1"} if transport == "websocket" else {}
-    script = DEVICE + "async function play() {\n" + play + "\n}\n"
-    done = subprocess.run(
-        [node, "-e", script], capture_output=True, text=True, timeout=60, check=False, cwd=NODE, env=environment
-    )
-    assert done.returncode == 0, done.stderr + done.stdout
-    return done.stdout.splitlines()
+def run(cloud: Cloud, name: str, play: str, transport: str) -> list[str]:
+    more = {"WEBSOCKET": "1"} if transport == "websocket" else {}
+    return in_node(cloud, DEVICE + play + "await client.close();", DEVICE=f"{name}-{transport}", **more)
 
 
-@pytest.fixture(params=["mqtt", "websocket"])
-def transport(request: pytest.FixtureRequest, server: RunningServer) -> str:
-    name: str = request.param
-    if name == "websocket":
-        needs_443(server)
-    return name
-
-
-def test_a_device_reads_its_twin_reports_and_hears_what_is_desired(server: RunningServer, transport: str) -> None:
+def test_a_device_reads_its_twin_reports_and_hears_what_is_desired(cloud: Cloud, transport: str) -> None:
     play = """
   const twin = await client.getTwin();
   assert.deepStrictEqual(twin.properties.desired, {$version: 1});
@@ -130,10 +91,10 @@ def test_a_device_reads_its_twin_reports_and_hears_what_is_desired(server: Runni
   assert.strictEqual((await registry.getTwin(name)).responseBody.properties.reported.after, 'the cut');
   assert.strictEqual((await client.getTwin()).properties.desired.interval, 6);
 """
-    run(server, "node-twin", play, transport)
+    run(cloud, "node-twin", play, transport)
 
 
-def test_a_report_that_is_not_allowed_is_refused(server: RunningServer, transport: str) -> None:
+def test_a_report_that_is_not_allowed_is_refused(cloud: Cloud, transport: str) -> None:
     play = """
   const twin = await client.getTwin();
   try {
@@ -143,14 +104,14 @@ def test_a_report_that_is_not_allowed_is_refused(server: RunningServer, transpor
   }
   await client.sendEvent(new Message('still here'));
 """
-    (said,) = run(server, "node-refused", play, transport)
+    (said,) = run(cloud, "node-refused", play, transport)
     assert said.startswith("The twin is not valid: ")
-    explained = server.why(f"node-refused-{transport}")
+    explained = cloud.why(f"node-refused-{transport}")
     assert explained["code"] == "iothub.twin_invalid"
-    assert server.rows("hub", "messages", f"node-refused-{transport}")[-1]["body"] == "still here"
+    assert cloud.messages(f"node-refused-{transport}")[-1]["body"] == "still here"
 
 
-def test_a_device_answers_methods_also_after_a_cut_line(server: RunningServer, transport: str) -> None:
+def test_a_device_answers_methods_also_after_a_cut_line(cloud: Cloud, transport: str) -> None:
     play = """
   client.onDeviceMethod('reboot', (request, response) =>
     told((done) => response.send(200, {did: request.methodName, with: request.payload}, done)));
@@ -162,12 +123,10 @@ def test_a_device_answers_methods_also_after_a_cut_line(server: RunningServer, t
   await cut();
   assert.deepStrictEqual(await call('text'), {status: 200, payload: {did: 'reboot', with: 'text'}});
 """
-    run(server, "node-method", play, transport)
+    run(cloud, "node-method", play, transport)
 
 
-def test_messages_are_received_completed_and_told_of_also_after_a_cut_line(
-    server: RunningServer, transport: str
-) -> None:
+def test_messages_are_received_completed_and_told_of_also_after_a_cut_line(cloud: Cloud, transport: str) -> None:
     play = """
   const got = [];
   client.on('message', (message) => {
@@ -201,4 +160,4 @@ def test_messages_are_received_completed_and_told_of_also_after_a_cut_line(
   await sleep(200);
   assert.strictEqual((await registry.getTwin(name)).responseBody.cloudToDeviceMessageCount, 0);
 """
-    run(server, "node-mail", play, transport)
+    run(cloud, "node-mail", play, transport)

@@ -3,13 +3,10 @@
 No release of them can send a certificate request (`csr`), nor ask a hub for a certificate.
 """
 
-from pathlib import Path
-
 import pytest
 
-from azure_clients import a_file_device, needs_443
+from birthmark.testing.cloud import Cloud
 from node_clients import in_node
-from servers import RunningServer
 
 pytestmark = pytest.mark.system
 
@@ -51,37 +48,32 @@ const byKey = {type: 'symmetricKey', symmetricKey: {primaryKey: key, secondaryKe
 """
 
 
-@pytest.fixture(params=["mqtt", "websocket", "https"])
-def transport(request: pytest.FixtureRequest, server: RunningServer) -> str:
-    name: str = request.param
-    if name != "mqtt":
-        needs_443(server)
-    return name
+on_each = pytest.mark.parametrize("transport", ["mqtt", "websocket", "https"], indirect=True)
 
 
-def test_a_device_registers_by_its_certificate_and_sends(server: RunningServer, tmp_path: Path, transport: str) -> None:
-    files = a_file_device(tmp_path, f"np-x509-{transport}")
-    server.run("device", "enroll", "--cert", str(files.certificate_file))
+@on_each
+def test_a_device_registers_by_its_certificate_and_sends(cloud: Cloud, transport: str) -> None:
+    device = cloud.azure_device()
     assert in_node(
-        server,
+        cloud,
         DEVICE
         + """
-const own = {cert: fs.readFileSync(process.env.CERT, 'ascii'), key: fs.readFileSync(process.env.KEY, 'ascii')};
-const state = await registered(new X509Security(process.env.NAME, own));
-say(state.status, state.deviceId === process.env.NAME, state.assignedHub === host, state.substatus);
+const {X509_CERT_FILE, X509_KEY_FILE, DEVICE_ID} = process.env;
+const own = {cert: fs.readFileSync(X509_CERT_FILE, 'ascii'), key: fs.readFileSync(X509_KEY_FILE, 'ascii')};
+const state = await registered(new X509Security(DEVICE_ID, own));
+say(state.status, state.deviceId === DEVICE_ID, state.assignedHub === host, state.substatus);
 await sent(`HostName=${state.assignedHub};DeviceId=${state.deviceId};x509=true`, own);
 """,
+        **device.identity.environment,
         TRANSPORT=transport,
-        NAME=files.name,
-        CERT=str(files.certificate_file),
-        KEY=str(files.key_file),
     ) == ["assigned true true initialAssignment"]
-    assert [row["body"] for row in server.rows("hub", "messages", files.name)] == ["hello"]
+    assert [row["body"] for row in device.messages()] == ["hello"]
 
 
-def test_a_device_registers_by_a_shared_key_and_by_no_other(server: RunningServer, transport: str) -> None:
+@on_each
+def test_a_device_registers_by_a_shared_key_and_by_no_other(cloud: Cloud, transport: str) -> None:
     assert in_node(
-        server,
+        cloud,
         SERVICE
         + DEVICE
         + """
@@ -101,9 +93,9 @@ say(await refused(() => service.getDeviceRegistrationState(name)));
     )[1:] == [f"assigned np-key-{transport}", "assigned true", "404"]
 
 
-def test_individual_enrollments_are_kept_and_found_by_what_they_say(server: RunningServer) -> None:
+def test_individual_enrollments_are_kept_and_found_by_what_they_say(cloud: Cloud) -> None:
     assert in_node(
-        server,
+        cloud,
         SERVICE
         + """
 const names = ['np-one-a', 'np-one-b', 'np-one-c'];
@@ -136,9 +128,9 @@ say(await refused(() => service.getIndividualEnrollment('np-one-a')));
     ]
 
 
-def test_groups_are_kept_and_their_registrations_found(server: RunningServer) -> None:
+def test_groups_are_kept_and_their_registrations_found(cloud: Cloud) -> None:
     assert in_node(
-        server,
+        cloud,
         SERVICE
         + DEVICE
         + """
@@ -164,9 +156,9 @@ say(await refused(() => service.getEnrollmentGroup('np-group')));
     ) == ["symmetricKey true", '[["np-of-1"],["np-of-2"]]', '["np-group"]', "412", "404"]
 
 
-def test_enrollments_are_made_in_bulk_and_each_refusal_is_named(server: RunningServer) -> None:
+def test_enrollments_are_made_in_bulk_and_each_refusal_is_named(cloud: Cloud) -> None:
     assert in_node(
-        server,
+        cloud,
         SERVICE
         + """
 const enrollments = ['np-bulk-1', 'np-bulk-2'].map((registrationId) => ({registrationId, attestation: byKey}));

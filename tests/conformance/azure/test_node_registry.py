@@ -2,8 +2,8 @@
 
 import pytest
 
+from birthmark.testing.cloud import Cloud
 from node_clients import in_node
-from servers import RunningServer
 
 pytestmark = pytest.mark.system
 
@@ -15,13 +15,13 @@ const body = async (call) => (await call).responseBody;
 """
 
 
-def run(server: RunningServer, script: str) -> list[str]:
-    return in_node(server, REGISTRY + script)
+def run(cloud: Cloud, script: str) -> list[str]:
+    return in_node(cloud, REGISTRY + script)
 
 
-def test_devices_are_made_read_changed_and_removed(server: RunningServer) -> None:
+def test_devices_are_made_read_changed_and_removed(cloud: Cloud) -> None:
     assert run(
-        server,
+        cloud,
         """
 const made = await body(registry.create({deviceId: 'nr-one', status: 'enabled', authentication: sas()}));
 say(made.deviceId, made.authentication.symmetricKey.secondaryKey === other);
@@ -51,9 +51,9 @@ say(sum >= 1, on + off === sum);
     ]
 
 
-def test_devices_are_made_changed_and_removed_many_at_once(server: RunningServer) -> None:
+def test_devices_are_made_changed_and_removed_many_at_once(cloud: Cloud) -> None:
     assert run(
-        server,
+        cloud,
         """
 // What is done in part is a 400 with the same body, which this SDK throws.
 const bulk = async (call) => {
@@ -84,9 +84,9 @@ say(await bulk(registry.removeDevices(names.map((deviceId) => ({deviceId})), tru
     ]
 
 
-def test_modules_are_made_read_changed_and_removed(server: RunningServer) -> None:
+def test_modules_are_made_read_changed_and_removed(cloud: Cloud) -> None:
     assert run(
-        server,
+        cloud,
         """
 await registry.create({deviceId: 'nr-mod', authentication: sas()});
 const camera = {deviceId: 'nr-mod', moduleId: 'camera', managedBy: 'me', authentication: sas()};
@@ -110,9 +110,9 @@ say(await refused(() => registry.getModule('nr-mod', 'camera')),
     ) == ["409", "me true", '["camera","door"]', "you", "412 her", "412", "404 404"]
 
 
-def test_a_modules_twin_is_read_and_changed_by_itself(server: RunningServer) -> None:
+def test_a_modules_twin_is_read_and_changed_by_itself(cloud: Cloud) -> None:
     assert run(
-        server,
+        cloud,
         """
 await registry.create({deviceId: 'nr-twin', authentication: sas()});
 await registry.addModule({deviceId: 'nr-twin', moduleId: 'camera', authentication: sas()});
@@ -139,10 +139,10 @@ say((await query.nextAsTwin()).result.map((one) => [one.moduleId, one.tags.side]
     ]
 
 
-def test_a_query_goes_on_from_where_it_was_told_to(server: RunningServer) -> None:
+def test_a_query_goes_on_from_where_it_was_told_to(cloud: Cloud) -> None:
     """By the token alone, which another client may be handed."""
     assert run(
-        server,
+        cloud,
         """
 const device = (n) => ({deviceId: `nr-page-${n}`, authentication: sas(), tags: {row: 'page'}});
 await registry.addDevices([0, 1, 2, 3, 4].map(device));
@@ -161,9 +161,9 @@ say(await refused(() => registry.createQuery('SELECT * FROM nowhere').next()));
     ) == ["01 true", "23 true", "4 false", "23", "400", "400"]
 
 
-def test_a_configuration_is_applied_and_one_for_many_is_refused_by_name(server: RunningServer) -> None:
+def test_a_configuration_is_applied_and_one_for_many_is_refused_by_name(cloud: Cloud) -> None:
     assert run(
-        server,
+        cloud,
         """
 await registry.create({deviceId: 'nr-edge', capabilities: {iotEdge: true}, authentication: sas()});
 await registry.applyConfigurationContentOnDevice('nr-edge', {modulesContent: {

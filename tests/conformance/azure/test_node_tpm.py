@@ -3,18 +3,15 @@
 Its TPM library speaks to a simulator of its own protocol; here its commands go to swtpm as they are.
 """
 
-import shutil
-import subprocess
-from pathlib import Path
-
 import pytest
 
 from azure_clients import needs_443
+from birthmark.testing.cloud import Cloud
+from node_clients import node
 from servers import RunningServer
 from tpms import a_tpm
 
 pytestmark = pytest.mark.system
-NODE = Path(__file__).parents[2] / "node"
 
 PRELUDE = """
 const assert = require('node:assert');
@@ -73,25 +70,13 @@ REGISTER = """
 """
 
 
-def run_node(script: str, server: RunningServer, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [shutil.which("node") or "node", "-e", PRELUDE + script],
-        capture_output=True,
-        text=True,
-        timeout=90,
-        check=False,
-        cwd=NODE,
-        env={**server.environment, **environment},
-    )
-
-
 def test_a_device_of_the_sdk_registers_by_its_tpm_and_sends_by_the_key_that_the_tpm_was_given(
-    server: RunningServer,
+    server: RunningServer, cloud: Cloud
 ) -> None:
-    needs_443(server)
+    needs_443(cloud)
     with a_tpm() as tpm:
         port = str(tpm.port)
-        name, key = run_node(SHOW, server, TPM_PORT=port).stdout.split()
+        (shown,) = node(cloud, PRELUDE + SHOW, TPM_PORT=port)
+        name, key = shown.split()
         server.run("device", "enroll", "--endorsement-key", key)  # the name is what the SDK makes of the key
-        done = run_node(REGISTER, server, TPM_PORT=port)
-        assert done.stdout.splitlines() == [f"{name} assigned", "sent"], done.stderr
+        assert node(cloud, PRELUDE + REGISTER, TPM_PORT=port) == [f"{name} assigned", "sent"]

@@ -1,16 +1,15 @@
 """Queries as the vendors' unmodified service SDKs ask them: hubs in Python and Node, enrollments in both."""
 
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from azure_clients import run_python
-from servers import RunningServer, a_server
+from birthmark.testing.cloud import Cloud
+from node_clients import in_node
+from servers import a_server
 
 pytestmark = pytest.mark.system
-NODE = Path(__file__).parents[2] / "node"
 
 HUB = """
 import os
@@ -27,30 +26,15 @@ def ask(text, marker=None, size=None):
 """
 
 
-def in_python(server: RunningServer, body: str) -> list[str]:
-    done = run_python(HUB + body, dict(server.environment))
+def in_python(cloud: Cloud, body: str, head: str = HUB) -> list[str]:
+    done = run_python(head + body, cloud.environment())
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
 
 
-def in_node(server: RunningServer, script: str) -> list[str]:
-    node = shutil.which("node") or "node"
-    done = subprocess.run(
-        [node, "-e", f"(async () => {{{script}}})();"],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        cwd=NODE,
-        env=dict(server.environment),
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines()
-
-
-def test_python_finds_twins_by_a_tag_and_goes_on_page_by_page(server: RunningServer) -> None:
+def test_python_finds_twins_by_a_tag_and_goes_on_page_by_page(cloud: Cloud) -> None:
     assert in_python(
-        server,
+        cloud,
         """
 for number in range(5):
     make(f"python-query-{number}", {"site": "python-north" if number % 2 == 0 else "python-south"}, {"n": number})
@@ -68,9 +52,9 @@ print(second.items[0].tags, second.items[0].properties.desired["n"], second.item
     ]
 
 
-def test_python_selects_and_counts(server: RunningServer) -> None:
+def test_python_selects_and_counts(cloud: Cloud) -> None:
     assert in_python(
-        server,
+        cloud,
         """
 for number in range(4):
     make(f"python-count-{number}", {"count": "python", "kind": "ab"[number % 2]})
@@ -83,9 +67,9 @@ print([row.device_id for row in rows.items])
     ) == ["[('a', 2), ('b', 2)]", "['python-count-1', 'python-count-3']"]
 
 
-def test_python_hears_what_is_wrong_with_a_query_and_where(server: RunningServer) -> None:
+def test_python_hears_what_is_wrong_with_a_query_and_where(cloud: Cloud) -> None:
     (told,) = in_python(
-        server,
+        cloud,
         """
 try:
     ask("SELECT * FROM devices WHERE tags.site LIKE 'x'")
@@ -97,10 +81,10 @@ except Exception as error:
     assert "at position 39 AND, OR, GROUP BY or the end is expected, not \"LIKE 'x'\"" in told
 
 
-def test_python_finds_who_is_connected_to_whichever_worker(server: RunningServer) -> None:
+def test_python_finds_who_is_connected_to_whichever_worker(cloud: Cloud) -> None:
     assert (
         in_python(
-            server,
+            cloud,
             """
 from azure.iot.device import IoTHubDeviceClient
 host = os.environ["IOTHUB_CONNECTION_STRING"].split(";")[0]
@@ -120,9 +104,9 @@ device.shutdown()
     )
 
 
-def test_node_finds_twins_page_by_page(server: RunningServer) -> None:
+def test_node_finds_twins_page_by_page(cloud: Cloud) -> None:
     assert in_node(
-        server,
+        cloud,
         """
 const {Registry} = require('azure-iothub');
 const registry = Registry.fromConnectionString(process.env.IOTHUB_CONNECTION_STRING);
@@ -133,10 +117,10 @@ for (let n = 0; n < 5; n++) {
 const query = registry.createQuery("SELECT * FROM devices WHERE tags.site = 'node' AND tags.n >= 1", 3);
 while (query.hasMoreResults) {
   const {result} = await query.nextAsTwin();
-  console.log(JSON.stringify(result.map((twin) => [twin.deviceId, twin.tags.n])));
+  say(result.map((twin) => [twin.deviceId, twin.tags.n]));
 }
 const rows = registry.createQuery("SELECT COUNT() AS n FROM devices WHERE tags.site = 'node'");
-console.log(JSON.stringify((await rows.next()).result));
+say((await rows.next()).result);
 """,
     ) == [
         '[["node-query-1",1],["node-query-2",2],["node-query-3",3]]',
@@ -162,10 +146,10 @@ def ask(text, size=None):
 """
 
 
-def test_python_finds_enrollments_by_what_they_say(server: RunningServer) -> None:
-    done = run_python(
-        DPS
-        + """
+def test_python_finds_enrollments_by_what_they_say(cloud: Cloud) -> None:
+    assert in_python(
+        cloud,
+        """
 for number in range(4):
     make(f"enrolled-{number}", "disabled" if number % 2 else "enabled", edge=number == 3)
 mine = "STARTSWITH(registrationId, 'enrolled-')"
@@ -175,10 +159,8 @@ print(ask(f"SELECT * FROM enrollments WHERE capabilities.iotEdge = true AND {min
 print(ask("SELECT * FROM enrollments WHERE registrationId IN ['enrolled-2', 'ENROLLED-0', 'nobody']"))
 print(ask(f"SELECT * FROM enrollments WHERE attestation.type = 'x509' AND {mine}"))
 """,
-        dict(server.environment),
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == [
+        DPS,
+    ) == [
         "[['enrolled-1', 'enrolled-3']]",
         "[['enrolled-0', 'enrolled-1', 'enrolled-2'], ['enrolled-3']]",
         "[['enrolled-3']]",
@@ -187,9 +169,9 @@ print(ask(f"SELECT * FROM enrollments WHERE attestation.type = 'x509' AND {mine}
     ]
 
 
-def test_node_finds_enrollment_groups_by_what_they_say(server: RunningServer) -> None:
+def test_node_finds_enrollment_groups_by_what_they_say(cloud: Cloud) -> None:
     assert in_node(
-        server,
+        cloud,
         """
 const {ProvisioningServiceClient} = require('azure-iot-provisioning-service');
 const client = ProvisioningServiceClient.fromConnectionString(process.env.PROVISIONING_CONNECTION_STRING);
@@ -203,15 +185,15 @@ const ask = async (text) => {
     found.push(...(await query.next(query.continuationToken)).responseBody.map((group) => group.enrollmentGroupId));
   return found.filter((name) => name.startsWith('node-group-'));
 };
-console.log(await ask("SELECT * FROM enrollmentGroups WHERE provisioningStatus = 'disabled'"));
-console.log(await ask("SELECT * FROM enrollmentGroups WHERE enrollmentGroupId = 'node-group-1'"));
+say(await ask("SELECT * FROM enrollmentGroups WHERE provisioningStatus = 'disabled'"));
+say(await ask("SELECT * FROM enrollmentGroups WHERE enrollmentGroupId = 'node-group-1'"));
 try {
   await ask("SELECT * FROM enrollmentGroups ORDER BY etag");
 } catch (error) {
-  console.log(error.response.statusCode, /WHERE, GROUP BY or the end is expected/.test(error.responseBody));
+  say(error.response.statusCode, /WHERE, GROUP BY or the end is expected/.test(error.responseBody));
 }
 """,
-    ) == ["[ 'node-group-2' ]", "[ 'node-group-1' ]", "400 true"]
+    ) == ['["node-group-2"]', '["node-group-1"]', "400 true"]
 
 
 def test_what_was_tagged_before_kill_9_is_found_by_the_server_that_comes_back(tmp_path: Path) -> None:

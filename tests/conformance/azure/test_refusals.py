@@ -6,32 +6,27 @@ from typing import Any
 
 import pytest
 
-from azure_clients import NOW, Device, a_file_device, run_app, run_python
+from azure_clients import NOW, Device, a_file_device, run_app, run_python, sends_ten
 from birthmark.pki import profiles
+from birthmark.pki.certificates import parse_pem
+from birthmark.testing.cloud import AzureDevice, Cloud
 from pki_builders import a_ca
 from servers import RunningServer
 
 pytestmark = pytest.mark.system
 
 CREDENTIALS = "CredentialError"
-DAY = timedelta(days=1)
 
 
-def refused(
-    server: RunningServer, device: Device, code: str, *, sees: str = CREDENTIALS, **environment: str
-) -> dict[str, Any]:
+def refused(server: RunningServer, device: AzureDevice | Device, code: str) -> dict[str, Any]:
     """Run the device, expect the refusal `code`, and return its explanation."""
-    done = run_app(server, device, **environment)
+    done = sends_ten(device) if isinstance(device, AzureDevice) else run_app(server, device)
     assert done.returncode != 0
-    assert sees in done.stderr, done.stderr
-    explained = server.why(device.name)
+    assert CREDENTIALS in done.stderr, done.stderr
+    explained = server.cloud.why(device.name)
     assert explained["code"] == code, explained
     assert "?" not in explained["cause"] + explained["fix"], explained
     return explained
-
-
-def enroll(server: RunningServer, device: Device) -> None:
-    server.run("device", "enroll", device.name, "--cert", str(device.certificate_file), "--force")
 
 
 def test_a_device_that_is_not_enrolled(server: RunningServer, tmp_path: Path) -> None:
@@ -54,9 +49,8 @@ def test_a_registration_id_that_is_not_the_common_name(server: RunningServer, tm
     assert "DPS_X509_REGISTRATION_ID=another-name" in explained["fix"]
 
 
-def test_an_enrollment_that_is_disabled(server: RunningServer, tmp_path: Path) -> None:
-    device = a_file_device(tmp_path, "refused-disabled")
-    enroll(server, device)
+def test_an_enrollment_that_is_disabled(server: RunningServer, cloud: Cloud) -> None:
+    device = cloud.azure_device("refused-disabled")
     script = """
 import os
 from provisioningserviceclient import ProvisioningServiceClient
@@ -65,27 +59,23 @@ made = client.get_individual_enrollment("refused-disabled")
 made.provisioning_status = "disabled"
 client.create_or_update(made)
 """
-    assert run_python(script, dict(server.environment)).returncode == 0
+    assert run_python(script, cloud.environment()).returncode == 0
     refused(server, device, "dps.enrollment_disabled")
 
 
-def test_a_certificate_that_has_expired(server: RunningServer, tmp_path: Path) -> None:
-    device = a_file_device(tmp_path, "refused-expired", now=NOW - 10 * DAY)
-    enroll(server, device)
-    refused(server, device, "pki.certificate_expired")
+@pytest.mark.parametrize("code", ["pki.certificate_expired", "dps.certificate_mismatch"])
+def test_a_certificate_that_is_over_or_another_than_the_enrolled_one(
+    server: RunningServer, cloud: Cloud, code: str
+) -> None:
+    device = cloud.azure_device()
+    cloud.refuse(code, device)
+    refused(server, device, code)
 
 
 def test_a_certificate_that_is_not_yet_valid(server: RunningServer, tmp_path: Path) -> None:
-    device = a_file_device(tmp_path, "refused-early", now=NOW + 10 * DAY)
-    enroll(server, device)
+    device = a_file_device(tmp_path, "refused-early", now=NOW + timedelta(days=10))
+    server.run("device", "enroll", device.name, "--cert", str(device.certificate_file), "--force")
     refused(server, device, "pki.certificate_not_yet_valid")
-
-
-def test_another_certificate_than_the_enrolled_one(server: RunningServer, tmp_path: Path) -> None:
-    enrolled = a_file_device(tmp_path, "refused-other")
-    enroll(server, enrolled)
-    other = a_file_device(tmp_path, "refused-other")
-    refused(server, other, "dps.certificate_mismatch")
 
 
 def test_a_group_whose_ca_is_not_verified(server: RunningServer, tmp_path: Path) -> None:
@@ -106,11 +96,8 @@ def test_an_intermediate_that_was_not_sent(server: RunningServer, tmp_path: Path
     assert "complete middle" in explained["cause"]
 
 
-def test_a_thumbprint_that_the_hub_does_not_know(server: RunningServer, tmp_path: Path) -> None:
-    device = a_file_device(tmp_path, "refused-hub")
-    enroll(server, device)
-    assert run_app(server, device).returncode == 0
-    other = a_file_device(tmp_path, "refused-hub")
+def test_a_thumbprint_that_the_hub_does_not_know(cloud: Cloud) -> None:
+    device, other = cloud.azure_device(at="hub"), cloud.azure_device()
     script = """
 import asyncio, os
 from azure.iot.device import X509
@@ -123,16 +110,17 @@ async def main():
 
 asyncio.run(main())
 """
-    done = run_python(script, other.environment(server))
+    files = {"X509_CERT_FILE": other.certificate_file, "X509_KEY_FILE": other.key_file}
+    done = run_python(script, device.environment(**files))
     assert CREDENTIALS in done.stderr
-    explained = server.why("refused-hub")
+    explained = device.why()
     assert explained["code"] == "iothub.thumbprint_mismatch"
-    assert device.holder.certificate.thumbprint.hex() in explained["cause"]
+    assert parse_pem(Path(device.certificate_file).read_text()).thumbprint.hex() in explained["cause"]
 
 
-def test_a_private_key_enrolled_in_the_certificates_place(server: RunningServer, tmp_path: Path) -> None:
-    device = a_file_device(tmp_path, "refused-swapped")
-    done = server.attempt("device", "enroll", "refused-swapped", "--cert", str(device.key_file))
+def test_a_private_key_enrolled_in_the_certificates_place(server: RunningServer, cloud: Cloud) -> None:
+    device = cloud.azure_device(at="hub")
+    done = server.attempt("device", "enroll", "refused-swapped", "--cert", device.key_file)
     assert done.returncode == 1
     assert "swapped" in done.stderr
     script = """
@@ -144,14 +132,12 @@ key = open(os.environ["X509_KEY_FILE"]).read()
 client.create_or_update(IndividualEnrollment.create(
     registration_id="refused-swapped", attestation=AttestationMechanism.create_with_x509_client_certs(key)))
 """
-    assert "400" in run_python(script, device.environment(server)).stderr
-    latest = server.rows("why", "--limit", "1")[0]
-    assert latest["code"] == "pki.certificate_key_swapped"
+    assert "400" in run_python(script, device.environment()).stderr
+    latest = cloud.why(code="pki.certificate_key_swapped")
     assert "X509_CERT_FILE" in latest["fix"]
 
 
-def test_a_client_that_does_not_trust_the_server(server: RunningServer, tmp_path: Path) -> None:
-    device = a_file_device(tmp_path, "refused-trust")
-    done = run_app(server, device, SSL_CERT_FILE="/etc/ssl/certs/ca-certificates.crt")
+def test_a_client_that_does_not_trust_the_server(cloud: Cloud) -> None:
+    done = sends_ten(cloud.azure_device(), SSL_CERT_FILE="/etc/ssl/certs/ca-certificates.crt")
     assert done.returncode != 0
-    assert server.rows("why", "--limit", "1")[0]["code"] == "tls.server_not_trusted"
+    assert cloud.refusals()[0]["code"] == "tls.server_not_trusted"

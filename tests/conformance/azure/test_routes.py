@@ -7,7 +7,6 @@ import asyncio
 import base64
 import hashlib
 import hmac
-import itertools
 import json
 import signal
 import threading
@@ -20,8 +19,9 @@ import nats
 import paho.mqtt.client as paho
 import pytest
 
-from azure_clients import Device, a_file_device, run_app
+from azure_clients import sends_ten
 from azure_credentials import Shown, at_hub
+from birthmark.testing.cloud import AzureDevice, Cloud
 from nats_server import a_nats
 from postgres import a_postgres
 from receivers import Receiver, a_mosquitto
@@ -29,7 +29,6 @@ from servers import RunningServer, a_server
 from workers_of import below, hit
 
 pytestmark = pytest.mark.system
-NAMES = itertools.count(1)
 
 
 def until(found: Callable[[], Any], seconds: float = 30) -> Any:
@@ -58,19 +57,15 @@ def mosquitto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, nats_url: str, mosquitto: int) -> Iterator[RunningServer]:
+def birthmark_config(nats_url: str, mosquitto: int) -> str:
     config = '[outbound]\nallow = ["127.0.0.1/32"]\n'
-    config += f'[servers.plant]\nurl = "{nats_url}"\n[servers.broker]\nurl = "mqtt://127.0.0.1:{mosquitto}"\n'
-    with a_server(tmp_path_factory.mktemp("routes"), config) as running:
-        yield running
+    return config + f'[servers.plant]\nurl = "{nats_url}"\n[servers.broker]\nurl = "mqtt://127.0.0.1:{mosquitto}"\n'
 
 
 @pytest.fixture
-def device(server: RunningServer, tmp_path: Path) -> Iterator[Device]:
+def device(server: RunningServer, cloud: Cloud) -> Iterator[AzureDevice]:
     """A device that is enrolled; what was routed for it is routed no more."""
-    made = a_file_device(tmp_path, f"routed-{next(NAMES)}")
-    server.run("device", "enroll", made.name, "--cert", str(made.certificate_file))
-    yield made
+    yield cloud.azure_device()
     for one in server.rows("hub", "route", "ls"):
         if one["name"] != "$fallback":
             server.run("hub", "route", "rm", one["name"], "--yes")
@@ -84,12 +79,12 @@ def endpoint(server: RunningServer, *words: str) -> dict[str, Any]:
 
 
 def test_what_a_condition_takes_arrives_at_a_webhook_signed_and_nothing_else(
-    server: RunningServer, device: Device
+    server: RunningServer, device: AzureDevice
 ) -> None:
     with Receiver() as receiver:
         secret = endpoint(server, "hook", "--webhook", receiver.url("/in"))["secret"]
         server.run("hub", "route", "create", "warm", "--endpoint", "hook", "--condition", "$body.temperature >= 20.5")
-        assert run_app(server, device).returncode == 0
+        assert sends_ten(device).returncode == 0
         until(lambda: len(receiver.got) >= 5)
         bodies = [one["Body"]["number"] for one in told(receiver.bodies("/in"), device.name)]
         assert sorted(bodies) == [5, 6, 7, 8, 9]
@@ -98,13 +93,13 @@ def test_what_a_condition_takes_arrives_at_a_webhook_signed_and_nothing_else(
         key = base64.b64decode(secret.removeprefix("whsec_"))
         right = base64.b64encode(hmac.digest(key, signed, hashlib.sha256)).decode()
         assert one.headers["webhook-signature"] == f"v1,{right}"
-        assert len(server.rows("hub", "messages", device.name)) == 10
+        assert len(device.messages()) == 10
 
 
-def test_it_arrives_in_files_that_are_named_by_its_time(server: RunningServer, device: Device) -> None:
+def test_it_arrives_in_files_that_are_named_by_its_time(server: RunningServer, device: AzureDevice) -> None:
     endpoint(server, "archive", "--folder", "archive")
     server.run("hub", "route", "create", "all", "--endpoint", "archive")
-    assert run_app(server, device).returncode == 0
+    assert sends_ten(device).returncode == 0
     folder = server.data / "buckets" / "hub@birthmark" / "archive" / "birthmark"
 
     def lines() -> list[dict[str, Any]]:
@@ -115,10 +110,10 @@ def test_it_arrives_in_files_that_are_named_by_its_time(server: RunningServer, d
     assert sorted(one["Body"]["number"] for one in lines()) == list(range(10))
 
 
-def test_a_stream_is_read_by_groups(server: RunningServer, device: Device) -> None:
+def test_a_stream_is_read_by_groups(server: RunningServer, device: AzureDevice) -> None:
     endpoint(server, "live", "--stream")
     server.run("hub", "route", "create", "all", "--endpoint", "live")
-    assert run_app(server, device).returncode == 0
+    assert sends_ten(device).returncode == 0
     read = ("hub", "endpoint", "read", "live")
     until(lambda: len(server.rows(*read)) >= 10)
     first = server.rows(*read, "--consumer-group", "one")
@@ -128,7 +123,7 @@ def test_a_stream_is_read_by_groups(server: RunningServer, device: Device) -> No
 
 
 def test_it_arrives_at_nats_by_a_subject_with_the_devices_name(
-    server: RunningServer, device: Device, nats_url: str
+    server: RunningServer, device: AzureDevice, nats_url: str
 ) -> None:
     endpoint(server, "plant", "--server", "plant", "--topic", "hubs.{iothub}.{device}")
     server.run("hub", "route", "create", "all", "--endpoint", "plant")
@@ -137,7 +132,7 @@ def test_it_arrives_at_nats_by_a_subject_with_the_devices_name(
         client = await nats.connect(nats_url)
         subscription = await client.subscribe(f"hubs.birthmark.{device.name}")
         await client.flush()
-        done = await asyncio.to_thread(run_app, server, device)
+        done = await asyncio.to_thread(sends_ten, device)
         assert done.returncode == 0
         found = [(await subscription.next_msg(timeout=20)).data for _ in range(10)]
         await client.close()
@@ -147,7 +142,7 @@ def test_it_arrives_at_nats_by_a_subject_with_the_devices_name(
     assert sorted(one["Body"]["number"] for one in bodies) == list(range(10))
 
 
-def test_it_arrives_at_an_mqtt_broker(server: RunningServer, device: Device, mosquitto: int) -> None:
+def test_it_arrives_at_an_mqtt_broker(server: RunningServer, device: AzureDevice, mosquitto: int) -> None:
     endpoint(server, "broker", "--server", "broker", "--topic", "hubs/{iothub}/{device}")
     server.run("hub", "route", "create", "all", "--endpoint", "broker")
     got: list[bytes] = []
@@ -159,18 +154,18 @@ def test_it_arrives_at_an_mqtt_broker(server: RunningServer, device: Device, mos
     client.loop_start()
     client.subscribe(f"hubs/birthmark/{device.name}", 1)
     assert ready.wait(10)
-    assert run_app(server, device).returncode == 0
+    assert sends_ten(device).returncode == 0
     until(lambda: len(got) >= 10)
     client.loop_stop()
     assert sorted(one["Body"]["number"] for one in told(got, device.name)) == list(range(10))
 
 
-def test_a_device_that_registers_connects_and_changes_says_so(server: RunningServer, device: Device) -> None:
+def test_a_device_that_registers_connects_and_changes_says_so(server: RunningServer, device: AzureDevice) -> None:
     with Receiver() as receiver:
         endpoint(server, "hook", "--webhook", receiver.url("/in"))
         for source in ("TwinChangeEvents", "DeviceLifecycleEvents", "DeviceConnectionStateEvents"):
             server.run("hub", "route", "create", source, "--endpoint", "hook", "--source", source)
-        assert run_app(server, device).returncode == 0
+        assert sends_ten(device).returncode == 0
         server.run("hub", "twin", device.name, "--desired", '{"interval": 5}')
         server.run("hub", "device", "rm", device.name, "--yes")
 
@@ -189,13 +184,15 @@ def test_a_device_that_registers_connects_and_changes_says_so(server: RunningSer
 # ---- killed in the middle
 
 
-def published(server: RunningServer, device: Device, count: int, hit_at: int, strike: Callable[[], None]) -> set[int]:
+def published(
+    server: RunningServer, device: AzureDevice, count: int, hit_at: int, strike: Callable[[], None]
+) -> set[int]:
     """Publish numbers by QoS 1, strike when so many are safe, go on; return those that were said to be safe."""
     safe: set[int] = set()
     left = list(range(count))
     is_struck = False
     while left:
-        with at_hub(server, Shown(device.certificate_file, device.key_file), device.name) as one:
+        with at_hub(server, Shown(Path(device.certificate_file), Path(device.key_file)), device.name) as one:
             sent: dict[int, int] = {}
             acked: list[int] = []
             one.client.on_publish = lambda _client, _data, mid, acked=acked: acked.append(mid)
@@ -216,14 +213,9 @@ def published(server: RunningServer, device: Device, count: int, hit_at: int, st
     return safe
 
 
-def on_record(server: RunningServer, device: Device) -> None:
-    server.run("hub", "device", "create", device.name, "--cert", str(device.certificate_file))
-
-
 def test_of_a_server_that_is_killed_each_message_that_was_safe_is_seen_at_least_once(tmp_path: Path) -> None:
     with Receiver() as receiver, a_server(tmp_path, '[outbound]\nallow = ["127.0.0.1/32"]\n', is_warm=False) as server:
-        device = a_file_device(tmp_path, "killed")
-        on_record(server, device)
+        device = server.cloud.azure_device("killed", at="hub")
         endpoint(server, "hook", "--webhook", receiver.url("/in"))
         endpoint(server, "live", "--stream")
         server.run("hub", "route", "create", "all", "--endpoint", "hook", "--endpoint", "live")
@@ -246,8 +238,7 @@ def test_of_two_workers_the_one_that_is_left_goes_on(tmp_path: Path) -> None:
     with a_postgres() as url, Receiver() as receiver:
         config = f'workers = 2\ndatabase = "{url}"\n[outbound]\nallow = ["127.0.0.1/32"]\n'
         with a_server(tmp_path, config, is_warm=False) as server:
-            device = a_file_device(tmp_path, "two")
-            on_record(server, device)
+            device = server.cloud.azure_device("two", at="hub")
             endpoint(server, "hook", "--webhook", receiver.url("/in"))
             server.run("hub", "route", "create", "all", "--endpoint", "hook")
             server.run("hub", "route", "create", "twins", "--endpoint", "hook", "--source", "TwinChangeEvents")

@@ -2,37 +2,32 @@
 
 import base64
 import os
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from azure_clients import run_python
-from servers import RunningServer, a_server
+from birthmark.testing.cloud import Cloud
+from servers import RunningServer
 
 pytestmark = pytest.mark.system
 
 
-def run(server: RunningServer, body: str) -> list[str]:
-    done = run_python(body, dict(server.environment))
+def run(cloud: Cloud, body: str) -> list[str]:
+    done = run_python(body, cloud.environment())
     assert done.returncode == 0, done.stderr + done.stdout
     return done.stdout.splitlines()
 
 
-@pytest.fixture
-def alone(tmp_path: Path) -> Iterator[RunningServer]:
-    """A server of its own: the feedback of a hub is that of all its devices."""
-    with a_server(tmp_path) as running:
-        yield running
-
-
-def test_feedback_of_messages_is_received_completed_and_abandoned(alone: RunningServer) -> None:
-    alone.run("hub", "device", "create", "fed-back")
+def test_feedback_of_messages_is_received_completed_and_abandoned(
+    birthmark_cloud: Cloud, server: RunningServer
+) -> None:
+    """The feedback of a hub is that of all its devices."""
+    birthmark_cloud.azure_device("fed-back", at="hub")
     for text in ("first", "second"):
-        alone.run("hub", "c2d", "fed-back", text, "--feedback", "full")
-    alone.run("hub", "c2d", "fed-back", "--purge")
+        server.run("hub", "c2d", "fed-back", text, "--feedback", "full")
+    server.run("hub", "c2d", "fed-back", "--purge")
     assert run(
-        alone,
+        birthmark_cloud,
         """
 import os
 from azure.iot.hub import IoTHubHttpRuntimeManager
@@ -51,10 +46,10 @@ print(left.response.status_code)
     ) == ["Purged fed-back", "True", "204"]
 
 
-def test_groups_and_registrations_are_read_listed_and_removed(server: RunningServer) -> None:
+def test_groups_and_registrations_are_read_listed_and_removed(cloud: Cloud) -> None:
     key = base64.b64encode(os.urandom(32)).decode()
     assert run(
-        server,
+        cloud,
         f"""
 import base64, hmac, os
 from azure.iot.device import ProvisioningDeviceClient

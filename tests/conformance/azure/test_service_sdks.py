@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from azure_clients import a_file_device, run_python
+from birthmark.testing.cloud import Cloud
 from servers import BIRTHMARK, RunningServer
 
 pytestmark = pytest.mark.system
@@ -25,17 +26,15 @@ def wish(name):
 """
 
 
-def run(server: RunningServer, tmp_path: Path, body: str) -> str:
-    device = a_file_device(tmp_path, "service-1")
-    done = run_python(ENROLLMENTS + body, device.environment(server))
+def run(cloud: Cloud, body: str) -> list[str]:
+    done = run_python(ENROLLMENTS + body, cloud.azure_device().environment())
     assert done.returncode == 0, done.stderr
-    return done.stdout
+    return done.stdout.splitlines()
 
 
-def test_an_enrollment_is_created_read_updated_by_etag_and_deleted(server: RunningServer, tmp_path: Path) -> None:
-    out = run(
-        server,
-        tmp_path,
+def test_an_enrollment_is_created_read_updated_by_etag_and_deleted(cloud: Cloud) -> None:
+    lines = run(
+        cloud,
         """
 made = client.create_or_update(wish("crud-1"))
 made.provisioning_status = "disabled"
@@ -52,16 +51,14 @@ except ProvisioningServiceError as error:
     print(error)
 """,
     )
-    lines = out.splitlines()
     assert lines[0] == "disabled True"
     assert "412" in lines[1]
     assert "404" in lines[2]
 
 
-def test_enrollments_are_queried_page_by_page(server: RunningServer, tmp_path: Path) -> None:
-    out = run(
-        server,
-        tmp_path,
+def test_enrollments_are_queried_page_by_page(cloud: Cloud) -> None:
+    lines = run(
+        cloud,
         """
 for number in range(5):
     client.create_or_update(wish(f"page-{number}"))
@@ -70,13 +67,12 @@ first = query.next()
 print(len(first), query.has_next, first[0].registration_id < first[1].registration_id)
 """,
     )
-    assert out.splitlines() == ["2 True True"]
+    assert lines == ["2 True True"]
 
 
-def test_enrollments_are_made_in_bulk_and_each_refusal_is_named(server: RunningServer, tmp_path: Path) -> None:
-    out = run(
-        server,
-        tmp_path,
+def test_enrollments_are_made_in_bulk_and_each_refusal_is_named(cloud: Cloud) -> None:
+    lines = run(
+        cloud,
         """
 result = client.run_bulk_operation(BulkEnrollmentOperation(mode="create", enrollments=[wish("bulk-1"), wish("bulk-2")]))
 print(result.is_successful, len(result.errors))
@@ -84,18 +80,15 @@ result = client.run_bulk_operation(BulkEnrollmentOperation(mode="create", enroll
 print(result.is_successful, [(e.registration_id, e.error_code) for e in result.errors])
 """,
     )
-    assert out.splitlines() == ["True 0", "False [('bulk-2', 409201)]"]
+    assert lines == ["True 0", "False [('bulk-2', 409201)]"]
 
 
-def test_a_service_call_with_a_wrong_key_is_refused_and_explained(server: RunningServer, tmp_path: Path) -> None:
-    device = a_file_device(tmp_path, "service-2")
-    environment = device.environment(server)
-    environment["PROVISIONING_CONNECTION_STRING"] = (
-        f"HostName={server.address};SharedAccessKeyName=provisioningserviceowner;SharedAccessKey=AAAA"
-    )
+def test_a_service_call_with_a_wrong_key_is_refused_and_explained(cloud: Cloud) -> None:
+    wrong = f"HostName={cloud.host};SharedAccessKeyName=provisioningserviceowner;SharedAccessKey=AAAA"
+    environment = cloud.azure_device().environment(PROVISIONING_CONNECTION_STRING=wrong)
     done = run_python(ENROLLMENTS + "client.get_individual_enrollment('x')", environment)
     assert "401" in done.stderr
-    assert server.rows("why", "--limit", "1")[0]["code"] == "sas.signature_mismatch"
+    assert cloud.refusals()[0]["code"] == "sas.signature_mismatch"
 
 
 REGISTRY = """
@@ -105,7 +98,7 @@ registry = IoTHubRegistryManager.from_connection_string(os.environ["IOTHUB_CONNE
 """
 
 
-def test_the_registry_creates_lists_updates_and_deletes_devices(server: RunningServer) -> None:
+def test_the_registry_creates_lists_updates_and_deletes_devices(cloud: Cloud) -> None:
     script = """
 made = registry.create_device_with_x509("registry-1", "A" * 64, "B" * 64, "enabled")
 print(made.authentication.type, made.authentication.x509_thumbprint.primary_thumbprint == "A" * 64)
@@ -124,7 +117,7 @@ except Exception as error:
     print(error)
 print(registry.get_service_statistics is not None, registry.get_device_registry_statistics().total_device_count >= 0)
 """
-    done = run_python(REGISTRY + script, dict(server.environment))
+    done = run_python(REGISTRY + script, cloud.environment())
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert lines[:4] == ["selfSigned True", "disabled True", "True", "Disconnected"]
@@ -132,9 +125,8 @@ print(registry.get_service_statistics is not None, registry.get_device_registry_
     assert "Not Found" in lines[5] or "404" in lines[5]
 
 
-def test_a_disabled_device_loses_its_connection_and_may_not_come_back(server: RunningServer, tmp_path: Path) -> None:
-    device = a_file_device(tmp_path, "disable-1")
-    server.run("device", "enroll", device.name, "--cert", str(device.certificate_file))
+def test_a_disabled_device_loses_its_connection_and_may_not_come_back(cloud: Cloud) -> None:
+    device = cloud.azure_device()
     script = """
 import asyncio, os, sys
 from azure.iot.device import X509
@@ -164,16 +156,15 @@ async def main():
 
 asyncio.run(main())
 """
-    done = run_python(script, device.environment(server))
+    done = run_python(script, device.environment())
     assert done.stdout.splitlines() == ["CredentialError"], done.stderr
-    assert server.why("disable-1")["code"] == "iothub.device_disabled"
+    assert device.why()["code"] == "iothub.device_disabled"
 
 
 def test_a_device_switched_off_at_the_command_line_is_cut_off_and_switched_on_comes_back(
-    server: RunningServer, tmp_path: Path
+    server: RunningServer, cloud: Cloud
 ) -> None:
-    device = a_file_device(tmp_path, "switch-1")
-    server.run("hub", "device", "create", device.name, "--cert", str(device.certificate_file))
+    device = cloud.azure_device("switch-1", at="hub")
     script = """
 import asyncio, os
 from azure.iot.device.aio import IoTHubDeviceClient
@@ -181,7 +172,7 @@ from azure.iot.device import X509
 
 async def main():
     x509 = X509(os.environ["X509_CERT_FILE"], os.environ["X509_KEY_FILE"])
-    host, name = os.environ["HUB"], os.environ["DPS_X509_REGISTRATION_ID"]
+    host, name = os.environ["HOSTNAME"], os.environ["DEVICE_ID"]
     device = IoTHubDeviceClient.create_from_x509_certificate(
         x509, host, name, auto_connect=False, connection_retry=False
     )
@@ -202,8 +193,7 @@ async def main():
 asyncio.run(main())
 """
     tools = f"{Path(BIRTHMARK).parent}:{os.environ['PATH']}"
-    where = {"HUB": server.endpoints["iothub"]["host"], "BIRTHMARK_DATA": str(server.data), "PATH": tools}
-    done = run_python(script, device.environment(server, **where))
+    done = run_python(script, device.environment(BIRTHMARK_DATA=str(server.data), PATH=tools))
     first, refused, second, connected = done.stdout.splitlines()
     assert [json.loads(line)["status"] for line in (first, second)] == ["disabled", "enabled"]
     assert (refused, connected) == ("CredentialError", "True")
@@ -211,11 +201,9 @@ asyncio.run(main())
     assert again == [json.loads(second)]
 
 
-def test_the_registry_says_when_a_device_was_seen_last(server: RunningServer, tmp_path: Path) -> None:
-    device = a_file_device(tmp_path, "last-seen-1")
-    server.run("device", "enroll", device.name, "--cert", str(device.certificate_file))
-    files = ["--cert", str(device.certificate_file), "--key", str(device.key_file)]
-    environment = dict(server.environment)
+def test_the_registry_says_when_a_device_was_seen_last(server: RunningServer, cloud: Cloud) -> None:
+    device, environment = cloud.azure_device("last-seen-1"), cloud.environment()
+    files = ["--cert", device.certificate_file, "--key", device.key_file]
     server.run("device", "register", *files, **environment)
     script = (
         'device = registry.get_device("last-seen-1"); print(device.connection_state, device.last_activity_time.year)'
@@ -238,7 +226,7 @@ twin = InitialTwin.create(tags={{"site": "osaka"}}, desired_properties={{"interv
 made = service.create_or_update(IndividualEnrollment.create("twin-begins-1", attestation, initial_twin=twin))
 print(made.initial_twin.tags, made.initial_twin.desired_properties)
 """
-    environment = dict(server.environment)
+    environment = server.cloud.environment()
     told = run_python(REGISTRY + script, environment)
     assert told.stdout == "{'site': 'osaka'} {'interval': 30}\n", told.stderr
     files = ["--cert", str(device.certificate_file), "--key", str(device.key_file)]
@@ -268,7 +256,7 @@ dps = ProvisioningDeviceClient.create_from_symmetric_key(
     os.environ["PROVISIONING_HOST"], "board-7", os.environ["PROVISIONING_IDSCOPE"], key)
 print(dps.register().status)
 """
-    assert run_python(script, dict(server.environment)).stdout == "assigned\n"
+    assert run_python(script, server.cloud.environment()).stdout == "assigned\n"
     again = server.rows(*line[:-1], str(tmp_path / "again.key"))[0]
     assert again["outcome"] == "unchanged"
     assert (tmp_path / "again.key").read_text() == file.read_text()
@@ -293,9 +281,9 @@ record.device_id, record.initial_twin = "pump-8", InitialTwin.create(tags={"site
 record.reprovision_policy = ReprovisionPolicy(update_hub_assignment=True, migrate_device_data=False)
 service.create_or_update(record)
 """
-    done = run_python(script + change, dict(server.environment))
+    done = run_python(script + change, server.cloud.environment())
     assert done.returncode == 0, done.stderr
     server.run(*line, str(tmp_path / "second.key"), "--edge", "--update")
     assert (tmp_path / "second.key").read_text() == (tmp_path / "first.key").read_text()
     look = "print(record.device_id, record.capabilities.iot_edge, record.reprovision_policy.migrate_device_data)"
-    assert run_python(script + look, dict(server.environment)).stdout == "pump-8 True False\n"
+    assert run_python(script + look, server.cloud.environment()).stdout == "pump-8 True False\n"

@@ -12,8 +12,9 @@ import pytest
 
 import scaled
 from azure_clients import run_python
+from birthmark.testing.cloud import Cloud
 from sas_tokens import make_sas
-from servers import RunningServer, a_server
+from servers import RunningServer
 
 pytestmark = pytest.mark.system
 
@@ -35,19 +36,14 @@ import os, asyncio
 from azure.iot.device.aio import IoTHubDeviceClient
 async def main():
     ca = open(os.environ["SSL_CERT_FILE"]).read()
-    client = IoTHubDeviceClient.create_from_connection_string(os.environ["TEXT"], server_verification_cert=ca)
+    text = os.environ["IOTHUB_DEVICE_CONNECTION_STRING"]
+    client = IoTHubDeviceClient.create_from_connection_string(text, server_verification_cert=ca)
     await client.connect()
     await asyncio.gather(*(client.send_message(str(n)) for n in range(130)))
     await client.shutdown()
     print("all")
 asyncio.run(main())
 """
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    with a_server(tmp_path_factory.mktemp("tiers")) as running:
-        yield running
 
 
 @pytest.fixture(autouse=True)
@@ -60,19 +56,19 @@ def without_a_tier(server: RunningServer) -> Iterator[None]:
 
 def test_queries_of_an_s1_are_twenty_a_minute(server: RunningServer) -> None:
     server.run("hub", "tier", "birthmark", "S1")
-    done = run_python(QUERIES, dict(server.environment))
+    done = run_python(QUERIES, server.cloud.environment())
     count, code = map(int, done.stdout.split())
     assert code == 429, done.stderr
     assert 20 // scaled.WORKERS <= count <= 20  # each worker has its part
     (row,) = [one for one in server.rows("why", "--limit", "5") if one["code"] == "iothub.tier_throttled"][:1]
     assert "20 in a minute of queries" in row["cause"]
     server.run("hub", "tier", "birthmark", "none")
-    assert run_python(QUERIES, dict(server.environment)).stdout == ""
+    assert run_python(QUERIES, server.cloud.environment()).stdout == ""
 
 
 def test_the_answer_says_when_to_come_back_in_the_hubs_own_form(server: RunningServer) -> None:
     server.run("hub", "tier", "birthmark", "S1")
-    known = dict(part.split("=", 1) for part in server.environment["IOTHUB_CONNECTION_STRING"].split(";"))
+    known = dict(part.split("=", 1) for part in server.cloud.hub_connection_string.split(";"))
     host = server.endpoints["iothub"]["host"]
     token = make_sas(host, base64.b64decode(known["SharedAccessKey"]), int(time.time()) + 300, "iothubowner")
     context = ssl.create_default_context(cafile=server.endpoints["trust_bundle"])
@@ -99,13 +95,12 @@ def test_the_answer_says_when_to_come_back_in_the_hubs_own_form(server: RunningS
     caught.value.close()
 
 
-def test_a_device_that_sends_too_fast_loses_nothing(server: RunningServer) -> None:
-    server.run("hub", "device", "create", "tier-fast")
-    text = json.loads(server.run("hub", "device", "key", "tier-fast", "--json").stdout)["primary_connection_string"]
+def test_a_device_that_sends_too_fast_loses_nothing(server: RunningServer, cloud: Cloud) -> None:
+    device = cloud.azure_device(at="hub", auth="key")
     server.run("hub", "tier", "birthmark", "S1")
-    done = run_python(MANY, {**server.environment, "TEXT": text})
+    done = run_python(MANY, device.environment())
     assert done.stdout.strip() == "all", done.stderr
-    assert len(server.rows("hub", "messages", "tier-fast", "--limit", "1000")) == 130
+    assert len(device.messages()) == 130
 
 
 def test_a_tier_is_shown_with_what_it_takes(server: RunningServer) -> None:
@@ -125,11 +120,10 @@ def test_a_tier_is_shown_with_what_it_takes(server: RunningServer) -> None:
 
 
 def test_a_device_that_polls_dps_too_often_is_told_when_to_come_back(server: RunningServer) -> None:
-    key = server.data.parent / "poller.key"
-    server.run("device", "enroll", "poller", "--symmetric-key", str(key))
+    device = server.cloud.azure_device("poller", auth="key")
     server.run("dps", "tier", "birthmark", "S1")
     scope = server.endpoints["dps"]["id_scope"]
-    secret = base64.b64decode(key.read_text())
+    secret = base64.b64decode(device.symmetric_key)
     token = make_sas(f"{scope}/registrations/poller", secret, int(time.time()) + 300, "registration")
     context = ssl.create_default_context(cafile=server.endpoints["trust_bundle"])
     headers = {"Authorization": token, "Content-Type": "application/json"}

@@ -60,5 +60,5 @@ token = str(SasToken(text["HostName"], text["SharedAccessKey"], text["SharedAcce
 answer = requests.get(f"https://{text['HostName']}/devices/", headers={"Authorization": token}, timeout=10)
 print(answer.status_code, type(answer.json()).__name__)
 """
-    done = run_python(script, dict(server.environment))
+    done = run_python(script, server.cloud.environment())
     assert done.stdout.strip() == "200 list", done.stderr + done.stdout

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from aws_clients import until
-from azure_clients import a_file_device
 from birthmark.testing.cloud import AzureDevice, Cloud
 from servers import RunningServer, a_server
 
@@ -88,9 +87,8 @@ def test_mosquittos_client_is_refused_a_will_that_is_no_telemetry(device: AzureD
 @pytest.mark.parametrize("ends", [RunningServer.stop, RunningServer.kill])
 def test_a_server_that_ends_owes_nobody_a_will(tmp_path: Path, ends: Callable[[RunningServer], object]) -> None:
     with a_server(tmp_path, is_warm=False) as server:
-        device = a_file_device(tmp_path, "will-owed")
-        server.run("hub", "device", "create", device.name, "--cert", str(device.certificate_file))
-        client = connected(device.environment(server))
+        device = server.cloud.azure_device("will-owed", at="hub")
+        client = connected(device.environment())
         client.send_signal(signal.SIGSTOP)  # it does not come back before the server does
         ends(server)
         server.start()

@@ -7,7 +7,6 @@ are; both must be 200 with the PKCS#7 media type, or the whole enrollment fails.
 import base64
 import http.client
 import ssl
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -21,7 +20,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from birthmark.pki.certificates import Certificate, is_signed_by
 from birthmark.pki.cms import parse_certs_only
 from pki_builders import Holder, a_ca, a_csr, a_device, a_key, an_rsa_key, key_pem
-from servers import RunningServer, a_server
+from servers import RunningServer
 
 NOW = datetime.now(UTC)
 CONFIG = '[est.labels.edge-ca]\nprofile = "edge_ca"\n'
@@ -46,9 +45,8 @@ EDGE_CA = (
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    with a_server(tmp_path_factory.mktemp("aziot"), CONFIG) as running:
-        yield running
+def birthmark_config() -> str:
+    return CONFIG
 
 
 @dataclass

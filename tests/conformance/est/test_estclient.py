@@ -9,7 +9,7 @@ import pytest
 
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.cms import parse_certs_only
-from servers import RunningServer, a_new_server, clean_environment
+from birthmark.testing.cloud import Cloud, EstDevice
 
 ESTCLIENT = shutil.which("estclient")
 pytestmark = [
@@ -18,37 +18,40 @@ pytestmark = [
 ]
 
 
-def estclient(server: RunningServer, out: Path, *arguments: str) -> None:
+def estclient(cloud: Cloud, out: Path, *arguments: str) -> None:
     out.mkdir(exist_ok=True)
-    environment = clean_environment(EST_OPENSSL_CACERT=server.endpoints["trust_bundle"])
-    reach = ["-s", server.address, "-p", "8085", "-o", str(out)]
+    environment = cloud.environment(EST_OPENSSL_CACERT=cloud.ca_file)
+    reach = ["-s", cloud.host, "-p", "8085", "-o", str(out)]
     line = [str(ESTCLIENT), *arguments, *reach]
     done = subprocess.run(line, capture_output=True, text=True, env=environment, timeout=60, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_estclient_gets_the_trust_anchor_the_attributes_and_a_certificate_and_renews_it(tmp_path: Path) -> None:
-    with a_new_server(tmp_path) as server:
-        user = server.est_credential("libest-1")
-        estclient(server, tmp_path / "trust", "-g")
-        estclient(server, tmp_path / "attributes", "-a")
-        estclient(server, tmp_path / "first", "-e", "-u", user.name, "-h", user.password, "--common-name", "libest-1")
-        first = issued_in(tmp_path / "first")
-        key = next((tmp_path / "first").glob("*key*"))
-        (tmp_path / "first.pem").write_text(first.pem())
-        mine = ["-c", str(tmp_path / "first.pem"), "-k", str(key)]
-        estclient(server, tmp_path / "second", "-r", *mine)
-        second = issued_in(tmp_path / "second")
-        assert second.subject_cn == first.subject_cn == "libest-1"
-        assert second.serial != first.serial
+def user_of(device: EstDevice) -> list[str]:
+    return ["-u", device.identity.username, "-h", device.identity.password, "--common-name", device.name]
 
 
-def test_estclient_binds_its_request_to_the_connection(tmp_path: Path) -> None:
-    with a_new_server(tmp_path) as server:
-        user = server.est_credential("libest-2")
-        who = ["-u", user.name, "-h", user.password, "--common-name", "libest-2"]
-        estclient(server, tmp_path / "bound", "-e", "-z", *who)
-        assert issued_in(tmp_path / "bound").subject_cn == "libest-2"
+def test_estclient_gets_the_trust_anchor_the_attributes_and_a_certificate_and_renews_it(
+    birthmark_cloud: Cloud, est_identity: EstDevice, tmp_path: Path
+) -> None:
+    estclient(birthmark_cloud, tmp_path / "trust", "-g")
+    estclient(birthmark_cloud, tmp_path / "attributes", "-a")
+    estclient(birthmark_cloud, tmp_path / "first", "-e", *user_of(est_identity))
+    first = issued_in(tmp_path / "first")
+    key = next((tmp_path / "first").glob("*key*"))
+    (tmp_path / "first.pem").write_text(first.pem())
+    mine = ["-c", str(tmp_path / "first.pem"), "-k", str(key)]
+    estclient(birthmark_cloud, tmp_path / "second", "-r", *mine)
+    second = issued_in(tmp_path / "second")
+    assert second.subject_cn == first.subject_cn == est_identity.name
+    assert second.serial != first.serial
+
+
+def test_estclient_binds_its_request_to_the_connection(
+    birthmark_cloud: Cloud, est_identity: EstDevice, tmp_path: Path
+) -> None:
+    estclient(birthmark_cloud, tmp_path / "bound", "-e", "-z", *user_of(est_identity))
+    assert issued_in(tmp_path / "bound").subject_cn == est_identity.name
 
 
 def issued_in(directory: Path) -> Certificate:

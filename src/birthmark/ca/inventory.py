@@ -6,7 +6,7 @@ Each question is one walk along an index, in the order in which certificates end
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from functools import lru_cache
+from itertools import product
 from typing import Any
 
 from birthmark.ca.model import Issued
@@ -86,14 +86,13 @@ class Inventory:
 
 
 def statement_for(wanted: Wanted) -> Statement:
-    """Return the question's statement; there are a few, each compiled once."""
+    """Return the question's statement."""
     revoked: bool | None = True if wanted.is_revoked else None
     if revoked is None and (wanted.is_unrevoked or wanted.expiring is not None):
         revoked = False
-    return _statement(revoked, wanted.profile is not None, wanted.issuer is not None)
+    return _STATEMENTS[revoked, wanted.profile is not None, wanted.issuer is not None]
 
 
-@lru_cache
 def _statement(revoked: bool | None, by_profile: bool, by_issuer: bool) -> Statement:  # noqa: FBT001 - what it is kept by
     columns = certificates.c
     place = tuple_(columns.not_after, columns.thumbprint)
@@ -106,6 +105,10 @@ def _statement(revoked: bool | None, by_profile: bool, by_issuer: bool) -> State
     if by_issuer:
         question = question.where(columns.issuer == bindparam("issuer"))
     return statement(question.order_by(columns.not_after, columns.thumbprint).limit(bindparam("limit")))
+
+
+_STATEMENTS = {kind: _statement(*kind) for kind in product((None, True, False), (False, True), (False, True))}
+"""One for each kind of question, so that all are compiled ahead."""
 
 
 def _parsed(after: str) -> tuple[int, bytes]:

@@ -35,7 +35,7 @@ _OWN: Mapping[str, Any] = {"SealedText": SealedText, "SealedBytes": SealedBytes,
 
 def compiled_by_sqlalchemy(expression: Written, engine: Engine) -> Compiled:
     """Return an expression for an engine."""
-    compiled = as_sqlalchemy(expression).compile(dialect=_dialect(engine))
+    compiled = as_sqlalchemy(expression).compile(dialect=dialect_of(engine))
     assert isinstance(compiled, SQLCompiler)  # noqa: S101 - DML and SELECT compile to nothing else
     fixed = {name: value for name, value in compiled.params.items() if value is not None}
     order = tuple(compiled.positiontup or ())
@@ -66,7 +66,8 @@ def _named(name: str) -> Any:
 
 
 @functools.cache  # each has tables of its own
-def _dialect(engine: Engine) -> Any:
+def dialect_of(engine: Engine) -> Any:
+    """Return what SQLAlchemy knows of an engine."""
     if engine == "sqlite":
         return sqlite.dialect()
     from sqlalchemy.dialects.postgresql import asyncpg  # noqa: PLC0415 - as above

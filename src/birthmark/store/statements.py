@@ -4,11 +4,9 @@ Bind parameters are given by name. In an UPDATE, SQLAlchemy reserves the columns
 parameters of its WHERE clause otherwise (`key_...`).
 """
 
-import sys
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, partial
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -20,9 +18,12 @@ from birthmark.store.sql import Executable, Table, bindparam, delete, text
 from birthmark.store.written import Written, digest_of, named
 from birthmark.text import decode_json
 
+log = logging.getLogger(__name__)
+
 Engine = Literal["sqlite", "postgresql"]
 Kind = Literal["text", "number", "blob"]
 _AHEAD = Path(__file__).parent / "compiled"
+_ahead: dict[Engine, Mapping[str, msgspec.Raw]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,18 +70,22 @@ class Statement:
 
 def _compiled(expression: Written, engine: Engine) -> Compiled:
     """Return an expression for an engine: as it stands in `compiled/`, or as SQLAlchemy has it."""
-    raw = _ahead(engine).get(digest_of(expression))
-    if raw is not None:
-        return decode_json(raw, Compiled)
+    try:
+        if (raw := _ahead_for(engine).get(digest_of(expression))) is not None:
+            return decode_json(raw, Compiled)
+    except (OSError, UnicodeDecodeError, msgspec.MsgspecError) as error:
+        _ahead[engine] = {}  # whoever installed it learns why it is slower
+        log.warning("store.compiled_unusable", extra={"engine": engine, "reason": str(error)})
     from birthmark.store.compiling import compiled_by_sqlalchemy  # noqa: PLC0415 - see `written`
 
     return compiled_by_sqlalchemy(expression, engine)
 
 
-@cache
-def _ahead(engine: Engine) -> Mapping[str, msgspec.Raw]:
+def _ahead_for(engine: Engine) -> Mapping[str, msgspec.Raw]:
     """Return what is compiled ahead for an engine, by digests."""
-    return decode_json((_AHEAD / f"{engine}.json").read_bytes(), dict[str, msgspec.Raw])
+    if (known := _ahead.get(engine)) is None:
+        known = _ahead[engine] = decode_json((_AHEAD / f"{engine}.json").read_bytes(), dict[str, msgspec.Raw])
+    return known
 
 
 def statement(clause: Executable) -> Statement:
@@ -116,21 +121,50 @@ class _Asked(Statement):
         expression = self.expression(engine)
         kind = engine, digest_of(expression)
         if (known := _asked.get(kind)) is None:
-            if len(_asked) >= _MOST_ASKED:
-                _asked.clear()
-            known = _asked[kind] = _compiled(expression, engine)
+            known = _compiled(expression, engine)
+            _asked.add(kind, known)
         return replace(known, fixed={**known.fixed, **self._values})
+
+
+class _Kinds:
+    """Kinds of questions that were compiled, as many as take so much memory; some have thousands of values."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[Engine, str], Compiled] = {}
+        self._bytes = 0
+
+    def get(self, kind: tuple[Engine, str]) -> Compiled | None:
+        return self._known.get(kind)
+
+    def add(self, kind: tuple[Engine, str], compiled: Compiled) -> None:
+        size = len(compiled.sql) + _PARAMETER_BYTES * len(compiled.order)
+        self._bytes += size
+        if self._bytes > _MOST_ASKED_BYTES:
+            self._known.clear()
+            self._bytes = size
+        self._known[kind] = compiled
+
+
+_PARAMETER_BYTES = 80
+_MOST_ASKED_BYTES = 8 * 1024 * 1024
+_asked = _Kinds()
 
 
 async def load_compiler() -> None:
     """Load beside the loop what compiles a new kind of question: in it, others would wait a tenth of a second."""
-    if _COMPILER not in sys.modules:
-        await beside(partial(import_module, _COMPILER))
+    if not _ahead.keys() <= _loaded:
+        await beside(_load)
 
 
-_COMPILER = "birthmark.store.compiling"
-_MOST_ASKED = 512
-_asked: dict[tuple[Engine, str], Compiled] = {}
+def _load() -> None:
+    from birthmark.store.compiling import dialect_of  # noqa: PLC0415 - see `written`
+
+    for engine in tuple(_ahead):  # which somebody asked
+        dialect_of(engine)
+        _loaded.add(engine)
+
+
+_loaded: set[Engine] = set()
 
 
 def empty(table: Table) -> Statement:

@@ -39,8 +39,9 @@ from birthmark.server.data_dir import DataDirectory, RestoreUnfinishedError
 from birthmark.server.figures import Figures
 from birthmark.server.installed import check_whole
 from birthmark.server.settings import ConfigInvalidError
-from birthmark.store import Changes, Database, open_database
+from birthmark.store import Changes, Database, insert, open_database
 from birthmark.store.postgresql import PostgresUnavailableError, session
+from birthmark.store.schema import server_facts
 from ca_world import OPERATOR
 from cheap_passphrases import cheap_passphrases
 from data_world import a_data_directory, contents
@@ -80,6 +81,14 @@ async def test_two_restores_of_one_backup_say_no_number_twice(tmp_path: Path) ->
         await restore_backup(tmp_path / "b", tmp_path / name, SECRET, clock)
         told.append((await contents(tmp_path / name, f"sqlite:///{tmp_path}/{name}/birthmark.db"))[1:])
     assert all(later >= before + 60_000 for before, later in zip(*told, strict=True))
+
+
+async def test_a_database_that_has_only_facts_of_a_server_is_not_empty(database_url: str) -> None:
+    database = await open_database(database_url, SystemClock())
+    await database.commit(Changes().run(insert(server_facts), name="ca.root", value="another's"))
+    with pytest.raises(DatabaseNotEmptyError):
+        await copying.take(database, "a restore")
+    await database.close()
 
 
 async def test_nothing_is_restored_over_something(tmp_path: Path) -> None:

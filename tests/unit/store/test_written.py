@@ -1,5 +1,6 @@
 """Expressions that are written down: SQLAlchemy makes of them what they say, and each has a digest of its own."""
 
+import gc
 import subprocess
 import sys
 import threading
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from birthmark.store import compiling, sql, statements
 from birthmark.store.compiling import as_sqlalchemy, compiled_by_sqlalchemy
 from birthmark.store.sql import BigInteger, Column, MetaData, Table, Text, bindparam, func, literal, or_, select
-from birthmark.store.statements import Given, statement
+from birthmark.store.statements import Compiled, Given, statement
 from birthmark.store.written import Written, digest_of
 
 TOOLS = Path(__file__).parents[3] / "tools"
@@ -117,6 +118,58 @@ def test_a_statement_that_is_not_compiled_ahead_is_compiled() -> None:
     assert statement(by_id()).compiled("sqlite").sql.endswith("WHERE things.id = ?")
 
 
+@pytest.mark.parametrize("text", [None, "", '{"a": ', "[]", "\0", '{"%s": {"order": []}}', '{"%s": 1}'])
+def test_where_what_is_compiled_ahead_cannot_be_used_a_statement_is_compiled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, text: str | None
+) -> None:
+    monkeypatch.setattr(statements, "_AHEAD", tmp_path)
+    monkeypatch.setattr(statements, "_ahead", {})
+    if text is not None:
+        (tmp_path / "sqlite.json").write_text(text.replace("%s", digest(by_id())))
+    assert statement(by_id()).compiled("sqlite").sql.endswith("WHERE things.id = ?")
+    assert statement(by_id()).compiled("sqlite").sql.endswith("WHERE things.id = ?")
+    assert [record.message for record in caplog.records] == ["store.compiled_unusable"]
+
+
+def in_a_new_process(script: str) -> None:
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_every_kind_of_question_to_the_inventory_is_compiled_ahead() -> None:
+    in_a_new_process("""
+import sys
+from itertools import product
+from birthmark.ca.inventory import Wanted, statement_for
+
+for revoked, unrevoked, profile, issuer in product((False, True), (False, True), (None, "device"), (None, bytes(32))):
+    wanted = Wanted(is_revoked=revoked, is_unrevoked=unrevoked, profile=profile, issuer=issuer)
+    for engine in ("sqlite", "postgresql"):
+        statement_for(wanted).compiled(engine)
+assert "sqlalchemy" not in sys.modules
+""")
+
+
+def test_what_compiles_is_whole_for_all_that_wait_for_it() -> None:
+    """Also for those that ask while it is loaded: else the loop itself would wait for the rest."""
+    in_a_new_process("""
+import asyncio, sys
+from birthmark.ca.inventory import Wanted, statement_for
+from birthmark.store.statements import load_compiler
+
+async def load(after_s):
+    await asyncio.sleep(after_s)
+    await load_compiler()
+    assert hasattr(sys.modules["birthmark.store.compiling"], "compiled_by_sqlalchemy")
+    assert hasattr(sys.modules["sqlalchemy.dialects.postgresql.asyncpg"], "dialect")
+
+async def main():
+    await asyncio.gather(*(load(number / 200) for number in range(8)))
+
+statement_for(Wanted()).compiled("postgresql")
+asyncio.run(main())
+""")
+
+
 def test_threads_that_want_the_same_table_get_one(monkeypatch: pytest.MonkeyPatch) -> None:
     table, find, together = a_table(name="of_all"), compiling._named, threading.Barrier(8)
 
@@ -152,6 +205,21 @@ def test_questions_of_one_kind_are_compiled_once_and_each_has_its_values(monkeyp
     assert asked("c", "d").arguments({"n": "y"}) == ("c", "d", "y")
     assert asked("e").arguments({"n": "z"}) == ("e", "z")
     assert len(compiled) == 2
+
+
+def test_kinds_of_questions_are_kept_as_long_as_they_take_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(statements, "_compiled", compiled_by_sqlalchemy)
+    monkeypatch.setattr(statements, "_MOST_ASKED_BYTES", 100_000)
+
+    def ask(count: int) -> Compiled:
+        given = Given()
+        names = THINGS.c.id.in_([given(str(number), Text) for number in range(count)])
+        return given.statement(select(THINGS).where(names)).compiled("postgresql")
+
+    for count in range(300, 400):
+        assert ask(count).arguments({}) == tuple(map(str, range(count)))
+    kept = [one for one in gc.get_objects() if isinstance(one, Compiled) and len(one.order) >= 300]
+    assert 1 <= len(kept) <= 4
 
 
 def test_what_is_compiled_ahead_is_what_the_rooms_say(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from birthmark.server.tables import TABLES
 from birthmark.store import Changes, Database, empty, hold_database, insert, migrate, open_database, upsert
 from birthmark.store.keyed import find, remove
 from birthmark.store.schema import audit, server_facts
-from birthmark.store.sql import Table
+from birthmark.store.sql import Table, true
 from birthmark.store.sqlite import DatabaseUnavailableError
 from birthmark.store.statements import Statement
 
@@ -177,8 +177,8 @@ async def take(database: Database, restore: str) -> None:
                 await database.commit(Changes().run(empty(table)))
         changes.run(empty(server_facts))
     else:
-        for table in (audit, server_facts):
-            if await database.all(find(table, *_ANY, limit=1)):
+        for any_row in _ANY_ROW:
+            if await database.one(any_row) is not None:
                 raise DatabaseNotEmptyError
     await database.commit(changes.run(_NOTE, name=UNFINISHED, value=restore))
 
@@ -220,7 +220,7 @@ def rows_of(
     return _rows_of_sqlite(sqlite_file, table)
 
 
-_ANY = (audit.c.seq.is_not(None),)
+_ANY_ROW = [find(table, true(), limit=1) for table in (audit, server_facts)]
 _FACT, _NOTE, _FORGET = find(server_facts), upsert(server_facts), remove(server_facts)
 
 

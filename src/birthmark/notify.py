@@ -40,7 +40,7 @@ class Notifier:
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as link:
             link.settimeout(0)
             link.connect(self.address)
-            link.send(text.encode())
+            link.send(text.encode(errors="replace"))
 
     def status(self, event: str, facts: Mapping[str, object]) -> None:
         """Tell what happened, in one line; who is connected is ready."""

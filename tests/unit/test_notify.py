@@ -26,6 +26,8 @@ def test_who_is_connected_is_ready_and_who_stops_says_so(manager: tuple[str, soc
     assert listening.recv(4096).decode().splitlines() == ["READY=1", "STATUS=connected hub.test"]
     notifier.status("failed", {"cause": "two\nlines"})
     assert listening.recv(4096).decode().splitlines() == ["STATUS=failed two lines"]
+    notifier.status("failed", {"cause": "no text: \udcff"})
+    assert listening.recv(4096) == b"STATUS=failed no text: ?"
     notifier.status("stopped", {})
     assert listening.recv(4096).decode().splitlines()[0] == "STOPPING=1"
 

@@ -7,7 +7,7 @@ SQLAlchemy and its expressions for all tables would be 20 MB, and a third of a s
 
 import hashlib
 import operator
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar
 
 _DIGEST_BYTES = 16
@@ -33,7 +33,8 @@ class Written:
         self._made: Any = None
 
     def __call__(self, *arguments: Any, **more: Any) -> Any:
-        return _Step("call", self, arguments, more) if more else _Step("call", self, arguments)
+        given = tuple([_as_it_is(one) for one in arguments])
+        return _Step("call", self, given, more) if more else _Step("call", self, given)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
@@ -46,11 +47,19 @@ class Written:
     def __bool__(self) -> bool:
         raise TypeError("what an expression says is known to the database alone")
 
-    def __format__(self, _form: str) -> str:
+    def __str__(self) -> str:
         raise TypeError("an expression is no text")
+
+    def __format__(self, _form: str) -> str:
+        return str(self)
 
     __iter__: ClassVar[None] = None  # else Python would ask for item after item
     __hash__ = object.__hash__
+
+
+def _as_it_is(value: Any) -> Any:
+    """Return what nobody changes any more who made it, as SQLAlchemy takes it at once."""
+    return value.copy() if isinstance(value, list | dict) else value
 
 
 class _Step(Written):
@@ -197,7 +206,7 @@ def _say(write: Callable[[bytes], None], value: Any) -> None:
             write(b"[%d:" % len(value))
             for one in value:
                 _say(write, one)
-        case Mapping():
+        case dict():
             write(b"{%d:" % len(value))
             for key, one in value.items():
                 _say(write, key)

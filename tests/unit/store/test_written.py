@@ -7,6 +7,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -73,9 +74,20 @@ def test_where_one_value_ends_and_the_next_begins_is_part_of_it(parts: list[str]
         assert digest(func.f(*parts)) != digest(func.f("".join(parts)))
 
 
+def test_what_is_given_is_taken_as_it_is_then() -> None:
+    names, values = ["a"], {"n": "b"}
+    some, change = THINGS.c.id.in_(names), sql.update(THINGS).values(values)
+    names.append("c")
+    values["id"] = "d"
+    assert digest(some) == digest(THINGS.c.id.in_(["a"]))
+    assert digest(change) == digest(sql.update(THINGS).values({"n": "b"}))
+    assert str(as_sqlalchemy(change)) == "UPDATE things SET n=:n"
+
+
 def test_a_value_of_a_kind_that_says_nothing_is_refused() -> None:
-    with pytest.raises(TypeError, match="object cannot be written down"):
-        digest(literal(object()))
+    for value in (object(), {"a"}, iter("a"), MappingProxyType({"a": THINGS.c.id})):
+        with pytest.raises(TypeError, match="cannot be written down"):
+            digest(literal(value))
 
 
 def _operators(one: Any, other: Any) -> list[Any]:
@@ -102,7 +114,7 @@ def test_of_a_column_of_an_alias_and_one_of_a_table_the_left_one_stays_left() ->
 
 def test_an_expression_is_neither_true_nor_text_nor_a_list() -> None:
     condition: Any = THINGS.c.id == "a"
-    for use in (bool, iter, lambda one: f"{one}", list):
+    for use in (bool, iter, str, "{}".format, "%s".__mod__, list):
         with pytest.raises(TypeError):
             use(condition)
 

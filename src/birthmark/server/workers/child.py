@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,13 @@ from birthmark.server.workers.place import Given, Place
 from birthmark.text import decode_json
 
 log = logging.getLogger(__name__)
+
+# What a server of one process loads when it is first asked. A worker has it before its predecessor ends: what cannot be
+# loaded is found in time, and a version that is installed while it serves is not half in it.
+_LATE = (
+    *("birthmark.dps.http", "birthmark.iothub.http", "birthmark.management.http", "birthmark.net.upgrade"),
+    *("birthmark.bus.nats", "birthmark.store.postgresql"),
+)
 
 
 class Start(msgspec.Struct, frozen=True):
@@ -48,6 +56,8 @@ def main() -> None:
     """Run the worker whose parent, and the pipes from and to it, the arguments name."""
     parent, told, answers = (int(one) for one in sys.argv[1:4])
     end_with_parent(parent)
+    for name in _LATE:
+        import_module(name)
     os.write(answers, b"\n")  # all is loaded: whoever it is to follow may go
     with os.fdopen(told, "rb") as pipe:
         if not (line := pipe.readline()):  # it is not wanted any more

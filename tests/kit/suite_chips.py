@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from typing import NamedTuple
 
 import pytest
 from cryptography import x509
@@ -100,6 +101,45 @@ def test_who_has_no_certificate_is_known_by_none(birthmark_cloud):
     with pytest.raises(BirthmarkError, match="azure-device") as refused:
         birthmark_cloud.azure_device(by=chip, auth="key")
     assert refused.value.code == "testing.word_invalid"
+
+
+class Shown(NamedTuple):
+    certificate_file: str
+    key_file: str
+
+
+def test_files_that_are_no_identity_are_refused_by_what_is_wrong(birthmark_cloud, azure_device, est_identity):
+    certificate, key = azure_device.certificate_file, azure_device.key_file
+    for shown, wrong in (
+        (Shown(certificate, est_identity.key_file), "is the key of another certificate than"),
+        (Shown(certificate, "/nowhere.key"), "/nowhere.key cannot be read: no such file or directory"),
+        (Shown("/nowhere.pem", key), "/nowhere.pem cannot be read: no such file or directory"),
+    ):
+        for make in (birthmark_cloud.azure_device, birthmark_cloud.aws_thing):
+            with pytest.raises(BirthmarkError, match="is not understood") as refused:
+                make("shown", by=shown)
+            assert (refused.value.code, wrong in refused.value.cause) == ("testing.word_invalid", True)
+    for files, wrong in (
+        ({"key_file": key}, "key_file is that of a certificate_file, which is not named"),
+        ({"certificate_file": "no.pem", "key_file": key}, "no.pem cannot be read: no such file or directory"),
+    ):
+        with pytest.raises(BirthmarkError, match="is not understood") as refused:
+            birthmark_cloud.ask("azure-device", name="shown", **files)
+        assert (refused.value.code, wrong in refused.value.cause) == ("testing.word_invalid", True)
+
+
+def test_a_certificate_and_a_key_that_are_swapped_are_told_with_their_cause(birthmark_cloud, azure_device):
+    with pytest.raises(BirthmarkError) as refused:
+        birthmark_cloud.aws_thing(by=Shown(azure_device.key_file, azure_device.certificate_file))
+    assert refused.value.code == "pki.certificate_key_swapped"
+    assert any("files are swapped" in note for note in refused.value.__notes__)
+
+
+def test_a_key_in_a_chip_is_for_a_program_of_its_own(birthmark_cloud, chip):
+    device, thing = birthmark_cloud.azure_device(by=chip), birthmark_cloud.aws_thing("thing", by=chip)
+    for asked in (device.register, device.client, thing.connection, thing.client5):
+        with pytest.raises(AssertionError, match=r"its key is in a chip, .*chip exec"):
+            asked()
 
 
 @pytest.mark.parametrize("time", ["once", "and again"])

@@ -6,6 +6,8 @@ import io
 import itertools
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
@@ -60,12 +62,13 @@ class ExtraMissingError(UnavailableError):
 
     code = "cli.extra_missing"
     message = "The Python package {name} is missing"
-    cause = "This command needs {name}, which is part of the extra `{extra}`."
+    cause = "{what} needs {name}, which is part of the extra `{extra}`."
     fix = "Install it: {pip} install 'birthmark[{extra}]'."
     for_a_person = "packages have to be installed from somewhere"
     extra: str
     name: object
     pip: str
+    what: str = "This command"
 
 
 def _pip() -> str:
@@ -172,6 +175,18 @@ def _refuse_empty(option: Any) -> None:
         return process(ctx, value)
 
     option.process_value = checked
+
+
+@contextmanager
+def taking_packages(what: str) -> Iterator[None]:
+    """Let a missing package be told as missing for `what`. Raise `ExtraMissingError`."""
+    try:
+        yield
+    except ModuleNotFoundError as missing:
+        extra = EXTRAS.get((missing.name or "").partition(".")[0])
+        if extra is None:
+            raise
+        raise ExtraMissingError(extra=extra, name=missing.name, pip=_pip(), what=what) from missing
 
 
 def check_extra(extra: str) -> None:

@@ -196,7 +196,7 @@ class Cloud:
         """
         found = self._shown(by, name, "device")
         made = self.ask("azure-device", auth=auth, at=at, lasts=lasts, **found)
-        return self._made(AzureDevice(self, msgspec.convert(made, AzureIdentity)))
+        return self._made(AzureDevice(self, msgspec.convert(made, AzureIdentity), is_in_chip=_is_in_chip(by)))
 
     def aws_thing(
         self,
@@ -212,7 +212,7 @@ class Cloud:
         """
         document = policy if isinstance(policy, str) else json.dumps(policy)
         made = self.ask("aws-thing", policy=document, lasts=lasts, **self._shown(by, name, "thing"))
-        return self._made(AwsThing(self, msgspec.convert(made, AwsIdentity)))
+        return self._made(AwsThing(self, msgspec.convert(made, AwsIdentity), is_in_chip=_is_in_chip(by)))
 
     def est_identity(self, name: str = "") -> "EstDevice":
         """Make an EST user of a device, and get its first certificate."""
@@ -398,10 +398,12 @@ class Cloud:
         from birthmark.pki.certificates import parse_bundle
 
         assert by.certificate_file, "it has no certificate, by which a device would be known"
-        certificate, *_ = parse_bundle(Path(by.certificate_file).read_text())
+        common_name = ""
+        with contextlib.suppress(OSError, ValueError, BirthmarkError):  # the server says what is wrong with it
+            common_name = parse_bundle(Path(by.certificate_file).read_text())[0].subject_cn or ""
         files = {"certificate_file": by.certificate_file, "key_file": by.key_file}
         absolute = {which: str(Path(file).absolute()) if file else "" for which, file in files.items()}
-        return {"name": name or certificate.subject_cn or self._name(kind), **absolute}
+        return {"name": name or common_name or self._name(kind), **absolute}
 
     def _name(self, kind: str) -> str:
         self._names += 1
@@ -413,9 +415,10 @@ class Device:
 
     identity: Subject
 
-    def __init__(self, cloud: Cloud, identity: Subject) -> None:
+    def __init__(self, cloud: Cloud, identity: Subject, *, is_in_chip: bool = False) -> None:
         self.cloud = cloud
         self.identity = identity
+        self.is_in_chip = is_in_chip
 
     @property
     def name(self) -> str:
@@ -437,6 +440,11 @@ class Device:
         `CERT_FILE`, `KEY_FILE`, …; EST: `EST_URL`, `EST_USERNAME`, `EST_PASSWORD`, `CERT_FILE`, …
         """
         return self.cloud.environment(**{**self.identity.environment, **more})
+
+    def _check_for_sdk(self) -> None:
+        """Raise `AssertionError` where an SDK in this process would get a file that only names the key."""
+        program = "a program by `birthmark chip exec`, with environment(**chip.environment)"
+        assert not self.is_in_chip, f"its key is in a chip, which this process does not see: run {program}"
 
     def take(self, made: Mapping[str, Any]) -> None:
         """Be what the server made of it."""
@@ -497,6 +505,7 @@ class AzureDevice(Device):
         return kind.create_from_connection_string(string, **more)
 
     def _x509(self) -> Any:
+        self._check_for_sdk()
         return _sdk("azure.iot.device").X509(self.certificate_file, self.key_file)
 
 
@@ -519,6 +528,7 @@ class AwsThing(Device):
         return _sdk("awsiot.mqtt5_client_builder").mtls_from_path(**{**self._given(), **more})
 
     def _given(self) -> dict[str, Any]:
+        self._check_for_sdk()
         return {
             "endpoint": self.endpoint,
             "cert_filepath": self.certificate_file,
@@ -538,6 +548,10 @@ class EstDevice(Device):
     def url(self) -> str:
         """Up to `/.well-known/est`."""
         return self.identity.url
+
+
+def _is_in_chip(by: "HasCertificate | None") -> bool:
+    return isinstance(by, ChipMade) or (isinstance(by, Device) and by.is_in_chip)
 
 
 def clock_of_a_device(by: str) -> dict[str, str]:

@@ -57,7 +57,7 @@ class AnswerError(UnavailableError):
     code = "testing.answer"
     message = "{name} was not made or changed: {body}"
     cause = "{url} answered {status} where something of the name {name} was made or changed: {body}"
-    fix = "Take another name, or a server that is new: `echo {word} | birthmark test-server --json`"
+    fix = "Take another name or certificate, or a server that is new: `echo {word} | birthmark test-server --json`"
     body: str
     name: str
     status: str

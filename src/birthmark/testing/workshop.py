@@ -20,9 +20,16 @@ from urllib.parse import quote, urlsplit
 
 import msgspec
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+)
 
 from birthmark import durable
 from birthmark.auth.connection_strings import parse_connection_string
@@ -408,8 +415,12 @@ class Workshop:
     def _shown(self, asked: words.AzureDevice | words.AwsThing) -> tuple[Certificate, Files]:
         """Return the certificate that a device is to show: the one that is named, or a new one."""
         if not asked.certificate_file:
+            if asked.key_file:
+                raise _unusable(asked, "key_file is that of a certificate_file, which is not named")
             return self._certificate(asked.name, lasts=_lasts(asked.lasts))
-        certificate, *_ = parse_bundle(Path(asked.certificate_file).read_text())
+        certificate, *_ = parse_bundle(_text_of(asked, asked.certificate_file))
+        if asked.key_file and _is_of_another(_text_of(asked, asked.key_file), certificate):
+            raise _unusable(asked, f"{asked.key_file} is the key of another certificate than {asked.certificate_file}")
         ends = certificate.not_after.isoformat()
         return certificate, Files(certificate_file=asked.certificate_file, key_file=asked.key_file, not_after=ends)
 
@@ -470,6 +481,28 @@ class Workshop:
         if status >= http.client.BAD_REQUEST and not may_fail:
             raise _HttpError(url, str(status), content[:200].decode(errors="replace"))
         return status, content
+
+
+def _unusable(asked: words.Word, detail: str) -> WordInvalidError:
+    name = str(getattr(asked, "name", ""))
+    return WordInvalidError(word=f"{asked.__struct_config__.tag} {name}".strip(), detail=printable(detail))
+
+
+def _text_of(asked: words.Word, file: str) -> str:
+    try:
+        return Path(file).read_text(errors="replace")
+    except OSError as error:
+        raise _unusable(asked, f"{file} cannot be read: {reason_of(error)}") from error
+
+
+def _is_of_another(key: str, certificate: Certificate) -> bool:
+    """Say whether it is the key of another certificate, as far as a file tells: one of a chip only names its key."""
+    try:
+        public = load_pem_private_key(key.encode(), None).public_key()
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        return False
+    form = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return public.public_bytes(*form) != certificate.public_key().public_bytes(*form)
 
 
 def _failed(word: words.Word, url: str, status: str, body: str) -> AnswerError:

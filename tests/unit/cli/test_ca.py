@@ -178,6 +178,7 @@ def test_the_passphrase_of_every_generation_moves_together_and_again_after_a_sto
     ca, newer = tmp_path / "ca", tmp_path / "ca-0a1b2c"
     for directory in (ca, newer):
         run("init", directory, "--name", "Example")
+    (tmp_path / "audit.seed").touch()  # they are a server's
     told = run("passphrase", ca, "--new", f"file:{tmp_path}/secret", "--json")
     assert json.loads(told.stdout)["keys"] == 4, told.stderr
     source = ("--passphrase", f"file:{tmp_path}/secret")
@@ -187,6 +188,15 @@ def test_the_passphrase_of_every_generation_moves_together_and_again_after_a_sto
     back = run("passphrase", newer, "--new", "beside", *source)  # as when a run was stopped between the two
     assert back.exit_code == 0, back.stderr
     assert run("show", newer).exit_code == 0
+
+
+def test_the_passphrase_of_a_copy_beside_a_ca_of_no_server_stays(tmp_path: Path) -> None:
+    ca, copy = tmp_path / "ca", tmp_path / "ca-before"
+    run("init", ca, "--name", "Example")
+    shutil.copytree(ca, copy)
+    told = run("passphrase", ca, "--new", f"file:{tmp_path}/secret", "--json")
+    assert json.loads(told.stdout)["keys"] == 2, told.stderr
+    assert run("show", copy).exit_code == 0
 
 
 def test_the_passphrase_does_not_move_where_a_server_started_while_a_person_typed(

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import typer
+from rich.text import Text
 
 from birthmark.cli.app import app
 from birthmark.cli.tree import _MEANT, RENAMED, RENAMED_OPTIONS, TREE, leaves, meant, options_renamed, renamed
@@ -48,6 +49,12 @@ def options_of(command: Any) -> dict[str, Any]:
 def test_every_group_is_mounted() -> None:
     assert {path.split()[1] for path in LEAVES} == set(TREE.commands)
     assert len(LEAVES) > 60
+
+
+@pytest.mark.parametrize("path", EVERY)
+def test_no_word_of_a_help_is_lost_as_markup(path: str) -> None:
+    texts = [EVERY[path].help or "", *(getattr(one, "help", None) or "" for one in EVERY[path].params)]
+    assert [text for text in texts if Text.from_markup(text).plain != text.replace("\\[", "[")] == []
 
 
 @pytest.mark.parametrize("path", EVERY)

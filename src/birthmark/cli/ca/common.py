@@ -73,9 +73,13 @@ def _passphrase(directory: Path, source: str | None) -> Passphrase:
 async def opened(authority: AuthorityOptions, instead: Instead) -> AsyncIterator[CertificateAuthority]:
     """Open the CA of a directory for a while. Raise `ServersCaError` for a server's, and what to do there `instead`."""
     instead.check(authority.directory)
+    from birthmark.cli.app import taking_packages  # it has the tree, whose leaf this is
+
     clock = SystemClock()
     made = authority.load()
-    database = await open_database(f"sqlite:///{authority.directory / 'inventory.db'}", clock)
+    record = authority.directory / "inventory.db"
+    with taking_packages(f"To bring {record} up to this version"):
+        database = await open_database(f"sqlite:///{record}", clock)
     try:
         yield CertificateAuthority(made, database, clock, SystemEntropy())
     finally:

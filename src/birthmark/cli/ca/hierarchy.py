@@ -154,7 +154,7 @@ def passphrase(
 ) -> None:
     """Give the CA's keys another passphrase, kept elsewhere; a server must not run meanwhile.
 
-    Afterwards --passphrase, BIRTHMARK_CA_PASSPHRASE, or `passphrase` under [ca] of a server's configuration says where.
+    Afterwards --passphrase, BIRTHMARK_CA_PASSPHRASE, or `ca.passphrase` of a server's configuration says where.
     """
     if is_served(authority.directory.parent):
         raise DirectoryInUseError(path=authority.directory.parent)
@@ -164,8 +164,9 @@ def passphrase(
         if one.is_handed_over:
             one.reveal()  # before: no server is kept out while a person types
     count = 0
+    of_one = _generations(authority.directory)  # before: who is kept out is taken for one who serves
     with keeping_out(authority.directory.parent):
-        for directory in _generations(authority.directory):
+        for directory in of_one:
             old = authority.passphrase.of(directory)
             later = new if directory == authority.directory else new.of(directory)  # made with the first, if a file
             with suppress(BirthmarkError):  # a run before this one came so far
@@ -177,8 +178,11 @@ def passphrase(
 
 
 def _generations(directory: Path) -> list[Path]:
-    """Return the directories whose keys one passphrase opens: those of a server that exchanges its root are two."""
-    if directory.name != FIRST:
+    """Return the directories whose keys one passphrase opens: those of a server that exchanges its root are two.
+
+    Where no server is, what lies beside is another CA, or a copy.
+    """
+    if directory.name != FIRST or server_of(directory) is None:
         return [directory]
     return [directory, *(one for one in sorted(directory.parent.glob(f"{FIRST}-*")) if (one / "root.pem").exists())]
 

@@ -59,9 +59,9 @@ class IssueOptions:
         str,
         typer.Option("--cert-profile", metavar="NAME", help=f"What the certificate is for: {', '.join(FOR_REQUESTS)}."),
     ] = "device"
-    config: Annotated[Path | None, typer.Option(help="The file with [ca.profiles.NAME], for profiles of your own.")] = (
-        None
-    )
+    config: Annotated[
+        Path | None, typer.Option(help=r"The file with \[ca.profiles.NAME], for profiles of your own.")
+    ] = None
     dns: Annotated[
         list[x509.GeneralName] | None,
         typer.Option(parser=parse_dns_name, metavar="NAME", help="DNS name or IP address of a server; repeatable."),

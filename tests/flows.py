@@ -13,6 +13,7 @@ class Way:
     def __init__(self, host: str, port: int) -> None:
         self._to = (host, port)
         self._age = 0
+        self._carrying: set[asyncio.Task[None]] = set()
         self.port = 0
 
     def forget(self) -> None:
@@ -20,8 +21,9 @@ class Way:
         self._age += 1
 
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        age = self._age
-        there, back = await asyncio.open_connection(*self._to)
+        age, task = self._age, asyncio.current_task()
+        assert task is not None
+        self._carrying.add(task)
 
         async def copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
             with contextlib.suppress(ConnectionError):
@@ -31,11 +33,12 @@ class Way:
                 if age == self._age:
                     sink.close()
 
-        try:
+        async with contextlib.AsyncExitStack() as closing:
+            closing.callback(writer.close)
+            there, back = await asyncio.open_connection(*self._to)
+            closing.callback(back.close)
             await asyncio.gather(copy(reader, back), copy(there, writer))
-        finally:
-            back.close()
-            writer.close()
+        self._carrying.discard(task)
 
     async def serve(self, ready: threading.Event) -> None:
         self._over, self._loop = asyncio.Event(), asyncio.get_running_loop()
@@ -44,6 +47,10 @@ class Way:
         ready.set()
         await self._over.wait()
         server.close()
+        for task in self._carrying:
+            task.cancel()
+        await asyncio.gather(*self._carrying, return_exceptions=True)
+        await asyncio.sleep(0.01)  # the loop closes them in its next turns
 
     def end(self) -> None:
         self._loop.call_soon_threadsafe(self._over.set)

@@ -1,4 +1,4 @@
-"""SQLAlchemy Core statements, compiled once per engine and then run as plain SQL with positional parameters.
+"""SQLAlchemy Core statements, known compiled (`written`) and then run as plain SQL with positional parameters.
 
 Bind parameters are given by name. In an UPDATE, SQLAlchemy reserves the columns' own names for SET, so name the
 parameters of its WHERE clause otherwise (`key_...`).

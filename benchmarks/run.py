@@ -20,11 +20,7 @@ from rig import a_rig
 
 RESULTS = Path(__file__).parent / "results"
 HOME = Path(__file__).parent.parent
-PAGES = {
-    HOME / "README.md": {"P1", "P2", "P3", "P4", "P5", "P8", "P15", "P33"},
-    HOME / "docs/explanation/performance.md": None,
-}
-"""Where rows stand: in a page some, or all."""
+PAGE = HOME / "docs/explanation/performance.md"
 BUSY = 1.5
 MARKS = ("<!-- benchmarks -->", "<!-- end of benchmarks -->")
 
@@ -86,23 +82,18 @@ def main() -> None:
         about |= {"rounds": arguments.rounds, "load_at_start": round(load, 1)}
         committed.write_text(json.dumps({**about, "rows": kept}, indent=2) + "\n")
         plot(kept, RESULTS / "results.svg")
-        show_in_pages(kept)
+        show_in_page(kept)
 
 
-def show_in_pages(rows: list[dict]) -> None:
+def show_in_page(rows: list[dict]) -> None:
     """Put the table between its marks."""
-    for page, names in PAGES.items():
-        lines = ["| | measure | peer | ours | peer's | ratio | gate |", "|---|---|---|---|---|---|---|"]
-        for row in rows:
-            if names is not None and row["name"] not in names:
-                continue
-            ratio = f"**{row['ratio']:.2f}**" if row["is_reached"] else f"{row['ratio']:.2f}"
-            sides = " | ".join(
-                f"{row[side]:.{1 if row[side] < 100 else 0}f} {row['unit']}" for side in ("ours", "peers")
-            )
-            lines.append(f"| {row['name']} | {row['title']} | {row['peer']} | {sides} | {ratio} | {row['gate']} |")
-        head, _, rest = page.read_text().partition(MARKS[0])
-        page.write_text("\n".join([head + MARKS[0], *lines, MARKS[1] + rest.partition(MARKS[1])[2]]))
+    lines = ["| | measure | peer | ours | peer's | ratio | gate |", "|---|---|---|---|---|---|---|"]
+    for row in rows:
+        ratio = f"**{row['ratio']:.2f}**" if row["is_reached"] else f"{row['ratio']:.2f}"
+        sides = " | ".join(f"{row[side]:.{1 if row[side] < 100 else 0}f} {row['unit']}" for side in ("ours", "peers"))
+        lines.append(f"| {row['name']} | {row['title']} | {row['peer']} | {sides} | {ratio} | {row['gate']} |")
+    head, _, rest = PAGE.read_text().partition(MARKS[0])
+    PAGE.write_text("\n".join([head + MARKS[0], *lines, MARKS[1] + rest.partition(MARKS[1])[2]]))
 
 
 def order(name: str) -> int:

@@ -110,8 +110,8 @@ def in_job(step: dict[str, Any], directory: Path, told: dict[str, str]) -> "subp
     return done
 
 
-def test_what_the_readme_says_under_use_it_runs(tmp_path: Path) -> None:
-    section = (ROOT / "README.md").read_text().partition("## Use it\n")[2].partition("\n## ")[0]
+def test_the_quick_start_of_the_readme_runs(tmp_path: Path) -> None:
+    section = (ROOT / "README.md").read_text().partition("## Quick start\n")[2].partition("\n## ")[0]
     script = script_of(section, "README.md").replace(". .venv/bin/activate", "")
     told = run(script, tmp_path)
     assert told.rstrip().endswith("Nothing was refused.")

@@ -153,4 +153,17 @@ def test_what_services_name_is_there() -> None:
 def test_files_that_are_named_are_there() -> None:
     files = [one["file"] for kind in ("configs", "secrets") for one in COMPOSE[kind].values() if "file" in one]
     assert {one for one in files if not (DEPLOY / one).exists()} == {"postgres.password"}  # which is said to be made
-    assert (DEPLOY.parent / COMPOSE["x-server"]["build"]["dockerfile"]).exists()
+
+
+def test_no_image_is_built_from_packages_or_base_images_without_digests() -> None:
+    for path in (*DEPLOY.rglob("*ontainerfile*"), *DEPLOY.rglob("*ockerfile*")):
+        lines = path.read_text().splitlines()
+        assert not [line for line in lines if re.search(r"\bpip3? install\b", line) and "--require-hashes" not in line]
+        bases = [line.split()[1] for line in lines if line.startswith("FROM ")]
+        assert all(base == "scratch" or "@sha256:" in base for base in bases), path
+
+
+def test_compose_runs_the_image_of_this_version_and_builds_none() -> None:
+    birthmark_services = [one for name, one in COMPOSE["services"].items() if name in ("one", "two", "two-joins")]
+    assert {one["image"] for one in birthmark_services} == {f"birthmark:{birthmark.__version__}"}
+    assert not any("build" in one for one in COMPOSE["services"].values())

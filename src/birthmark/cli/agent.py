@@ -21,6 +21,7 @@ from birthmark.cli.agent_daemon import become
 from birthmark.cli.agent_options import AgentOptions
 from birthmark.cli.asking import only_typed
 from birthmark.cli.common import FAILED, emit, say
+from birthmark.cli.duration_options import DurationParser
 from birthmark.cli.table import wrapped
 from birthmark.clock import SystemClock
 from birthmark.errors import BirthmarkError
@@ -58,7 +59,10 @@ def apply(options: AgentOptions) -> None:
 def run(
     options: AgentOptions,
     telemetry: Annotated[
-        float | None, typer.Option(metavar="SECONDS", min=0.1, help="Send a sign of life so often.")
+        float | None,
+        typer.Option(
+            parser=DurationParser(minimum=0.1), metavar="TIME", help="Interval of the heartbeat message: 30s."
+        ),
     ] = None,
 ) -> None:
     """Stay connected to the hub and renew in time, until stopped."""

@@ -9,6 +9,7 @@ import typer
 
 from birthmark.cli.asking import agree
 from birthmark.cli.common import say
+from birthmark.cli.duration_options import DurationParser
 from birthmark.cli.json_input import object_of
 from birthmark.cli.operator import ListOptions, RemoveOptions, ServerOutputOptions, at
 
@@ -66,7 +67,12 @@ def create_job(
     description: Annotated[str | None, typer.Option(help="What it is for.")] = None,
     rate: Annotated[int | None, typer.Option(min=1, max=1000, help="So many things a minute at most.")] = None,
     timeout: Annotated[
-        int | None, typer.Option(min=1, max=10080, help="So many minutes a thing may take; then it timed out.")
+        int | None,
+        typer.Option(
+            parser=DurationParser("m", 1, 10080, is_whole=True),
+            metavar="TIME",
+            help="How long a thing may take: 30m. Default: no limit.",
+        ),
     ] = None,
     parameter: Annotated[
         list[str] | None,

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from birthmark.cli.aws_jobs import Job
 from birthmark.cli.common import SOME_ROWS_REFUSED
+from birthmark.cli.duration_options import DurationParser
 from birthmark.cli.operator import ServerOutputOptions, at
 from birthmark.text import printable
 
@@ -34,7 +35,10 @@ _BAD = "red"
 def follow(
     server: ServerOutputOptions,
     job: Job,
-    every: Annotated[float, typer.Option(min=0.1, max=3600, help="Look again after so many seconds.")] = 1.0,
+    every: Annotated[
+        float,
+        typer.Option(parser=DurationParser(minimum=0.1, maximum=3600), metavar="TIME", help="Polling interval: 1s."),
+    ] = 1.0,
 ) -> None:
     """Show how a job goes out, until it is over. A continuous one is over when it is canceled, or its time is.
 

@@ -18,6 +18,7 @@ import typer
 
 from birthmark.cli.asking import only, only_typed
 from birthmark.cli.common import UsageError, emit, without
+from birthmark.cli.duration_options import DurationParser
 from birthmark.cli.identity import IdentityOptions, OpenedIdentity
 from birthmark.cli.options import JsonOption
 from birthmark.clock import SystemClock, SystemEntropy
@@ -238,7 +239,9 @@ def _remembered(who: OpenedIdentity, asked: DpsOptions) -> Assignment | None:
 
 async def connect(
     place: HubOptions,
-    seconds: Annotated[float, typer.Option(min=0, help="How long to stay connected.")] = 0,
+    seconds: Annotated[
+        float, typer.Option(parser=DurationParser(), metavar="TIME", help="How long to stay connected: 30s.")
+    ] = 0,
     as_json: JsonOption = False,
 ) -> None:
     """Connect to the hub, stay for a while, and leave."""
@@ -253,7 +256,9 @@ async def send(
     place: HubOptions,
     message: Annotated[str, typer.Argument(help="The text to send; {n} is replaced by the message's number.")],
     count: Annotated[int, typer.Option(min=1, max=1_000_000, help="How many messages.")] = 1,
-    interval: Annotated[float, typer.Option(min=0, help="Seconds between them.")] = 0,
+    interval: Annotated[
+        float, typer.Option(parser=DurationParser(), metavar="TIME", help="Time between messages: 500ms, 10s.")
+    ] = 0,
     as_json: JsonOption = False,
 ) -> None:
     """Send telemetry; done when the hub has acknowledged every message."""

@@ -11,8 +11,11 @@ from typing import Annotated, Any
 import typer
 
 from birthmark.cli.asking import only_typed
+from birthmark.cli.duration_options import DurationParser
 from birthmark.cli.operator import ServerOptions
 
+_GRACE_S = 3
+"""A shell that runs `serve &` first may not have started it yet."""
 AZURE_DPS = "https://global.azure-devices-provisioning.net"
 
 
@@ -35,7 +38,14 @@ def env(
             help="sh: export lines; dotenv: NAME=value, for files; aziot: a filled-in config.toml; c: a header.",
         ),
     ] = Format.SH,
-    wait: Annotated[float, typer.Option(min=0, help="Wait this many seconds for the server to be ready.")] = 0,
+    wait: Annotated[
+        float,
+        typer.Option(
+            parser=DurationParser(),
+            metavar="TIME",
+            help="Wait for the server to be ready, at most this long: 30s. Ends early if no server is starting.",
+        ),
+    ] = 0,
     files: Annotated[
         str | None,
         typer.Option(
@@ -104,19 +114,23 @@ def _as_json(endpoints: Mapping[str, Any]) -> str:
 
 
 def _wait_until_ready(path: Path, seconds: float) -> None:
-    """Return when the server of these endpoints says that it is ready, or after `seconds`."""
+    """Return when the server of these endpoints is ready, after `seconds`, or when no server is starting."""
     import contextlib
     import time
     import urllib.request
 
     from birthmark.clock import SystemClock
+    from birthmark.console.client import is_server_starting
 
     clock = SystemClock()
     deadline = clock.monotonic() + seconds
-    while clock.monotonic() < deadline:
+    hopeless_at = clock.monotonic() + _GRACE_S
+    while clock.monotonic() < min(deadline, hopeless_at):
         with contextlib.suppress(OSError, ValueError, KeyError):
             url = json.loads(path.read_bytes())["health_url"].rsplit("/", 1)[0] + "/readyz"
             with urllib.request.urlopen(url, timeout=2) as answer:  # noqa: S310 - http on loopback, by our own file
                 if answer.status == HTTPStatus.OK:
                     return
+        if is_server_starting(path.parent):
+            hopeless_at = clock.monotonic() + _GRACE_S
         time.sleep(0.1)

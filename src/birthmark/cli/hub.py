@@ -13,6 +13,7 @@ import typer
 from birthmark.cli.asking import agree, only, only_typed
 from birthmark.cli.common import UsageError, emit, read_certificate, say
 from birthmark.cli.dps import CA_COLUMNS, CaName, proof_of
+from birthmark.cli.duration_options import DurationParser
 from birthmark.cli.json_input import json_of, object_of
 from birthmark.cli.keys import (
     PolicyArgument,
@@ -408,8 +409,18 @@ def method(
     name: IdentityArgument,
     method: Annotated[str, typer.Argument(help="The method's name.")],
     payload: Annotated[str, typer.Argument(help="What it is given: JSON.")] = "null",
-    response_timeout: Annotated[int, typer.Option(help="Seconds to wait for the answer, 5 to 300.")] = 30,
-    connect_timeout: Annotated[int, typer.Option(help="Seconds to wait for the device, up to 300.")] = 0,
+    response_timeout: Annotated[
+        int,
+        typer.Option(
+            parser=DurationParser(is_whole=True), metavar="TIME", help="How long to wait for the answer: 5s to 300s."
+        ),
+    ] = 30,
+    connect_timeout: Annotated[
+        int,
+        typer.Option(
+            parser=DurationParser(is_whole=True), metavar="TIME", help="How long to wait for the device: up to 300s."
+        ),
+    ] = 0,
     hub: HubOption = "birthmark",
     profile: Profile = "local",
     yes: Yes = False,

@@ -163,6 +163,20 @@ def others_served(data: Path) -> set[Path]:
     return {one for one in found if one != data.resolve() and is_served(one)}
 
 
+def is_server_starting(data: Path) -> bool:
+    """Say whether a server holds this data directory or any `serve` process exists that may take it.
+
+    True where the system does not list processes (it has no /proc).
+    """
+    if is_served(data) or not Path("/proc/self").exists():
+        return True
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if not {b"serve", b"test-server"}.isdisjoint((process / "cmdline").read_bytes().split(b"\0")):
+                return True
+    return False
+
+
 def read_endpoints(data: Path) -> dict[str, Any]:
     """Return what the server of this data directory wrote when it was ready. Raise `ServerNotRunningError`."""
     try:

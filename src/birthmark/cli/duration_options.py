@@ -1,0 +1,38 @@
+"""Options that take a length of time: `30s`, `5m`, `1h`, or a bare number in the unit that earlier releases took."""
+
+from dataclasses import dataclass
+
+import typer
+
+from birthmark.durations import FORMS, duration_of
+
+_SECONDS = {"s": 1, "m": 60}
+
+
+@dataclass(frozen=True)
+class DurationParser:
+    """Turns text into a number of `unit`s within bounds; `is_whole` where the protocol counts in integers."""
+
+    unit: str = "s"
+    minimum: float = 0
+    maximum: float | None = None
+    is_whole: bool = False
+    __name__ = "TIME"  # typer asks a parser for its name
+
+    def __call__(self, value: str | float) -> float:
+        """Return the number. Raise `typer.BadParameter`."""
+        text = str(value)
+        is_bare = text.replace(".", "", 1).isdecimal()
+        try:
+            count = duration_of(text + self.unit if is_bare else text).total_seconds() / _SECONDS[self.unit]
+        except ValueError as error:
+            raise typer.BadParameter(f"{text!r} is not a length of time: {FORMS}") from error
+        if count < self.minimum:
+            raise typer.BadParameter(f"{text} is too short: at least {self.minimum:g}{self.unit}")
+        if self.maximum is not None and count > self.maximum:
+            raise typer.BadParameter(f"{text} is too long: at most {self.maximum:g}{self.unit}")
+        if not self.is_whole:
+            return count
+        if not count.is_integer():
+            raise typer.BadParameter(f"{text} is not a whole number of {self.unit}")
+        return int(count)

@@ -133,8 +133,8 @@ def _with_parameters(a: Any) -> None:
 def _scheduled(a: Any) -> None:
     now = datetime.now(UTC)
     config: dict[str, Any] = {
-        "startTime": f"{now + timedelta(hours=1):%Y-%m-%d %H:%M}",
-        "endTime": f"{now + timedelta(days=90):%Y-%m-%d %H:%M}",
+        "startTime": f"{now + timedelta(hours=1):%Y-%m-%dT%H:%M}",
+        "endTime": f"{now + timedelta(days=90):%Y-%m-%dT%H:%M}",
         "endBehavior": "FORCE_CANCEL",
         "maintenanceWindows": WINDOWS,
     }
@@ -264,7 +264,7 @@ def _device(a: Any) -> None:
     assert begun["statusDetails"] == {"a": "1"}
     assert begun["approximateSecondsBeforeTimedOut"] <= 120
     given = {"status": "IN_PROGRESS", "statusDetails": {"b": "2"}, "stepTimeoutInMinutes": 60}
-    assert "VersionConflict" in a.refuses("UpdateJobExecution", expectedVersion=9, **given, **names)
+    assert "InvalidRequest" in a.refuses("UpdateJobExecution", expectedVersion=9, **given, **names)
     assert "ResourceNotFound" in a.refuses("UpdateJobExecution", executionNumber=9, **given, **names)
     answer = a.jobs.update_job_execution(
         **given, **names, expectedVersion=2, executionNumber=1, includeJobExecutionState=True, includeJobDocument=True

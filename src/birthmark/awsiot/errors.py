@@ -50,7 +50,7 @@ from birthmark.awsiot.service import (
     things,
 )
 from birthmark.awsiot.wire import BodyInvalidError, search
-from birthmark.awsiot.wire.jobs import JobRequestError
+from birthmark.awsiot.wire.jobs import JobRequestError, StatusNotForDevicesError
 from birthmark.awsiot.wire.shadows import ShadowEncodingError, ShadowInvalidError
 from birthmark.awsiot.wire.topic_rules import ActionNotServedError
 from birthmark.broker.errors import (
@@ -98,6 +98,7 @@ HTTP: Mapping[type[errors.BirthmarkError], tuple[int, str]] = {
     topics.SlowConsumerError: (429, "LimitExceededException"),
     topics.QosNotServedError: _INVALID,
     topics.PayloadTooLargeError: _INVALID,
+    topics.MqttOnlyTopicError: _INVALID,
     topics.TooManyFiltersError: _INVALID,
     ShadowInvalidError: _INVALID,
     ShadowEncodingError: (415, "UnsupportedDocumentEncodingException"),
@@ -107,6 +108,7 @@ HTTP: Mapping[type[errors.BirthmarkError], tuple[int, str]] = {
     shadows.ShadowTooLargeError: (413, "RequestEntityTooLargeException"),
     retained.RetainedMissingError: _NOT_FOUND,
     JobRequestError: _INVALID,
+    StatusNotForDevicesError: (409, "InvalidStateTransitionException"),
     jobs.UnknownJobError: _NOT_FOUND,
     jobs.UnknownJobTemplateError: _NOT_FOUND,
     jobs.UnknownExecutionError: _NOT_FOUND,
@@ -116,7 +118,8 @@ HTTP: Mapping[type[errors.BirthmarkError], tuple[int, str]] = {
     jobs.TooManyJobsError: (410, "LimitExceededException"),
     jobs.JobStateError: (409, "InvalidStateTransitionException"),
     jobs.ExecutionStateError: (409, "InvalidStateTransitionException"),
-    jobs.ExecutionVersionError: (409, "VersionConflictException"),
+    jobs.ExecutionVersionError: _INVALID,
+    jobs.CancelVersionError: (409, "VersionConflictException"),
     jobs.ExecutionOverError: (410, "TerminalStateException"),
     TooManySessionsError: (429, "LimitExceededException"),
     SessionShareUsedError: (429, "LimitExceededException"),
@@ -172,6 +175,9 @@ HTTP: Mapping[type[errors.BirthmarkError], tuple[int, str]] = {
     certificates.CertificateStateError: (406, "CertificateStateException"),
     certificates.CertificateInUseError: _IN_USE,
     certificates.StatusInvalidError: _INVALID,
+    certificates.PendingActivationError: (406, "CertificateStateException"),
+    certificates.CaInactiveError: (406, "CertificateStateException"),
+    certificates.EndpointRetiredError: _INVALID,
     authorities.UnknownCaError: _NOT_FOUND,
     authorities.CaExistsError: _EXISTS,
     authorities.CaRefusedError: _VALIDATION,
@@ -273,6 +279,7 @@ def shadow_rejection(error: errors.BirthmarkError) -> tuple[int, str]:
 
 _JOBS_TOLD: Mapping[type[errors.BirthmarkError], str] = {
     jobs.ExecutionStateError: "InvalidStateTransition",
+    StatusNotForDevicesError: "InvalidStateTransition",
     jobs.ExecutionVersionError: "VersionMismatch",
     jobs.ExecutionOverError: "TerminalStateReached",
     errors.NotFoundError: "ResourceNotFound",

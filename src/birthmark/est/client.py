@@ -183,12 +183,13 @@ class EstClient:
         if answer.status == _OK or answer.status in also:
             return answer
         text = printable(" ".join(answer.body[:_MAX_SHOWN].decode("utf-8", "replace").split()))
-        reference = _REFERENCE.search(text)
+        named = answer.headers.get(wire.REFERENCE.lower(), "")
+        reference = _REFERENCE.search(f"Reference: {named}" if named else text)
         why = "birthmark why" if reference is None else f"birthmark why {reference[1]}"
         facts: dict[str, Any] = {
             "url": url,
             "status": answer.status,
-            "text": text,
+            "text": text or printable(answer.headers.get(wire.REASON.lower(), "no reason")[:_MAX_SHOWN]),
             "command": why,
             "wanted": _wanted(url),
         }

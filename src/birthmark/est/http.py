@@ -14,6 +14,7 @@ from birthmark.est.service import EstService
 from birthmark.net.refusing import Handler, refusing
 from birthmark.pki.certificates import Certificate
 from birthmark.refusals import Ledger
+from birthmark.text import printable
 
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _UNAUTHORIZED = 401
@@ -26,35 +27,42 @@ _BASE64 = {"Content-Transfer-Encoding": "base64"}
 def routes(service: EstService, ledger: Ledger) -> list[Route]:
     """Return the EST routes, with and without a label; refusals go to `ledger`."""
 
-    def issued(certificate: Certificate) -> Response:
+    def issued(certificate: Certificate, label: str | None) -> Response:
         window = wire.render_window(*service.renewal_window(certificate))
-        return _certs_only(wire.render_certs_only([certificate]), {wire.RENEWAL_WINDOW: window})
+        body = wire.render_certs_only([certificate], is_wrapped=service.has_base64_lines(label))
+        return _certs_only(body, {wire.RENEWAL_WINDOW: window})
 
     async def cacerts(request: Request) -> Response:
-        body = wire.render_certs_only(service.cacerts(_label(request)))
+        label = _label(request)
+        body = wire.render_certs_only(service.cacerts(label), is_wrapped=service.has_base64_lines(label))
         await service.handed(_caller(request))
         # A device without a clock of its own learns the time here, before it judges any certificate.
         return _certs_only(body, {"Date": format_datetime(service.ca.clock.now(), usegmt=True)})
 
     async def csrattrs(request: Request) -> Response:
-        der = service.csr_attributes(_label(request))
+        label = _label(request)
+        der = service.csr_attributes(label)
         if der is None:
             return Response(status_code=204)
-        return Response(wire.encode_body(der), media_type=wire.CSR_ATTRIBUTES, headers=_BASE64)
+        body = wire.encode_body(der, is_wrapped=service.has_base64_lines(label))
+        return Response(body, media_type=wire.CSR_ATTRIBUTES, headers=_BASE64)
 
     async def simpleenroll(request: Request) -> Response:
         body = await _body(request)
-        return issued(await service.enroll(body, _caller(request), _label(request)))
+        return issued(await service.enroll(body, _caller(request), _label(request)), _label(request))
 
     async def simplereenroll(request: Request) -> Response:
         body = await _body(request)
-        return issued(await service.reenroll(body, _caller(request), _label(request)))
+        return issued(await service.reenroll(body, _caller(request), _label(request)), _label(request))
 
     async def serverkeygen(request: Request) -> Response:
         body = await _body(request)
-        key, certificate = await service.generate(body, _caller(request), _label(request))
+        label = _label(request)
+        key, certificate = await service.generate(body, _caller(request), label)
         boundary = f"birthmark-{service.ca.entropy.token(12).hex()}"
-        content = wire.render_key_and_certificate(key, certificate, boundary)
+        content = wire.render_key_and_certificate(
+            key, certificate, boundary, is_wrapped=service.has_base64_lines(label)
+        )
         headers = {"Content-Type": f"multipart/mixed; boundary={boundary}", "Cache-Control": "no-store"}
         return Response(content, headers=headers)
 
@@ -66,7 +74,8 @@ def routes(service: EstService, ledger: Ledger) -> list[Route]:
         error.add_facts(operation=request.url.path.rpartition("/")[2], place=place)
         caller = _caller(request)
         leaf, unrenewed = caller.peer.leaf, unrenewed_by(error)
-        return _refusal(error, ledger.record(error, address=caller.address, presented=leaf, unrenewed=unrenewed))
+        reference = ledger.record(error, address=caller.address, presented=leaf, unrenewed=unrenewed)
+        return _refusal(error, reference, is_challenge=caller.authorization is None)
 
     operations: list[tuple[str, str, Handler]] = [
         ("GET", "cacerts", cacerts),
@@ -89,10 +98,13 @@ def routes(service: EstService, ledger: Ledger) -> list[Route]:
     return [route(label, *operation) for label in ("", "/{label}") for operation in operations]
 
 
-def _refusal(error: BirthmarkError, reference: str) -> Response:
-    """The text is for whoever reads the device's log; the cause and the fix are for the operator (`birthmark why`)."""
+def _refusal(error: BirthmarkError, reference: str, *, is_challenge: bool) -> Response:
+    """The text is for the device's log; the cause and the fix are for the operator (`birthmark why`).
+
+    A 401 to a request without credentials has no body: Bouncy Castle closes it unread, and gives up if there was one.
+    """
     status = status_of(error)
-    headers = {}
+    headers = {wire.REFERENCE: reference, wire.REASON: printable(str(error)).encode("ascii", "replace").decode()}
     if status == _UNAUTHORIZED:
         headers["WWW-Authenticate"] = _CHALLENGE
     if isinstance(error, wire.MethodWrongError):
@@ -101,7 +113,8 @@ def _refusal(error: BirthmarkError, reference: str) -> Response:
         headers["Retry-After"] = str(error.retry_after_s)
     elif isinstance(error, UnavailableError):
         headers["Retry-After"] = str(_RETRY_S)
-    text = f"{error!s}\nReference: {reference}\n"
+    is_empty = is_challenge and status == _UNAUTHORIZED
+    text = "" if is_empty else f"{error!s}\nReference: {reference}\n"
     return Response(text, status, headers, media_type="text/plain")
 
 

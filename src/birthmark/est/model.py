@@ -97,6 +97,8 @@ class Door:
     key_generation: bool = False
     csr_attributes: bytes | None = None
     """DER of CsrAttrs to hand out (`wire.render_csr_attributes`); None answers 204."""
+    base64_lines: bool = True
+    """Whether answers are wrapped at 64 characters; strongSwan's client reads one line only."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 In:   a body as received, at most MAX_BODY_BYTES: base64 of DER with or without line breaks. PEM armor and raw DER are
       taken too, whatever Content-Transfer-Encoding says (RFC 8951 section 3.1).
-Out:  base64 in lines of 64 characters.
+Out:  base64 in lines of 64 characters, or in one line.
 Raises `InvalidRequestError`; never returns a half-checked value.
 
 Not here: who may enroll (service), HTTP statuses (errors), TLS (net).
@@ -36,6 +36,8 @@ PKCS8 = "application/pkcs8"
 # This exact lower-case form: Azure's client compares it letter by letter.
 CERTS_ONLY = "application/pkcs7-mime; smime-type=certs-only"
 CSR_ATTRIBUTES = "application/csrattrs"
+REFERENCE, REASON = "Birthmark-Reference", "Birthmark-Reason"
+"""Headers of a refusal: what `birthmark why` finds it by, and its message in ASCII."""
 RENEWAL_WINDOW = "Renewal-Window"
 """Header of an answer that issued: when to renew, as two times of RFC 3339 and a slash. Ours, of no RFC."""
 MAX_BODY_BYTES = 64 * 1024
@@ -119,9 +121,11 @@ def decode_body(body: bytes, limit: int = MAX_BODY_BYTES) -> bytes:
     return der
 
 
-def encode_body(der: bytes) -> bytes:
-    """Return base64 in lines of 64 characters, each ended by LF."""
+def encode_body(der: bytes, *, is_wrapped: bool = True) -> bytes:
+    """Return base64 in lines of 64 characters, each ended by LF, or in one line (RFC 8951 section 3.1)."""
     text = base64.b64encode(der)
+    if not is_wrapped:
+        return text
     lines = [text[start : start + _LINE] for start in range(0, len(text), _LINE)]
     return b"\n".join([*lines, b""])
 
@@ -135,14 +139,19 @@ def render_csr(der: bytes) -> bytes:
     return encode_body(der)
 
 
-def render_certs_only(certificates: Iterable[Certificate]) -> bytes:
+def render_certs_only(certificates: Iterable[Certificate], *, is_wrapped: bool = True) -> bytes:
     """Return the body for these certificates. Their order does not survive: a SET has none."""
-    return encode_body(render_cms(certificates))
+    return encode_body(render_cms(certificates), is_wrapped=is_wrapped)
 
 
-def render_key_and_certificate(key: bytes, certificate: Certificate, boundary: str) -> bytes:
+def render_key_and_certificate(
+    key: bytes, certificate: Certificate, boundary: str, *, is_wrapped: bool = True
+) -> bytes:
     """Return the parts of a server-made key (RFC 7030 section 4.4.2): PKCS#8 DER first, then its certificate."""
-    parts = ((PKCS8, encode_body(key)), (CERTS_ONLY, render_certs_only([certificate])))
+    parts = (
+        (PKCS8, encode_body(key, is_wrapped=is_wrapped)),
+        (CERTS_ONLY, render_certs_only([certificate], is_wrapped=is_wrapped)),
+    )
     lines = [
         f"--{boundary}\r\nContent-Type: {media_type}\r\nContent-Transfer-Encoding: base64\r\n\r\n".encode() + body
         for media_type, body in parts

@@ -7,6 +7,7 @@ Each refusal has its own class under `pki.csr_…`. What the request asks for be
 
 import base64
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from cryptography import x509
@@ -30,6 +31,8 @@ _CRITICAL = bytes.fromhex("0101ff")
 MIN_RSA_BITS, MAX_RSA_BITS, RSA_EXPONENT = 2048, 4096, 65537
 CHANGE_SUBJECT_NAME = ObjectIdentifier("1.3.6.1.5.5.7.7.36")
 PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
+Curves = Sequence[type[ec.EllipticCurve]]
+CURVES: Curves = (ec.SECP256R1, ec.SECP384R1)
 
 _KEY_ENCRYPTION = {
     ObjectIdentifier("1.2.840.113549.1.9.16.2.37"): "DecryptKeyIdentifier",
@@ -99,8 +102,9 @@ class CsrKeyTypeRefusedError(CsrRefusedError):
     """This kind of key is not accepted."""
 
     code = "pki.csr_key_type_refused"
-    cause = "The key is {key}; accepted are EC P-256, EC P-384 and RSA of 2048 to 4096 bits."
+    cause = "The key is {key}; accepted are {curves} and RSA of 2048 to 4096 bits."
     fix = MAKE_REQUEST
+    curves: str
     key: str
 
 
@@ -203,8 +207,8 @@ def parse_csr_text(text: str) -> CertificateRequest:
     return parse_csr(der)
 
 
-def parse_csr(der: bytes) -> CertificateRequest:
-    """Return the request. Raise `CsrRefusedError`."""
+def parse_csr(der: bytes, curves: Curves = CURVES) -> CertificateRequest:
+    """Return the request, its key RSA or on one of `curves`. Raise `CsrRefusedError`."""
     if len(der) > MAX_CSR_BYTES:
         raise CsrTooLargeError(size=len(der))
     _check_subject_size(der)
@@ -214,7 +218,7 @@ def parse_csr(der: bytes) -> CertificateRequest:
         with warnings.catch_warnings():  # names that are too long are refused below, with a reason
             warnings.simplefilter("ignore", UserWarning)
             subject = parsed.subject
-        public_key = _accepted_key(parsed.public_key())
+        public_key = _accepted_key(parsed.public_key(), curves)
         common_name, subject_der = _check_subject(subject), subject.public_bytes()
         hash_name = parsed.signature_hash_algorithm.name if parsed.signature_hash_algorithm else "no hash"
         attributes = {attribute.oid: attribute.value for attribute in parsed.attributes}
@@ -245,12 +249,13 @@ def parse_csr(der: bytes) -> CertificateRequest:
     )
 
 
-def _accepted_key(key: object) -> PublicKey:
+def _accepted_key(key: object, curves: Curves) -> PublicKey:
+    named = ", ".join(f"EC P-{curve.key_size}" for curve in curves)
     match key:
-        case ec.EllipticCurvePublicKey(curve=ec.SECP256R1() | ec.SECP384R1()):
-            return key
         case ec.EllipticCurvePublicKey():
-            raise CsrKeyTypeRefusedError(key=f"EC {key.curve.name}")
+            if not isinstance(key.curve, tuple(curves)):
+                raise CsrKeyTypeRefusedError(key=f"EC {key.curve.name}", curves=named)
+            return key
         case rsa.RSAPublicKey():
             numbers = key.public_numbers()
             if not MIN_RSA_BITS <= key.key_size <= MAX_RSA_BITS or numbers.e != RSA_EXPONENT:
@@ -259,7 +264,7 @@ def _accepted_key(key: object) -> PublicKey:
                 raise CsrKeyWeakError
             return key
         case _:
-            raise CsrKeyTypeRefusedError(key=type(key).__name__)
+            raise CsrKeyTypeRefusedError(key=type(key).__name__, curves=named)
 
 
 def _is_signed(request: x509.CertificateSigningRequest, key: PublicKey) -> bool:

@@ -33,6 +33,7 @@ class Label(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     approval: bool = False
     serverkeygen: bool = False
     csr_attributes: CsrAttributes | None = None
+    base64_lines: bool = True
 
 
 class ComebackTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -65,6 +66,7 @@ class Est(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     approval: bool = False
     serverkeygen: bool = False
     csr_attributes: CsrAttributes | None = None
+    base64_lines: bool = True
     renewals_per_s: Annotated[float, msgspec.Meta(ge=0.1, le=1e6)] = 400.0
     renewal_window: tuple[_Percent, _Percent] = (60, 80)
     max_live: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 1000
@@ -119,7 +121,7 @@ def est_settings(est: Est, profiles: Mapping[str, Profile], workers: int = 1) ->
 def _door(said: Est | Label, profiles: Mapping[str, Profile]) -> Door:
     wish = said.csr_attributes
     attributes = None if wish is None else render_wish(Wish(wish.key, wish.channel_binding))
-    return Door(profiles[said.profile], said.approval, said.serverkeygen, attributes)
+    return Door(profiles[said.profile], said.approval, said.serverkeygen, attributes, said.base64_lines)
 
 
 def _comeback(rule: ComebackTable) -> Comeback:

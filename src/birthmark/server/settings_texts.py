@@ -35,6 +35,7 @@ TEXTS: Mapping[str, str] = {
     "est.approval": "Whether an operator approves each first certificate.",
     "est.serverkeygen": "Whether keys are made for devices that cannot.",
     "est.csr_attributes": "What csrattrs asks devices for.",
+    "est.base64_lines": "Whether answers are wrapped at 64 characters; false: one line, for strongSwan.",
     "est.renewals_per_s": "Certificates a second; faster, and each who asks is given a turn.",
     "est.renewal_window": "When devices are told to renew, in percent of the certificate's life.",
     "est.max_live": "Certificates of one name that may be alive at a time.",

@@ -1,4 +1,4 @@
-INSERT INTO "alembic_version" VALUES('0050');
+INSERT INTO "alembic_version" VALUES('0051');
 CREATE TABLE alert_ends (
     kind TEXT NOT NULL, 
     name TEXT NOT NULL, 
@@ -335,7 +335,7 @@ CREATE TABLE aws_thing_group_lines (
 );
 CREATE TABLE aws_thing_group_members (
     thing_group TEXT NOT NULL, 
-    thing TEXT NOT NULL, 
+    thing TEXT NOT NULL, joined_at BIGINT DEFAULT '0' NOT NULL, 
     PRIMARY KEY (thing_group, thing)
 );
 CREATE TABLE aws_thing_groups (

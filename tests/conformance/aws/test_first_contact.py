@@ -139,11 +139,16 @@ def test_jitr_tells_who_listens_and_the_next_connection_works(
         assert "ok" in hears("subscribe", topic=topic)
         assert not comes(arguments)
         message = hears("receive")["ok"]
+        assert not comes(arguments)
+        again = json.loads(hears("receive")["ok"]["payload"])
     event = json.loads(message["payload"])
     assert message["topic"] == topic
     assert event["certificateId"] == certificate_id
     assert event["certificateStatus"] == "PENDING_ACTIVATION"
-    assert event["certificateRegistrationTimestamp"] == str(event["timestamp"])
+    assert event["certificateRegistrationTimestamp"] is None
+    assert event["sourceIp"]
+    known = iot.describe_certificate(certificateId=certificate_id)["certificateDescription"]
+    assert again["certificateRegistrationTimestamp"] == str(round(known["creationDate"].timestamp() * 1000))
     iot.update_certificate(certificateId=certificate_id, newStatus="ACTIVE")
     policy = a_name("policy")
     iot.create_policy(policyName=policy, policyDocument=DOCUMENT)

@@ -92,7 +92,7 @@ def test_a_paused_rollout_goes_to_nobody_else(server: RunningServer, iot: Any) -
 
 def test_a_job_waits_for_its_time_and_may_be_canceled_before(server: RunningServer, iot: Any, tmp_path: Path) -> None:
     starts = datetime.now(UTC) + timedelta(minutes=40)
-    config = {"startTime": f"{starts:%Y-%m-%d %H:%M}"}
+    config = {"startTime": f"{starts:%Y-%m-%dT%H:%M}"}
     job_id, names = a_job(iot, 1, schedulingConfig=config)
     told = iot.describe_job(jobId=job_id)["job"]
     assert (told["status"], told["schedulingConfig"]) == ("SCHEDULED", config)
@@ -109,9 +109,9 @@ def test_a_job_waits_for_its_time_and_may_be_canceled_before(server: RunningServ
 @pytest.mark.parametrize(
     "config",
     [
-        {"startTime": "2020-01-01 00:00"},
+        {"startTime": "2020-01-01T00:00"},
         {"startTime": "tomorrow"},
-        {"endTime": "2020-01-01 00:00"},
+        {"endTime": "2020-01-01T00:00"},
         {"endBehavior": "CANCEL"},
         {"maintenanceWindows": [{"startTime": "cron(0 0 * * ? *)", "durationInMinutes": 5}]},
         {"maintenanceWindows": [{"startTime": "every night", "durationInMinutes": 5}]},

@@ -233,7 +233,7 @@ def listening(server: RunningServer) -> Iterator[Callable[..., Any]]:
         ("get", b"{", "InvalidJson"),
         ("get", b"[]", "InvalidRequest"),
         ("J/update", b'{"clientToken": "t"}', "InvalidRequest"),
-        ("J/update", b'{"status": "CANCELED"}', "InvalidRequest"),
+        ("J/update", b'{"status": "CANCELED"}', "InvalidStateTransition"),
         ("J/update", b'{"status": "SUCCEEDED", "executionNumber": 2}', "ResourceNotFound"),
         ("J/update", b'{"status": "SUCCEEDED", "expectedVersion": "7"}', "VersionMismatch"),
         ("J/update", b'{"status": "IN_PROGRESS", "stepTimeoutInMinutes": 0}', "InvalidRequest"),

@@ -459,8 +459,9 @@ def _forced(a: Account) -> None:
 
 
 def _endpoints(a: Account) -> None:
-    for kind in ("iot:Data-ATS", "iot:Data", "iot:CredentialProvider", "iot:Jobs"):
+    for kind in ("iot:Data-ATS", "iot:CredentialProvider"):
         assert a.iot.describe_endpoint(endpointType=kind)["endpointAddress"]
+    assert "iot:Data-ATS" in a.refuses("DescribeEndpoint", endpointType="iot:Jobs")
     assert "iot:Somewhere" in a.refuses("DescribeEndpoint", endpointType="iot:Somewhere")
 
 

@@ -254,7 +254,7 @@ def test_what_a_receiver_refuses_goes_to_the_error_action(account: Account, devi
         until(lambda: listener.got)
         told = json.loads(listener.got[0][1])
         assert base64.b64decode(told["base64OriginalPayload"]) == b'{"a":1}'
-        assert (told["topic"], told["failures"][0]["failedAction"]) == ("refused", "http")
+        assert (told["topic"], told["failures"][0]["failedAction"]) == ("refused", "HttpAction")
         assert "400" in told["failures"][0]["errorMessage"]
 
 

@@ -249,7 +249,7 @@ def test_thousands_of_requests_that_come_at_once_are_answered(enroll: Enroll, se
 @pytest.mark.parametrize(
     ("payload", "name", "status", "message"),
     [
-        (b"{", "InvalidRequestException", 400, "Invalid JSON"),
+        (b"{", "InvalidRequestException", 400, "Payload contains invalid json"),
         (b'{"desired":{}}', "InvalidRequestException", 400, "Missing required node: state"),
         (b'{"state":{},"version":7}', "ConflictException", 409, "Version conflict"),
         (b'{"state":{"reported":{"a":"' + b"x" * 33_000 + b'"}}}', "RequestEntityTooLargeException", 413, "exceeds"),

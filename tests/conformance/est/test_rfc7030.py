@@ -148,8 +148,8 @@ async def test_a_line_of_devices_that_start_together_is_not_taken_for_guessing(s
 async def test_a_refusal_can_be_looked_up_by_its_reference(server: EstServer) -> None:
     answer = await server.post("simpleenroll", a_csr(), headers={})
     await server.ledger.settled()
-    (refusal,) = await refusals_about(server.ca.database, answer.text.rsplit(maxsplit=1)[-1])
-    assert refusal.code == "est.credentials_missing"
+    (refusal,) = await refusals_about(server.ca.database, answer.headers["birthmark-reference"])
+    assert (refusal.code, answer.body) == ("est.credentials_missing", b"")
     assert "cert_issuance.est.auth" in refusal.fix
 
 
@@ -235,7 +235,7 @@ async def test_an_expired_certificate_is_refused_and_a_password_brings_the_devic
     first = await server.issued(a_csr("device-1"))
     server.clock.move(timedelta(days=2))
     answer = await server.post("simpleenroll", a_csr("device-1"), headers={}, peer=shown(first))
-    assert (answer.status, answer.text.splitlines()[0]) == (401, "The certificate has expired.")
+    assert (answer.status, answer.headers["birthmark-reason"]) == (401, "The certificate has expired.")
     assert (await server.post("simpleenroll", a_csr("device-1"), peer=shown(first))).status == 200
 
 

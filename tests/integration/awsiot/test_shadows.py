@@ -278,7 +278,7 @@ async def test_what_an_operator_changes_is_audited_and_what_a_device_does_is_not
     [
         ("t/shadow/get", b"", 404, "No shadow exists with name: 't'", False),
         ("t/shadow/delete", b"", 404, "No shadow exists with name: 't'", True),
-        ("t/shadow/get", b"{", 400, "Invalid JSON", True),
+        ("t/shadow/get", b"{", 400, "Payload contains invalid json", True),
         ("t/shadow/update", b'{"state":{},"version":3,"clientToken":"c"}', 409, "Version conflict", True),
         ("t/shadow/update", b'{"state":1,"clientToken":"c"}', 400, "State node must be an object", True),
         ("t/shadow/update", b'{"state":{},"clientToken":1}', 400, "Invalid clientToken", True),

@@ -32,10 +32,10 @@ def device(name: str, **options: Any) -> Callable[[Desk], object]:
 
 def registered(name: str) -> Callable[[Desk], None]:
     """Make a device whose certificate is on record and ACTIVE."""
-    return steps(device(name), call("register_certificate_without_ca", certificatePem=_pem, status="ACTIVE"))
+    return steps(device(name), call("register_certificate_without_ca", certificatePem=pem_of, status="ACTIVE"))
 
 
-def _pem(desk: Desk) -> str:
+def pem_of(desk: Desk) -> str:
     assert desk.device is not None
     return desk.device.certificate_file.read_text()
 
@@ -131,7 +131,7 @@ AWS: Mapping[str, Row] = {
     ),
     "awsiot.ca_refused": Row(register_ca, typing("rm ca; birthmark ca init --name Own --dir own; ln -s own ca")),
     "awsiot.certificate_exists": Row(
-        call("register_certificate_without_ca", certificatePem=_pem), registered("fix-twice"), is_instead=True
+        call("register_certificate_without_ca", certificatePem=pem_of), registered("fix-twice"), is_instead=True
     ),
     "awsiot.certificate_in_use": Row(
         call("delete_certificate", certificateId=id_of),
@@ -146,7 +146,7 @@ AWS: Mapping[str, Row] = {
     ),
     "awsiot.certificate_refused": Row(
         lambda desk: desk.iot.register_certificate_without_ca(
-            certificatePem=(desk.text("device.cert.pem") if desk.path("device.cert.pem").exists() else _pem(desk))
+            certificatePem=(desk.text("device.cert.pem") if desk.path("device.cert.pem").exists() else pem_of(desk))
         ),
         lambda desk: desk.make_device("fix-old", now=LONG_AGO),
     ),
@@ -214,6 +214,12 @@ AWS: Mapping[str, Row] = {
         registered("fix-status"),
         is_instead=True,
     ),
+    "awsiot.pending_activation": Row(
+        call("register_certificate_without_ca", certificatePem=pem_of, status="PENDING_ACTIVATION"),
+        device("fix-waits"),
+        is_instead=True,
+    ),
+    "awsiot.endpoint_retired": Row(call("describe_endpoint", endpointType="iot:Data"), is_instead=True),
     "awsiot.thing_exists": Row(
         call("create_thing", thingName="fix-there", attributePayload={"attributes": {"site": "there"}}),
         call("create_thing", thingName="fix-there"),

@@ -13,7 +13,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 from fixes.desk import Desk, RefusedError, Row, a_connect, a_publish, a_subscribe, steps
-from fixes.rows_aws import arn_of, call, id_of
+from fixes.rows_aws import arn_of, call, id_of, pem_of
 from fixes.rows_aws_devices import allowed, saying
 
 from aws_device import ARN, document, statement
@@ -26,7 +26,7 @@ BOUNDS = "[aws]\nmax_per_ca = 2\nmax_new_per_second = 6\n"
 _ROLE = "arn:aws:iam::000000000000:role/fix"
 _CAS = {
     name: a_ca(f"First contact {name}", now=datetime.now(UTC))
-    for name in ("off", "now", "pending", "other", "taken", "full", "fast")
+    for name in ("off", "now", "pending", "other", "taken", "full", "fast", "inactive")
 }
 _POLICY = json.loads(document(statement("iot:Connect", f"{ARN}client/*")))
 
@@ -321,6 +321,16 @@ FIRST_CONTACT: Mapping[str, Row] = {
         saying(client_id="fix-off"),
         steps(new_device("off", "fix-off"), on_record("off", registers=False)),
         then=["awsiot.policy_denied"],
+    ),
+    "awsiot.ca_inactive": Row(
+        call("register_certificate", certificatePem=pem_of, status="ACTIVE"),
+        steps(
+            new_device("inactive", "fix-inactive"),
+            on_record("inactive", registers=False),
+            lambda desk: desk.iot.update_ca_certificate(
+                certificateId=_CAS["inactive"].certificate.thumbprint.hex(), newStatus="INACTIVE"
+            ),
+        ),
     ),
     "awsiot.registered_now": Row(
         saying(client_id="fix-now"), steps(new_device("now", "fix-now"), on_record("now", **_JITP))

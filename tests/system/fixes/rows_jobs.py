@@ -13,13 +13,13 @@ from fixes.rows_aws import call
 ARN = "arn:aws:iot:us-east-1:000000000000:"
 
 
-def ask(operation: str, **arguments: Any) -> Callable[[Desk], Any]:
-    """Return an action of the SDK on the data plane of jobs."""
+def ask(operation: str, *, service: str = "iot-jobs-data", **arguments: Any) -> Callable[[Desk], Any]:
+    """Return an action of the SDK on the data plane, of jobs unless another service is named."""
 
     def act(desk: Desk) -> Any:
         known = desk.scene.environment
         data = boto3.client(
-            "iot-jobs-data",
+            service,
             endpoint_url=known["AWS_ENDPOINT_URL_IOT"],
             region_name=known["AWS_REGION"],
             aws_access_key_id=known["AWS_ACCESS_KEY_ID"],
@@ -107,13 +107,26 @@ JOBS: Mapping[str, Row] = {
         on("fix-job-version", "fix-job-version"),
         is_instead=True,
     ),
+    "awsiot.job_cancel_version": Row(
+        call("cancel_job_execution", jobId="fix-cancel", thingName="fix-cancel", expectedVersion=7),
+        on("fix-cancel", "fix-cancel"),
+        is_instead=True,
+    ),
+    "awsiot.job_status_not_for_devices": Row(
+        update("fix-not-yours", "fix-not-yours", status="CANCELED"),
+        on("fix-not-yours", "fix-not-yours"),
+        is_instead=True,
+    ),
+    "awsiot.mqtt_only_topic": Row(
+        ask("publish", service="iot-data", topic="$aws/things/fix/jobs/get", payload=b"{}"), is_instead=True
+    ),
     "awsiot.job_execution_over": Row(
         ask("describe_job_execution", jobId="fix-over", thingName="fix-over"),
         steps(on("fix-over", "fix-over"), update("fix-over", "fix-over")),
         is_instead=True,
     ),
     "awsiot.job_request_invalid": Row(
-        update("fix-status", "fix-status", status="CANCELED"), on("fix-status", "fix-status"), is_instead=True
+        update("fix-status", "fix-status", statusDetails={"a b": "x"}), on("fix-status", "fix-status"), is_instead=True
     ),
     "awsiot.file_link": Row(
         lambda desk: desk.raw(fetching(desk, "/job-files/fix/firmware?thing=fix&expires=1&signature=none")),

@@ -184,8 +184,18 @@ def test_only_plain_files_of_the_bucket_are_opened(tmp_path: Path) -> None:
     for key in ("out", "across", "pipe", "folder", "absent"):
         with pytest.raises(BucketFileError):
             buckets.opened("one", key)
-    for key in ("../two/file", "/etc/passwd", "a//b", "./file", "a\0b", "ä"):
+    for key in ("../two/file", "/etc/passwd", "a//b", "./file", "a\0b", "a\nb", "a" * 256, "a/../../b"):
         with pytest.raises(BucketKeyError):
             buckets.opened("one", key)
     with pytest.raises(BucketKeyError):
         buckets.opened("..", "secret")
+
+
+@pytest.mark.parametrize(
+    "key", ["year=2026/device=p1/x.json", "app-1.2.3+45.bin", "a b.bin", "ä.bin", "t:1@x", "温度/1"]
+)
+def test_a_key_is_any_printable_text_as_at_amazon_s3(tmp_path: Path, key: str) -> None:
+    path = Buckets(tmp_path).new("lake", key)
+    path.write_bytes(b"1")
+    with Buckets(tmp_path).opened("lake", key) as file:
+        assert (path, file.read()) == (tmp_path / "lake" / key, b"1")

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birthmark.awsiot.errors import job_rejection
+from birthmark.awsiot.errors import http_error, job_rejection
 from birthmark.awsiot.model import PENDING, ExecutionStatus, Job, JobExecution, JobStatus
 from birthmark.awsiot.rules import jobs as rules
 from birthmark.awsiot.rules.rollout import due, rate_of
@@ -49,8 +49,11 @@ def test_a_device_moves_what_is_pending_on_and_nothing_else(known: ExecutionStat
 
 @pytest.mark.parametrize("status", [one for one in S if one.value not in BY_DEVICES])
 def test_a_device_sets_no_status_that_is_the_service_s(status: ExecutionStatus) -> None:
-    with pytest.raises(wire.JobRequestError):
+    with pytest.raises(wire.StatusNotForDevicesError) as refusal:
         wire.parse_request(json.dumps({"status": status.value}).encode(), is_update=True)
+    assert str(refusal.value) == f"The status of job execution cannot be changed to be {status.value}"
+    assert http_error(refusal.value) == (409, "InvalidStateTransitionException")
+    assert job_rejection(refusal.value)["code"] == "InvalidStateTransition"
 
 
 def test_a_job_that_is_canceled_is_not_begun_and_what_was_begun_may_end() -> None:
@@ -171,7 +174,7 @@ def test_no_minute_brings_more_than_its_rate(rate: int, steps: list[float]) -> N
         (b"\xff", False, "InvalidJson"),
         (b"[" * 5000, False, "InvalidJson"),
         (b"[]", False, "InvalidRequest"),
-        (b'{"status": "QUEUED"}', True, "InvalidRequest"),
+        (b'{"status": "DONE"}', True, "InvalidRequest"),
         (b'{"clientToken": 5}', False, "InvalidRequest"),
         (b'{"clientToken": "%s"}' % (b"x" * 65), False, "InvalidRequest"),
         (b'{"stepTimeoutInMinutes": 10081}', False, "InvalidRequest"),

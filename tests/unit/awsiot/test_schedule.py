@@ -121,11 +121,14 @@ def test_the_next_seven_openings_are_told_while_the_job_goes_on() -> None:
 @pytest.mark.parametrize(
     ("config", "is_continuous"),
     [
-        ({"startTime": "2026-01-01 12:29"}, False),
-        ({"startTime": "2027-01-02 12:00"}, False),
-        ({"endTime": "2026-01-01 12:29"}, False),
-        ({"endTime": "2028-01-02 12:00"}, False),
-        ({"startTime": "2026-01-02 12:00", "endTime": "2026-01-02 12:29"}, False),
+        ({"startTime": "2026-01-01T12:29"}, False),
+        ({"startTime": "2027-01-02T12:00"}, False),
+        ({"endTime": "2026-01-01T12:29"}, False),
+        ({"endTime": "2028-01-02T12:00"}, False),
+        ({"startTime": "2026-01-02T12:00", "endTime": "2026-01-02T12:29"}, False),
+        ({"startTime": "2026-01-02 12:00"}, False),
+        ({"startTime": "2026-01-02T12:00:00"}, False),
+        ({"endTime": "2026-01-02T12:00Z"}, False),
         ({"endBehavior": "CANCEL"}, False),
         ({"maintenanceWindows": [{"startTime": "cron(0 0 * * ? *)", "durationInMinutes": 5}]}, False),
         ({"maintenanceWindows": [{"startTime": "cron(0 0 30 2 ? *)", "durationInMinutes": 5}]}, True),
@@ -139,7 +142,7 @@ def test_a_schedule_that_a_job_cannot_have_is_refused(config: dict[str, Any], is
 
 
 def test_a_schedule_at_its_bounds_is_taken() -> None:
-    config = {"startTime": "2026-01-01 12:30", "endTime": "2026-01-01 13:00", "endBehavior": "FORCE_CANCEL"}
+    config = {"startTime": "2026-01-01T12:30", "endTime": "2026-01-01T13:00", "endBehavior": "FORCE_CANCEL"}
     schedule.check(msgspec.convert(config, SchedulingConfig), NOON, is_continuous=False)
     assert schedule.starts_at(settings(**config)) == at("2026-01-01 12:30")
     assert not schedule.is_over(settings(**config), at("2026-01-01 12:59"))

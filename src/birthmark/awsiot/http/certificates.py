@@ -9,10 +9,16 @@ from birthmark.awsiot.http.routing import Call
 from birthmark.awsiot.model import CertificateStatus, parse_certificate_id
 from birthmark.awsiot.rules.rights import PLACE
 from birthmark.awsiot.service import AwsIot
+from birthmark.awsiot.service.certificates import EndpointRetiredError, PendingActivationError
 from birthmark.awsiot.wire import BodyInvalidError
 from birthmark.people.demand import demand
 
-_ENDPOINTS = frozenset({"iot:Data-ATS", "iot:Data", "iot:Data-Beta", "iot:CredentialProvider", "iot:Jobs"})
+_ENDPOINTS = frozenset({"iot:Data-ATS", "iot:Data-Beta", "iot:CredentialProvider"})
+_RETIRED = {
+    "iot:Data": "iot:Data is not supported. Please use iot:Data-ATS instead.",
+    "iot:Jobs": "IoT Jobs and Commands APIs are now available through iot:Data-ATS endpoints.",
+}
+"""What AWS answers for the endpoint types that it retired (measured 2026-09)."""
 
 
 class CertificateOperations:
@@ -23,12 +29,12 @@ class CertificateOperations:
 
     async def register_certificate(self, call: Call) -> Any:
         known = await self._certificates.register_by_ca(
-            call["certificatePem"], call.get("caCertificatePem"), _status(call), actor=call.actor
+            call["certificatePem"], call.get("caCertificatePem"), _registered_status(call), actor=call.actor
         )
         return wire.certificate_name_json(call.account, known)
 
     async def register_certificate_without_ca(self, call: Call) -> Any:
-        known = await self._certificates.register(call["certificatePem"], _status(call), actor=call.actor)
+        known = await self._certificates.register(call["certificatePem"], _registered_status(call), actor=call.actor)
         return wire.certificate_name_json(call.account, known)
 
     async def create_certificate_from_csr(self, call: Call) -> Any:
@@ -66,7 +72,9 @@ class CertificateOperations:
     list_certificates_by_ca = list_certificates
 
     async def describe_endpoint(self, call: Call) -> Any:
-        kind = call.get("endpointType") or "iot:Data"
+        kind = call.get("endpointType") or "iot:Data-ATS"
+        if kind in _RETIRED:
+            raise EndpointRetiredError(answer=_RETIRED[kind])
         if kind not in _ENDPOINTS:
             raise BodyInvalidError(detail=f"the endpointType {kind[:60]!r}")
         return {"endpointAddress": call.account.data_host}
@@ -76,6 +84,13 @@ def _may_bring_back(call: Call) -> None:
     """Raise `RightMissingError` where a person asks who may revoke nothing."""
     if call.grant.caller is not None:
         demand(call.grant.caller, Right.REVOKE, PLACE)
+
+
+def _registered_status(call: Call) -> CertificateStatus:
+    """Return the status of a certificate that an operator registers. Raise `PendingActivationError`."""
+    if (status := _status(call)) is CertificateStatus.PENDING_ACTIVATION:
+        raise PendingActivationError
+    return status
 
 
 def _status(call: Call) -> CertificateStatus:

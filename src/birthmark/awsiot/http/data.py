@@ -11,6 +11,7 @@ from birthmark.awsiot.http.routing import Call
 from birthmark.awsiot.model import ThingName, parse_shadow_name, parse_thing_name
 from birthmark.awsiot.rules import topics
 from birthmark.awsiot.rules.presence import REASONS
+from birthmark.awsiot.rules.reserved import is_answered_over_https
 from birthmark.awsiot.rules.retained import RetainedMissingError
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.wire import BodyInvalidError
@@ -35,6 +36,8 @@ FOR_DEVICES = frozenset(
     }
 )
 """Those that a device may ask for with its certificate, as far as its policies allow."""
+_MAX_RETAINED = 200
+"""Of ListRetainedMessages on a page (measured)."""
 _MAX_EXPIRY_S = 0xFFFFFFFF
 _UTF8 = "UTF8_DATA"
 
@@ -78,6 +81,8 @@ class DataOperations:
         if retain:
             self._devices.check(call.grant, "iot:RetainPublish", "topic", topic)
         if topic.startswith("$"):
+            if not is_answered_over_https(topic):
+                raise topics.MqttOnlyTopicError(topic=topic[: topics.MAX_TOPIC_BYTES])
             await self._ask(topic, call.body, call.note)
         else:
             lasts_s = call.number("messageExpiry")
@@ -104,6 +109,8 @@ class DataOperations:
 
     async def list_retained_messages(self, call: Call) -> Any:
         self._devices.check(call.grant, "iot:ListRetainedMessages", "topic", "*")
+        if (given := call.number("maxResults")) is not None and not 1 <= given <= _MAX_RETAINED:
+            raise BodyInvalidError(detail=f"Invalid maxResults value: {given}")
         page = await self._space.retained.topics(call.after, call.size)
         found = [
             {

@@ -110,7 +110,7 @@ class JobOperations:
         _ = call.flag("beforeSubstitution")  # the document stands in GetJobDocument alone
         told = {"job": wire.job_json(call.account, job, [one.target for one in targets], details)}
         if following := [*openings(wire.settings_of(job.settings), self._executions.clock.now())]:
-            told["job"]["scheduledJobRollouts"] = [{"startTime": f"{one:%Y-%m-%d %H:%M}"} for one in following]
+            told["job"]["scheduledJobRollouts"] = [{"startTime": f"{one:%Y-%m-%dT%H:%M}"} for one in following]
         return told if job.source is None else told | {"documentSource": job.source}
 
     async def list_jobs(self, call: Call) -> Any:
@@ -233,8 +233,9 @@ class JobOperations:
             raise UnknownJobTemplateError(template=f"{name[:64]}:{version[:16]}", command=command)
         return managed.managed_json(call.account, known)
 
-    async def delete_job_template(self, call: Call) -> None:
+    async def delete_job_template(self, call: Call) -> bytes:
         await self._jobs.delete_template(call["jobTemplateId"], actor=call.actor)
+        return b""  # AWS answers with an empty body (measured)
 
 
 class JobDataOperations:

@@ -12,8 +12,10 @@ from starlette.responses import Response, StreamingResponse
 from birthmark.awsiot.http.routing import Call
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.tasks import UnknownTaskError
-from birthmark.awsiot.wire import provisioning
+from birthmark.awsiot.wire import BodyInvalidError, provisioning
 
+_INPUT_KEY = re.compile(r"[a-zA-Z0-9!_.*'()/-]{1,1024}")
+"""The pattern of RegistryS3KeyName, which no other operation has."""
 _REPORT = re.compile(r"/thing-registration-tasks/([0-9a-f-]{36})/reports/(ERRORS|RESULTS)")
 
 
@@ -25,8 +27,10 @@ class TaskOperations:
         self._aws = aws
 
     async def start_thing_registration_task(self, call: Call) -> Any:
+        if _INPUT_KEY.fullmatch(key := call["inputFileKey"]) is None:
+            raise BodyInvalidError(detail="inputFileKey has 1 to 1024 letters, digits and !_.*'()/-")
         made = await self._tasks.start(
-            call["templateBody"], call["inputFileBucket"], call["inputFileKey"], call["roleArn"], actor=call.actor
+            call["templateBody"], call["inputFileBucket"], key, call["roleArn"], actor=call.actor
         )
         return {"taskId": made.task_id}
 

@@ -93,12 +93,25 @@ class ExecutionStateError(ConflictError):
 
 
 class ExecutionVersionError(ConflictError):
-    """The execution changed since whoever asks read it."""
+    """A device expected another version of its job execution; UpdateJobExecution has no exception of its own for it."""
 
     code = "awsiot.job_execution_version"
-    message = "The version of job {job} on {thing} is not {expected}"
+    message = "Expected version {expected} does not match version {version} of job {job} on {thing}"
     cause = "Job {job} on {thing} is at version {version}; the request expected {expected}."
-    fix = "Repeat it with the version it has, or without one: `birthmark aws job executions {job}`"
+    fix = "Repeat the request with the current version or without one: `birthmark aws job executions {job}`"
+    expected: int
+    job: str
+    thing: str
+    version: int
+
+
+class CancelVersionError(ConflictError):
+    """CancelJobExecution expected another version of the job execution."""
+
+    code = "awsiot.job_cancel_version"
+    message = "Expected version {expected} does not match version {version} of job {job} on {thing}"
+    cause = "Job {job} on {thing} is at version {version}; the request expected {expected}."
+    fix = "Repeat the request with the current version or without one: `birthmark aws job executions {job}`"
     expected: int
     job: str
     thing: str
@@ -142,7 +155,8 @@ def updated(known: JobExecution, update: DeviceUpdate, job: Job, now: datetime) 
     Raise `UnknownExecutionError`, `ExecutionVersionError`, `ExecutionStateError`.
     """
     check_number(known, update.execution_number)
-    _check_version(known, update.expected_version)
+    if (expected := update.expected_version) is not None and expected != known.version:
+        raise ExecutionVersionError(job=known.job_id, thing=known.thing, version=known.version, expected=expected)
     if known.status not in PENDING or (
         known.status is ExecutionStatus.QUEUED and job.status is not JobStatus.IN_PROGRESS
     ):
@@ -216,7 +230,8 @@ def canceled(
     known: JobExecution, expected: int | None, details: Mapping[str, str] | None, now: datetime, *, force: bool
 ) -> JobExecution:
     """Return a canceled execution; one on its way only by force. Raise why not."""
-    _check_version(known, expected)
+    if expected is not None and expected != known.version:
+        raise CancelVersionError(job=known.job_id, thing=known.thing, version=known.version, expected=expected)
     is_running = known.status is ExecutionStatus.IN_PROGRESS
     if known.status not in PENDING or (is_running and not force):
         raise _wrong(known, ExecutionStatus.CANCELED)
@@ -242,6 +257,26 @@ def again(known: JobExecution, job: Job, now: datetime) -> JobExecution:
     )
 
 
+def rejoined(known: JobExecution, now: datetime) -> JobExecution:
+    """Return the execution of a thing that joined a target group of a continuous job again after the last one ended."""
+    return replace(
+        known,
+        number=known.number + 1,
+        status=ExecutionStatus.QUEUED,
+        version=1,
+        details={},
+        force_canceled=False,
+        queued_at=now,
+        started_at=None,
+        updated_at=now,
+    )
+
+
+def removed(known: JobExecution, now: datetime) -> JobExecution:
+    """Return the queued execution of a thing that left the target groups: its version stays (AWS, measured 2026-10)."""
+    return replace(known, status=ExecutionStatus.REMOVED, updated_at=now, ends_at=None, step_ends_at=None, due_at=None)
+
+
 def retries(settings: JobSettings, status: ExecutionStatus) -> int:
     """Return how often a try that ended so is followed by another."""
     config = settings.job_executions_retry_config or RetryConfig([])
@@ -259,11 +294,6 @@ def aborts(settings: JobSettings, counts: Mapping[ExecutionStatus, int]) -> bool
         if executed >= one.min_number_of_executed_things and failed * 100 >= one.threshold_percentage * executed:
             return True
     return False
-
-
-def _check_version(known: JobExecution, expected: int | None) -> None:
-    if expected is not None and expected != known.version:
-        raise ExecutionVersionError(job=known.job_id, thing=known.thing, version=known.version, expected=expected)
 
 
 def _wrong(known: JobExecution, wanted: str) -> ExecutionStateError:

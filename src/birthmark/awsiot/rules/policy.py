@@ -286,7 +286,8 @@ def _region(arn: str) -> str:
 _plain = lru_cache(maxsize=4096)(glob_of)
 
 
-_OF_IOT = re.compile(r"\*|iot:.*", re.IGNORECASE | re.DOTALL)
+_OF_IOT = re.compile(r"\*|(?:iot|greengrass):.*", re.IGNORECASE | re.DOTALL)
+"""Policies of Greengrass cores also have actions of greengrass:, which allow nothing here."""
 _ACTION = re.compile(r"\*|[a-z0-9-]{1,64}:[a-z0-9*?]{1,128}", re.IGNORECASE)
 
 
@@ -298,7 +299,7 @@ def _statement(policy: str, number: int, given: _Statement, of_service: re.Patte
     resources = _either(place, "Resource", given.resource, given.not_resource)
     for action in actions:
         if of_service.fullmatch(action) is None:
-            detail = f"{place}: the action {action!r} does not begin with iot:"
+            detail = f"{place}: the action {action!r} does not begin with iot: or greengrass:"
             raise PolicyMalformedError(detail=detail if of_service is _OF_IOT else f"{place}: no action {action!r}")
     for resource in resources:
         if resource != "*" and not resource.startswith(("arn:", "*")):

@@ -69,6 +69,12 @@ def is_question(topic: str) -> bool:
     return found is None or found[1]["verb"] in _QUESTIONS
 
 
+def is_answered_over_https(topic: str) -> bool:
+    """Say whether HTTPS Publish takes a reserved topic: jobs are asked over MQTT alone (AWS, measured 2026-09)."""
+    found = request_of(topic)
+    return found is None or found[0] is not Service.JOBS
+
+
 def is_answer(topic_filter: str) -> bool:
     """Say whether a filter is for nothing but answers to who is provisioned."""
     return _ANSWERS.fullmatch(topic_filter) is not None

@@ -147,7 +147,7 @@ def _number(text: str) -> int:
 
 def parse_moment(text: str, name: str) -> datetime:
     """Return a time of a schedule; one that says no zone is of UTC. Raise `BodyInvalidError`."""
-    wrong = BodyInvalidError(detail=f"schedulingConfig {name} {text[:64]!r} is no time as 2026-01-31 18:00 (UTC)")
+    wrong = BodyInvalidError(detail=f"schedulingConfig {name} {text[:64]!r} is no time as 2026-01-31T18:00 (UTC)")
     if _MOMENT.fullmatch(text) is None:
         raise wrong
     try:
@@ -157,8 +157,20 @@ def parse_moment(text: str, name: str) -> datetime:
     return made.replace(tzinfo=UTC) if made.tzinfo is None else made.astimezone(UTC)
 
 
+_AWS_MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d")
+
+
+def _check_form(text: str | None, name: str) -> None:
+    """Raise `BodyInvalidError` for another form than AWS takes; jobs of earlier releases have others."""
+    if text is not None and _AWS_MOMENT.fullmatch(text) is None:
+        told = f"1 validation error detected: Provided time {text[:64]} in {name}"
+        raise BodyInvalidError(detail=f"{told} must follow the format YYYY-MM-DDThh:mm, in UTC")
+
+
 def check(config: SchedulingConfig, now: datetime, *, is_continuous: bool) -> None:
     """Raise `BodyInvalidError` for a schedule that a job cannot have."""
+    _check_form(config.start_time, "startTime")
+    _check_form(config.end_time, "endTime")
     start = None if config.start_time is None else parse_moment(config.start_time, "startTime")
     end = None if config.end_time is None else parse_moment(config.end_time, "endTime")
     if start is not None and not now + LEAST <= start <= now + MAX_AHEAD:

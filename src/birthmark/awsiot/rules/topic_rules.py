@@ -282,11 +282,11 @@ def error_letter(ready: Ready, failed: Letter, reason: str, entropy: Entropy) ->
     body = {
         "ruleName": ready.name,
         "topic": origin["topic"],
-        "clientId": origin["client"],
+        "clientId": origin["client"] or "N/A",
         "base64OriginalPayload": origin["payload"],
         "failures": [
             {
-                "failedAction": failed.kind,
+                "failedAction": f"{failed.kind[0].upper()}{failed.kind[1:]}Action",
                 "failedResource": _resource(failed),
                 "errorMessage": reason,
             }

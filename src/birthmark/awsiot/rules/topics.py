@@ -65,6 +65,16 @@ class QosNotServedError(InvalidRequestError):
     topic: str
 
 
+class MqttOnlyTopicError(InvalidRequestError):
+    """HTTPS Publish to a reserved topic that takes requests over MQTT alone."""
+
+    code = "awsiot.mqtt_only_topic"
+    message = "The topic {topic} takes requests over MQTT only"
+    cause = "A client published to {topic} over HTTPS; AWS IoT takes requests about jobs there over MQTT only."
+    fix = "Publish over MQTT, or use the data plane of jobs: `aws iot-jobs-data help`"
+    topic: str
+
+
 class PayloadTooLargeError(InvalidRequestError):
     """The message is too large."""
 

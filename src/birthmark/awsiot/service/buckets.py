@@ -14,7 +14,20 @@ from birthmark.text import reason_of
 MAX_LINE_BYTES = 131_072
 MAX_LINES = 1_000_000
 _BUCKET = re.compile(r"[a-zA-Z0-9._-]{3,256}")
-_KEY = re.compile(r"[a-zA-Z0-9!_.*'()/-]{1,1024}")
+_MAX_KEY_BYTES = 1024
+_MAX_SEGMENT_BYTES = 255
+"""What file systems take as a name."""
+
+
+def is_key(key: str) -> bool:
+    """Say whether an object key, UTF-8 as Amazon S3 has it, names a file below a folder."""
+    segments = key.split("/")
+    return (
+        1 <= len(key.encode(errors="surrogatepass")) <= _MAX_KEY_BYTES
+        and key.isprintable()
+        and not {"", ".", ".."} & set(segments)
+        and all(len(segment.encode()) <= _MAX_SEGMENT_BYTES for segment in segments)
+    )
 
 
 class BucketKeyError(InvalidRequestError):
@@ -24,7 +37,7 @@ class BucketKeyError(InvalidRequestError):
     message = "{bucket}/{key} names no file of a bucket"
     cause = (
         "{bucket}/{key} was asked for. A bucket is a folder, its name 3 to 256 letters, digits, dots, _ and -; a key "
-        "is the path of a file in it, of letters, digits and !_.*'()/-, without .. in it."
+        "is the path of a file in it: 1 to 1024 bytes of printable UTF-8, no segment empty, . or .., or over 255 bytes."
     )
     fix = (
         "Name the file by its path in the bucket's folder. "
@@ -55,9 +68,7 @@ class Buckets:
 
     def path(self, bucket: str, key: str) -> Path:
         """Return where a file is. Raise `BucketKeyError` for what would lead out of its bucket."""
-        parts = key.split("/")
-        is_plain = _BUCKET.fullmatch(bucket) and _KEY.fullmatch(key) and not {"", ".", ".."} & set(parts)
-        if not is_plain or bucket in {".", "..", "..."}:
+        if not _BUCKET.fullmatch(bucket) or not is_key(key) or bucket in {".", "..", "..."}:
             raise BucketKeyError(bucket=bucket[:256], key=key[:200], root=shlex.quote(str(self._root)))
         return self._root / bucket / key
 

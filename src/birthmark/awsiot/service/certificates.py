@@ -45,7 +45,8 @@ from birthmark.store.paging import Page, every, page_of
 _SUBJECT = name_of("AWS IoT Certificate")
 _UNTIL = datetime.fromisoformat("2049-12-31T23:59:59+00:00")
 _MIN_RSA_BITS = 2048
-_CURVES = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
+CURVES = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
+"""Of certificates that are registered and of requests (API reference, CreateCertificateFromCsr)."""
 _SETTABLE = {CertificateStatus.ACTIVE, CertificateStatus.INACTIVE, CertificateStatus.REVOKED}
 _FAR = 2**62
 
@@ -90,6 +91,35 @@ class CertificateStateError(ConflictError):
     )
     certificate_id: str
     status: str
+
+
+class PendingActivationError(ConflictError):
+    """RegisterCertificate with a status that only just-in-time registration gives."""
+
+    code = "awsiot.pending_activation"
+    message = "Not allowed to register certificate with PENDING_ACTIVATION status"
+    cause = "A certificate was to be registered as PENDING_ACTIVATION, which just-in-time registration alone sets."
+    fix = "Register it as ACTIVE or INACTIVE: `aws iot register-certificate-without-ca help`"
+
+
+class CaInactiveError(ConflictError):
+    """RegisterCertificate of a certificate whose registered CA is not ACTIVE."""
+
+    code = "awsiot.ca_inactive"
+    message = "The CA certificate {ca_id} is not ACTIVE"
+    cause = "The certificate was signed by the registered CA {ca_id}, which is INACTIVE."
+    fix = "Activate the CA: `aws iot update-ca-certificate --certificate-id {ca_id} --new-status ACTIVE`"
+    ca_id: str
+
+
+class EndpointRetiredError(InvalidRequestError):
+    """DescribeEndpoint of a type that AWS retired."""
+
+    code = "awsiot.endpoint_retired"
+    message = "{answer}"
+    cause = "A client asked for an endpoint type that AWS IoT no longer serves: {answer}"
+    fix = "Ask for the current type: `aws iot describe-endpoint --endpoint-type iot:Data-ATS`"
+    answer: str
 
 
 class CertificateInUseError(ConflictError):
@@ -160,7 +190,10 @@ class Certificates(AccountService):
             cas = [ca for ca in cas if ca.certificate == wanted]
         if not cas:
             raise CertificateRefusedError(detail="no CA on record signed it")
-        return await self._add(certificate, status, cas[0].mode, cas[0].id, pem=pem, actor=actor)
+        if not any(ca.is_active for ca in cas):
+            raise CaInactiveError(ca_id=cas[0].id)
+        ca = next(ca for ca in cas if ca.is_active)
+        return await self._add(certificate, status, ca.mode, ca.id, pem=pem, actor=actor)
 
     async def cas_of(self, certificate: Certificate) -> list[RegisteredCa]:
         """Return the CAs on record that signed a certificate, the oldest first."""
@@ -170,7 +203,7 @@ class Certificates(AccountService):
 
     async def create_from_csr(self, csr: str, status: CertificateStatus, *, actor: str) -> DeviceCertificate:
         """Sign a request's key. The name is the service's own. Raise `InvalidRequestError` of `pki.csr`."""
-        made = await self.issue(parse_csr(unarmor(csr.encode())).public_key)
+        made = await self.issue(parse_csr(unarmor(csr.encode()), CURVES).public_key)
         return await self._add(made, status, CertificateMode.DEFAULT, None, actor=actor)
 
     async def create_with_keys(
@@ -333,6 +366,6 @@ def check(certificate: Certificate, now: datetime) -> None:
     key = certificate.public_key()
     if isinstance(key, rsa.RSAPublicKey) and key.key_size >= _MIN_RSA_BITS:
         return
-    if isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, _CURVES):
+    if isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, CURVES):
         return
     raise CertificateRefusedError(detail="its key is of another kind or size")

@@ -34,7 +34,7 @@ from birthmark.awsiot.rules.filling import CERTIFICATE_ID
 from birthmark.awsiot.rules.plans import RegistrationFailedError
 from birthmark.awsiot.rules.templates import parse_template
 from birthmark.awsiot.service.base import AccountService
-from birthmark.awsiot.service.certificates import Certificates, putting
+from birthmark.awsiot.service.certificates import CURVES, Certificates, putting
 from birthmark.awsiot.service.provisioning import Provisioning, Registered
 from birthmark.awsiot.service.templates import ProvisioningTemplates, hook_arn
 from birthmark.awsiot.store import policies as policy_store
@@ -153,7 +153,7 @@ class Claims(AccountService):
 
     async def create_from_csr(self, asker: Asker, csr: str) -> Given:
         """Sign a request's key. Raise `InvalidRequestError` of `pki.csr`, `TooManyOwnedError`."""
-        public_key = parse_csr(unarmor(csr.encode(errors="replace"))).public_key
+        public_key = parse_csr(unarmor(csr.encode(errors="replace")), CURVES).public_key
         await self._check_room(asker)
         return await self._give(asker, public_key, None)
 

@@ -38,8 +38,12 @@ from birthmark.store import Database
 class FirstContact(Protocol):
     """Registers whom a CA on record vouches for."""
 
-    async def met(self, leaf: Certificate, cas: Sequence[RegisteredCa], client_id: str) -> NoReturn:
+    async def met(self, leaf: Certificate, cas: Sequence[RegisteredCa], client_id: str, source_ip: str) -> NoReturn:
         """Register a certificate that some of these CAs signed, as its CA says. Raise what became of it."""
+        ...
+
+    async def came_again(self, known: DeviceCertificate, source_ip: str) -> None:
+        """Announce a registered certificate that connects while it still waits for its activation."""
         ...
 
 
@@ -226,10 +230,12 @@ class Devices:
             told = {"thing": who, "common_name": leaf.subject_cn or "without a common name"}
             if cas := await self.certificates.cas_of(leaf):
                 if self.first_contact is not None and may_register:
-                    await self.first_contact.met(leaf, cas, who)
+                    await self.first_contact.met(leaf, cas, who, visitor.address)
                 why = "and devices register when they connect by MQTT"
                 raise FirstContactOffError(certificate_id=certificate_id, ca_id=cas[0].id, why=why, **told)
             raise CertificateUnknownError(certificate_id=certificate_id, **told)
+        if self.first_contact is not None and may_register:
+            await self.first_contact.came_again(known, visitor.address)
         _check_active(known, who)
         check_dates(leaf, self.clock.now())
         if self.revocations is not None:

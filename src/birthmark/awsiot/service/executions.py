@@ -116,7 +116,7 @@ class JobExecutions(AccountService):
 
     async def document(self, job: Job, thing: str) -> str:
         """Return the document of a job as a thing gets it now."""
-        text = resolved(job.document, job.parameters) if job.parameters else job.document
+        text = wire.compact(resolved(job.document, job.parameters) if job.parameters else job.document)
         if not may_have_files(text):  # nearly always, and a rollout tells many
             return text
         config = settings_of(job.settings).presigned_url_config

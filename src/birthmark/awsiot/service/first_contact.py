@@ -35,7 +35,7 @@ from birthmark.errors import ForbiddenError, NotFoundError, PolicyError, Throttl
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.chains import check_dates
 from birthmark.pki.twin import twins_of
-from birthmark.store import Database
+from birthmark.store import Database, to_micros
 
 MAX_PER_CA = 1_000_000
 PER_SECOND = 1_000
@@ -150,7 +150,7 @@ class FirstContact:
     per_second: int = PER_SECOND
     _paces: OrderedDict[str, _Pace] = field(default_factory=OrderedDict)
 
-    async def met(self, leaf: Certificate, cas: Sequence[RegisteredCa], client_id: str) -> NoReturn:
+    async def met(self, leaf: Certificate, cas: Sequence[RegisteredCa], client_id: str, source_ip: str) -> NoReturn:
         """Register a certificate that some of these CAs signed, as its CA says. Raise what became of it."""
         certificate_id = leaf.thumbprint.hex()
         told = {
@@ -175,7 +175,7 @@ class FirstContact:
         try:
             own = await self.certificates.adding(leaf, status, ca.mode, ca.id)
             if template is None:
-                await self._registered(ca, own)
+                await self._registered(ca, own, source_ip)
                 raise RegisteredPendingError(
                     ca_id=ca.id, status=own.status.value, thing=client_id, certificate_id=own.id
                 )
@@ -188,21 +188,30 @@ class FirstContact:
                 thing=client_id, certificate_id=known.id, status=known.status.value
             ) from None
 
-    async def _registered(self, ca: RegisteredCa, own: DeviceCertificate) -> None:
+    async def _registered(self, ca: RegisteredCa, own: DeviceCertificate, source_ip: str) -> None:
         """Put a certificate on record, and tell whoever activates it."""
         exists = CertificateExistsError(certificate_id=own.id)
         await self.database.commit(putting(own, exists, actor=f"ca:{ca.id}"))
         self._paces.setdefault(ca.id, _Pace()).count += 1  # it may be forgotten by now
-        at_ms = self.clock.micros() // 1000
+        await self._announce(own, ca.id, None, source_ip)
+
+    async def came_again(self, known: DeviceCertificate, source_ip: str) -> None:
+        """Announce a registered certificate that connects while it still waits for its activation."""
+        if known.status is CertificateStatus.PENDING_ACTIVATION and known.ca_id is not None:
+            await self._announce(known, known.ca_id, str(to_micros(known.created_at) // 1000), source_ip)
+
+    async def _announce(self, own: DeviceCertificate, ca_id: str, registered_ms: str | None, source_ip: str) -> None:
+        """Publish the registration event; the first has no registration time (AWS, measured 2026-09)."""
         event = {
             "certificateId": own.id,
-            "caCertificateId": ca.id,
-            "timestamp": at_ms,
+            "caCertificateId": ca_id,
+            "timestamp": self.clock.micros() // 1000,
             "certificateStatus": own.status.value,
             "awsAccountId": self.account.account_id,
-            "certificateRegistrationTimestamp": str(at_ms),
+            "certificateRegistrationTimestamp": registered_ms,
+            "sourceIp": source_ip,
         }
-        message = Message(f"$aws/events/certificates/registered/{ca.id}", json.dumps(event).encode(), 1)
+        message = Message(f"$aws/events/certificates/registered/{ca_id}", json.dumps(event).encode(), 1)
         if (waiting := self.audience.publish((message,), _nobody_waits)) is not None:
             await waiting
 

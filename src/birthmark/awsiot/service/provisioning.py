@@ -30,6 +30,7 @@ from birthmark.awsiot.rules.plans import (
 )
 from birthmark.awsiot.service.attachments import attaching
 from birthmark.awsiot.service.certificates import (
+    CURVES,
     CertificateExistsError,
     CertificateRefusedError,
     Certificates,
@@ -193,7 +194,7 @@ class Provisioning:
             known = await self._certificates.get(parse_certificate_id(plan.certificate_id))
             return await self._kept(plan, known, making)
         if plan.csr is not None:
-            certificate = await self._certificates.issue(parse_csr(unarmor(plan.csr.encode())).public_key)
+            certificate = await self._certificates.issue(parse_csr(unarmor(plan.csr.encode()), CURVES).public_key)
             made = await self._certificates.adding(certificate, status, CertificateMode.DEFAULT, None)
         else:
             certificate = parse_pem(plan.pem or "")

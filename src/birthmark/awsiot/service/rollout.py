@@ -106,6 +106,8 @@ class Rollout:
         if schedule.is_over(settings, now):
             await self._end(job, settings)
             return
+        if looks_again and job.is_continuous:
+            await self._remove_left(job)
         succeeded = counts.get(ExecutionStatus.SUCCEEDED, 0)
         targets = await self._jobs.targets(job.job_id)
         goes_out = job.paused_at is None and schedule.may_go_out(settings, now)
@@ -151,19 +153,45 @@ class Rollout:
     async def _roll(self, job: Job, target: JobTarget, number: int, since: datetime) -> tuple[Job, JobTarget]:
         """Put a job on the next things of a target; return how far both are."""
         things, made_target = await self._next_things(job, target, number)
+        again = await self._rejoined(job, target, number - len(things))
+        if len(things) + len(again) >= number:
+            made_target = replace(made_target, is_done=made_target.is_done and target.target.startswith("thing/"))
         now = self._clock.now()
-        made = replace(job, rolled=job.rolled + len(things), rolled_at=since if things else job.rolled_at)
-        changes = self._jobs.changing(job, made) if things else self._seen(job)
+        is_more = bool(things or again)
+        rolled = job.rolled + len(things) + len(again)
+        made = replace(job, rolled=rolled, rolled_at=since if is_more else job.rolled_at)
+        changes = self._jobs.changing(job, made) if is_more else self._seen(job)
         for thing in things:
             changes.run(store.ADD_EXECUTION, **store.EXECUTIONS.row(rules.queued(job, thing, now)))
             self._executions.owing(changes, thing)
+        for known in again:
+            changes.merge(self._executions.changing(known, rules.rejoined(known, now)))
         if made_target != target:
             seen: dict[str, Any] = {"key_job_id": target.job_id, "key_target": target.target}
             changes.run(store.REACHED, reached=made_target.after, done=int(made_target.is_done), **seen)
-        if things or made_target != target:
+        if is_more or made_target != target:
             await self._database.commit(changes)
-        await self._executions.notify(things)
-        return (replace(made, revision=job.revision + 1) if things else job), made_target
+        await self._executions.notify([*things, *(known.thing for known in again)])
+        return (replace(made, revision=job.revision + 1) if is_more else job), made_target
+
+    async def _rejoined(self, job: Job, target: JobTarget, number: int) -> Sequence[JobExecution]:
+        """Return ended executions of things that joined a group of a continuous job again, which get a new one."""
+        kind, _, name = target.target.partition("/")
+        if kind != "thinggroup" or not job.is_continuous or number < 1:
+            return ()
+        rows = await self._database.aside(store.REJOINED_IN_GROUP, job_id=job.job_id, thing_group=name, limit=number)
+        return [store.EXECUTIONS.of(row) for row in rows]
+
+    async def _remove_left(self, job: Job) -> None:
+        """Remove the queued executions of things that left the groups of a continuous job."""
+        for _ in range(_PORTIONS):
+            rows = await self._database.aside(store.LEFT_TARGETS, job_id=job.job_id)
+            known = [store.EXECUTIONS.of(row) for row in rows]
+            now = self._clock.now()
+            made = [(one.thing, self._executions.changing(one, rules.removed(one, now)), one) for one in known]
+            await self._each(made)
+            if len(known) < PORTION:
+                return
 
     def _seen(self, job: Job) -> Changes:
         """Return the condition that a job is as it was."""

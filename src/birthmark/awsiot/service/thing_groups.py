@@ -314,7 +314,7 @@ class ThingGroups(AccountService):
             changes.run(store.REMOVE_MEMBER, thing_group=name, thing=thing)
             changes.audit(actor, "awsiot.thing_group_remove", name, thing=thing)
         for name in into:
-            changes.run(store.ADD_MEMBER, thing_group=name, thing=thing)
+            changes.run(store.ADD_MEMBER, thing_group=name, thing=thing, joined_at=self.clock.micros())
             changes.audit(actor, "awsiot.thing_group_add", name, thing=thing)
         if into:
             full = TooManyThingGroupsError(thing=thing)

@@ -148,6 +148,41 @@ NEW_IN_GROUP = statement(
     .limit(bindparam("limit"))
 )
 """Things of a group, and of those below it, that a job is not on."""
+_IS_OVER = ~_IS_PENDING
+REJOINED_IN_GROUP = statement(
+    select(executions)
+    .distinct()
+    .join(members, members.c.thing == executions.c.thing)
+    .join(lines, lines.c.thing_group == members.c.thing_group)
+    .where(
+        executions.c.job_id == bindparam("job_id"),
+        lines.c.ancestor == bindparam("thing_group"),
+        _IS_OVER,
+        members.c.joined_at > executions.c.updated_at,
+    )
+    .order_by(executions.c.thing)
+    .limit(bindparam("limit"))
+)
+"""Executions of a job that ended before their thing joined the group, or one below it."""
+_as_thing = literal("thing/", Text) + executions.c.thing
+_as_group = literal("thinggroup/", Text) + lines.c.ancestor
+LEFT_TARGETS = statement(
+    select(executions)
+    .where(
+        executions.c.job_id == bindparam("job_id"),
+        executions.c.status == ExecutionStatus.QUEUED.value,
+        ~exists().where(job_targets.c.job_id == executions.c.job_id, job_targets.c.target == _as_thing),
+        ~exists().where(
+            members.c.thing == executions.c.thing,
+            lines.c.thing_group == members.c.thing_group,
+            job_targets.c.job_id == executions.c.job_id,
+            job_targets.c.target == _as_group,
+        ),
+    )
+    .order_by(executions.c.thing)
+    .limit(250)
+)
+"""Queued executions of a job whose thing is in none of its targets any more."""
 
 
 # ---- executions

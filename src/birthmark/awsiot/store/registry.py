@@ -80,7 +80,9 @@ DELETE_TYPE = remove(thing_types, "name", "deprecated_at", ~exists().where(thing
 
 GROUPS = Records(ThingGroup)
 thing_groups = GROUPS.table("aws_thing_groups", "name")
-members = Table("aws_thing_group_members", metadata, text("thing_group", key=True), text("thing", key=True))
+members = Table(
+    "aws_thing_group_members", metadata, text("thing_group", key=True), text("thing", key=True), number("joined_at")
+)
 Index("aws_thing_group_members_thing", members.c.thing, members.c.thing_group)
 Index("aws_thing_groups_parent", thing_groups.c.parent, thing_groups.c.name)
 lines = Table(

@@ -5,16 +5,18 @@ job's document is an object on MQTT and text over HTTPS; the status details of a
 operators alone.
 """
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import Annotated, Any, Literal
 
 import msgspec
 
 from birthmark.awsiot.model import Account, ExecutionStatus, Job, JobExecution, JobTemplate
 from birthmark.awsiot.wire import BodyInvalidError, seconds
-from birthmark.errors import InvalidRequestError
+from birthmark.errors import ConflictError, InvalidRequestError
 from birthmark.members import unread
 from birthmark.text import decode_json
 
@@ -38,6 +40,16 @@ class JobRequestError(InvalidRequestError):
     fix = "A device sets IN_PROGRESS, SUCCEEDED, FAILED or REJECTED. The jobs that there are: `birthmark aws job ls`"
     detail: str
     is_json: bool = True
+
+
+class StatusNotForDevicesError(ConflictError):
+    """UpdateJobExecution with a status that only the service sets."""
+
+    code = "awsiot.job_status_not_for_devices"
+    message = "The status of job execution cannot be changed to be {status}"
+    cause = "A device asked to set the status {status}; a device sets IN_PROGRESS, SUCCEEDED, FAILED or REJECTED."
+    fix = "Send one of these. To cancel an execution as an operator: `aws iot cancel-job-execution help`"
+    status: str
 
 
 PerMinute = Annotated[int, msgspec.Meta(ge=1, le=1000)]
@@ -151,6 +163,16 @@ def parse_document(text: str) -> str:
     return text
 
 
+@lru_cache(maxsize=64)
+def compact(document: str) -> str:
+    """Return a job's document as AWS hands it to devices: without white space and without members that are null."""
+
+    def without_nulls(members: dict[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in members.items() if value is not None}
+
+    return json.dumps(json.loads(document, object_hook=without_nulls), separators=(",", ":"), ensure_ascii=False)
+
+
 def placeholder_in(document: str) -> str | None:
     """Return the first thing in a document that would have to be filled in and is not, such as a signature of code."""
     for found in _PLACEHOLDER.finditer(document):
@@ -183,6 +205,7 @@ class DeviceUpdate(msgspec.Struct, rename="camel", frozen=True):
 
 
 _BY_DEVICES = ("IN_PROGRESS", "SUCCEEDED", "FAILED", "REJECTED")
+_BY_THE_SERVICE = frozenset({"QUEUED", "TIMED_OUT", "REMOVED", "CANCELED"})
 
 
 def token_of(payload: bytes) -> str | None:
@@ -210,6 +233,8 @@ def parse_request(payload: bytes, *, is_update: bool = False) -> DeviceUpdate:
 
 def checked(made: DeviceUpdate, *, is_update: bool) -> DeviceUpdate:
     """Return a request that is within its bounds. Raise `JobRequestError`."""
+    if is_update and made.status in _BY_THE_SERVICE:
+        raise StatusNotForDevicesError(status=made.status)
     if is_update and made.status not in _BY_DEVICES:
         raise JobRequestError(detail=f"status is none of {', '.join(_BY_DEVICES)}")
     if made.client_token is not None and len(made.client_token.encode()) > MAX_TOKEN_BYTES:
@@ -287,12 +312,17 @@ def answer(told: Mapping[str, Any]) -> bytes:
 # ---- what operators are told
 
 
+_ALWAYS_TOLD = ("timeoutConfig", "schedulingConfig", "presignedUrlConfig", "jobExecutionsRolloutConfig")
+"""DescribeJob has these also for a job without them (measured 2026-09)."""
+
+
 def job_json(account: Account, job: Job, targets: Sequence[str], details: Mapping[str, Any]) -> dict[str, Any]:
     """Return a job as DescribeJob has it."""
     told = job_entry_json(account, job) | {
         "forceCanceled": job.force_canceled,
         "targets": [account.arn(*target.split("/", 1)) for target in targets],
         "jobProcessDetails": dict(details),
+        **{name: {} for name in _ALWAYS_TOLD},
         **job.settings,
     }
     optional = {"reasonCode": job.reason_code, "comment": job.comment, "description": job.description}

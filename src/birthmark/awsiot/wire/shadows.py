@@ -5,6 +5,7 @@ Times are whole seconds since 1970. Metadata has a timestamp for every value, an
 """
 
 from collections.abc import Mapping
+from math import isinf
 from typing import Any
 
 import msgspec
@@ -59,19 +60,30 @@ class Request(msgspec.Struct, frozen=True):
 def parse_request(payload: bytes) -> Request:
     """Return a request; an empty one is `{}`. Raise `ShadowInvalidError` or `ShadowEncodingError`."""
     try:
-        document = decode_json(payload or b"{}")
+        document = _decode(payload or b"{}")
     except RecursionError as error:
         raise too_deep() from error
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         if not _is_utf8(payload):
             raise ShadowEncodingError from error
-        raise ShadowInvalidError(detail="Invalid JSON") from error
+        raise ShadowInvalidError(detail="Payload contains invalid json") from error
     if not isinstance(document, dict):
-        raise ShadowInvalidError(detail="Invalid JSON")
+        raise ShadowInvalidError(detail="Payload contains invalid json")
     token = document.get("clientToken")
     if token is not None and (not isinstance(token, str) or len(token.encode()) > MAX_TOKEN_BYTES):
         raise ShadowInvalidError(detail="Invalid clientToken")
     return Request(document, token, len(payload))
+
+
+def _overflow_to_text(digits: str) -> float | str:
+    """Return a number, or AWS's text for one that no double holds."""
+    value = float(digits)
+    if not isinf(value):
+        return value
+    return "Infinity" if value > 0 else "-Infinity"
+
+
+_decode = msgspec.json.Decoder(float_hook=_overflow_to_text).decode  # noqa: TID251 - numbers beyond a double are text here
 
 
 def too_deep() -> ShadowInvalidError:

@@ -126,6 +126,10 @@ class EstService:
                 if proof.principal.device_id is not None:
                     await self.note_fetched(proof.principal.device_id)
 
+    def has_base64_lines(self, label: str | None = None) -> bool:
+        """Say whether answers under a label are wrapped at 64 characters."""
+        return self._door(label).base64_lines
+
     def csr_attributes(self, label: str | None = None) -> bytes | None:
         return self._door(label).csr_attributes
 

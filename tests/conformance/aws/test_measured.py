@@ -1,0 +1,187 @@
+"""What MiniStack's contributors measured at AWS IoT (ministack 1.5.33, ministackorg/ministack#1755) holds here."""
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from itertools import count
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from aws_clients import until
+from aws_device import ARN
+from pki_builders import a_device
+from servers import RunningServer
+
+pytestmark = pytest.mark.system
+NUMBERS = count(1)
+
+
+@pytest.fixture
+def data(client: Callable[..., Any]) -> Any:
+    return client("iot-jobs-data")
+
+
+@pytest.fixture
+def thing(iot: Any) -> str:
+    name = f"measured-{next(NUMBERS)}"
+    iot.create_thing(thingName=name)
+    return name
+
+
+def a_job(iot: Any, *targets: str, document: str = "{}", **more: Any) -> str:
+    name = f"measured-{next(NUMBERS)}"
+    iot.create_job(jobId=name, targets=[f"{ARN}{target}" for target in targets], document=document, **more)
+    return name
+
+
+def status_of(iot: Any, job: str, thing: str) -> str | None:
+    try:
+        found: str = iot.describe_job_execution(jobId=job, thingName=thing)["execution"]["status"]
+    except iot.exceptions.ResourceNotFoundException:
+        return None
+    return found
+
+
+def refused(call: Callable[..., Any], **arguments: Any) -> tuple[int, str, str]:
+    """Return status, code and message of what an operation raises."""
+    with pytest.raises(ClientError) as caught:
+        call(**arguments)
+    answer = caught.value.response
+    return answer["ResponseMetadata"]["HTTPStatusCode"], answer["Error"]["Code"], answer["Error"]["Message"]
+
+
+def test_update_with_another_expected_version_is_an_invalid_request(iot: Any, data: Any, thing: str) -> None:
+    job = a_job(iot, f"thing/{thing}")
+    until(lambda: status_of(iot, job, thing) == "QUEUED")
+    told = refused(data.update_job_execution, jobId=job, thingName=thing, status="IN_PROGRESS", expectedVersion=7)
+    assert told[:2] == (400, "InvalidRequestException")
+    assert told[2].startswith("Expected version")
+
+
+def test_cancel_with_another_expected_version_is_a_version_conflict(iot: Any, thing: str) -> None:
+    job = a_job(iot, f"thing/{thing}")
+    until(lambda: status_of(iot, job, thing) == "QUEUED")
+    with pytest.raises(iot.exceptions.VersionConflictException):
+        iot.cancel_job_execution(jobId=job, thingName=thing, expectedVersion=7)
+
+
+@pytest.mark.parametrize("status", ["CANCELED", "QUEUED", "TIMED_OUT", "REMOVED"])
+def test_a_device_sets_no_status_of_the_service(iot: Any, data: Any, thing: str, status: str) -> None:
+    job = a_job(iot, f"thing/{thing}")
+    until(lambda: status_of(iot, job, thing) == "QUEUED")
+    assert refused(data.update_job_execution, jobId=job, thingName=thing, status=status) == (
+        409,
+        "InvalidStateTransitionException",
+        f"The status of job execution cannot be changed to be {status}",
+    )
+
+
+@pytest.mark.parametrize("moment", ["2099-01-01 12:00", "2099-01-01T12:00:00Z"])
+def test_a_schedule_has_the_one_form_of_time(iot: Any, thing: str, moment: str) -> None:
+    job = f"measured-{next(NUMBERS)}"
+    targets, schedule = [f"{ARN}thing/{thing}"], {"startTime": moment}
+    told = refused(iot.create_job, jobId=job, targets=targets, document="{}", schedulingConfig=schedule)
+    assert told[:2] == (400, "InvalidRequestException")
+    assert "must follow the format YYYY-MM-DDThh:mm" in told[2]
+
+
+def test_a_thing_that_leaves_and_joins_again_gets_a_continuous_job_anew(iot: Any, data: Any, thing: str) -> None:
+    group = f"measured-{next(NUMBERS)}"
+    member = {"thingGroupName": group, "thingName": thing}
+    iot.create_thing_group(thingGroupName=group)
+    iot.add_thing_to_thing_group(**member)
+    job = a_job(iot, f"thinggroup/{group}", targetSelection="CONTINUOUS")
+    until(lambda: status_of(iot, job, thing) == "QUEUED")
+    iot.remove_thing_from_thing_group(**member)
+    until(lambda: status_of(iot, job, thing) == "REMOVED")
+    iot.add_thing_to_thing_group(**member)
+    until(lambda: status_of(iot, job, thing) == "QUEUED")
+    assert iot.describe_job_execution(jobId=job, thingName=thing)["execution"]["executionNumber"] == 2
+
+
+def test_a_plain_job_is_described_with_empty_settings(iot: Any, thing: str) -> None:
+    job = iot.describe_job(jobId=a_job(iot, f"thing/{thing}"))["job"]
+    empty = ("timeoutConfig", "schedulingConfig", "presignedUrlConfig", "jobExecutionsRolloutConfig")
+    assert [job.get(name) for name in empty] == [{}] * len(empty)
+    assert "abortConfig" not in job
+    assert job["isConcurrent"] is False
+
+
+def test_a_device_gets_the_document_compact_and_without_null_members(iot: Any, data: Any, thing: str) -> None:
+    job = a_job(iot, f"thing/{thing}", document='{ "a": 1, "n": null, "list": [1, null], "b": {"n": null} }')
+    until(lambda: status_of(iot, job, thing) == "QUEUED")
+    told = data.describe_job_execution(jobId=job, thingName=thing, includeJobDocument=True)["execution"]
+    assert told["jobDocument"] == '{"a":1,"list":[1,null],"b":{}}'
+
+
+@pytest.mark.parametrize("kind", ["iot:Data", "iot:Jobs"])
+def test_retired_endpoint_types_are_refused(iot: Any, kind: str) -> None:
+    told = refused(iot.describe_endpoint, endpointType=kind)
+    assert told[:2] == (400, "InvalidRequestException")
+    assert "iot:Data-ATS" in told[2]
+
+
+def test_the_endpoint_without_a_type_is_the_current_one(iot: Any) -> None:
+    current = iot.describe_endpoint(endpointType="iot:Data-ATS")["endpointAddress"]
+    assert iot.describe_endpoint()["endpointAddress"] == current
+
+
+def test_a_certificate_is_not_registered_as_pending_activation(iot: Any) -> None:
+    leaf = a_device(common_name="pending", now=datetime.now(UTC)).certificate.pem()
+    for register in (iot.register_certificate_without_ca, iot.register_certificate):
+        assert refused(register, certificatePem=leaf, status="PENDING_ACTIVATION") == (
+            406,
+            "CertificateStateException",
+            "Not allowed to register certificate with PENDING_ACTIVATION status",
+        )
+
+
+def test_a_shadow_keeps_a_number_beyond_a_double_as_text(client: Callable[..., Any], thing: str) -> None:
+    plane = client("iot-data")
+    plane.update_thing_shadow(thingName=thing, payload=b'{"state":{"desired":{"a":1e999}}}')
+    shadow = json.loads(plane.get_thing_shadow(thingName=thing)["payload"].read())
+    assert shadow["state"]["desired"] == {"a": "Infinity"}
+
+
+@pytest.mark.parametrize("topic", ["$aws/things/{}/jobs/get", "$aws/things/{}/jobs/start-next"])
+def test_jobs_are_not_asked_by_a_publish_over_https(client: Callable[..., Any], thing: str, topic: str) -> None:
+    told = refused(client("iot-data").publish, topic=topic.format(thing), payload=b"{}")
+    assert told[:2] == (400, "InvalidRequestException")
+
+
+def test_a_page_of_retained_messages_has_at_most_200(client: Callable[..., Any]) -> None:
+    told = refused(client("iot-data").list_retained_messages, maxResults=201)
+    assert told[:2] == (400, "InvalidRequestException")
+    assert told[2].endswith("Invalid maxResults value: 201")
+
+
+def test_the_deletion_of_a_job_template_has_no_body(iot: Any, thing: str) -> None:
+    iot.create_job_template(jobTemplateId="measured", description="x", document="{}")
+    bodies: list[bytes] = []
+    iot.meta.events.register("after-call", lambda http_response, **_: bodies.append(http_response.content))
+    iot.delete_job_template(jobTemplateId="measured")
+    assert bodies == [b""]
+
+
+def test_a_request_with_a_key_on_p_521_is_signed(iot: Any) -> None:
+    key = ec.generate_private_key(ec.SECP521R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "p521")])
+    csr = x509.CertificateSigningRequestBuilder().subject_name(name).sign(key, hashes.SHA512())
+    text = csr.public_bytes(serialization.Encoding.PEM).decode()
+    made = iot.create_certificate_from_csr(certificateSigningRequest=text, setAsActive=True)
+    assert x509.load_pem_x509_certificate(made["certificatePem"].encode()).public_key() == key.public_key()
+
+
+def test_a_policy_may_have_actions_of_greengrass(iot: Any, server: RunningServer) -> None:
+    statement = {"Effect": "Allow", "Action": ["iot:Connect", "greengrass:*"], "Resource": ["*"]}
+    document = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+    made = iot.create_policy(policyName="greengrass-core", policyDocument=document)
+    assert json.loads(made["policyDocument"])["Statement"] == [statement]
+    other = document.replace("greengrass", "s3")
+    assert refused(iot.create_policy, policyName="s3", policyDocument=other)[1] == "MalformedPolicyException"

@@ -1,8 +1,10 @@
 """Measure the server beside its peers, in one run, and write benchmarks/results/.
 
-    scripts/bench [NAME…] [--rounds N] [--compare]
+    scripts/bench [NAME…] [--rounds N] [--look]
+    scripts/bench [NAME…] --compare REV [--pairs N]
 
-Rounds of all measures are interleaved; the minimum of a measure's rounds counts, the spread is beside it.
+Rounds of all measures are interleaved; the minimum of a measure's rounds counts, the spread is beside it. `--compare`
+measures HEAD and another revision in turn instead (compare.py), and writes nothing.
 """
 
 import argparse
@@ -13,6 +15,7 @@ import sys
 import time
 from pathlib import Path
 
+from compare import compare
 from measures import ALL
 from measures.measure import Measure, Sample
 from plot import plot
@@ -49,11 +52,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {' '.join(kind.name for kind in ALL)}")
     parser.add_argument("--rounds", type=int, default=5, help="of each measure")
-    parser.add_argument("--compare", action="store_true", help="beside the committed results, which stay as they are")
+    parser.add_argument("--look", action="store_true", help="print the committed results too, and write none")
+    parser.add_argument("--compare", metavar="REV", help="measure HEAD and this revision in turn, such as v0.3.0")
+    parser.add_argument("--pairs", type=int, default=10, help="of rounds, with --compare")
     arguments = parser.parse_args()
     chosen = [kind for kind in ALL if not arguments.names or kind.name in arguments.names]
     if unknown := set(arguments.names) - {kind.name for kind in chosen}:
         parser.error(f"there is no measure {' '.join(sorted(unknown))}")
+    if arguments.compare is not None:
+        compare(arguments.compare, [kind.name for kind in chosen], arguments.pairs)
+        return
     began, load = time.perf_counter(), os.getloadavg()[0]
     if load > BUSY:
         print(f"Others work on this machine (load {load:.1f}): costs come out too high, ours most.", file=sys.stderr)
@@ -70,9 +78,9 @@ def main() -> None:
         rows = [row_of(measure, samples[measure.name]) for measure in measures]
     committed = RESULTS / "results.json"
     before = {row["name"]: row for row in json.loads(committed.read_text())["rows"]} if committed.exists() else {}
-    print_table(rows, before if arguments.compare else {})
+    print_table(rows, before if arguments.look else {})
     print(f"{time.perf_counter() - began:.0f} s", file=sys.stderr)
-    if not arguments.compare:
+    if not arguments.look:
         kept = sorted({**before, **{row["name"]: row for row in rows}}.values(), key=lambda row: order(row["name"]))
         RESULTS.mkdir(exist_ok=True)
         about: dict[str, object] = {

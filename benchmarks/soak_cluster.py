@@ -141,7 +141,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="birthmark-cluster-") as temporary:
         directory = Path(temporary) if given.keep is None else given.keep
         with a_cluster(_made(directory / "claims"), CONFIG) as cluster:
-            account = Account(cluster.first, directory / "claims")
+            account = Account(cluster.first)
             is_good &= asyncio.run(claims(cluster, account, given.claims))
         for number, faults in enumerate(plan(given.each, given.only or (), dice)):
             with a_cluster(place := _made(directory / f"round-{number}"), CONFIG, is_small=_IS_ROOT) as cluster:

@@ -61,6 +61,8 @@ class Witness:
             self.seconds.append(time.perf_counter() - started)
 
     def told(self) -> dict[str, float]:
+        if not self.seconds:  # the attack was over before the first try
+            return {"tries": 0}
         return {
             "tries": len(self.seconds),
             "failed": self.failed,

@@ -377,8 +377,10 @@ class Mailbox:
         self.client.loop_start()
 
     def _on_connect(self, client: Any, _data: object, _flags: object, code: int) -> None:
-        if self.is_old or code:
+        if self.is_old:
             client.disconnect()
+            return
+        if code:  # the server is busy or its disk is full: paho comes again by itself
             return
         client.subscribe(f"devices/{self.name}/messages/devicebound/#", 1)
         note("connected", client=self.name)

@@ -42,16 +42,16 @@ def told_by_all(
 ) -> Iterator[tuple[Piece, Told | None]]:
     """Yield each piece with what a process told of it; with None where it is for the caller to do.
 
-    So it is with few pieces, with a file that has no name, and when a process was killed, perhaps for want of memory.
-    An exception among the pieces is raised after all that stands before it.
+    So it is with few pieces, with a file that has no name, where this process may use one core only, and when a process
+    was killed, perhaps for want of memory. An exception among the pieces is raised after all that stands before it.
     """
     left = iter(pieces)
     first = list(islice(left, FEW))
     path = getattr(file, "name", None)
     is_long = len(first) == FEW and isinstance(path, str) and Path(path).is_file()
-    every = chain(first, left)
-    if is_long:
-        yield from _by_processes(str(path), every, work)
+    every, workers = chain(first, left), usable_cores()
+    if is_long and workers > 1:
+        yield from _by_processes(workers, str(path), every, work)
         return
     for piece in every:
         if isinstance(piece, Exception):
@@ -59,10 +59,16 @@ def told_by_all(
         yield piece, None
 
 
+def usable_cores() -> int:
+    """Return how many cores this process may use, which a container or `taskset` makes fewer than there are."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def _by_processes(
-    path: str, pieces: Iterable[Piece | Exception], work: Work[Piece, Told]
+    workers: int, path: str, pieces: Iterable[Piece | Exception], work: Work[Piece, Told]
 ) -> Iterator[tuple[Piece, Told | None]]:
-    workers = os.cpu_count() or 1
     running: deque[tuple[Piece, Future[Any]]] = deque()
     context = multiprocessing.get_context("spawn")  # a fork would lose this process's threads, whatever they hold
     with ProcessPoolExecutor(workers, context, _begin, (path, work.make, work.arguments, work.do)) as pool:

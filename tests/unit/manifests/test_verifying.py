@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from itertools import islice
@@ -84,3 +85,15 @@ def test_a_long_manifest_that_is_cut_off_says_so_after_all_that_is_whole(verifie
     assert len(whole) == COUNT - 1
     with pytest.raises(MalformedEntryError, match=f"Entry {COUNT}: the file does not end"):
         next(found)
+
+
+def test_where_one_core_may_be_used_no_process_is_started(verified: Verified) -> None:
+    usable = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(usable)})
+    try:
+        told = verified(LONG)
+        assert isinstance(next(told), Entry)
+        assert not multiprocessing.active_children()
+        assert sum(isinstance(one, Entry) for one in told) + 1 == sum(isinstance(one, Entry) for one in verified(SHORT))
+    finally:
+        os.sched_setaffinity(0, usable)

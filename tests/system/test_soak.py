@@ -1,0 +1,53 @@
+"""Each program of `scripts/soak` runs once, at its smallest: what it stands on changes more often than it is run."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from servers import clean_environment
+
+pytestmark = pytest.mark.system
+ROOT = Path(__file__).parents[2]
+SMALLEST = {
+    "cluster": "--each 1 --claims 2 --only kill_worker --seed 1",
+    "enroll": "--rows 20 --kills 1 --cloud azure --seed 1",
+    "faults": "--store file --work renew --fault kill --every 40",
+    "first_contact": "--each 1 --kills 1 --engine sqlite --files --seed 1",
+    "floods": "--kind publishes --times 3",
+    "kills": "--kills 1 --engine sqlite --seed 1",
+    "machine": "--steps 20 --engine sqlite",
+    "million": "--rows 600 --flips 1",
+    "registry": "--each 2 --kills 1 --engine sqlite --seed 1",
+    "reissue": "--each 1 --kills 1 --engine sqlite --seed 1",
+    "renewals": "--rate 5 --seconds 2 --devices 5",
+    "rollout": "--each 4 --kills 1 --engine sqlite --seed 1",
+    "rooms": "--walks 1 --steps 10",
+    "strangers": "--count 20 --bodies 2",
+    "swarm": "--devices 100 --seconds 4",
+}
+ELSEWHERE = {
+    "storm": "tests/simulation",
+    "rollover": "tests/system/test_rollover.py",
+    "upgrade": "tests/upgrade",
+    "container": "tests/system/packages",
+    "install": "tests/system/packages",
+}
+"""What others of these tests run."""
+
+
+def test_every_program_of_the_script_is_run_by_a_test() -> None:
+    script = (ROOT / "scripts" / "soak").read_text().partition("\nset -euo")[0]
+    assert set(re.findall(r"^#   (\w+) ", script, re.MULTILINE)) == SMALLEST.keys() | ELSEWHERE.keys()
+    assert all((ROOT / place).exists() for place in ELSEWHERE.values())
+
+
+@pytest.mark.parametrize("name", SMALLEST)
+def test_a_soak_runs_at_its_smallest(name: str, tmp_path: Path) -> None:
+    line = [sys.executable, str(ROOT / "benchmarks" / f"soak_{name}.py"), *SMALLEST[name].split()]
+    environment = clean_environment(PYTHONPATH=str(ROOT / "tests"), PATH=os.environ["PATH"])
+    done = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, f"{done.stdout[-4000:]}\n{done.stderr[-4000:]}"

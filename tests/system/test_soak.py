@@ -27,7 +27,7 @@ SMALLEST = {
     "rollout": "--each 4 --kills 1 --engine sqlite --seed 1",
     "rooms": "--walks 1 --steps 10",
     "strangers": "--count 20 --bodies 2",
-    "swarm": "--devices 100 --seconds 4",
+    "swarm": "--devices 20 --seconds 9 --kib 200",
 }
 ELSEWHERE = {
     "storm": "tests/simulation",

@@ -99,6 +99,7 @@ HTTP: Mapping[type[errors.BirthmarkError], tuple[int, str]] = {
     topics.QosNotServedError: _INVALID,
     topics.PayloadTooLargeError: _INVALID,
     topics.MqttOnlyTopicError: _INVALID,
+    topics.ReportDroppedError: (403, "ForbiddenException"),
     topics.TooManyFiltersError: _INVALID,
     ShadowInvalidError: _INVALID,
     ShadowEncodingError: (415, "UnsupportedDocumentEncodingException"),

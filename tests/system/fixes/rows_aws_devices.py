@@ -41,7 +41,14 @@ def misuse(name: str, *packets: bytes, client_id: str = "fix-client") -> Row:
     return Row(saying(*packets, client_id=client_id), allowed(_PREFIX + name), is_instead=True)
 
 
+def report(desk: Desk) -> None:
+    """Report as a stock agent does: the connection goes on, and the report is dropped."""
+    saying(a_publish("$aws/things/fix-report/defender/metrics/json"), client_id="fix-report")(desk)
+    raise RefusedError
+
+
 DEVICES: Mapping[str, Row] = {
+    "awsiot.report_dropped": Row(report, allowed("fix-report"), is_instead=True),
     "awsiot.certificate_inactive": Row(
         saying(),
         steps(allowed("fix-inactive"), call("update_certificate", certificateId=id_of, newStatus="INACTIVE")),
@@ -54,7 +61,7 @@ DEVICES: Mapping[str, Row] = {
     "awsiot.payload_too_large": misuse("size", a_publish("a", bytes(131073))),
     "awsiot.policy_denied": Row(saying(client_id="fix-denied"), registered("fix-denied")),
     "awsiot.qos_not_served": misuse("qos", a_publish("a", qos=2)),
-    "awsiot.reserved_topic_not_served": misuse("reserved", a_publish("$aws/things/a/defender/metrics/json")),
+    "awsiot.reserved_topic_not_served": misuse("reserved", a_publish("$aws/things/a/streams/s/get/json")),
     "broker.session_taken": Row(crowd, allowed("fix-crowd"), is_instead=True),
     "awsiot.topic_invalid": misuse("topic", a_publish("a/b/c/d/e/f/g/h/i")),
 }

@@ -7,6 +7,7 @@ from birthmark.awsiot.http.routing import Call
 from birthmark.awsiot.http.tags import tags_of
 from birthmark.awsiot.model import CertificateId, PrincipalType, parse_thing_name
 from birthmark.awsiot.service import AwsIot
+from birthmark.awsiot.wire import BodyInvalidError
 
 
 class ThingOperations:
@@ -47,11 +48,14 @@ class ThingOperations:
         await self._things.delete(call["thingName"], call.number("expectedVersion"), actor=call.actor)
 
     async def list_things(self, call: Call) -> Any:
-        name = call.get("attributeName")
+        name, kind = call.get("attributeName"), call.get("thingTypeName")
+        if name is not None and kind is not None:
+            detail = "Listing things by the combination of attribute and thing type is not supported"
+            raise BodyInvalidError(detail=detail)  # as AWS says it (aws/aws-sdk-js#4237)
         page = await self._things.page(
             call.after,
             call.size,
-            type_name=call.get("thingTypeName"),
+            type_name=kind,
             attribute=None if name is None else (name, call.get("attributeValue")),
             prefix=call.flag("usePrefixAttributeValue"),
         )

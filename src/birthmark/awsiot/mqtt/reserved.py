@@ -13,6 +13,7 @@ from birthmark.awsiot.model import parse_job_id, parse_shadow_name, parse_thing_
 from birthmark.awsiot.rules.jobs import ExecutionStateError, ExecutionVersionError
 from birthmark.awsiot.rules.reserved import BASIC_INGEST, Service, request_of
 from birthmark.awsiot.rules.shadows import ShadowMissingError
+from birthmark.awsiot.rules.topics import ReportDroppedError
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.claims import Asker, NobodyToAnswerError
 from birthmark.awsiot.service.executions import NEXT
@@ -65,6 +66,7 @@ class Reserved:
         self._handlers: Mapping[Service, Handler] = {
             Service.SHADOW: self._shadow,
             Service.JOBS: self._job,
+            Service.REPORTS: self._drop_report,
             Service.CERTIFICATES: self._provisioning,
             Service.PROVISION: self._provisioning,
         }
@@ -77,6 +79,9 @@ class Reserved:
         elif (found := request_of(topic)) is not None:
             service, names = found
             await self._handlers[service](Asked(topic, names, payload, note, by))
+
+    async def _drop_report(self, asked: Asked) -> None:
+        asked.note(ReportDroppedError(thing=asked.names["thing"] or "", topic=asked.topic))
 
     async def _provisioning(self, asked: Asked) -> None:
         """Give a certificate, or make a device of one: answered to the connection that asked, and to no other."""

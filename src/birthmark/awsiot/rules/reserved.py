@@ -46,6 +46,10 @@ class Service(Enum):
     JOBS = re.compile(
         r"\$aws/things/(?P<thing>[^/]+)/jobs/(?:(?P<job>[^/]+)/(?!start-next)|(?!update))(?P<verb>get|start-next|update)"
     )
+    REPORTS = re.compile(
+        r"\$aws/things/(?P<thing>[^/]+)/(?P<verb>defender/metrics/(?:json|cbor)|greengrass(?:v2)?/health/json)"
+    )
+    """What stock agents report by themselves, to services that are not here: taken, and dropped."""
     CERTIFICATES = re.compile(r"\$aws/certificates/(?P<verb>create|create-from-csr)/(?P<form>json|cbor)")
     PROVISION = re.compile(r"\$aws/provisioning-templates/(?P<template>[^/]+)/(?P<verb>provision)/(?P<form>json|cbor)")
 
@@ -70,9 +74,9 @@ def is_question(topic: str) -> bool:
 
 
 def is_answered_over_https(topic: str) -> bool:
-    """Say whether HTTPS Publish takes a reserved topic: jobs are asked over MQTT alone (AWS, measured 2026-09)."""
+    """Say whether HTTPS Publish takes a reserved topic: AWS takes some over MQTT alone (measured 2026-09)."""
     found = request_of(topic)
-    return found is None or found[0] is not Service.JOBS
+    return found is None or found[0] not in {Service.JOBS, Service.REPORTS}
 
 
 def is_answer(topic_filter: str) -> bool:

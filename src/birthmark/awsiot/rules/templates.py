@@ -72,7 +72,10 @@ class Template:
         filling = Filling(self.parameters, self.mappings, keys, known)
         missing = [name for name, default in self.parameters.items() if default is None and name not in given]
         if missing:
-            raise RegistrationFailedError(step="Parameters", detail=f"{missing[0]} is missing, and has no default")
+            of_subject = " (the certificate has none of it, or several)" if missing[0].startswith(_OF_SUBJECT) else ""
+            raise RegistrationFailedError(
+                step="Parameters", detail=f"{missing[0]} is missing, and has no default{of_subject}"
+            )
         things = [_thing(one, filling) for one in self.of_kind(THING)]
         certificates = [_certificate(one, filling) for one in self.of_kind(CERTIFICATE)]
         policies = [_policy(one, filling) for one in self.of_kind(POLICY)]
@@ -82,6 +85,7 @@ class Template:
         )
 
 
+_OF_SUBJECT = "AWS::IoT::Certificate::"
 THING, CERTIFICATE, POLICY = "AWS::IoT::Thing", "AWS::IoT::Certificate", "AWS::IoT::Policy"
 _PROPERTIES: Mapping[str, frozenset[str]] = {
     THING: frozenset({"ThingName", "AttributePayload", "ThingTypeName", "ThingGroups"}),

@@ -65,13 +65,29 @@ class QosNotServedError(InvalidRequestError):
     topic: str
 
 
+class ReportDroppedError(PolicyError):
+    """A report of a stock agent to a service that this server does not have."""
+
+    code = "awsiot.report_dropped"
+    message = "The report to {topic} was dropped"
+    cause = (
+        "The agent of {thing} reports to {topic}. Device Defender and Greengrass are not served; it stays connected."
+    )
+    fix = (
+        "Turn Device Defender or Greengrass health reports off in the agent's configuration, or ignore this. "
+        "What the server refused of this device: `birthmark why {thing}`"
+    )
+    thing: str
+    topic: str
+
+
 class MqttOnlyTopicError(InvalidRequestError):
     """HTTPS Publish to a reserved topic that takes requests over MQTT alone."""
 
     code = "awsiot.mqtt_only_topic"
     message = "The topic {topic} takes requests over MQTT only"
-    cause = "A client published to {topic} over HTTPS; AWS IoT takes requests about jobs there over MQTT only."
-    fix = "Publish over MQTT, or use the data plane of jobs: `aws iot-jobs-data help`"
+    cause = "A client published to {topic} over HTTPS; AWS IoT takes requests on this topic over MQTT only."
+    fix = "Publish over MQTT. Jobs also have an HTTPS API: `aws iot-jobs-data help`"
     topic: str
 
 

@@ -48,6 +48,36 @@ def test_a_hub_takes_the_device_id_alone(cloud: Cloud) -> None:
     assert code_of(device, "named-1", user) == 0
 
 
+OLD_TAILS = [
+    "/api-version=2016-11-14",
+    "/api-version=2018-06-30&DeviceClientType=iothubclient%2f1.2.1%20(native%3b%20Linux%3b%20x86_64)",
+    "/api-version=2016-11-14/DeviceClientType=Microsoft.Azure.Devices.Client/1.2.2",
+    "/DeviceClientType=azure-iot-device%2F1.1.2&api-version=2016-11-14",
+    "/?api-version=2018-06-30",
+    "/",
+    "",
+]
+
+
+def test_a_device_connects_with_every_form_of_the_user_name_since_2016(cloud: Cloud) -> None:
+    device = cloud.azure_device("named-5", at="hub")
+    user = f"{device.identity.hub_host}/named-5"
+    assert {tail: code_of(device, "named-5", user + tail) for tail in OLD_TAILS} == dict.fromkeys(OLD_TAILS, 0)
+
+
+def test_a_module_connects_with_every_form_of_the_user_name_since_2016(cloud: Cloud) -> None:
+    device = cloud.azure_device("named-6", at="hub")
+    cloud.birthmark("hub", "module", "create", "named-6", "camera", "--cert", str(device.certificate_file))
+    user = f"{device.identity.hub_host}/named-6/camera"
+    assert {tail: code_of(device, "named-6/camera", user + tail) for tail in OLD_TAILS} == dict.fromkeys(OLD_TAILS, 0)
+
+
+def test_a_user_name_without_the_slash_before_its_parameters_is_explained_as_iot_hubs(cloud: Cloud) -> None:
+    device = cloud.azure_device("named-7", at="hub")
+    assert code_of(device, "named-7", f"{device.identity.hub_host}/named-7?api-version=2021-04-12") != 0
+    assert cloud.why(device)["code"] == "iothub.username_invalid"
+
+
 def test_dps_takes_the_registration_id_alone_in_any_letter_case(cloud: Cloud) -> None:
     device = cloud.azure_device("named-2")
     user = f"{cloud.id_scope}/registrations/named-2/api-version=2019-03-31&ClientVersion=x"

@@ -53,7 +53,7 @@ def routes(iothub: IotHub, presence: Presence, authorized: Authorized, record: R
             return hub, await registry.device(hub, device_id), actor
         user = wire.HubUser(request.headers.get("host", ""), device_id, None, "")
         try:
-            _, device, _ = await registry.authenticate(user, peer, (given or "").encode())
+            _, device, _ = await registry.authenticate(user, peer, (given or "").encode(), path=request.scope["path"])
         except (UnavailableError, ThrottledError):
             raise
         except BirthmarkError as error:

@@ -141,9 +141,12 @@ def check_client_id(identity: Identity, client_id: str) -> None:
 
 
 def authenticate(
-    identity: Identity, host: str, leaf: Certificate | None, password: bytes | None, now: datetime
+    identity: Identity, host: str, leaf: Certificate | None, password: bytes | None, now: datetime, path: str = ""
 ) -> SasToken | None:
-    """Return the token that proves a connection to be that one, None for a certificate; else raise why it is not."""
+    """Return the token that proves a connection to be that one, None for a certificate; else raise why it is not.
+
+    `path` is that of an HTTPS request: a token may be for it alone.
+    """
     facts: dict[str, Any] = {"device_id": identity.name, "hub": identity.hub}
     if not identity.is_enabled:
         raise DeviceDisabledError(**facts | {"device_id": identity.device_id})
@@ -171,6 +174,6 @@ def authenticate(
             token = parse_sas(password.decode("utf-8", "replace"))
             keys = [k for k in (authentication.primary_key, authentication.secondary_key) if k]
             check_sas(token, keys, now)
-            check_resource(token, [f"{host}/{own_topics(identity.name).rstrip('/')}"])
+            check_resource(token, [f"{host}/{path.strip('/') or own_topics(identity.name).rstrip('/')}"])
             return token
     return None

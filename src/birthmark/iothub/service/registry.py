@@ -433,12 +433,15 @@ class Registry:
         return _if_as_read(store.REPLACE_DEVICE, present, **values)
 
     async def authenticate(
-        self, user: HubUser, peer: Peer, password: bytes | None, *, address: str = ""
+        self, user: HubUser, peer: Peer, password: bytes | None, *, address: str = "", path: str = ""
     ) -> tuple[Hub, Identity, SasToken | None]:
-        """Return the device or module that a request proved to be, and the token that proved it; else raise why not."""
+        """Return the device or module that a request proved to be, and the token that proved it; else raise why not.
+
+        `path` is that of an HTTPS request.
+        """
         hub = self._hubs.by_host(user.host)
         identity = await self.identity(hub, user.name)
-        token = authenticate(identity, user.host, peer.leaf, password, self._clock.now())
+        token = authenticate(identity, user.host, peer.leaf, password, self._clock.now(), path)
         if identity.authentication.type is AuthenticationType.AUTHORITY and peer.leaf is not None:
             await self._authorities.check(hub, identity, peer.leaf, peer.chain, address)
         if peer.leaf is not None and self._revocations is not None:

@@ -44,7 +44,6 @@ HTTP: Mapping[type[errors.BirthmarkError], tuple[int, str, int]] = {
     modules.UnknownModuleError: (404, "ModuleNotFound", 404010),
     modules.ModuleExistsError: (409, "ModuleAlreadyExistsOnDevice", 409301),
     modules.ModuleEtagError: (412, "PreconditionFailed", 412001),
-    modules.NoEdgeDeviceError: (401, "IotHubUnauthorizedAccess", 401002),
     modules.TooManyModulesError: (403, "TooManyModulesOnDevice", 403007),
     hubs.PolicyKeyError: (401, "IotHubUnauthorizedAccess", 401002),
     model.DeviceIdInvalidError: (400, "ArgumentInvalid", 400004),

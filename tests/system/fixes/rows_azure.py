@@ -15,7 +15,6 @@ from urllib.parse import quote
 import pytest
 from fixes.desk import Desk, RefusedError, Row, a_connect, a_publish, a_subscribe, steps, typing
 
-from sas_tokens import make_sas
 from webhook_server import WebhookServer
 
 Act = Callable[[Desk], object]
@@ -156,17 +155,6 @@ def with_module(name: str) -> Act:
     return steps(in_hub(name), typing(f"birthmark hub module create {name} camera"))
 
 
-def _of_its_own(name: str) -> Callable[[Desk], str]:
-    """Return what makes a device's own token, by the key that the registry has."""
-
-    def token(desk: Desk) -> str:
-        rest("IOTHUB", "PUT", f"/devices/{name}", {"authentication": {"symmetricKey": _KEYS}}, If_Match="*")(desk)
-        host = connection(desk, "IOTHUB")["HostName"].partition(":")[0]
-        return make_sas(f"{host}/devices/{name}", _KEY, int(time.time()) + 600)
-
-    return token
-
-
 def misuse(name: str, topic: str, payload: bytes = b"hello", *, qos: int = 1) -> Row:
     name = f"fix-hub-{name}"
     packet = a_publish(topic.format(name=name), payload, qos=qos)
@@ -197,8 +185,6 @@ def choosing(name: str, path: str) -> Act:
     return steps(device(name), act)
 
 
-_KEY = b"k" * 32
-_KEYS = dict.fromkeys(("primaryKey", "secondaryKey"), base64.b64encode(_KEY).decode())
 _EVENTS = "devices/{name}/messages/events/"
 
 DPS: Mapping[str, Row] = {
@@ -465,11 +451,6 @@ HUB: Mapping[str, Row] = {
             in_hub("fix-fifty"),
             *(rest("IOTHUB", "PUT", f"/devices/fix-fifty/modules/m{number}", {}) for number in range(50)),
         ),
-        is_instead=True,
-    ),
-    "iothub.no_edge_device": Row(
-        rest("IOTHUB", "GET", "/devices/fix-plain/modules", token=_of_its_own("fix-plain")),
-        typing("birthmark hub device create fix-plain"),
         is_instead=True,
     ),
     "iothub.no_credentials": Row(hub_saying("fix-bare", as_device=False), in_hub("fix-bare"), is_instead=True),

@@ -145,7 +145,7 @@ def test_a_token_is_returned_that_says_when_it_ends() -> None:
 def test_a_token_for_the_endpoint_alone_opens_that_endpoint_and_no_other() -> None:
     path = "devices/device-1/messages/events"
     token = a_token(resource=f"{HOST}/{path}")
-    authenticate(a_hub_device(BY_KEYS), HOST, None, token, NOON, f"/{path}")
+    authenticate(a_hub_device(BY_KEYS), HOST, None, token, NOON, path=f"/{path}")
     for other in ("", "/devices/device-1/messages/devicebound"):
         with pytest.raises(SasScopeError):
-            authenticate(a_hub_device(BY_KEYS), HOST, None, token, NOON, other)
+            authenticate(a_hub_device(BY_KEYS), HOST, None, token, NOON, path=other)

@@ -141,7 +141,7 @@ def check_client_id(identity: Identity, client_id: str) -> None:
 
 
 def authenticate(
-    identity: Identity, host: str, leaf: Certificate | None, password: bytes | None, now: datetime, path: str = ""
+    identity: Identity, host: str, leaf: Certificate | None, password: bytes | None, now: datetime, *, path: str = ""
 ) -> SasToken | None:
     """Return the token that proves a connection to be that one, None for a certificate; else raise why it is not.
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from birthmark.broker.store import drop_client
 from birthmark.clock import Clock, Entropy
-from birthmark.errors import ChangedMeanwhileError, ConflictError, ForbiddenError, NotFoundError, PolicyError
+from birthmark.errors import ChangedMeanwhileError, ConflictError, NotFoundError, PolicyError
 from birthmark.iothub import searching, store
 from birthmark.iothub.events import DeviceChanged
 from birthmark.iothub.model import (
@@ -90,20 +90,6 @@ class TooManyModulesError(PolicyError):
     device_id: str
     hub: str
     limit: int = MAX_MODULES
-
-
-class NoEdgeDeviceError(ForbiddenError):
-    """A device that runs no IoT Edge asks for modules by itself."""
-
-    code = "iothub.no_edge_device"
-    message = "Device {device_id} is no IoT Edge device"
-    cause = "Device {device_id} of hub {hub} asked for its modules by its own proof, and is no IoT Edge device."
-    fix = (
-        "Other devices' modules are made by an operator: `birthmark hub module create {device_id} camera --hub {hub}`. "
-        "An IoT Edge device is made as one: by --edge of `birthmark hub device create` or of its enrollment."
-    )
-    device_id: str
-    hub: str
 
 
 class Modules:

@@ -256,3 +256,16 @@ class WebSocketPathError(NotFoundError):
     cause = "There is no WebSocket at {path}."
     fix = "Connect to `/$iothub/websocket` for IoT Hub and DPS, to `/mqtt` for AWS IoT."
     path: str
+
+
+class WebSocketSubprotocolError(InvalidRequestError):
+    """The client offers no subprotocol of MQTT."""
+
+    code = "net.websocket_subprotocol"
+    message = "No offered WebSocket subprotocol is served"
+    cause = "The WebSocket upgrade offers the subprotocols {offered}; the server speaks MQTT over WebSocket."
+    fix = (
+        "Offer the subprotocol mqtt and send MQTT; AMQP is not served. List the server's endpoints: "
+        "`birthmark env --format json`"
+    )
+    offered: str

@@ -43,12 +43,12 @@ def mqtt_at_est(desk: Desk) -> None:
     raise RefusedError("closed")
 
 
-def websocket(desk: Desk) -> object:
-    path = desk.scene.environment.get("WEBSOCKET", "/ws")
+def websocket(desk: Desk, path: str = "", more: str = "") -> object:
+    path = path or desk.scene.environment.get("WEBSOCKET", "/ws")
     with desk.tls(8443) as sock:
         sock.sendall(
             f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-            "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n".encode()
+            f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n{more}\r\n".encode()
         )
         answer = sock.recv(100)
     if not answer.startswith(b"HTTP/1.1 101"):
@@ -81,6 +81,9 @@ WIRE: Mapping[str, Row] = {
     "net.host_invalid": Row(raw(b"GET / HTTP/1.1\r\nHost: a/b\r\nConnection: close\r\n\r\n"), is_instead=True),
     "net.protocol_not_served": Row(mqtt_at_est, is_instead=True),
     "net.websocket_path_unknown": Row(websocket, apply=into("WEBSOCKET")),
+    "net.websocket_subprotocol": Row(
+        lambda desk: websocket(desk, "/mqtt", "Sec-WebSocket-Protocol: AMQPWSB10\r\n"), is_instead=True
+    ),
     "operator.name_invalid": Row(typed("birthmark dps create 'a b'"), is_instead=True),
     "tls.handshake_failed": Row(old_tls, in_hub("fix-tls"), is_instead=True),
     "tls.plain_text": Row(in_the_clear, is_instead=True),

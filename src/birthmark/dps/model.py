@@ -144,6 +144,11 @@ class Signer:
     certificate: Certificate
 
 
+INITIAL = "initialAssignment"
+REASSIGNED = "reprovisionedToInitialAssignment"
+"""The substatus where the hub had the device already."""
+
+
 @dataclass(frozen=True, slots=True)
 class Registration:
     """A device's outcome at DPS."""

@@ -97,8 +97,15 @@ class DeviceAuthentication:
 
     @property
     def thumbprints(self) -> tuple[str, ...]:
-        """Those there are, in hexadecimal."""
-        return tuple(one.hex() for one in (self.primary_thumbprint, self.secondary_thumbprint) if one is not None)
+        """Those there are, in hexadecimal, each once."""
+        both = (self.primary_thumbprint, self.secondary_thumbprint)
+        return tuple(dict.fromkeys(one.hex() for one in both if one is not None))
+
+    @property
+    def credentials(self) -> frozenset[bytes]:
+        """Thumbprints and keys, whichever there are."""
+        every = (self.primary_thumbprint, self.secondary_thumbprint, self.primary_key, self.secondary_key)
+        return frozenset(one for one in every if one is not None)
 
     @property
     def told(self) -> dict[str, list[str]]:

@@ -372,7 +372,16 @@ HUB: Mapping[str, Row] = {
         in_hub("fix-hub-there"),
         is_instead=True,
     ),
-    "iothub.device_held": Row(lambda desk: desk.type(REGISTER), steps(in_hub("fix-held"), typing(ENROLL))),
+    "iothub.device_held": Row(
+        lambda desk: desk.type(REGISTER),
+        typing(
+            "birthmark hub device create fix-held; birthmark ca init --name Held --dir held",
+            "birthmark ca issue fix-held --dir held",
+            "export X509_CERT_FILE=fix-held.cert.pem X509_KEY_FILE=fix-held.key.pem",
+            "birthmark dps ca create fix-held held/issuing.pem --verified",
+            "birthmark device enroll-group fix-held --ca-name fix-held",
+        ),
+    ),
     "iothub.device_id_invalid": Row(rest("IOTHUB", "PUT", "/devices/a%20b", {"deviceId": "a b"}), is_instead=True),
     "iothub.no_keys": Row(
         typing("birthmark hub device key fix-no-keys"),

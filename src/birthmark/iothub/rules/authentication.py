@@ -157,7 +157,7 @@ def authenticate(
                 raise NoCredentialsError(presented="no certificate", type="X.509", **facts)
             on_record = [t for t in (authentication.primary_thumbprint, authentication.secondary_thumbprint) if t]
             if {leaf.thumbprint, leaf.x5t_sha1}.isdisjoint(on_record):
-                expected = " or ".join(t.hex() for t in on_record) or "none"
+                expected = " or ".join(authentication.thumbprints) or "none"
                 raise ThumbprintMismatchError(thumbprint=leaf.thumbprint, expected=expected, **facts)
             check_client(leaf, is_pinned=True)
             check_dates(leaf, now)

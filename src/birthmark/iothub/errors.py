@@ -72,7 +72,7 @@ HTTP: Mapping[type[errors.BirthmarkError], tuple[int, str, int]] = {
     methods.MethodInvalidError: (400, "ArgumentInvalid", 400004),
     methods.DeviceNotOnlineError: (404, "DeviceNotOnline", 404103),
     methods.MethodTimeoutError: (504, "GatewayTimeout", 504101),
-    methods.MethodAnswerInvalidError: (504, "GatewayTimeout", 504101),
+    methods.MethodAnswerInvalidError: (502, "InvalidResponseWhileProxying", 502101),
     c2d.C2dInvalidError: (400, "ArgumentInvalid", 400004),
     rules_of_queries.HubQueryInvalidError: (400, "ArgumentInvalid", 400004),
     rules_of_queries.CollectionNotServedError: (400, "ArgumentInvalid", 400004),

@@ -45,7 +45,7 @@ HTTP: Mapping[type[errors.BirthmarkError], tuple[int, str, int]] = {
     modules.ModuleExistsError: (409, "ModuleAlreadyExistsOnDevice", 409301),
     modules.ModuleEtagError: (412, "PreconditionFailed", 412001),
     modules.TooManyModulesError: (403, "TooManyModulesOnDevice", 403007),
-    hubs.PolicyKeyError: (401, "IotHubUnauthorizedAccess", 401002),
+    authentication.PolicyKeyError: (401, "IotHubUnauthorizedAccess", 401002),
     model.DeviceIdInvalidError: (400, "ArgumentInvalid", 400004),
     wire.UserNameError: (400, "ArgumentInvalid", 400004),
     wire.BodyInvalidError: (400, "ArgumentInvalid", 400004),

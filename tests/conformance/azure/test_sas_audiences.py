@@ -112,3 +112,45 @@ def test_a_token_for_the_endpoint_alone_is_used_there_and_opens_no_connection(cl
     assert sent(cloud, path, token) == 204
     assert connack_of(cloud, "sr-1", token) == 5
     assert cloud.why("sr-1")["code"] == "sas.wrong_resource"
+
+
+def policy_token(cloud: Cloud, policy: str, resource: str) -> str:
+    told = json.loads(cloud.birthmark("hub", "policy", "show", policy, "--json"))
+    return make_sas(resource, b64decode(told["primary_key"]), soon(), policy)
+
+
+@pytest.mark.parametrize("policy", ["iothubowner", "device"])
+def test_a_token_of_a_policy_with_device_connect_connects_and_sends(cloud: Cloud, policy: str) -> None:
+    device_key(cloud, f"by-{policy}")
+    for resource in (cloud.host, f"{cloud.host}/devices/by-{policy}"):
+        token = policy_token(cloud, policy, resource)
+        assert connack_of(cloud, f"by-{policy}", token) == 0
+        assert sent(cloud, f"devices/by-{policy}/messages/events", token) == 204
+
+
+@pytest.mark.parametrize("policy", ["service", "registryRead", "registryReadWrite"])
+def test_a_token_of_another_policy_connects_no_device(cloud: Cloud, policy: str) -> None:
+    device_key(cloud, f"by-{policy}")
+    assert connack_of(cloud, f"by-{policy}", policy_token(cloud, policy, cloud.host)) == 5
+    assert cloud.why(f"by-{policy}")["code"] == "iothub.policy_refused"
+
+
+def test_a_device_with_a_certificate_is_connected_by_no_policy(cloud: Cloud) -> None:
+    device = cloud.azure_device(at="hub")
+    assert connack_of(cloud, device.name, policy_token(cloud, "device", cloud.host)) == 5
+    assert device.why()["code"] == "iothub.no_credentials"
+
+
+def test_a_rotated_policy_key_ends_the_connections_of_its_tokens(cloud: Cloud) -> None:
+    device_key(cloud, "rotated")
+    client, connected, ended = paho.Client("rotated"), threading.Event(), threading.Event()
+    client.username_pw_set(f"{cloud.host}/rotated/?api-version=2021-04-12", policy_token(cloud, "device", cloud.host))
+    client.tls_set_context(ssl.create_default_context(cafile=cloud.ca_file))
+    client.on_connect = lambda *_: connected.set()
+    client.on_disconnect = lambda *_: ended.set()
+    client.connect(cloud.host, 8883)
+    client.loop_start()
+    assert connected.wait(20)
+    cloud.birthmark("hub", "policy", "rotate", "device", "primary")
+    assert ended.wait(20)
+    client.loop_stop()

@@ -446,7 +446,9 @@ class Registry:
         """
         hub = self._hubs.by_host(user.host)
         identity = await self.identity(hub, user.name)
-        token = authenticate(identity, user.host, peer.leaf, password, self._clock.now(), path=path)
+        token = authenticate(
+            identity, user.host, peer.leaf, password, self._clock.now(), path=path, policies=hub.policies
+        )
         if identity.authentication.type is AuthenticationType.AUTHORITY and peer.leaf is not None:
             await self._authorities.check(hub, identity, peer.leaf, peer.chain, address)
         if peer.leaf is not None and self._revocations is not None:

@@ -24,6 +24,7 @@ from birthmark.iothub.model import (
     Module,
     Twin,
     parse_device_id,
+    parse_new_id,
     space_of,
 )
 from birthmark.iothub.rules.routes import telling
@@ -127,7 +128,7 @@ class Modules:
 
         Raise `ModuleExistsError`, `TooManyModulesError`, `UnknownModuleError` or `ModuleEtagError`.
         """
-        known = parse_device_id(module_id)
+        known = parse_new_id(module_id) if etag is None else parse_device_id(module_id)
         if wanted.type is AuthenticationType.SAS:
             wanted = replace(
                 wanted,

@@ -25,6 +25,7 @@ from birthmark.iothub.model import (
     Identity,
     Twin,
     parse_device_id,
+    parse_new_id,
     space_of,
 )
 from birthmark.iothub.rules.authentication import authenticate
@@ -206,7 +207,7 @@ class Registry:
         actor: str,
     ) -> Device:
         """Create a device with its first twin, or update it when `etag` is given ("*": any). Raise `ConflictError`."""
-        known = parse_device_id(device_id)
+        known = parse_new_id(device_id) if etag is None else parse_device_id(device_id)
         now = self._clock.now()
         if wanted.type is AuthenticationType.SAS:
             wanted = replace(

@@ -11,7 +11,7 @@ from birthmark.iothub.model import AuthenticationType, DeviceAuthentication, Ide
 from birthmark.iothub.wire import own_topics
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.chains import check_dates
-from birthmark.pki.checks import check_client
+from birthmark.pki.checks import check_client, check_strength
 
 
 class DeviceDisabledError(ForbiddenError):
@@ -182,7 +182,7 @@ def authenticate(
             if {leaf.thumbprint, leaf.x5t_sha1}.isdisjoint(on_record):
                 expected = " or ".join(authentication.thumbprints) or "none"
                 raise ThumbprintMismatchError(thumbprint=leaf.thumbprint, expected=expected, **facts)
-            check_client(leaf, is_pinned=True)
+            check_strength(leaf)  # what the certificate is for does not count: it is this one that is registered
             check_dates(leaf, now)
         case AuthenticationType.AUTHORITY:
             if leaf is None:

@@ -169,7 +169,7 @@ def try_route(
     server: ServerOutputOptions,
     condition: Annotated[str | None, typer.Option(help="Whether this holds; else, which routes take it.")] = None,
     body: Annotated[str, typer.Option(help="The message's body.")] = "{}",
-    _text: Annotated[bool, typer.Option("--text", hidden=True)] = False,
+    _text: Annotated[bool, typer.Option("--text", hidden=True, help="No effect: nothing is added.")] = False,
     properties: Annotated[
         list[str] | None, typer.Option("--property", help="A property of the application, NAME=VALUE.")
     ] = None,

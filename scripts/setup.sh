@@ -45,7 +45,7 @@ setup_python() {
     exit 1
   }
   local want
-  want=$(sha256sum requirements.lock pyproject.toml | sha256sum | cut -d' ' -f1)
+  want=$(sha256sum requirements.lock pyproject.toml tests/azure_device_rc.lock | sha256sum | cut -d' ' -f1)
   if [ "$(cat .venv/birthmark.stamp 2>/dev/null)" != "$want" ]; then
     say "Preparing .venv with the locked packages (about a minute, once)"
     [ -x .venv/bin/python ] || "$python" -m venv .venv
@@ -53,6 +53,9 @@ setup_python() {
     .venv/bin/python -m pip install --quiet --disable-pip-version-check 'pip>=25,<27'
     .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
     .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+    rm -rf .venv/azure-device-rc
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes \
+      --target .venv/azure-device-rc -r tests/azure_device_rc.lock
     printf '%s' "$want" > .venv/birthmark.stamp
   fi
   export PATH="$top/.venv/bin:$PATH"

@@ -66,15 +66,15 @@ class IdentityService:
 
     # Provisioning.
 
-    def provision(self, registration_id: str, payload: Any = None) -> dict[str, Any]:
+    def provision(self, registration_id: str, payload: Any = None, *, version: str = _DPS) -> dict[str, Any]:
         """Register and ask until it is assigned; return `registrationState`. Raise `CloudError`."""
         at = f"/{self.scope}/registrations/{registration_id}"
         body = {"registrationId": registration_id} | ({} if payload is None else {"payload": payload})
         token = self.token(f"{self.scope}/registrations/{registration_id}", "registration")
-        asked = self.parsed(self.ask("PUT", f"{at}/register", _DPS, token, body), {202}, _service_error)
+        asked = self.parsed(self.ask("PUT", f"{at}/register", version, token, body), {202}, _service_error)
         assert isinstance(asked["operationId"], str)
         for _ in range(20):
-            answer = self.ask("GET", f"{at}/operations/{asked['operationId']}", _DPS, token)
+            answer = self.ask("GET", f"{at}/operations/{asked['operationId']}", version, token)
             told = self.parsed(answer, {200, 202}, _service_error)
             state = told["registrationState"]
             match told["status"]:  # which names the shape of what is beside it

@@ -4,7 +4,9 @@
 
 The fields come in any order. What is signed is the `sr` text exactly as it stands in the token, a line feed, and `se`:
 SDKs differ in what they percent-encode and in letter case, so the signature is checked on the raw text and the resource
-is compared decoded and without regard to case. `sig` may hold an unescaped slash, and a plus sign means a plus sign.
+is compared decoded and without regard to case. .NET and IoT Edge encode a device or module id by itself before they
+encode the audience, so each segment counts decoded once and decoded twice. `sig` may hold an unescaped slash, and a
+plus sign means a plus sign.
 """
 
 import base64
@@ -59,10 +61,10 @@ class SasScopeError(UnauthenticatedError):
     """The token is for something else."""
 
     code = "sas.wrong_resource"
-    cause = "The token is for {resource}, and this is {expected}."
+    cause = "The token's audience (sr) is {resource}; the request is for {expected}."
     fix = (
-        "Make the token for the resource it is used on: host name, ID scope and device id. The SDKs take the host from "
-        'the connection string of this server: `eval "$(birthmark env)"`'
+        "Sign the audience {expected}, or a path above it. The SDKs take the host from the connection string: "
+        '`eval "$(birthmark env)"`'
     )
     expected: str
     resource: str
@@ -145,12 +147,17 @@ def check_resource(token: SasToken, expected: Sequence[str]) -> None:
 
     The host counts with any port and with none: what an SDK signs depends on the connection string it was given.
     """
-    resource = _PORT.sub(r"\1", token.resource).rstrip("/")
+    segments = _segments(token.resource.rstrip("/"))
     for candidate in expected:
-        low = _PORT.sub(r"\1", candidate.lower())
-        if low == resource or low.startswith(resource + "/"):
+        wanted = _segments(candidate.lower())
+        pairs = zip(segments, wanted, strict=False)
+        if len(segments) <= len(wanted) and all(one in {given, unquote(given).lower()} for given, one in pairs):
             return
     raise SasScopeError(resource=token.resource, expected=expected[0])
+
+
+def _segments(resource: str) -> list[str]:
+    return _PORT.sub(r"\1", resource).split("/")
 
 
 def derive_device_key(group_key: bytes, registration_id: str) -> bytes:

@@ -123,6 +123,7 @@ def device(
         target, hub = where.open(), where.profile.hub_host(how.hub)
         writing.confirm(target, where.profile, 1)
         row: dict[str, Any] = enroll_tpm(target, keys, device_id, how, hub=hub, dry_run=writing.dry_run)
+        row |= _at_hub(target, row, as_json=as_json)
         emit(as_json, row if as_json else row | {"at": target.description})
         return
     if tpm.symmetric_key is not None:
@@ -133,6 +134,7 @@ def device(
         target, hub = where.open(), where.profile.hub_host(how.hub)
         writing.confirm(target, where.profile, 1)
         row = enroll_keys(target, tpm.symmetric_key, device_id, how, hub=hub, dry_run=writing.dry_run)
+        row |= _at_hub(target, row, as_json=as_json)
         emit(as_json, row if as_json else row | {"at": target.description})
         return
     certificate = _certificate_of(cert, presented, device_id, where)
@@ -150,6 +152,7 @@ def device(
     row |= _told_of(difference, as_json=as_json)
     if where.is_azure:
         row["registration_id"] = certificate.subject_cn or name
+        row |= _at_hub(target, row, as_json=as_json)
     emit(as_json, row if as_json else row | {"at": target.description})
     hint_at_policy(needs_one=not where.is_azure and how.policy is None and done in {Done.CREATED, Done.WOULD_CREATE})
 
@@ -159,6 +162,17 @@ def _told_of(difference: "Sequence[Change]", *, as_json: bool) -> dict[str, Any]
     words = ", ".join(f"{change.what} {change.present} -> {change.wanted}" for change in difference)
     told = [change._asdict() for change in difference] if as_json else words
     return {"difference": told} if difference else {}
+
+
+def _at_hub(target: Any, row: dict[str, Any], *, as_json: bool) -> dict[str, Any]:
+    """Return the row that says that a hub has a device of this id before its new enrollment registers it."""
+    from birthmark.fleet.target import Done
+
+    is_new = row["outcome"] in {Done.CREATED, Done.WOULD_CREATE}
+    if not is_new or (host := target.hub_with(row["device"])) is None:
+        return {}
+    told = f"{host} has this device: its registration replaces the credentials and keeps the twin"
+    return {"at_hub": host if as_json else told}
 
 
 def _certificate_of(cert: Path | None, presented: str | None, name: str | None, where: TargetOptions) -> "Certificate":

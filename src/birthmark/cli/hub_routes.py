@@ -168,8 +168,8 @@ def fallback(
 def try_route(
     server: ServerOutputOptions,
     condition: Annotated[str | None, typer.Option(help="Whether this holds; else, which routes take it.")] = None,
-    body: Annotated[str, typer.Option(help="The message's body; JSON, unless --text is said.")] = "{}",
-    text: Annotated[bool, typer.Option("--text", help="The body is no JSON.")] = False,
+    body: Annotated[str, typer.Option(help="The message's body.")] = "{}",
+    _text: Annotated[bool, typer.Option("--text", hidden=True, help="No effect: nothing is added.")] = False,
     properties: Annotated[
         list[str] | None, typer.Option("--property", help="A property of the application, NAME=VALUE.")
     ] = None,
@@ -179,18 +179,24 @@ def try_route(
     source: SourceOption = "DeviceMessages",
     hub: HubOption = "birthmark",
 ) -> None:
-    """Show which routes would take a message, or whether a condition holds for it; nothing is sent."""
-    known = {} if text else {"contentType": "application/json", "contentEncoding": "utf-8"}
+    """Show which routes would take a message, or whether a condition holds for it; nothing is sent.
+
+    The message has the properties that you give and no others. `$body` needs --system contentType=application/json and
+    --system contentEncoding=utf-8, as a message of a device does.
+    """
+    given = _pairs(system, "--system")
     asked = {
         "condition": condition,
         "source": source,
         "device": device,
         "body": body,
         "properties": _pairs(properties, "--property"),
-        "system": known | _pairs(system, "--system"),
+        "system": given,
         "twin": object_of(twin, "--twin"),
     }
     answer = server.client.post(at("hubs", hub, "route-test"), asked)
+    if body.lstrip()[:1] in {"{", "["} and body != "{}" and not {"contentType", "contentEncoding"} <= given.keys():
+        typer.echo(_NO_BODY, err=True)
     if condition is not None:
         emit(server.as_json, answer)
         return
@@ -198,6 +204,12 @@ def try_route(
         say(server.as_json, one, f"{one['route']} -> {', '.join(one['endpoints'])}")
     if not answer["routes"]:
         typer.echo("No route takes it.", err=True)
+
+
+_NO_BODY = (
+    "Note: conditions on $body see no JSON here. Add --system contentType=application/json --system "
+    "contentEncoding=utf-8 if the device sends both."
+)
 
 
 def _pairs(given: list[str] | None, option: str) -> dict[str, str]:

@@ -307,7 +307,7 @@ HUB = Group(
                 "enable": Leaf("hub_routes:enable_route", "hot"),
                 "disable": Leaf("hub_routes:disable_route", "hot"),
                 "retry": Leaf("hub_routes:retry_route", "hot"),
-                "test": Leaf("hub_routes:try_route", """--body '{"temperature": 31}'"""),
+                "test": Leaf("hub_routes:try_route", "--property level=hot"),
                 "fallback": Leaf("hub_routes:fallback", "--endpoint archive"),
             },
             "ls",

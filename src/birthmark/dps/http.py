@@ -112,7 +112,7 @@ def device_routes(registrations: Registrations, record: Record, clock: Clock) ->
     async def operation(request: Request) -> Response:
         claim = _claim(request)
         registration = await registrations.operation(claim, request.path_params["operation_id"])
-        return JSONResponse(wire.status_json(registration, claim.leaf))
+        return JSONResponse(wire.status_json(registration, claim.leaf, _api_version(request)))
 
     async def lookup(request: Request) -> Response:
         claim = _claim(request)
@@ -121,7 +121,7 @@ def device_routes(registrations: Registrations, record: Record, clock: Clock) ->
         check_same(claim.registration_id, body.registration_id)
         attested = await registrations.attest(claim)
         registration = await registrations.get(attested.instance, claim.registration_id)
-        return JSONResponse(wire.device_state_json(registration, claim.leaf))
+        return JSONResponse(wire.device_state_json(registration, claim.leaf, _api_version(request)))
 
     base = "/{id_scope}/registrations/{registration_id}"
     return [
@@ -275,6 +275,10 @@ def _check_bulk(given: dict[str, Any], items: Sequence[EnrollmentDocument], *, i
         raise wire.BodyInvalidError(detail=f"{member} is not served here, leave it out")
     for one, item in zip(given.get(ours) or [], items, strict=True):
         document.check_members(one, item)
+
+
+def _api_version(request: Request) -> str:
+    return request.query_params.get("api-version", "")
 
 
 def _claim(request: Request) -> Claim:

@@ -17,7 +17,7 @@ TAKEN_BACK = "takenBack"
 """What an enrollment's `optionalDeviceInformation` tells of a device that was taken back: why."""
 
 IdScope = NewType("IdScope", str)
-_DEVICE_ID = re.compile(r"[A-Za-z0-9\-.+%_#*?!(),:=@$']{1,128}")
+_DEVICE_ID = re.compile(r"[A-Za-z0-9\-.%_*?!(),:=@$']{1,128}")
 _GROUP_ID = re.compile(r"[A-Za-z0-9\-._:]{1,128}")
 
 
@@ -34,7 +34,7 @@ class DeviceIdInvalidError(InvalidRequestError):
     """The device id is not allowed."""
 
     code = "dps.device_id_invalid"
-    cause = "A device id has 1 to 128 letters, digits and - . + % _ # * ? ! ( ) , : = @ $ '."
+    cause = "A device id has 1 to 128 letters, digits and - . % _ * ? ! ( ) , : = @ $ '."
     fix = 'Leave the device id out, then it is the registration id: `birthmark device enroll --cert "$X509_CERT_FILE"`'
     device_id: str
 
@@ -142,6 +142,11 @@ class Signer:
 
     group_id: str
     certificate: Certificate
+
+
+INITIAL = "initialAssignment"
+REASSIGNED = "reprovisionedToInitialAssignment"
+"""The substatus where the hub had the device already."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,7 +83,12 @@ class DpsMqtt:
         except BirthmarkError as error:
             raise MqttRefusedError(connack_reason(error), error) from error
         return Admission(
-            connection=DpsConnection(self, self._registrations, self._ledger, self._clock, pump=pump, verdict=verdict),
+            connection=DpsConnection(
+                *(self, self._registrations, self._ledger, self._clock),
+                pump=pump,
+                verdict=verdict,
+                api_version=user.api_version,
+            ),
             proved_by=f"registration {user.id_scope}/{user.registration_id.lower()}" if packet.password else "",
             keep_alive_s=min(packet.keep_alive_s or MAX_KEEP_ALIVE_S, MAX_KEEP_ALIVE_S),
             traffic=self.traffic,
@@ -102,6 +107,7 @@ class DpsConnection:
         *,
         pump: MqttPump,
         verdict: Attested,
+        api_version: str,
     ) -> None:
         self._connections = connections
         self.pump = pump
@@ -110,6 +116,7 @@ class DpsConnection:
         self._clock = clock
         self._claim = verdict.claim
         self._verdict = verdict
+        self._api_version = api_version
         self._qos = 0
 
     @property
@@ -160,7 +167,7 @@ class DpsConnection:
                 registration = await self._registrations.register(claim, self._verdict)
             else:
                 registration = await self._registrations.operation(self._claim, request.operation_id)
-            status, answer = 200, wire.status_json(registration, self._claim.leaf)
+            status, answer = 200, wire.status_json(registration, self._claim.leaf, self._api_version)
         except BirthmarkError as error:
             status, number = http_error(error)
             if isinstance(error, ThrottledError):

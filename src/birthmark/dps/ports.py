@@ -44,7 +44,11 @@ class HubIdentity:
     keeps: bool = False
     """Whether a device that is there goes on proving itself as it does."""
     maker: str = ""
-    """The registration it comes from, `dps:{scope}/{registration id}`; nobody else may take the identity over."""
+    """The registration it comes from, `dps:{scope}/{registration id}`."""
+    proved: tuple[bytes, ...] = field(default=(), repr=False)
+    """By which thumbprints or keys it is enrolled, or showed that it is of its group."""
+    is_individual: bool = False
+    """Whether an operator enrolled this very device: its registration may take over one that another made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +70,7 @@ class HubRegistry(Protocol):
     async def provision(self, host: str, device_id: str, identity: HubIdentity, now: datetime) -> Changes:
         """Return the changes that make `device_id` a device of the hub at `host`.
 
-        Raise `NotFoundError`, or `ForbiddenError` for a device that another made.
+        Raise `NotFoundError`, or `ForbiddenError` for a device that another holds.
         """
         ...
 

@@ -15,7 +15,7 @@ from urllib.parse import parse_qs, quote, unquote
 
 import msgspec
 
-from birthmark.dps.model import Claim, Registration, TpmKeys
+from birthmark.dps.model import INITIAL, REASSIGNED, Claim, Registration, TpmKeys
 from birthmark.errors import InvalidRequestError
 from birthmark.pki.certificates import Certificate, CertificateInvalidError, parse_der
 from birthmark.pki.csr import CertificateRequest, parse_csr_text
@@ -24,6 +24,8 @@ from birthmark.text import decode_json, is_deeper, read_json, whole_number
 
 RESPONSES = "$dps/registrations/res/#"
 RETRY_AFTER_S = 3
+_REASSIGNED_SINCE = "2019-04-15"
+"""The first API version whose clients know `reprovisionedToInitialAssignment`."""
 MAX_PAYLOAD_BYTES = 96 * 1024
 MAX_LEVELS = 64
 """Of a payload, either way."""
@@ -81,6 +83,7 @@ class DpsUser:
     id_scope: str
     registration_id: str
     agent: str
+    api_version: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +128,9 @@ def parse_username(username: str) -> DpsUser:
     match username.split("/", 3):
         case [scope, "registrations", registration_id, *rest] if scope and registration_id:
             fields = dict(part.partition("=")[::2] for part in "".join(rest).lstrip("?").split("&"))
-            return DpsUser(scope, registration_id, unquote(fields.get("ClientVersion", "")))
+            return DpsUser(
+                scope, registration_id, unquote(fields.get("ClientVersion", "")), fields.get("api-version", "")
+            )
         case _:
             raise UserNameError(username=username[:200])
 
@@ -257,12 +262,14 @@ def state_json(registration: Registration, leaf: Certificate | None = None) -> d
     return state
 
 
-def device_state_json(registration: Registration, leaf: Certificate | None) -> dict[str, Any]:
+def device_state_json(registration: Registration, leaf: Certificate | None, api_version: str) -> dict[str, Any]:
     """Return DeviceRegistrationState for the device itself: with what is for it alone to keep.
 
     That is its key at the hub, where a TPM shall have it, and the certificate that it was issued.
     """
     state = state_json(registration, leaf)
+    if registration.substatus == REASSIGNED and api_version < _REASSIGNED_SINCE:
+        state["substatus"] = INITIAL
     if registration.authentication_key is not None:
         state["tpm"] = {"authenticationKey": base64.b64encode(registration.authentication_key).decode()}
     if registration.payload is not None:
@@ -272,9 +279,9 @@ def device_state_json(registration: Registration, leaf: Certificate | None) -> d
     return state
 
 
-def status_json(registration: Registration, leaf: Certificate | None) -> dict[str, Any]:
+def status_json(registration: Registration, leaf: Certificate | None, api_version: str) -> dict[str, Any]:
     """Return RegistrationOperationStatus of a finished registration, for the device itself."""
-    state = device_state_json(registration, leaf)
+    state = device_state_json(registration, leaf, api_version)
     return {"operationId": registration.operation_id, "status": "assigned", "registrationState": state}
 
 

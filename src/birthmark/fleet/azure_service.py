@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
@@ -74,6 +74,13 @@ class AzureService:
     @property
     def identity(self) -> str:
         return self.description
+
+    def hub_with(self, device_id: str) -> str | None:
+        """Return the host of the hub at hand if it has a device of this id; None also where it cannot be asked."""
+        with suppress(BirthmarkError):
+            if self._hub is not None and self._hub.get(device_id) is not None:
+                return self._hub.host
+        return None
 
     def _put(self, made: Any, present: Any, how: str = "") -> Done:
         """Write a record in the place of the one that was seen there."""

@@ -113,7 +113,7 @@ def check_name(name: str, *, is_azure: bool) -> None:
 
 
 _NAMED_BY: Mapping[bool, tuple[Callable[[str], str], str, str]] = {
-    True: (parse_device_id, "Azure", "- . + % _ # * ? ! ( ) , : = @ $ '"),
+    True: (parse_device_id, "Azure", "- . % _ * ? ! ( ) , : = @ $ '"),
     False: (parse_thing_name, "AWS IoT", ": _ -"),
 }
 

@@ -85,11 +85,26 @@ class HandshakeFailedError(UnauthenticatedError):
     code = "tls.handshake_failed"
     cause = "The TLS handshake failed: {reason}."
     fix = (
-        "Most often the client's certificate and key are no pair: these must print the same: "
-        '`openssl x509 -in "$X509_CERT_FILE" -noout -pubkey` and `openssl pkey -in "$X509_KEY_FILE" -pubout`. Else '
-        "check its TLS settings: the server speaks TLS 1.2 and 1.3 with ECDHE and AES-GCM or ChaCha20."
+        "Check the client's TLS settings: the server speaks TLS 1.2 and 1.3 with ECDHE and AES-GCM or ChaCha20. A "
+        "client certificate and its key must be a pair, for which these print the same: "
+        '`openssl x509 -in "$X509_CERT_FILE" -noout -pubkey` and `openssl pkey -in "$X509_KEY_FILE" -pubout`'
     )
     reason: str
+
+
+class NoSharedCipherError(HandshakeFailedError):
+    """Client and server have no cipher suite or signature algorithm in common."""
+
+    code = "tls.no_shared_cipher"
+    cause = (
+        "The client offers no cipher suite of this server ({reason}). The server has ECDHE with AES-GCM or ChaCha20, "
+        "and ECDSA suites alone unless its own certificate is RSA; IoT Hub and AWS IoT Core have RSA, too."
+    )
+    fix = (
+        "Let the client offer ECDHE-ECDSA-AES128-GCM-SHA256. For firmware with RSA suites alone give the server an RSA "
+        "certificate in `[server] certificate` (docs/reference/server-config.md). See what a client negotiates: "
+        '`openssl s_client -brief -tls1_2 -connect "$PROVISIONING_HOST:8443" < /dev/null`'
+    )
 
 
 class NotTlsError(InvalidRequestError):
@@ -223,6 +238,7 @@ class NotAllowedHereError(InvalidRequestError):
 
 _ALERTS_AGAINST_US = ("unknown ca", "certificate unknown", "bad certificate")
 _BAD_SIGNATURE = ("bad signature", "digest check failed", "wrong signature", "bad ecc", "signature", "block type")
+_NOTHING_SHARED = ("no shared cipher", "no suitable signature algorithm", "no shared signature algorithms")
 
 
 def explain_handshake(errors: Sequence[Sequence[str]], presented: Certificate | None, sni: str) -> BirthmarkError:
@@ -246,7 +262,7 @@ def explain_handshake(errors: Sequence[Sequence[str]], presented: Certificate | 
         return ServerNotTrustedError(**facts)
     if presented is not None and any(text in low for text in _BAD_SIGNATURE):
         return KeyNotProvenError(**facts)
-    return HandshakeFailedError(**facts)
+    return (NoSharedCipherError if any(text in low for text in _NOTHING_SHARED) else HandshakeFailedError)(**facts)
 
 
 class WebSocketPathError(NotFoundError):
@@ -256,3 +272,16 @@ class WebSocketPathError(NotFoundError):
     cause = "There is no WebSocket at {path}."
     fix = "Connect to `/$iothub/websocket` for IoT Hub and DPS, to `/mqtt` for AWS IoT."
     path: str
+
+
+class WebSocketSubprotocolError(InvalidRequestError):
+    """The client offers no subprotocol of MQTT."""
+
+    code = "net.websocket_subprotocol"
+    message = "No offered WebSocket subprotocol is served"
+    cause = "The WebSocket upgrade offers the subprotocols {offered}; the server speaks MQTT over WebSocket."
+    fix = (
+        "Offer the subprotocol mqtt and send MQTT; AMQP is not served. List the server's endpoints: "
+        "`birthmark env --format json`"
+    )
+    offered: str

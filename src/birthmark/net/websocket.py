@@ -5,16 +5,18 @@ The payload of binary messages is one byte stream: clients split packets over me
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from birthmark.net.backlog import Backlog
 from birthmark.net.connection import Connection
-from birthmark.net.pump import MqttPump
+from birthmark.net.errors import WebSocketSubprotocolError
+from birthmark.net.pump import MqttPump, Report
 from birthmark.net.tls import TlsPeer
 
 _CLOSE_S = 10.0
+_MAX_OFFERED = 100
 
 
 class _OverWebSocket:
@@ -76,15 +78,32 @@ class _OverWebSocket:
             self._timer = asyncio.get_running_loop().call_later(after_s, act or self.close)
 
 
-async def serve_mqtt(websocket: WebSocket, make_pump: Callable[[TlsPeer], MqttPump]) -> None:
+def choose_subprotocol(offered: Sequence[str]) -> str | None:
+    """Return the subprotocol to answer with, as the client writes it; None if it offers none.
+
+    A client drops an upgrade without one of its own: the SDKs before MQTT 3.1.1 ask for `mqttv3.1`, others for `MQTT`.
+    Raise `WebSocketSubprotocolError`.
+    """
+    named = [one for one in offered if one.lower().startswith("mqtt")]
+    if offered and not named:
+        raise WebSocketSubprotocolError(offered=", ".join(offered)[:_MAX_OFFERED])
+    return "mqtt" if "mqtt" in named else next(iter(named), None)
+
+
+async def serve_mqtt(websocket: WebSocket, make_pump: Callable[[TlsPeer], MqttPump], report: Report) -> None:
     """Run one MQTT connection over `websocket` until either side ends it."""
-    offered = websocket.scope.get("subprotocols") or []
     extensions = websocket.scope["extensions"]
+    try:
+        subprotocol = choose_subprotocol(websocket.scope.get("subprotocols") or [])
+    except WebSocketSubprotocolError as error:
+        report(error, websocket.client.host if websocket.client else "", extensions["tls"])
+        await websocket.close()  # before it is accepted: 403
+        return
     connection: Connection | None = extensions.get("connection")
     transport = _OverWebSocket(connection)
     pump = make_pump(extensions["tls"])
     try:
-        await websocket.accept(subprotocol="mqtt" if "mqtt" in offered else None)
+        await websocket.accept(subprotocol=subprotocol)
     except WebSocketDisconnect:
         return
     pump.start(transport, websocket.client.host if websocket.client else "")

@@ -145,7 +145,7 @@ class Applications:
             if is_signed("", socket.url.query):
                 await signed_websocket(socket)
             else:
-                await serve_mqtt(socket, partial(self._mqtt_over, socket))
+                await serve_mqtt(socket, partial(self._mqtt_over, socket), self.report)
 
         async def no_websocket(socket: WebSocket) -> None:
             error = WebSocketPathError(path=socket.url.path[:_MAX_PATH])

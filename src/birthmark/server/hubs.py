@@ -61,7 +61,8 @@ class HubsForDps:
     def _made(self, identity: HubIdentity, unused: bytes | None) -> Made:
         proof = None if identity.keeps else _proof_of(identity)
         is_issued = identity.fresh is not None
-        return Made(proof, identity.maker, identity.iot_edge, identity.twin, is_issued, unused)
+        who = identity.proved, identity.is_individual
+        return Made(proof, identity.maker, identity.iot_edge, identity.twin, is_issued, unused, *who)
 
     async def _unused(self, host: str, device_id: str, identity: HubIdentity) -> bytes | None:
         return None if identity.fresh is None else (await self.standing(host, device_id)).fresh
@@ -86,7 +87,8 @@ class HubsForDps:
 
 
 def _proof_of(identity: HubIdentity) -> DeviceAuthentication:
-    first, second = (*identity.thumbprints, None, None)[:2]
-    key, other = (*identity.keys, None, None)[:2]
+    """Return the proofs as a provisioning service writes them: what there is but one of takes both places."""
+    first, second = (*identity.thumbprints[:2], *identity.thumbprints[:1], None, None)[:2]
+    key, other = (*identity.keys[:2], *identity.keys[:1], None, None)[:2]
     kind = AuthenticationType.SELF_SIGNED if identity.thumbprints else AuthenticationType.SAS
     return DeviceAuthentication(kind, first, second, key, other)

@@ -46,7 +46,7 @@ from birthmark.errors import BirthmarkError
 from birthmark.est.service import Credentials, EstService, RegistrationAuthorities, Tokens
 from birthmark.feed.notices import Notices
 from birthmark.feed.webhooks import Webhooks
-from birthmark.iothub.events import DeviceChanged, HubCaChanged, HubDeleted
+from birthmark.iothub.events import DeviceChanged, HubCaChanged, HubDeleted, HubsChanged
 from birthmark.iothub.mqtt import DevicesByBus, HubConnections
 from birthmark.iothub.mqtt.connection import HubConnection
 from birthmark.iothub.service import IotHub
@@ -147,6 +147,7 @@ class Rooms:
         self.hub_connections.listen(bus)
         bus.on(DeviceChanged, self.hub_connections.recheck)
         bus.on(HubCaChanged, self.hub_connections.recheck_vouched)
+        bus.on(HubsChanged, self.hub_connections.recheck_policies)
         bus.on(HubDeleted, self.hub_connections.drop_hub)
         bus.on(ThingChanged, self.aws_connections.access_changed)
         bus.on(PolicyChanged, self.aws_connections.access_changed)

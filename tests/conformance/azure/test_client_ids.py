@@ -3,7 +3,9 @@
 import contextlib
 import socket
 import ssl
+import subprocess
 import threading
+from pathlib import Path
 
 import paho.mqtt.client as paho
 import pytest
@@ -20,11 +22,16 @@ IDENTIFIER_REJECTED = 2
 
 
 def code_of(device: AzureDevice, client_id: str, username: str) -> int:
-    """Return what CONNACK says to a client of this name."""
+    """Return what CONNACK says to a device that takes this client id."""
+    return connack_code(device.cloud, (device.certificate_file, device.key_file), client_id, username)
+
+
+def connack_code(cloud: Cloud, files: tuple[str, str], client_id: str, username: str) -> int:
+    """Return what CONNACK says to a client with this certificate and key."""
     client, codes, heard = paho.Client(client_id), list[int](), threading.Event()
     client.username_pw_set(username)
-    context = ssl.create_default_context(cafile=device.cloud.ca_file)
-    context.load_cert_chain(device.certificate_file, device.key_file)
+    context = ssl.create_default_context(cafile=cloud.ca_file)
+    context.load_cert_chain(*files)
     client.tls_set_context(context)
 
     def answered(_client: object, _data: object, _flags: object, code: int) -> None:
@@ -32,7 +39,7 @@ def code_of(device: AzureDevice, client_id: str, username: str) -> int:
         heard.set()
 
     client.on_connect = answered
-    client.connect(device.cloud.host, 8883)
+    client.connect(cloud.host, 8883)
     client.loop_start()
     assert heard.wait(20)
     client.disconnect()
@@ -46,6 +53,36 @@ def test_a_hub_takes_the_device_id_alone(cloud: Cloud) -> None:
     assert code_of(device, "another-one", user) == IDENTIFIER_REJECTED
     assert device.why()["code"] == "iothub.client_id_mismatch"
     assert code_of(device, "named-1", user) == 0
+
+
+OLD_TAILS = [
+    "/api-version=2016-11-14",
+    "/api-version=2018-06-30&DeviceClientType=iothubclient%2f1.2.1%20(native%3b%20Linux%3b%20x86_64)",
+    "/api-version=2016-11-14/DeviceClientType=Microsoft.Azure.Devices.Client/1.2.2",
+    "/DeviceClientType=azure-iot-device%2F1.1.2&api-version=2016-11-14",
+    "/?api-version=2018-06-30",
+    "/",
+    "",
+]
+
+
+def test_a_device_connects_with_every_form_of_the_user_name_since_2016(cloud: Cloud) -> None:
+    device = cloud.azure_device("named-5", at="hub")
+    user = f"{device.identity.hub_host}/named-5"
+    assert {tail: code_of(device, "named-5", user + tail) for tail in OLD_TAILS} == dict.fromkeys(OLD_TAILS, 0)
+
+
+def test_a_module_connects_with_every_form_of_the_user_name_since_2016(cloud: Cloud) -> None:
+    device = cloud.azure_device("named-6", at="hub")
+    cloud.birthmark("hub", "module", "create", "named-6", "camera", "--cert", str(device.certificate_file))
+    user = f"{device.identity.hub_host}/named-6/camera"
+    assert {tail: code_of(device, "named-6/camera", user + tail) for tail in OLD_TAILS} == dict.fromkeys(OLD_TAILS, 0)
+
+
+def test_a_user_name_without_the_slash_before_its_parameters_is_explained_as_iot_hubs(cloud: Cloud) -> None:
+    device = cloud.azure_device("named-7", at="hub")
+    assert code_of(device, "named-7", f"{device.identity.hub_host}/named-7?api-version=2021-04-12") != 0
+    assert cloud.why(device)["code"] == "iothub.username_invalid"
 
 
 def test_dps_takes_the_registration_id_alone_in_any_letter_case(cloud: Cloud) -> None:
@@ -88,3 +125,17 @@ def test_a_device_that_connects_to_dps_again_and_again_keeps_a_few_connections(c
         assert [line.recv(1) for line in lines[:2]] == [b"", b""]
         lines[-1].sendall(codec.encode(PingReq()))
         assert lines[-1].recv(2) == b"\xd0\x00"
+
+
+@pytest.mark.parametrize("extension", ["extendedKeyUsage=serverAuth", "keyUsage=critical,keyCertSign"])
+def test_a_hub_asks_no_purpose_of_a_certificate_whose_thumbprint_it_has(
+    cloud: Cloud, tmp_path: Path, extension: str
+) -> None:
+    name = f"odd-{extension.partition('=')[0].lower()}"
+    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-keyout", "odd.key", "-noenc"]
+    made = ["openssl", "req", "-x509", *key, "-subj", f"/CN={name}", "-days", "1", "-out", "odd.pem"]
+    subprocess.run([*made, "-addext", extension], cwd=tmp_path, check=True, capture_output=True)
+    cloud.birthmark("hub", "device", "create", name, "--cert", str(tmp_path / "odd.pem"))
+    files = str(tmp_path / "odd.pem"), str(tmp_path / "odd.key")
+    user = f"{cloud.endpoints['iothub']['host']}/{name}/?api-version=2021-04-12"
+    assert connack_code(cloud, files, name, user) == 0

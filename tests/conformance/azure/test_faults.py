@@ -422,11 +422,6 @@ MODULES: Mapping[str, Fault] = {
         CLOSED,
         "iothub.topic_not_served",
     ),
-    "a device that is no IoT Edge device makes one": (
-        lambda w: w.ask("PUT", "/devices/f-dev/modules/c", {"authentication": _SAS}, w.sas("f-dev")),
-        "401 IotHubUnauthorizedAccess",
-        "iothub.no_edge_device",
-    ),
     "a device makes one of another": (
         lambda w: w.ask("PUT", "/devices/f-edge/modules/c", {"authentication": _SAS}, w.sas("f-dev")),
         "401 IotHubUnauthorizedAccess",

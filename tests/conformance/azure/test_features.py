@@ -156,6 +156,18 @@ print(late.status_code, 2 <= time.time() - began < 4)
     assert said == ["504 GatewayTimeout", "404 DeviceNotOnline True", "404 True"]
 
 
+def test_a_message_reaches_its_device_with_the_expiry_that_it_was_sent_with(cloud: Cloud, transport: str) -> None:
+    script = """
+got = []
+client.on_message_received = got.append
+at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 600))
+assert rest("POST", f"/devices/{name}/messages/deviceBound", b"soon", iothub_expiry=at).status_code == 201
+until(lambda: got, "a message")
+print(got[0].expiry_time_utc == at.replace("Z", ".0000000Z"))
+"""
+    assert run(cloud, f"expiry-{transport}", script, transport) == "True\n"
+
+
 def test_messages_wait_for_a_device_and_their_end_is_told(cloud: Cloud, transport: str) -> None:
     script = """
 got = []
@@ -170,6 +182,7 @@ send("one", iothub_ack="full", **more)
 until(lambda: got, "a message")
 assert (got[0].data, got[0].message_id, got[0].content_type) == (b"one", "m-1", "text/plain"), vars(got[0])
 assert got[0].custom_properties == {"alarm": "on & off"}, got[0].custom_properties
+assert got[0].expiry_time_utc is None
 client.disconnect()
 for text in ("two", "three"):
     send(text)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from azure_clients import a_file_device
+from azure_clients import a_file_device, run_python
 from identity_service import CloudError, IdentityService, Proof
 from servers import RunningServer
 
@@ -17,14 +17,20 @@ pytestmark = pytest.mark.system
 
 
 def an_edge_device(server: RunningServer, directory: Path, name: str, kind: str) -> IdentityService:
-    """Return the service of a device that is enrolled and was provisioned by its own requests."""
+    """Return the service of a device that is enrolled with `--edge` and was provisioned by its own requests."""
+    return a_provisioned_device(server, directory, name, kind, "--edge")
+
+
+def a_provisioned_device(
+    server: RunningServer, directory: Path, name: str, kind: str, *options: str
+) -> IdentityService:
     directory.mkdir(exist_ok=True)
     if kind == "x509":
         files = a_file_device(directory, name)
         proof = Proof(None, files.certificate_file, files.key_file)
-        server.run("device", "enroll", "--cert", str(files.certificate_file), "--edge")
+        server.run("device", "enroll", "--cert", str(files.certificate_file), *options)
     else:
-        server.run("device", "enroll", name, "--symmetric-key", str(directory / "key"), "--edge")
+        server.run("device", "enroll", name, "--symmetric-key", str(directory / "key"), *options)
         proof = Proof(base64.b64decode((directory / "key").read_text()))
     service = IdentityService(server, proof, name)
     state = service.provision(name, {"line": 3})
@@ -55,6 +61,40 @@ def test_a_device_that_was_provisioned_keeps_its_modules(edge: IdentityService) 
     assert (agent.managed_by, agent.keys) == ("iotEdge", edge.derived(agent))
     edge.remove("camera")
     assert [one.module_id for one in edge.modules()] == ["$edgeAgent", "$edgeHub"]
+
+
+TWIN = """
+import os
+from azure.iot.device import IoTHubModuleClient
+client = IoTHubModuleClient.create_from_connection_string(os.environ["MODULE"])
+client.connect()
+client.send_message("from the module")
+print(client.get_twin()["desired"]["$version"])
+client.shutdown()
+"""
+
+
+@pytest.mark.parametrize("kind", ["sas", "x509"])
+def test_a_device_without_iot_edge_keeps_modules_that_connect(server: RunningServer, tmp_path: Path, kind: str) -> None:
+    device = a_provisioned_device(server, tmp_path, f"ids-plain-{kind}", kind)
+    assert device.modules() == []
+    made = device.make("camera")
+    assert device.modules() == [device.rekey("camera")] == [made]
+    assert made.keys is not None
+    text = f"HostName={device.hub};DeviceId={device.device_id};ModuleId=camera;SharedAccessKey={made.keys[0]}"
+    done = run_python(TWIN, {**server.environment, "MODULE": text})
+    assert (done.stdout, done.returncode) == ("1\n", 0), done.stderr
+    device.remove("camera")
+    assert device.modules() == []
+
+
+@pytest.mark.parametrize("kind", ["sas", "x509"])
+def test_a_device_has_fifty_modules_and_no_more(server: RunningServer, tmp_path: Path, kind: str) -> None:
+    device = a_provisioned_device(server, tmp_path, f"ids-fifty-{kind}", kind)
+    for number in range(50):
+        device.of_hub("PUT", f"m{number}", {200}, {"moduleId": f"m{number}", "deviceId": device.device_id})
+    assert refused(device.make, "one-more") == 403
+    assert len(device.modules()) == 50
 
 
 def test_provisioning_again_leaves_hub_device_and_modules(edge: IdentityService) -> None:

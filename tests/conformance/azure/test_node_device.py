@@ -138,11 +138,12 @@ def test_messages_are_received_completed_and_told_of_also_after_a_cut_line(cloud
     assert.strictEqual(answer.status, 201, answer.text);
   };
   await send('one', {'iothub-messageid': 'm-1', 'iothub-ack': 'full', 'iothub-app-site': 'a & b',
-    'iothub-contenttype': 'text/plain'});
+    'iothub-contenttype': 'text/plain', 'iothub-expiry': new Date(Date.now() + 600000).toISOString()});
   await until(() => got.length === 1, 'a message');
   assert.strictEqual(got[0].getData().toString(), 'one');
   assert.strictEqual(got[0].messageId, 'm-1');
   assert.strictEqual(got[0].contentType, 'text/plain');
+  assert.ok(Date.parse(got[0].expiryTimeUtc) > Date.now());
   assert.strictEqual(got[0].properties.getValue('site'), 'a & b');
   let record;
   await until(async () => {

@@ -96,6 +96,23 @@ def test_what_a_condition_takes_arrives_at_a_webhook_signed_and_nothing_else(
         assert len(device.messages()) == 10
 
 
+JSON_TYPE, UTF_8 = "contentType=application/json", "contentEncoding=utf-8"
+
+
+@pytest.mark.parametrize(
+    ("given", "route"), [((), "$fallback"), ((JSON_TYPE,), "$fallback"), ((JSON_TYPE, UTF_8), "hot")]
+)
+def test_a_route_is_tested_with_the_properties_that_are_given_alone(
+    server: RunningServer, device: AzureDevice, given: tuple[str, ...], route: str
+) -> None:
+    endpoint(server, "st", "--stream")
+    server.run("hub", "route", "create", "hot", "--condition", "$body.a = 1", "--endpoint", "st")
+    system = [word for one in given for word in ("--system", one)]
+    told = server.attempt("hub", "route", "test", "--body", '{"a":1}', "--device", device.name, *system)
+    assert told.stdout.partition(" ->")[0] == route
+    assert ("see no JSON" in told.stderr) == (route == "$fallback")
+
+
 def test_it_arrives_in_files_that_are_named_by_its_time(server: RunningServer, device: AzureDevice) -> None:
     endpoint(server, "archive", "--folder", "archive")
     server.run("hub", "route", "create", "all", "--endpoint", "archive")

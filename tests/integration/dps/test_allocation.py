@@ -12,11 +12,11 @@ import pytest
 from birthmark.dps import wire
 from birthmark.dps.document import CustomAllocation, EnrollmentDocument, ReprovisionPolicy
 from birthmark.dps.errors import http_error
-from birthmark.dps.model import Claim, Registration
+from birthmark.dps.model import INITIAL, Claim, Registration
 from birthmark.dps.rules.allocation import AllocationFailedError, WebhookInvalidError
 from birthmark.dps.rules.attestation import EnrollmentDisabledError
 from birthmark.dps.rules.enrollment import EnrollmentInvalidError
-from birthmark.dps.rules.registration import INITIAL, MIGRATED, RESET
+from birthmark.dps.rules.registration import MIGRATED, RESET
 from birthmark.dps.service.webhooks import AllocationWebhooks
 from birthmark.errors import BirthmarkError
 from birthmark.iothub.model import Hub
@@ -83,7 +83,7 @@ async def test_the_program_is_told_of_device_and_enrollment_and_chooses(
         await enroll(world, device, webhook.url("/choose?code=s3cret"))
         made = await register(world, device, {"model": "P-100"})
         assert (made.hub, made.substatus) == (second.host, INITIAL)
-        assert wire.status_json(made, None)["registrationState"]["payload"] == {"welcome": ["pump", 1]}
+        assert wire.status_json(made, None, "2021-06-01")["registrationState"]["payload"] == {"welcome": ["pump", 1]}
         twin = await Twins(world.database, world.clock, world.registry).get(second, "device-1")
         assert (twin.tags, twin.desired.values) == ({"line": 3}, {"speed": 7})
         path, asked = webhook.asked[0]
@@ -97,7 +97,7 @@ async def test_the_program_is_told_of_device_and_enrollment_and_chooses(
         assert enrollment["registrationId"] == "device-1"
         assert "s3cret" not in json.dumps(asked)
         kept = await world.registrations.get(world.instance, "device-1")
-        assert wire.device_state_json(kept, None)["payload"] == {"welcome": ["pump", 1]}
+        assert wire.device_state_json(kept, None, "2021-06-01")["payload"] == {"welcome": ["pump", 1]}
 
 
 async def test_a_device_that_comes_again_is_chosen_for_again_and_moves_with_its_twin(

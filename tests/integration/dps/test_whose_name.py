@@ -5,15 +5,28 @@ from datetime import timedelta
 
 import pytest
 
+from birthmark.dps.model import REASSIGNED, Claim, Instance
 from birthmark.dps.rules.registration import RegistrationPinnedError
 from birthmark.iothub.model import AuthenticationType
 from birthmark.iothub.rules.provisioning import DeviceHeldError
 from birthmark.iothub.wire import DeviceBody
-from dps_world import BY_HAND, DpsWorld, a_dps
-from pki_builders import a_ca, a_device
+from dps_world import BY_HAND, DpsWorld, a_dps, an_individual
+from pki_builders import Holder, a_ca, a_device
 
 pytestmark = pytest.mark.integration
 KEY, OTHER_KEY = b"k" * 32, b"o" * 32
+
+
+async def another_service(world: DpsWorld) -> Instance:
+    """Make a second provisioning service of the same hub."""
+    await world.instances.create("second", "second.example", actor="test")
+    return await world.instances.link("second", world.hub.host, actor="test")
+
+
+async def registered_at(world: DpsWorld, instance: Instance, device: Holder) -> str:
+    """Register with a service, and return what it says became of the device."""
+    claim = Claim(instance.id_scope, "device-1", device.certificate, (), None)
+    return (await world.registrations.register(claim)).substatus
 
 
 async def thumbprint_at_hub(world: DpsWorld, name: str) -> bytes | None:
@@ -96,6 +109,49 @@ async def test_a_device_made_by_hand_is_not_taken_over_by_a_group(database_url: 
         assert refusal.value.explain_fix().endswith("`birthmark hub device rm device-1 --hub main --yes`.")
         await world.registry.remove(world.hub, "device-1", None, actor="test")
         await world.register(a_device(ca))
+
+
+async def test_an_individual_enrollment_takes_over_a_device_made_by_hand_with_its_twin(database_url: str) -> None:
+    async with a_dps(database_url) as world:
+        made = await world.registry.put(world.hub, "device-1", DeviceBody(), BY_HAND, None, actor="test")
+        await world.iothub.twins.report(world.hub, made, {"kept": True}, None)
+        device = a_device()
+        await world.individual("device-1", device)
+        assert (await world.register(device)).substatus == REASSIGNED
+        proof = (await world.registry.device(world.hub, "device-1")).authentication
+        assert {proof.primary_thumbprint, proof.secondary_thumbprint} == {device.certificate.thumbprint}
+        assert (await world.iothub.twins.get(world.hub, "device-1")).reported.values == {"kept": True}
+        assert (await world.register(device)).substatus == REASSIGNED
+
+
+async def test_a_device_made_by_hand_that_is_disabled_stays_so(database_url: str) -> None:
+    async with a_dps(database_url) as world:
+        await world.registry.put(world.hub, "device-1", DeviceBody(status="disabled"), BY_HAND, None, actor="test")
+        await world.individual("device-1", device := a_device())
+        await world.register(device)
+        assert not (await world.registry.device(world.hub, "device-1")).is_enabled
+
+
+async def test_a_device_registers_with_two_services_of_one_hub_in_turn(database_url: str) -> None:
+    async with a_dps(database_url) as world:
+        first, second = world.instance, await another_service(world)
+        device = a_device()
+        for instance in (first, second):
+            await world.enrollments.put(instance, an_individual("device-1", device), None, actor="test")
+        told = [await registered_at(world, instance, device) for instance in (first, second, first, second)]
+        assert told == ["initialAssignment", REASSIGNED, "initialAssignment", REASSIGNED]
+
+
+async def test_a_group_of_a_second_service_takes_over_the_same_device_alone(database_url: str) -> None:
+    async with a_dps(database_url) as world:
+        ca = a_ca()
+        await world.group("fleet", ca)
+        await world.register(device := a_device(ca))
+        world.instance = await another_service(world)
+        await world.group("fleet", ca)
+        with pytest.raises(DeviceHeldError):
+            await world.register(a_device(ca))
+        assert (await world.register(device)).substatus == REASSIGNED
 
 
 async def test_two_individual_enrollments_cannot_share_a_device(database_url: str) -> None:

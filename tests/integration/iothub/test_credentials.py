@@ -38,11 +38,11 @@ async def test_both_certificates_count_until_the_new_one_is_used(database_url: s
     async with an_issuing_world(tmp_path, database_url) as world:
         first = await world.issued(a_key())
         await world.iothub.credentials.used(world.hub, await world.device(), first)
-        assert await world.slots() == (first.thumbprint, None)
+        assert await world.slots() == (first.thumbprint, first.thumbprint)
         second = await world.issue(first, a_key())
         assert await world.slots() == (first.thumbprint, second.thumbprint)
         await world.iothub.credentials.used(world.hub, await world.device(), second)
-        assert await world.slots() == (second.thumbprint, None)
+        assert await world.slots() == (second.thumbprint, second.thumbprint)
         found = await world.authority.find(second.thumbprint)
         assert found is not None
         assert found.parent == first.thumbprint
@@ -182,7 +182,7 @@ async def test_a_request_that_fails_is_over_and_what_was_issued_before_it_counts
             await world.iothub.credentials.finish(accepted)
         assert await world.slots() == (leaf.thumbprint, unused.thumbprint)
         await world.iothub.credentials.used(world.hub, await world.device(), unused)
-        assert await world.slots() == (unused.thumbprint, None)
+        assert await world.slots() == (unused.thumbprint, unused.thumbprint)
 
 
 async def test_the_next_request_takes_back_what_was_never_used(database_url: str, tmp_path: Path) -> None:
@@ -252,7 +252,7 @@ async def test_a_device_that_moves_to_another_hub_takes_its_certificate_along(
         await world.dps.enrollments.put(world.dps.instance, moved, None, actor="test")
         assert (await world.register(None)).hub == other.host
         there = (await world.iothub.registry.device(other, "device-1")).authentication
-        assert (there.primary_thumbprint, there.secondary_thumbprint) == (leaf.thumbprint, None)
+        assert (there.primary_thumbprint, there.secondary_thumbprint) == (leaf.thumbprint, leaf.thumbprint)
 
 
 async def test_a_registration_after_the_end_of_what_was_issued_begins_by_the_proof_again(
@@ -262,7 +262,7 @@ async def test_a_registration_after_the_end_of_what_was_issued_begins_by_the_pro
         await world.issued(a_key())
         world.dps.clock.move(timedelta(days=2))
         assert (await world.register(None)).issued_chain is None
-        assert await world.slots() == (world.born.certificate.thumbprint, None)
+        assert await world.slots() == (world.born.certificate.thumbprint, world.born.certificate.thumbprint)
 
 
 async def test_a_device_that_asks_again_and_again_waits(database_url: str, tmp_path: Path) -> None:
@@ -298,4 +298,4 @@ async def test_a_device_enrolled_anew_without_a_policy_is_what_its_enrollment_sa
         document = msgspec.structs.replace(an_individual("device-1", world.born))
         await world.dps.enrollments.put(world.dps.instance, document, None, actor="test")
         await world.register(None)
-        assert await world.slots() == (world.born.certificate.thumbprint, None)
+        assert await world.slots() == (world.born.certificate.thumbprint, world.born.certificate.thumbprint)

@@ -27,11 +27,20 @@ def cut_off(desk: Desk) -> None:
     raise RefusedError("left")
 
 
-def old_tls(desk: Desk) -> None:
+def other_group(desk: Desk) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.set_ecdh_curve("secp521r1")
+    with socket.create_connection((desk.server.address, 8443), 10) as sock:
+        context.wrap_socket(sock)
+
+
+def rsa_suites_alone(desk: Desk) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     context.maximum_version = ssl.TLSVersion.TLSv1_2
-    context.set_ciphers("AES128-SHA256")
+    context.set_ciphers("ECDHE-RSA-AES128-GCM-SHA256")
     with socket.create_connection((desk.server.address, 8443), 10) as sock:
         context.wrap_socket(sock)
 
@@ -43,12 +52,12 @@ def mqtt_at_est(desk: Desk) -> None:
     raise RefusedError("closed")
 
 
-def websocket(desk: Desk) -> object:
-    path = desk.scene.environment.get("WEBSOCKET", "/ws")
+def websocket(desk: Desk, path: str = "", more: str = "") -> object:
+    path = path or desk.scene.environment.get("WEBSOCKET", "/ws")
     with desk.tls(8443) as sock:
         sock.sendall(
             f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-            "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n".encode()
+            f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n{more}\r\n".encode()
         )
         answer = sock.recv(100)
     if not answer.startswith(b"HTTP/1.1 101"):
@@ -81,7 +90,11 @@ WIRE: Mapping[str, Row] = {
     "net.host_invalid": Row(raw(b"GET / HTTP/1.1\r\nHost: a/b\r\nConnection: close\r\n\r\n"), is_instead=True),
     "net.protocol_not_served": Row(mqtt_at_est, is_instead=True),
     "net.websocket_path_unknown": Row(websocket, apply=into("WEBSOCKET")),
+    "net.websocket_subprotocol": Row(
+        lambda desk: websocket(desk, "/mqtt", "Sec-WebSocket-Protocol: AMQPWSB10\r\n"), is_instead=True
+    ),
     "operator.name_invalid": Row(typed("birthmark dps create 'a b'"), is_instead=True),
-    "tls.handshake_failed": Row(old_tls, in_hub("fix-tls"), is_instead=True),
+    "tls.handshake_failed": Row(other_group, in_hub("fix-tls"), is_instead=True),
+    "tls.no_shared_cipher": Row(rsa_suites_alone, is_instead=True),
     "tls.plain_text": Row(in_the_clear, is_instead=True),
 }

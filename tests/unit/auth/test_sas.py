@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import hmac
+from collections.abc import Callable
 from datetime import timedelta
 from urllib.parse import quote
 
@@ -129,3 +130,19 @@ def test_the_host_counts_with_any_port_and_with_none(signed: str) -> None:
 def test_nothing_else_is_above_a_resource(signed: str) -> None:
     with pytest.raises(SasScopeError):
         check_resource(parse_sas(make_sas(signed, b"k" * 32, 4_000_000_000)), ["hub.example/devices/a"])
+
+
+ODD_IDS = ["$edgeAgent", "$edgeHub", "cam:1", "00:11:22:AA:bb", "n@m.et", "100%", "a#b", "a+b,c'd", "a%23b"]
+
+
+@pytest.mark.parametrize("name", ODD_IDS)
+@pytest.mark.parametrize("encoded", [str, lambda name: quote(name, safe="")], ids=["encoded once", "encoded twice"])
+def test_a_device_and_a_module_id_count_encoded_once_and_twice(name: str, encoded: Callable[[str], str]) -> None:
+    signed = f"hub.example/devices/{encoded(name)}/modules/{encoded(name)}"
+    check_resource(parse_sas(make_sas(signed, KEY, 4_000_000_000)), [f"hub.example/devices/{name}/modules/{name}"])
+
+
+@pytest.mark.parametrize("signed", ["hub.example/devices/%2524edge", "hub.example%2Fdevices%2F$edge"])
+def test_an_audience_encoded_three_times_or_with_an_encoded_slash_is_another(signed: str) -> None:
+    with pytest.raises(SasScopeError):
+        check_resource(parse_sas(make_sas(signed, KEY, 4_000_000_000)), ["hub.example/devices/$edge"])

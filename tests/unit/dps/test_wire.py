@@ -119,7 +119,7 @@ def a_registration(group_id: str | None = None) -> Registration:
 
 
 def test_a_finished_registration_names_its_hub_and_when() -> None:
-    told = wire.status_json(a_registration(), None)
+    told = wire.status_json(a_registration(), None, "2019-03-31")
     assert (told["operationId"], told["status"]) == ("4.op", "assigned")
     assert told["registrationState"] == {
         "registrationId": "device-1",

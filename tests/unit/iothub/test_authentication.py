@@ -90,10 +90,17 @@ def test_a_certificate_on_record_that_has_expired_is_refused() -> None:
         authenticate(by_thumbprints(LEAF.thumbprint), HOST, LEAF, None, NOON + timedelta(days=36500))
 
 
-def test_a_servers_certificate_is_refused_though_it_is_on_record() -> None:
+@pytest.mark.parametrize("profile", [profiles.SERVER, profiles.EDGE_CA], ids=lambda profile: profile.name)
+def test_what_a_certificate_is_for_does_not_count_where_its_thumbprint_is_registered(profile: profiles.Profile) -> None:
+    leaf = a_device(a_ca(), "device-1", profile=profile).certificate
+    authenticate(by_thumbprints(leaf.thumbprint), HOST, leaf, None, NOON)
+
+
+def test_a_servers_certificate_of_a_hubs_ca_opens_nothing() -> None:
     leaf = a_device(a_ca(), "device-1", profile=profiles.SERVER).certificate
+    device = a_hub_device(DeviceAuthentication(AuthenticationType.AUTHORITY))
     with pytest.raises(WrongPurposeError):
-        authenticate(by_thumbprints(leaf.thumbprint), HOST, leaf, None, NOON)
+        authenticate(device, HOST, leaf, None, NOON)
 
 
 def test_a_token_does_not_stand_in_for_a_certificate() -> None:
@@ -140,3 +147,12 @@ def test_a_token_is_returned_that_says_when_it_ends() -> None:
     assert token is not None
     assert token.expiry_s == SOON_S
     assert authenticate(by_thumbprints(LEAF.thumbprint), HOST, LEAF, None, NOON) is None
+
+
+def test_a_token_for_the_endpoint_alone_opens_that_endpoint_and_no_other() -> None:
+    path = "devices/device-1/messages/events"
+    token = a_token(resource=f"{HOST}/{path}")
+    authenticate(a_hub_device(BY_KEYS), HOST, None, token, NOON, path=f"/{path}")
+    for other in ("", "/devices/device-1/messages/devicebound"):
+        with pytest.raises(SasScopeError):
+            authenticate(a_hub_device(BY_KEYS), HOST, None, token, NOON, path=other)

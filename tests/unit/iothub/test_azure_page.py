@@ -1,11 +1,13 @@
 """The page of Azure says of each method of the service SDKs which test shows it, or why it is not served."""
 
+import re
 from pathlib import Path
 
 import birthmark
 from tools_pages import azure_tool
 
-PAGE = Path(birthmark.__file__).parents[2] / "docs" / "reference" / "azure-iot.md"
+DOCS = Path(birthmark.__file__).parents[2] / "docs"
+PAGE = DOCS / "reference" / "azure-iot.md"
 
 
 def test_the_tables_are_those_of_the_sdks_and_the_tests() -> None:
@@ -24,3 +26,9 @@ def test_every_reason_for_an_empty_cell_is_told() -> None:
     tool = azure_tool()
     assert set(tool.REASONS) == set(tool.Reason)
     assert {name for each in tool.OPERATIONS for name in each.cells} == {tool.PYTHON, tool.NODE, tool.C, tool.AZ}
+
+
+def test_every_code_on_the_page_of_differences_is_one_of_a_refusal() -> None:
+    page, refusals = ((DOCS / path).read_text() for path in ("howto/azure-differences.md", "reference/refusals.md"))
+    named = set(re.findall(r"`((?:dps|iothub|pki|tls|net)\.[a-z_]+)`", page))
+    assert {code for code in named if f"| `{code}` |" not in refusals} == set()

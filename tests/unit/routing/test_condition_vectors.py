@@ -46,6 +46,7 @@ def message_of(vector: dict[str, Any]) -> Message:
             ("$custom", "mine"),
             ("site-name", "north"),
             ("site.name", "east"),
+            ("site name", "west"),
         ),
         system_properties=(*system, ("contentEncoding", encoding)) if encoding else tuple(system),
     )

@@ -44,6 +44,6 @@ def endpoint(
         def make_pump(peer: TlsPeer) -> MqttPump:
             return MqttPump(acceptor(grant), report, clock, peer, limits, freshness=freshness)
 
-        await serve_mqtt(socket, make_pump)
+        await serve_mqtt(socket, make_pump, report)
 
     return serve

@@ -5,12 +5,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from birthmark.dps.model import Enrollment, Registration
+from birthmark.dps.model import INITIAL, Enrollment, Registration
 from birthmark.errors import ConflictError, ForbiddenError, InvalidRequestError
 from birthmark.pki.certificates import Thumbprint
 from birthmark.pki.names import RegistrationId
 
-INITIAL = "initialAssignment"
 MIGRATED, RESET = "deviceDataMigrated", "deviceDataReset"
 
 

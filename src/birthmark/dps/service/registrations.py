@@ -13,7 +13,17 @@ from birthmark.ca.rules.issuance import KeyTakenError
 from birthmark.clock import Clock, Entropy, new_uuid
 from birthmark.dps import store
 from birthmark.dps.events import AuthorityChanged, GroupChanged, InstancesChanged
-from birthmark.dps.model import Claim, Enrollment, Instance, Registration, SymmetricKey, TpmKeys, X509Individual
+from birthmark.dps.model import (
+    INITIAL,
+    REASSIGNED,
+    Claim,
+    Enrollment,
+    Instance,
+    Registration,
+    SymmetricKey,
+    TpmKeys,
+    X509Individual,
+)
 from birthmark.dps.ports import CertificateInventory, HubIdentity, HubRegistry
 from birthmark.dps.rules import attestation
 from birthmark.dps.rules.issuing import check_csr
@@ -231,12 +241,19 @@ class Registrations:
                     check_csr(enrollment, registration_id, claim.csr)
             identity, kept = self._identity(attested)
             registration = replace(registration, **kept, **_NOTHING_ISSUED, payload=payload)
-            identity = replace(identity, twin=enrollment.twin, maker=_maker(instance, registration_id))
+            identity = replace(
+                identity,
+                twin=enrollment.twin,
+                maker=_maker(instance, registration_id),
+                proved=(*identity.thumbprints, *identity.keys),
+                is_individual=not enrollment.is_group,
+            )
             write = await self._writing(attested, registration, present, now)
             try:
                 at_hub = partial(self._at_its_hub, present, now=now, migrates=enrollment.migrates)
                 if enrollment.policy is None:
-                    provisioned = await at_hub(registration, identity)
+                    with _naming(instance):
+                        provisioned = await at_hub(registration, identity)
                     await self._database.commit(write(registration).merge(provisioned))
                 else:
                     at = registration.hub if present is None else present.hub
@@ -307,7 +324,10 @@ class Registrations:
         return before is None or at - before >= _TOLD_AGAIN
 
     async def _truly(self, present: Registration | None, made: Registration) -> Registration:
-        """Return a registration that says of no data that it went along where there is none to take."""
+        """Return a registration that says what it finds at its hub: the device already, or no data to take along."""
+        is_new = present is None or present.created_at != made.created_at
+        if is_new and made.substatus == INITIAL and await self._hubs.has(made.hub, made.device_id):
+            return replace(made, substatus=REASSIGNED)
         if present is None or made.substatus != MIGRATED or present.hub.lower() == made.hub.lower():
             return made
         there_is = await self._hubs.has(present.hub, present.device_id)

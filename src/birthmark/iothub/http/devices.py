@@ -42,7 +42,7 @@ def routes(iothub: IotHub, devices: ToDevices, record: Record) -> list[Route]:
                 user = HubUser(request.headers.get("host", ""), *parse_name(name), "")
                 password = request.headers.get("authorization", "").encode()
                 hub, identity, _ = await iothub.registry.authenticate(
-                    user, request.scope["extensions"]["tls"], password
+                    user, request.scope["extensions"]["tls"], password, path=request.scope["path"]
                 )
             except (UnavailableError, ThrottledError):
                 raise

@@ -1,7 +1,7 @@
 """Modules over HTTPS: the registry's interface to them (IoT Hub REST reference, "Modules").
 
-The device of an IoT Edge runtime asks for its own modules, too, and proves itself as it does elsewhere: by its token
-or certificate, with no policy's name. It sees and changes no other device's.
+Every device manages its own modules, too, and proves itself as it does elsewhere: with its token or certificate, with
+no policy's name. It sees and changes no other device's.
 """
 
 from starlette.requests import Request
@@ -27,7 +27,6 @@ from birthmark.iothub.ports import Presence
 from birthmark.iothub.rules.tiers import Metered
 from birthmark.iothub.service import IotHub
 from birthmark.iothub.service.hubs import READ, WRITE
-from birthmark.iothub.service.modules import NoEdgeDeviceError
 from birthmark.net.refusing import Handler
 
 
@@ -53,13 +52,12 @@ def routes(iothub: IotHub, presence: Presence, authorized: Authorized, record: R
             return hub, await registry.device(hub, device_id), actor
         user = wire.HubUser(request.headers.get("host", ""), device_id, None, "")
         try:
-            _, device, _ = await registry.authenticate(user, peer, (given or "").encode())
+            _, device, _ = await registry.authenticate(user, peer, (given or "").encode(), path=request.scope["path"])
         except (UnavailableError, ThrottledError):
             raise
         except BirthmarkError as error:
             raise _UnprovenError(error) from error
-        if not isinstance(device, Device) or not device.is_iot_edge:
-            raise NoEdgeDeviceError(device_id=device_id, hub=hub.name)
+        assert isinstance(device, Device)  # noqa: S101 - the user names no module
         iothub.throttles.take(hub, Metered.REGISTRY)
         return hub, device, f"device:{device_id}"
 

@@ -69,6 +69,7 @@ class HubConnection:
         "attached",
         "device_id",
         "hub",
+        "is_of_policy",
         "pump",
     )
 
@@ -87,6 +88,8 @@ class HubConnection:
         self.pump = pump
         self.hub = hub
         self.device_id = identity.name
+        self.is_of_policy = False
+        """Whether a token of a policy of the hub opened it, and no proof of the device."""
         self.attached: Attached
 
     @property

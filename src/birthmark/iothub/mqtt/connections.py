@@ -14,7 +14,7 @@ from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError, UnavailableError
 from birthmark.iothub import wire
 from birthmark.iothub.errors import connack_reason
-from birthmark.iothub.events import DeviceChanged, HubCaChanged, HubDeleted
+from birthmark.iothub.events import DeviceChanged, HubCaChanged, HubDeleted, HubsChanged
 from birthmark.iothub.model import Hub, space_of
 from birthmark.iothub.mqtt.connection import HubConnection
 from birthmark.iothub.mqtt.devicebound import holder_of
@@ -22,7 +22,7 @@ from birthmark.iothub.mqtt.methods import CallMethod, MethodAnswered, MethodCall
 from birthmark.iothub.mqtt.observer import HubObserver
 from birthmark.iothub.mqtt.tokens import Tokens
 from birthmark.iothub.ports import UNSEEN, Notify, SeenAt
-from birthmark.iothub.rules.authentication import check_client_id
+from birthmark.iothub.rules.authentication import DEVICE_CONNECT, check_client_id
 from birthmark.iothub.rules.tiers import Metered
 from birthmark.iothub.rules.wills import check_will
 from birthmark.iothub.service import IotHub
@@ -147,6 +147,7 @@ class HubConnections:
             expiry_s = 0 if packet.clean_start else NEVER
             attached = await space.connect(Arrival(identity.name, connection, packet.clean_start, expiry_s, will))
             connection.attached = attached
+            connection.is_of_policy = token is not None and token.policy in DEVICE_CONNECT
             if user.module_id is not None:
                 self._modules.setdefault((hub.name, user.device_id), WeakSet()).add(connection)
             try:
@@ -207,6 +208,13 @@ class HubConnections:
             for attached in tuple(self.space(changed.hub).live.values()):
                 if isinstance(attached.connection, HubConnection) and attached.connection.is_vouched_for:
                     attached.connection.end(Closed.ADMINISTRATIVE)
+
+    def recheck_policies(self, changed: HubsChanged) -> None:
+        """A key of a hub's policy may be another: whoever came with a token of one must prove itself again."""
+        self._changes += 1
+        for attached in tuple(self.space(changed.hub).live.values()):
+            if isinstance(attached.connection, HubConnection) and attached.connection.is_of_policy:
+                attached.connection.end(Closed.ADMINISTRATIVE)
 
     def everyone(self) -> tuple[HubConnection, ...]:
         """Return every connection."""

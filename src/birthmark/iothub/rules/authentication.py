@@ -1,15 +1,17 @@
 """Does this connection prove to be that device? (IoT Hub documentation, "Authenticate identities with X.509")"""
 
+from collections.abc import Mapping
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
-from birthmark.auth.sas import SasToken, check_resource, check_sas, parse_sas
+from birthmark.auth.sas import SasSignatureError, SasToken, check_resource, check_sas, parse_sas
 from birthmark.errors import ForbiddenError, InvalidRequestError, UnauthenticatedError
-from birthmark.iothub.model import AuthenticationType, Identity
+from birthmark.iothub.model import AuthenticationType, DeviceAuthentication, Identity
 from birthmark.iothub.wire import own_topics
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.chains import check_dates
-from birthmark.pki.checks import check_client
+from birthmark.pki.checks import check_client, check_strength
 
 
 class DeviceDisabledError(ForbiddenError):
@@ -103,6 +105,20 @@ class DevicesOwnCaError(UnauthenticatedError):
     subject: str
 
 
+class PolicyKeyError(UnauthenticatedError):
+    """The policy may not do this."""
+
+    code = "iothub.policy_refused"
+    cause = "The call needs a token of one of the policies {allowed}; it came with {presented}."
+    fix = 'Use the connection string of the server, whose policy is iothubowner: `eval "$(birthmark env)"`'
+    allowed: str
+    presented: str
+
+
+DEVICE_CONNECT = frozenset({"iothubowner", "device"})
+"""The policies whose tokens connect any device that has keys (IoT Hub, "Control access with SAS tokens")."""
+
+
 class NoCredentialsError(UnauthenticatedError):
     """Neither certificate nor token."""
 
@@ -141,9 +157,19 @@ def check_client_id(identity: Identity, client_id: str) -> None:
 
 
 def authenticate(
-    identity: Identity, host: str, leaf: Certificate | None, password: bytes | None, now: datetime
+    identity: Identity,
+    host: str,
+    leaf: Certificate | None,
+    password: bytes | None,
+    now: datetime,
+    *,
+    path: str = "",
+    policies: Mapping[str, tuple[bytes, bytes]] = MappingProxyType({}),
 ) -> SasToken | None:
-    """Return the token that proves a connection to be that one, None for a certificate; else raise why it is not."""
+    """Return the token that proves a connection to be that one, None for a certificate; else raise why it is not.
+
+    `path` is that of an HTTPS request: a token may be for it alone. `policies` are the hub's, with their keys.
+    """
     facts: dict[str, Any] = {"device_id": identity.name, "hub": identity.hub}
     if not identity.is_enabled:
         raise DeviceDisabledError(**facts | {"device_id": identity.device_id})
@@ -154,9 +180,9 @@ def authenticate(
                 raise NoCredentialsError(presented="no certificate", type="X.509", **facts)
             on_record = [t for t in (authentication.primary_thumbprint, authentication.secondary_thumbprint) if t]
             if {leaf.thumbprint, leaf.x5t_sha1}.isdisjoint(on_record):
-                expected = " or ".join(t.hex() for t in on_record) or "none"
+                expected = " or ".join(authentication.thumbprints) or "none"
                 raise ThumbprintMismatchError(thumbprint=leaf.thumbprint, expected=expected, **facts)
-            check_client(leaf, is_pinned=True)
+            check_strength(leaf)  # what the certificate is for does not count: it is this one that is registered
             check_dates(leaf, now)
         case AuthenticationType.AUTHORITY:
             if leaf is None:
@@ -169,8 +195,22 @@ def authenticate(
             if not password:
                 raise NoCredentialsError(presented="no token", type="SAS", **facts)
             token = parse_sas(password.decode("utf-8", "replace"))
-            keys = [k for k in (authentication.primary_key, authentication.secondary_key) if k]
-            check_sas(token, keys, now)
-            check_resource(token, [f"{host}/{own_topics(identity.name).rstrip('/')}"])
+            _check_signature(token, authentication, policies, now)
+            check_resource(token, [f"{host}/{path.strip('/') or own_topics(identity.name).rstrip('/')}"])
             return token
     return None
+
+
+def _check_signature(
+    token: SasToken, proof: DeviceAuthentication, policies: Mapping[str, tuple[bytes, bytes]], now: datetime
+) -> None:
+    """Raise unless a key of the device signed it, or one of a policy with DeviceConnect."""
+    own = [key for key in (proof.primary_key, proof.secondary_key) if key]
+    may_connect = token.policy in DEVICE_CONNECT
+    try:
+        check_sas(token, [*own, *(policies.get(token.policy or "", ()) if may_connect else ())], now)
+    except SasSignatureError as error:
+        if token.policy not in policies or may_connect:
+            raise
+        presented = f"the policy {token.policy}"
+        raise PolicyKeyError(allowed=", ".join(sorted(DEVICE_CONNECT)), presented=presented) from error

@@ -171,6 +171,6 @@ def with_fresh(device: Device, leaf: Certificate | None, fresh: bytes) -> Device
 
 
 def with_it_alone(device: Device) -> DeviceAuthentication:
-    """Return the proofs of a device that has connected by its new certificate."""
+    """Return the proofs of a device that has connected by its new certificate, which takes both places."""
     present = device.authentication
-    return replace(present, primary_thumbprint=present.secondary_thumbprint, secondary_thumbprint=None)
+    return replace(present, primary_thumbprint=present.secondary_thumbprint)

@@ -60,28 +60,23 @@ class MethodAnswerInvalidError(UnavailableError):
     """The device's answer is none that a service could be given."""
 
     code = "iothub.method_answer_invalid"
-    message = "Device {device_id} answered with what is not JSON, or has more than {levels} levels, or {size} bytes"
-    cause = (
-        "{device_id} answered a method call with a payload that is not JSON, or has more than {levels} levels, "
-        "or more than {size} bytes."
-    )
+    message = "Device {device_id} answered the method with {detail}"
+    cause = "{device_id} answered a method call with {detail}. The method ran."
     fix = "Have its program answer with JSON in UTF-8. What it said lately: `birthmark hub messages {device_id}`"
+    detail: str
     device_id: str
-    levels: int = MAX_LEVELS
-    size: int = MAX_PAYLOAD_BYTES
 
 
 def read_answer(payload: bytes, device_id: str) -> Any:
     """Return what a device answered, None for nothing. Raise `MethodAnswerInvalidError`."""
-    invalid = MethodAnswerInvalidError(device_id=device_id)
     if len(payload) > MAX_PAYLOAD_BYTES:
-        raise invalid
+        raise MethodAnswerInvalidError(device_id=device_id, detail=f"more than {MAX_PAYLOAD_BYTES} bytes")
     try:
         shown = decode_json(payload) if payload.strip() else None
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise invalid from error
+        raise MethodAnswerInvalidError(device_id=device_id, detail="a payload that is not JSON") from error
     if is_deeper(shown, MAX_LEVELS):
-        raise invalid
+        raise MethodAnswerInvalidError(device_id=device_id, detail=f"JSON of more than {MAX_LEVELS} levels")
     return shown
 
 

@@ -49,9 +49,10 @@ class CloudToDevice:
     ) -> Letter:
         """Queue a message. Raise `UnknownDeviceError`, `C2dInvalidError`, `InboxFullError`."""
         device = await self._registry.device(hub, device_id)
-        mail = msgspec.structs.replace(mail, generation=device.generation_id)
         now = self.now()
         expires_at = rules.parse_expiry(expiry, now)
+        told = {"$.exp": registry_time(from_micros(expires_at))} if expiry and expires_at is not None else {}
+        mail = msgspec.structs.replace(mail, generation=device.generation_id, system=mail.system | told)
         feedback = feedback or "none"
         message_id = message_id or new_uuid(self._entropy)
         ends_at = now if expires_at is None else expires_at

@@ -11,10 +11,11 @@ from birthmark.auth.sas import SasToken, check_resource, check_sas, parse_sas
 from birthmark.broker.store import drop_space, drop_stream
 from birthmark.broker.trimming import Trimming
 from birthmark.clock import Clock, Entropy
-from birthmark.errors import BirthmarkError, ChangedMeanwhileError, ConflictError, NotFoundError, UnauthenticatedError
+from birthmark.errors import BirthmarkError, ChangedMeanwhileError, ConflictError, NotFoundError
 from birthmark.iothub import searching, store
 from birthmark.iothub.events import HubDeleted, HubsChanged
 from birthmark.iothub.model import Hub, Message, space_of
+from birthmark.iothub.rules.authentication import PolicyKeyError
 from birthmark.iothub.rules.tiers import Edition, edition_of
 from birthmark.people.demand import demand
 from birthmark.people.places import NOBODYS, Roles
@@ -47,16 +48,6 @@ class HubExistsError(ConflictError):
     fix = "Choose another name or host; `birthmark hub ls` lists them."
     host: str
     hub: str
-
-
-class PolicyKeyError(UnauthenticatedError):
-    """The policy may not do this."""
-
-    code = "iothub.policy_refused"
-    cause = "The call needs a token of one of the policies {allowed}; it came with {presented}."
-    fix = 'Use the connection string of the server, whose policy is iothubowner: `eval "$(birthmark env)"`'
-    allowed: str
-    presented: str
 
 
 async def _no_changes(_hub: Hub) -> Changes:

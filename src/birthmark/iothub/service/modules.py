@@ -12,7 +12,7 @@ from typing import Any
 
 from birthmark.broker.store import drop_client
 from birthmark.clock import Clock, Entropy
-from birthmark.errors import ChangedMeanwhileError, ConflictError, ForbiddenError, NotFoundError, PolicyError
+from birthmark.errors import ChangedMeanwhileError, ConflictError, NotFoundError, PolicyError
 from birthmark.iothub import searching, store
 from birthmark.iothub.events import DeviceChanged
 from birthmark.iothub.model import (
@@ -24,6 +24,7 @@ from birthmark.iothub.model import (
     Module,
     Twin,
     parse_device_id,
+    parse_new_id,
     space_of,
 )
 from birthmark.iothub.rules.routes import telling
@@ -92,20 +93,6 @@ class TooManyModulesError(PolicyError):
     limit: int = MAX_MODULES
 
 
-class NoEdgeDeviceError(ForbiddenError):
-    """A device that runs no IoT Edge asks for modules by itself."""
-
-    code = "iothub.no_edge_device"
-    message = "Device {device_id} is no IoT Edge device"
-    cause = "Device {device_id} of hub {hub} asked for its modules by its own proof, and is no IoT Edge device."
-    fix = (
-        "Other devices' modules are made by an operator: `birthmark hub module create {device_id} camera --hub {hub}`. "
-        "An IoT Edge device is made as one: by --edge of `birthmark hub device create` or of its enrollment."
-    )
-    device_id: str
-    hub: str
-
-
 class Modules:
     """The modules of all devices."""
 
@@ -141,7 +128,7 @@ class Modules:
 
         Raise `ModuleExistsError`, `TooManyModulesError`, `UnknownModuleError` or `ModuleEtagError`.
         """
-        known = parse_device_id(module_id)
+        known = parse_new_id(module_id) if etag is None else parse_device_id(module_id)
         if wanted.type is AuthenticationType.SAS:
             wanted = replace(
                 wanted,

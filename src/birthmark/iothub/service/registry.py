@@ -25,10 +25,11 @@ from birthmark.iothub.model import (
     Identity,
     Twin,
     parse_device_id,
+    parse_new_id,
     space_of,
 )
 from birthmark.iothub.rules.authentication import authenticate
-from birthmark.iothub.rules.provisioning import check_maker
+from birthmark.iothub.rules.provisioning import check_holder
 from birthmark.iothub.rules.routes import telling
 from birthmark.iothub.rules.twins import begun
 from birthmark.iothub.service.authorities import HubAuthorities
@@ -105,6 +106,10 @@ class Made:
     """Whether the second proof was issued just now, and whoever is connected by another that counts still stays."""
     unused: bytes | None = None
     """What was issued before, and never connected."""
+    proved: tuple[bytes, ...] = ()
+    """By which thumbprints or keys the device is enrolled, or showed that it is of its group."""
+    is_individual: bool = False
+    """Whether an operator enrolled this very device, and no group."""
 
 
 class Registry:
@@ -202,7 +207,7 @@ class Registry:
         actor: str,
     ) -> Device:
         """Create a device with its first twin, or update it when `etag` is given ("*": any). Raise `ConflictError`."""
-        known = parse_device_id(device_id)
+        known = parse_new_id(device_id) if etag is None else parse_device_id(device_id)
         now = self._clock.now()
         if wanted.type is AuthenticationType.SAS:
             wanted = replace(
@@ -296,7 +301,7 @@ class Registry:
         """Return the changes that make `device_id` a device of the hub at `host`, for the caller's unit of work.
 
         An identity that is there keeps its generation, and its status: an operator's disable outlives registrations.
-        Raise `DeviceHeldError` for one that somebody else made; the commit raises `ConflictError` when another was
+        Raise `DeviceHeldError` for one that it may not take over; the commit raises `ConflictError` when another was
         faster.
         """
         hub = self._hubs.by_host(host)
@@ -305,13 +310,14 @@ class Registry:
             await self._check_room(hub)
             return self._provisioned(hub, device_id, wanted, now)
         present = store.device_of(row)
-        check_maker(present, wanted.maker)
+        check_holder(present, wanted.maker, wanted.proved, is_individual=wanted.is_individual)
         proof = wanted.authentication or present.authentication
-        if present.authentication == proof and present.is_iot_edge == wanted.is_iot_edge:
-            return _if_as_read(store.SAME_DEVICE, present)
-        if wanted.is_issued and present.is_iot_edge == wanted.is_iot_edge and _counts_still(present, proof, wanted):
-            return self.reproved(present, proof, now)
-        made = replace(present, etag=self._etag(), authentication=proof, updated_at=now)
+        if present.maker == wanted.maker and present.is_iot_edge == wanted.is_iot_edge:
+            if present.authentication == proof:
+                return _if_as_read(store.SAME_DEVICE, present)
+            if _counts_still(present, proof, wanted):
+                return self.reproved(present, proof, now)
+        made = replace(present, etag=self._etag(), authentication=proof, updated_at=now, maker=wanted.maker)
         return await self._replacing(present, replace(made, is_iot_edge=wanted.is_iot_edge))
 
     async def move(
@@ -328,7 +334,7 @@ class Registry:
         if old is None or row is None or old.name == to.name:
             return await self.provision(wanted, device_id, made, now)
         leaving = store.device_of(row)
-        check_maker(leaving, made.maker)
+        check_holder(leaving, made.maker)
         there = await self._database.one(store.GET_DEVICE, hub=to.name, device_id=device_id)
         kept = await self._database.one(store.GET_TWIN, hub=old.name, device_id=device_id)
         as_read: dict[str, Any] = {"hub": old.name, "device_id": device_id}
@@ -341,7 +347,7 @@ class Registry:
         changes.merge(await self._removing(leaving))
         if there is not None:  # what it left there when its registration was forgotten
             before = store.device_of(there)
-            check_maker(before, made.maker)
+            check_holder(before, made.maker)
             changes.merge(await self._removing(before))
             if not before.is_enabled:
                 leaving = replace(leaving, is_enabled=False, status_reason=before.status_reason)
@@ -433,12 +439,17 @@ class Registry:
         return _if_as_read(store.REPLACE_DEVICE, present, **values)
 
     async def authenticate(
-        self, user: HubUser, peer: Peer, password: bytes | None, *, address: str = ""
+        self, user: HubUser, peer: Peer, password: bytes | None, *, address: str = "", path: str = ""
     ) -> tuple[Hub, Identity, SasToken | None]:
-        """Return the device or module that a request proved to be, and the token that proved it; else raise why not."""
+        """Return the device or module that a request proved to be, and the token that proved it; else raise why not.
+
+        `path` is that of an HTTPS request.
+        """
         hub = self._hubs.by_host(user.host)
         identity = await self.identity(hub, user.name)
-        token = authenticate(identity, user.host, peer.leaf, password, self._clock.now())
+        token = authenticate(
+            identity, user.host, peer.leaf, password, self._clock.now(), path=path, policies=hub.policies
+        )
         if identity.authentication.type is AuthenticationType.AUTHORITY and peer.leaf is not None:
             await self._authorities.check(hub, identity, peer.leaf, peer.chain, address)
         if peer.leaf is not None and self._revocations is not None:

@@ -1,5 +1,11 @@
-"""CONNECT user names of the hub, and whom they name."""
+"""CONNECT user names of the hub, and whom they name.
 
+Documented today is `HOST/DEVICE[/MODULE]/?api-version=…`. Until 2018 it had no `?`, and the first SDKs put a slash
+between the parameters: `HOST/DEVICE/api-version=…/DeviceClientType=…`. A module whose id begins like a parameter
+connects with the form of today.
+"""
+
+import re
 from dataclasses import dataclass
 from urllib.parse import quote, unquote
 
@@ -7,6 +13,10 @@ from birthmark.errors import InvalidRequestError
 from birthmark.iothub.model import DeviceId, name_of, parse_name
 
 _MAX_MODEL_ID = 256
+_PARAMETER = r"(?:api-version|DeviceClientType)="
+_TODAY = re.compile(r"([^/]+/[^/]+(?:/[^/&]+)?)/\?(.*)", re.DOTALL)
+_BEFORE = re.compile(rf"([^/]+/[^/]+(?:/(?!{_PARAMETER})[^/]+)?)/({_PARAMETER}.*)", re.DOTALL)
+_BETWEEN = re.compile(rf"&|/(?={_PARAMETER})")
 
 
 class UserNameError(InvalidRequestError):
@@ -15,8 +25,8 @@ class UserNameError(InvalidRequestError):
     code = "iothub.username_invalid"
     cause = "The MQTT user name {username} is not HOST/DEVICE/?api-version=…"
     fix = (
-        "Let the Azure SDK make it; by hand it is HOST/DEVICE/?api-version=2021-04-12. The devices of the hub: "
-        "`birthmark hub device ls`"
+        "Set the user name to HOST/DEVICE/?api-version=2021-04-12, with a slash before the question mark, as the Azure "
+        "SDKs do. List devices: `birthmark hub device ls`"
     )
     username: str
 
@@ -38,27 +48,37 @@ class HubUser:
 
 def is_hub_username(username: str) -> bool:
     """Say whether the user name has IoT Hub's shape; DPS and AWS have others."""
-    head, mark, _ = username.partition("/?")
+    head, query = _split(username)
     return (
         bool(head)
         and head.count("/") in {1, 2}
         and "/registrations/" not in username
-        and (bool(mark) or "?" not in username)
+        and (query is not None or "?" not in head or _lacks_slash(head))
     )
 
 
 def parse_username(username: str) -> HubUser:
     """Return host, device and module. Raise `UserNameError` or `DeviceIdInvalidError`."""
-    head, _, query = username.partition("/?")
-    parts = head.rstrip("/").split("/")
-    if len(parts) not in {2, 3} or not parts[0]:
+    head, query = _split(username)
+    parts = head.split("/")
+    if len(parts) not in {2, 3} or not parts[0] or (query is None and _lacks_slash(head)):
         raise UserNameError(username=username[:200])
-    fields = dict(part.partition("=")[::2] for part in query.split("&"))
+    fields = dict(part.partition("=")[::2] for part in _BETWEEN.split(query or ""))
     device_id, module_id = parse_name("/".join(parts[1:]))
     model_id = unquote(fields.get("model-id", ""))
     if len(model_id) > _MAX_MODEL_ID or not all(" " < one <= "~" for one in model_id):
         raise UserNameError(username=username[:200])
     return HubUser(parts[0].lower(), device_id, module_id, unquote(fields.get("DeviceClientType", "")), model_id)
+
+
+def _split(username: str) -> tuple[str, str | None]:
+    """Return what names the device, and the parameters, if there are any."""
+    found = _TODAY.fullmatch(username) or _BEFORE.fullmatch(username)
+    return (username.rstrip("/"), None) if found is None else (found[1], found[2])
+
+
+def _lacks_slash(head: str) -> bool:
+    return "?api-version=" in head
 
 
 def render_username(host: str, name: str, agent: str) -> str:

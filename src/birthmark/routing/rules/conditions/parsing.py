@@ -37,7 +37,9 @@ _TOKEN = re.compile(
     r"|(?P<hex>0[xX][0-9a-fA-F]+)"
     r"|(?P<number>[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?)"
     # A hyphen within a name is the name's; an operator stands apart.
-    r"|(?P<name>\$?[A-Za-z_][A-Za-z0-9_$]*(?:-[A-Za-z0-9_]+)*)"
+    r"|(?P<name>\$?[^\W\d][\w$]*(?:-\w+)*)"
+    # A name that is no plain word, as in queries of twins.
+    r"|(?P<bracketed>\[\[[^\[\]'\",]+\]\])"
     r"|(?P<string>'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\")"
     r"|(?P<sign>!=|<>|<=|>=|[-=<>+*/%()\[\],.])",
     re.DOTALL,
@@ -58,6 +60,11 @@ class _Token:
     @property
     def word(self) -> str:
         return self.text.upper() if self.kind == "name" else ""
+
+    @property
+    def name(self) -> str:
+        """The name of a property, without its brackets."""
+        return self.text[2:-2].strip() if self.kind == "bracketed" else self.text
 
 
 class Parser:
@@ -149,7 +156,7 @@ class Parser:
             case "string":
                 self._advance()
                 return Literal(_unescaped(token))
-            case "name":
+            case "name" | "bracketed":
                 return self._word(token)
             case "sign" if token.text == "(":
                 self._advance()
@@ -165,7 +172,7 @@ class Parser:
         if token.word in _RESERVED:
             self._unexpected("a value")
         self._advance()
-        if self._token.kind == "sign" and self._token.text == "(":
+        if token.kind == "name" and self._token.kind == "sign" and self._token.text == "(":
             name = token.text.lower()
             function = FUNCTIONS.get(name)
             if function is None:
@@ -184,16 +191,16 @@ class Parser:
         return self._reference(token)
 
     def _reference(self, token: _Token) -> Reference:
-        path: list[str | int] = [token.text]
+        path: list[str | int] = [token.name]
         while self._token.kind == "sign" and self._token.text in {".", "["}:
             is_member = self._token.text == "."
             self._count()
             self._advance()
             part = self._token
             if is_member:
-                if part.kind != "name":
+                if part.kind not in {"name", "bracketed"}:
                     self._unexpected("a property's name")
-                path.append(part.text)
+                path.append(part.name)
                 self._advance()
                 continue
             if part.kind != "number" or not part.text.isdigit() or len(part.text) > _MAX_INDEX_DIGITS:
@@ -209,7 +216,7 @@ class Parser:
                 token.where, "A property of a message is a string: it has no elements.", "Begin with $body or $twin."
             )
         name = ".".join(map(str, path))
-        if name.startswith("$"):
+        if name.startswith("$") and token.kind == "name":
             return Reference(Place.SYSTEM, (name[1:].lower(),))
         return Reference(Place.APPLICATION, (name.lower(),))
 
@@ -257,7 +264,11 @@ def _complain(text: str, where: int) -> NoReturn:
     if char in "'\"":
         mistake(where, "A string has no end.", f"Close it by {char}; inside, write \\{char}.")
     shown = char if char.isprintable() else f"U+{ord(char):04X}"
-    mistake(where, f"{shown} means nothing here.", "Names have letters, digits, _ and -.")
+    mistake(
+        where,
+        f"{shown} means nothing here.",
+        "Names have letters, digits, _ and -; write others in brackets, [[two words]].",
+    )
 
 
 def _number(token: _Token) -> int | float:

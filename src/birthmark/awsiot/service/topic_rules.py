@@ -30,6 +30,7 @@ from birthmark.routing.letters import Carrier, Letter
 from birthmark.routing.noted import Noted
 from birthmark.routing.queue import Queue
 from birthmark.routing.rules import sql
+from birthmark.routing.shares import Held
 from birthmark.store import Changes, Database, decided_again
 from birthmark.store.database import Heard
 from birthmark.store.paging import Page, page_of
@@ -111,10 +112,11 @@ class TopicRules(AccountService):
         self.record: Callable[[BirthmarkError], object] = lambda _: None
         """Files what a rule could not do."""
 
-    def begin(self, stream: SqlStream[Noted], carriers: Mapping[str, Carrier]) -> None:
+    def begin(self, stream: SqlStream[Noted], held: SqlStream[Held[Noted]], carriers: Mapping[str, Carrier]) -> None:
         """Take what is published from now on; rules that were read before are known to it."""
         self.intake = Intake(stream)
-        self.engine = Engine(self.database, self.clock, stream, queue=self.queue, carriers=carriers, find=self.find)
+        parts = (self.database, self.clock, stream)
+        self.engine = Engine(*parts, queue=self.queue, carriers=carriers, find=self.find, held=held)
         self.engine.refused, self.engine.failed, self.queue.failed = self.refused, self.failed, self.failed
         self._let_know()
 

@@ -14,6 +14,7 @@ from birthmark.auth.principals import Caller
 from birthmark.auth.rights import NOTHING, Right, Rights
 from birthmark.clock import Clock, Entropy, Steadiness
 from birthmark.errors import ConflictError, InvalidRequestError, NotFoundError, UnauthenticatedError
+from birthmark.net.backlog import count_for
 from birthmark.people import approvals_store, sign_in_store, store
 from birthmark.people.allowances import DAY, MOST_A_DAY, takes_of
 from birthmark.people.events import PeopleChanged
@@ -184,7 +185,9 @@ class People:
 
     def caller(self, text: str, address: str) -> Caller:
         """Return who shows this token. Raise `TokenRefusedError`."""
-        return self._caller(self._known(text), address)
+        known = self._known(text)
+        count_for(f"user:{known.user}")
+        return self._caller(known, address)
 
     def _caller(self, known: Token, address: str) -> Caller:
         actor, is_bound = self.actor(known.user, token=known.id, address=address), known.statement is not None

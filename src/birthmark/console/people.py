@@ -12,6 +12,7 @@ from birthmark.auth.rights import Right
 from birthmark.console.names import parse_name
 from birthmark.console.routing import Asked, Endpoint, Rows, Seconds
 from birthmark.errors import ForbiddenError, InvalidRequestError
+from birthmark.people.allowances import inviter_of
 from birthmark.people.approvals import Approvals
 from birthmark.people.approvals_model import Approval
 from birthmark.people.model import EVERYWHERE, RIGHTS_OF, SERVER, Grant, Role, Token, User
@@ -105,7 +106,8 @@ def user_endpoints(people: People, reached: Reached, sessions: SessionsOf) -> Se
 
     async def invite(asked: Asked) -> Any:
         check_whole(asked.caller)
-        code, ends_at = await people.invite(asked["name"], actor=asked.actor)
+        by = inviter_of(asked.actor, asked.caller.let_in_by)
+        code, ends_at = await people.invite(asked["name"], actor=asked.actor, by=by)
         return {"user": asked["name"], "code": code, "ends": ends_at.isoformat(), **reached()}
 
     async def grant(asked: Asked) -> Any:
@@ -167,8 +169,9 @@ def token_endpoints(people: People) -> Sequence[Endpoint]:
         if user != asked.caller.user:
             asked.demand(Right.ADMINISTER, SERVER)
         lifetime = timedelta(seconds=body.lifetime_s)
-        # Who makes one for himself is no less let in by whoever it was than before.
-        by = asked.caller.let_in_by if user == asked.caller.user else None
+        # A token of one's own leaves it as it was; who makes another's, lets that one in.
+        let_in_by = asked.caller.let_in_by
+        by = let_in_by if user == asked.caller.user else inviter_of(asked.actor, let_in_by)
         made = await people.add_token(user, body.label, lifetime, body.role, body.place, actor=asked.actor, by=by)
         return view_once(made) | _may(people, made.token)
 

@@ -81,7 +81,7 @@ class Sessions:
         count_for(f"user:{known.user}")
         if known.user == MACHINE_USER:
             return replace(MACHINE, actor=Actor(MACHINE_USER, {"session": known.id, "from": address}))
-        actor = self.people.actor(known.user, session=known.id, address=address)
+        actor = self.people.actor(known.user, known.let_in_by, session=known.id, address=address)
         return Caller(actor, self.people.rights(known.user), known.user, let_in_by=known.let_in_by)
 
     def _known(self, text: str) -> Session:

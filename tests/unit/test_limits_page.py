@@ -323,9 +323,10 @@ EXPECTED: dict[tuple[str, str], str] = {
     ),
     ("AWS IoT", "tries of what a receiver does not take"): f"{queue.TRIES} in about four minutes",
     ("AWS IoT", "a stream of rules"): (f"{data_streams.KEEP_S // 86400} day, {data_streams.KEEP_BYTES // 1024**3} GiB"),
-    ("AWS IoT", "the disk of the folder of buckets, for what rules write"): f"{rule_files.LEAST_FREE:.0%} free".replace(
-        "%", " %"
+    ("AWS IoT", "the disk of the folder of buckets, for what rules write"): (
+        f"{rule_files.LEAST_FREE:.0%} free, of blocks and of files".replace("%", " %")
     ),
+    ("AWS IoT", "files and folders below it that rules and routes fill"): f"{rule_files.MOST_FILES}",
     ("AWS IoT", "pending jobs that a thing is told of"): f"{job_store.MAX_PENDING}, the next ones",
     ("AWS IoT", "status details of a job on a thing; characters of name, of value"): (
         f"{job_wire.MAX_DETAILS}; 128, {job_wire.MAX_DETAIL_CHARS}"

@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Annotated, Any, TypeAlias
 
 import msgspec
@@ -201,8 +201,10 @@ def operator_mount(
 ) -> Mount:
     """Return the interface; `identify` says who asks."""
 
+    document = cache(lambda: bytes(JSONResponse(describe(table)).body))  # made once: anybody may ask for it
+
     async def openapi(_request: Request) -> Response:
-        return JSONResponse(describe(table))
+        return Response(document(), media_type="application/json")
 
     def routes() -> Router:
         every = [Route(one.path, _answering(one, identify, beside), methods=[one.method]) for one in table]

@@ -15,8 +15,9 @@ _MAX_REASON_CHARS = 300
 
 _MAX_DIGITS = 18  # within 64 bits
 
-_FORMULA = re.compile(r"^(?=[\t\r\n])|(?:^|(?<=[;\t\r\n]))(?=\s*[=+\-@\uff1d\uff0b\uff0d\uff20])")
-"""Where a formula begins: the wide signs count in Japan, and a semicolon parts cells where a comma is in numbers."""
+_FORMULA = re.compile(r"(?<!\s)\s*+(?=[=+\-@\uff1d\uff0b\uff0d\uff20])")
+"""The white space before a formula's sign, once from its start: wide signs count in Japan."""
+_SEPARATOR = re.compile(r"[\t\r\n]")
 
 
 def _finite(digits: str) -> float:
@@ -85,5 +86,14 @@ def reason_of(problem: OSError) -> str:
 
 
 def cell(value: object) -> str:
-    """Return the text of a CSV's cell that no spreadsheet takes for a formula: names are what strangers chose."""
-    return "" if value is None else _FORMULA.sub("'", str(value))
+    """Return the text of a CSV cell that no spreadsheet reads as a formula.
+
+    A cell begins after a semicolon, too, where a comma is part of numbers, and after a tab or a line's end.
+    """
+    text = "" if value is None else _FORMULA.sub(_quote_formula, str(value))
+    return f"'{text}" if text.startswith(("\t", "\r", "\n")) else text
+
+
+def _quote_formula(found: re.Match[str]) -> str:
+    is_first = found.start() == 0 or found.string[found.start() - 1] == ";"
+    return ("'" if is_first else "") + _SEPARATOR.sub(r"\g<0>'", found.group())

@@ -297,7 +297,7 @@ def test_a_token_that_administers_people_alone_makes_nobody_who_may_more_than_it
         made_too = code("user", "create", name, "--role", role, *at, "--out", str(anna.home / name))
         assert made_too == "people.token_narrowed", given
     assert [row["name"] for row in plant.server.rows("user", "ls")] == ["anna"]
-    assert code("role", "grant", "anna", "viewer", "--at", "server") == ""
+    assert code("role", "grant", "anna", "viewer", "--at", "server") == "people.token_narrowed"  # it would stay
 
 
 def test_a_token_that_ends_soon_leaves_nothing_that_ends_later(plant: Plant) -> None:
@@ -307,8 +307,14 @@ def test_a_token_that_ends_soon_leaves_nothing_that_ends_later(plant: Plant) -> 
     (anna.home / "soon.json").write_text(json.dumps(kept | {"token": made["token"]}))
     (anna.home / "secret").write_text("four words by chance\n")
     by = {"BIRTHMARK_LOGIN": str(anna.home / "soon.json")}
-    assert anna.attempt("hub", "key", **by).returncode == 0
+    assert anna.attempt("hub", "ls", **by).returncode == 0
     for beyond in (
+        ["hub", "key"],
+        ["dps", "key"],
+        ["hub", "policy", "rotate", "service", "primary"],
+        ["aws", "key", "create"],
+        ["webhook", "create", "works", "https://hooks.example.com/x"],
+        ["role", "grant", "anna", "viewer"],
         ["token", "create", "--lifetime", "366d"],
         ["user", "invite", "anna"],
         ["user", "password", "--password-file", "secret"],
@@ -316,6 +322,16 @@ def test_a_token_that_ends_soon_leaves_nothing_that_ends_later(plant: Plant) -> 
         done = anna.attempt(*beyond, "--json", **by)
         assert json.loads(done.stderr)["error"] == "people.token_narrowed", beyond
     anna.run("token", "create", "--lifetime", "366d")
+
+
+def test_who_is_removed_leaves_a_list_of_what_was_made_and_shown(plant: Plant) -> None:
+    anna = plant.person("anna", "admin")
+    (key,) = anna.rows("aws", "key", "create")
+    anna.run("hub", "key", "--policy", "service")
+    anna.run("user", "create", "ben", "--role", "viewer", "--out", "ben.invitation")
+    told = plant.server.run("user", "rm", "anna", "--yes").stdout
+    for expected in (f"aws key rm {key['access_key_id']}", "rotate service", "user rm ben", "role revoke ben viewer"):
+        assert expected in told
 
 
 def test_the_port_for_people_asks_for_no_certificate_and_takes_no_token_of_the_machine(plant: Plant) -> None:

@@ -87,6 +87,7 @@ from birthmark.pki import certificates, chains, csr, extensions, name_constraint
 from birthmark.refusals import ledger, presented
 from birthmark.refusals.rate_limits import RateLimits
 from birthmark.routing import queue
+from birthmark.routing import shares as rule_shares
 from birthmark.routing.carriers import files as rule_files
 from birthmark.routing.rules.sql import parsing as sql_parsing
 from birthmark.routing.rules.sql import run as sql_run
@@ -314,14 +315,18 @@ EXPECTED: dict[tuple[str, str], str] = {
     ("AWS IoT", "SQL of a rule, its terms; steps and bytes that it takes for one message"): (
         f"{size(sql_parsing.MAX_SQL_BYTES)}, {sql_parsing.MAX_TERMS}; {sql_run.MAX_STEPS}, {size(sql_values.MAX_BYTES)}"
     ),
+    ("AWS IoT", "time of topic rules in a second: of one publisher, of one rule"): (
+        f"{rule_shares.OF_PUBLISHER_S * 1000:g} ms, {rule_shares.OF_RULE_S * 1000:g} ms of the processor"
+    ),
     ("AWS IoT", "rules in a row by republishing, a rule that its own message comes back to"): (
         f"{topic_rules.MAX_TRAIL}, once"
     ),
     ("AWS IoT", "tries of what a receiver does not take"): f"{queue.TRIES} in about four minutes",
     ("AWS IoT", "a stream of rules"): (f"{data_streams.KEEP_S // 86400} day, {data_streams.KEEP_BYTES // 1024**3} GiB"),
-    ("AWS IoT", "the disk of the folder of buckets, for what rules write"): f"{rule_files.LEAST_FREE:.0%} free".replace(
-        "%", " %"
+    ("AWS IoT", "the disk of the folder of buckets, for what rules write"): (
+        f"{rule_files.LEAST_FREE:.0%} free, of blocks and of files".replace("%", " %")
     ),
+    ("AWS IoT", "files and folders below it that rules and routes fill"): f"{rule_files.MOST_FILES}",
     ("AWS IoT", "pending jobs that a thing is told of"): f"{job_store.MAX_PENDING}, the next ones",
     ("AWS IoT", "status details of a job on a thing; characters of name, of value"): (
         f"{job_wire.MAX_DETAILS}; 128, {job_wire.MAX_DETAIL_CHARS}"

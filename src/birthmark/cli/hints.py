@@ -19,7 +19,7 @@ _NO_CHIP = {"keys.token_not_found", "keys.module_missing"}
 _LIBRARY = "BIRTHMARK_PKCS11_MODULE"
 
 
-_HOST = re.compile(r"([\w.-]+\.[\w-]+|localhost)(?=[:/ ]|$)")
+_HOST = re.compile(r"(?<![\w.-])([\w.-]+\.[\w-]+|localhost)(?=[:/ ]|$)")
 
 
 def hint(error: BirthmarkError) -> str | None:

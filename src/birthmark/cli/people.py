@@ -89,8 +89,15 @@ def show_user(server: ServerOutputOptions, name: UserArgument) -> None:
 
 
 def remove_user(server: RemoveOptions, name: UserArgument) -> None:
-    """Remove somebody from the record; commands that are signed in as that one may do nothing from then on."""
+    """Remove a user and that user's tokens; list what the user made and was shown.
+
+    Commands that are signed in as that user do nothing from then on.
+    """
+    left = list(server.client.rows(at("people", "users", name, "left")))
     server.remove("people", "users", name, what=f"the user {name}, with all tokens of that one")
+    if left and not server.as_json:
+        typer.echo(f"{name} made, or was shown, what stays:")
+        show(left, ("at", "action", "subject", "command"), as_json=False, nothing="")
 
 
 def grant(

@@ -123,9 +123,18 @@ def webhook_endpoints(webhooks: Webhooks) -> Sequence[Endpoint]:
     look, rule, one = Right.READ, Right.ADMINISTER, "/webhooks/{name}"
     return [
         Endpoint("GET", "/webhooks", look, "The webhooks, without their secrets.", listing),
-        Endpoint("POST", "/webhooks", rule, "Make one. Its secret is shown this once.", create, NewWebhook, status=201),
+        Endpoint(
+            "POST",
+            "/webhooks",
+            rule,
+            "Make one. Its secret is shown this once.",
+            create,
+            NewWebhook,
+            status=201,
+            outlives=True,
+        ),
         Endpoint("DELETE", one, rule, "Remove one.", remove, status=204),
-        Endpoint("POST", f"{one}/secret", rule, "Make its secret another one, shown this once.", rotate),
+        Endpoint("POST", f"{one}/secret", rule, "Make its secret another one, shown this once.", rotate, outlives=True),
         Endpoint("PATCH", one, rule, "Tell it nothing for now, or go on.", pause, PauseBody),
         Endpoint("GET", f"{one}/dead", look, "What it refused, and was put aside.", dead),
         Endpoint("POST", f"{one}/replay", rule, "Send once more what was put aside.", replay, waits=True),

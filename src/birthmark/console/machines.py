@@ -27,6 +27,13 @@ def machine_endpoints(listed: Listed, invite: Invite, lead: Lead) -> Sequence[En
     at = "/server/machines"
     return [
         Endpoint("GET", at, Right.READ, "The machines that serve as one.", all_of_them),
-        Endpoint("POST", f"{at}/invite", Right.ADMINISTER, "Return what another machine joins by: a secret.", invited),
+        Endpoint(
+            "POST",
+            f"{at}/invite",
+            Right.ADMINISTER,
+            "Return what another machine joins by: a secret.",
+            invited,
+            outlives=True,
+        ),
         Endpoint("POST", f"{at}/lead", Right.ADMINISTER, "Make this machine the one that makes CAs and roots.", led),
     ]

@@ -11,10 +11,13 @@ from birthmark.auth.principals import Caller
 from birthmark.auth.rights import Right
 from birthmark.console.names import parse_name
 from birthmark.console.routing import Asked, Endpoint, Rows, Seconds
-from birthmark.errors import ForbiddenError, InvalidRequestError
+from birthmark.errors import InvalidRequestError
+from birthmark.people.allowances import inviter_of
 from birthmark.people.approvals import Approvals
 from birthmark.people.approvals_model import Approval
-from birthmark.people.model import EVERYWHERE, RIGHTS_OF, SERVER, Grant, Role, Token, User
+from birthmark.people.demand import NarrowedTokenError, check_whole
+from birthmark.people.leftovers import left_by
+from birthmark.people.model import EVERYWHERE, SERVER, Grant, Role, Token, User
 from birthmark.people.service import People, Shown
 from birthmark.people.sign_in_model import Session
 
@@ -23,18 +26,6 @@ Reached = Callable[[], Mapping[str, Any]]
 SessionsOf = Callable[[str], Sequence[Session]]
 """The browsers at which a user is signed in."""
 _Label = Annotated[str, msgspec.Meta(max_length=64)]
-
-
-class NarrowedTokenError(ForbiddenError):
-    """A token that goes less far, or ends sooner, than its user's sign-in does nothing that is the user's own."""
-
-    code = "people.token_narrowed"
-    cause = (
-        "The request came with a token that goes less far than its user does, or ends sooner than a sign-in: it makes "
-        "and removes no other, invites nobody, gives no role that goes further, sets no password and ends no session."
-    )
-    fix = "Do it where you are signed in yourself."
-    for_a_person = "who is signed in has to do it"
 
 
 class WhoseTokenError(InvalidRequestError):
@@ -96,7 +87,7 @@ def user_endpoints(people: People, reached: Reached, sessions: SessionsOf) -> Se
     async def create(asked: Asked) -> Any:
         body: NewPerson = asked.body
         if body.role is not None:
-            _check_gives(asked.caller, body.role, body.place)
+            check_whole(asked.caller)
         made = await people.create(parse_name(body.name), body.role, body.place, actor=asked.actor)
         return _user_view(people, sessions, made)
 
@@ -104,12 +95,11 @@ def user_endpoints(people: People, reached: Reached, sessions: SessionsOf) -> Se
         await people.remove(asked["name"], actor=asked.actor)
 
     async def invite(asked: Asked) -> Any:
-        check_whole(asked.caller)
-        code, ends_at = await people.invite(asked["name"], actor=asked.actor)
+        by = inviter_of(asked.actor, asked.caller.let_in_by)
+        code, ends_at = await people.invite(asked["name"], actor=asked.actor, by=by)
         return {"user": asked["name"], "code": code, "ends": ends_at.isoformat(), **reached()}
 
     async def grant(asked: Asked) -> Any:
-        _check_gives(asked.caller, asked.body.role, asked.body.place)
         await people.grant(asked["name"], asked.body.role, asked.body.place, actor=asked.actor)
         return _user_view(people, sessions, people.user(asked["name"]))
 
@@ -129,10 +119,17 @@ def user_endpoints(people: People, reached: Reached, sessions: SessionsOf) -> Se
         Endpoint("POST", "/people/users", rule, "Make a user.", create, NewPerson, status=201),
         Endpoint("GET", one, look, "A user.", user),
         Endpoint("DELETE", one, rule, "Remove a user, and all tokens of that one.", remove, status=204),
-        Endpoint("POST", f"{one}/invitation", rule, "Return what that person signs in by: a secret.", invite),
-        Endpoint("POST", f"{one}/roles", rule, "Give a role at a place.", grant, GrantBody),
+        Endpoint(
+            "POST", f"{one}/invitation", rule, "Return what that person signs in by: a secret.", invite, outlives=True
+        ),
+        Endpoint("POST", f"{one}/roles", rule, "Give a role at a place.", grant, GrantBody, outlives=True),
+        Endpoint("GET", f"{one}/left", look, "What a user made and was shown that stays.", partial(_left, people)),
         Endpoint("POST", f"{one}/roles/remove", rule, "Take a role at a place.", revoke, GrantBody),
     ]
+
+
+async def _left(people: People, asked: Asked) -> Rows:
+    return Rows(await left_by(people.database, people.user(asked["name"]).name))
 
 
 async def _me(people: People, asked: Asked) -> Any:
@@ -167,8 +164,9 @@ def token_endpoints(people: People) -> Sequence[Endpoint]:
         if user != asked.caller.user:
             asked.demand(Right.ADMINISTER, SERVER)
         lifetime = timedelta(seconds=body.lifetime_s)
-        # Who makes one for himself is no less let in by whoever it was than before.
-        by = asked.caller.let_in_by if user == asked.caller.user else None
+        # A token of one's own leaves it as it was; who makes another's, lets that one in.
+        let_in_by = asked.caller.let_in_by
+        by = let_in_by if user == asked.caller.user else inviter_of(asked.actor, let_in_by)
         made = await people.add_token(user, body.label, lifetime, body.role, body.place, actor=asked.actor, by=by)
         return view_once(made) | _may(people, made.token)
 
@@ -228,18 +226,6 @@ def _approval_view(one: Approval) -> dict[str, Any]:
 def _may_see(caller: Caller, token_id: str) -> bool:
     """Say whether a token is this caller's business: of one that is narrower than its user, that one alone."""
     return not caller.is_narrowed or may_administer(caller) or caller.actor.told.get("token") == token_id
-
-
-def check_whole(caller: Caller) -> None:
-    """Raise `NarrowedTokenError` for a token that goes less far, or ends sooner: sign-in is that user's own."""
-    if caller.is_narrowed:
-        raise NarrowedTokenError
-
-
-def _check_gives(caller: Caller, role: Role, place: str) -> None:
-    """Raise `NarrowedTokenError` for such a token where a role may more than it: by that role it would go on alone."""
-    if not all(caller.rights.allow(right, place) for right in RIGHTS_OF[role]):
-        check_whole(caller)
 
 
 def may_administer(caller: Caller) -> bool:

@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Annotated, Any, TypeAlias
 
 import msgspec
@@ -28,7 +28,7 @@ from birthmark.errors import BirthmarkError, UnauthenticatedError
 from birthmark.net.late import Late
 from birthmark.net.refusing import Handler, refusing, whole
 from birthmark.people.approvals_model import MAX_BODY, Wanted
-from birthmark.people.demand import demand
+from birthmark.people.demand import check_whole, demand
 from birthmark.people.model import SERVER
 from birthmark.people.once import FAILED, Once
 from birthmark.people.once_model import MAX_KEY_CHARS, key_of
@@ -160,6 +160,8 @@ class Endpoint:
     """The place of each row of a list, as a template over the row: whoever asks sees those that he may look at."""
     is_open: bool = False
     """Nobody has to be known for it."""
+    outlives: bool = False
+    """It makes, or shows, what stays when the token that asks for it has ended: a token that is narrowed does not."""
     is_final: Callable[[Asked], Awaitable[bool]] | None = None
     """Says of a request that it cannot be undone, so that a second person has to approve it."""
 
@@ -201,8 +203,10 @@ def operator_mount(
 ) -> Mount:
     """Return the interface; `identify` says who asks."""
 
+    document = cache(lambda: bytes(JSONResponse(describe(table)).body))  # made once: anybody may ask for it
+
     async def openapi(_request: Request) -> Response:
-        return JSONResponse(describe(table))
+        return Response(document(), media_type="application/json")
 
     def routes() -> Router:
         every = [Route(one.path, _answering(one, identify, beside), methods=[one.method]) for one in table]
@@ -428,6 +432,8 @@ def authorize(endpoint: Endpoint, caller: Caller, names: Mapping[str, str]) -> N
     """Raise `RightMissingError` where this caller may not."""
     if endpoint.right is not None and not endpoint.rows_at:
         demand(caller, endpoint.right, endpoint.place(names))
+    if endpoint.outlives:
+        check_whole(caller)
 
 
 async def _asked(endpoint: Endpoint, request: Request, caller: Caller) -> Asked:

@@ -8,10 +8,11 @@ import msgspec
 from birthmark.auth.principals import Caller
 from birthmark.auth.rights import Right
 from birthmark.console.mistaken import OperatorRequestError
-from birthmark.console.people import Reached, check_whole, may_administer, view_once
+from birthmark.console.people import Reached, may_administer, view_once
 from birthmark.console.routing import Asked, Endpoint, Rows
 from birthmark.errors import InvalidRequestError
 from birthmark.people.asking import EVERY_S, Askings
+from birthmark.people.demand import check_whole
 from birthmark.people.model import SERVER
 from birthmark.people.sign_in import SignIn
 from birthmark.people.sign_in_model import Session

@@ -20,7 +20,7 @@ from birthmark.elements.atecc.token import is_atecc
 from birthmark.text import decode_json
 
 PATIENCE_S = 10.0
-_TOKENS = re.compile(r"^\s*directories\.tokendir\s*=\s*(.+?)\s*$", re.MULTILINE)
+_TOKENS = re.compile(r"^[ \t]*directories\.tokendir[ \t]*=(.+)$", re.MULTILINE)
 _MAX_DETAIL_CHARS = 200
 
 
@@ -96,7 +96,7 @@ def _softhsm(environment: Mapping[str, str], pin: Path | None) -> SoftHsmSeen | 
         return None
     conf = Path(named)
     directories = _TOKENS.findall(text_of(conf))
-    tokens: FileSeen | None = seen(Path(directories[-1])) if directories else None
+    tokens: FileSeen | None = seen(Path(directories[-1].strip())) if directories else None
     beside, own_pin = conf.parent / "tokens", conf.parent / "pin"
     of_pin = None if pin is None else pin.parent / "softhsm2.conf"
     return SoftHsmSeen(

@@ -11,8 +11,8 @@ from birthmark.doctor.rules import bus, openssl
 from birthmark.doctor.rules.chip import NXP_LIBRARY
 from birthmark.doctor.settings import Setting
 
-_ENC = re.compile(r"^\s*ENC\s+([0-9A-Fa-f]{32})\s*$", re.MULTILINE)
-_FILESTORE = re.compile(r"^\s*filestore\s*=\s*(\S+)", re.MULTILINE)
+_ENC = re.compile(r"^[ \t]*ENC[ \t]+([0-9A-Fa-f]{32})[ \t]*$", re.MULTILINE)
+_FILESTORE = re.compile(r"^[ \t]*filestore[ \t]*=[ \t]*(\S+)", re.MULTILINE)
 _MAX_SLOTS = 16
 
 # The platform SCP keys ENC that NXP publishes for each variant (AN12436): SHA-256, first half -> variant.

@@ -18,7 +18,7 @@ from birthmark.management.model import Call, Kind, Operation
 from birthmark.management.rules.paths import OperationNotServedError, call_of
 from birthmark.management.service import Management
 from birthmark.net.refusing import refusing, whole
-from birthmark.people.demand import said
+from birthmark.people.demand import check_whole, said
 
 Record = Callable[[BirthmarkError, Request], str]
 Answer = Callable[[Call, Caller, Request], Awaitable[Response]]
@@ -119,10 +119,12 @@ def _of_services(management: Management) -> Mapping[Operation, Answer]:
         return wire.key_json(policy, rights_of(policy), pair)
 
     async def keys(call: Call, caller: Caller, _request: Request) -> Response:
+        check_whole(caller)
         policies = management.policies(call)
         return JSONResponse({"value": [await key_of(call, policy, caller.actor) for policy in policies]})
 
     async def key(call: Call, caller: Caller, _request: Request) -> Response:
+        check_whole(caller)
         return JSONResponse(await key_of(call, call.name, caller.actor))
 
     async def skus(call: Call, _caller: Caller, _request: Request) -> Response:

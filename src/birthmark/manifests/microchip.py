@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Annotated, NamedTuple, TypeAlias
 
 import msgspec
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -43,6 +43,8 @@ _MAX_KEYS = 32
 _POINT_BYTES = 32
 _COORDINATE = re.compile("[A-Za-z0-9_-]{43}=?")  # 32 bytes in base64url
 _MAX_ISSUERS = 1000
+_Name: TypeAlias = Annotated[str, msgspec.Meta(max_length=128)]
+"""Names go into reports and file names; the longest that Microchip writes has 36 characters."""
 _ES256 = ec.ECDSA(hashes.SHA256())
 
 
@@ -63,9 +65,9 @@ class _Protected(msgspec.Struct):
 
 
 class _Key(msgspec.Struct):
-    kid: str
-    kty: str
-    crv: str
+    kid: _Name
+    kty: _Name
+    crv: _Name
     x: str
     y: str
     x5c: list[str] = []
@@ -76,11 +78,11 @@ class _KeySet(msgspec.Struct):
 
 
 class _Payload(msgspec.Struct, rename="camel"):
-    unique_id: str
-    model: str
-    part_number: str
-    provisioning_timestamp: str
-    group_id: str | None = None
+    unique_id: _Name
+    model: _Name
+    part_number: _Name
+    provisioning_timestamp: _Name
+    group_id: _Name | None = None
     public_key_set: _KeySet | None = None
 
 

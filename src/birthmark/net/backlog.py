@@ -17,6 +17,7 @@ import logging
 import time
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Generator
+from contextlib import suppress
 from types import coroutine
 from typing import Any, ClassVar, Protocol, TypeVar
 from weakref import WeakKeyDictionary
@@ -42,6 +43,22 @@ class Owned(Protocol):
     def owner(self) -> str: ...
 
 
+class _Work:
+    """What is counted, step by step: its peer's until somebody proves to ask by it."""
+
+    __slots__ = ("_asker", "_whose")
+
+    def __init__(self, whose: Owned) -> None:
+        self._whose, self._asker = whose, ""
+
+    @property
+    def owner(self) -> str:
+        return self._asker or self._whose.owner
+
+    def is_for(self, owner: str) -> None:
+        self._asker = owner
+
+
 class Backlog:
     """Of one event loop."""
 
@@ -57,8 +74,8 @@ class Backlog:
         self._since = _NOT  # when what is at work began
         self._has_turn = False  # what is at work
         self._is_ending = False  # the round
-        self.at_work = ""
-        """Whose task takes a step; nobody's is the server's own."""
+        self._work: _Work | None = None
+        """Whose task takes a step."""
 
     @classmethod
     def running(cls) -> "Backlog":
@@ -133,6 +150,16 @@ class Backlog:
         """Say whether all together have used a turn in this round: what takes long by itself waits for its own."""
         return self._spent > TURN_S
 
+    @property
+    def at_work(self) -> str:
+        """The owner of the task that takes a step; of nobody's, which is the server's own, nothing."""
+        return "" if self._work is None else self._work.owner
+
+    def is_for(self, owner: str) -> None:
+        """Count the task that takes a step as this owner's from here on: who asks, wherever it comes from."""
+        if self._work is not None:
+            self._work.is_for(owner)
+
     def begin(self) -> None:
         """Note that from here on an owner works, outside of its turns."""
         self._since, self._has_turn = now(), False
@@ -161,19 +188,19 @@ class Backlog:
 
     @coroutine
     def _counted(self, work: Awaitable[T], whose: Owned) -> Generator[Any, Any, T]:
-        steps = work.__await__()
+        steps, counted = work.__await__(), _Work(whose)
         problem: BaseException | None = None
         while True:
             self.begin()
-            self.at_work = whose.owner
+            self._work = counted
             try:
                 waited = steps.send(None) if problem is None else steps.throw(problem)
             except StopIteration as end:
                 value: T = end.value
                 return value
             finally:
-                self.at_work = ""
-                self.end(whose.owner)
+                self._work = None
+                self.end(counted.owner)
             try:
                 yield waited
                 problem = None
@@ -237,6 +264,12 @@ class Backlog:
                 return
             waiting = self._waiting.pop(owner, None)
         self._dear.pop(owner, None)
+
+
+def count_for(owner: str) -> None:
+    """Count the request that is being decided on as its asker's from here on, whatever connection it came by."""
+    with suppress(RuntimeError):  # no loop: nothing else waits
+        Backlog.running().is_for(owner)
 
 
 class Slices:

@@ -293,7 +293,7 @@ class _Guard:
 
         async def receive_in_turn() -> Message:
             message = await receive()
-            await backlog.turn(connection.owner)
+            await backlog.turn(backlog.at_work)
             return message
 
         await backlog.turn(connection.owner)

@@ -3,6 +3,9 @@
 It is counted in the commit that takes a device off the record or revokes it, wherever it was asked for (the operator
 interface, or a cloud's own): the commit does not hold where nothing is left. Whoever holds the data directory needs
 nobody.
+
+One count is for a person and all whom that one let in, and so on: whoever makes users and signs in as them takes no
+more by it. It outlives its user for the rest of its day.
 """
 
 from collections.abc import Mapping
@@ -33,11 +36,27 @@ class TooManyTakenError(PolicyError):
     """One person has taken as many devices away as one person may."""
 
     code = "people.too_many_taken"
-    cause = "{user} has taken {most} devices away within a day, as many as one person may: more takes a second one."
+    cause = (
+        "{user}, with everybody whom that user invited, has taken {most} devices away within a day, as many as one "
+        "person may: more takes a second one."
+    )
     fix = "Have somebody else who may administer here allow more: `birthmark user allow {user} {most}`"
     for_a_person = "it takes another person"
     most: int
     user: str
+
+
+_USER = "user:"
+
+
+def holder_of(user: str, let_in_by: str) -> str:
+    """Return whose count it is: the user's, or that of whoever let the user in."""
+    return let_in_by.removeprefix(_USER) if let_in_by.startswith(_USER) else user
+
+
+def inviter_of(actor: str, let_in_by: str) -> str:
+    """Return who lets in whom this actor invites: the person with whom it began, or the actor."""
+    return let_in_by if let_in_by.startswith(_USER) else str(actor)
 
 
 def takes_of(user: str, most: int, now: datetime) -> Takes:

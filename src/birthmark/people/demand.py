@@ -32,6 +32,25 @@ class TokenTooNarrowError(RightMissingError):
     for_a_person = "somebody else has to do it"
 
 
+class NarrowedTokenError(ForbiddenError):
+    """A token that goes less far, or ends sooner, than its user's sign-in makes nothing that stays without it."""
+
+    code = "people.token_narrowed"
+    cause = (
+        "The request came with a token that goes less far than its user does, or ends sooner than a sign-in: it makes "
+        "and removes no other, is shown no key of a policy, makes no access key, webhook or invitation, gives no role, "
+        "sets no password and ends no session."
+    )
+    fix = "Do it where you are signed in yourself."
+    for_a_person = "who is signed in has to do it"
+
+
+def check_whole(caller: Caller) -> None:
+    """Raise `NarrowedTokenError` for a token that goes less far, or ends sooner, than its user's sign-in."""
+    if caller.is_narrowed:
+        raise NarrowedTokenError
+
+
 def demand(caller: Caller, right: Right, place: str) -> None:
     """Raise `RightMissingError` where the caller may not do that there."""
     if caller.rights.allow(right, place):

@@ -14,8 +14,9 @@ from birthmark.auth.principals import Caller
 from birthmark.auth.rights import NOTHING, Right, Rights
 from birthmark.clock import Clock, Entropy, Steadiness
 from birthmark.errors import ConflictError, InvalidRequestError, NotFoundError, UnauthenticatedError
+from birthmark.net.backlog import count_for
 from birthmark.people import approvals_store, sign_in_store, store
-from birthmark.people.allowances import DAY, MOST_A_DAY, takes_of
+from birthmark.people.allowances import DAY, MOST_A_DAY, holder_of, takes_of
 from birthmark.people.events import PeopleChanged
 from birthmark.people.model import MACHINE_USER, RESERVED, SERVER, Grant, Invitation, Role, Token, User, is_place
 from birthmark.people.places import ANYWHERE, Commit, PlaceMissingError, Places
@@ -184,10 +185,15 @@ class People:
 
     def caller(self, text: str, address: str) -> Caller:
         """Return who shows this token. Raise `TokenRefusedError`."""
-        return self._caller(self._known(text), address)
+        known = self._known(text)
+        count_for(f"user:{known.user}")
+        return self._caller(known, address)
 
     def _caller(self, known: Token, address: str) -> Caller:
-        actor, is_bound = self.actor(known.user, token=known.id, address=address), known.statement is not None
+        actor, is_bound = (
+            self.actor(known.user, known.made_by, token=known.id, address=address),
+            known.statement is not None,
+        )
         is_narrowed = is_bound or known.lifetime < SIGNED_IN_FOR - _ABOUT
         return Caller(actor, self.rights_of(known), known.user, is_narrowed, is_bound, known.made_by)
 
@@ -196,9 +202,9 @@ class People:
         rights = self.rights(token.user)
         return rights if token.statement is None else rights.within((token.statement,))
 
-    def actor(self, user: str, *, address: str, **told: str) -> Actor:
-        """Return a person as audit rows name him: from where, and by what; what he takes away is counted."""
-        takes = takes_of(user, self.most_taken, self.clock.now()) if self.most_taken else None
+    def actor(self, user: str, let_in_by: str, *, address: str, **told: str) -> Actor:
+        """Return a person as audit rows name them: from where, and by what; what they take away is counted."""
+        takes = takes_of(holder_of(user, let_in_by), self.most_taken, self.clock.now()) if self.most_taken else None
         return Actor(f"user:{user}", {**told, "from": address}, takes)
 
     def rights(self, name: str) -> Rights:
@@ -268,7 +274,8 @@ class People:
         """Remove a user, whose tokens count for nothing from now on. Raise `UserMissingError`."""
         missing = UserMissingError(name=name)
         changes = Changes().run(store.REMOVE_USER, expect=1, otherwise=missing, name=name)
-        own = (store.REMOVE_INVITATIONS, store.REMOVE_TOKENS, store.REMOVE_GRANTS, store.REMOVE_ALLOWANCE)
+        changes.run(store.PURGE_ALLOWANCES, before=to_micros(self.clock.now()))  # this one's goes on for its day
+        own = (store.REMOVE_INVITATIONS, store.REMOVE_TOKENS, store.REMOVE_GRANTS)
         for statement in (*own, *sign_in_store.REMOVE_OF):
             changes.run(statement, user_name=name)
         changes.run(approvals_store.REMOVE_OF, user_name=name).run(approvals_store.REMOVE_BY, decided_by=name)
@@ -321,15 +328,15 @@ class People:
 
     # Invitations
 
-    async def invite(self, name: str, *, actor: str) -> tuple[str, datetime]:
+    async def invite(self, name: str, *, actor: str, by: str | None = None) -> tuple[str, datetime]:
         """Return a code by which that person signs in, once, and when it ends. Raise `UserMissingError`.
 
-        Those that were made before count no more.
+        Those that were made before count no more. `by` is who lets that person in, where that is not `actor`.
         """
         code, ends_at = self._secret(_INVITATION), self.clock.now() + INVITED_FOR
         changes = self.counting_on(name).run(store.REMOVE_INVITATIONS, user_name=name)
         changes.run(
-            store.ADD_INVITATION, **store.INVITATIONS.row(Invitation(hash_made(code), name, ends_at, str(actor)))
+            store.ADD_INVITATION, **store.INVITATIONS.row(Invitation(hash_made(code), name, ends_at, str(by or actor)))
         )
         changes.audit(actor, "people.invite", name, ends_at=ends_at.isoformat())
         await self.database.commit(changes)
@@ -370,7 +377,7 @@ class People:
     ) -> Shown:
         """Make a token of a user, no further than a role at a place goes where these are given.
 
-        `by` is who let the user in that makes it, where that is not `actor`.
+        `by` is who lets the user in by it, where that is not `actor`.
 
         Raise `TokenLifetimeError`, `PlaceInvalidError`, `PlaceMissingError`, `UserMissingError`.
         """

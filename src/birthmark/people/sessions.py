@@ -13,6 +13,7 @@ from birthmark.actor import Actor
 from birthmark.auth.passwords import hash_made, made_matches
 from birthmark.auth.principals import MACHINE, Caller
 from birthmark.errors import NotFoundError, UnauthenticatedError
+from birthmark.net.backlog import count_for
 from birthmark.people import sign_in_store as store
 from birthmark.people.model import MACHINE_USER
 from birthmark.people.service import People
@@ -77,9 +78,10 @@ class Sessions:
         known, now = self._known(text), self.people.clock.now()
         if is_use and now - self._used_at(known) > _NOTED_EVERY:
             self._used[known.id] = now
+        count_for(f"user:{known.user}")
         if known.user == MACHINE_USER:
             return replace(MACHINE, actor=Actor(MACHINE_USER, {"session": known.id, "from": address}))
-        actor = self.people.actor(known.user, session=known.id, address=address)
+        actor = self.people.actor(known.user, known.let_in_by, session=known.id, address=address)
         return Caller(actor, self.people.rights(known.user), known.user, let_in_by=known.let_in_by)
 
     def _known(self, text: str) -> Session:

@@ -17,6 +17,7 @@ from birthmark.auth.principals import MACHINE, Caller
 from birthmark.errors import ChangedMeanwhileError, ThrottledError, UnauthenticatedError
 from birthmark.net.share import share_of
 from birthmark.people import sign_in_store as store
+from birthmark.people.allowances import inviter_of
 from birthmark.people.guessing import Pauses
 from birthmark.people.model import MACHINE_USER, Invitation
 from birthmark.people.passwords import Passwords, check_fit
@@ -192,7 +193,7 @@ class SignIn:
         """
         changes = self.people.counting_on(name)
         check_fit(password, name)
-        let_in_by, addresses = str(caller.actor), tuple[str, ...]()
+        let_in_by, addresses = inviter_of(caller.actor, caller.let_in_by), tuple[str, ...]()
         known: Password | None = await self._password(name)
         if caller.user == name:
             let_in_by = caller.let_in_by

@@ -61,4 +61,4 @@ TAKE = Statement(lambda engine: _put(engine, literal_column("-1"), or_(_IS_OVER,
 ALLOW = Statement(lambda engine: _put(engine, bindparam("more", type_=BigInteger), None))
 """Let a user take `more` besides what is left."""
 ALLOWANCE = find(allowances)
-REMOVE_ALLOWANCE = remove(allowances)
+PURGE_ALLOWANCES = remove(allowances, allowances.c.until <= bindparam("before"))

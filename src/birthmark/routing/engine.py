@@ -3,6 +3,9 @@
 One worker does it for all. How far it has read is written in the commit that queues what did not go out at once: after
 a crash it begins there, so that each rule sees each message at least once, and queues nothing twice. What waits for
 nobody outside goes out before that; everything else is the queue's.
+
+What a publisher or a rule asks for beyond its share is written to a second stream in the same commit, and decided on
+from there: see `shares`.
 """
 
 import asyncio
@@ -13,18 +16,24 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Generic, Protocol, TypeVar
 
-from birthmark.background import note
-from birthmark.broker.rules.partitions import BEGINNING, Positions
+from birthmark.background import ended, kept, note
+from birthmark.broker.rules.partitions import BEGINNING, Positions, key_of
 from birthmark.broker.stream import FromDevice, SqlStream
 from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError
 from birthmark.routing.letters import Carrier, Letter, is_final
 from birthmark.routing.queue import Queue
+from birthmark.routing.shares import Held, Pair, Shares, in_turns, spent
 from birthmark.store import Changes, Database, to_micros
 
 log = logging.getLogger(__name__)
 
 PAGE = 512
+_HELD_PAGE = 64
+_HELD_TOGETHER = 8
+"""So many messages of a publisher are in one segment: a reader has several segments in memory."""
+_MOST_LOOKED_AT = 32
+"""So many pages of what is held are looked through at a start, for whose it is."""
 GROUP = "rules"
 _TURN_S = 0.005  # so long rules decide before others have their turn
 _MADE_BYTES = 4 * 1024 * 1024
@@ -83,6 +92,7 @@ class Engine(Generic[T]):
         queue: Queue,
         carriers: Mapping[str, Carrier],
         find: Find[T],
+        held: SqlStream[Held[T]] | None = None,
         group: str = GROUP,
         trims: bool = True,
     ) -> None:
@@ -92,6 +102,12 @@ class Engine(Generic[T]):
         self._queue = queue
         self._carriers = carriers
         self._find = find
+        self._held = held
+        """Nobody else writes to it."""
+        self._held_after: Positions = BEGINNING
+        self._held_read_at = 0
+        self._has_held = asyncio.Event()
+        self.shares = Shares(clock)
         self._group = group
         self._trims = trims
         self._after: Positions | None = None
@@ -112,11 +128,18 @@ class Engine(Generic[T]):
 
     @property
     def lag_s(self) -> float:
-        """How old the newest message is that every rule has seen, while there are others."""
+        """How old the newest message is that every rule has seen, while there are others; without those held."""
         return max(0.0, (self._clock.micros() - self._read_at) / _MICROS) if self.is_behind and self._read_at else 0.0
 
     async def keep_running(self) -> None:
         """Do what there is to do, as long as the server runs."""
+        behind = kept("rules that used up their share", self._keep_deciding_held)
+        try:
+            await self._keep_reading()
+        finally:
+            await ended(behind)
+
+    async def _keep_reading(self) -> None:
         while True:
             if not await self.leads():
                 self._after, self.is_behind = None, False
@@ -132,6 +155,7 @@ class Engine(Generic[T]):
     async def step(self) -> bool:
         """Do what the next page asks for; say whether more may follow at once."""
         if self._after is None:
+            await self._look_at_held()
             self._after = await self._stream.position(self._group) or BEGINNING
         page = await self._stream.read(self._after, PAGE)
         if page.is_gap:
@@ -151,8 +175,14 @@ class Engine(Generic[T]):
         loop = asyncio.get_running_loop()
         began, size = loop.time(), 0
         made: list[tuple[str, Letter]] = []
+        held: list[Held[T]] = []
         for place, message in enumerate(messages):
             for rule in self._find(message):
+                pair = Pair(message.device_id, rule.name)
+                if self._held is not None and self.shares.is_used_up(pair):
+                    held.append(Held(rule.name, message))
+                    self.shares.waiting[pair] += 1
+                    continue
                 letters = await self._decided(rule, message)
                 for number, letter in enumerate(letters):
                     made.append((f"{sum(after):016x}-{place:04x}-{rule.name}-{number}", letter))
@@ -163,7 +193,74 @@ class Engine(Generic[T]):
                 if size > _MADE_BYTES:  # read again after a crash, the page queues it under the same ids
                     await self._let_go(made, self.while_())
                     made, size = [], 0
-        await self._let_go(made, self.while_().merge(self._stream.noting(self._group, reached)))
+        changes = self.while_().merge(self._stream.noting(self._group, reached))
+        try:
+            await self._let_go(made, changes.merge(self._holding(held)))
+        except BaseException:
+            self.shares.forget([one.pair for one in held])
+            raise
+        self._has_held.set()
+
+    def _holding(self, held: Sequence[Held[T]]) -> Changes:
+        """Return what writes messages down for later."""
+        changes, by_publisher = Changes(), defaultdict[str, list[Held[T]]](list)
+        for one in held:
+            by_publisher[one.device_id].append(one)
+        for publisher, some in by_publisher.items():
+            assert self._held is not None  # noqa: S101 - else nothing is held
+            for begin in range(0, len(some), _HELD_TOGETHER):
+                changes.merge(self._held.adding(key_of(publisher), some[begin : begin + _HELD_TOGETHER]))
+        return changes
+
+    async def _look_at_held(self) -> None:
+        """Know whose messages wait from before: the next of the same wait behind them."""
+        if self._held is None:
+            return
+        self.shares = Shares(self._clock)
+        after = self._held_after = await self._held.position(self._group) or BEGINNING
+        for _ in range(_MOST_LOOKED_AT):
+            page = await self._held.read(after, PAGE)
+            self.shares.waiting.update(one.pair for one in page.items)
+            if page.is_end:
+                return
+            after = page.next
+
+    async def _keep_deciding_held(self) -> None:
+        while True:
+            self._has_held.clear()
+            while self._held is not None and self._after is not None and await self.held_step():
+                pass
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_WAIT_S):
+                    await self._has_held.wait()
+
+    async def held_step(self) -> bool:
+        """Decide on the next messages that are held; say whether there were any.
+
+        Others have the processor as long as each decision took.
+        """
+        assert self._held is not None  # noqa: S101 - whoever calls looked
+        after, made = self._held_after, list[tuple[str, Letter]]()
+        page = await self._held.read(after, _HELD_PAGE)
+        for place, one in in_turns(page.items):
+            for rule in self._find(one.message):
+                if rule.name != one.rule:
+                    continue
+                began = spent()
+                letters = await self._decided(rule, one.message)
+                made += [
+                    (f"{sum(after):016x}-h{place:04x}-{rule.name}-{number}", letter)
+                    for number, letter in enumerate(letters)
+                ]
+                await asyncio.sleep(spent() - began)
+            if sum(letter.size for _, letter in made) > _MADE_BYTES:
+                await self._let_go(made, self.while_())
+                made = []
+        if page.items:
+            await self._let_go(made, self.while_().merge(self._held.noting(self._group, page.next)))
+            self.shares.forget([one.pair for one in page.items])
+            self._held_after, self._held_read_at = page.next, page.items[-1].enqueued_micros
+        return bool(page.items)
 
     async def _let_go(self, made: Sequence[tuple[str, Letter]], changes: Changes) -> None:
         """Carry letters, and queue with this commit what did not go out."""
@@ -184,6 +281,7 @@ class Engine(Generic[T]):
 
     async def _decided(self, rule: Rule[T], message: T) -> Sequence[Letter]:
         self.seen[rule.name] += 1
+        began = spent()
         try:
             letters = await rule.decide(message)
         except BirthmarkError as error:
@@ -192,6 +290,8 @@ class Engine(Generic[T]):
         except Exception as error:  # noqa: BLE001 - a mistake of ours costs one message of one rule, and is noted
             note(f"the rule {rule.name}", error)
             return ()
+        finally:
+            self.shares.count(Pair(message.device_id, rule.name), spent() - began)
         if letters:
             self.matched[rule.name] += 1
         return letters
@@ -230,3 +330,6 @@ class Engine(Generic[T]):
         unread = to_micros(at - KEEP_UNREAD)
         read = min(self._read_at, to_micros(at - KEEP_READ))
         await self._stream.trim(max(unread, read), KEEP_BYTES)
+        if self._held is not None:
+            read = min(self._held_read_at, to_micros(at - KEEP_READ))
+            await self._held.trim(max(unread, read), KEEP_BYTES)

@@ -215,7 +215,7 @@ class Server:
             plain(settings.database_url, settings.directory),
             None if self._config is None else str(self._config.resolve()),
         )
-        self._data.write(NAME, msgspec.json.encode(told), is_secret=False)
+        self._data.write(NAME, msgspec.json.encode(told), is_secret=True)
         roots = self._data.generations(hierarchy, settings.ca.places)
         return database, Rollovers(hierarchy, roots, database, self._clock, shared=sharing), signer
 

@@ -12,7 +12,7 @@ import pytest
 from aws_account import ME, an_aws_account
 from birthmark.awsiot.rules.topic_rules import RuleLoopError
 from birthmark.awsiot.service import AwsIot
-from birthmark.awsiot.service.account import RULES_SPACE
+from birthmark.awsiot.service.account import HELD_SPACE, RULES_SPACE
 from birthmark.awsiot.store.topic_rules import CHANGE_RULE
 from birthmark.broker.model import Message
 from birthmark.broker.stream import SqlStream
@@ -24,6 +24,7 @@ from birthmark.routing.carriers.errors import NotTakenError
 from birthmark.routing.engine import Engine
 from birthmark.routing.letters import Letter
 from birthmark.routing.noted import Noted
+from birthmark.routing.shares import Held
 from birthmark.server.tables import TABLES
 from birthmark.store import Changes
 from birthmark.store.columns import holds_secrets
@@ -67,7 +68,8 @@ class World:
     def begin(self) -> None:
         """Begin as a process does; what was in memory is gone."""
         stream = SqlStream(RULES_SPACE, Noted, self.aws.database, self.clock)
-        self.rules.begin(stream, self.carriers)
+        held = SqlStream(HELD_SPACE, Held[Noted], self.aws.database, self.clock)
+        self.rules.begin(stream, held, self.carriers)
         self.queue._lanes, self.queue._counted_at, self.queue._paused = {}, None, {}
 
     @property
@@ -147,6 +149,50 @@ async def test_a_message_is_seen_again_where_the_process_ended_before_it_noted_t
         world.quick.during = None
         await world.run()
         assert world.quick.bodies == [b"1", b"2"]
+
+
+DEAR = {"text": "\u00e9" * 9_000}
+COPY, DEARLY = {"republish": {"topic": "y"}}, "SELECT regexp_replace(text, '[^ -~]', '') AS made, n FROM 'dear'"
+
+
+async def a_flood(world: World, count: int) -> None:
+    """Publish so many messages each of which costs a rule tens of milliseconds."""
+    await world.rule("dear", DEARLY, COPY)
+    await world.publish("dear", *(json.dumps(DEAR | {"n": number}) for number in range(count)), publisher="flood")
+
+
+async def test_a_publisher_that_used_up_its_share_keeps_no_other_waiting(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        await a_flood(world, 60)
+        await world.rule("alarms", "SELECT * FROM 'alarm'", COPY)
+        await world.publish("alarm", "fire", publisher="another")
+        assert not await world.engine.step()
+        assert world.quick.bodies[-1] == b"fire"
+        assert 1 < len(world.quick.bodies) < 20
+
+
+async def test_a_rule_that_used_up_its_share_keeps_no_other_rule_waiting(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        await world.rule("dear", DEARLY, COPY)
+        await world.rule("alarms", "SELECT * FROM 'alarm'", COPY)
+        for number in range(60):
+            await world.publish("dear", json.dumps(DEAR), publisher=f"device-{number}")
+        await world.publish("alarm", "fire", publisher="device-59")
+        assert not await world.engine.step()
+        assert world.quick.bodies[-1] == b"fire"
+        assert 1 < len(world.quick.bodies) < 40
+
+
+async def test_what_waits_for_its_share_is_decided_on_in_order_and_once(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        await a_flood(world, 12)
+        await world.engine.step()
+        world.begin()  # what was in memory is gone
+        await world.publish("dear", json.dumps(DEAR | {"n": 12}), publisher="flood")
+        await world.engine.step()
+        while await world.engine.held_step():
+            pass
+        assert [json.loads(body)["n"] for body in world.quick.bodies] == list(range(13))
 
 
 async def test_what_was_queued_outlives_the_process_and_is_queued_once(database_url: str) -> None:

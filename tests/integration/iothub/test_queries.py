@@ -1,5 +1,6 @@
 """Queries of a hub's twins, on both engines: by terms that are written behind the commits, and never out of date."""
 
+import asyncio
 import base64
 from pathlib import Path
 
@@ -76,7 +77,6 @@ async def test_a_page_of_large_twins_has_fewer_and_is_continued(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(queries, "MAX_PAGE_BYTES", 3000)
-    monkeypatch.setattr(finding, "_TURN_BYTES", 1000)
     async with a_world(f"sqlite:///{tmp_path}/x.db") as world:
         for number in range(7):
             await world.has(f"d-{number}", {"large": "x" * 1000})
@@ -216,6 +216,19 @@ async def test_a_query_ends_after_its_time(tmp_path: Path, monkeypatch: pytest.M
         await world.has("d", {})
         with pytest.raises(QueryTooBroadError):
             await world.found("tags.n = 4")
+
+
+@pytest.mark.parametrize("begin", ["SELECT deviceId", "SELECT COUNT()"])
+async def test_the_loop_looks_at_others_while_conditions_are_asked_of_twins(tmp_path: Path, begin: str) -> None:
+    async with a_world(f"sqlite:///{tmp_path}/x.db") as world:
+        for number in range(100):
+            await world.has(f"d{number}", {"text": "x" * 500})
+        where = " AND ".join(["NOT contains(tags.text, 'yyyyyyyyyyyy')"] * 90)
+        task, looks = asyncio.create_task(world.asked(f"{begin} FROM devices WHERE {where}")), 0
+        while not task.done():
+            await asyncio.sleep(0)
+            looks += 1
+        assert looks > 4
 
 
 async def test_many_twins_are_counted_and_grouped(database_url: str) -> None:

@@ -8,7 +8,7 @@ import pytest
 from birthmark.actor import Actor
 from birthmark.auth.principals import MACHINE, Caller
 from birthmark.errors import ForbiddenError
-from birthmark.people.allowances import TooManyTakenError
+from birthmark.people.allowances import TooManyTakenError, inviter_of
 from birthmark.people.model import Role
 from birthmark.people.service import People
 from birthmark.store import Changes, Database, open_database, statement
@@ -102,6 +102,37 @@ async def test_who_was_let_in_by_a_person_allows_nothing(database: Database) -> 
     shown = await people.add_token("carl", "", timedelta(days=9), None, None, actor=anna.actor)
     with pytest.raises(ForbiddenError):
         await people.allow("anna", 1, by=people.caller(shown.text, ""))
+
+
+async def let_in(people: People, name: str, by: Caller) -> Caller:
+    """Return a user whom a person made and signed in as."""
+    await people.create(name, Role.ADMIN, "*", actor=by.actor)
+    code, _ = await people.invite(name, actor=by.actor, by=inviter_of(by.actor, by.let_in_by))
+    return people.caller((await people.redeem(code, "", "192.0.2.1")).text, "192.0.2.1")
+
+
+async def test_who_signs_in_as_others_takes_no_more_by_it(database: Database) -> None:
+    people, _, anna, _ = await of_two(database)
+    first = await let_in(people, "carl", anna)
+    second = await let_in(people, "dora", first)
+    for caller in (anna, first):
+        await take(database, caller.actor)
+    with pytest.raises(TooManyTakenError) as refused:
+        await take(database, second.actor)
+    assert refused.value.facts["user"] == "anna"
+
+
+async def test_a_user_that_is_removed_and_made_again_takes_no_more_by_it(database: Database) -> None:
+    people, clock, anna, ben = await of_two(database)
+    for _ in range(2):
+        await take(database, anna.actor)
+    await people.remove("anna", actor=ben.actor)
+    await people.create("anna", Role.ADMIN, "*", actor=MACHINE.actor)
+    shown = await people.add_token("anna", "", timedelta(days=9), None, None, actor=MACHINE.actor)
+    with pytest.raises(TooManyTakenError):
+        await take(database, people.caller(shown.text, "").actor)
+    clock.move(timedelta(days=1, minutes=1))
+    await take(database, people.caller(shown.text, "").actor)
 
 
 async def test_what_is_refused_takes_nothing(database: Database) -> None:

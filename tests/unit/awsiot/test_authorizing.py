@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from birthmark.awsiot.model import Authorizer
 from birthmark.awsiot.rules.authorizing import (
+    MAX_PARTS,
     NAME,
     SIGNATURE,
     AuthorizerAnswerError,
@@ -76,6 +77,12 @@ def test_what_is_presented_is_found_in_the_user_name_the_query_and_headers() -> 
 @given(st.text(max_size=100), st.text(max_size=100))
 def test_whatever_is_presented_is_looked_through(username: str, query: str) -> None:
     presented(username, query=query).value(NAME)
+
+
+def test_no_more_parts_of_a_user_name_are_looked_at_than_clients_send() -> None:
+    parts = [f"%4{number % 10}=1" for number in range(MAX_PARTS - 1)]
+    assert presented("?" + "&".join([*parts, f"{NAME}=one"])).value(NAME) == "one"
+    assert presented("?" + "&".join([*parts, "a=b", f"{NAME}=one"])).value(NAME) is None
 
 
 def test_a_token_holds_that_one_of_the_keys_signed() -> None:

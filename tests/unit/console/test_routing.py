@@ -1,6 +1,7 @@
 """The operator interface's table: roles, pages, bodies, problems, and what describes it."""
 
 import asyncio
+import itertools
 import json
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
@@ -282,3 +283,10 @@ async def test_what_waits_is_given_up_when_whoever_asked_may_no_more(monkeypatch
     answer = await asyncio.wait_for(ask(mount, "POST", "http://x/operator/v1/x", headers=headers), 5)
     assert answer.status == 401
     assert over.is_set()
+
+
+async def test_the_document_of_the_interface_is_made_once() -> None:
+    numbers = itertools.count(1)
+    mount = operator_mount(identify, [], lambda _: {"number": next(numbers)})
+    answers = [await ask(mount, "GET", "http://x/operator/v1/openapi.json") for _ in range(2)]
+    assert [json.loads(one.body) for one in answers] == [{"number": 1}] * 2

@@ -226,6 +226,8 @@ BAD_UNDER_A_GOOD_SIGNATURE = {
     "an issuer signed with an unknown algorithm": with_issuer_of_an_unknown_algorithm,
     "a payload nested without end": lambda _payload: b'{"a":' * 5000,
     "a coordinate that is not ASCII": lambda payload: first_key(payload).__setitem__("x", "\u0663"),
+    "a name of 22,000 tabs": lambda payload: payload.__setitem__("uniqueId", "\t" * 22_000),
+    "a model of 22,000 tabs": lambda payload: payload.__setitem__("model", "\t" * 22_000),
     "a coordinate that is too long": lambda payload: first_key(payload).__setitem__("x", "AA" * 33),
 }
 

@@ -209,6 +209,20 @@ async def test_each_step_of_a_task_is_known_to_be_its_owners_and_what_others_do_
     assert seen == ["one", "", "one"]
 
 
+async def test_a_request_is_its_askers_once_that_is_known_wherever_it_comes_from() -> None:
+    waiting, seen = Backlog.running(), list[str]()
+
+    async def ask() -> None:
+        seen.append(waiting.at_work)
+        backlog.count_for("user:anna")
+        await asyncio.sleep(0)
+        seen.append(waiting.at_work)
+
+    await asyncio.gather(waiting.counted(ask(), Peer("192.0.2.7")), waiting.counted(ask(), Peer("192.0.2.8")))
+    assert sorted(seen) == ["192.0.2.7", "192.0.2.8", "user:anna", "user:anna"]
+    assert waiting.at_work == ""
+
+
 async def test_tasks_of_an_owner_that_never_wait_for_anything_work_for_a_turn_between_two_looks_of_the_loop() -> None:
     waiting, answered = Backlog.running(), 0
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from birthmark.routing.model import Message
 from birthmark.routing.rules.conditions import holds, parse_condition
-from birthmark.routing.rules.sql import SqlMistake, TooMuchError, evaluate, fill, parse, parse_template
+from birthmark.routing.rules.sql import SqlMistake, TooMuchError, evaluate, fill, new_meter, parse, parse_template
 from birthmark.routing.rules.sql.functions import FUNCTIONS
 from birthmark.routing.rules.sql.values import MAX_BYTES, MAX_DEPTH
 from fakes import SeededEntropy
@@ -160,6 +160,11 @@ OBJECTS = json.dumps({"list": [{"a": 1}] * 12_000}).encode()
         ("SELECT " + ", ".join(f"list = list AS a{at}" for at in range(600)), LIST),
         ("SELECT " + ", ".join(f"regexp_matches(text, '(a?){{400}}b{{300}}{at}') AS a{at}" for at in range(50)), LARGE),
         ("SELECT regexp_replace(text, 'a', 'aaaaaaaaaaaaaaaa') AS x", LARGE),
+        ("SELECT regexp_replace(text, 'a.*;|a', '') AS x", LARGE),
+        ("SELECT regexp_replace(text, 'a([^b]*b)?', '') AS x", LARGE),
+        ("SELECT regexp_replace(text, '(a[a-z]{500}b)|a', '') AS x", LARGE),
+        (f"SELECT regexp_replace(text, '{'()' * 500}', '') AS x", LARGE),
+        (f"SELECT regexp_replace(text, '(x?)', '{'$1' * 30_000}') AS x", LARGE),
         ("SELECT replace(text, 'a', 'bb') AS x", LARGE),
         ("SELECT [" + ", ".join(["text"] * 1900) + "] AS x", LARGE),
         ("SELECT VALUE concat(" + ", ".join(["list"] * 1900) + ")", LIST),
@@ -177,6 +182,21 @@ def test_what_costs_too_much_is_given_up(sql: str, payload: bytes) -> None:
     statement = parse(f"{sql} FROM 'a'")
     with pytest.raises(TooMuchError):
         evaluate(statement, Message("a", payload), entropy=SeededEntropy())
+
+
+@pytest.mark.parametrize("pattern", ["[^ -~]", r"\\\\s+", "[0-9a-f]{2}", "a|b", "(a|b)c?"])
+def test_an_everyday_pattern_may_match_thousands_of_times(pattern: str) -> None:
+    payload = json.dumps({"text": "a1 \u00e9" * 6000}).encode()
+    assert _evaluated(f"SELECT regexp_replace(text, '{pattern}', '') AS x FROM 'a'", payload) is not None
+
+
+def test_a_rule_pays_for_all_it_does_with_one_message() -> None:
+    statement, message = parse("SELECT lower(text) AS x FROM 'a'"), Message("a", LARGE)
+    meter = new_meter()
+    evaluate(statement, message, entropy=SeededEntropy(), meter=meter)
+    meter.left //= 200
+    with pytest.raises(TooMuchError):
+        evaluate(statement, message, entropy=SeededEntropy(), meter=meter)
 
 
 def test_a_payload_deeper_than_the_limit_is_bytes() -> None:

@@ -82,7 +82,7 @@ SERVICES: Mapping[str, str] = {
 }
 _MAX_NAMED = 128
 _CONFIRM = "/confirmdestination/"
-_SCOPE = re.compile(r"Credential=[^/,\s]+/[0-9]{8}/([a-z]{2}(?:-[a-z]+)+-[0-9])/")
+_SCOPE = re.compile(r"Credential=[^/,\s]{1,128}+/[0-9]{8}/([a-z]{2}(?:-[a-z]+)+-[0-9])/")
 _NAMED_SHADOWS = "/api/things/shadow/"  # the hub has paths below /api, too
 # Which fact of an error names the resource that exists already, and of which kind it is.
 _EXISTING: Mapping[type[BirthmarkError], tuple[str, str]] = {

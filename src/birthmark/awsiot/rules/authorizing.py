@@ -28,6 +28,8 @@ NAME, SIGNATURE = "x-amz-customauthorizer-name", "x-amz-customauthorizer-signatu
 MIN_TIME_S, MAX_TIME_S = 300, 86_400
 MAX_DOCUMENTS, MAX_KEYS = 10, 10
 MAX_TOKEN_CHARS = 6144
+MAX_PARTS, _MAX_KEY_CHARS = 64, 3 * 128
+"""So many parts of a user name, or a query, are looked at: as many as a client sends, and a name of 128 characters."""
 _MIN_KEY_BITS = 2048
 _MAX_PRINCIPAL = 128
 _MAX_REASON = 200
@@ -125,9 +127,9 @@ class Presented:
         """Return what the user name, the query or the headers say by this name."""
         _, _, of_name = (self.username or "").partition("?")
         for text in (of_name, self.query):
-            for part in text.split("&"):
+            for part in text.split("&", MAX_PARTS)[:MAX_PARTS]:
                 key, has_value, value = part.partition("=")
-                if has_value and unquote(key).lower() == name.lower():
+                if has_value and len(key) <= _MAX_KEY_CHARS and unquote(key).lower() == name.lower():
                     return unquote(value)
         return None if self.headers is None else self.headers.get(name.lower())
 

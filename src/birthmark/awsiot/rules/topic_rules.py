@@ -234,40 +234,42 @@ class Case:
     entropy: Entropy
     lookups: sql.Lookups = sql.NO_SHADOWS
     variables: Mapping[str, Any] = field(default_factory=dict)
+    meter: sql.Meter = field(default_factory=sql.new_meter)
 
     def fill(self, template: sql.Template) -> str:
         """Return what a template is for this message."""
-        known = {"entropy": self.entropy, "lookups": self.lookups, "variables": self.variables}
-        return sql.fill(template, self.message, **known)  # type: ignore[arg-type] # by their names
+        known: dict[str, Any] = {"entropy": self.entropy, "lookups": self.lookups, "variables": self.variables}
+        known["meter"] = self.meter
+        return sql.fill(template, self.message, **known)
 
 
-def applied(ready: Ready, noted: Noted, entropy: Entropy, lookups: sql.Lookups) -> Sequence[Letter]:
-    """Return what a rule sends for a message. Raise `RuleLoopError`, `RuleFailedError`, `sql.ShadowWantedError`."""
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a rule makes of a message."""
+
+    payload: bytes | None = None
+    """None: its statement does not select the message."""
+    letters: Sequence[Letter] = ()
+
+
+def apply_rule(ready: Ready, noted: Noted, entropy: Entropy, lookups: sql.Lookups, meter: sql.Meter) -> Outcome:
+    """Return what a rule makes of a message. Raise `RuleLoopError`, `RuleFailedError`, `sql.ShadowWantedError`."""
     name = ready.name
     if name in noted.trail or len(noted.trail) >= MAX_TRAIL:
         told = " > ".join((*noted.trail, name))
         raise RuleLoopError(rule=name, topic=noted.topic[:_MAX_TOLD], trail=told)
     message = message_of(noted, ready.account_id)
     try:
-        selected = sql.evaluate(ready.statement, message, entropy=entropy, lookups=lookups)
+        selected = sql.evaluate(ready.statement, message, entropy=entropy, lookups=lookups, meter=meter)
         if selected is None:
-            return ()
-        case = Case(message, _origin(noted), entropy, lookups, selected.variables)
-        return [
-            _letter(f"{name}/{number}", action, case, selected.payload) for number, action in enumerate(ready.actions)
-        ]
+            return Outcome()
+        case = Case(message, _origin(noted), entropy, lookups, selected.variables, meter)
+        body = selected.payload
+        letters = [_letter(f"{name}/{number}", action, case, body) for number, action in enumerate(ready.actions)]
+        return Outcome(body, letters)
     except sql.TooMuchError as error:
         facts: dict[str, Any] = {"thing": noted.device_id, "topic": noted.topic[:_MAX_TOLD]}
         raise RuleFailedError(rule=name, reason=error.what.removesuffix("."), **facts) from error
-
-
-def selected(ready: Ready, noted: Noted, entropy: Entropy) -> bytes | None:
-    """Return what a rule's statement selects of a message, for who tries it out: without shadows."""
-    try:
-        found = sql.evaluate(ready.statement, message_of(noted, ready.account_id), entropy=entropy)
-    except (sql.TooMuchError, sql.ShadowWantedError):
-        return None
-    return None if found is None else found.payload
 
 
 def error_letter(ready: Ready, failed: Letter, reason: str, entropy: Entropy) -> Letter | None:

@@ -15,6 +15,7 @@ from birthmark.awsiot.service.base import AccountService
 from birthmark.awsiot.service.devices import Grant
 from birthmark.awsiot.store import certificates as store
 from birthmark.errors import NotFoundError
+from birthmark.net.backlog import count_for
 from birthmark.store import Changes
 from birthmark.store.loading import Loading
 from birthmark.store.paging import every
@@ -125,4 +126,5 @@ class AccessKeys(AccountService):
         if person is None:
             raise AccessKeyUnknownError(access_key_id=printable(signature.access_key_id))
         check_signature(request, signature, person.key.hex(), self.clock.now(), services=services)
+        count_for(f"user:{person.caller.user}")
         return person.caller

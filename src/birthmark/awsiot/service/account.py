@@ -51,9 +51,10 @@ from birthmark.routing.letters import Carrier as Letters
 from birthmark.routing.noted import Noted
 from birthmark.routing.queue import Queue
 from birthmark.routing.servers import Server
+from birthmark.routing.shares import Held
 from birthmark.store import Database
 
-RULES_SPACE = "aws-rules"
+RULES_SPACE, HELD_SPACE = "aws-rules", "aws-rules-held"
 
 
 class AwsIot:
@@ -182,7 +183,8 @@ class AwsIot:
             speaking.audience = messages
         self.republisher.messages, self.republisher.ask = messages, ask
         stream = SqlStream(RULES_SPACE, Noted, self.database, self.clock)
-        self.rules.begin(stream, self.carriers)
+        held = SqlStream(HELD_SPACE, Held[Noted], self.database, self.clock)
+        self.rules.begin(stream, held, self.carriers)
         messages.tap = self.rules
         for one in (self.tasks, self.rollout, self.rules.engine, self.rules.queue, self.streams):
             one.leads = leads

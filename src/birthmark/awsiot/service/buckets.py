@@ -66,6 +66,10 @@ class Buckets:
     def __init__(self, root: Path) -> None:
         self._root = root
 
+    @property
+    def root(self) -> Path:
+        return self._root
+
     def path(self, bucket: str, key: str) -> Path:
         """Return where a file is. Raise `BucketKeyError` for what would lead out of its bucket."""
         if not _BUCKET.fullmatch(bucket) or not is_key(key) or bucket in {".", "..", "..."}:

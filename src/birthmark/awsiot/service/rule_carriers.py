@@ -23,7 +23,7 @@ from birthmark.errors import BirthmarkError
 from birthmark.mqtt.properties import PropertyId
 from birthmark.outbound.sender import Answer, UrlInvalidError
 from birthmark.routing.carriers.errors import AddressInvalidError
-from birthmark.routing.carriers.files import FileCarrier, LineCarrier
+from birthmark.routing.carriers.files import FileCarrier, LineCarrier, Room
 from birthmark.routing.carriers.http import HttpCarrier, Post
 from birthmark.routing.carriers.mqtt import MqttCarrier
 from birthmark.routing.carriers.nats import NatsCarrier
@@ -250,11 +250,12 @@ def carriers_of(
     def lines_at(letter: Letter) -> Path:
         return _place(buckets, letter.address["stream"], "records")
 
+    room = Room(buckets.root, now)
     return {
         "republish": republisher,
         "http": _Confirmed(destinations, outside, account),
-        "s3": FileCarrier(object_at),
-        "firehose": LineCarrier(lines_at),
+        "s3": FileCarrier(object_at, room),
+        "firehose": LineCarrier(lines_at, room),
         "kinesis": StreamCarrier(streams.find, now),
         "lambda": _Functions(functions),
         "kafka": _Servers(destinations, servers),

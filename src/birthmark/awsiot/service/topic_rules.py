@@ -30,6 +30,7 @@ from birthmark.routing.letters import Carrier, Letter
 from birthmark.routing.noted import Noted
 from birthmark.routing.queue import Queue
 from birthmark.routing.rules import sql
+from birthmark.routing.shares import Held
 from birthmark.store import Changes, Database, decided_again
 from birthmark.store.database import Heard
 from birthmark.store.paging import Page, page_of
@@ -70,14 +71,19 @@ class _Applied:
         return self.ready.name
 
     async def decide(self, message: Noted) -> Sequence[Letter]:
-        """Return what goes out; shadows that the statement asks for are looked up first."""
+        """Return what goes out."""
+        return (await self.apply(message)).letters
+
+    async def apply(self, message: Noted) -> rules.Outcome:
+        """Return what the rule makes of a message; shadows that its statement asks for are looked up first."""
+        meter = sql.new_meter()
         known: dict[tuple[str, str | None], Any] = {}
         while True:
             try:
-                return rules.applied(self.ready, message, self._rules.entropy, sql.Shadows(known))
+                return rules.apply_rule(self.ready, message, self._rules.entropy, sql.Shadows(known), meter)
             except sql.ShadowWantedError as wanted:
                 if len(known) >= _MAX_SHADOWS:
-                    return ()
+                    return rules.Outcome()
                 known[wanted.thing, wanted.name] = await self._rules.shadow(wanted.thing, wanted.name)
 
 
@@ -106,10 +112,11 @@ class TopicRules(AccountService):
         self.record: Callable[[BirthmarkError], object] = lambda _: None
         """Files what a rule could not do."""
 
-    def begin(self, stream: SqlStream[Noted], carriers: Mapping[str, Carrier]) -> None:
+    def begin(self, stream: SqlStream[Noted], held: SqlStream[Held[Noted]], carriers: Mapping[str, Carrier]) -> None:
         """Take what is published from now on; rules that were read before are known to it."""
         self.intake = Intake(stream)
-        self.engine = Engine(self.database, self.clock, stream, queue=self.queue, carriers=carriers, find=self.find)
+        parts = (self.database, self.clock, stream)
+        self.engine = Engine(*parts, queue=self.queue, carriers=carriers, find=self.find, held=held)
         self.engine.refused, self.engine.failed, self.queue.failed = self.refused, self.failed, self.failed
         self._let_know()
 
@@ -187,13 +194,12 @@ class TopicRules(AccountService):
             given = {"sql": text or "", "actions": [], "awsIotSqlVersion": "2016-03-23"}
             ready = rules.make_ready(TopicRule("trial", given, False, now, now, 1), self._account.account_id)  # noqa: FBT003
         noted = Noted(client_id, self.clock.micros(), topic, payload)
-        letters = await _Applied(self, ready).decide(noted)
-        selected = rules.selected(ready, noted, self.entropy)
+        made = await _Applied(self, ready).apply(noted)
         return {
             "matches": _is_for(ready, topic) or rules.basic_ingest(topic) is not None,
-            "selected": selected is not None,
-            "payload": "" if selected is None else readable(selected)[0],
-            "actions": [{"action": one.kind, "address": dict(one.address)} for one in letters],
+            "selected": made.payload is not None,
+            "payload": "" if made.payload is None else readable(made.payload)[0],
+            "actions": [{"action": one.kind, "address": dict(one.address)} for one in made.letters],
         }
 
     def _listed(self, rule: TopicRule) -> Listed:

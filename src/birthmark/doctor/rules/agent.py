@@ -13,7 +13,7 @@ Texts = Sequence[tuple[str, str]]
 
 _LITERAL = re.compile(r"`([^`]+)`")
 _TYPED = ("birthmark ", "chmod ", "eval ", "mkdir ", "openssl ", "rm ", "mv ")
-_TRUST = re.compile(r'^\s*(?:trust_bundle_cert|trusted_certs)\s*=.*?"file:/{0,2}(/[^"]+)"', re.MULTILINE)
+_TRUST = re.compile(r'^[ \t]*(?:trust_bundle_cert|trusted_certs)[ \t]*=.*?"file:/{0,2}(/[^"]+)"', re.MULTILINE)
 _EXAMPLE = re.compile("…|BASE64|/path/|file:///device|my-|ABCDEF")  # it stands for what only its owner knows
 _CODES = {
     "keyd-running": "doctor.agent_not_running",

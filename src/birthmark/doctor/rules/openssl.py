@@ -11,7 +11,7 @@ from birthmark.doctor.settings import replacing
 
 Sections = tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
 
-_SECTION = re.compile(r"\s*\[\s*([^\]]+?)\s*\]")
+_SECTION = re.compile(r"\s*\[([^\]]+)\]")
 _ENTRY = re.compile(r"\s*([\w.\-]+)\s*=\s*(.*?)\s*$")
 _PATHS = ("module", "dynamic_path", "pkcs11-module-path", "MODULE_PATH")
 _PIN = "pkcs11-module-token-pin"
@@ -25,7 +25,7 @@ def parse(text: str) -> Sections:
     for line in text.splitlines()[:_MAX_LINES]:
         bare = line.partition("#")[0]
         if (section := _SECTION.match(bare)) is not None:
-            found.append((section[1], []))
+            found.append((section[1].strip(), []))
         elif (entry := _ENTRY.match(bare)) is not None:
             found[-1][1].append((entry[1], entry[2]))
     return tuple((name, tuple(entries)) for name, entries in found)

@@ -13,6 +13,7 @@ from birthmark.dps.events import InstancesChanged
 from birthmark.dps.model import FIRST, IdScope, Instance
 from birthmark.dps.rules.tiers import Paced, Paces
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError, ConflictError, NotFoundError, UnauthenticatedError
+from birthmark.net.backlog import count_for
 from birthmark.people.demand import demand
 from birthmark.people.places import NOBODYS, Roles
 from birthmark.store import Changes, Database, decided_again, words
@@ -259,6 +260,7 @@ class Instances:
         if person is None or instance is None:
             raise ServiceTokenError(presented=f"the policy {printable(token.policy)}")
         check_sas(token, [person.key], self._clock.now())
+        count_for(f"user:{person.caller.user}")
         self._check_resource(token, instance, resource)
         demand(person.caller, right, f"dps/{name}")
         return instance, person.caller.actor

@@ -34,6 +34,7 @@ from birthmark.iothub.rules.queries import (
     plan,
 )
 from birthmark.iothub.service.c2d import CloudToDevice
+from birthmark.net.backlog import SLICE_S, Backlog, now
 from birthmark.store import Database
 from birthmark.store.database import Row
 
@@ -43,7 +44,6 @@ MAX_S = 2.0
 """When so many seconds are over, a page of a query begins no other read."""
 EACH = 200
 """So many are read at once."""
-_TURN_BYTES = 64 * 1024
 _MOST_COUNTED, _FEW, _FIRST = 10_000, 100, 100
 _MOST_LEAVES = 50
 _MOST_WAITING = 1000
@@ -178,7 +178,7 @@ class Scanned:
                 if where is None or fits(where, one.document(is_whole=is_whole)):
                     count += 1
                     yield one
-                await turns.took(one.size)
+                await turns.step()
             if len(some) < EACH:
                 return
             read, after = read + len(some), some[-1].key
@@ -235,7 +235,7 @@ class Finding:
                 if where is None or fits(where, one.document(is_whole=is_whole)):
                     count += 1
                     yield one
-                await turns.took(one.size)
+                await turns.step()
             if last is None and len(rows) < chunk:
                 return
             read, after = read + chunk, last or rows[-1]["subject"]
@@ -318,17 +318,19 @@ class Finding:
 
 
 class Turns:
-    """Lets others have their turn, after so many bytes that were read."""
+    """Lets others have their turn after each slice of time: what is asked of a twin may cost more than to read it."""
 
     def __init__(self) -> None:
-        self._since = 0
+        self._backlog = Backlog.running()
+        self._until = now() + SLICE_S
 
-    async def took(self, size: int) -> None:
-        """Count what was read."""
-        self._since += size
-        if self._since > _TURN_BYTES:
-            self._since = 0
+    async def step(self) -> None:
+        """Go on, when a slice is used up, in the next turn of whoever asks."""
+        if now() > self._until:
             await asyncio.sleep(0)
+            if owner := self._backlog.at_work:
+                await self._backlog.turn(owner)
+            self._until = now() + SLICE_S
 
 
 def _time_of(at: datetime | None) -> str:

@@ -17,6 +17,7 @@ from birthmark.iothub.events import HubDeleted, HubsChanged
 from birthmark.iothub.model import Hub, Message, space_of
 from birthmark.iothub.rules.authentication import PolicyKeyError
 from birthmark.iothub.rules.tiers import Edition, edition_of
+from birthmark.net.backlog import count_for
 from birthmark.people.demand import demand
 from birthmark.people.places import NOBODYS, Roles
 from birthmark.store import Changes, Database, decided_again, figures, words
@@ -238,6 +239,7 @@ class Hubs:
         if person is None:
             raise PolicyKeyError(allowed="those of the hub", presented=f"the policy {printable(token.policy)}")
         check_sas(token, [person.key], self._clock.now())
+        count_for(f"user:{person.caller.user}")
         check_resource(token, [f"{hub.host}/{resource}"])
         demand(person.caller, right, f"hub/{name}")
         return person.caller.actor

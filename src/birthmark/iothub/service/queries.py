@@ -130,7 +130,7 @@ class Queries:
         for one in found:
             document = one.document(is_whole=is_whole)
             rows.append(row_of(query, document) if query.items else document)
-            await turns.took(one.size)
+            await turns.step()
         return rows
 
     async def _summed(self, hub: Hub, query: Query, known: _Marker, size: int, presence: Presence) -> Answer:
@@ -142,11 +142,13 @@ class Queries:
         summing, paths = Summing(query), list(paths_of(query))
         extras, is_whole = extras_of(paths), are_whole(paths)
         some: list[Candidate] = []
+        turns = Turns()
 
         async def add() -> None:
             await self.sources[query.collection].ask(hub, some, extras, presence)
             for one in some:
                 summing.add(one.document(is_whole=is_whole))
+                await turns.step()
             some.clear()
 
         try:

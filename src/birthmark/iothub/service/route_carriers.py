@@ -9,7 +9,7 @@ from birthmark.iothub.service.routes import Routes
 from birthmark.iothub.wire.routes import FileEndpoint, ServerEndpoint, WebhookEndpoint
 from birthmark.outbound.signing import headers_of
 from birthmark.routing.carriers.errors import AddressInvalidError
-from birthmark.routing.carriers.files import LineCarrier
+from birthmark.routing.carriers.files import LineCarrier, Room
 from birthmark.routing.carriers.http import HttpCarrier, Post
 from birthmark.routing.carriers.mqtt import MqttCarrier
 from birthmark.routing.carriers.nats import NatsCarrier
@@ -101,7 +101,7 @@ def carriers_of(
 
     return {
         "hub-webhook": _Webhooks(routes, outside),
-        "hub-file": LineCarrier(place),
+        "hub-file": LineCarrier(place, Room(buckets, routes.clock.micros)),
         "hub-stream": StreamCarrier(routes.stream, routes.clock.micros),
         "hub-server": _Servers(routes, servers),
     }

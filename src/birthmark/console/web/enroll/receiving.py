@@ -4,10 +4,10 @@ Nothing of it is kept that was not asked for by a page of ours: the form's own t
 """
 
 import os
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from email.message import Message
 from pathlib import Path
 from typing import BinaryIO
 
@@ -27,6 +27,27 @@ from birthmark.errors import InvalidRequestError
 LIST, TRUST, SIGNERS = "files", "roots", "signers"
 _MOST = {LIST: MAX_FILES_BYTES, TRUST: MAX_TRUST_BYTES, SIGNERS: MAX_TRUST_BYTES}
 _MAX_NAME_CHARS = 200
+_MAX_HEADER_CHARS, _MAX_HEADERS = 2048, 16
+_PARAMETER = re.compile(r';\s*+([A-Za-z0-9-]++)=(?:"((?:[^"\\]|\\.)*+)"|([^\s;"]*+))', re.DOTALL)
+_SPACE = re.compile(r"\s*+")
+_ESCAPED = re.compile(r"\\(.)", re.DOTALL)
+
+
+def parse_header(text: str) -> tuple[str, dict[str, str]]:
+    """Return the value of a header and its parameters (RFC 9110, 5.6.6), in time that grows with its length alone.
+
+    Of a header that is too long nothing is read, and nothing behind what cannot be.
+    """
+    found: dict[str, str] = {}
+    at = text.find(";")
+    if len(text) > _MAX_HEADER_CHARS or at < 0:
+        return text[:_MAX_NAME_CHARS].strip().lower(), found
+    value = text[:at].strip().lower()
+    while (one := _PARAMETER.match(text, at)) is not None:
+        quoted, plain = one[2], one[3]
+        found.setdefault(one[1].lower(), plain if quoted is None else _ESCAPED.sub(r"\1", quoted))
+        at = _SPACE.match(text, one.end()).end()  # type: ignore[union-attr] # it matches nothing, too
+    return value, found
 
 
 class DropRefusedError(InvalidRequestError):
@@ -38,6 +59,12 @@ class DropRefusedError(InvalidRequestError):
     fix = "Choose others. What is larger goes by a command: `birthmark device enroll-list --help`"
     for_a_person = "it takes whoever has the files"
     detail: str
+
+
+def _bounded(header: bytes) -> bytes:
+    if len(header) > _MAX_HEADER_CHARS:
+        raise DropRefusedError(detail="its form cannot be read")
+    return header
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +98,9 @@ class Receiver:
 
     def begin(self, content_type: str) -> None:
         """Begin with what the request says of its body. Raise `DropRefusedError`."""
-        told = Message()
-        told["content-type"] = content_type
-        boundary = told.get_param("boundary")
-        if told.get_content_type() != "multipart/form-data" or not isinstance(boundary, str) or not boundary:
+        kind, told = parse_header(content_type)
+        boundary = told.get("boundary")
+        if kind != "multipart/form-data" or not boundary:
             raise DropRefusedError(detail="it is no form of this page")
         self._parser = MultipartParser(
             boundary.encode("latin-1", "replace"),
@@ -112,23 +138,24 @@ class Receiver:
             raise DropRefusedError(detail=f"there are more than {MAX_FILES} files; put them into a ZIP")
 
     def _on_name(self, data: bytes, start: int, end: int) -> None:
-        self._name += data[start:end]
+        self._name = _bounded(self._name + data[start:end])
 
     def _on_value(self, data: bytes, start: int, end: int) -> None:
-        self._value += data[start:end]
+        self._value = _bounded(self._value + data[start:end])
 
     def _end_header(self) -> None:
+        if len(self._headers) >= _MAX_HEADERS:
+            raise DropRefusedError(detail="its form cannot be read")
         self._headers[self._name.decode("latin-1").lower()] = self._value
         self._name = self._value = b""
 
     def _end_headers(self) -> None:
-        told = Message()
-        told["content-disposition"] = self._headers.get("content-disposition", b"").decode("utf-8", "replace")
-        name, file_name = (told.get_param(one, header="content-disposition") for one in ("name", "filename"))
-        if not isinstance(name, str):
+        _, told = parse_header(self._headers.get("content-disposition", b"").decode("utf-8", "replace"))
+        name, file_name = told.get("name"), told.get("filename")
+        if name is None:
             raise DropRefusedError(detail="its form cannot be read")
         self._field = name
-        if not isinstance(file_name, str):
+        if file_name is None:
             return
         if not self._is_checked:
             self.check(self.fields)

@@ -9,15 +9,16 @@ from birthmark.routing.rules.sql.evaluating import Selected, Statement, evaluate
 from birthmark.routing.rules.sql.functions.messages import seen_topic
 from birthmark.routing.rules.sql.mistakes import ShadowWantedError, SqlMistake, TooMuchError
 from birthmark.routing.rules.sql.parsing import check_filter, parse_version
-from birthmark.routing.rules.sql.run import NO_SHADOWS, Lookups, Shadows
+from birthmark.routing.rules.sql.run import NO_SHADOWS, Lookups, Shadows, new_meter
 from birthmark.routing.rules.sql.syntax import Version
 from birthmark.routing.rules.sql.templates import Template, fill, parse_template
-from birthmark.routing.rules.sql.values import UNDEFINED, Undefined
+from birthmark.routing.rules.sql.values import UNDEFINED, Meter, Undefined
 
 __all__ = [
     "NO_SHADOWS",
     "UNDEFINED",
     "Lookups",
+    "Meter",
     "Selected",
     "ShadowWantedError",
     "Shadows",
@@ -30,6 +31,7 @@ __all__ = [
     "check_filter",
     "evaluate",
     "fill",
+    "new_meter",
     "parse",
     "parse_template",
     "parse_version",

@@ -10,12 +10,13 @@ from birthmark.routing.model import Message
 from birthmark.routing.rules.sql.compiling import compile_expression, compile_items, compile_where
 from birthmark.routing.rules.sql.mistakes import TooMuchError, mistake
 from birthmark.routing.rules.sql.parsing import MAX_SQL_BYTES, Parser
-from birthmark.routing.rules.sql.run import NO_SHADOWS, Lookups, Run
+from birthmark.routing.rules.sql.run import NO_SHADOWS, Lookups, Run, new_meter
 from birthmark.routing.rules.sql.syntax import Call, Path, Query, Select, Spread, Star, Variable, Version
 from birthmark.routing.rules.sql.values import (
     MAX_BYTES,
     UNDEFINED,
     Compiled,
+    Meter,
     Value,
     boolean_of,
     read_payload,
@@ -88,7 +89,12 @@ def parse(sql: str, version: Version = Version.V2016_03_23) -> Statement:
 
 
 def evaluate(
-    statement: Statement, message: Message, *, entropy: Entropy, lookups: Lookups = NO_SHADOWS
+    statement: Statement,
+    message: Message,
+    *,
+    entropy: Entropy,
+    lookups: Lookups = NO_SHADOWS,
+    meter: Meter | None = None,
 ) -> Selected | None:
     """Return what the statement selects, or None where its WHERE is anything but true.
 
@@ -98,9 +104,8 @@ def evaluate(
     if statement.is_whole and statement._where is None and not statement._variables:  # noqa: SLF001 - this file's own
         return Selected(message.payload, NO_VARIABLES)
     try:
-        return _evaluated(
-            statement, *begin(message, statement.version, statement.ready, entropy=entropy, lookups=lookups)
-        )
+        known: dict[str, Any] = {"entropy": entropy, "lookups": lookups, "meter": meter}
+        return _evaluated(statement, *begin(message, statement.version, statement.ready, **known))
     except RecursionError as error:  # who calls may be deep in calls of its own
         raise TooMuchError("The statement nests what it makes too deep.") from error
 
@@ -128,10 +133,12 @@ def begin(
     entropy: Entropy,
     lookups: Lookups,
     variables: Mapping[str, Value] = NO_VARIABLES,
+    meter: Meter | None = None,
 ) -> tuple[Run, Value]:
-    """Return a run, and the value that names are looked up in."""
-    may_grow = ready.may_grow or ready.terms * len(message.payload) > _SURELY_BOUNDED_BYTES
-    run = Run(message, version, entropy, lookups, variables, may_grow=may_grow)
+    """Return a run, and the value that names are looked up in; `meter` is what other runs have counted by, too."""
+    meter = meter or new_meter()
+    meter.may_grow = ready.may_grow or ready.terms * len(message.payload) > _SURELY_BOUNDED_BYTES
+    run = Run(message, version, entropy, lookups, variables, meter)
     if not ready.reads_payload:
         return run, UNDEFINED
     return run, read_payload(message.payload, version) if len(message.payload) <= MAX_BYTES else message.payload

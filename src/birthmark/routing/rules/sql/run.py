@@ -10,6 +10,7 @@ from birthmark.routing.rules.sql.syntax import Version
 from birthmark.routing.rules.sql.values import Meter, Value
 
 MAX_STEPS = 200_000
+"""All that one rule may cost for one message: its statement, its templates, and both again for each shadow."""
 
 
 class Lookups(Protocol):
@@ -39,24 +40,28 @@ class Shadows:
 NO_SHADOWS = Shadows()
 
 
+def new_meter() -> Meter:
+    """Return the meter of one rule and one message."""
+    return Meter(MAX_STEPS, may_grow=False)
+
+
 class Run:
     """What the parts of one evaluation share."""
 
     __slots__ = ("entropy", "lookups", "message", "meter", "variables", "version")
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - all of it, each time
         self,
         message: Message,
         version: Version,
         entropy: Entropy,
         lookups: Lookups,
         variables: Mapping[str, Any],
-        *,
-        may_grow: bool,
+        meter: Meter,
     ) -> None:
         self.message, self.version, self.entropy, self.lookups = message, version, entropy, lookups
         self.variables = variables
-        self.meter = Meter(MAX_STEPS, may_grow=may_grow)
+        self.meter = meter
 
     @property
     def is_whole(self) -> bool:

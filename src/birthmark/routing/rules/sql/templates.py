@@ -6,6 +6,7 @@ to, never what SELECT named. What is Undefined is nothing, an array or object is
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from birthmark.clock import Entropy
 from birthmark.routing.model import Message
@@ -16,7 +17,7 @@ from birthmark.routing.rules.sql.parsing import MAX_TERMS, Parser
 from birthmark.routing.rules.sql.run import NO_SHADOWS, Lookups
 from birthmark.routing.rules.sql.syntax import Expression, Version
 from birthmark.routing.rules.sql.tokens import Kind
-from birthmark.routing.rules.sql.values import UNDEFINED, Compiled, Value, text_of
+from birthmark.routing.rules.sql.values import UNDEFINED, Compiled, Meter, Value, text_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,7 @@ def fill(
     entropy: Entropy,
     lookups: Lookups = NO_SHADOWS,
     variables: Mapping[str, Value] = NO_VARIABLES,
+    meter: Meter | None = None,
 ) -> str:
     """Return the text with its expressions filled in. Raise as `evaluate` does.
 
@@ -80,7 +82,8 @@ def fill(
     """
     if template.is_constant:
         return "".join(one for one in template._parts if isinstance(one, str))  # noqa: SLF001 - this file's own
-    run, it = begin(message, template.version, template.ready, entropy=entropy, lookups=lookups, variables=variables)
+    known: dict[str, Any] = {"entropy": entropy, "lookups": lookups, "variables": variables, "meter": meter}
+    run, it = begin(message, template.version, template.ready, **known)
     made: list[str] = []
     for part in template._parts:  # noqa: SLF001 - this file's own
         if isinstance(part, str):

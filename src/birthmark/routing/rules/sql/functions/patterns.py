@@ -22,6 +22,7 @@ _STEPS_TO_READY = 3000
 _STEPS_PER_MATCH = 10
 _STATES_PER_STEP = 100
 """Each state may look at each character where RE2 gives up its table: 3 ns for each (measured)."""
+_ENDLESS, _ENDLESS_OR_GROUP = re.compile(r"[*+]|,\}"), re.compile(r"[*+(|]|,\}")
 _REFERENCE = re.compile(r"\\(.)|\$([0-9])|\$|\\", re.DOTALL)
 
 _cache: dict[str, Any] = {}
@@ -54,6 +55,14 @@ def check_pattern(pattern: str, where: int) -> None:
         mistake(where, "The regular expression is none that RE2 takes.", "Write it without (?=…), (?<…) and \\1.")
 
 
+def _may_read_on(pattern: str) -> bool:
+    """Say whether RE2 may read from a match to the end of the text, to look for a longer one.
+
+    It does not where nothing repeats without an end, or only what the pattern ends with.
+    """
+    return _ENDLESS.search(pattern) is not None and _ENDLESS_OR_GROUP.search(pattern[:-1]) is not None
+
+
 def _ready(run: Run, value: Value, pattern: Value) -> tuple[str, Any] | Undefined:
     text, wanted = text_of(value, run.meter), text_of(pattern, run.meter)
     if text is UNDEFINED or wanted is UNDEFINED:
@@ -61,8 +70,12 @@ def _ready(run: Run, value: Value, pattern: Value) -> tuple[str, Any] | Undefine
     compiled = _compiled(wanted, run.meter)
     if compiled is None:
         return UNDEFINED
-    run.meter.take(len(text) * (compiled.programsize + compiled.reverseprogramsize) // _STATES_PER_STEP)
+    run.meter.take(_steps_to_read(len(text), compiled))
     return text, compiled
+
+
+def _steps_to_read(chars: int, compiled: Any) -> int:
+    return int(chars * (compiled.programsize + compiled.reverseprogramsize) // _STATES_PER_STEP)
 
 
 def regexp_matches(run: Run, value: Value, pattern: Value) -> Value:
@@ -86,10 +99,14 @@ def regexp_replace(run: Run, value: Value, pattern: Value, instead: Value) -> Va
     parts = _parts(replacement, compiled.groups)
     if parts is UNDEFINED:
         return UNDEFINED
+    run.meter.take(len(parts))
     made: list[str] = []
     at = size = 0
+    of_each = _STEPS_PER_MATCH + compiled.groups + len(parts)
+    reads_on = _may_read_on(compiled.pattern)
     for found in compiled.finditer(text):
-        run.meter.take(_STEPS_PER_MATCH)
+        read = len(text) - at if reads_on else min(len(text), found.end() + compiled.programsize) - at
+        run.meter.take(of_each + _steps_to_read(read, compiled))
         made.append(text[at : found.start()])
         made.extend(part if isinstance(part, str) else found.group(part) or "" for part in parts)
         size += found.start() - at + sum(len(one) for one in made[-len(parts) :] if parts)

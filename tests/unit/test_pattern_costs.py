@@ -12,13 +12,13 @@ import time
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
-from re import _parser  # type: ignore[attr-defined]
 from typing import Any, NamedTuple
 
 import pytest
 
 import birthmark
 
+_parser = importlib.import_module("re._parser")
 _ROOT = Path(birthmark.__file__).parent
 _SIZE, _TIMES = 1500, 4
 _FLOOR_S = 0.0015

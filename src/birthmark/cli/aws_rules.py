@@ -70,6 +70,8 @@ def try_rule(
         typer.echo(found["payload"])
         for action in found["actions"]:
             typer.echo(f"  {action['action']}: {json.dumps(action['address'])}")
+            if action.get("problem"):
+                typer.echo(f"    fails: {action['problem']}")
 
 
 def enable_rule(server: ServerOutputOptions, rule: Rule) -> None:

@@ -185,3 +185,43 @@ def test_a_policy_may_have_actions_of_greengrass(iot: Any, server: RunningServer
     assert json.loads(made["policyDocument"])["Statement"] == [statement]
     other = document.replace("greengrass", "s3")
     assert refused(iot.create_policy, policyName="s3", policyDocument=other)[1] == "MalformedPolicyException"
+
+
+def a_rule(iot: Any, key: str) -> str:
+    name = f"measured_{next(NUMBERS)}"
+    s3 = {"roleArn": "arn:aws:iam::000000000000:role/r", "bucketName": "lake", "key": key}
+    sql = "SELECT * FROM 'plant/+/data'"
+    payload = {"sql": sql, "awsIotSqlVersion": "2016-03-23", "actions": [{"s3": s3}]}
+    iot.create_topic_rule(ruleName=name, topicRulePayload=payload)
+    return name
+
+
+def test_a_rule_writes_objects_under_keys_as_hive_has_them(
+    iot: Any, client: Callable[..., Any], server: RunningServer
+) -> None:
+    (server.data / "buckets" / "lake").mkdir(parents=True)
+    a_rule(iot, "year=${parse_time('yyyy', timestamp())}/device=${topic(2)}/t:1 @ä.json")
+    client("iot-data").publish(topic="plant/p1/data", qos=1, payload=b'{"t":1}')
+    until(lambda: list((server.data / "buckets" / "lake").glob("year=2*/device=p1/t:1 @ä.json")))
+
+
+def test_a_rule_whose_key_can_never_be_written_is_refused(iot: Any) -> None:
+    with pytest.raises(ClientError, match="is not a path of printable text"):
+        a_rule(iot, "a/../b")
+
+
+def test_a_trial_says_which_action_would_fail(iot: Any, server: RunningServer) -> None:
+    name = a_rule(iot, "${topic(2)}/x.json")
+    told = server.attempt("aws", "rule", "test", "--rule", name, "--topic", "plant/../data", "--payload", "{}")
+    assert "fails: the key '../x.json'" in told.stdout
+
+
+def test_a_trial_reads_the_shadows_that_the_statement_asks_for(
+    client: Callable[..., Any], server: RunningServer, thing: str
+) -> None:
+    state = json.dumps({"state": {"reported": {"alarm": "ON"}}}).encode()
+    client("iot-data").update_thing_shadow(thingName=thing, payload=state)
+    role = "arn:aws:iam::000000000000:role/r"
+    sql = f"SELECT get_thing_shadow('{thing}', '{role}').state.reported.alarm AS a, b FROM 'a/b'"
+    told = server.attempt("aws", "rule", "test", "--sql", sql, "--topic", "a/b", "--payload", '{"b": 1}')
+    assert json.loads(told.stdout) == {"a": "ON", "b": 1}

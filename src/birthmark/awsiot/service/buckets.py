@@ -19,6 +19,11 @@ _MAX_SEGMENT_BYTES = 255
 """What file systems take as a name."""
 
 
+def is_bucket(name: str) -> bool:
+    """Say whether a bucket's name is a folder's."""
+    return _BUCKET.fullmatch(name) is not None and name not in {".", "..", "..."}
+
+
 def is_key(key: str) -> bool:
     """Say whether an object key, UTF-8 as Amazon S3 has it, names a file below a folder."""
     segments = key.split("/")
@@ -72,7 +77,7 @@ class Buckets:
 
     def path(self, bucket: str, key: str) -> Path:
         """Return where a file is. Raise `BucketKeyError` for what would lead out of its bucket."""
-        if not _BUCKET.fullmatch(bucket) or not is_key(key) or bucket in {".", "..", "..."}:
+        if not is_bucket(bucket) or not is_key(key):
             raise BucketKeyError(bucket=bucket[:256], key=key[:200], root=shlex.quote(str(self._root)))
         return self._root / bucket / key
 

@@ -11,6 +11,7 @@ from birthmark.awsiot.model import Account, TopicRule, parse_shadow_name, parse_
 from birthmark.awsiot.rules import topic_rules as rules
 from birthmark.awsiot.rules.topic_rules import Ready
 from birthmark.awsiot.service.base import AccountService
+from birthmark.awsiot.service.buckets import is_bucket, is_key
 from birthmark.awsiot.service.destinations import Destinations
 from birthmark.awsiot.service.shadows import Shadows
 from birthmark.awsiot.service.tags import NO_TAGS, Tags, dropped, written
@@ -199,7 +200,10 @@ class TopicRules(AccountService):
             "matches": _is_for(ready, topic) or rules.basic_ingest(topic) is not None,
             "selected": made.payload is not None,
             "payload": "" if made.payload is None else readable(made.payload)[0],
-            "actions": [{"action": one.kind, "address": dict(one.address)} for one in made.letters],
+            "actions": [
+                {"action": one.kind, "address": dict(one.address), "problem": _problem_of(one.kind, one.address)}
+                for one in made.letters
+            ],
         }
 
     def _listed(self, rule: TopicRule) -> Listed:
@@ -281,6 +285,9 @@ class TopicRules(AccountService):
         ready = rules.make_ready(rule, self._account.account_id)
         for action in (*ready.actions, *((ready.error_action,) if ready.error_action else ())):
             self.destinations.check(action)
+            constant = {name: text.constant for name, text in action.templates.items()}
+            if problem := _problem_of(action.kind, constant):
+                raise rules.SqlInvalidError(where="s3 action", detail=problem)
         return rule
 
     # ---- what is published
@@ -389,6 +396,16 @@ class TopicRules(AccountService):
         except (InvalidRequestError, NotFoundError):
             return sql.UNDEFINED
         return decode_json(shadow_json(found, self._shadows.now()))
+
+
+def _problem_of(kind: str, address: Mapping[str, Any]) -> str | None:
+    """Return why an action would fail at this address, as far as that can be told; parts may be None: not known yet."""
+    bucket, key = address.get("bucket"), address.get("key")
+    if kind == "s3" and bucket is not None and not is_bucket(bucket):
+        return f"the bucket {bucket[:100]!r} is not a name of 3 to 256 letters, digits, dots, _ and -"
+    if kind == "s3" and key is not None and not is_key(key):
+        return f"the key {key[:100]!r} is not a path of printable text without empty segments, . and .."
+    return None
 
 
 def _led_by(noted: Noted, trail: Sequence[str]) -> Noted:

@@ -32,6 +32,11 @@ class Template:
     ready: Ready
     _parts: tuple[str | Compiled, ...]
 
+    @property
+    def constant(self) -> str | None:
+        """The text for every message; None where messages change it."""
+        return "".join(one for one in self._parts if isinstance(one, str)) if self.is_constant else None
+
 
 def parse_template(text: str, version: Version = Version.V2016_03_23) -> Template:
     """Return the template that a text is. Raise `SqlMistake`; variables of SET are not checked for their names."""
@@ -80,8 +85,8 @@ def fill(
 
     `variables` are those of `Selected`.
     """
-    if template.is_constant:
-        return "".join(one for one in template._parts if isinstance(one, str))  # noqa: SLF001 - this file's own
+    if (constant := template.constant) is not None:
+        return constant
     known: dict[str, Any] = {"entropy": entropy, "lookups": lookups, "variables": variables, "meter": meter}
     run, it = begin(message, template.version, template.ready, **known)
     made: list[str] = []

@@ -1,9 +1,12 @@
 """What MiniStack's contributors measured at AWS IoT (ministack 1.5.33, ministackorg/ministack#1755) holds here."""
 
 import json
+import socket
+import ssl
 from collections.abc import Callable
 from datetime import UTC, datetime
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +18,7 @@ from cryptography.x509.oid import NameOID
 
 from aws_clients import until
 from aws_device import ARN
-from pki_builders import a_device
+from pki_builders import Holder, a_ca, a_device
 from servers import RunningServer
 
 pytestmark = pytest.mark.system
@@ -225,3 +228,82 @@ def test_a_trial_reads_the_shadows_that_the_statement_asks_for(
     sql = f"SELECT get_thing_shadow('{thing}', '{role}').state.reported.alarm AS a, b FROM 'a/b'"
     told = server.attempt("aws", "rule", "test", "--sql", sql, "--topic", "a/b", "--payload", '{"b": 1}')
     assert json.loads(told.stdout) == {"a": "ON", "b": 1}
+
+
+def test_an_execution_that_was_rejected_never_started_and_is_over_for_its_device(
+    iot: Any, data: Any, thing: str
+) -> None:
+    job = a_job(iot, f"thing/{thing}")
+    until(lambda: status_of(iot, job, thing) == "QUEUED")
+    data.update_job_execution(jobId=job, thingName=thing, status="REJECTED")
+    assert "startedAt" not in iot.describe_job_execution(jobId=job, thingName=thing)["execution"]
+    assert refused(data.describe_job_execution, jobId=job, thingName=thing)[:2] == (410, "TerminalStateException")
+    assert "execution" not in data.start_next_pending_job_execution(thingName=thing)
+
+
+@pytest.fixture
+def ca(iot: Any) -> tuple[Holder, str]:
+    """A CA that is registered, and its id."""
+    made = a_ca(f"Measured {next(NUMBERS)}", now=datetime.now(UTC))
+    asked = {"caCertificate": made.certificate.pem(), "certificateMode": "SNI_ONLY", "setAsActive": True}
+    return made, iot.register_ca_certificate(**asked)["certificateId"]
+
+
+def test_a_ca_is_not_deleted_while_it_is_active(iot: Any, ca: tuple[Holder, str]) -> None:
+    told = "CA Certificate must be deactivated (not ACTIVE) before deletion. Id: "
+    assert refused(iot.delete_ca_certificate, certificateId=ca[1]) == (406, "CertificateStateException", told + ca[1])
+
+
+def test_a_certificate_is_linked_to_the_registered_ca_that_signed_it(iot: Any, ca: tuple[Holder, str]) -> None:
+    leaf = a_device(ca[0], "linked", now=datetime.now(UTC)).certificate.pem()
+    made = iot.register_certificate(certificatePem=leaf, status="ACTIVE")["certificateId"]
+    alone = a_device(common_name="alone", now=datetime.now(UTC)).certificate.pem()
+    iot.register_certificate_without_ca(certificatePem=alone, status="ACTIVE")
+    listed = iot.list_certificates_by_ca(caCertificateId=ca[1])["certificates"]
+    assert [one["certificateId"] for one in listed] == [made]
+
+
+def test_no_certificate_is_registered_by_a_ca_that_is_inactive(iot: Any, ca: tuple[Holder, str]) -> None:
+    iot.update_ca_certificate(certificateId=ca[1], newStatus="INACTIVE")
+    leaf = a_device(ca[0], "late", now=datetime.now(UTC)).certificate.pem()
+    told = refused(iot.register_certificate, certificatePem=leaf, status="ACTIVE")
+    assert told[:2] == (406, "CertificateStateException")
+
+
+def test_a_handshake_alone_registers_nothing(
+    iot: Any, ca: tuple[Holder, str], server: RunningServer, tmp_path: Path
+) -> None:
+    iot.update_ca_certificate(certificateId=ca[1], newAutoRegistrationStatus="ENABLE")
+    device = a_device(ca[0], "shy", now=datetime.now(UTC))
+    (tmp_path / "shy.pem").write_text(device.certificate.pem() + device.key_pem)
+    context = ssl.create_default_context(cafile=server.endpoints["trust_bundle"])
+    context.load_cert_chain(tmp_path / "shy.pem")
+    with socket.create_connection((server.address, 8883), 10) as raw:
+        context.wrap_socket(raw, server_hostname=server.endpoints["aws"]["data_endpoint"]).close()
+    assert iot.list_certificates_by_ca(caCertificateId=ca[1])["certificates"] == []
+
+
+def test_a_thing_group_is_made_again_with_the_same_properties_alone(iot: Any) -> None:
+    name = f"measured-{next(NUMBERS)}"
+    same = {"thingGroupName": name, "thingGroupProperties": {"thingGroupDescription": "a"}}
+    assert iot.create_thing_group(**same)["thingGroupId"] == iot.create_thing_group(**same)["thingGroupId"]
+    told = f"Thing Group {name} already exists in current account with different properties"
+    assert refused(iot.create_thing_group, thingGroupName=name) == (409, "ResourceAlreadyExistsException", told)
+
+
+@pytest.mark.parametrize(
+    ("sql", "payload", "selected"),
+    [
+        ("SELECT a/b AS x, -7/2 AS y, c%b AS z FROM 't'", {"a": 7, "b": 2, "c": -7}, {"x": 3, "y": -3, "z": -1}),
+        ("SELECT a = b AS same, a < c AS less FROM 't'", {"a": 5, "b": "5", "c": "10"}, {"same": False, "less": True}),
+        ("SELECT a FROM 't' WHERE a", {"a": "true"}, {"a": "true"}),
+        ("SELECT a FROM 't' WHERE a", {"a": "false"}, None),
+        ("SELECT a FROM 't' WHERE a", {"a": 1}, None),
+        ("SELECT a FROM 't' WHERE NOT (missing > 3)", {"a": 1}, None),
+    ],
+)
+def test_a_rule_calculates_and_compares_as_measured(
+    server: RunningServer, sql: str, payload: dict[str, Any], selected: dict[str, Any] | None
+) -> None:
+    (told,) = server.rows("aws", "rule", "test", "--sql", sql, "--topic", "t", "--payload", json.dumps(payload))
+    assert (json.loads(told["payload"]) if told["selected"] else None) == selected

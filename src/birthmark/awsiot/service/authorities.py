@@ -51,6 +51,7 @@ class CaStateError(ConflictError):
     """The CA certificate is still ACTIVE."""
 
     code = "awsiot.ca_state"
+    message = "CA Certificate must be deactivated (not ACTIVE) before deletion. Id: {certificate_id}"
     cause = "The CA certificate {certificate_id} is ACTIVE."
     fix = (
         "Take it out of use first: `aws iot update-ca-certificate --certificate-id {certificate_id} --new-status "

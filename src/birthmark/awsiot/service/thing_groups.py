@@ -44,7 +44,7 @@ class ThingGroupExistsError(ConflictError):
     """Create of a group that exists and is different."""
 
     code = "awsiot.thing_group_exists"
-    message = "Thing group {group} already exists with different properties"
+    message = "Thing Group {group} already exists in current account with different properties"
     fix = "`aws iot describe-thing-group --thing-group-name {group}` shows it; change it with update-thing-group."
     group: str
 

@@ -71,6 +71,14 @@ def test_a_client_that_resumes_its_session_gets_a_full_handshake(server: Running
             assert second.session_reused is False
 
 
+@pytest.mark.parametrize("port", [8883, 8443, 8085])
+def test_tls_1_2_stays_on_as_awss_sdks_use_keys_of_pkcs11_by_it_alone(server: RunningServer, port: int) -> None:
+    context = client_context(server)
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    with connect(server, port, context) as sock:
+        assert sock.version() == "TLSv1.2"
+
+
 def test_openssls_own_reconnect_test_never_resumes(server: RunningServer) -> None:
     command = ["openssl", "s_client", "-connect", f"{server.address}:8883", "-reconnect", "-tls1_2"]
     command += ["-CAfile", server.endpoints["trust_bundle"]]

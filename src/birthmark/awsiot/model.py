@@ -18,6 +18,8 @@ PolicyName = NewType("PolicyName", str)
 CertificateId = NewType("CertificateId", str)
 """Lower-case hex of the SHA-256 digest of the DER: the thumbprint. The id of a certificate and of a CA certificate."""
 
+MAX_ATTRIBUTES_WITHOUT_TYPE = 3
+"""Developer guide, "Thing types"."""
 MAX_ATTRIBUTES = 50
 MAX_DESCRIPTION = 2028
 MAX_PEM = 16 * 1024
@@ -53,8 +55,8 @@ class AttributeInvalidError(InvalidRequestError):
     code = "awsiot.attribute_invalid"
     message = "Invalid attributes: {detail}"
     fix = (
-        "At most 50 attributes; values have up to 800 letters, digits and _ . , @ / : # = [ ] -, and no spaces. "
-        "Their form: `{command}`"
+        "At most 50 attributes, and 3 without a thing type. Values have up to 800 letters, digits and "
+        "_ . , @ / : # = [ ] -, and no spaces. Their form: `{command}`"
     )
     command: str = "?"
     detail: str
@@ -645,6 +647,14 @@ def parse_attributes(given: Mapping[str, str]) -> dict[str, str]:
     if len(kept) > MAX_ATTRIBUTES:
         raise AttributeInvalidError(detail=f"{len(kept)} attributes")
     return kept
+
+
+def check_attribute_count(thing: Thing) -> None:
+    """Raise `AttributeInvalidError` for a thing without a type that has more attributes than such a thing may have."""
+    if thing.type_name is None and len(thing.attributes) > MAX_ATTRIBUTES_WITHOUT_TYPE:
+        limit = MAX_ATTRIBUTES_WITHOUT_TYPE
+        count = len(thing.attributes)
+        raise AttributeInvalidError(detail=f"a thing without a thing type has up to {limit}, not {count}")
 
 
 def parse_group_properties(description: str | None, attributes: Mapping[str, str] | None) -> dict[str, Any]:

@@ -67,7 +67,10 @@ class ThingOperations:
         return wire.thing_type_name_json(call.account, made)
 
     async def update_thing_type(self, call: Call) -> None:
-        await self._types.update(call["thingTypeName"], _type_properties(call), actor=call.actor)
+        properties = _type_properties(call)
+        if properties.keys() - {"mqtt5Configuration"}:
+            raise BodyInvalidError(detail="Can only update mqtt5Configuration.")  # aws/aws-cli#9884
+        await self._types.update(call["thingTypeName"], properties, actor=call.actor)
 
     async def describe_thing_type(self, call: Call) -> Any:
         return wire.thing_type_json(call.account, await self._types.get(call["thingTypeName"]))

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from birthmark.awsiot.events import ThingChanged
-from birthmark.awsiot.model import Thing, ThingName, is_attribute_name, parse_attributes
+from birthmark.awsiot.model import Thing, ThingName, check_attribute_count, is_attribute_name, parse_attributes
 from birthmark.awsiot.service.base import AccountService
 from birthmark.awsiot.service.thing_types import ThingTypes
 from birthmark.awsiot.store import jobs as job_store
@@ -124,6 +124,7 @@ class Things(AccountService):
 
     async def adding(self, thing: Thing, *, actor: str) -> Changes:
         """Return what puts a thing on record, on the condition that none of its name is there."""
+        check_attribute_count(thing)
         changes = self.types.while_usable(thing.type_name).run(store.ADD_THING, expect=1, **store.THINGS.row(thing))
         changes.merge(words.found(store.PLACE, thing.name)).merge(await self.index.of_thing(thing))
         changes.count(store.FIGURE)
@@ -131,6 +132,8 @@ class Things(AccountService):
 
     async def replacing(self, before: Thing, made: Thing, *, actor: str) -> Changes:
         """Return what makes a thing another, on the condition that it is still as it was."""
+        if (made.attributes, made.type_name) != (before.attributes, before.type_name):  # an earlier release took more
+            check_attribute_count(made)
         changes = self.types.while_usable(made.type_name if made.type_name != before.type_name else None)
         seen: dict[str, Any] = {"key_name": before.name, "key_version": before.version}
         changes.run(store.REPLACE_THING, expect=1, **seen, **store.THINGS.row(made))

@@ -81,6 +81,7 @@ def _make_devices(server: RunningServer, count: int) -> None:
         answer = connection.getresponse()
         text = answer.read()
         assert answer.status == 200, text
+    connection.close()
 
 
 def _signed_in(opened: Any) -> Mapping[str, str]:
@@ -89,6 +90,7 @@ def _signed_in(opened: Any) -> Mapping[str, str]:
     connection.request("GET", f"{opened.path}?{opened.query}" if opened.query else opened.path)
     answer = connection.getresponse()
     answer.read()
+    connection.close()
     cookies = [one.partition(";")[0] for name, one in answer.getheaders() if name.lower() == "set-cookie"]
     return {"Cookie": "; ".join(cookies), "Origin": f"http://{opened.netloc}", "Sec-Fetch-Site": "same-origin"}
 

@@ -62,7 +62,7 @@ def people(world: FloodWorld) -> Mapping[str, Requests]:
 
 
 @pytest.mark.parametrize(
-    "kind", ["expressions of a viewer", "everyday expressions of a viewer", "queries of a viewer", "headers of a form"]
+    "kind", ["expressions of a viewer", "everyday expressions of a viewer", "queries of a viewer"]
 )
 def test_others_have_their_turn_beside(world: FloodWorld, people: Mapping[str, Requests], kind: str) -> None:
     with a_people_flood(people[kind]) as flood:

@@ -84,7 +84,7 @@ def _make_devices(server: RunningServer, count: int) -> None:
     connection.close()
 
 
-def _signed_in(opened: Any) -> Mapping[str, str]:
+def _signed_in(opened: Any) -> dict[str, str]:
     """Return the cookies of a browser that opened the machine's link."""
     connection = http.client.HTTPConnection(opened.hostname, opened.port)
     connection.request("GET", f"{opened.path}?{opened.query}" if opened.query else opened.path)

@@ -17,6 +17,7 @@ from pki_builders import a_ca, a_device
 from sas_tokens import make_sas
 from servers import RunningServer, a_server
 
+_ROLE = "arn:aws:iam::000000000000:role/rules"
 _OPEN = "arn:aws:iot:us-east-1:000000000000:"
 
 
@@ -38,7 +39,9 @@ class FloodWorld:
 @contextlib.contextmanager
 def a_world(directory: Path, config: str = "") -> Iterator[FloodWorld]:
     with a_server(directory, config, is_warm=False) as server:
-        yield FloodWorld(server, _enrolled(directory, server))
+        made = FloodWorld(server, _enrolled(directory, server))
+        _make_rules(server)
+        yield made
 
 
 def _enrolled(directory: Path, server: RunningServer) -> dict[str, Visit]:
@@ -57,6 +60,13 @@ def _enrolled(directory: Path, server: RunningServer) -> dict[str, Visit]:
             enroll = _at_aws if cloud == "aws" else _at_hub
             enroll(server, name, holder.certificate.pem(), holder.certificate.thumbprint.hex())
     return visits
+
+
+def _make_rules(server: RunningServer) -> None:
+    """Make the rule that costly messages are for."""
+    sql = "SELECT regexp_replace(text, '[^ -~]', '') AS made FROM 'open/costly'"
+    payload = {"sql": sql, "actions": [{"republish": {"roleArn": _ROLE, "topic": "open/made"}}]}
+    server.cloud.boto3().create_topic_rule(ruleName="costly", topicRulePayload=payload)
 
 
 def _at_aws(server: RunningServer, name: str, pem: str, _thumbprint: str) -> None:

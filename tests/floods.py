@@ -33,6 +33,7 @@ KINDS: Mapping[str, tuple[str, int]] = {
     "pings": ("aws", 4),
     "messages of QoS 0": ("aws", 4),
     "messages of QoS 1": ("aws", 4),
+    "messages that cost a rule much": ("aws", 4),
     "acknowledgements of nothing": ("aws", 4),
     "shadows that are too large": ("aws", 4),
     "shadow updates": ("aws", 4),
@@ -180,6 +181,10 @@ def packets_of(kind: str, visit: Visit) -> list[bytes]:
         "pings": [PingReq()],
         "messages of QoS 0": [Publish("open/x", b"x")],
         "messages of QoS 1": [Publish("open/x", b"x", 1, False, False, n) for n in range(1, 1000)],
+        "messages that cost a rule much": [
+            Publish("open/costly", b'{"n":%d,"text":"%s"}' % (n, b"a1 \xc3\xa9" * 7_000), 1, False, False, n)
+            for n in range(1, 20)
+        ],
         "acknowledgements of nothing": [PubAck(n) for n in range(1, 50)],
         "shadows that are too large": [
             Publish(f"$aws/things/{visit.name}/shadow/update", b'{"state":{"reported":%s}}' % large)

@@ -9,7 +9,7 @@ import os
 import socket
 import ssl
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -21,12 +21,15 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from flood_world import FloodWorld, a_world
 from floods import KINDS, Flood, a_flood, witness
 from fuzz.mutate import tlv
+from people_floods import Requests, a_people_flood, requests_of
 from pki_builders import a_key, key_pem
 from strangers import insecure, read_all, tls
 
 pytestmark = pytest.mark.system
 MAX_FLOODED_BYTES = 4 * 1024 * 1024
 """What both kernels hold of a connection, and what the server takes in a few of its turns."""
+MAX_REQUESTS = 40
+"""Of a person, each of which costs milliseconds, that the server answers while a witness waits."""
 TRIES = 6
 """Where the machine gives the witness itself no processor, the flood goes on all the same: not at every try."""
 
@@ -51,6 +54,18 @@ def test_others_have_their_turn_beside_a_flood_of(world: FloodWorld, kind: str, 
     with a_flood(visit, kind, many_in_one=way == "many in a record") as flood:
         tries = (sorted(witness(world.witness, flood, times=8).flooded)[-2] for _ in range(TRIES))
         assert any(flooded < MAX_FLOODED_BYTES for flooded in tries)
+
+
+@pytest.fixture(scope="module")
+def people(world: FloodWorld) -> Mapping[str, Requests]:
+    return requests_of(world.server)
+
+
+@pytest.mark.parametrize("kind", ["expressions of a viewer", "everyday expressions of a viewer", "queries of a viewer"])
+def test_others_have_their_turn_beside(world: FloodWorld, people: Mapping[str, Requests], kind: str) -> None:
+    with a_people_flood(people[kind]) as flood:
+        tries = (sorted(witness(world.witness, flood, times=8).flooded)[-2] for _ in range(TRIES))
+        assert any(answered < MAX_REQUESTS for answered in tries)
 
 
 def test_the_flood_is_one(world: FloodWorld) -> None:

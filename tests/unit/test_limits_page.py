@@ -292,6 +292,7 @@ EXPECTED: dict[tuple[str, str], str] = {
         "AWS IoT",
         "certificates that devices of one CA [register by themselves](../howto/aws-first-contact.md)",
     ): f"{first_contact.MAX_PER_CA}, {first_contact.PER_SECOND} of them within a second at a worker",
+    ("AWS IoT", "certificates for one claim certificate"): f"{claims.BURST} at once, then {claims.PER_SECOND} a second",
     ("AWS IoT", "certificates that one claim certificate was given, and no device uses"): (
         f"{claims.MAX_OWNED}, of {claims.OWNED_FOR.seconds // 3600} hour"
     ),

@@ -23,7 +23,7 @@ from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError
 from birthmark.routing.letters import Carrier, Letter, is_final
 from birthmark.routing.queue import Queue
-from birthmark.routing.shares import Held, Pair, Shares, in_turns, spent
+from birthmark.routing.shares import Held, Pair, TimeShares, in_turns, spent
 from birthmark.store import Changes, Database, to_micros
 
 log = logging.getLogger(__name__)
@@ -107,7 +107,7 @@ class Engine(Generic[T]):
         self._held_after: Positions = BEGINNING
         self._held_read_at = 0
         self._has_held = asyncio.Event()
-        self.shares = Shares(clock)
+        self.shares = TimeShares(clock)
         self._group = group
         self._trims = trims
         self._after: Positions | None = None
@@ -216,7 +216,7 @@ class Engine(Generic[T]):
         """Know whose messages wait from before: the next of the same wait behind them."""
         if self._held is None:
             return
-        self.shares = Shares(self._clock)
+        self.shares = TimeShares(self._clock)
         after = self._held_after = await self._held.position(self._group) or BEGINNING
         for _ in range(_MOST_LOOKED_AT):
             page = await self._held.read(after, PAGE)

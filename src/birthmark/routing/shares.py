@@ -49,7 +49,7 @@ class Held(msgspec.Struct, Generic[T], frozen=True, array_like=True, gc=False):
         return Pair(self.message.device_id, self.rule)
 
 
-class Shares:
+class TimeShares:
     """What publishers and rules have used of this second, and what of theirs waits."""
 
     def __init__(self, clock: Clock) -> None:

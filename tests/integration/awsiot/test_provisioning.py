@@ -25,7 +25,7 @@ from birthmark.awsiot.rules.templates import parse_template
 from birthmark.awsiot.rules.variables import Visitor
 from birthmark.awsiot.service import AwsIot, first_contact
 from birthmark.awsiot.service.certificates import UnknownCertificateError
-from birthmark.awsiot.service.claims import Asker, HookRefusedError, OwnershipTokenError
+from birthmark.awsiot.service.claims import Asker, HookRefusedError, OwnershipTokenError, TooManyOwnedError
 from birthmark.awsiot.service.devices import CertificateUnknownError, ClaimOverError, FirstContactOffError
 from birthmark.awsiot.service.first_contact import CaFullError, OtherFormError, RegisteredNowError
 from birthmark.awsiot.service.provisioning import ThingTakenError
@@ -33,6 +33,7 @@ from birthmark.awsiot.service.templates import check_body
 from birthmark.errors import BirthmarkError
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.twin import twins_of
+from birthmark.refusals.rate_limits import RateLimits
 from fakes import FakeClock
 from other_form import other_form
 from pki_builders import Holder, a_ca, a_csr, a_device
@@ -102,6 +103,17 @@ async def given(aws: AwsIot, asker: Asker, *, is_new: bool = False) -> tuple[str
     csr = base64.b64encode(a_csr("device")).decode() if is_new else CSR
     made = await aws.claims.create_from_csr(asker, csr)
     return made.certificate.id, made.token
+
+
+async def test_a_claim_is_given_certificates_at_a_pace(database_url: str) -> None:
+    async with a_fleet(database_url) as (aws, clock, asker):
+        aws.claims.pace = RateLimits(2, 1)
+        for _ in range(2):
+            await given(aws, asker, is_new=True)
+        with pytest.raises(TooManyOwnedError):
+            await given(aws, asker, is_new=True)
+        clock.move(timedelta(seconds=1))
+        await given(aws, asker, is_new=True)
 
 
 async def test_ten_devices_with_one_serial_at_once_are_one_device(database_url: str) -> None:

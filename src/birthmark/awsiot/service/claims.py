@@ -43,12 +43,15 @@ from birthmark.awsiot.wire.provisioning import parse_hook_answer
 from birthmark.errors import ChangedMeanwhileError, ForbiddenError, InvalidRequestError, ThrottledError
 from birthmark.pki.csr import parse_csr
 from birthmark.pki.pem import unarmor
+from birthmark.refusals.rate_limits import RateLimits
 from birthmark.store import Changes
 
 OWNED_FOR = timedelta(hours=1)
 CLAIM_FOR = timedelta(minutes=5)
 MAX_OWNED = 1_000
 """Certificates that one claim certificate was given, and that no device uses yet."""
+BURST, PER_SECOND = 200, 20
+"""Certificates that one claim certificate is given at once, and then in a second."""
 _KEYS_AT_ONCE = 2
 _MAX_WAITING = 64
 _RSA_BITS = 2048
@@ -92,11 +95,11 @@ class TooManyOwnedError(ThrottledError):
     """The claim certificate was given as many certificates as it may."""
 
     code = "awsiot.too_many_owned"
-    cause = "{count} certificates that {principal} was given wait for their devices; {limit} may."
-    fix = "They go within an hour. Who asks: `birthmark why`"
-    count: int
+    cause = "{principal} was given as many certificates as it may: {limit} {what}."
+    fix = "Ask again in a minute; those that no device uses go within an hour. Who asks: `birthmark why`"
     limit: int
     principal: str
+    what: str
 
 
 class AnswerUnheardError(InvalidRequestError):
@@ -130,6 +133,10 @@ class Asker:
     client_id: str
 
 
+def _too_many(asker: Asker, limit: int, what: str, retry_after_s: int) -> TooManyOwnedError:
+    return TooManyOwnedError(limit=limit, principal=asker.principal, what=what, retry_after_s=retry_after_s)
+
+
 @dataclass(frozen=True, slots=True)
 class Given:
     """What a device is given. `private_key` is None where it has its own."""
@@ -148,6 +155,8 @@ class Claims(AccountService):
     templates: ProvisioningTemplates
     provisioning: Provisioning
     functions: Functions
+    pace: RateLimits = field(default_factory=lambda: RateLimits(BURST, PER_SECOND))
+    """By claim: one does not use up in a moment what all its devices may be given."""
     _at_keys: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_KEYS_AT_ONCE))
     _waiting: int = 0
 
@@ -166,7 +175,7 @@ class Claims(AccountService):
     async def _key(self, asker: Asker) -> rsa.RSAPrivateKey:
         """Make an RSA key in a thread; so many are made at once, and so many may wait. Raise `TooManyOwnedError`."""
         if self._waiting >= _MAX_WAITING:
-            raise TooManyOwnedError(count=self._waiting, limit=_MAX_WAITING, principal=asker.principal, retry_after_s=5)
+            raise _too_many(asker, _MAX_WAITING, "whose keys are being made", 5)
         self._waiting += 1
         try:
             async with self._at_keys:
@@ -175,10 +184,12 @@ class Claims(AccountService):
             self._waiting -= 1
 
     async def _check_room(self, asker: Asker) -> None:
+        if not self.pace.has_room(asker.principal, self.clock.monotonic()):
+            raise _too_many(asker, PER_SECOND, f"a second, after the first {BURST}", 1)
         row = await self.database.one(store.OWNED_COUNT, principal=asker.principal, now=self.clock.micros())
         count = 0 if row is None else row["count"]
         if count >= MAX_OWNED:
-            raise TooManyOwnedError(count=count, limit=MAX_OWNED, principal=asker.principal, retry_after_s=60)
+            raise _too_many(asker, MAX_OWNED, "that no device uses yet", 60)
 
     async def _give(self, asker: Asker, public_key: Any, private_key: rsa.RSAPrivateKey | None) -> Given:
         until = self.clock.now() + OWNED_FOR

@@ -16,7 +16,9 @@ from birthmark.routing.rules.sql.syntax import (
     Chain,
     Compare,
     Either,
+    Exists,
     Expression,
+    In,
     Item,
     Literal,
     Negative,
@@ -217,6 +219,29 @@ def _compare(compare: Compare) -> Compiled:
     return ordered
 
 
+def _in(found: In) -> Compiled:
+    value, array = compile_expression(found.value), compile_expression(found.array)
+
+    def among(it: Value, run: Run) -> Value:
+        wanted, elements = value(it, run), array(it, run)
+        if wanted is UNDEFINED or type(elements) is not list:
+            return UNDEFINED
+        run.meter.take(len(elements))
+        return any(equal(wanted, element, run.meter) for element in elements)
+
+    return among
+
+
+def _exists(exists: Exists) -> Compiled:
+    query = compile_expression(exists.query)
+
+    def existing(it: Value, run: Run) -> Value:
+        made = query(it, run)
+        return made is not UNDEFINED and made != []
+
+    return existing
+
+
 def _chain(chain: Chain) -> Compiled:
     first = compile_expression(chain.first)
     rest = [(sign, compile_expression(one)) for sign, one in chain.rest]
@@ -329,6 +354,8 @@ _COMPILERS: Mapping[type, Callable[[Any], Compiled]] = {
     Call: _call,
     Cast: _cast,
     Compare: _compare,
+    In: _in,
+    Exists: _exists,
     Chain: _chain,
     All: lambda one: _logic(one.parts, decides=False),
     Either: lambda one: _logic(one.parts, decides=True),

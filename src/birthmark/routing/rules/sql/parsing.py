@@ -7,8 +7,9 @@ refused here by its name, so that a rule is never taken that could not run.
 """
 
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import fields, is_dataclass, replace
 from decimal import Decimal
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from birthmark.routing.rules.sql.functions import ELSEWHERE, FUNCTIONS, check_arguments
 from birthmark.routing.rules.sql.mistakes import SqlMistake, mistake
@@ -21,7 +22,9 @@ from birthmark.routing.rules.sql.syntax import (
     Chain,
     Compare,
     Either,
+    Exists,
     Expression,
+    In,
     Item,
     Literal,
     Negative,
@@ -50,7 +53,6 @@ _RESERVED = frozenset({"SELECT", "FROM", "WHERE", "AS", "AND", "OR", "NOT", "CAS
 """Words that are no attribute's name by themselves; behind a point each of them is."""
 _ANSI: Mapping[str, str] = {
     "LIKE": "Write regexp_matches(text, pattern), or startswith, endswith, indexof.",
-    "IN": "Write a = 'x' OR a = 'y'.",
     "BETWEEN": "Write a >= 1 AND a <= 2.",
     "IS": "Write isNull(a) or isUndefined(a).",
     "GROUP": "A rule sees one message at a time: leave it out.",
@@ -276,11 +278,20 @@ class Parser:
                 mistake(sign.where, "Two comparisons stand in a row.", "Write a < b AND b < c.")
             self._advance()
             left = Compare(sign.text, left, self._sum())
+        if self._token.word == "IN":
+            left = self._in(left)
         if self._token.text == "!=":
             mistake(self._token.where, "Not equal is written otherwise.", "Write <>.")
         if (advice := _ANSI.get(self._token.word)) is not None:
             mistake(self._token.where, f"The language has no {self._token.word}.", advice)
         return left
+
+    def _in(self, left: Expression) -> In:
+        self._need_2016(self._token, "IN")
+        self._advance()
+        if self._is_sign("(") and self._after().kind in {Kind.NUMBER, Kind.STRING}:
+            mistake(self._token.where, "IN looks in an array.", "Write a IN ['x', 'y'], or the name of an array.")
+        return In(left, self._sum())
 
     def _sum(self) -> Expression:
         return self._chain(
@@ -379,6 +390,8 @@ class Parser:
             return self._case()
         if word == "CAST" and self._after().text == "(":
             return self._cast()
+        if word == "EXISTS" and self._after().text == "(":
+            return self._exists()
         if self._after().text == "(" and self._after().kind is Kind.SIGN and word not in _RESERVED:
             return self._call(token)
         if word in _CONSTANTS:
@@ -389,6 +402,15 @@ class Parser:
         self._advance()
         return Path((token.text,))
 
+    def _exists(self) -> Exists:
+        self._advance()
+        self._expect("(")
+        if self._token.word != "SELECT":
+            mistake(self._token.where, "EXISTS takes a query.", "Write EXISTS (SELECT * FROM array AS a WHERE a = 3).")
+        query = self._query()
+        self._expect(")")
+        return Exists(query)
+
     def _query(self) -> Query:
         self._need_2016(self._token, "A nested query")
         began = self._terms
@@ -398,10 +420,17 @@ class Parser:
             mistake(self._token.where, "A nested query needs FROM.", "Write (SELECT a FROM array).")
         self._advance()
         source = self._star_or_expression()
+        element = None
+        if self._token.word == "AS":
+            self._advance()
+            element = self._token.text
+            self._expect_name()
         where = None
         if self._token.word == "WHERE":
             self._advance()
             where = self._expression()
+        if element is not None:
+            items, where = _named(items, element), _named(where, element)
         return Query(is_value, items, source, where, self._terms - began + 1)
 
     def _case(self) -> Case:
@@ -527,6 +556,11 @@ class Parser:
             self._unexpected(word)
         self._advance()
 
+    def _expect_name(self) -> None:
+        if self._token.kind is not Kind.NAME or self._token.word in _RESERVED:
+            self._unexpected("a name")
+        self._advance()
+
     def _unexpected(self, wanted: str) -> NoReturn:
         token = self._token
         found = "the end of the text" if token.kind is Kind.END else f"{token.text[:64]!r}"
@@ -552,6 +586,21 @@ def _name_of(value: Expression) -> str | None:
             return name[1:]
         case _:
             return None
+
+
+def _named(node: Any, element: str) -> Any:
+    """Return the parts of a nested query with the name of its elements put for the element: `FROM array AS a`."""
+    match node:
+        case Path(names=(first, *rest), of=None) if first == element:
+            return Path(tuple(rest), Star()) if rest else Star()
+        case Query():  # its own elements are what names mean in it
+            return replace(node, source=_named(node.source, element))
+        case tuple():
+            return tuple(_named(one, element) for one in node)
+        case _ if is_dataclass(node) and not isinstance(node, type):
+            return replace(node, **{one.name: _named(getattr(node, one.name), element) for one in fields(node)})
+        case _:
+            return node
 
 
 def _negative(value: Expression) -> Expression:

@@ -73,6 +73,21 @@ class Compare:
 
 
 @dataclass(frozen=True, slots=True)
+class In:
+    """Whether an array has a value among its elements."""
+
+    value: "Expression"
+    array: "Expression"
+
+
+@dataclass(frozen=True, slots=True)
+class Exists:
+    """Whether a nested query returns anything."""
+
+    query: "Query"
+
+
+@dataclass(frozen=True, slots=True)
 class Chain:
     """Operators of one rank, from the left: a long sum is no deep tree."""
 
@@ -144,6 +159,8 @@ Expression: TypeAlias = (
     | Call
     | Cast
     | Compare
+    | In
+    | Exists
     | Chain
     | All
     | Either

@@ -62,7 +62,7 @@ class Registries:
         keys = dict.fromkeys(("primaryKey", "secondaryKey"), base64.b64encode(GROUP_KEY).decode())
         group = {"enrollmentGroupId": "moving", "attestation": {"type": "symmetricKey", "symmetricKey": keys}}
         token = make_sas(host, key, int(time.time()) + 3600, policy)
-        wanted = group | {"iotHubs": list(hubs)}
+        wanted = group | {"iotHubs": list(hubs), "allocationPolicy": "hashed"}
         status, told = self._until_answered((host, token), "PUT", "/enrollmentGroups/moving", wanted)
         assert status == HTTPStatus.OK, told
 

@@ -248,10 +248,13 @@ class Checks:
         return Answer(Result.OK, key.describe())
 
     def _match(self) -> Answer:
+        est = self._est()
+        if est is not None and (pair := est.auth.pair) is not None:
+            self.agent.identities.preloaded(pair).for_links()  # raises when they are no pair
         held = self.agent.held()
         if held is None:
             return Answer(Result.SKIPPED, self._without or "there is no certificate yet")
-        held.for_links()  # raises when they are no pair
+        held.for_links()
         for managed in self.agent.others:
             if (other := self.agent.identities.slot(managed.id).current()) is not None:
                 other.for_links()

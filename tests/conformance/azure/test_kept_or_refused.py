@@ -175,6 +175,8 @@ def test_each_member_of_an_enrollment_is_kept_or_refused_by_its_name(dps: Servic
         document |= {"attestation": attestation or usual}
         if path == "attestation.x509.caReferences.secondary":
             document = put(document, "attestation.x509.caReferences.primary", "kept-ca")
+        if path == "iotHubs":
+            document |= {"allocationPolicy": "hashed"}
         assert dps("PUT", where, put(document, path, value))[0] == 200
         assert looked_at(dps, where, path) == value
         problems = {"mode": "create", place: [put(document, path, value) | {id_name: name + "-b"}]}

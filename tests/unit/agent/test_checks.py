@@ -220,6 +220,14 @@ async def test_what_the_configuration_gives_is_read_and_compared_with_its_key(tm
     assert mismatched.result is Result.ERROR
 
 
+async def test_a_bootstrap_certificate_is_compared_with_its_key_before_it_is_used(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    agent = world.agent(BOOTSTRAP)
+    assert (await checked(agent))["certs-match-private-keys"].result is Result.SKIPPED
+    (tmp_path / "born.key").write_text(key_pem(a_key()))
+    assert (await checked(agent))["certs-match-private-keys"].result is Result.ERROR
+
+
 async def test_a_local_ca_of_the_configuration_is_judged_by_its_dates(tmp_path: Path) -> None:
     world = World(tmp_path)
     ca = a_ca("Local", lifetime=timedelta(days=2))

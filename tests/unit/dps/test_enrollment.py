@@ -97,6 +97,7 @@ def test_what_else_is_decided_on() -> None:
         provisioningStatus="disabled",
         deviceId="Truck 7".replace(" ", "-"),
         capabilities={"iotEdge": True},
+        allocationPolicy="Hashed",
         iotHubs=["b.example", "a.example"],
         reprovisionPolicy={"updateHubAssignment": False, "migrateDeviceData": False},
     )
@@ -105,7 +106,8 @@ def test_what_else_is_decided_on() -> None:
 
 
 def test_the_one_hub_that_is_named_wins_over_a_list() -> None:
-    assert decided(registrationId="d", iotHubHostName="one.example", iotHubs=["a.example"]).hubs == ("one.example",)
+    found = decided(registrationId="d", iotHubHostName="one.example", iotHubs=["a.example"], allocationPolicy="hashed")
+    assert found.hubs == ("one.example",)
 
 
 @pytest.mark.parametrize(
@@ -113,6 +115,7 @@ def test_the_one_hub_that_is_named_wins_over_a_list() -> None:
     [
         ({"registrationId": "d", "provisioningStatus": "maybe"}, EnrollmentInvalidError),
         ({"registrationId": "d", "allocationPolicy": "geoLatency"}, AllocationNotServedError),
+        ({"registrationId": "d", "iotHubs": ["a.example"]}, EnrollmentInvalidError),
         ({"registrationId": "d", "attestation": {"type": "none"}}, AttestationNotServedError),
         ({"registrationId": "d", "attestation": {"type": "x509"}}, EnrollmentInvalidError),
         ({"registrationId": "d", "attestation": BY_CA}, EnrollmentInvalidError),

@@ -1,5 +1,6 @@
 """IoT Hub's user names, property bags and registry JSON, as captured from the SDKs, and against anything else."""
 
+import base64
 import json
 from urllib.parse import unquote
 
@@ -211,9 +212,23 @@ def test_a_device_body_that_asks_for_what_is_not_served_is_refused(body: dict[st
 
 def test_keys_that_are_left_out_are_for_the_hub_to_make() -> None:
     _body, wanted = wire.parse_device_body(
-        b'{"authentication": {"type": "sas", "symmetricKey": {"primaryKey": "a2V5"}}}'
+        b'{"authentication": {"type": "sas", "symmetricKey": {"primaryKey": "c2l4dGVlbiBieXRlcyBvZg=="}}}'
     )
-    assert (wanted.type, wanted.primary_key, wanted.secondary_key) == (AuthenticationType.SAS, b"key", None)
+    made = (wanted.type, wanted.primary_key, wanted.secondary_key)
+    assert made == (AuthenticationType.SAS, b"sixteen bytes of", None)
+
+
+@pytest.mark.parametrize("size", [1, 15, 65])
+def test_a_devices_key_has_the_lengths_that_the_hub_takes(size: int) -> None:
+    key = base64.b64encode(bytes(size)).decode()
+    with pytest.raises(wire.BodyInvalidError, match="16 to 64 bytes"):
+        wire.parse_device_body(b'{"authentication": {"symmetricKey": {"primaryKey": "%s"}}}' % key.encode())
+
+
+@pytest.mark.parametrize("name", ["responseTimeoutInSeconds", "timeoutInSeconds"])
+def test_a_call_says_its_wait_by_the_name_of_today_and_that_of_2016(name: str) -> None:
+    call = wire.parse_method_call(b'{"methodName": "open", "%s": 7}' % name.encode())
+    assert call.response_timeout_in_seconds == 7
 
 
 def test_the_registry_writes_seven_digits_of_a_second() -> None:

@@ -70,6 +70,12 @@ def complete(
             parse_device_id(enrollment.device_id)
     if enrollment.provisioning_status not in {"enabled", "disabled"}:
         raise EnrollmentInvalidError(enrollment=enrollment.id, detail="provisioningStatus")
+    if enrollment.allocation_policy:  # read in any case: the portal writes Hashed, the command line hashed
+        known = enrollment.allocation_policy.lower()
+        enrollment = msgspec.structs.replace(enrollment, allocation_policy=known)
+    elif enrollment.iot_hubs:
+        detail = "allocationPolicy must be specified when iotHubs are specified"
+        raise EnrollmentInvalidError(enrollment=enrollment.id, detail=detail)
     if enrollment.allocation_policy not in ALLOCATIONS:
         raise AllocationNotServedError(enrollment=enrollment.id, policy=enrollment.allocation_policy)
     if enrollment.allocation_policy == "custom" and enrollment.custom_allocation_definition is None:

@@ -39,13 +39,16 @@ class _SaidCall(msgspec.Struct, rename="camel"):
     payload: Any = None
     response_timeout_in_seconds: int | str = 30
     connect_timeout_in_seconds: int | str = 0
+    timeout_in_seconds: int | str | None = None
+    """What the API of 2016 called the wait for the answer."""
 
 
 def parse_method_call(body: bytes) -> MethodCall:
     """Return the call. Raise `BodyInvalidError`."""
     said = read_json(body, _SaidCall, BodyInvalidError)
-    check_members(body, MethodCall)
-    waits = (said.response_timeout_in_seconds, said.connect_timeout_in_seconds)
+    check_members(body, _SaidCall)
+    response = said.response_timeout_in_seconds if said.timeout_in_seconds is None else said.timeout_in_seconds
+    waits = (response, said.connect_timeout_in_seconds)
     return MethodCall(said.method_name, said.payload, *map(_seconds, waits))
 
 

@@ -23,6 +23,7 @@ from birthmark.text import read_json
 
 _HEX = frozenset("0123456789ABCDEF")
 _THUMBPRINT_DIGITS = {40, 64}
+_MIN_KEY_BYTES, _MAX_KEY_BYTES = 16, 64
 _MAX_PARENTS, _MAX_SCOPE = 1, 256
 MAX_BULK = 100
 """Of one bulk operation ("IoT Hub quotas and throttling")."""
@@ -265,9 +266,12 @@ def _key(text: str | None) -> bytes | None:
     if not text:
         return None
     try:
-        return base64.b64decode(text, validate=True)
+        key = base64.b64decode(text, validate=True)
     except (ValueError, binascii.Error) as error:
         raise BodyInvalidError(detail="a symmetric key must be base64") from error
+    if not _MIN_KEY_BYTES <= len(key) <= _MAX_KEY_BYTES:
+        raise BodyInvalidError(detail="a symmetric key has 16 to 64 bytes")
+    return key
 
 
 def _b64(key: bytes | None) -> str | None:

@@ -45,7 +45,7 @@ class Device:
             self.client.will_set("wills/a", "gone", qos=will_qos)
         self.client.on_connect = self._connected
         self.client.on_disconnect = lambda *_: self.closed.set()
-        self.client.on_subscribe = lambda _c, _d, _mid, granted: (self.granted.extend(granted), self._acked.set())
+        self.client.on_subscribe = self._subscribed
         self.client.on_unsubscribe = lambda *_: self._acked.set()
         self.client.on_message = lambda _c, _d, message: self.heard.append((message.topic, message.payload))
         self.client.connect(files["endpoint"], 8883)
@@ -54,6 +54,10 @@ class Device:
     def _connected(self, _client: Any, _data: Any, _flags: Any, code: int) -> None:
         self.code = code
         self._answered.set()
+
+    def _subscribed(self, _client: Any, _data: Any, _mid: int, granted: Any) -> None:
+        self.granted.extend(granted)
+        self._acked.set()
 
     def is_taken(self) -> bool:
         until(lambda: self._answered.is_set() or self.closed.is_set())

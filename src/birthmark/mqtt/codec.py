@@ -36,6 +36,7 @@ from birthmark.mqtt.reasons import ReasonCode
 from birthmark.mqtt.topics import SHARED, is_valid_filter, is_valid_name, is_valid_shared
 
 REFUSED_LEVEL: Final = 1
+_BRIDGE: Final = 0x80  # a bit of the level by which mosquitto marks a bridge
 REFUSED_CLIENT_ID: Final = 2
 
 NO_LOCAL, RETAIN_AS_PUBLISHED, RETAIN_HANDLING = 0x04, 0x08, 0x30
@@ -121,9 +122,10 @@ def _read_connect(body: bytes, _level: int) -> Connect:
     if name not in (b"MQTT", b"MQIsdp"):
         raise RemoteProtocolError("CONNECT names another protocol than MQTT")
     if name == b"MQIsdp" or level not in (LEVEL_3_1_1, LEVEL_5):
-        raise RemoteProtocolError(
-            f"CONNECT asks for protocol level {level}", REFUSED_LEVEL, reason_code=ReasonCode.UNSUPPORTED_VERSION
-        )
+        told = f"CONNECT asks for protocol level {level}"
+        if level & _BRIDGE:
+            told += ", as a mosquitto bridge does first; it goes on by MQTT 3.1.1"
+        raise RemoteProtocolError(told, REFUSED_LEVEL, reason_code=ReasonCode.UNSUPPORTED_VERSION)
     flags, at = p.read_u8(body, at)
     _check_connect_flags(flags, level)
     keep_alive_s, at = p.read_u16(body, at)

@@ -189,3 +189,9 @@ def test_filters_are_given_up_before_all_of_them_are_read(first: int, each: byte
     assert len(most.filters) == codec.MAX_FILTERS
     with pytest.raises(RemoteProtocolError, match="filters at once"):
         codec.decode(first, b"\0\1" + each * (codec.MAX_FILTERS + 1) + b"\xff")
+
+
+def test_the_first_connect_of_a_mosquitto_bridge_is_refused_for_its_level_and_known_as_one() -> None:
+    with pytest.raises(RemoteProtocolError, match="level 132, as a mosquitto bridge does first") as refused:
+        codec.decode(0x10, b"\0\4MQTT\x84\2\0\x3c\0\1b")
+    assert refused.value.return_code == 1

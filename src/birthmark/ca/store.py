@@ -97,6 +97,8 @@ partial_index("ca_certificates_revoked_end", *_ENDS, where=_TAKEN_BACK)
 Index("ca_certificates_revoked", certificates.c.issuer, certificates.c.revoked_at)
 
 names = Table("ca_names", metadata, text("name", key=True), number("version"), number("lost_at", optional=True))
+_LOST = names.c.lost_at.is_not(None)
+partial_index("ca_names_lost", names.c.name, where=_LOST)
 
 keys = Table(
     "ca_keys",
@@ -152,6 +154,8 @@ LATEST = statement(
 )
 
 NAMES_OF_CERTIFICATES = page(names, "name", of=("name",))
+NAMES_REVOKED = page(names, "name", _LOST, of=("name",))
+NAMES_NAMED = find(names, among(names.c.name), of=("name", "lost_at"))
 LAST_ENDS = statement(
     select(certificates.c.name, func.max(certificates.c.not_after).label("last"))
     .where(among(certificates.c.name), certificates.c.revoked_at.is_(None), certificates.c.not_after > bindparam("now"))

@@ -8,6 +8,7 @@ import typer
 from birthmark.cli.asking import only
 from birthmark.cli.inventory import parse_within
 from birthmark.cli.operator import ListOptions, ServerOutputOptions, at, show
+from birthmark.console.devices import Order
 from birthmark.console.states import State
 from birthmark.durations import FORMS
 
@@ -21,23 +22,28 @@ def find_devices(
     ] = "",
     place: Annotated[str, typer.Option("--at", metavar="PLACE", help="Only hub/NAME, dps/NAME, aws or server.")] = "",
     state: Annotated[State | None, typer.Option(help="Only in this state.")] = None,
+    sort: Annotated[
+        Order, typer.Option(help="By name, or by the end of the last certificate of this server's CAs.")
+    ] = Order.NAME,
     within: Annotated[
         timedelta | None,
         typer.Option(parser=parse_within, metavar="TIME", help=f"How soon `ending` is, 30 days at first: {FORMS}."),
     ] = None,
 ) -> None:
-    """Find devices by the beginning of any word of their names, wherever they are on record, and by their state.
+    """List devices of all places, each once: by the beginning of any word of their names, place and state.
 
-    `at` is the place: a hub, a provisioning service where it is enrolled by itself, `aws` for a thing, `server` for a
-    name that certificates were issued to. At a hub or `aws` it is `connected` or `away`, at a hub also `disabled`; at a
-    provisioning service `unassigned` until it has registered; at `server` its last certificate may be `ending`; and
-    `refused` is what something was refused in the last week.
+    `state` is the worst one: `revoked`, `disabled`, `refused` (something in the last week), `ending` (its last
+    certificate), `away`, `unassigned` (enrolled, never registered) or `connected`. `places` are hubs, provisioning
+    services that enroll it individually, `aws` for a thing, and `server` for a name that has certificates.
     """
     only(state is State.ENDING, "with --state ending", within=within)
     asked = {} if within is None else {"ending_s": int(within.total_seconds())}
-    nothing = "No device is so." if state or place or not begin else "No device has a word that begins so."
-    columns = ("name", "at", "state")
-    server.show("devices", columns=columns, nothing=nothing, begin=begin, at=place or None, state=state, **asked)
+    nothing = "No device matches." if state or place or not begin else "No device has a word that begins so."
+    columns = ("name", "state", "last_seen", "ends", "places")
+    order = None if sort is Order.NAME else sort
+    server.show(
+        "devices", columns=columns, nothing=nothing, begin=begin, at=place or None, state=state, order=order, **asked
+    )
 
 
 def show_device(

@@ -1,8 +1,9 @@
 """The operator interface of one device, whole."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import Annotated, Any, Protocol, TypeAlias
 
 import msgspec
@@ -26,12 +27,17 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A device that is on record at a place, as roles name it. `after` is how a search goes on behind it."""
+    """A device with the places that have it, as roles name them, and its states, the worst first.
+
+    `after` is how a search goes on behind it. `ends` is the end of its last certificate of this server's CAs.
+    """
 
     name: str
-    at: str
+    places: Sequence[str]
     after: str
-    state: State | None = None
+    states: Sequence[State] = ()
+    last_seen: datetime | None = None
+    ends: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +46,14 @@ class FoundPage:
 
     items: Sequence[Found]
     next: str | None
+
+
+class Order(StrEnum):
+    """In which order devices are listed."""
+
+    NAME = "name"
+    ENDS = "ends"
+    """Those with certificates of this server's CAs alone, the first to end first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +65,7 @@ class Wanted:
     state: State | None = None
     ending: timedelta = timedelta(days=30)
     """How soon it is that a certificate ends soon."""
+    order: Order = Order.NAME
 
 
 Sees: TypeAlias = Callable[[str], bool]
@@ -58,9 +73,13 @@ Sees: TypeAlias = Callable[[str], bool]
 
 
 class Find(Protocol):
-    """Finds devices, a page of those that follow another. Raise `PageInvalidError`."""
+    """Finds devices, a page of those that follow another, each once. Raise `PageInvalidError`."""
 
-    def __call__(self, wanted: Wanted, after: str, limit: int, *, sees: Sees) -> Awaitable[FoundPage]: ...
+    def find(self, wanted: Wanted, after: str, limit: int, *, sees: Sees) -> Awaitable[FoundPage]: ...
+
+    def count(self, wanted: Wanted, *, sees: Sees) -> "Awaitable[Counted | None]":
+        """Return how many there are; None where each had to be looked at."""
+        ...
 
 
 class FindQuery(msgspec.Struct, forbid_unknown_fields=True):
@@ -70,8 +89,22 @@ class FindQuery(msgspec.Struct, forbid_unknown_fields=True):
     at: Annotated[str, msgspec.Meta(max_length=256)] = ""
     state: State | None = None
     ending_s: Annotated[int, msgspec.Meta(ge=1, le=10**10)] = 30 * 86_400
+    order: Order = Order.NAME
     after: Annotated[str, msgspec.Meta(max_length=2048)] = ""
     limit: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 100
+
+    @property
+    def wanted(self) -> Wanted:
+        """Which devices, and in which order."""
+        return Wanted(self.begin, self.at, self.state, timedelta(seconds=self.ending_s), self.order)
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """How many devices a list has, or of how many there are more."""
+
+    count: int
+    is_more: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,16 +138,36 @@ def place_of_part(place: str) -> str:
     return "aws" if kind == "aws" else SERVER
 
 
+def _row(found: Found) -> Mapping[str, Any]:
+    """Return a device as lists have it; `at` is the first of its places."""
+    return {
+        "name": found.name,
+        "at": found.places[0] if found.places else "",
+        "state": found.states[0] if found.states else "",
+        "states": list(found.states),
+        "last_seen": found.last_seen and found.last_seen.isoformat(),
+        "ends": found.ends and found.ends.isoformat(),
+        "places": list(found.places),
+    }
+
+
 def device_endpoints(whole: TellWhole, find: Find, count: Count) -> Sequence[Endpoint]:
     """Return the routes of `birthmark device find` and `show`."""
 
     async def search(asked: Asked) -> Rows:
         query: FindQuery = asked.query
         rights = asked.caller.rights
-        wanted = Wanted(query.begin, query.at, query.state, timedelta(seconds=query.ending_s))
-        page = await find(wanted, query.after, query.limit, sees=lambda place: rights.allow(Right.READ, place))
-        rows = [{"name": one.name, "at": one.at, "state": one.state or ""} for one in page.items]
-        return Rows(rows, page.next)
+        page = await find.find(
+            query.wanted, query.after, query.limit, sees=lambda place: rights.allow(Right.READ, place)
+        )
+        return Rows([_row(one) for one in page.items], page.next)
+
+    async def number(asked: Asked) -> Rows:
+        query: FindQuery = asked.query
+        rights = asked.caller.rights
+        count = await find.count(query.wanted, sees=lambda place: rights.allow(Right.READ, place))
+        told = {"count": None, "is_more": True} if count is None else asdict(count)
+        return Rows([{"at": query.at, **told}])
 
     async def tell(asked: Asked) -> Any:
         rights = asked.caller.rights
@@ -125,9 +178,11 @@ def device_endpoints(whole: TellWhole, find: Find, count: Count) -> Sequence[End
         return Rows([asdict(one) for one in await count(sees=lambda place: rights.allow(Right.READ, place))])
 
     one = "One device, as far as one may look at its places."
+    counted = "How many devices a search finds, or of how many there are more; null where each has to be looked at."
     summary = "Devices that one may look at, by the beginning of any word of their names, their place and state."
     return [
         Endpoint("GET", "/devices", Right.READ, summary, search, query=FindQuery, rows_at="{at}"),
+        Endpoint("GET", "/figures/found", Right.READ, counted, number, query=FindQuery, rows_at="{at}"),
         Endpoint("GET", "/figures/devices", Right.READ, "How many devices, by place.", counts, rows_at="{at}"),
         Endpoint("GET", "/devices/{name:path}", Right.READ, one, tell, rows_at="{at}"),
     ]

@@ -6,6 +6,8 @@ from enum import StrEnum
 class State(StrEnum):
     """How a device stands at a place, as far as that is known there."""
 
+    REVOKED = "revoked"
+    """Revoked with its name: no certificate is issued for it."""
     CONNECTED = "connected"
     AWAY = "away"
     """At a hub or an account, and not connected."""

@@ -73,6 +73,7 @@ ALL_GROUPS = find(
 )
 _IS_INDIVIDUAL = enrollments.c.kind == "individual"
 NAMES_ENROLLED = page(enrollments, "id", "scope", _IS_INDIVIDUAL, of=("id",))
+ENROLLED_NAMED = find(enrollments, "scope", _IS_INDIVIDUAL, among(enrollments.c.id), of=("id",))
 LIST_ENROLLMENTS = page(enrollments, "id", "scope", "kind", of=("id", "document"))
 
 SIGNERS = Records(Signer, certificate="der")

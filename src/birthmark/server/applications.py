@@ -293,7 +293,7 @@ class Applications:
             *est.certificate_endpoints(rooms.authority, partial(presented_by, rooms)),
             *whole_certificate_endpoints(rooms.authority),
             *losing_endpoints(Losing(rooms).take_back),
-            *device_endpoints(Whole(rooms).of, Finding(rooms, self._clock).find, DeviceCounts(rooms).read),
+            *device_endpoints(Whole(rooms).of, Finding(rooms, self._clock), DeviceCounts(rooms).read),
             *list_endpoints(rooms.authority),
             *inventory_endpoints(rooms.authority),
             *alert_endpoints(rooms.alerts, self._settings.alerts.off),

@@ -17,10 +17,11 @@ from birthmark.broker import store as broker_store
 from birthmark.broker.space import Space
 from birthmark.ca import store as ca_store
 from birthmark.clock import Clock
-from birthmark.console.devices import Wanted
+from birthmark.console.devices import Order, Wanted
 from birthmark.console.states import State
 from birthmark.dps import store as dps_store
 from birthmark.iothub import store as hub_store
+from birthmark.pki.names import fold
 from birthmark.refusals import ledger
 from birthmark.refusals import store as refusal_store
 from birthmark.store import Statement, to_micros, words
@@ -43,10 +44,10 @@ class Kind(StrEnum):
 
 
 STATES: Mapping[Kind, AbstractSet[State]] = {
-    Kind.HUB: {State.CONNECTED, State.AWAY, State.DISABLED, State.REFUSED},
-    Kind.DPS: {State.UNASSIGNED, State.REFUSED},
-    Kind.AWS: {State.CONNECTED, State.AWAY, State.REFUSED},
-    Kind.SERVER: {State.ENDING, State.REFUSED},
+    Kind.HUB: {State.CONNECTED, State.AWAY, State.DISABLED, State.REFUSED, State.REVOKED},
+    Kind.DPS: {State.UNASSIGNED, State.REFUSED, State.REVOKED},
+    Kind.AWS: {State.CONNECTED, State.AWAY, State.REFUSED, State.REVOKED},
+    Kind.SERVER: {State.ENDING, State.REFUSED, State.REVOKED},
 }
 
 
@@ -71,6 +72,19 @@ class Source(StrEnum):
     OWNED = "owned"
     ENDING = "ending"
     REFUSED = "refused"
+    REVOKED = "revoked"
+
+
+class Key(StrEnum):
+    """By what a list is in order, over all places: a name, a word of it, the subject of a record, a certificate's end.
+
+    The first three are alike for one device wherever it is; certificates are at one place.
+    """
+
+    NAME = "name"
+    WORD = "word"
+    SUBJECT = "subject"
+    ENDING = "ending"
 
 
 class Name(NamedTuple):
@@ -81,11 +95,9 @@ class Name(NamedTuple):
 
 
 _Page: TypeAlias = tuple[Sequence[Name], bool]
-_SOURCES: Mapping[State, Source] = {
-    State.DISABLED: Source.OFF,
-    State.ENDING: Source.ENDING,
-    State.REFUSED: Source.REFUSED,
-}
+_EVER = 2**62
+_BEYOND = "\U0010ffff"
+"""Beyond every name: a place without a spelling of a subject is done with it."""
 _MICROSECOND = timedelta(microseconds=1)
 _RECORD: Mapping[Kind, tuple[Statement, str]] = {
     Kind.HUB: (hub_store.NAMES_OF_DEVICES, "device_id"),
@@ -105,16 +117,24 @@ class NamesAt:
     place: Place
     wanted: Wanted
 
-    def source(self) -> Source:
-        """Return where pages come from."""
-        space = self.place.space if self.wanted.state is State.CONNECTED else None
-        if space is not None and space.is_alone and len(space.live) <= FEW:
-            return Source.LIVE
-        if self.wanted.begin:
-            return Source.WORDS
-        if space is not None:
-            return Source.RECORD if space.is_alone else Source.OWNED
-        return Source.RECORD if self.wanted.state is None else _SOURCES.get(self.wanted.state, Source.RECORD)
+    def source(self, key: Key) -> Source:
+        """Return where pages in the order of such keys come from."""
+        match key:
+            case Key.ENDING:
+                return Source.ENDING
+            case Key.WORD:
+                return Source.WORDS
+            case Key.SUBJECT:
+                return Source.REVOKED if self.wanted.state is State.REVOKED else Source.REFUSED
+            case Key.NAME:
+                space = self.place.space if self.wanted.state is State.CONNECTED else None
+                if space is not None and (self.wanted.begin or has_few(space)):
+                    return Source.LIVE
+                if space is not None and not space.is_alone:
+                    return Source.OWNED
+                return Source.OFF if self.wanted.state is State.DISABLED else Source.RECORD
+            case _:
+                assert_never(key)
 
     async def page(self, source: Source, key: tuple[str, str], limit: int) -> _Page:
         """Return names behind a key, and whether they are the last. Raise `PageInvalidError`."""
@@ -126,15 +146,14 @@ class NamesAt:
             Source.OWNED: self._owned,
             Source.ENDING: self._ending,
             Source.REFUSED: self._refused,
+            Source.REVOKED: self._revoked,
         }
         return await read[source](key, limit)
 
     async def _live(self, key: tuple[str, str], limit: int) -> _Page:
         live = () if self.place.space is None else self.place.space.live
         names = sorted(client for client in live if client > key[1])[:limit]
-        begin = words.folded(self.wanted.begin)
-        fitting = {name for name in names if any(word.startswith(begin) for word in words.words_of(name))}
-        return [Name(("", name), name if name in fitting else None) for name in names], len(names) < limit
+        return [Name(("", name), name if begins(name, self.wanted) else None) for name in names], len(names) < limit
 
     async def _by(self, statement: Statement, column: str, key: tuple[str, str], limit: int) -> _Page:
         owner = {_OWNER[self.place.kind]: self.place.name} if self.place.kind in _OWNER else {}
@@ -175,45 +194,56 @@ class NamesAt:
         return found, len(rows) < limit
 
     async def _refused(self, key: tuple[str, str], limit: int) -> _Page:
-        """Read whom refusals are about, tracking ids and thumbprints too, and see who of them is on record here."""
+        """Read the subjects of refusals, which may be tracking ids and thumbprints, as this place spells them."""
         since = self._since()
         rows = await self.database.all(refusal_store.SUBJECTS_PAGE, after=key[0], limit=limit)
-        subjects = [row["subject"] for row in rows if row["at"] >= since]
-        begun = [key[0]] if key[1] else []  # more names of one may follow
+        every = [row["subject"] for row in rows]
+        late = [row["subject"] for row in rows if row["at"] >= since]
+        return await self._spelled(key, every, late), len(rows) < limit
+
+    async def _revoked(self, key: tuple[str, str], limit: int) -> _Page:
+        """Read the names that are revoked, as this place spells them."""
+        rows = await self.database.all(ca_store.NAMES_REVOKED, after=key[0], limit=limit)
+        names = [row["name"] for row in rows]
+        if self.place.kind is Kind.SERVER:
+            return [Name((name, name), name) for name in names], len(rows) < limit
+        return await self._spelled(key, names, names), len(rows) < limit
+
+    async def _spelled(self, key: tuple[str, str], every: Sequence[str], subjects: Sequence[str]) -> Sequence[Name]:
+        begun = [key[0]] if key[1] else []  # more spellings of it may follow
         of: dict[str, list[str]] = {}
         cut = {words.folded(subject) for subject in (*begun, *subjects)}
         async for row in self._among(words.WHOLE, cut, place=self.place.kept_at):
             of.setdefault(row["name"].lower(), []).append(row["name"])
         found = [
-            Name((subject, name or ""), name)
-            for subject in (*begun, *(row["subject"] for row in rows))
+            Name((subject, name or _BEYOND), name)
+            for subject in (*begun, *every)
             for name in sorted(of.get(subject, ())) or (None,)
         ]
-        return [one for one in found if one.key > key], len(rows) < limit
+        return [one for one in found if one.key > key]
+
+    async def spellings(self, folded: Sequence[str]) -> AbstractSet[str]:
+        """Return how this place, where letter case counts, spells folded names."""
+        rows = self._among(words.WHOLE, {words.folded(name) for name in folded}, place=self.place.kept_at)
+        return {row["name"] async for row in rows}
 
     async def states(self, names: Sequence[str]) -> Mapping[str, State | None]:
-        """Return how each stands that is on record here: by what is asked for, where that is not all it may be."""
-        match self.wanted.state:
-            case State.REFUSED:
-                known = {name.lower(): name for name in names}
-                rows = self._among(refusal_store.SUBJECTS_NAMED, known, since=self._since())
-                refused = {row["subject"] async for row in rows}
-                return {name: State.REFUSED if name.lower() in refused else None for name in names}
-            case State.ENDING:
-                now, upto = self._soon()
-                last = {row["name"]: row["last"] async for row in self._among(ca_store.LAST_ENDS, names, now=now)}
-                return {name: State.ENDING if name in last and last[name] <= upto else None for name in names}
-            case _:
-                return await self._standing(names)
-
-    async def _standing(self, names: Sequence[str]) -> Mapping[str, State | None]:
+        """Return the state of each device that this place has; None where it knows no state."""
         match self.place.kind:
             case Kind.SERVER:
-                return dict.fromkeys(names)
+                there = {row["name"] async for row in self._among(ca_store.NAMES_NAMED, map(fold, names))}
+                return {name: None for name in names if fold(name) in there}
             case Kind.DPS:
-                rows = self._among(dps_store.REGISTERED_NAMED, names, scope=self.place.name)
-                there = {row["registration_id"] async for row in rows}
-                return {name: None if name in there else State.UNASSIGNED for name in names}
+                scope = self.place.name
+                rows = self._among(dps_store.ENROLLED_NAMED, map(fold, names), scope=scope)
+                there = {row["id"] async for row in rows}
+                rows = self._among(dps_store.REGISTERED_NAMED, there, scope=scope)
+                registered = {row["registration_id"] async for row in rows}
+                return {
+                    name: None if fold(name) in registered else State.UNASSIGNED
+                    for name in names
+                    if fold(name) in there
+                }
             case Kind.AWS:
                 on_record = {row["name"] async for row in self._among(registry.THINGS_NAMED, names)}
                 off: AbstractSet[str] = frozenset()
@@ -250,11 +280,42 @@ class NamesAt:
                 yield row
 
     def _soon(self) -> tuple[int, int]:
-        now = self.clock.now()
-        return to_micros(now), to_micros(now) + self.wanted.ending // _MICROSECOND
+        now = to_micros(self.clock.now())
+        is_any = self.wanted.order is Order.ENDS and self.wanted.state is not State.ENDING
+        return now, _EVER if is_any else now + self.wanted.ending // _MICROSECOND
+
+    async def refused(self, names: Sequence[str]) -> AbstractSet[str]:
+        """Return the names, in lower case, that something was refused to within the time that refusals are kept."""
+        rows = self._among(refusal_store.SUBJECTS_NAMED, {name.lower() for name in names}, since=self._since())
+        return {row["subject"] async for row in rows}
+
+    async def revoked(self, names: Sequence[str]) -> AbstractSet[str]:
+        """Return the names, folded, that are revoked."""
+        rows = self._among(ca_store.NAMES_NAMED, {fold(name) for name in names})
+        return {row["name"] async for row in rows if row["lost_at"] is not None}
+
+    async def ends(self, names: Sequence[str]) -> Mapping[str, int]:
+        """Return when the last valid certificate of each folded name ends, in microseconds."""
+        rows = self._among(ca_store.LAST_ENDS, {fold(name) for name in names}, now=to_micros(self.clock.now()))
+        return {row["name"]: row["last"] async for row in rows}
+
+    def is_soon(self, end: int) -> bool:
+        """Say whether a certificate that ends then is one that ends soon."""
+        return end <= self._soon()[1]
 
     def _since(self) -> int:
         return to_micros(self.clock.now() - ledger.KEEP)
+
+
+def begins(name: str, wanted: Wanted) -> bool:
+    """Say whether a word of a name begins as is asked for."""
+    begin = words.folded(wanted.begin)
+    return not begin or any(word.startswith(begin) for word in words.words_of(name))
+
+
+def has_few(space: Space) -> bool:
+    """Say whether the connections of a space are all known here, and few enough to be sorted."""
+    return space.is_alone and len(space.live) <= FEW
 
 
 def _parsed(key: str) -> tuple[int, bytes]:

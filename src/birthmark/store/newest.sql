@@ -1,4 +1,4 @@
-INSERT INTO "alembic_version" VALUES('0051');
+INSERT INTO "alembic_version" VALUES('0052');
 CREATE TABLE alert_ends (
     kind TEXT NOT NULL, 
     name TEXT NOT NULL, 
@@ -999,4 +999,5 @@ CREATE INDEX aws_job_executions_due ON aws_job_executions (due_at) WHERE due_at 
 CREATE INDEX aws_job_notices_owed ON aws_job_notices (owed_at) WHERE owed_at IS NOT NULL;
 CREATE INDEX routing_letters_lane ON routing_letters (lane, id);
 CREATE INDEX routing_letters_due ON routing_letters (due_at) WHERE dead_at IS NULL;
+CREATE INDEX ca_names_lost ON ca_names (name) WHERE lost_at IS NOT NULL;
 DELETE FROM "sqlite_sequence";

@@ -91,10 +91,12 @@ async def test_refusals_are_told_by_code_page_by_page_and_by_reason(database_url
 async def test_devices_are_told_with_their_state_and_counted(database_url: str, tmp_path: Path) -> None:
     async with opened(tmp_path, FakeClock(), database_url) as (rooms, _):
         await fill(rooms)
-        table = device_endpoints(Whole(rooms).of, Finding(rooms, FakeClock()).find, DeviceCounts(rooms).read)
+        table = device_endpoints(Whole(rooms).of, Finding(rooms, FakeClock()), DeviceCounts(rooms).read)
         every = await pages(table, "/devices", "after", limit="1")
         assert every == (await get(table, "/devices")).items
-        assert {"name": "own", "at": "dps/main", "state": "unassigned"} in every
+        (own,) = (row for row in every if row["name"] == "own")
+        assert (own["at"], own["places"], own["state"]) == ("dps/main", ["dps/main"], "unassigned")
+        assert (await get(table, "/figures/found")).items[0]["count"] == len(every)
         away = await get(table, "/devices", state="away", at="hub/hub")
         assert [row["name"] for row in away.items] == ["device-1", "of-group"]
         assert (await get(table, "/devices", state="ending", ending_s="60")).items == []

@@ -1,4 +1,4 @@
-"""Devices are found at every place that somebody may look at, by name, place and state, and off the record no more."""
+"""Each device is listed once, over every place that somebody may look at, and found by name, place and state."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -12,12 +12,13 @@ from birthmark.awsiot.store import registry
 from birthmark.broker import store as broker_store
 from birthmark.broker.space import Arrival, Space
 from birthmark.ca import store as ca_store
-from birthmark.console.devices import Counts, Found, Wanted
+from birthmark.console.devices import Counted, Counts, Found, Order, Wanted
 from birthmark.console.states import State
 from birthmark.dps import store as dps_store
 from birthmark.errors import ForbiddenError
 from birthmark.iothub import store as hub_store
 from birthmark.iothub.wire import DeviceBody
+from birthmark.pki.crl import RevocationReason
 from birthmark.refusals import store as refusal_store
 from birthmark.server import finding, names_at
 from birthmark.server.device_counts import DeviceCounts
@@ -30,7 +31,7 @@ from birthmark.store.sql import text
 from broker_world import Client
 from fakes import FakeClock
 from interleaved import answered, opened
-from interleaved_operations import DEVICE, ME, OPERATIONS, by, fill, hub
+from interleaved_operations import DEVICE, ME, OPERATIONS, OPERATOR, by, fill, hub
 
 pytestmark = [pytest.mark.anyio, pytest.mark.integration]
 CLOCK = FakeClock()
@@ -50,18 +51,21 @@ async def every(
     return told
 
 
-async def places(rooms: Rooms, begin: str, sees: Callable[[str], bool] = lambda _: True) -> list[tuple[str, str]]:
-    return [(one.at, one.name) for one in await every(rooms, Wanted(begin), sees=sees)]
+async def places(rooms: Rooms, begin: str, sees: Callable[[str], bool] = lambda _: True) -> dict[str, list[str]]:
+    """Return devices with their places, and check that none is listed twice."""
+    found = await every(rooms, Wanted(begin), sees=sees)
+    assert len({one.name for one in found}) == len(found)
+    return {one.name: list(one.places) for one in found}
 
 
-async def names(rooms: Rooms, state: State | None, begin: str = "", **asked: Any) -> list[tuple[str, str]]:
-    """Return who is in a state, and check that it is told alike page by page."""
+async def names(rooms: Rooms, state: State | None, begin: str = "", **asked: Any) -> list[str]:
+    """Return which devices are in a state, and check that pages of any size and the count agree."""
     wanted = Wanted(begin, state=state, **asked)
-    found = await every(rooms, wanted)
-    assert state is None or {one.state for one in found} <= {state}
+    found = [one.name for one in await every(rooms, wanted)]
+    assert await Finding(rooms, CLOCK).count(wanted, sees=lambda _: True) in {None, Counted(len(found))}
     for limit in (1, 2):
-        assert [(one.at, one.name) for one in await every(rooms, wanted, limit)] == [(o.at, o.name) for o in found]
-    return [(one.at, one.name) for one in found]
+        assert [one.name for one in await every(rooms, wanted, limit)] == found
+    return found
 
 
 async def connect(space: Space, *clients: str) -> None:
@@ -75,10 +79,10 @@ async def test_a_device_is_found_wherever_it_is_on_record(database_url: str, tmp
         await fill(rooms)
         await answered(rooms, OPERATIONS["register own"])
         await answered(rooms, OPERATIONS["issue by password"])
-        assert await places(rooms, "OWN") == [("dps/main", "own"), ("hub/hub", "own")]
-        assert await places(rooms, "1") == [("aws", "thing-1"), ("hub/hub", "device-1")]
-        assert await places(rooms, "bou") == [("server", "bound")]
-        assert await places(rooms, "own", lambda place: place == "hub/hub") == [("hub/hub", "own")]
+        assert await places(rooms, "OWN") == {"own": ["dps/main", "hub/hub"]}
+        assert await places(rooms, "1") == {"device-1": ["hub/hub"], "thing-1": ["aws"]}
+        assert await places(rooms, "bou") == {"bound": ["server"]}
+        assert await places(rooms, "own", lambda place: place == "hub/hub") == {"own": ["hub/hub"]}
 
 
 @pytest.mark.parametrize("operation", ["remove the device", "remove the hub"])
@@ -86,7 +90,7 @@ async def test_what_is_removed_is_not_found(tmp_path: Path, operation: str) -> N
     async with opened(tmp_path, FakeClock()) as (rooms, _):
         await fill(rooms)
         await answered(rooms, OPERATIONS[operation])
-        assert await places(rooms, "device") == []
+        assert await places(rooms, "device") == {}
 
 
 @pytest.mark.parametrize("begin", ["o", ""])
@@ -96,7 +100,7 @@ async def test_pages_follow_each_other_across_places(tmp_path: Path, begin: str)
         await answered(rooms, OPERATIONS["register own"])
         found = await every(rooms, Wanted(begin))
         assert await every(rooms, Wanted(begin), 1) == found
-        assert len(found) > 2
+        assert len(found) > 1
 
 
 async def test_without_a_beginning_all_are_listed_with_how_they_stand(database_url: str, tmp_path: Path) -> None:
@@ -104,14 +108,14 @@ async def test_without_a_beginning_all_are_listed_with_how_they_stand(database_u
         await fill(rooms)
         await answered(rooms, OPERATIONS["issue by password"])
         await connect(rooms.hub_connections.space("hub"), "of-group")
-        assert [(one.at, one.name, one.state) for one in await every(rooms, Wanted())] == [
-            ("aws", "thing-1", State.AWAY),
-            ("dps/main", "own", State.UNASSIGNED),
-            ("hub/hub", "device-1", State.AWAY),
-            ("hub/hub", "of-group", State.CONNECTED),
-            ("server", "bound", None),
+        assert [(one.name, list(one.places), list(one.states)) for one in await every(rooms, Wanted())] == [
+            ("bound", ["server"], []),
+            ("device-1", ["hub/hub"], [State.AWAY]),
+            ("of-group", ["hub/hub"], [State.CONNECTED]),
+            ("own", ["dps/main"], [State.UNASSIGNED]),
+            ("thing-1", ["aws"], [State.AWAY]),
         ]
-        assert await names(rooms, None, at="hub/hub") == [("hub/hub", "device-1"), ("hub/hub", "of-group")]
+        assert await names(rooms, None, at="hub/hub") == ["device-1", "of-group"]
         assert await names(rooms, None, at="hub/other") == []
 
 
@@ -119,8 +123,8 @@ async def test_without_a_beginning_all_are_listed_with_how_they_stand(database_u
 async def test_who_is_connected_away_or_off_is_found_by_it(
     database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, begin: str
 ) -> None:
-    def of(*pairs: tuple[str, str]) -> list[tuple[str, str]]:
-        return [(at, name) for at, name in pairs if name.startswith(begin)]
+    def of(*names: str) -> list[str]:
+        return [name for name in names if name.startswith(begin)]
 
     async with opened(tmp_path, FakeClock(), database_url) as (rooms, _):
         await fill(rooms)
@@ -130,10 +134,10 @@ async def test_who_is_connected_away_or_off_is_found_by_it(
         await rooms.iothub.registry.switch(hub(rooms), "device-3", is_enabled=False, **ME)
         await connect(rooms.hub_connections.space("hub"), "device-1", "of-group")
         await connect(rooms.aws_connections.space, "thing-1", "no-thing")
-        connected = of(("aws", "thing-1"), ("hub/hub", "device-1"), ("hub/hub", "of-group"))
+        connected = of("device-1", "of-group", "thing-1")
         assert await names(rooms, State.CONNECTED, begin) == connected
-        assert await names(rooms, State.DISABLED, begin) == of(("hub/hub", "device-3"))
-        assert await names(rooms, State.AWAY, begin) == of(("hub/hub", "device-2"), ("hub/hub", "device-4"))
+        assert await names(rooms, State.DISABLED, begin) == of("device-3")
+        assert await names(rooms, State.AWAY, begin) == of("device-2", "device-4")
         monkeypatch.setattr(names_at, "FEW", 0)  # many connections: any that are on record are looked at
         assert await names(rooms, State.CONNECTED, begin) == connected
 
@@ -151,15 +155,15 @@ async def test_who_is_connected_to_another_worker_is_found_by_its_row(
         changes.run(broker_store.ADD, **row | {"client": "device-1", "owner": None})
         await rooms.database.commit(changes)
         monkeypatch.setattr(space, "is_alone", False)
-        assert await names(rooms, State.CONNECTED, begin, at="hub/hub") == [("hub/hub", "of-group")]
-        assert ("hub/hub", "of-group") not in await names(rooms, State.AWAY, begin)
+        assert await names(rooms, State.CONNECTED, begin, at="hub/hub") == ["of-group"]
+        assert "of-group" not in await names(rooms, State.AWAY, begin)
 
 
 @pytest.mark.parametrize("begin", ["", "own"])
 async def test_who_never_registered_is_unassigned(database_url: str, tmp_path: Path, begin: str) -> None:
     async with opened(tmp_path, FakeClock(), database_url) as (rooms, _):
         await fill(rooms)
-        assert await names(rooms, State.UNASSIGNED, begin) == [("dps/main", "own")]
+        assert await names(rooms, State.UNASSIGNED, begin) == ["own"]
         await answered(rooms, OPERATIONS["register own"])
         assert await names(rooms, State.UNASSIGNED, begin) == []
 
@@ -173,7 +177,7 @@ async def test_whose_last_certificate_ends_soon_is_found(database_url: str, tmp_
         (issued,) = await rooms.authority.of_name("bound")
         left = issued.certificate.not_after - CLOCK.now()
         soon, sooner = left + timedelta(hours=1), left - timedelta(hours=1)
-        assert await names(rooms, State.ENDING, begin, ending=soon) == [("server", "bound")]
+        assert await names(rooms, State.ENDING, begin, ending=soon) == ["bound"]
         assert await names(rooms, State.ENDING, begin, ending=sooner) == []
         clock.move(timedelta(days=1))
         await answered(rooms, OPERATIONS["issue by password"])  # renewed: the one that ends first is not the last
@@ -192,19 +196,65 @@ async def test_who_was_refused_something_is_found_where_it_is_on_record(
         for name in ("OWN", "device-1", "nobody", "own", "a\nb"):
             rooms.ledger.record(ForbiddenError(), address="192.0.2.1", device_id=name)
         await rooms.ledger.settled()
-        found = [("dps/main", "own"), ("hub/hub", "device-1"), ("hub/hub", "own")]
-        fitting = [(at, name) for at, name in found if name.startswith(begin.lower())]
+        fitting = [name for name in ("device-1", "own") if name.startswith(begin.lower())]
         assert await names(rooms, State.REFUSED, begin) == fitting
-        assert [pair async for pair in _seen(rooms, begin)] == [pair for pair in fitting if pair[0] == "dps/main"]
+        found = await every(rooms, Wanted(begin, state=State.REFUSED), sees=lambda place: place == "dps/main")
+        assert [one.name for one in found] == [name for name in fitting if name == "own"]
         later = Finding(rooms, FakeClock())
         later.clock.move(timedelta(days=8))  # type: ignore[attr-defined]
         page = await later.find(Wanted(begin, state=State.REFUSED), "", 100, sees=lambda _: True)
         assert page.items == []
 
 
-async def _seen(rooms: Rooms, begin: str) -> Any:
-    for one in await every(rooms, Wanted(begin, state=State.REFUSED), sees=lambda place: place == "dps/main"):
-        yield one.at, one.name
+@pytest.mark.parametrize("begin", ["", "ow"])
+async def test_a_revoked_device_is_listed_once_as_revoked_whatever_its_places_say(
+    database_url: str, tmp_path: Path, begin: str
+) -> None:
+    async with opened(tmp_path, FakeClock(), database_url) as (rooms, _):
+        await fill(rooms)
+        await answered(rooms, OPERATIONS["register own"])
+        await rooms.authority.revocations.lose("own", OPERATOR, RevocationReason.KEY_COMPROMISE)
+        (own,) = (one for one in await every(rooms, Wanted()) if one.name == "own")
+        assert own.states[0] is State.REVOKED
+        assert list(own.places) == ["dps/main", "hub/hub", "server"]
+        assert await names(rooms, State.REVOKED, begin) == ["own"]
+
+
+async def test_a_device_that_the_hub_spells_with_capitals_is_one_row(tmp_path: Path) -> None:
+    async with opened(tmp_path, FakeClock()) as (rooms, _):
+        await fill(rooms)
+        await rooms.iothub.registry.put(hub(rooms), "Press-7", DeviceBody("Press-7"), by(DEVICE), None, **ME)
+        await rooms.authority.revocations.lose("Press-7", OPERATOR, RevocationReason.KEY_COMPROMISE)
+        assert "press-7" not in await names(rooms, None)
+        assert await names(rooms, State.REVOKED) == ["Press-7"]
+
+
+async def test_devices_are_listed_by_the_end_of_their_certificates(database_url: str, tmp_path: Path) -> None:
+    async with opened(tmp_path, FakeClock(), database_url) as (rooms, _):
+        await fill(rooms)
+        await answered(rooms, OPERATIONS["issue by password"])
+        (found,) = await every(rooms, Wanted(order=Order.ENDS))
+        (issued,) = await rooms.authority.of_name("bound")
+        assert (found.name, found.ends) == ("bound", issued.certificate.not_after)
+        assert await names(rooms, None, order=Order.ENDS) == ["bound"]
+
+
+async def test_when_a_device_was_seen_last_is_told(tmp_path: Path) -> None:
+    async with opened(tmp_path, FakeClock()) as (rooms, _):
+        await fill(rooms)
+        await connect(rooms.hub_connections.space("hub"), "device-1")
+        seen = {one.name: one.last_seen for one in await every(rooms, Wanted())}
+        assert seen["device-1"] is not None
+        assert seen["of-group"] is None
+
+
+async def test_of_very_many_devices_it_is_told_that_they_are_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(finding, "MAX_COUNTED", 2)
+    async with opened(tmp_path, FakeClock()) as (rooms, _):
+        await fill(rooms)
+        assert await Finding(rooms, CLOCK).count(Wanted(), sees=lambda _: True) == Counted(2, is_more=True)
 
 
 @pytest.mark.parametrize("state", [State.AWAY, State.REFUSED, State.UNASSIGNED])
@@ -213,6 +263,7 @@ async def test_a_page_looks_at_so_many_names_and_no_more(
 ) -> None:
     monkeypatch.setattr(finding, "MAX_LOOKED", 4)
     monkeypatch.setattr(finding, "_PAGE", 2)
+    monkeypatch.setattr(finding, "_FEWEST", 2)
     async with opened(tmp_path, FakeClock()) as (rooms, _):
         await fill(rooms)
         for number in range(9):
@@ -229,7 +280,7 @@ async def test_a_page_looks_at_so_many_names_and_no_more(
             told += [one.name for one in page.items]
             pages, after = pages + 1, page.next
         expected = {
-            State.AWAY: ["thing-1", "device-1", "of-group", "pump-8"],
+            State.AWAY: ["device-1", "of-group", "pump-8", "thing-1"],
             State.REFUSED: [f"pump-{number}" for number in range(9)],
             State.UNASSIGNED: ["own"],
         }
@@ -237,7 +288,7 @@ async def test_a_page_looks_at_so_many_names_and_no_more(
         assert pages > 1 or state is State.UNASSIGNED
 
 
-@pytest.mark.parametrize("after", ["x", "[]", '["hub/hub","other","",""]', '["hub/hub","record","",1]', "{}"])
+@pytest.mark.parametrize("after", ["x", "[]", '["other","",""]', '["name","",1]', '["ending","",""]', "{}"])
 async def test_what_is_no_place_in_the_list_is_refused(tmp_path: Path, after: str) -> None:
     async with opened(tmp_path, FakeClock()) as (rooms, _):
         with pytest.raises(PageInvalidError):
@@ -268,6 +319,9 @@ LISTS = (
     registry.NAMES_OF_THINGS,
     registry.THINGS_NAMED,
     ca_store.NAMES_OF_CERTIFICATES,
+    ca_store.NAMES_NAMED,
+    ca_store.NAMES_REVOKED,
+    dps_store.ENROLLED_NAMED,
     ca_store.ENDING,
     ca_store.LAST_ENDS,
     broker_store.OWNED_PAGE,

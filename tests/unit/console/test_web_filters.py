@@ -6,7 +6,7 @@ from urllib.parse import urlencode
 import pytest
 from starlette.requests import Request
 
-from birthmark.console.web import audit, refusals, settings
+from birthmark.console.web import audit, devices, refusals, settings
 from birthmark.console.web.alerts import words_of_types
 from birthmark.console.web.approvals import readable
 from birthmark.console.web.language import Reader, reader
@@ -73,3 +73,33 @@ def test_each_role_is_explained_with_all_that_it_may() -> None:
     roles = [{"role": "viewer", "place": "*"}, {"role": "admin", "place": "hub/x"}]
     assert said_roles(roles) == ["viewer", "admin at hub/x"]
     assert words_of_types(["*"]) == words_of_types([]) == "everything"
+
+
+def test_devices_are_asked_for_by_the_same_command() -> None:
+    found = devices.Filter.of(asked(begin="pump", state="revoked", order="ends"))
+    assert found.command == "birthmark device find pump --state revoked --sort ends"
+    assert found.address == "/devices?begin=pump&state=revoked&order=ends"
+
+
+def test_pages_of_devices_go_on_and_back() -> None:
+    second = devices.Filter().following("a")
+    third = second.following("b")
+    assert (third.number, third.after) == (3, "b")
+    assert third.previous == second
+    assert second.previous == devices.Filter()
+    assert devices.Filter().previous is None
+
+
+def test_back_over_very_many_pages_is_bounded_and_leads_to_the_first() -> None:
+    page = devices.Filter()
+    for number in range(100):
+        page = page.following(str(number))
+    assert len(page.address) < 1000
+    while page.back:
+        page = page.previous or page
+    assert page.previous == devices.Filter()
+
+
+@pytest.mark.parametrize("page", ["-1", "x", "９", "9" * 50, ""])
+def test_a_page_number_that_is_none_is_the_first(page: str) -> None:
+    assert devices.Filter.of(asked(page=page)).number == 1

@@ -52,6 +52,7 @@ def test_jobs_of_an_earlier_version_stay_as_they_were() -> None:
                 connection.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
         connection.execute("DROP TABLE hub_routing")  # these came after
         connection.execute("ALTER TABLE aws_thing_group_members DROP COLUMN joined_at")
+        connection.execute("DROP INDEX ca_names_lost")
         named = {row[1]: row[2] for row in connection.execute("PRAGMA table_info(aws_jobs)")}
         values = ["{}" if kind == "TEXT" else 1 for kind in named.values()]
         connection.execute(f"INSERT INTO aws_jobs ({', '.join(named)}) VALUES ({', '.join('?' * len(named))})", values)

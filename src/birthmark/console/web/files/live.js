@@ -75,6 +75,21 @@
     for (const form of document.querySelectorAll("form[aria-busy]")) form.removeAttribute("aria-busy");
   });
 
+  // A box chooses all of its page; what is done to chosen rows can be pressed when some are.
+  const weigh = () => {
+    for (const button of document.querySelectorAll("[data-needs]")) {
+      button.disabled = !button.form.querySelector(`[name="${button.dataset.needs}"]:checked`);
+    }
+  };
+  document.addEventListener("change", (event) => {
+    const name = event.target.dataset?.chooses;
+    if (name) for (const one of event.target.form.querySelectorAll(`[name="${name}"]`)) one.checked = event.target.checked;
+    weigh();
+  });
+  document.addEventListener("htmx:finally:request", weigh);
+  addEventListener("pageshow", weigh);
+  weigh();
+
   document.addEventListener("keydown", (event) => {
     const search = document.getElementById("search");
     if (!search) return;

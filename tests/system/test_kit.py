@@ -139,3 +139,15 @@ def test_the_samples_that_ship_inside_the_vendors_packages_run_unmodified(tmp_pa
         subprocess.run(["tar", "-xzf", str(package), "-C", str(samples), "--no-same-owner"], check=True)
     programs = str(SUITES.parent / "node" / "node_modules" / ".bin")
     passed(in_a_directory_of_their_own(tmp_path, "samples", SAMPLES=str(samples), NODE_PROGRAMS=programs))
+
+
+def test_the_report_of_a_failed_test_has_what_the_server_refused(tmp_path: Path) -> None:
+    told = in_a_directory_of_their_own(tmp_path, "reports").stdout
+    before, section, *others = told.split("Birthmark refused")
+    assert others == []  # the tests without a refusal, and the one that passed, have no such section
+    assert "test_that_fails " in before
+    assert all(word in section.partition("____")[0] for word in ("pki.certificate_expired", "Why:", "Fix:", "Facts:"))
+
+
+def test_a_wait_for_messages_of_a_device_that_is_not_there_says_so(tmp_path: Path) -> None:
+    assert "there is no device nobody" in in_a_directory_of_their_own(tmp_path, "reports").stdout

@@ -22,10 +22,12 @@ from birthmark.console.variables import variables
 from birthmark.errors import BirthmarkError
 from birthmark.testing.made import AwsIdentity, AzureIdentity, ChipMade, EstIdentity, Files, Subject
 from birthmark.testing.process import ServerEndedError
+from birthmark.text import printable
 
 _LOOK_S = 0.02
 _MOST = 10_000
 _TOLD = 5
+_REPORT_S = 0.3
 PATIENCE_S = 10.0
 """How long a helper waits for what is to come."""
 _HTTPS, _MQTT = 443, 8883
@@ -85,6 +87,7 @@ class Cloud:
         self._latest: Device | None = None
         self._names = 0
         self._run = f"{SystemEntropy().token(4).hex()}-" if server.is_kept else ""
+        self._last_refusal = ""  # before this test, where the server is not as new
         self._is_used = False  # whether anybody asked it anything, or how to reach it, since it was new
 
     @classmethod
@@ -160,6 +163,7 @@ class Cloud:
     def begin(self) -> None:
         """Have it as new where it was used, and another one where it has ended or cannot be as new."""
         if self._server.is_kept:
+            self._last_refusal = next((row["id"] for row in self.refusals()), "")
             return
         if self._server.is_running and self._is_used:
             with contextlib.suppress(BirthmarkError, ServerEndedError):
@@ -282,7 +286,12 @@ class Cloud:
             items: list[dict[str, Any]] = self.ask("messages", name=name, limit=_MOST)["items"]
             return items
 
-        return _enough(look, at_least, f"messages of {name or 'devices'} at the hub", within_s)
+        try:
+            return _enough(look, at_least, f"messages of {name or 'devices'} at the hub", within_s)
+        except AssertionError as error:
+            if name and not self.ask("known", name=name)["known"]:
+                raise AssertionError(f"{error}; there is no device {name}") from None
+            raise
 
     def published(
         self, topic: str = "", *, client: "Device | str | None" = None, at_least: int = 0, within_s: float = PATIENCE_S
@@ -323,6 +332,32 @@ class Cloud:
         others = ", ".join(sorted({row["code"] for row in self.refusals()})) or "nothing"
         wanted = f"nothing{f' of {name}' if name else ''} was refused{f' as {code}' if code else ''}"
         raise AssertionError(f"within {within_s:g} s {wanted}; refused was {others}")
+
+    def format_refusals(self) -> str:
+        """Return what was refused during this test as text, the latest first; empty where nothing was.
+
+        The last refusal may be written a moment after the client saw its error.
+        """
+        if not self._is_used or not self._server.is_running:
+            return ""
+        try:
+            rows = _looked(self._refused_in_this_test, 1, _REPORT_S)
+        except (BirthmarkError, ServerEndedError, OSError):
+            return ""
+        told: dict[str, int] = {}
+        for row in rows:
+            facts = ", ".join(f"{name} {value}" for name, value in row["facts"].items())
+            lines = [f"{row['code']}: {row['message']}", f"  Why: {row['cause']}", f"  Fix: {row['fix']}"]
+            text = "\n".join(map(printable, [*lines, *([f"  Facts: {facts}"] if facts else [])]))
+            told[text] = told.get(text, 0) + 1
+        shown = [text if count == 1 else f"{text}\n  {count} times" for text, count in told.items()]
+        more = [f"and {len(shown) - _TOLD} others"] if len(shown) > _TOLD else []
+        return "\n".join([*shown[:_TOLD], *more])
+
+    def _refused_in_this_test(self) -> list[dict[str, Any]]:
+        rows = self.refusals()
+        known = next((place for place, row in enumerate(rows) if row["id"] == self._last_refusal), len(rows))
+        return rows[:known]
 
     # ---- the vendors' clients of operators
 
@@ -450,9 +485,9 @@ class Device:
         """Be what the server made of it."""
         self.identity = msgspec.convert(made, type(self.identity))
 
-    def why(self, code: str = "") -> dict[str, Any]:
+    def why(self, code: str = "", *, within_s: float = PATIENCE_S) -> dict[str, Any]:
         """Return why it was refused last; see `Cloud.why`."""
-        return self.cloud.why(self, code=code)
+        return self.cloud.why(self, code=code, within_s=within_s)
 
 
 class AzureDevice(Device):

@@ -4,7 +4,7 @@ A server is started where a test first asks for one, once for each process: with
 Nothing is loaded before. How to use them: docs/howto/test-kit.md.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -72,6 +72,16 @@ class Rollover:
     def back(self) -> dict[str, Any]:
         """Take the last step back."""
         return self._cloud.rollover("back")
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, None]:
+    """Add what the server refused during a test to the report of its failure."""
+    outcome = yield
+    report = outcome.get_result()
+    cloud = getattr(item, "funcargs", {}).get("birthmark_cloud")
+    if report.failed and report.when != "teardown" and cloud is not None and (told := cloud.format_refusals()):
+        report.sections.append(("Birthmark refused", told))
 
 
 @pytest.fixture(scope="session")

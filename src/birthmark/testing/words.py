@@ -154,6 +154,12 @@ class Why(Word, frozen=True, tag="why"):
     within_s: Annotated[float, msgspec.Meta(ge=0, le=60)] = 5.0
 
 
+class Known(Word, frozen=True, tag="known"):
+    """Whether the server has a device of that name, enrolled or registered."""
+
+    name: str
+
+
 WORDS: Sequence[type[Word]] = (
     Reset,
     Help,
@@ -171,6 +177,7 @@ WORDS: Sequence[type[Word]] = (
     Rollover,
     Messages,
     Why,
+    Known,
 )
 _BY_TAG: Mapping[str, type[Word]] = {str(kind.__struct_config__.tag): kind for kind in WORDS}
 

@@ -151,10 +151,19 @@ class Workshop:
             case words.Messages(name=name, limit=limit):
                 query: dict[str, object] = {"limit": limit, "device": name or None}
                 return {"items": list(self.operator.rows(f"/hubs/{_HUB}/messages", **query))}
+            case words.Known(name=name):
+                return {"known": self._is_known(name)}
             case words.Why():
                 return {"items": self._refused(word)}
             case _:
                 raise WordInvalidError(word=type(word).__name__, detail="it is done elsewhere")
+
+    def _is_known(self, name: str) -> bool:
+        try:
+            self.operator.get(f"/devices/{quote(name, safe='')}")
+        except NotFoundError:
+            return False
+        return True
 
     def _refused(self, asked: words.Why) -> Sequence[Mapping[str, Any]]:
         query = {"limit": asked.limit, "subject": asked.name or None, "code": asked.code or None}

@@ -100,6 +100,6 @@ def test_back_over_very_many_pages_is_bounded_and_leads_to_the_first() -> None:
     assert page.previous == devices.Filter()
 
 
-@pytest.mark.parametrize("page", ["-1", "x", "９", "9" * 50, ""])
+@pytest.mark.parametrize("page", ["-1", "x", "\uff19", "9" * 50, ""])
 def test_a_page_number_that_is_none_is_the_first(page: str) -> None:
     assert devices.Filter.of(asked(page=page)).number == 1

@@ -55,7 +55,7 @@ class Hearing:
         self.asked.append(word)
         if word["do"] == "refuse":
             raise NotProvokedError(kind="aws-thing", possible="awsiot.thing_unknown", refusal=word["code"])
-        return {"items": []}
+        return {"items": [], "known": True}
 
 
 @pytest.fixture
@@ -153,3 +153,8 @@ def without(missing: str) -> Callable[[str], Any]:
         raise ModuleNotFoundError(f"No module named {missing!r}", name=missing)
 
     return importing
+
+
+def test_a_device_waits_as_long_as_the_cloud_is_told_to() -> None:
+    with pytest.raises(AssertionError, match=r"within 0\.1 s nothing of pump-1 was refused"):
+        AzureDevice(Cloud(Hearing()), IDENTITY).why(within_s=0.1)

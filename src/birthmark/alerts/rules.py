@@ -1,5 +1,6 @@
 """The catalogue of rules, and what each says to readings of one moment. Pure; time is in the readings."""
 
+import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -223,6 +224,24 @@ CATALOGUE: Mapping[Rule, Judge] = {
     ): _failing,
 }
 RULES: Mapping[str, Rule] = {rule.name: rule for rule in CATALOGUE}
+_BY_CODE = frozenset({"renewal-refused", "enrollment-refused"})
+"""Rules whose examples are codes of refusals, the most frequent first."""
+
+
+def code_of(alert: Alert) -> str:
+    """Return the code of the refusals that raised an alert, of several the most frequent; empty for other alerts."""
+    if alert.rule == "refusal-spike":
+        return alert.subject
+    if alert.rule == "identity-contested":
+        return CONTESTED
+    return alert.examples[0] if alert.rule in _BY_CODE and alert.examples else ""
+
+
+def fix_of(alert: Alert) -> str:
+    """Return the next command for an alert."""
+    if code := code_of(alert):
+        return f"birthmark why --code {shlex.quote(code)}"
+    return "" if (rule := RULES.get(alert.rule)) is None else rule.fix
 
 
 def found(readings: Readings, limits: Thresholds, off: Sequence[str] = ()) -> list[Finding]:

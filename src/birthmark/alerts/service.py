@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 from birthmark.alerts import store
 from birthmark.alerts.model import Alert, Finding, Rule, Silence
-from birthmark.alerts.rules import OVER, RAISED, RULES, is_silenced, say, step
+from birthmark.alerts.rules import OVER, RAISED, RULES, fix_of, is_silenced, say, step
 from birthmark.clock import Clock
 from birthmark.errors import ConflictError, InvalidRequestError, NotFoundError
 from birthmark.store import Changes, Database, to_micros
@@ -202,7 +202,6 @@ def _clean(finding: Finding) -> Finding:
 
 
 def _said(alert: Alert) -> dict[str, object]:
-    rule = RULES.get(alert.rule)
     return {
         "rule": alert.rule,
         "severity": alert.severity.value,
@@ -210,5 +209,5 @@ def _said(alert: Alert) -> dict[str, object]:
         "count": alert.count,
         "examples": list(alert.examples),
         "since": alert.seen_at.isoformat(),
-        "fix": "" if rule is None else rule.fix,
+        "fix": fix_of(alert),
     }

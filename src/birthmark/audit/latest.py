@@ -7,9 +7,10 @@ at most: it may then have fewer rows than were asked for, and still another behi
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, NamedTuple
 
-from birthmark.store import Statement, from_micros, statement
+from birthmark.store import Statement, from_micros, statement, to_micros
 from birthmark.store.database import Reader, Row
 from birthmark.store.paging import Page, PageInvalidError
 from birthmark.store.schema import audit
@@ -45,6 +46,20 @@ SELECT action FROM known WHERE action IS NOT NULL
 )
 
 
+# Each person after the other by the index: of devices, which have rows too, there may be very many.
+PEOPLE = statement(
+    sql("""
+WITH RECURSIVE known(actor) AS (
+  SELECT min(actor) FROM audit WHERE audit.actor >= 'user:' AND audit.actor < 'user;'
+  UNION ALL SELECT (SELECT min(actor) FROM audit WHERE audit.actor > known.actor AND audit.actor < 'user;')
+  FROM known WHERE actor IS NOT NULL
+)
+SELECT actor FROM known WHERE actor IS NOT NULL
+""")
+)
+_PERSON, _OPERATOR = "user:", "operator"
+
+
 class _Place(NamedTuple):
     at: int
     chain: str
@@ -52,15 +67,21 @@ class _Place(NamedTuple):
 
 
 _END = _Place(2**62, "", 0)
+_BEGIN = -(2**62)
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which rows; all that is said must hold. An `action` that ends with a dot is the beginning of several."""
+    """Which rows; all that is said must hold. An `action` that ends with a dot is the beginning of several.
+
+    With `people` those of users and of the data directory's operator alone; `since` is the earliest time.
+    """
 
     actor: str | None = None
     subject: str | None = None
     action: str | None = None
+    people: bool = False
+    since: datetime | None = None
 
     def takes(self, row: Mapping[str, Any]) -> bool:
         """Say whether it is one of these rows."""
@@ -68,7 +89,13 @@ class Wanted:
             self.actor in {None, row["actor"]}
             and self.subject in {None, row["subject"]}
             and (self.action is None or is_of(row["action"], self.action))
+            and (not self.people or is_person(row["actor"]))
         )
+
+
+def is_person(actor: str) -> bool:
+    """Say whether a user did it, or the operator of the data directory; else it was a device, program or worker."""
+    return actor == _OPERATOR or actor.startswith(_PERSON)
 
 
 def is_of(action: str, wanted: str) -> bool:
@@ -80,14 +107,16 @@ async def latest(database: Reader, wanted: Wanted, *, before: str = "", limit: i
     """Return the latest rows, or those before a place. Raise `PageInvalidError`."""
     place = _parsed(before) if before else _END
     by = next((name for name in BY if getattr(wanted, name) is not None), None)
-    is_exact = sum(getattr(wanted, name) is not None for name in BY) <= 1
+    is_exact = sum(getattr(wanted, name) is not None for name in BY) + wanted.people <= 1
+    since = _BEGIN if wanted.since is None else to_micros(wanted.since)
     each, looked, found = limit + 1 if is_exact else _EACH, 0, list[Row]()
     while looked < MAX_LOOKED:
         rows = await _rows(database, by, wanted, place, each)
-        found += [row for row in rows if wanted.takes(row)]
+        is_last = len(rows) < each or rows[-1]["at"] < since
+        found += [row for row in rows if row["at"] >= since and wanted.takes(row)]
         if len(found) > limit:
             return Page([_view(row) for row in found[:limit]], _text_of(found[limit - 1]))
-        if len(rows) < each:
+        if is_last:
             return Page([_view(row) for row in found], None)
         looked += len(rows)
         place = _place_of(rows[-1])
@@ -97,6 +126,10 @@ async def latest(database: Reader, wanted: Wanted, *, before: str = "", limit: i
 async def _rows(database: Reader, by: str | None, wanted: Wanted, place: _Place, limit: int) -> Sequence[Row]:
     """Return rows before a place by one of the columns."""
     asked: dict[str, Any] = {"before_at": place.at, "chain": place.chain, "seq": place.seq, "limit": limit}
+    if by is None and wanted.people:
+        people = [_OPERATOR, *(row["actor"] for row in await database.all(PEOPLE))]
+        rows = [row for one in people for row in await database.all(BY["actor"], **asked, actor=one)]
+        return sorted(rows, key=_place_of, reverse=True)[:limit]
     if by is None:
         return await database.all(ALL, **asked)
     value = getattr(wanted, by)

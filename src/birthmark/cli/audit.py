@@ -8,16 +8,19 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from birthmark.cli.common import emit, read_file, replacing
+from birthmark.cli.inventory import parse_within
 from birthmark.cli.operator import ServerOptions, ServerOutputOptions, show
 from birthmark.cli.picking import PickOptions
+from birthmark.clock import SystemClock
 from birthmark.console.records import has_own_file
+from birthmark.durations import FORMS
 
 _MAX_FILE = 1 << 20
 _LATEST = 100
@@ -54,19 +57,24 @@ def list_(
     action: Annotated[
         str | None, typer.Option(help="Only this, as dps.register; with a dot at its end, all that begin so: dps.")
     ] = None,
+    people: Annotated[bool, typer.Option("--people", help="Only what users and the operator did.")] = False,
+    last: Annotated[
+        timedelta | None, typer.Option(parser=parse_within, metavar="TIME", help=f"Only this recent: {FORMS}.")
+    ] = None,
 ) -> None:
     """List who changed what, the latest last: 100 rows, or --limit. The chains are verified before."""
     from birthmark.audit.latest import Wanted
 
     if subject is not None and about is not None and subject != about:
         raise typer.BadParameter("it is another one than SUBJECT", param_hint="--about")
-    wanted = Wanted(by, subject if about is None else about, action)
+    wanted = Wanted(by, subject if about is None else about, action, people)
+    since = None if last is None else SystemClock().now() - last
     latest = Latest(pick.limit or _LATEST)
     every = replace(pick, limit=None)
 
     def keep(line: str) -> None:
         row = json.loads(line)
-        if wanted.takes(row):
+        if wanted.takes(row) and (since is None or datetime.fromisoformat(row["at"]) >= since):
             for one in every.picked([row]):
                 latest.add(one)
 
@@ -76,7 +84,7 @@ def list_(
         kept if server.as_json else map(_with_way, kept),
         _COLUMNS,
         as_json=server.as_json,
-        nothing="Nothing was changed.",
+        nothing="No row matches.",
     )
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import msgspec
 
 from birthmark.alerts.model import Alert, Rule, Silence
-from birthmark.alerts.rules import RULES, is_silenced
+from birthmark.alerts.rules import RULES, code_of, fix_of, is_silenced
 from birthmark.alerts.service import Alerts
 from birthmark.auth.rights import Right
 from birthmark.console.routing import Asked, Endpoint, Rows
@@ -79,7 +79,6 @@ def _rule_view(one: Rule, off: Sequence[str]) -> dict[str, Any]:
 
 
 def _view(one: Alert, *, is_silent: bool) -> dict[str, Any]:
-    rule = RULES.get(one.rule)
     return {
         "rule": one.rule,
         "subject": one.subject,
@@ -89,7 +88,8 @@ def _view(one: Alert, *, is_silent: bool) -> dict[str, Any]:
         "examples": list(one.examples),
         "since": one.seen_at.isoformat(),
         "silenced": is_silent,
-        "fix": "" if rule is None else rule.fix,
+        "fix": fix_of(one),
+        "code": code_of(one),
     }
 
 

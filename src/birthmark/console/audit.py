@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import timedelta
 from typing import Annotated, Any
 
 import msgspec
@@ -11,6 +12,7 @@ from birthmark.audit.latest import Wanted, latest
 from birthmark.audit.report import entries, report
 from birthmark.audit.verify import verify_chains
 from birthmark.auth.rights import Right
+from birthmark.clock import Clock
 from birthmark.console.routing import SIGN_OF_LIFE_S, Asked, Endpoint, Lines, Rows
 from birthmark.store import Database
 
@@ -33,11 +35,13 @@ class LatestQuery(msgspec.Struct, forbid_unknown_fields=True):
     actor: _Text | None = None
     subject: _Text | None = None
     action: _Text | None = None
+    people: bool = False
+    back_s: Annotated[int, msgspec.Meta(ge=1, le=10**10)] | None = None
     before: Annotated[str, msgspec.Meta(max_length=512)] = ""
     limit: Annotated[int, msgspec.Meta(ge=1, le=250)] = 100
 
 
-def endpoints(database: Database, public_key: bytes) -> Sequence[Endpoint]:
+def endpoints(database: Database, public_key: bytes, clock: Clock) -> Sequence[Endpoint]:
     """Return the routes of `birthmark server audit`."""
 
     async def verify(asked: Asked) -> Any:
@@ -50,7 +54,8 @@ def endpoints(database: Database, public_key: bytes) -> Sequence[Endpoint]:
 
     async def newest(asked: Asked) -> Rows:
         query: LatestQuery = asked.query
-        wanted = Wanted(query.actor, query.subject, query.action)
+        since = None if query.back_s is None else clock.now() - timedelta(seconds=query.back_s)
+        wanted = Wanted(query.actor, query.subject, query.action, query.people, since)
         page = await latest(database, wanted, before=query.before, limit=query.limit)
         return Rows(page.items, page.last)
 

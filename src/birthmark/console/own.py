@@ -124,7 +124,7 @@ class OwnPages:
         found = await self.askings.decide(given.get("code", ""), caller, is_agreed=is_agreed)
         name = printable(found.label or found.address)
         said = f"The command at {name} goes on by itself." if is_agreed else f"The command at {name} was not let in."
-        return page("Let in" if is_agreed else "Not let in", paragraph(said), link("/", "Go on"))
+        return page("Let in" if is_agreed else "Not let in", paragraph(said), link("/", "Continue"))
 
     def _ask_code(self, request: Request, told: str = "", status: int = 200) -> Response:
         code = entry("code", "The code that it shows", most=64)

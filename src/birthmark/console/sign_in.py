@@ -138,4 +138,4 @@ class SignInPages:
         return self.desk.opened(request, made)
 
     def _ways(self) -> list[str]:
-        return [button(f"Use {title}", action=f"{WITH}/{name}", is_other=True) for name, title in self.others]
+        return [button(f"Sign in with {title}", action=f"{WITH}/{name}", is_other=True) for name, title in self.others]

@@ -34,6 +34,7 @@ MQTT_CONNECT = 0x10
 _HELLO_RETRY_BYTES = 256  # a flight with our certificate is longer, a HelloRetryRequest shorter
 _LOOK_S = 0.5
 _NO_LINGER = struct.pack("ii", 1, 0)
+_TRUST_OR_TIME = "it does not trust this server, or it gave up"
 _LINGER_S = 2.0
 _LINGER_BYTES = 16 * 1024 * 1024
 _LAST_WORDS_S = 10.0  # in which a slow line takes this much of what was still said to it
@@ -537,7 +538,7 @@ class Connection(asyncio.BufferedProtocol):
         self._tls.close()
 
     def _not_trusted(self, reason: str) -> BirthmarkError:
-        return ServerNotTrustedError(reason=reason, sni=self._tls.sni())
+        return ServerNotTrustedError(reason=f"{reason}; {_TRUST_OR_TIME}", sni=self._tls.sni())
 
     def _handshake(self) -> bool:
         try:

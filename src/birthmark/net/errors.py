@@ -50,11 +50,12 @@ class ServerNotTrustedError(UnauthenticatedError):
     """The client does not trust this server."""
 
     code = "tls.server_not_trusted"
-    cause = "The client refused this server's certificate ({reason})."
+    message = "The client ended the TLS handshake"
+    cause = "The client ended the TLS handshake: {reason}."
     fix = (
-        'Give the client this server\'s root: `eval "$(birthmark env)"` sets SSL_CERT_FILE, REQUESTS_CA_BUNDLE and '
-        "NODE_EXTRA_CA_CERTS for its shell. The host name it uses must be in the server's certificate, and its clock "
-        "within the certificate's dates."
+        'If the client does not trust this server, give it the root: `eval "$(birthmark env)"` sets SSL_CERT_FILE, '
+        "REQUESTS_CA_BUNDLE and NODE_EXTRA_CA_CERTS for its shell. The host name it uses must be in the server's "
+        "certificate, and its clock within the certificate's dates."
     )
     reason: str
     sni: str
@@ -259,7 +260,7 @@ def explain_handshake(errors: Sequence[Sequence[str]], presented: Certificate | 
     if "alert" in low and "certificate expired" in low:
         return ClientClockWrongError(**facts)
     if "alert" in low and any(text in low for text in _ALERTS_AGAINST_US):
-        return ServerNotTrustedError(**facts)
+        return ServerNotTrustedError(**(facts | {"reason": f"it refused this server's certificate ({reason})"}))
     if presented is not None and any(text in low for text in _BAD_SIGNATURE):
         return KeyNotProvenError(**facts)
     return (NoSharedCipherError if any(text in low for text in _NOTHING_SHARED) else HandshakeFailedError)(**facts)

@@ -299,7 +299,7 @@ class Applications:
             *alert_endpoints(rooms.alerts, self._settings.alerts.off),
             *figure_endpoints(Figures(rooms.database, self._clock), PERIODS, self._clock),
             *rollover.rollover_endpoints(rooms.rollovers, rooms.groups.teach),
-            *audit.endpoints(rooms.database, audit_key),
+            *audit.endpoints(rooms.database, audit_key, self._clock),
             *standing.endpoints(
                 served, lambda: {**self.endpoints, "console": self.console_url}, lambda: views_of(self._settings)
             ),

@@ -2,13 +2,13 @@
 
 import json
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 
 from birthmark.audit import latest as module
-from birthmark.audit.latest import ACTIONS, ALL, BY, Wanted, latest
+from birthmark.audit.latest import ACTIONS, ALL, BY, PEOPLE, Wanted, latest
 from birthmark.store import Changes, Database, Statement, open_database, statement
 from birthmark.store.paging import PageInvalidError
 from birthmark.store.sql import text
@@ -66,6 +66,8 @@ async def test_they_come_latest_first_and_each_once(database: Database) -> None:
         (Wanted(subject="one", actor="operator", action="dps."), 10),
         (Wanted(actor="user:anna", action="dps.register"), 10),
         (Wanted(actor="nobody"), 0),
+        (Wanted(people=True), 70),
+        (Wanted(people=True, subject="one"), 30),
     ],
 )
 async def test_they_are_picked(database: Database, wanted: Wanted, count: int) -> None:
@@ -73,6 +75,20 @@ async def test_they_are_picked(database: Database, wanted: Wanted, count: int) -
     told = await pages(database, wanted, 6)
     assert told == [row for row in every if wanted.takes(row)]
     assert len(told) == count
+
+
+async def test_people_are_told_from_devices_and_programs(database: Database) -> None:
+    for actor in ("device:pump-1", "user:bert", "access_key:AKIA", "users", "worker:w1"):
+        await database.commit(Changes().audit(actor, "dps.register", "three"))
+    told = await pages(database, Wanted(people=True, subject="three"), 6)
+    assert [row["actor"] for row in told] == ["user:bert"]
+
+
+async def test_rows_of_a_time_are_picked(database: Database) -> None:
+    every = await pages(database, Wanted(), 250)
+    since = datetime.fromisoformat(every[20]["at"])
+    told = await pages(database, Wanted(since=since), 6)
+    assert told == [row for row in every if datetime.fromisoformat(row["at"]) >= since]
 
 
 async def test_a_page_looks_at_so_many_rows_and_no_more(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,7 +107,7 @@ async def test_what_is_no_place_is_refused(database: Database, before: str) -> N
         await latest(database, Wanted(), before=before, limit=1)
 
 
-@pytest.mark.parametrize("asked", [ALL, *BY.values(), ACTIONS])
+@pytest.mark.parametrize("asked", [ALL, *BY.values(), ACTIONS, PEOPLE])
 async def test_they_are_found_by_an_index(database: Database, asked: Statement) -> None:
     if "sqlite" not in type(database).__module__:
         pytest.skip("PostgreSQL reads a table of seventy rows whole")

@@ -47,7 +47,7 @@ async def test_the_latest_rows_of_the_audit_are_told(database_url: str) -> None:
     database = await open_database(database_url, FakeClock())
     for number in range(5):
         await database.commit(Changes().audit("user:anna", "dps.enroll", f"pump-{number % 2}", number=number))
-    table = audit.endpoints(database, b"")
+    table = audit.endpoints(database, b"", FakeClock())
     told = await pages(table, "/audit/latest", "before", actor="user:anna", action="dps.", limit="2")
     alone = await pages(table, "/audit/latest", "before", subject="pump-1")
     await database.close()
@@ -59,7 +59,7 @@ async def test_the_latest_rows_of_the_audit_are_told(database_url: str) -> None:
 async def test_what_is_asked_of_the_audit_is_bounded(tmp_path: Path, query: dict[str, str]) -> None:
     database = await open_database(f"sqlite:///{tmp_path}/x.db", FakeClock())
     with pytest.raises(msgspec.ValidationError):
-        await get(audit.endpoints(database, b""), "/audit/latest", **query)
+        await get(audit.endpoints(database, b"", FakeClock()), "/audit/latest", **query)
     await database.close()
 
 

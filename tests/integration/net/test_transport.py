@@ -156,6 +156,7 @@ def test_a_client_that_goes_away_over_our_certificate_did_not_trust_it(server: R
     explained = server.why("sni.example")
     assert explained["code"] == "tls.server_not_trusted"
     assert "birthmark env" in explained["fix"]
+    assert "or it gave up" in explained["cause"]  # a client that ran out of time looks the same
 
 
 def test_plain_http_on_a_tls_port_is_explained(server: RunningServer) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from birthmark.alerts.model import Alert, Ending, Finding, Looked, Readings, Rule, Severity, Silence, Thresholds
-from birthmark.alerts.rules import CATALOGUE, RULES, found, is_silenced, step
+from birthmark.alerts.rules import CATALOGUE, RULES, code_of, fix_of, found, is_silenced, step
 from fakes import NOON
 
 QUIET = Readings(now=NOON)
@@ -172,3 +172,24 @@ def test_a_silence_is_of_a_rule_and_of_subjects_for_a_while(
     alert = Alert("disk-full", "data", Severity.CRITICAL, "full", 1, (), NOON, NOON)
     silence = Silence(rule, subject, NOON + timedelta(hours=hours), "anna", "why", NOON)
     assert is_silenced(alert, [silence], NOON) is is_quiet
+
+
+@pytest.mark.parametrize(
+    ("rule", "code"),
+    [
+        ("renewal-refused", "est.reenroll_identity_changed"),
+        ("enrollment-refused", "est.csr_invalid"),
+        ("refusal-spike", "tls.refused"),
+        ("identity-contested", "mqtt.identity_contested"),
+    ],
+)
+def test_an_alert_about_refusals_leads_to_those_of_its_code(rule: str, code: str) -> None:
+    (finding,) = (one for one in found(replace(QUIET, **CAUSES[rule]), Thresholds()) if one.rule == rule)
+    alert = Alert(rule, finding.subject, Severity.WARNING, finding.detail, 1, finding.examples, NOON)
+    assert code_of(alert) == code
+    assert fix_of(alert) == f"birthmark why --code {code}"
+
+
+def test_another_alert_leads_to_the_command_of_its_rule() -> None:
+    alert = Alert("ca-ends", "issuing", Severity.CRITICAL, "it ends", 1, (), NOON)
+    assert (code_of(alert), fix_of(alert)) == ("", RULES["ca-ends"].fix)

@@ -53,3 +53,9 @@ def test_what_happened_between_two_refusals_parts_them() -> None:
     }
     rows = history([saved], (), [a_refusal(33), a_refusal(31)])
     assert [row["times"] for row in rows] == [1, 1, 1]
+
+
+@pytest.mark.parametrize(("state", "kind"), [("disabled", "off"), ("enabled", "bad")])
+def test_a_refusal_of_what_an_operator_disabled_is_not_urgent(state: str, kind: str) -> None:
+    steps = next_steps([a_part(state)], (), [a_refusal()], NOW, quoted="pump-17")
+    assert steps[0].kind == kind

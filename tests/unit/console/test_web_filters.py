@@ -103,3 +103,9 @@ def test_back_over_very_many_pages_is_bounded_and_leads_to_the_first() -> None:
 @pytest.mark.parametrize("page", ["-1", "x", "\uff19", "9" * 50, ""])
 def test_a_page_number_that_is_none_is_the_first(page: str) -> None:
     assert devices.Filter.of(asked(page=page)).number == 1
+
+
+def test_rows_of_people_and_of_a_time_are_asked_for_by_the_same_command() -> None:
+    found = audit.Filter.of(asked(people="yes", last="24h"))
+    assert found.command == "birthmark server audit ls --people --last 24h"
+    assert audit.Filter.of(asked(last="a year")).last == ""

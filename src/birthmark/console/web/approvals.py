@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import unquote
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -12,9 +13,12 @@ from starlette.routing import Route
 from birthmark.console.inside import Person
 from birthmark.console.web.language import say
 from birthmark.console.web.site import Site
+from birthmark.errors import BirthmarkError
 from birthmark.text import decode_json
 
 PATH = "/approvals"
+MAX_MESSAGES = 1000
+"""Messages of a hub that are counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +40,37 @@ class ApprovalsPage:
         """Draw what waits, as far as who looks might do it."""
         found = await self.site.inside.ask(who, "/people/approvals")
         rows = [
-            {**one, "shown": readable(one["body"]), "is_own": one["asked_by"] == who.caller.user} for one in found.items
+            {
+                **one,
+                "shown": readable(one["body"]),
+                "is_own": one["asked_by"] == who.caller.user,
+                **(await self._effect(who, one["request"])),
+            }
+            for one in found.items
         ]
-        return await self.site.draw(request, who, "approvals.html", {"rows": rows})
+        return await self.site.draw(request, who, "approvals.html", {"rows": rows, "most": MAX_MESSAGES})
+
+    async def _effect(self, who: Person, request: str) -> Mapping[str, Any]:
+        """Return the object of a request, and what goes with a hub or a provisioning service that is removed."""
+        method, _, path = request.partition(" ")
+        kind, *names = [unquote(part) for part in path.strip("/").split("/")]
+        if method != "DELETE" or not names:
+            return {"about": "", "devices": None, "messages": None}
+        effect: dict[str, Any] = {"about": names[-1], "devices": None, "messages": None}
+        place = {"hubs": "hub", "dps": "dps"}.get(kind)
+        if place and len(names) == 1:
+            counted = await self.site.inside.look(who, "/figures/found", at=f"{place}/{names[0]}")
+            effect["devices"] = counted.items[0] if counted and counted.items else None
+            if place == "hub" and (kept := await self._messages(who, names[0])) is not None:
+                effect["messages"] = kept
+        return effect
+
+    async def _messages(self, who: Person, hub: str) -> int | None:
+        """Return how many messages a hub keeps, `MAX_MESSAGES` for more; None where it is gone."""
+        try:
+            return len((await self.site.inside.ask(who, "/hubs/{name}/messages", hub, limit=MAX_MESSAGES)).items)
+        except BirthmarkError:
+            return None
 
     async def approve(self, request: Request, who: Person) -> Response:
         """Let it be done."""

@@ -12,6 +12,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from birthmark.console.inside import Person
+from birthmark.console.web.language import say
+from birthmark.console.web.refusals import PERIODS
 from birthmark.console.web.site import Site
 from birthmark.console.web.words import kind_of, words_of
 from birthmark.errors import ConflictError
@@ -27,24 +29,31 @@ class Filter:
     by: str = ""
     about: str = ""
     action: str = ""
+    people: str = ""
+    last: str = ""
     before: str = ""
 
     @classmethod
     def of(cls, request: Request) -> "Filter":
         """Return what an address asks for."""
         given = request.query_params
-        return cls(*(given.get(name, "").strip()[:_MAX_CHARS] for name in ("by", "about", "action", "before")))
+        by, about, action, before = (
+            given.get(name, "").strip()[:_MAX_CHARS] for name in ("by", "about", "action", "before")
+        )
+        last = given.get("last", "")
+        return cls(by, about, action, "yes" if given.get("people") else "", last if last in PERIODS else "", before)
 
     @property
     def asked(self) -> Mapping[str, str]:
         """What is asked for, without what is not."""
-        every = {"by": self.by, "about": self.about, "action": self.action}
+        every = {name: getattr(self, name) for name in ("by", "about", "action", "people", "last")}
         return {name: value for name, value in every.items() if value}
 
     @property
     def command(self) -> str:
         """The same as it is typed."""
-        options = [word for name, value in self.asked.items() for word in (f"--{name}", value)]
+        given = [(f"--{name}", "" if name == "people" else value) for name, value in self.asked.items()]
+        options = [word for pair in given for word in pair if word]
         return shlex.join(["birthmark", "server", "audit", "ls", *options])
 
     def address(self, before: str = "", **other: str) -> str:
@@ -83,12 +92,17 @@ class AuditPage:
     async def _draw(self, request: Request, who: Person, verified: Mapping[str, Any] | None) -> Response:
         wanted = Filter.of(request)
         asked = {"actor": wanted.by or None, "subject": wanted.about or None, "action": wanted.action or None}
-        found = await self.site.inside.ask(who, "/audit/latest", limit=_PAGE, before=wanted.before or None, **asked)
+        more: dict[str, Any] = {"people": "true"} if wanted.people else {}
+        more |= {"back_s": PERIODS[wanted.last][0]} if wanted.last else {}
+        found = await self.site.inside.ask(
+            who, "/audit/latest", limit=_PAGE, before=wanted.before or None, **asked, **more
+        )
         values = {
             "filter": wanted,
             "rows": told(found.items),
             "following": None if found.next is None else wanted.address(found.next),
             "verified": verified,
+            "periods": [(name, say(text)) for name, (_, text) in PERIODS.items()],
         }
         return await self.site.draw(request, who, "audit.html", values)
 

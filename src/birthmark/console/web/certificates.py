@@ -22,7 +22,7 @@ from birthmark.pki.profiles import FOR_REQUESTS
 
 STATES: Mapping[str, str] = {
     "unrevoked": marked("not taken back"),
-    "valid": marked("alive"),
+    "valid": marked("valid"),
     "ending": marked("ends within 30 days"),
     "expired": marked("ended"),
     "revoked": marked("taken back"),
@@ -44,7 +44,7 @@ _OPTIONS: Mapping[str, Sequence[str]] = {
 NOW = "now"
 _PAGE, _MAX_CHARS = 50, 256
 _WEEK = timedelta(days=7)
-_LATE = 10
+_LATE = 5
 """What part of its life is left of a certificate that ends soon."""
 
 
@@ -127,16 +127,16 @@ def monday_of(text: str, now: datetime) -> date | None:
 def standing(row: Mapping[str, Any], now: datetime) -> tuple[str, str]:
     """Return in a word how a certificate is, and how that is marked."""
     if row["revoked"] is not None:
-        return say("taken back"), "bad"
+        return say("revoked"), "bad"
     if row["not_after"] is None:
         return say("of another CA"), "off"
     end = datetime.fromisoformat(row["not_after"])
     if end <= now:
-        return say("ended"), "off"
+        return say("expired"), "off"
     if (begin := datetime.fromisoformat(row["not_before"])) > now:
         return say("not yet valid"), "off"
     is_late = end - now < (end - begin) / _LATE  # whoever renews by itself has done so long before
-    return (say("ends soon"), "warn") if is_late else (say("alive"), "")
+    return (say("ends soon"), "warn") if is_late else (say("valid"), "")
 
 
 @dataclass(frozen=True, slots=True)

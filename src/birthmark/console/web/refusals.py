@@ -28,6 +28,7 @@ _PAGE, _MAX_CHARS = 50, 256
 _ID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _DEVICES = ("device_id", "registration_id", "thing", "common_name")
 """The facts that name a device, the surest first."""
+_SEVERAL, _LOOKED = 2, 100
 _PEM = "application/x-pem-file"
 
 
@@ -105,12 +106,20 @@ class RefusalsPages:
         found = await self.site.inside.ask(who, "/refusals/reasons", back_s=seconds)
         values = {
             "filter": wanted,
-            "reasons": found.items,
+            "reasons": [{**one, **(await self._refused_of(who, one))} for one in found.items],
             "total": sum(one["count"] for one in found.items),
             "period": say(words),
             "periods": [(name, say(text)) for name, (_, text) in PERIODS.items()],
         }
         return await self.site.draw(request, who, "refusals.html", values)
+
+    async def _refused_of(self, who: Person, reason: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return who was refused for a reason lately, each once, and whether there may be more."""
+        if reason["latest"] is None or reason["count"] < _SEVERAL:
+            return {"who": [], "is_more": False}
+        found = await self.site.inside.ask(who, "/refusals", code=reason["code"], limit=_LOOKED)
+        names = dict.fromkeys(name for row in found.items if (name := whose(row["facts"])))
+        return {"who": list(names), "is_more": len(found.items) == _LOOKED}
 
     async def _list(self, request: Request, who: Person, wanted: Filter) -> Response:
         before = wanted.before or None

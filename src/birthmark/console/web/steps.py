@@ -45,7 +45,11 @@ def next_steps(
         return [Step(told, f"birthmark pki release {quoted}", kind="off")]
     if is_refused(refusals, was_well_at):
         last = refusals[0]
-        found.append(Step(marked("It was refused last:"), said=last["message"], fix=last["fix"], kind="bad"))
+        is_wanted = any(
+            part["state"] == "disabled" for kind in ("enrollment", "device") for part in by_kind.get(kind, ())
+        )
+        kind = "off" if is_wanted and last["code"].endswith("disabled") else "bad"
+        found.append(Step(marked("It was refused last:"), said=last["message"], fix=last["fix"], kind=kind))
     for part in (*by_kind.get("enrollment", ()), *by_kind.get("device", ())):
         if part["state"] == "disabled":
             at_hub = f"hub device enable {quoted} --hub {part['place'].removeprefix('hub ')}"

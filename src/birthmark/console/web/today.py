@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from birthmark.audit.latest import is_person
 from birthmark.clock import Clock
 from birthmark.console.inside import Person
 from birthmark.console.web import svg
@@ -25,6 +26,8 @@ from birthmark.console.web.words import kind_of, words_of
 _HOURS, _WEEKS = 48, 53
 _HOUR, _WEEK = timedelta(hours=1), timedelta(days=7)
 _CHANGES, _REASONS = 8, 5
+_LOOKED = 100
+"""Rows of the audit trail in which the changes by devices are counted."""
 _DAY_S = 86_400
 _DRAWN = 32
 """Charts that are kept: of each language and zone, until another is counted."""
@@ -50,7 +53,8 @@ class TodayPage:
         look, now = self.site.inside.look, self.clock.now()
         figures = await look(who, "/figures", back_s=_HOURS * 3600)
         reasons = await look(who, "/refusals/reasons", back_s=_DAY_S)
-        latest = await look(who, "/audit/latest", limit=4 * _CHANGES)
+        people = await look(who, "/audit/latest", limit=4 * _CHANGES, people="true")
+        latest = await look(who, "/audit/latest", limit=_LOOKED, back_s=_DAY_S)
         places = await look(who, "/figures/devices")
         values: dict[str, Any] = {
             "places": [] if places is None else places.items,
@@ -59,7 +63,9 @@ class TodayPage:
             "refused": 0 if reasons is None else sum(one["count"] for one in reasons.items),
             "kinds": 0 if reasons is None else len(reasons.items),
             "new": 0 if reasons is None else sum(1 for one in reasons.items if one["is_new"]),
-            "changes": None if latest is None else changes(latest.items),
+            "changes": None if people is None else changes(people.items),
+            "machines": [] if latest is None else machines(latest.items),
+            "looked": _LOOKED,
             "weeks": None,
             **(await self._waits(who)),
         }
@@ -105,6 +111,12 @@ def changes(rows: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
         told = {"at": row["at"], "who": row["actor"], "words": words, "subject": row["subject"], "count": 1}
         found.append({**told, "kind": kind_of(row["action"])})
     return found[:_CHANGES]
+
+
+def machines(rows: Sequence[Mapping[str, Any]]) -> Sequence[tuple[str, int]]:
+    """Return what devices and programs did, in words, each with how often."""
+    every = (row for row in rows if not is_person(row["actor"]) and row["action"] not in _NOBODY)
+    return Counter(words_of(row["action"], row["detail"]) for row in every).most_common(_REASONS)
 
 
 def per_hour(rows: Sequence[Mapping[str, Any]], now: datetime) -> Mapping[str, Sequence[int]]:
@@ -214,11 +226,12 @@ def _noon(day: date, who: Reader) -> datetime:
 def draw_hours(counted: Sequence[tuple[str, Sequence[int]]], since: datetime, who: Reader) -> Markup:
     """Return the chart of the hours from `since` on, as `who` reads it."""
     hours, first, unit = dict(counted), since.astimezone(who.zone), say("per hour")
+    latest = say("{n} this hour")
     marks = [Tick(at, dated("EEE", when), is_major=True) for at, when in midnights(first, _HOURS)]
     series = [
-        Series(say("renewals"), unit, hours[RENEWALS], Tone.GOOD),
-        Series(say("registrations"), unit, hours[REGISTRATIONS], Tone.INFO),
-        Series(say("refusals"), unit, hours[REFUSALS], Tone.BAD),
+        Series(say("renewals"), unit, hours[RENEWALS], Tone.GOOD, latest),
+        Series(say("registrations"), unit, hours[REGISTRATIONS], Tone.INFO, latest),
+        Series(say("refusals"), unit, hours[REFUSALS], Tone.BAD, latest),
     ]
     words = [
         dated("EEEHm", first + index * _HOUR)

@@ -36,6 +36,8 @@ class Series:
     unit: str
     values: Sequence[float | None]
     tone: Tone = Tone.USUAL
+    latest: str = ""
+    """How the value of an interval that is not over is read, with `{n}`; empty where the one before it is read."""
 
     @property
     def most(self) -> float:
@@ -106,6 +108,8 @@ def _last(one: Series, *, is_over: bool) -> tuple[int, float] | None:
 
 def _reading(one: Series, number: Number, *, is_over: bool) -> str:
     last = _last(one, is_over=is_over)
+    if not is_over and one.latest and one.values and one.values[-1] is not None:
+        return one.latest.format(n=number(one.values[-1]))
     return f"{number(last[1])} {one.unit}" if last else one.unit
 
 

@@ -302,7 +302,7 @@ def test_a_hub_that_the_certificate_does_not_name_is_warned_of(tmp_path: Path) -
         assert "Warning" not in server.run("hub", "create", "second", "--host", "hub2.example").stderr
         warned = server.run("hub", "create", "third", "--host", "hub3.example").stderr
         assert "--host hub3.example" in warned
-        fitting = warned.partition("Names that it has, and no hub: ")[2]
+        fitting = warned.partition("Names in the certificate that no hub uses: ")[2]
         assert "localhost" in fitting
         assert "hub2.example" not in fitting
 

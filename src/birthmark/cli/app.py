@@ -18,7 +18,7 @@ from birthmark import __version__
 from birthmark.cli.az_words import in_azures_words
 from birthmark.cli.common import FAILED, INTERRUPTED, UsageError, file_trouble, tell, telling_refusals
 from birthmark.cli.options import as_command
-from birthmark.cli.tree import TREE, Leaf, example_of, meant, options_renamed, renamed
+from birthmark.cli.tree import TREE, Leaf, example_of, meant, note_on, options_renamed, renamed
 from birthmark.errors import UnavailableError
 from birthmark.text import printable
 
@@ -149,6 +149,7 @@ class Branch(TyperGroup):
         else:
             near = [f"birthmark {one}".rstrip() for one in meant(self.path, word)]
             nearest = "None is like it." if near == [here] else f"The nearest: {', '.join(near)}."
+            nearest = " ".join(filter(None, (note_on(self.path, word), nearest)))
         raise CommandUnknownError(words=printable(words), nearest=nearest, command=near[0])
 
 
@@ -213,19 +214,25 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+_EXIT_CODES = (
+    "0 done, 1 failed, 2 wrong usage, 3 not found, 4 not authorized, 5 cannot reach, 6 action needed, "
+    "7 some rows refused"
+)
+_HELP = f"""From a chip's birth certificate to a connected device that renews itself: Azure, AWS, your own server.
+
+Every command has --help with an example.
+
+Exit codes: {_EXIT_CODES}.
+"""
+
+
+@app.callback(help=_HELP)
 def root(
     _show: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """From a chip's birth certificate to a connected device that renews itself: Azure, AWS, your own server.
-
-    Every command has --help with an example.
-
-    Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 not authorized, 5 cannot reach, 6 action needed,
-    7 some rows refused.
-    """
+    """Take the options of the command line as a whole."""
 
 
 def main() -> None:

@@ -130,7 +130,7 @@ def certificates(
         if server.as_json or which.as_csv:
             export(server.pick.picked(rows), as_csv=which.as_csv)
         else:
-            server.show_rows(rows, INVENTORY_COLUMNS, "No such certificate was issued.")
+            server.show_rows(rows, INVENTORY_COLUMNS, which.nothing)
         return
     server.show("certificates", columns=_ISSUED_COLUMNS, nothing="No such certificate was issued.", subject=subject)
 

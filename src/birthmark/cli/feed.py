@@ -33,6 +33,8 @@ def events(
     With --json each line has the event and its place, from which a program goes on after it was cut off.
     """
     follows = follow or not (after or begin)
+    if follows and not server.as_json:
+        typer.echo("Waiting for events; Ctrl-C ends.", err=True)
     query = {"after": after, "begin": str(begin).lower(), "type": kind, "follow": str(follows).lower()}
     with until_interrupted():
         for part in server.client.lines("/events", **query):

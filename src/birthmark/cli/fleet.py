@@ -77,7 +77,7 @@ def follow(
     check_reports(report, shipped.file, template)
     wanted, trust, target = template_of(template, DeviceOptions()), shipped.trust(), where.open()
     total = count_entries(shipped.file)
-    shipment = Shipment(shipped.file, trust, total, wanted, quiet=shipped.as_json, force=True)
+    shipment = Shipment(shipped.file, trust, total, wanted, quiet=shipped.as_json, force=True, doing="Looking")
     with opened(report, "Where devices stand", target.description, dry_run=False) as reports:
         follow_all(target, shipment, wait, patience, partial(add_row, reports), as_json=shipped.as_json)
 

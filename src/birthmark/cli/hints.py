@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 
 from birthmark.cli import made_here
+from birthmark.cli.port_holder import find_port_holder
 from birthmark.errors import BirthmarkError
 from birthmark.owners import OWN_DATA, SERVICE_DATA, as_owner, other_owner, starting
 
@@ -34,16 +35,28 @@ def hint(error: BirthmarkError) -> str | None:
     if error.code == "server.data_directory_not_writable" and not _has_home():
         again = error.facts["again"]
         return f'This user has no HOME to write to. For as long as the machine runs: `{again} --data "$(mktemp -d)"`'
-    reason = error.facts.get("reason", "")
-    if error.code == "fleet.target_unreachable" and "proxy" in reason.lower():
-        host = _HOST.search(error.facts["target"])
-        others = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
-        past = ",".join(one for one in (others, host and host[1]) if one)
-        without = f" To go there without it: `export no_proxy={shlex.quote(past)}`" if host else ""
-        return f"The proxy that https_proxy or all_proxy names stands in the way: `birthmark doctor`.{without}"
     if error.code in _NO_CHIP and not os.environ.get(_LIBRARY) and (command := made_here.command()) is not None:
         return f"A new terminal knows of no chip. To use the software chip that was made last: `{command}`"
-    return None
+    return _port_hint(error) if error.code == "net.port_taken" else _proxy_hint(error)
+
+
+def _port_hint(error: BirthmarkError) -> str | None:
+    facts = error.facts
+    if (holder := find_port_holder(facts["address"], int(facts["port"]))) is None:
+        return None
+    own = f"The Birthmark server of {shlex.quote(str(holder.data))} has the port."
+    other = f"{facts['without']} --listen 127.0.0.2"
+    return f"{own} Listen on another address: `{other}`. Or stop that server: `kill {holder.pid}`"
+
+
+def _proxy_hint(error: BirthmarkError) -> str | None:
+    if error.code != "fleet.target_unreachable" or "proxy" not in error.facts.get("reason", "").lower():
+        return None
+    host = _HOST.search(error.facts["target"])
+    others = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
+    past = ",".join(one for one in (others, host and host[1]) if one)
+    without = f" To go there without it: `export no_proxy={shlex.quote(past)}`" if host else ""
+    return f"The proxy that https_proxy or all_proxy names stands in the way: `birthmark doctor`.{without}"
 
 
 def _owner_of_the_service(place: str | None) -> str | None:

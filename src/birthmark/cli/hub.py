@@ -127,7 +127,7 @@ def create(
     is_covered, fitting = made.pop("in_certificate"), made.pop("names_that_fit")
     emit(server.as_json, made)
     if not is_covered:
-        others = f" Names that it has, and no hub: {', '.join(fitting)}." if fitting else ""
+        others = f" Names in the certificate that no hub uses: {', '.join(fitting)}." if fitting else ""
         typer.echo(printable(f"Warning: {NOT_IN_CERTIFICATE.format(host=host)}{others}"), err=True)
 
 

@@ -80,6 +80,14 @@ class InventoryOptions:
         return any(one is not None for one in told) or any(flags)
 
     @property
+    def nothing(self) -> str:
+        """What is said where no certificate is such a one."""
+        if self.expiring is not None:
+            days = self.expiring / timedelta(days=1)
+            return f"No certificate ends within {days:g} days."
+        return "No certificate matches."
+
+    @property
     def said(self) -> dict[str, object]:
         """The options by name, as far as they were given."""
         ends = {"ends_from": self.ends_from, "ends_to": self.ends_to, "unrevoked": self.unrevoked}

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Annotated
 
 import typer
@@ -94,6 +94,8 @@ def revoke(
     at any time: what was taken stays taken. Records stay, switched off, so that every list shows them.
     """
     wanted = sorted(dict.fromkeys(to or [Place(Cloud.AZURE, "local", "local")]), key=lambda one: one.profile != "local")
+    if not (asked.yes or asked.dry_run):  # one that nothing is known of is told before anything is asked
+        list(_everywhere(_Losing(name, server, replace(asked, dry_run=True)), wanted))
     agree(
         f"Take everything of '{name}' back at {', '.join(map(str, wanted))}, for good?", yes=asked.yes or asked.dry_run
     )

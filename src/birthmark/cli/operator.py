@@ -1,6 +1,7 @@
 """What the commands that talk to a running server share."""
 
 import json
+import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -101,4 +102,5 @@ def show(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], *, as_json: 
     if not (found := list(rows)):
         typer.echo(nothing, err=True)
         return
-    typer.echo(table(found, columns, is_terminal=sys.stdout.isatty()))
+    is_terminal = sys.stdout.isatty()
+    typer.echo(table(found, columns, is_terminal=is_terminal, width=shutil.get_terminal_size().columns))

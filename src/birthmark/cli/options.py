@@ -5,6 +5,7 @@ fields after the command's own parameters.
 """
 
 import inspect
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Annotated, Any, get_args, get_type_hints
@@ -30,12 +31,21 @@ def as_command(body: Callable[..., Any], name: str, example: str) -> Any:
 
                 asyncio.run(done)
 
-    called.__name__, called.__doc__, called.__module__ = body.__name__, body.__doc__, body.__module__
+    called.__name__, called.__doc__, called.__module__ = body.__name__, _flowing(body.__doc__), body.__module__
     called.__annotations__ = {one.name: one.annotation for one in seen}
     called.__signature__ = inspect.Signature(seen)  # type: ignore[attr-defined] # what inspect looks for first
     alone = typer.Typer(add_completion=False)
     alone.command(name, epilog=f"Example: {example}")(called)
     return typer.main.get_command(alone)
+
+
+def _flowing(text: str | None) -> str:
+    """Return a help text with each paragraph in one line, which a terminal of any width then breaks once."""
+    paragraphs = inspect.cleandoc(text or "").split("\n\n")
+    return "\n\n".join(
+        paragraph if re.search(r"^\s+|^[-*] ", paragraph, re.MULTILINE) else paragraph.replace("\n", " ")
+        for paragraph in paragraphs
+    )
 
 
 def _is_group(parameter: inspect.Parameter) -> bool:

@@ -68,6 +68,8 @@ class Shipment:
     quiet: bool
     needs_common_name: bool = True
     force: bool = False
+    doing: str = "Enrolling"
+    """What is done with each entry, as its progress is shown."""
     hub_host: Callable[[str | None], str | None] = lambda _name: None
     """The host of the hub that a device is assigned to, at Azure."""
 
@@ -77,7 +79,7 @@ class Shipment:
         entries = entries_of(self.file, self.trust, judge, quiet=True)
         console = Console(stderr=True)
         hidden = self.quiet or not console.is_terminal
-        shown = track(entries, "Enrolling", total=self.total, console=console, transient=True, disable=hidden)
+        shown = track(entries, self.doing, total=self.total, console=console, transient=True, disable=hidden)
         names = Marks()
         for number, entry in enumerate(shown, 1):
             try:

@@ -10,23 +10,56 @@ from typing import Any
 from birthmark.cli.printable import text_of
 from birthmark.text import printable
 
+_TIME = re.compile(r"\b(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)(?:\.\d+)?(?:\+00:00|Z)")
+_EMPTY = {"", "-"}
+_LEAST = 20
+"""Columns of a value, however narrow a terminal is."""
 _LITERAL = re.compile(r"`[^`]*`")
 _OWN_LINE = re.compile(r"(?<=:) `([^`]+)`[.,;]?(?= |$)")
 _THUMBPRINT = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{52}\b", re.IGNORECASE)
 
 
-def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, is_terminal: bool) -> str:
-    """Return the lines of a table. Nothing is folded: a row is one line, however long."""
+def table(
+    rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, is_terminal: bool, width: int | None = None
+) -> str:
+    """Return the lines of a table: a row is one line, however long.
+
+    On a terminal thumbprints and times are short, empty columns are left out, and rows that do not fit its `width`
+    are records one under another.
+    """
 
     def cell(value: Any) -> str:
         text = printable(text_of(value))
-        return _THUMBPRINT.sub(r"\1…", text) if is_terminal else text
+        return _TIME.sub(r"\1 \2", _THUMBPRINT.sub(r"\1…", text)) if is_terminal else text
 
-    lines = [[column.replace("_", " ") for column in columns]]
-    lines += [[cell(row.get(column)) for column in columns] for row in rows]
-    widths = [max(len(line[place]) for line in lines) for place in range(len(columns))]
+    cells = [[cell(row.get(column)) for column in columns] for row in rows]
+    names = [column.replace("_", " ") for column in columns]
+    if is_terminal:
+        filled = [place for place in range(len(names)) if any(row[place] not in _EMPTY for row in cells)] or [0]
+        names, cells = [names[place] for place in filled], [[row[place] for place in filled] for row in cells]
+    lines = [names, *cells]
+    widths = [max(len(line[place]) for line in lines) for place in range(len(names))]
+    if is_terminal and width is not None and sum(widths) + 2 * (len(widths) - 1) > width:
+        return _records(names, cells, width)
     padded = ("  ".join(f"{text:<{width}}" for text, width in zip(line, widths, strict=True)) for line in lines)
     return "\n".join(line.rstrip() for line in padded)
+
+
+def _records(names: Sequence[str], cells: Sequence[Sequence[str]], width: int) -> str:
+    """Return rows one under another, a line for each value; a long value goes on below its beginning."""
+    margin = max(map(len, names)) + 2
+    wrapper = textwrap.TextWrapper(
+        max(width, margin + _LEAST), subsequent_indent=" " * margin, break_long_words=False, break_on_hyphens=False
+    )
+    records = (
+        "\n".join(
+            "\n".join(wrapper.wrap(f"{name:<{margin}}{text}"))
+            for name, text in zip(names, row, strict=True)
+            if text not in _EMPTY
+        )
+        for row in cells
+    )
+    return "\n\n".join(records)
 
 
 def wrapped(line: str, *, errors: bool = False) -> str:

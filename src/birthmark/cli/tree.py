@@ -691,6 +691,7 @@ _MEANT = {
     **dict.fromkeys(("emulate", "simulator"), "chip simulate"),
     **dict.fromkeys(("cert", "certificate", "certificates", "est"), "pki"),
     **dict.fromkeys(("join", "server join"), "server machine join"),
+    "status": "server status",
     "server invite": "server machine invite",
     "agent start": "agent run",
     "chip crs": "chip csr",
@@ -700,6 +701,18 @@ _AZURES, _AWSS = {"hub", "dps"}, {"aws"}
 """The groups of one cloud: whoever is at one is not led to another's."""
 _ALIKE = 0.75
 _SHOWN = 3
+
+
+_NOTES = {
+    "server stop": "A server ends by Ctrl-C, `kill` or `systemctl stop birthmark-server`.",
+    "aws thing": "AWS's own commands manage things, as `aws iot delete-thing --thing-name NAME`.",
+}
+"""What has no command here -> how it is done."""
+
+
+def note_on(path: tuple[str, ...], word: str) -> str:
+    """Return how something is done that has no command here; empty where nothing is known of it."""
+    return _NOTES.get(" ".join((*path, word)), "")
 
 
 def leaves(group: Group = TREE, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Leaf]]:

@@ -14,7 +14,7 @@ from birthmark.feed.catalogue import event_of
 from birthmark.feed.model import Dead, Happening, Webhook
 from birthmark.feed.reading import Feed, parse_place, place_of
 from birthmark.feed.showing import host_only
-from birthmark.feed.webhooks import Webhooks
+from birthmark.feed.webhooks import Webhooks, check_type
 from birthmark.people.model import SERVER
 from birthmark.store import Database
 
@@ -75,6 +75,7 @@ def event_endpoints(database: Database, source: str) -> Sequence[Endpoint]:
                     yield {}
 
     async def events(asked: Asked) -> Any:
+        check_type(asked.query.type, command="birthmark events --type 'birthmark.device.*'")
         return Lines(parts(asked.query))
 
     async def connections(asked: Asked) -> Rows:

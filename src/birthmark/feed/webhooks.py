@@ -66,10 +66,8 @@ class TypesInvalidError(InvalidRequestError):
 
     code = "feed.types_invalid"
     cause = "{pattern} fits no type of events."
-    fix = (
-        "The types are in docs/howto/events.md; every one of devices, for one: "
-        "`birthmark webhook create devices https://hooks.example.com/birthmark --type 'birthmark.device.*'`"
-    )
+    fix = "Name one of docs/howto/events.md, or a pattern of them: `{command}`"
+    command: str = "birthmark webhook create devices https://hooks.example.com/birthmark --type 'birthmark.device.*'"
     pattern: str
 
 
@@ -119,8 +117,7 @@ class Webhooks:
         if len(await self.all()) >= _MOST_HOOKS:
             raise TooManyWebhooksError(count=_MOST_HOOKS)
         for pattern in types:
-            if not _fits_any(pattern):
-                raise TypesInvalidError(pattern=pattern[:64])
+            check_type(pattern)
         now, secret = self.clock.now(), secret_of(self.entropy.token(SECRET_BYTES))
         place = place_of(await Feed(self.database).end())
         hook = Webhook(name, url, tuple(types) or ("*",), secret, place, now, next_at=now, owned_until=now)
@@ -338,5 +335,7 @@ class Webhooks:
         return any(fnmatchcase(kind, pattern) for pattern in hook.types)
 
 
-def _fits_any(pattern: str) -> bool:
-    return pattern == "*" or (pattern.startswith(PREFIX) and any(fnmatchcase(kind.type, pattern) for kind in KINDS))
+def check_type(pattern: str, **facts: str) -> None:
+    """Raise `TypesInvalidError` where a pattern fits no type of events."""
+    if pattern != "*" and not (pattern.startswith(PREFIX) and any(fnmatchcase(kind.type, pattern) for kind in KINDS)):
+        raise TypesInvalidError(pattern=pattern[:64], **facts)

@@ -173,7 +173,7 @@ class AzureTarget(AzureLosing):
 
     def _stand_at_hub(self, wish: EnrollmentRequest, state: Any, since: datetime | None) -> Stand:
         """Return where a device stands that was assigned; seen it is where that was after its record was written."""
-        at = f"{state.assigned_hub} as {state.device_id}"
+        at = _assigned_to(state, wish.device_id)
         if self._hub is None or not self._is_at_hand(state):
             return Stand(wish.device_id, Standing.ASSIGNED, f"{at}; no connection string of that hub is at hand")
         if (device := self._hub.get(str(state.device_id))) is None:
@@ -288,7 +288,7 @@ class AzureTarget(AzureLosing):
             for item in page:
                 state = item.registration_state
                 status = state.status if state else "unassigned"
-                detail = f"{state.assigned_hub} as {state.device_id}" if state and state.assigned_hub else "-"
+                detail = _assigned_to(state, item.registration_id) if state and state.assigned_hub else "-"
                 told = status if item.provisioning_status == "enabled" else "disabled"
                 yield Record(item.registration_id, "individual", told, next(iter(thumbprints(item)), None), detail)
         for page in self._pages(self._sdk.create_enrollment_group_query(groups, _PAGE)):
@@ -299,7 +299,7 @@ class AzureTarget(AzureLosing):
     def _members(self, group: str) -> Iterator[Record]:
         """Yield the devices that registered by a group."""
         for state in self._states_of(group):
-            detail = f"{group}: {state.assigned_hub} as {state.device_id}" if state.assigned_hub else group
+            detail = f"{group}: {_assigned_to(state, state.registration_id)}" if state.assigned_hub else group
             yield Record(state.registration_id, "of a group", state.status, None, detail)
 
     def remove(self, name: str, *, is_group: bool) -> Sequence[str]:
@@ -355,6 +355,11 @@ def _settings(record: Mapping[str, Any]) -> list[Any]:
 def _has_certificate(before: Mapping[str, Any]) -> bool:
     pair = ((before.get("attestation") or {}).get("x509") or {}).get("clientCertificates") or {}
     return bool((pair.get("primary") or {}).get("certificate"))
+
+
+def _assigned_to(state: Any, name: str) -> str:
+    """Return the hub of an assignment, with the device's id there where it is another than its name here."""
+    return str(state.assigned_hub) if state.device_id == name else f"{state.assigned_hub} as {state.device_id}"
 
 
 def _group_detail(group: Any) -> str:

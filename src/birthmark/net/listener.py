@@ -48,7 +48,7 @@ class PortTakenError(UnavailableError):
 
     code = "net.port_taken"
     message = "Port {port} on {address} is taken"
-    cause = "Port {port} on {address} is taken by another program."
+    cause = "A program of this machine listens on port {port} of {address}."
     fix = (
         "Stop that program (`ss -ltnp 'sport = :{port}'` names it), or, unless it has the port on every address "
         "(0.0.0.0), listen on another: `{without} --listen 127.0.0.2`. The SDKs fix 8883, so another "

@@ -26,7 +26,7 @@ class UrlInvalidError(InvalidRequestError):
     """Nothing that can be called."""
 
     code = "outbound.url_invalid"
-    cause = "What is called must be https://HOST/… without user, password or fragment (http:// where it is allowed)."
+    cause = "A URL that is called is https://HOST/… without user, password or fragment; http:// takes outbound.allow."
     fix = "Give the receiver's URL: `{command}`"
     command: str = "birthmark webhook create plant https://hooks.example.com/birthmark"
 

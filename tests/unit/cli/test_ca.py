@@ -171,7 +171,7 @@ def test_the_inventory_is_exported_and_no_name_is_a_formula(tmp_path: Path) -> N
     assert run("show", ca, "--issuer", "root", "--json").stdout.count("issuing_ca") == 1
     assert run("show", ca, "--issuer", "nobody").exit_code == 1
     assert run("show", ca, "second", "--revoked").exit_code == 2
-    assert "No such certificate" in run("show", ca, "--revoked").stderr
+    assert "No certificate matches" in run("show", ca, "--revoked").stderr
 
 
 def test_the_passphrase_of_every_generation_moves_together_and_again_after_a_stop(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import typer
 from rich.text import Text
 
 from birthmark.cli.app import app
-from birthmark.cli.tree import _MEANT, RENAMED, RENAMED_OPTIONS, TREE, leaves, meant, options_renamed, renamed
+from birthmark.cli.tree import _MEANT, RENAMED, RENAMED_OPTIONS, TREE, leaves, meant, note_on, options_renamed, renamed
 
 ROOT = typer.main.get_command(app)
 
@@ -199,6 +199,8 @@ def test_no_option_has_two_meanings(option: str) -> None:
         ("agent", "start", "agent run"),
         ("hub", "listen", "hub monitor"),
         ("", "cert", "pki"),
+        ("", "status", "server status"),
+        ("server", "stop", "server status"),
     ],
 )
 def test_a_slip_is_answered_by_the_command_that_was_meant(path: str, word: str, nearest: str) -> None:
@@ -211,3 +213,17 @@ def test_a_guess_is_no_command_and_leads_to_one(slip: str) -> None:
     *path, word = slip.split()
     (led,) = meant(tuple(path), word)
     assert f"birthmark {led}" in EVERY
+
+
+@pytest.mark.parametrize(
+    ("path", "word", "told"),
+    [("server", "stop", "kill"), ("aws", "thing", "aws iot"), ("", "x", "")],
+)
+def test_what_has_no_command_is_told_how_it_is_done(path: str, word: str, told: str) -> None:
+    assert told in note_on(tuple(path.split()), word)
+
+
+@pytest.mark.parametrize("path", EVERY)
+def test_a_help_text_breaks_where_the_terminal_does(path: str) -> None:
+    paragraphs = (EVERY[path].help or "").strip().split("\n\n")
+    assert [one for one in paragraphs if "\n" in one and not any(sign in one for sign in ("\n ", "\n-", "\n*"))] == []

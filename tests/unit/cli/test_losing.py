@@ -8,6 +8,7 @@ import pytest
 from birthmark.cli import app
 from birthmark.console.taken import Became, Taken
 from birthmark.fleet.azure import AzureTarget
+from birthmark.server.losing.service import DeviceNotOnRecordError
 
 
 @pytest.mark.parametrize(
@@ -37,3 +38,24 @@ def test_azure_is_told_whether_to_shut_a_name_out_that_nobody_has(
         app.main()
     assert not left.value.code
     assert asked == [("pump-1", "keyCompromise", told)]
+
+
+def test_a_device_that_is_not_there_is_told_before_anything_is_asked(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[bool] = []
+
+    def lose(_: AzureTarget, name: str, reason: str, *, dry_run: bool, **how: Any) -> list[Taken]:
+        asked.append(dry_run)
+        raise DeviceNotOnRecordError(name=name)
+
+    monkeypatch.setattr(AzureTarget, "lose", lose)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv(
+        "PROVISIONING_CONNECTION_STRING", "HostName=dps.test;SharedAccessKeyName=owner;SharedAccessKey=a2V5"
+    )
+    monkeypatch.setattr("sys.argv", ["birthmark", "device", "revoke", "pump-9", "--to", "azure"])
+    with pytest.raises(SystemExit) as left:
+        app.main()
+    assert (left.value.code, asked) == (3, [True])
+    assert "device.not_on_record" in capsys.readouterr().err

@@ -55,3 +55,35 @@ def test_nothing_in_backticks_is_broken_and_no_word_is_lost(width: int) -> None:
 def test_what_a_device_said_of_its_job_is_read_as_names_and_values() -> None:
     told = table([{"details": {"reason": "no-room", "free": "3"}}, {"details": {}}], ["details"], is_terminal=False)
     assert told.splitlines() == ["details", "reason: no-room, free: 3", "-"]
+
+
+WIDE = [
+    {
+        "id": "1",
+        "what": "Remove a hub, its devices and messages.",
+        "ends": "2026-11-28T07:54:28.123456+00:00",
+        "x": None,
+    },
+    {"id": "2", "what": "short", "ends": None, "x": None},
+]
+
+
+@pytest.mark.parametrize("width", [40, 60, 80])
+def test_rows_that_do_not_fit_the_terminal_are_records_that_do(width: int) -> None:
+    rows = [{"id": "1", "what": "Remove a hub, its devices and messages. " * 3}, {"id": "2", "what": "short"}]
+    lines = table(rows, ("id", "what"), is_terminal=True, width=width).split("\n")
+    assert max(map(len, lines)) <= width
+    assert lines[0] == "id    1"
+    assert lines[-2:] == ["id    2", "what  short"]
+
+
+def test_rows_that_fit_stay_a_table_with_short_times_and_without_empty_columns() -> None:
+    lines = table(WIDE, ("id", "what", "ends", "x"), is_terminal=True, width=80).split("\n")
+    assert lines[0].split() == ["id", "what", "ends"]
+    assert lines[1].endswith("2026-11-28 07:54:28")
+
+
+def test_what_a_program_reads_is_the_same_at_any_width() -> None:
+    assert table(WIDE, ("what", "ends", "x"), is_terminal=False, width=20) == table(
+        WIDE, ("what", "ends", "x"), is_terminal=False
+    )

@@ -496,7 +496,7 @@ def test_the_records_are_listed_with_their_state(target: AzureTarget, service: S
     target.enroll_group("g", ca_names=["my-ca"], is_edge=False, update=False, dry_run=False)
     fresh, known, disabled, group = target.records()
     assert (fresh.state, fresh.detail, fresh.kind) == ("unassigned", "-", "individual")
-    assert (known.state, known.detail) == ("assigned", "hub.test as pump")
+    assert (known.state, known.detail) == ("assigned", "hub.test")
     assert disabled.state == "disabled"
     assert group == Record("g", "group", "enabled", None, "CA my-ca")
 
@@ -506,9 +506,7 @@ def test_the_devices_of_a_group_are_listed_behind_it_from_every_page(target: Azu
     told = {"status": "assigned", "assigned_hub": "hub.test"}
     service.states["g"] = [SimpleNamespace(registration_id=one, device_id=one, **told) for one in ("pump-1", "pump-2")]
     _, *members = target.records()
-    assert members == [
-        Record(one, "of a group", "assigned", None, f"g: hub.test as {one}") for one in ("pump-1", "pump-2")
-    ]
+    assert members == [Record(one, "of a group", "assigned", None, "g: hub.test") for one in ("pump-1", "pump-2")]
 
 
 @pytest.mark.parametrize(

@@ -143,7 +143,7 @@ async def _export(authority: AuthorityOptions, which: InventoryOptions) -> None:
     if authority.as_json or which.as_csv:
         export(rows, as_csv=which.as_csv)
     else:
-        show_rows(rows, INVENTORY_COLUMNS, as_json=False, nothing="No such certificate was issued.")
+        show_rows(rows, INVENTORY_COLUMNS, as_json=False, nothing=which.nothing)
 
 
 def passphrase(

@@ -496,7 +496,7 @@ def test_the_records_are_listed_with_their_state(target: AzureTarget, service: S
     target.enroll_group("g", ca_names=["my-ca"], is_edge=False, update=False, dry_run=False)
     fresh, known, disabled, group = target.records()
     assert (fresh.state, fresh.detail, fresh.kind) == ("unassigned", "-", "individual")
-    assert (known.state, known.detail) == ("assigned", "hub.test")
+    assert (known.state, known.detail) == ("assigned", "hub.test as pump")
     assert disabled.state == "disabled"
     assert group == Record("g", "group", "enabled", None, "CA my-ca")
 

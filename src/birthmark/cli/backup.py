@@ -80,11 +80,12 @@ def backup(
     `birthmark server restore` reads it; so do tar and age (key.age, then backup.tar.gz.age). What a passphrase of CA
     keys that is kept elsewhere opens, needs that still.
     """
-    from birthmark.server.backup.making import BackupInsideError, DatabaseElsewhereError, make_backup
+    from birthmark.server.backup.making import BackupInsideError, DatabaseElsewhereError, check_is_server, make_backup
 
     settings = settings_of(config, data, database)
     if out.exists():
         raise FileExistsAlreadyError(path=out)
+    check_is_server(settings.directory)  # before a passphrase is asked for: it may be another machine
     secret = passphrase.read(is_new=True)
     making = make_backup(
         settings.directory, out, secret, url=settings.database_url, now=SystemClock().now(), config=config

@@ -67,7 +67,9 @@ def _told(outlook: Any) -> dict[str, Any]:
         "size": _size(outlook.database_bytes),
         "migrations": "\n".join(f"{one.revision} {one.what}" for one in outlook.steps) or "none",
         "room": f"{_size(outlook.needed_bytes)} at most, {_size(outlook.free_bytes)} free",
-        "backup": "none is known of" if backup is None else f"{backup.at.isoformat()} {backup.file}",
+        "backup": "none is known, and a migration takes one"
+        if backup is None
+        else f"{backup.at.isoformat()} {backup.file}",
         "server": "running: stop it before the upgrade; a package does so itself" if outlook.is_running else "stopped",
     }
 

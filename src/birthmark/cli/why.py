@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import re
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -30,6 +31,9 @@ _FEWEST_WORDS = 3  # fewer may stand in any text
 _MORE = 20  # rows of each side, so that both halves of a story are among them
 _MOST = 1000
 _REASONS = ("count", "new", "code", "what", "fix")
+_FACT = re.compile(r"\{(\w+)\}")
+_OPTIONAL = {"options"}
+"""Facts that may be empty: options of a command."""
 _SHOWN = ("registration_id", "device_id", "thing", "common_name", "thumbprint")
 
 
@@ -110,7 +114,15 @@ def _tell_reasons(server: ServerOutputOptions, last: timedelta) -> None:
 def _in_general(code: str) -> Row:
     """Return what a code means where no refusal of it is kept."""
     known = next(iter(refusals_in(code)), None)
-    return {"message": "" if known is None else known.message, "fix": "" if known is None else known.fix}
+    return {
+        "message": "" if known is None else _general(known.message),
+        "fix": "" if known is None else _general(known.fix),
+    }
+
+
+def _general(template: str) -> str:
+    """Return a text of a class with words in the place of facts: `{registration_id}` is REGISTRATION-ID."""
+    return _FACT.sub(lambda one: "" if one[1] in _OPTIONAL else one[1].upper().replace("_", "-"), template)
 
 
 def _reasons(server: ServerOptions, last: timedelta) -> Iterable[Row]:
@@ -150,8 +162,9 @@ def _tell_of_text(server: ServerOutputOptions, text: str) -> bool:
     seen = {row["code"] for row in rows}
     for cls in refusals_in(text):
         if cls.code not in seen:
-            lines = [f"{cls.code}  in general:", f"  Why: {cls.cause}", f"  Fix: {cls.fix}"]
-            told.append(({"code": cls.code, "cause": cls.cause, "fix": cls.fix}, lines))
+            cause, fix = _general(cls.cause), _general(cls.fix)
+            lines = [f"{cls.code}  in general:", f"  Why: {cause}", f"  Fix: {fix}"]
+            told.append(({"code": cls.code, "cause": cause, "fix": fix}, lines))
     for known in harmless_in(text):
         row = {"program": known.program, "line": known.line, "may_be_ignored": True, "why": known.why}
         told.append((row, [f"{known.program}: may be ignored. {known.why}"]))

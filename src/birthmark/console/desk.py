@@ -141,7 +141,8 @@ def status_of(error: BirthmarkError) -> int:
 
 def refusal(error: BirthmarkError) -> Response:
     """Return a refusal as a page."""
-    told = (paragraph(error.explain_cause(), "bad"), paragraph(error.explain_fix()), link("/", "Back to sign-in"))
+    cause, fix = error.explain_apart()
+    told = (paragraph(cause, "bad"), paragraph(fix), link("/", "Back to sign-in"))
     return page(str(error), *told, status=status_of(error))
 
 

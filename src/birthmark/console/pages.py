@@ -95,9 +95,10 @@ def see(path: str) -> Response:
 
 
 def paragraph(text: str, kind: str = "") -> str:
-    """Return a paragraph of plain text."""
+    """Return a paragraph of plain text; what is between backticks is a command."""
     more = ' role="alert"' if kind == "bad" else ""
-    return f'<p class="{escape(kind)}"{more}>{escape(text)}</p>' if text else ""
+    parts = (f"<code>{escape(one)}</code>" if place % 2 else escape(one) for place, one in enumerate(text.split("`")))
+    return f'<p class="{escape(kind)}"{more}>{"".join(parts)}</p>' if text else ""
 
 
 def link(path: str, text: str) -> str:

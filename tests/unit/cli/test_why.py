@@ -64,3 +64,11 @@ def test_what_articles_quote_is_explained_without_a_server(
     assert row["may_be_ignored"] is False
     assert means in row["why"]
     assert fix in row["fix"]
+
+
+@pytest.mark.parametrize("code", ["est.password_wrong", "dps.not_enrolled", "iothub.unknown_device"])
+def test_a_code_in_general_has_words_in_the_place_of_facts(tmp_path: Path, code: str) -> None:
+    found = CliRunner().invoke(app, ["why", code, "--data", str(tmp_path / "none")])
+    assert found.exit_code == 0, found.stderr
+    assert "in general" in found.stdout
+    assert "{" not in found.stdout

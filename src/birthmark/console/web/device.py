@@ -18,6 +18,7 @@ from birthmark.console.desk import Form
 from birthmark.console.inside import Person
 from birthmark.console.web.language import say
 from birthmark.console.web.lived import draw, lanes_of
+from birthmark.console.web.refusal_texts import localize_refusal
 from birthmark.console.web.site import FormUnfitError, Site
 from birthmark.console.web.steps import is_refused, next_steps
 from birthmark.console.web.words import kind_of, words_of
@@ -55,7 +56,7 @@ class DevicePage:
         happened = await inside.look(who, "/audit/latest", subject=name, limit=_HAPPENED)
         came = await inside.look(who, "/connections", subject=name, limit=_HAPPENED)
         known = {
-            "refusals": [] if refusals is None else refusals.items,
+            "refusals": [] if refusals is None else [localize_refusal(one) for one in refusals.items],
             "certificates": [] if certificates is None else certificates.items,
         }
         rows, noticed = happened.items if happened else (), came.items if came else ()

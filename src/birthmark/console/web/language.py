@@ -1,7 +1,7 @@
 """The languages of the console: which one a request asks for, and how each writes words, numbers and times.
 
 Templates and pages say everything in English; a catalogue (gettext, `locale/LANGUAGE/LC_MESSAGES/console.po`) has the
-same in another language. What rooms refuse is said in English, as commands, logs and programs have it.
+same in another language. Frequent refusals have texts in it (`refusal_texts`); all others are in English, as in logs.
 """
 
 from collections.abc import Mapping, Sequence

@@ -13,6 +13,7 @@ from starlette.routing import Route
 
 from birthmark.console.inside import Person
 from birthmark.console.web.language import say
+from birthmark.console.web.refusal_texts import localize_refusal
 from birthmark.console.web.site import Site
 from birthmark.console.web.words import marked
 from birthmark.errors import BirthmarkError, InvalidRequestError, NotFoundError
@@ -106,7 +107,7 @@ class RefusalsPages:
         found = await self.site.inside.ask(who, "/refusals/reasons", back_s=seconds)
         values = {
             "filter": wanted,
-            "reasons": [{**one, **(await self._refused_of(who, one))} for one in found.items],
+            "reasons": [{**localized_reason(one), **(await self._refused_of(who, one))} for one in found.items],
             "total": sum(one["count"] for one in found.items),
             "period": say(words),
             "periods": [(name, say(text)) for name, (_, text) in PERIODS.items()],
@@ -129,7 +130,7 @@ class RefusalsPages:
             return self.site.go(f"/refusals/{quote(rows[0]['id'], safe='')}")
         values = {
             "filter": wanted,
-            "rows": [{**row, "whose": whose(row["facts"])} for row in rows],
+            "rows": [{**localize_refusal(row), "whose": whose(row["facts"])} for row in rows],
             "following": wanted.address(rows[-1]["id"]) if len(rows) == _PAGE else None,
         }
         return await self.site.draw(request, who, "refusals_list.html", values)
@@ -142,7 +143,7 @@ class RefusalsPages:
             return await self.site.draw(request, who, "refusal_gone.html", {"id": wanted}, 404)
         shown = await self._shown(who, refusal)
         values = {
-            "refusal": refusal,
+            "refusal": localize_refusal(refusal),
             "facts": [(key.replace("_", " "), value) for key, value in refusal["facts"].items()],
             "devices": await self._devices(who, refusal["facts"]),
             "shown": shown,
@@ -192,6 +193,11 @@ class RefusalsPages:
         except BirthmarkError:
             return 0
         return sum(one["count"] for one in found.items if one["code"] == code)
+
+
+def localized_reason(reason: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a reason with its latest refusal in the reader's language."""
+    return reason if reason["latest"] is None else {**reason, "latest": localize_refusal(reason["latest"])}
 
 
 def whose(facts: Mapping[str, str]) -> str:

@@ -19,6 +19,7 @@ from birthmark.console.inside import Person
 from birthmark.console.web import svg
 from birthmark.console.web.charts import Bar, BarKind, Series, Tick, bars, lines, midnights, months
 from birthmark.console.web.language import Reader, dated, day, number, reader, say
+from birthmark.console.web.refusals import localized_reason
 from birthmark.console.web.site import Site
 from birthmark.console.web.svg import Size, Tone
 from birthmark.console.web.words import kind_of, words_of
@@ -59,7 +60,7 @@ class TodayPage:
         values: dict[str, Any] = {
             "places": [] if places is None else places.items,
             "totals": totals(() if places is None else places.items),
-            "reasons": None if reasons is None else reasons.items[:_REASONS],
+            "reasons": None if reasons is None else [localized_reason(one) for one in reasons.items[:_REASONS]],
             "refused": 0 if reasons is None else sum(one["count"] for one in reasons.items),
             "kinds": 0 if reasons is None else len(reasons.items),
             "new": 0 if reasons is None else sum(1 for one in reasons.items if one["is_new"]),

@@ -46,7 +46,7 @@ class NothingToBackUpError(NotFoundError):
     """No server has its data there."""
 
     code = "server.nothing_to_back_up"
-    cause = "{path} is not the data directory of a server."
+    cause = "{path} is not the data directory of a server. A backup is made on the server's machine."
     fix = 'Say which it is: `export BIRTHMARK_DATA="$HOME/.local/share/birthmark"`.'
     path: Path
 

@@ -91,7 +91,7 @@ def test_whoever_may_takes_a_certificate_back_once_and_the_later_one_is_told(roo
     assert rooms.asked("GET", path)["reason"] == "superseded"
     too_late = emil.post(f"{path}/revoke", later | {"reason": "keyCompromise"})
     assert (too_late.status_code, "ca.already_revoked" in too_late.text) == (409, True)
-    assert "taken back" in dora.get(path).text
+    assert "revoked" in dora.get(path).text
 
 
 def test_who_may_look_alone_revokes_nothing(rooms: Rooms) -> None:
@@ -108,7 +108,7 @@ def test_a_ca_is_taken_back_by_two(rooms: Rooms) -> None:
     rooms.issued("d-below")
     path = f"/certificates/{issuing['thumbprint']}/revoke"
     preview = said(one.get(path).text)
-    assert "certificates that it issued are alive" in preview
+    assert "certificates that it issued are valid" in preview
     assert "a second person has to approve it" in preview
     asked = one.submit(path, reason="cACompromise")
     assert (asked.status_code, "people.second_person_wanted" in asked.text) == (422, True)

@@ -11,7 +11,7 @@ from console_people import Rooms, said
 from servers import a_server
 
 pytestmark = pytest.mark.system
-ODD = "pump-1#2%41?x"
+ODD = "pump-1$2%41?x"
 DEEP = [depth for half in range(4, 12) for depth in (2**half, 3 * 2 ** (half - 1))]
 
 

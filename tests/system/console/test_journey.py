@@ -82,11 +82,11 @@ def test_a_device_is_taken_back_after_one_saw_what_would_happen(place: Place) ->
     place.asked("POST", "/hubs/birthmark/devices", {"device_id": "lost-1"})
     with place.person("bert", "operator") as visitor:
         page = visitor.page("/devices/lost-1")
-        page.get_by_role("link", name="Take it back").click()
+        page.get_by_role("link", name="Revoke it").click()
         expect(page.get_by_text("nothing has happened yet")).to_be_visible()
-        expect(page.get_by_text("would be taken back").first).to_be_visible()
+        expect(page.get_by_text("would be revoked").first).to_be_visible()
         assert place.asked("GET", "/devices/lost-1")[0]["state"] == "enabled"
-        page.get_by_role("button", name="Take this device back").click()
+        page.get_by_role("button", name="Revoke this device").click()
         expect(page.get_by_text("What became of them")).to_be_visible()
         states = {part["state"] for part in place.asked("GET", "/devices/lost-1")}
         assert "shut out" in states, states

@@ -83,7 +83,7 @@ class CertificatePage:
         reason = given.get("reason") or RevocationReason.UNSPECIFIED.value
         path = "/certificates/{thumbprint}/revoke"
         done = await self.site.do(who, given, "POST", path, thumbprint, reason=reason)
-        text = count_of("{n} certificate was taken back.", "{n} certificates were taken back.", len(done))
+        text = count_of("{n} certificate was revoked.", "{n} certificates were revoked.", len(done))
         return self.site.go(f"/certificates/{thumbprint}", said=text.format(n=number(len(done))))
 
     async def _told(self, request: Request, who: Person) -> Mapping[str, Any]:
@@ -101,11 +101,11 @@ class CertificatePage:
         """Return who is hit: the device and where it is connected, others of its key, what a CA has issued."""
         hits = [Hit(told["device"], say("this certificate never counts again"), kind="bad")]
         for one in told["same_key"]:
-            words = say("has the same key: taken back with it, unless it was only replaced")
+            words = say("has the same key: revoked with it, unless it was only replaced")
             hits.append(Hit(one["device"], words, f"/certificates/{one['thumbprint']}", "bad"))
         if told["is_ca"]:
             count = number(told["below"]) + ("+" if told["below"] >= MOST_BELOW else "")
-            words = say("{n} certificates that it issued are alive: devices with them are refused").format(n=count)
+            words = say("{n} certificates that it issued are valid: devices with them are refused").format(n=count)
             hits.append(Hit(told["subject"], words, f"/certificates?issuer={told['thumbprint']}&state=valid", "bad"))
         try:
             parts = await self.site.inside.look(who, "/devices/{name}", told["device"]) or ()

@@ -21,11 +21,11 @@ from birthmark.console.web.words import marked
 from birthmark.pki.profiles import FOR_REQUESTS
 
 STATES: Mapping[str, str] = {
-    "unrevoked": marked("not taken back"),
+    "unrevoked": marked("not revoked"),
     "valid": marked("valid"),
     "ending": marked("ends within 30 days"),
     "expired": marked("ended"),
-    "revoked": marked("taken back"),
+    "revoked": marked("revoked"),
 }
 _QUERIES: Mapping[str, Mapping[str, Any]] = {
     "unrevoked": {"unrevoked": "true"},

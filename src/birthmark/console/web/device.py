@@ -183,7 +183,7 @@ def standing(parts: Sequence[Mapping[str, Any]], *, is_refused: bool = False) ->
     states = {part["state"] for part in parts}
     details = " ".join(part["detail"] for part in parts if part["what"] == "device")
     if "shut out" in states:
-        return say("taken back"), "bad"
+        return say("revoked"), "bad"
     if "connected since" in details:
         return say("connected"), ""
     if any(part["state"] == "disabled" for part in parts):

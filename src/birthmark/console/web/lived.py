@@ -129,8 +129,8 @@ def _short(row: Mapping[str, Any]) -> str:
         "dps.enrollment_put": say("enrolled"),
         "iothub.device_put": say("at the hub"),
         "awsiot.thing_create": say("a thing"),
-        "device.revoke": say("taken back"),
-        "name.lose": say("taken back"),
+        "device.revoke": say("revoked"),
+        "name.lose": say("revoked"),
     }.get(row["action"], words_of(row["action"], row["detail"]))
 
 

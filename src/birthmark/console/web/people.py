@@ -31,7 +31,7 @@ RIGHTS: Mapping[Right, str] = {
     Right.READ: marked("look"),
     Right.ENROLL: marked("enroll"),
     Right.OPERATE: marked("operate"),
-    Right.REVOKE: marked("take back"),
+    Right.REVOKE: marked("revoke"),
     Right.TRUST: marked("trust"),
     Right.ADMINISTER: marked("administer"),
 }

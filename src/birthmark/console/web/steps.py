@@ -41,7 +41,7 @@ def next_steps(
     for part in parts:
         by_kind.setdefault(part["what"], []).append(part)
     if any(part["state"] == "shut out" for part in by_kind.get("name", ())):
-        told = marked("It was taken back, and nothing lets it in. Only where another device is to have its name:")
+        told = marked("It is revoked, and nothing admits it. To give its name to another device:")
         return [Step(told, f"birthmark pki release {quoted}", kind="off")]
     if is_refused(refusals, was_well_at):
         last = refusals[0]

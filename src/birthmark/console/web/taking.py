@@ -23,12 +23,12 @@ _DISABLE, _ENABLE, _REVOKE = "disable", "enable", "revoke"
 DEEDS: Mapping[str, str] = {
     _DISABLE: marked("Disable these devices"),
     _ENABLE: marked("Enable these devices"),
-    _REVOKE: marked("Take these devices back"),
+    _REVOKE: marked("Revoke these devices"),
 }
 _OF_ONE: Mapping[str, str] = {
     _DISABLE: marked("Disable this device"),
     _ENABLE: marked("Enable this device"),
-    _REVOKE: marked("Take this device back"),
+    _REVOKE: marked("Revoke this device"),
 }
 
 

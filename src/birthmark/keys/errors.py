@@ -274,3 +274,12 @@ class PinInUriError(UriInvalidError):
         'then `export BIRTHMARK_PIN_FILE="$PWD/pin"`. Change a PIN that others may have seen.'
     )
     uri: str
+
+
+class PinSourceInPathError(UriInvalidError):
+    """The PKCS#11 URI names its PIN file in the wrong part."""
+
+    code = "keys.pin_source_in_path"
+    cause = "'{text}' has pin-source among the attributes of the key; it belongs after '?'."
+    fix = "Write the URI as `{uri}`."
+    uri: str

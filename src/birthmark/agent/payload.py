@@ -7,6 +7,7 @@ import msgspec
 from birthmark.agent.config.model import DpsSource
 from birthmark.errors import InvalidRequestError
 from birthmark.text import decode_json, reason_of
+from birthmark.text_files import plain_text
 
 _MAX_PAYLOAD_BYTES = 64 * 1024
 _MAX_REASON = 200
@@ -28,7 +29,7 @@ def payload_of(source: DpsSource) -> object:
         return None
     try:
         with source.payload.open("rb") as file:
-            return decode_json(file.read(_MAX_PAYLOAD_BYTES))
+            return decode_json(plain_text(file.read(_MAX_PAYLOAD_BYTES)))
     except OSError as error:
         raise PayloadInvalidError(path=source.payload, reason=reason_of(error)) from error
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:

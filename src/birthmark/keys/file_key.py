@@ -22,6 +22,7 @@ from birthmark.keys.errors import (
 from birthmark.keys.pin import Pin
 from birthmark.keys.reference import MAX_KEY_FILE_BYTES, parse_reference_key
 from birthmark.keys.scheme import PrivateKey, PublicKey, Scheme
+from birthmark.text_files import plain_text
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +80,7 @@ def read_key_file(path: Path) -> tuple[bytes, int]:
             if seen.st_uid not in {0, os.geteuid()} and os.geteuid() != 0:
                 log.warning("key.of_another_user", extra={"path": str(path), "user": seen.st_uid})
             mode = stat.S_IMODE(seen.st_mode)
-            return file.read(MAX_KEY_FILE_BYTES + 1)[:MAX_KEY_FILE_BYTES], mode
+            return plain_text(file.read(MAX_KEY_FILE_BYTES + 1)[:MAX_KEY_FILE_BYTES]), mode
     except FileNotFoundError:
         raise KeyFileMissingError(path=path) from None
     except OSError as error:

@@ -29,6 +29,7 @@ from birthmark.errors import InvalidRequestError
 from birthmark.pki.der import EXPLICIT_0, INTEGER, SEQUENCE, element
 from birthmark.pki.extensions import Extensions, read_extensions
 from birthmark.pki.names import MAKE_CERTIFICATE, common_name_of, text_of
+from birthmark.text_files import plain_text
 
 Thumbprint = NewType("Thumbprint", bytes)
 """SHA-256 of the DER certificate, 32 raw bytes; hex only at the edge."""
@@ -333,7 +334,7 @@ def _bounded(data: str | bytes) -> bytes:
     raw = data.encode("utf-8", "replace") if isinstance(data, str) else data
     if len(raw) > MAX_BUNDLE_BYTES:
         raise CertificateTooLargeError(limit=f"{MAX_BUNDLE_BYTES} bytes")
-    return raw
+    return plain_text(raw)
 
 
 def _unbase64(body: bytes) -> bytes:

@@ -47,7 +47,7 @@ def test_what_one_broken_entry_says_does_not_reach_the_next() -> None:
     assert cut(b"[" + b",".join(entries) + b"]") == entries
 
 
-@pytest.mark.parametrize("data", [b"", b"{}", b"no list", b'"[', b"\xff\xfe[\x00", b"\xef\xbb\xbf[]"])
+@pytest.mark.parametrize("data", [b"", b"{}", b"no list", b'"[', b"\xff\xfe[\x00"])
 def test_what_does_not_begin_as_a_list_is_refused(data: bytes) -> None:
     with pytest.raises(MalformedEntryError, match="Entry 1"):
         cut(data)

@@ -52,7 +52,10 @@ class ProofUnreadableError(InvalidRequestError):
 
     code = "elements.proof_unreadable"
     cause = "{path} is not a proof of possession."
-    fix = "Give the JSON object that this prints: `birthmark chip prove --nonce {nonce} > {path}`."
+    fix = (
+        "Give the JSON object that the chip's proof is: "
+        "`mv --backup=t {path} {path}.old && birthmark chip prove --nonce {nonce} > {path}`."
+    )
     nonce: str
     path: Path
 

@@ -271,7 +271,7 @@ def parse_csr_attributes(body: bytes) -> tuple[CsrAttribute, ...]:
             for choice in parsed
         )
     except ASN1_TROUBLE as error:
-        raise EstBodyInvalidError(detail=type(error).__name__) from error
+        raise EstBodyInvalidError(detail="it is not the DER of CSR attributes, or is cut off") from error
     if not all(one.oid for one in attributes):
         raise EstBodyInvalidError(detail="an object id is empty")
     return attributes

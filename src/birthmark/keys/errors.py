@@ -205,7 +205,7 @@ class PinFileMissingError(PinFileError):
 
     code = "keys.pin_file_missing"
     cause = "The file {path}, which should hold the PIN or password, cannot be read: {detail}."
-    fix = "Write it, for you alone: `(umask 077; cat > {path})`, then type the PIN, Enter and Ctrl-D."
+    fix = "Write it, for you alone: `(umask 077; set -C; cat > {path})`, then type the PIN, Enter and Ctrl-D."
 
 
 class KeyNotFoundError(NotFoundError):

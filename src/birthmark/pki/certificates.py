@@ -362,8 +362,7 @@ def _what_is_it(raw: bytes, problem: Exception | None) -> CertificateInvalidErro
         return CertificateKeySwappedError()
     if any(label.endswith(b"CERTIFICATE REQUEST") for label in labels) or _is_request(raw):
         return CertificateIsRequestError()
-    detail = type(problem).__name__ if problem else "no certificate block in it"
-    return CertificateInvalidError(detail=detail)
+    return CertificateInvalidError(detail="its DER cannot be read" if problem else "no certificate block in it")
 
 
 def _starts_with_version(raw: bytes) -> bool:

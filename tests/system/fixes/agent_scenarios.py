@@ -90,6 +90,12 @@ def in_program(scene: Scene) -> None:
         time.sleep(0.2)
 
 
+def with_payload(name: str, *lines: str) -> Callable[[Scene], None]:
+    """A device whose configuration names a payload file, which these lines make."""
+    named = configured(name, 's|^id_scope.*|&\\npayload = { uri = "file://HERE/payload" }|')
+    return after(named, f'sed -i "s|HERE|$PWD|" {CONFIG}', *lines)
+
+
 def configured_anew(scene: Scene, fix: str) -> None:
     """Type each; the last prints a configuration."""
     for command in literals_in(fix):
@@ -128,13 +134,8 @@ AGENT: Mapping[str, Scenario] = {
         apply=lines_into(CONFIG),
     ),
     "agent.not_a_ca": Scenario(APPLY, with_edge_ca_of_another, apply=lines_into(CONFIG)),
-    "agent.payload_invalid": Scenario(
-        APPLY,
-        after(
-            configured("fix-payload", 's|^id_scope.*|&\\npayload = { uri = "file://HERE/payload" }|'),
-            f'sed -i "s|HERE|$PWD|" {CONFIG}',
-        ),
-    ),
+    "agent.payload_invalid": Scenario(APPLY, with_payload("fix-payload", "echo site=osaka > payload")),
+    "agent.payload_missing": Scenario(APPLY, with_payload("fix-no-payload")),
     "agent.not_issued_here": Scenario("birthmark agent renew --root root", given, apply=lines_into(CONFIG)),
     "agent.token_unusable": Scenario(
         APPLY,

@@ -212,6 +212,7 @@ def about(path: Path) -> Iterator[None]:
         yield
     except errors.BirthmarkError as error:
         error.say_about(str(path))
+        error.add_facts(path=path)
         raise
 
 

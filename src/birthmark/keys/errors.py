@@ -40,6 +40,25 @@ class KeyFileInvalidError(InvalidRequestError):
     detail: object = ""
 
 
+class KeyFileIsPkcs12Error(KeyFileInvalidError):
+    """The file is PKCS#12."""
+
+    code = "keys.file_is_pkcs12"
+    cause = "{path} is PKCS#12 (PFX): certificate and key in one file, which a password protects."
+    fix = (
+        "Take the key out: `(umask 077; openssl pkcs12 -in {path} -nocerts -noenc -out device.key)`, and the "
+        "certificate: `openssl pkcs12 -in {path} -clcerts -nokeys -out device.pem`."
+    )
+
+
+class SharedKeyFileInvalidError(KeyFileInvalidError):
+    """The file holds no shared key."""
+
+    code = "keys.shared_key_invalid"
+    cause = "{path} holds no shared key: the base64 text of one line that the service shows."
+    fix = "Write the device's primary key into that file, as the portal and `birthmark hub device key` show it."
+
+
 class KeyFileIsCertificateError(KeyFileInvalidError):
     """The file is a certificate."""
 

@@ -10,7 +10,7 @@ from birthmark.keys.file_key import FileKey
 from birthmark.keys.handles import KeyHandle
 from birthmark.keys.pin import Pin
 from birthmark.keys.token_key import TokenKey
-from birthmark.links.errors import CertificateKeyMismatchError, ServerUntrustedError
+from birthmark.links.errors import CertificateKeyMismatchError, ChainOrderError, ServerUntrustedError
 from birthmark.pki.certificates import Certificate, parse_bundle
 from birthmark.text_files import read_text_file
 
@@ -41,6 +41,9 @@ def identity_of(
 ) -> Identity:
     """Return the identity of a key and its chain. Raise `CertificateKeyMismatchError`."""
     if chain[0].public_key() != key.public_key:
+        if (leaf := next((one for one in chain if one.public_key() == key.public_key), None)) is not None:
+            told = {"subject": chain[0].subject_text, "leaf": leaf.subject_text, "where": key.describe()}
+            raise ChainOrderError(**told)
         raise CertificateKeyMismatchError(subject=chain[0].subject_text, where=key.describe())
     if isinstance(key, TokenKey):
         return TokenIdentity(chain, key, pin)

@@ -23,6 +23,7 @@ _BETWEEN = re.compile(rb"\}\s*+,\s*+(?=\{)")
 _AT_THE_END = re.compile(rb"\}\s*+,\s*+\Z")
 _MAX_BETWEEN_BYTES = 64
 _BEGIN = re.compile(rb"(?:\xef\xbb\xbf)?\s*+\[\s*+")
+_ENROLLMENT = (b'"registrationId"', b'"attestation"')
 _PACKED = {b"\x1f\x8b": ("gzip", "gunzip"), b"PK": ("ZIP", "unzip"), b"BZ": ("bzip2", "bunzip2")}
 _PACKED |= {b"\xfd7": ("xz", "unxz"), b"(\xb5": ("zstd", "unzstd")}
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -87,6 +88,9 @@ def _begin(file: BinaryIO) -> bytes:
     if held.lstrip().startswith(b"-----BEGIN CERTIFICATE"):
         hint = ", or put certificates into a directory, one device's a file, and name that: `mkdir list`"
         raise MalformedEntryError(place=1, detail="the file is a certificate, not a list", hint=hint)
+    if all(name in held[:MAX_ENTRY_BYTES] for name in _ENROLLMENT):
+        hint = ", or give the devices' certificates: a directory of them, one a file: `mkdir list`"
+        raise MalformedEntryError(place=1, detail="the file is a list of enrollments of DPS, not of chips", hint=hint)
     if _BEGIN.match(held) is None:
         raise MalformedEntryError(place=1, detail="the file does not begin as a list does, with [")
     return held

@@ -53,6 +53,11 @@ def test_what_does_not_begin_as_a_list_is_refused(data: bytes) -> None:
         cut(data)
 
 
+def test_a_list_of_enrollments_of_dps_is_told_as_one() -> None:
+    with pytest.raises(MalformedEntryError, match="a list of enrollments of DPS"):
+        cut(b'[{"attestation": {"type": "x509"}, "registrationId": "pump-1"}]')
+
+
 @pytest.mark.parametrize(
     ("magic", "unpack"), [(b"\x1f\x8b\x08", "gunzip"), (b"PK\x03\x04", "unzip"), (b"BZh9", "bunzip2")]
 )

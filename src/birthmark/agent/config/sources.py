@@ -194,7 +194,7 @@ def _secret(text: str) -> bytes:
 
 def secret_of(text: str) -> bytes | None:
     """Return the key that base64 writes, with or without its padding; None where it is none."""
-    bare = text.strip()
+    bare = "".join(text.split()).strip("\"'")
     if len(bare) > _MAX_KEY_CHARS or _BASE64.fullmatch(bare) is None:
         return None
     try:

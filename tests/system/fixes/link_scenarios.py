@@ -139,6 +139,12 @@ LINKS: Mapping[str, Scenario] = {
         answering("application/json", b'{"registrationId": "fix-odd", "lastUpdatedDateTimeUtc": "yesterday"}'),
         'device enroll --yes --cert "$X509_CERT_FILE"',
     ),
+    "links.web_page": stumbling(
+        "fix-web-page",
+        answering("text/html", b"<title>Blocked</title>"),
+        f"{REGISTER} --transport https --host {PEER}:{_HTTPS}",
+        port=_HTTPS,
+    ),
     "dps.answer_invalid": at_peer("fix-other-answer", other_json),
     "dps.client_busy": stumbling(
         "fix-busy", saying(BUSY), f"{REGISTER} --transport https --host {PEER}:{_HTTPS}", port=_HTTPS

@@ -151,7 +151,8 @@ class TokenNotFoundError(NotFoundError):
     cause = "No token matches {wanted}; the library sees: {found}."
     fix = (
         "Name one that is there, by --token, --slot or BIRTHMARK_TOKEN: `birthmark doctor --offline` has the command. "
-        "If there is none, set BIRTHMARK_PKCS11_MODULE to the chip's library."
+        "If there is none, set BIRTHMARK_PKCS11_MODULE to the chip's library, or use a software chip: "
+        '`eval "$(birthmark chip simulate chip)"`.'
     )
     found: str
     wanted: str

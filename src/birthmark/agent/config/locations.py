@@ -9,7 +9,7 @@ from typing import TypeVar
 from urllib.parse import unquote
 
 from birthmark.agent.config.model import KeyLocation, Preloaded, TokenLocation
-from birthmark.agent.config.reader import TEXT, MistakeError, Read, Table
+from birthmark.agent.config.reader import MistakeError, Read, Table, text_like
 from birthmark.errors import BirthmarkError
 from birthmark.keys.pin import Pin
 from birthmark.keys.uri import find_pkcs11_uri, parse_pkcs11_uri
@@ -56,7 +56,7 @@ def key_of(value: object) -> KeyLocation:
 
 def token_of(value: object) -> TokenLocation:
     """Return the token and object of a `pkcs11:` URI, the PIN apart."""
-    if (text := find_pkcs11_uri(TEXT(value))) is None:
+    if (text := find_pkcs11_uri(text_like(_PKCS11)(value))) is None:
         raise MistakeError("must be a pkcs11: URI", '`{name} = "pkcs11:token=LABEL"`')
     path, _, query = text.partition("?")
     pieces = query.split("&") if query else []

@@ -22,6 +22,8 @@ _TWO_ENDS = re.compile(r"([.!?…])\.(?=\s|$)")  # a fact that is a sentence, in
 # Facts that are commands or options themselves, quoted by who made them; `options` says which chip.
 _COMMANDS = frozenset({"again", "command", "options", "without"})
 
+_PIN = re.compile(r"(?i)(pin-value=)[^&;?\s\"'`]+")
+
 BACKTICK = "'\"$(printf '\\140')\"'"
 """What stands for a backtick within a word that `shlex` quoted, where backticks part commands from what is said."""
 
@@ -76,11 +78,11 @@ class BirthmarkError(Exception):
     def say_about(self, what: str) -> None:
         """Say in front of the message what it is about, unless it does."""
         if what not in str(self):
-            self._about = f"{what}: "
+            self._about = f"{_text(what)}: "
 
     def quote(self, **words: str) -> None:
         """Let this one error say another program's own words: its `code`, `message`, `cause` or `fix`."""
-        vars(self).update({name: text.replace("{", "{{").replace("}", "}}") for name, text in words.items()})
+        vars(self).update({name: _text(text).replace("{", "{{").replace("}", "}}") for name, text in words.items()})
 
     def explain_cause(self) -> str:
         """Return `cause` with this error's facts filled in."""
@@ -124,7 +126,8 @@ def mended_by(command: str, *kinds: type[BirthmarkError]) -> Iterator[None]:
 
 
 def _text(value: object) -> str:
-    return value.hex() if isinstance(value, bytes) else str(value)
+    """Return a fact as text; the PIN of a PKCS#11 URI in it, or in a command as it was typed, is never told."""
+    return value.hex() if isinstance(value, bytes) else _PIN.sub(r"\1…", str(value))
 
 
 class InvalidRequestError(BirthmarkError):

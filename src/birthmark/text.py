@@ -80,9 +80,12 @@ def readable(body: bytes) -> tuple[str, str]:
         return body.hex(), "hex"
 
 
-def reason_of(problem: OSError) -> str:
-    """Return the system's reason in words."""
-    return (problem.strerror or type(problem).__name__).lower()
+def reason_of(problem: BaseException) -> str:
+    """Return the system's or a library's reason in words; never the name of a Python class."""
+    if isinstance(problem, TimeoutError):
+        return "timed out"
+    said = problem.strerror.lower() if isinstance(problem, OSError) and problem.strerror else str(problem)
+    return said or "no reason is told"
 
 
 def cell(value: object) -> str:

@@ -38,6 +38,26 @@ def every_class(kind: type[BirthmarkError] = BirthmarkError) -> list[type[Birthm
     return list(found)
 
 
+_CLASS = re.compile(r"type\((error|problem|cause|reason|exception|exc)\)\.__name__")
+_MEANT = re.compile(r"extra\W|==|in _NO|_MEND|_CAPITAL|last_error")
+"""A log, a comparison, PKCS#11's own word for its return value."""
+_INTO = re.compile(r"[^>]>\s*\{(path|file|[a-z_]*file)\}")
+
+
+def test_no_message_has_the_name_of_a_python_class() -> None:
+    source = Path(birthmark.__file__).parent
+    paths = [path for path in sorted(source.rglob("*.py")) if "demo" not in path.parts]
+    lines = [f"{path.name}: {line.strip()}" for path in paths for line in path.read_text().splitlines()]
+    assert [line for line in lines if _CLASS.search(line) and not _MEANT.search(line)] == []
+
+
+def test_no_fix_writes_over_a_file_that_is_there() -> None:
+    commands = [command for one in every_class() for command in one.fix.split("`")[1::2]]
+    writes = [command for command in commands if _INTO.search(command)]
+    assert writes
+    assert [one for one in writes if "set -C" not in one and not one.startswith("mv --backup=t {path} ")] == []
+
+
 @pytest.mark.parametrize("width", [40, 60, 80])
 def test_what_a_fix_says_to_type_is_never_broken(width: int) -> None:
     for cls in every_class():

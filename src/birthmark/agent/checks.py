@@ -38,6 +38,7 @@ from birthmark.text import reason_of
 _HUB_PORT = 8883
 _CONNECT_S = 10.0
 MAX_CLOCK_OFFSET = timedelta(seconds=10)
+_MAX_LABEL = 63
 _HOST_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9\-.]{0,252}[A-Za-z0-9])?")
 
 
@@ -147,6 +148,9 @@ class Checks:
         name = self.agent.config.hostname or socket.gethostname()
         if _HOST_NAME.fullmatch(name) is None:
             return Answer(Result.ERROR, f"'{name[:64]}' is no host name")
+        if max(map(len, name.split("."))) > _MAX_LABEL:
+            detail = f"has a part of more than {_MAX_LABEL} characters between its dots (RFC 1035)"
+            return Answer(Result.ERROR, f"'{name[:64]}…' {detail}")
         return _FINE
 
     def _running(self) -> Answer:

@@ -211,11 +211,11 @@ class Keeper:
         leaf, renewal = held.leaf, managed.renewal
         if renewal is None:
             return None
-        if (planned := self.planned(managed, leaf)) is not None:
-            return planned
         at = renew_at(leaf.not_before, leaf.not_after, renewal.threshold)
         retry = renewal.retry.of(leaf.not_after - leaf.not_before)
-        return spread(at, leaf.not_after, retry, chance_of(leaf.thumbprint))
+        configured = spread(at, leaf.not_after, retry, chance_of(leaf.thumbprint))
+        planned = self.planned(managed, leaf)  # in the issuer's window, which must not make a new threshold wait
+        return configured if planned is None else min(configured, planned)
 
     # ---- inside
 

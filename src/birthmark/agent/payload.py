@@ -7,6 +7,7 @@ import msgspec
 from birthmark.agent.config.model import DpsSource
 from birthmark.errors import InvalidRequestError
 from birthmark.text import decode_json, reason_of
+from birthmark.text_files import plain_text
 
 _MAX_PAYLOAD_BYTES = 64 * 1024
 _MAX_REASON = 200
@@ -17,9 +18,19 @@ class PayloadInvalidError(InvalidRequestError):
 
     code = "agent.payload_invalid"
     cause = "{path}, which provisioning.payload names, cannot be sent along: {reason}."
-    fix = "Put JSON of at most 64 KiB there, such as nothing in particular: `echo '{{}}' > {path}`"
+    fix = (
+        "Correct the JSON there, of at most 64 KiB. To keep it aside and send nothing in particular: "
+        "`mv --backup=t {path} {path}.old && echo '{{}}' > {path}`"
+    )
     path: Path
     reason: str
+
+
+class PayloadMissingError(PayloadInvalidError):
+    """The payload of the registration cannot be read."""
+
+    code = "agent.payload_missing"
+    fix = "Put JSON of at most 64 KiB there, such as nothing in particular: `(set -C; echo '{{}}' > {path})`"
 
 
 def payload_of(source: DpsSource) -> object:
@@ -28,8 +39,8 @@ def payload_of(source: DpsSource) -> object:
         return None
     try:
         with source.payload.open("rb") as file:
-            return decode_json(file.read(_MAX_PAYLOAD_BYTES))
+            return decode_json(plain_text(file.read(_MAX_PAYLOAD_BYTES)))
     except OSError as error:
-        raise PayloadInvalidError(path=source.payload, reason=reason_of(error)) from error
+        raise PayloadMissingError(path=source.payload, reason=reason_of(error)) from error
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise PayloadInvalidError(path=source.payload, reason=f"no JSON: {str(error)[:_MAX_REASON]}") from error

@@ -14,7 +14,7 @@ from birthmark.agent.config.sources import secret_of
 from birthmark.agent.keys import KeyStore
 from birthmark.auth.sas import hmac_sha256, render_sas
 from birthmark.dps.client import Assigned, DpsTarget, register_by_https
-from birthmark.keys.errors import KeyFileInvalidError
+from birthmark.keys.errors import SharedKeyFileInvalidError
 from birthmark.keys.file_key import read_key_file
 from birthmark.links.ports import HttpsClient
 
@@ -64,5 +64,5 @@ def open_shared(given: SymmetricKey, keys: KeyStore) -> SharedIdentity:
     raw, _mode = read_key_file(given.location)
     secret = secret_of(raw.decode("ascii", "replace"))
     if secret is None:
-        raise KeyFileInvalidError(path=given.location, detail="it holds no key in base64")
+        raise SharedKeyFileInvalidError(path=given.location)
     return SharedIdentity(hmac_sha256(secret), f"file {given.location}")

@@ -132,7 +132,7 @@ async def connected(url: str, tls: ssl.SSLContext | None = None, **options: Any)
 def _reason_of(error: Exception) -> str:
     if isinstance(error, OSError) and error.errno is not None and error.errno > 0:
         return os.strerror(error.errno).lower()  # the loop's own words name the place again
-    return reason_of(error) if isinstance(error, OSError) else str(error) or type(error).__name__
+    return reason_of(error)
 
 
 class NatsBus(LocalBus):
@@ -238,7 +238,7 @@ class NatsBus(LocalBus):
         except TimeoutError as error:
             raise NoAnswerError(reason=f"{timeout_s:g} s have passed", **facts) from error
         except (NatsError, OSError) as error:
-            raise NoAnswerError(reason=f"the bus is away: {type(error).__name__}", **facts) from error
+            raise NoAnswerError(reason=f"the bus is away: {reason_of(error)}", **facts) from error
         finally:
             answering.cancel()
             del answering  # it has the error, whose trace has this, with what was asked

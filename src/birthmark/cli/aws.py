@@ -13,6 +13,7 @@ from birthmark.cli.json_input import object_of
 from birthmark.cli.operator import ListOptions, RemoveOptions, ServerOutputOptions, at
 from birthmark.cli.watching import told, until_interrupted
 from birthmark.mqtt.topics import is_valid_filter, split_shared
+from birthmark.text_files import read_text_file
 
 _KEY_COLUMNS = ("access_key_id", "name", "may", "created")
 _THING_COLUMNS = ("thing", "type", "certificates")
@@ -32,7 +33,7 @@ def add_key(
 
 def _policy_in(file: Path) -> object:
     try:
-        return object_of(file.read_text(encoding="utf-8"), f"the policy in {file}")
+        return object_of(read_text_file(file), f"the policy in {file}")
     except (OSError, UnicodeDecodeError) as error:
         raise typer.BadParameter(f"{file} cannot be read: {error}") from error
 

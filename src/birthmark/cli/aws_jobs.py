@@ -12,6 +12,7 @@ from birthmark.cli.common import say
 from birthmark.cli.duration_options import DurationParser
 from birthmark.cli.json_input import object_of
 from birthmark.cli.operator import ListOptions, RemoveOptions, ServerOutputOptions, at
+from birthmark.text_files import read_text_file
 
 _COLUMNS = ("job", "status", "paused", "selection", "description", "created")
 _REASON_COLUMNS = ("things", "status", "details", "one")
@@ -118,7 +119,7 @@ def _parameter(text: str) -> tuple[str, str]:
 def _read(file: Path) -> tuple[dict[str, object], str]:
     """Return what is in a file of JSON, and its text."""
     try:
-        text = file.read_text(encoding="utf-8")
+        text = read_text_file(file)
         return dict(object_of(text, f"what is in {file}") or {}), text
     except (OSError, UnicodeDecodeError) as error:
         raise typer.BadParameter(f"{file} cannot be read: {error}") from error

@@ -11,6 +11,7 @@ from birthmark.cli.common import emit, say
 from birthmark.cli.json_input import object_of
 from birthmark.cli.operator import ListOptions, RemoveOptions, ServerOutputOptions, at
 from birthmark.cli.reading import Reading, read
+from birthmark.text_files import read_text_file
 
 _COLUMNS = ("rule", "enabled", "topic", "matched", "sent", "waiting", "dead", "created")
 _DEAD_COLUMNS = ("at", "action", "topic", "client", "tries", "problem")
@@ -41,7 +42,7 @@ def create_rule(
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        return dict(object_of(file.read_text(encoding="utf-8"), f"what is in {file}") or {})
+        return dict(object_of(read_text_file(file), f"what is in {file}") or {})
     except (OSError, UnicodeDecodeError) as error:
         raise typer.BadParameter(f"{file} cannot be read: {error}") from error
 

@@ -9,6 +9,7 @@ import typer
 
 from birthmark.cli.common import emit, say
 from birthmark.cli.operator import ListOptions, RemoveOptions, ServerOutputOptions, at
+from birthmark.text_files import plain_text, read_text_file
 
 _COLUMNS = ("template", "type", "enabled", "version", "hook", "description")
 _ROLE = "arn:aws:iam::000000000000:role/provisioning"
@@ -56,7 +57,7 @@ def create_template(
     server.do(
         *("aws", "templates"),
         name=name,
-        body=file.read_text(encoding="utf-8"),
+        body=read_text_file(file),
         type="JITP" if kind is Kind.JITP else "FLEET_PROVISIONING",
         hook=hook,
         description=description,
@@ -142,5 +143,5 @@ def renew(
 
     What this server's own CA renewed, by EST, follows by itself at its first connection.
     """
-    body = {"certificate": file.read_text(encoding="ascii", errors="replace")}
+    body = {"certificate": plain_text(file.read_bytes()).decode("ascii", "replace")}
     emit(server.as_json, server.client.post(at("aws", "certificates", certificate_id, "renew"), body))

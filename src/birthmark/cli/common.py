@@ -23,6 +23,7 @@ from birthmark.cli.journal import note
 from birthmark.cli.printable import text_of
 from birthmark.cli.table import wrapped
 from birthmark.text import printable, reason_of
+from birthmark.text_files import plain_text
 
 if TYPE_CHECKING:
     from birthmark.pki.certificates import Certificate  # which loads what no --help needs
@@ -211,6 +212,7 @@ def about(path: Path) -> Iterator[None]:
         yield
     except errors.BirthmarkError as error:
         error.say_about(str(path))
+        error.add_facts(path=path)
         raise
 
 
@@ -223,9 +225,9 @@ def open_file(path: Path, missing: type[FileMissingError] = FileMissingError) ->
 
 
 def read_file(path: Path, limit: int = MAX_FILE_BYTES, missing: type[FileMissingError] = FileMissingError) -> bytes:
-    """Return at most `limit` bytes and one more, so that the parser sees that it is too long."""
+    """Return at most `limit` bytes and one more, so that the parser sees that it is too long; text as UTF-8."""
     with open_file(path, missing) as file:
-        return file.read(limit + 1)
+        return plain_text(file.read(limit + 1))
 
 
 def read_certificate(path: Path) -> "Certificate":

@@ -1,5 +1,6 @@
 """`birthmark dps`: provisioning services, their links and CA certificates."""
 
+import shlex
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -48,6 +49,7 @@ def create(
 ) -> None:
     """Make another provisioning service, with an ID scope of its own."""
     server.do("dps", name=name, host=host)
+    typer.echo(f"Link a hub to it: birthmark dps link birthmark --dps {shlex.quote(name)}", err=True)
 
 
 def link(

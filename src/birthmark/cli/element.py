@@ -52,7 +52,10 @@ class ProofUnreadableError(InvalidRequestError):
 
     code = "elements.proof_unreadable"
     cause = "{path} is not a proof of possession."
-    fix = "Give the JSON object that this prints: `birthmark chip prove --nonce {nonce} > {path}`."
+    fix = (
+        "Give the JSON object that the chip's proof is: "
+        "`mv --backup=t {path} {path}.old && birthmark chip prove --nonce {nonce} > {path}`."
+    )
     nonce: str
     path: Path
 
@@ -217,7 +220,8 @@ def _listed(chip: ChipOutputOptions, info: TokenInfo, pin: Pin | None) -> Iterat
     with replace(chip, token=info.label, slot=info.slot_id).open_by(pin)[0] as element:
         for item in element.objects():
             row = {"kind": item.kind, "label": item.label, "id": item.key_id, "object_id": item.object_id}
-            name = item.label + (f" ({item.object_id})" if item.object_id else "")
+            called = item.label or (f"id:{item.key_id}" if item.key_id else "")
+            name = called + (f" ({item.object_id})" if item.object_id else "")
             line = f"  {item.kind:<12} {name:<28} {item.detail}" + ("  never extractable" if item.is_guarded else "")
             yield {**row, "detail": item.detail, "guarded": item.is_guarded, **about}, line
 

@@ -19,7 +19,7 @@ from birthmark.keys.file_key import FileKey, read_key_file
 from birthmark.keys.handles import uri_in
 from birthmark.keys.pin import Pin
 from birthmark.keys.reference import parse_reference_key
-from birthmark.keys.uri import SCHEME, parse_pkcs11_uri
+from birthmark.keys.uri import find_pkcs11_uri, parse_pkcs11_uri
 from birthmark.links.identity import Identity, Trust, identity_of
 from birthmark.pki.certificates import Certificate, parse_bundle
 from birthmark.text import reason_of
@@ -123,8 +123,10 @@ class IdentityOptions:
 
     def _uri(self) -> str | None:
         """Return the URI that --key is, or that the file it names holds."""
-        if self.key is None or self.key.startswith(SCHEME):
-            return self.key
+        if self.key is None:
+            return None
+        if (uri := find_pkcs11_uri(self.key)) is not None:
+            return uri
         return None if self.is_element else uri_in(read_key_file(Path(self.key))[0])
 
     def _named_object(self) -> str | None:
@@ -144,7 +146,7 @@ class IdentityOptions:
 
     def _element(self, uri: str | None) -> tuple[Element, Pin | None]:
         chip = self.chip
-        if uri is not None and uri.startswith(SCHEME):
+        if uri is not None and find_pkcs11_uri(uri) is not None:
             named = parse_pkcs11_uri(uri)
             chip = replace(
                 chip,

@@ -115,7 +115,7 @@ class Shipment:
 
 def template_of(path: Path | None, how: "DeviceOptions") -> Template:
     """Return what each device gets: what the file says, and what options say in its place."""
-    text = "" if path is None else read_file(path).decode("utf-8-sig", "replace")
+    text = "" if path is None else read_file(path).decode("utf-8", "replace")
     template = parse_template(text, path or Path("template.toml"))
     azure = msgspec.structs.replace(
         template.azure,

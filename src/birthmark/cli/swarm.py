@@ -42,6 +42,7 @@ from birthmark.swarm.scenario.example import example
 from birthmark.swarm.scenario.model import Scenario
 from birthmark.swarm.scenario.parse import MAX_DEVICES, MAX_FILE_BYTES, parse_scenario
 from birthmark.text import printable
+from birthmark.text_files import plain_text
 
 _TELL_EVERY_S = 5
 
@@ -136,7 +137,7 @@ def _said(given: dict[str, Any]) -> dict[str, Any]:
 
 def _read(file: Path) -> Scenario:
     with open_file(file, FileMissingError) as opened:
-        return parse_scenario(file, opened.read(MAX_FILE_BYTES).decode("utf-8", "replace"))
+        return parse_scenario(file, plain_text(opened.read(MAX_FILE_BYTES)).decode("utf-8", "replace"))
 
 
 def init(

@@ -22,7 +22,7 @@ from pkcs11.constants import Attribute, ObjectClass, TokenFlag
 from birthmark.doctor.facts import KeySeen, TokenSeen
 from birthmark.elements.atecc.token import AteccToken, is_atecc, list_atecc
 from birthmark.errors import BirthmarkError
-from birthmark.keys.library import load_library, stop_library
+from birthmark.keys.library import kind_of, load_library, stop_library
 from birthmark.keys.pin import Pin
 from birthmark.keys.token import Token, bytes_of, text_of
 from birthmark.keys.token_key import TokenKey
@@ -74,9 +74,7 @@ def ask(question: Question) -> Answer:
         detail = _root_of(error) or error.facts.get("detail", "")
         return Answer(tokens, opened, keys, error.code, error.explain_cause(), detail)
     except p11.PKCS11Error as error:
-        return Answer(
-            tokens, opened, keys, "keys.token_failed", f"The token failed: {type(error).__name__}.", str(error)
-        )
+        return Answer(tokens, opened, keys, "keys.token_failed", f"The token failed: {kind_of(error)}.", str(error))
     return Answer(tokens, opened, keys)
 
 
@@ -140,7 +138,7 @@ def _public_of(token: Token, label: str, key_id: bytes) -> str:
 def _root_of(error: BaseException) -> str:
     """Return what the library itself said."""
     cause = error.__cause__
-    return "" if not isinstance(cause, pkcs11.PKCS11Error) else f"{type(cause).__name__} {cause}".strip()
+    return "" if not isinstance(cause, pkcs11.PKCS11Error) else f"{kind_of(cause)} {cause}".strip()
 
 
 def main() -> None:

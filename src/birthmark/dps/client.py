@@ -24,12 +24,14 @@ from birthmark.errors import (
 )
 from birthmark.links.errors import TRY_AGAIN
 from birthmark.links.ports import HttpsClient, MqttClient
+from birthmark.links.web_page import check_answer
 from birthmark.mqtt.packets import Connect
 from birthmark.pki.certificates import Certificate
 from birthmark.text import printable
 
 AGENT = f"birthmark/{__version__}"
 MQTT_PORT = 8883
+_SERVICE = "the provisioning service"
 _DEFAULT_RETRY_S = 2  # what the vendors' SDKs wait when nothing is said
 _MAX_RETRY_S = 60  # that is waited for here; whoever asked has more to do than to wait longer
 _MAX_ASKS = 60
@@ -208,6 +210,7 @@ async def register_by_https(
             answer = await client.request("PUT", url, headers=with_body, body=body)
         else:
             answer = await client.request("GET", url, headers=headers)
+        check_answer(answer, base, _SERVICE)
         return answer.status, wire.parse_retry_after(answer.headers.get("retry-after")), answer.body
 
     return await _until_assigned(ask, target, pause)
@@ -222,7 +225,7 @@ async def is_registered_by_https(client: HttpsClient, target: DpsTarget, *, auth
     if authorization is not None:
         headers["Authorization"] = authorization
     body = json.dumps({"registrationId": target.registration_id}).encode()
-    answer = await client.request("POST", url, headers=headers, body=body)
+    answer = check_answer(await client.request("POST", url, headers=headers, body=body), url, _SERVICE)
     if answer.status == _NOT_FOUND and wire.parse_error(answer.body).error_code != _NO_RESOURCE:
         return False
     if answer.status >= _FAILED:

@@ -205,7 +205,7 @@ def registration_id_of(endorsement: TpmPublic) -> str:
 
 def _tpm_key(text: str, what: str) -> TpmPublic:
     try:
-        return parse_tpm_public(base64.b64decode(text, validate=True), what)
+        return parse_tpm_public(base64.b64decode("".join(text.split()).strip("\"'"), validate=True), what)
     except ValueError as error:
         raise TpmKeyInvalidError(what=what, detail="it is not base64") from error
 

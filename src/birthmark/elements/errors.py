@@ -107,7 +107,10 @@ class ElementProofInvalidError(PolicyError):
 
     code = "elements.proof_invalid"
     message = "The proof does not hold: {detail}."
-    fix = "Ask the chip for a new proof of this nonce: `birthmark chip prove --nonce {nonce} > {path}`."
+    fix = (
+        "Ask the chip for a new proof of this nonce: "
+        "`mv --backup=t {path} {path}.old && birthmark chip prove --nonce {nonce} > {path}`."
+    )
     detail: str
     nonce: str = "?"
     path: str = "?"

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from birthmark.errors import ForbiddenError, InvalidRequestError, UnauthenticatedError, UnavailableError
 from birthmark.est import wire
+from birthmark.links.web_page import check_answer
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.chains import walk_up
 from birthmark.pki.cms import CmsInvalidError
@@ -179,7 +180,7 @@ class EstClient:
         if self.username is not None:
             headers["Authorization"] = wire.render_basic(self.username, self.password or "")
         url = self._url(operation)
-        answer = await self.https.request(method, url, headers=headers, body=body)
+        answer = check_answer(await self.https.request(method, url, headers=headers, body=body), url, "an EST server")
         if answer.status == _OK or answer.status in also:
             return answer
         text = printable(" ".join(answer.body[:_MAX_SHOWN].decode("utf-8", "replace").split()))

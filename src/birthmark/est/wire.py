@@ -26,6 +26,7 @@ from birthmark.pki.csr import CertificateRequest
 from birthmark.pki.csr import parse_csr as parse_pkcs10
 from birthmark.pki.der import check_quick
 from birthmark.pki.extensions import ASN1_TROUBLE, dotted_of
+from birthmark.text_files import plain_text
 
 REJECTED = "An operator rejected this request"
 """How an answer begins by which an agent knows that: it asks again as it did, and makes no other request."""
@@ -45,6 +46,7 @@ MAX_ANSWER_BYTES = 512 * 1024
 _LINE = 64
 _MAX_WINDOW = 100
 _ARMOR = re.compile(rb"-----(BEGIN|END) [A-Z0-9 ]{1,40}-----")
+_BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,40})-----[A-Za-z0-9+/=\s]*-----END \1-----")
 _SEQUENCE = b"\x30"
 ENCODE_REQUEST = "`openssl req -in device.csr -outform DER | openssl base64 -out device.b64`"
 
@@ -111,7 +113,7 @@ def decode_body(body: bytes, limit: int = MAX_BODY_BYTES) -> bytes:
         raise EstBodyTooLargeError(limit=limit)
     if body[:1] == _SEQUENCE:  # as text it would be "0", and base64 of a SEQUENCE begins with "M"
         return body
-    text = b"".join(_ARMOR.sub(b"", body).split())
+    text = b"".join(_ARMOR.sub(b"", _request_in(plain_text(body))).split())
     try:
         der = base64.b64decode(text, validate=True)
     except binascii.Error as error:
@@ -119,6 +121,12 @@ def decode_body(body: bytes, limit: int = MAX_BODY_BYTES) -> bytes:
     if not der:
         raise EstBodyInvalidError(detail="it is empty")
     return der
+
+
+def _request_in(body: bytes) -> bytes:
+    """Return the first PEM block, as `openssl req -text` writes text before it; other bodies as they are."""
+    block = _BLOCK.search(body)
+    return body if block is None else block[0]
 
 
 def encode_body(der: bytes, *, is_wrapped: bool = True) -> bytes:
@@ -263,7 +271,7 @@ def parse_csr_attributes(body: bytes) -> tuple[CsrAttribute, ...]:
             for choice in parsed
         )
     except ASN1_TROUBLE as error:
-        raise EstBodyInvalidError(detail=type(error).__name__) from error
+        raise EstBodyInvalidError(detail="it is not the DER of CSR attributes, or is cut off") from error
     if not all(one.oid for one in attributes):
         raise EstBodyInvalidError(detail="an object id is empty")
     return attributes

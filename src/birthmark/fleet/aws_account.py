@@ -16,6 +16,7 @@ from birthmark.fleet.errors import (
     ProfileError,
     ReferenceMissingError,
     SdkMissingError,
+    TargetAnswerError,
     TargetRefusedError,
     TargetThrottledError,
     TargetUnreachableError,
@@ -192,5 +193,4 @@ class AwsAccount:
                 raise CredentialsRefusedError(target=self.description, reason=str(error).rstrip(".")) from error
             raise TargetUnreachableError(target=self.description, reason=error) from error
         except self._unread as error:
-            reason = f"its answer cannot be read: {str(error)[:200]}"
-            raise TargetUnreachableError(target=self.description, reason=reason) from error
+            raise TargetAnswerError(target=self.description, reason=str(error)[:200]) from error

@@ -8,6 +8,7 @@ import msgspec
 
 from birthmark.fleet.azure_hub import is_taken_back, stand_of
 from birthmark.fleet.azure_losing import AzureLosing
+from birthmark.fleet.azure_models import UnreadableRecord
 from birthmark.fleet.azure_records import (
     IDENTITY,
     OnRecord,
@@ -21,6 +22,7 @@ from birthmark.fleet.azure_records import (
     policy_names,
     registration_id,
     thumbprints,
+    twin_json,
     twin_of,
 )
 from birthmark.fleet.azure_service import Ready
@@ -48,7 +50,11 @@ class AzureTarget(AzureLosing):
         known: dict[str, bytes] = {}
         query = self._models.QuerySpecification(query="SELECT * FROM enrollments")
         for page in self._pages(self._sdk.create_individual_enrollment_query(query, _PAGE)):
-            known |= {item.registration_id.lower(): on_record(item).marks() for item in page}
+            for item in page:
+                if isinstance(item, UnreadableRecord):
+                    known[item.name.lower()] = b""
+                else:
+                    known[item.registration_id.lower()] = on_record(item).marks()
             if len(known) > _SURVEY_AT_LEAST + 4 * count:
                 return
         self._known = known
@@ -274,7 +280,7 @@ class AzureTarget(AzureLosing):
         record.capabilities = models.DeviceCapabilities.create(iot_edge=wish.is_edge)
         record.provisioning_status = "enabled"
         if (twin := twin_of(wish)) is not None:
-            record.initial_twin = models.InitialTwin.create(tags=twin.tags, desired_properties=twin.desired)
+            record.twin = twin_json(twin)
         for name, text in policy_names(wish.issue).items():
             setattr(record, name, text)
         if wish.hub is not None:
@@ -286,6 +292,9 @@ class AzureTarget(AzureLosing):
         groups = self._models.QuerySpecification(query="SELECT * FROM enrollmentGroups")
         for page in self._pages(self._sdk.create_individual_enrollment_query(query, _PAGE)):
             for item in page:
+                if isinstance(item, UnreadableRecord):
+                    yield _unreadable(item, "individual")
+                    continue
                 state = item.registration_state
                 status = state.status if state else "unassigned"
                 detail = _assigned_to(state, item.registration_id) if state and state.assigned_hub else "-"
@@ -293,6 +302,9 @@ class AzureTarget(AzureLosing):
                 yield Record(item.registration_id, "individual", told, next(iter(thumbprints(item)), None), detail)
         for page in self._pages(self._sdk.create_enrollment_group_query(groups, _PAGE)):
             for item in page:
+                if isinstance(item, UnreadableRecord):
+                    yield _unreadable(item, "group")
+                    continue
                 yield Record(item.enrollment_group_id, "group", item.provisioning_status, None, _group_detail(item))
                 yield from self._members(item.enrollment_group_id)
 
@@ -360,6 +372,10 @@ def _has_certificate(before: Mapping[str, Any]) -> bool:
 def _assigned_to(state: Any, name: str) -> str:
     """Return the hub of an assignment, with the device's id there where it is another than its name here."""
     return str(state.assigned_hub) if state.device_id == name else f"{state.assigned_hub} as {state.device_id}"
+
+
+def _unreadable(item: UnreadableRecord, kind: str) -> Record:
+    return Record(item.name, kind, "unreadable", None, item.reason)
 
 
 def _group_detail(group: Any) -> str:

@@ -14,7 +14,7 @@ from urllib.parse import quote
 from birthmark.auth.connection_strings import parse_connection_string
 from birthmark.auth.sas import hmac_sha256, render_sas
 from birthmark.clock import Clock
-from birthmark.fleet.errors import TargetThrottledError, TargetUnreachableError, refusal
+from birthmark.fleet.errors import TargetAnswerError, TargetThrottledError, TargetUnreachableError, refusal
 from birthmark.fleet.following import Stand, Standing
 from birthmark.text import whole_number
 
@@ -86,8 +86,7 @@ class HubDevices:
         with suppress(ValueError):
             if isinstance(said := answer.json(), dict):
                 return said
-        reason = "its answer cannot be read: no JSON object"
-        raise TargetUnreachableError(target=self.description, reason=reason)
+        raise TargetAnswerError(target=self.description, reason="no JSON object")
 
     def _answer(
         self, method: str, path: str, body: Mapping[str, Any] | None, headers: Mapping[str, str] | None, name: str

@@ -198,11 +198,6 @@ class OtherAttestations(Switching):
         if wish.hub is not None:
             made.iot_hubs, made.allocation_policy = [wish.hub], "static"
         if wish.is_edge:
-            # The interface has it; the SDK's model of a group is older.
-            made._attribute_map = {  # noqa: SLF001 - there is no public way
-                **made._attribute_map,  # noqa: SLF001 - as above
-                "capabilities": {"key": "capabilities", "type": "DeviceCapabilities"},
-            }
             made.capabilities = models.DeviceCapabilities.create(iot_edge=True)
         return made
 

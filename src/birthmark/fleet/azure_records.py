@@ -3,7 +3,6 @@
 What the SDK's models hold is read here by their attributes, and nothing is asked of anybody.
 """
 
-import copy
 import hashlib
 import json
 from collections.abc import Mapping
@@ -38,7 +37,7 @@ def json_of(wish: EnrollmentRequest) -> dict[str, Any]:
         "provisioningStatus": "enabled",
     }
     if (twin := twin_of(wish)) is not None:
-        record["initialTwin"] = {"tags": twin.tags, "properties": {"desired": twin.desired}}
+        record["initialTwin"] = twin_json(twin)
     return (
         record | assigned_to(wish.hub) | {POLICY_NAMES[name]: text for name, text in policy_names(wish.issue).items()}
     )
@@ -164,10 +163,8 @@ def mark(
 
 
 def kept(record: Any) -> dict[str, Any]:
-    """Return the SDK's model as JSON, which it cannot make of the wrapper that it puts a twin in."""
-    made = copy.copy(record)
-    made.initial_twin = getattr(record.initial_twin, "_internal", record.initial_twin)
-    return dict(made.serialize())
+    """Return a record as the JSON that may be written."""
+    return dict(record.serialize())
 
 
 def is_edge(enrollment: Any) -> bool:
@@ -182,16 +179,22 @@ def thumbprints(enrollment: Any) -> list[str]:
     return [entry.info.sha256_thumbprint.lower() for entry in entries if entry and entry.info]
 
 
+def twin_json(twin: Twin) -> dict[str, Any]:
+    """Return a twin as an enrollment has it."""
+    return {"tags": twin.tags, "properties": {"desired": twin.desired}}
+
+
 def _initial_twin(enrollment: Any) -> Twin:
-    twin = getattr(enrollment, "initial_twin", None)
-    inner = getattr(twin, "_internal", twin)  # the SDK's wrapper, which fails where a part is missing
-    properties = getattr(inner, "properties", None)
-    return Twin(_values(getattr(inner, "tags", None)), _values(getattr(properties, "desired", None)))
+    twin = _object(enrollment.twin)
+    return Twin(_values(twin.get("tags")), _values(_object(twin.get("properties")).get("desired")))
 
 
-def _values(collection: Any) -> dict[str, Any]:
-    values = getattr(collection, "additional_properties", None) or {}
-    return {name: value for name, value in values.items() if not name.startswith("$")}
+def _values(collection: object) -> dict[str, Any]:
+    return {name: value for name, value in _object(collection).items() if not name.startswith("$")}
+
+
+def _object(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def _policy(issue: str | None) -> str | None:

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 from birthmark.fleet.azure_hub import HubDevices
-from birthmark.fleet.errors import NotAtHubError, TargetUnreachableError
+from birthmark.fleet.errors import NotAtHubError, TargetAnswerError
 
 _PAGE, _MAX_TOLD = "100", 500
 _CONTINUATION = "x-ms-continuation"
@@ -93,8 +93,8 @@ class HubRegistry(HubDevices):
         except ValueError as error:
             raise self._unread("no JSON") from error
 
-    def _unread(self, detail: str) -> TargetUnreachableError:
-        return TargetUnreachableError(target=self.description, reason=f"its answer cannot be read: {detail}")
+    def _unread(self, detail: str) -> TargetAnswerError:
+        return TargetAnswerError(target=self.description, reason=detail)
 
     def _send(
         self,

@@ -12,10 +12,11 @@ from birthmark.auth.connection_strings import parse_connection_string
 from birthmark.clock import Clock, SystemClock
 from birthmark.errors import BirthmarkError
 from birthmark.fleet.azure_hub import HubDevices
-from birthmark.fleet.azure_records import POLICY_NAMES, on_record
+from birthmark.fleet.azure_models import enrollment_models, record_reader
 from birthmark.fleet.errors import (
     NoSuchRecordError,
     SdkMissingError,
+    TargetAnswerError,
     TargetThrottledError,
     TargetUnreachableError,
     refusal,
@@ -34,27 +35,29 @@ class AzureService:
 
     def __init__(self, profile: AzureProfile, clock: Clock = _CLOCK) -> None:
         try:
+            import msrest
             import provisioningserviceclient as sdk
-            from provisioningserviceclient import models
+
+            models = enrollment_models()
         except ImportError as error:
             raise SdkMissingError(package="azure-iothub-provisioningserviceclient") from error
-        for kind in (models.IndividualEnrollment, models.EnrollmentGroup):
-            _let_it_know_policies(kind)
         self._models: Any = models
+        made_by: Any = msrest
         self._error: Any = sdk.client.ProvisioningServiceError
         self._wire_error: Any = sdk.client.ProvisioningServiceErrorDetailsException
         parsed = parse_connection_string(profile.connection_string)
         self._host = parsed.host
         self._sdk: Any = sdk.ProvisioningServiceClient.create_from_connection_string(parsed.render())
         runtime = self._sdk._runtime_client  # noqa: SLF001 - the SDK has no public way
-        runtime._serialize = _passing(runtime._serialize)  # noqa: SLF001 - as above
+        runtime._serialize = _passing(made_by.Serializer(vars(models)))  # noqa: SLF001 - as above
+        self._scope = profile.scope
+        runtime._deserialize = record_reader(models, self.description)  # noqa: SLF001 - as above
         config = runtime.config
         config.keep_alive = True  # else each call makes a connection of its own
         # It would sleep as long as the service says, where nothing wakes it; how long to wait, `pace` decides.
         config.retry_policy.policy.respect_retry_after_header = False
         # What is created is refused when it is repeated, as if another had made it.
         config.retry_policy.policy.allowed_methods = frozenset({"GET", "PUT", "DELETE"})
-        self._scope = profile.scope
         hub = profile.hub_connection_string
         self._hub = None if hub is None else HubDevices(hub, profile.ca_file, clock)
         if profile.ca_file is not None:  # this root alone: told with each request, it counts before the environment's
@@ -91,12 +94,8 @@ class AzureService:
         return Done.CREATED if present is None else Done.UPDATED
 
     def _as_kept(self, before: Mapping[str, Any]) -> Any:
-        """Return a record of the journal as the SDK's model, whose twin it wants in a wrapper."""
-        made = self._models.IndividualEnrollment.deserialize(before)
-        if made.initial_twin is not None:
-            twin = on_record(made).twin
-            made.initial_twin = self._models.InitialTwin.create(tags=twin.tags, desired_properties=twin.desired)
-        return made
+        """Return a record of the journal as a model."""
+        return self._models.IndividualEnrollment.deserialize(before)
 
     def _found(self, read: Callable[[str], Any], name: str) -> Any:
         """Return what is on record under a name, None where nothing is."""
@@ -159,8 +158,8 @@ class AzureService:
                 raise TargetUnreachableError(target=self.description, reason=reason) from error
             raise
 
-    def _unread(self, error: Exception) -> TargetUnreachableError:
-        return TargetUnreachableError(target=self.description, reason=f"its answer cannot be read: {str(error)[:200]}")
+    def _unread(self, error: Exception) -> TargetAnswerError:
+        return TargetAnswerError(target=self.description, reason=str(error)[:200])
 
     def _refused(self, error: Any, name: str, how: str) -> BirthmarkError:
         response, status = _response_of(error), status_of(error)
@@ -174,15 +173,6 @@ class AzureService:
             return TargetThrottledError(target=self.description, reason=reason, retry_after_s=after or 0)
         is_missing, is_unknown = status == HTTPStatus.NOT_FOUND, status in {401, 403}
         return refusal(self.description, reason, is_missing=is_missing, is_unknown=is_unknown, name=name, how=how)
-
-
-def _let_it_know_policies(kind: Any) -> None:
-    """Have a model of the SDK read and write a policy too: a record that is changed would lose it."""
-    if not POLICY_NAMES.keys() <= kind._attribute_map.keys():  # noqa: SLF001 - there is no public way
-        more = {name: {"key": key, "type": "str"} for name, key in POLICY_NAMES.items()}
-        kind._attribute_map = {**kind._attribute_map, **more}  # noqa: SLF001 - as above
-        for name in POLICY_NAMES:
-            setattr(kind, name, None)
 
 
 def _response_of(error: Any) -> Any:

@@ -50,6 +50,29 @@ class TargetUnreachableError(errors.UnavailableError):
     target: str
 
 
+class TargetAnswerError(TargetUnreachableError):
+    """The target's answer cannot be read."""
+
+    code = "fleet.answer_unreadable"
+    cause = "{target} answered, and its answer cannot be read: {reason}."
+    fix = (
+        "Check that the connection string's host is the service itself, and no proxy answers for it; then try again. "
+        "At the Birthmark server of this machine, when it runs: `{command}`"
+    )
+
+
+class RecordUnreadableError(errors.InvalidRequestError):
+    """One enrollment cannot be read."""
+
+    code = "fleet.record_unreadable"
+    message = "The enrollment {name} cannot be read"
+    cause = "The enrollment {name} at {target} has a member that cannot be read: {reason}."
+    fix = "Correct the enrollment with the client that wrote it, or delete it in the service. Then try again."
+    name: str
+    reason: str
+    target: str
+
+
 class NotTakenBackError(errors.ConflictError):
     """It is no longer as it was left."""
 

@@ -31,6 +31,7 @@ import msgspec
 from birthmark.console.client import endpoints_for, served
 from birthmark.fleet.errors import ProfileError
 from birthmark.text import reason_of
+from birthmark.text_files import read_text_file
 from birthmark.toml_text import parse
 
 _FILE = "~/.config/birthmark/profiles.toml"
@@ -180,7 +181,7 @@ def named_for(cloud: str) -> str:
 
 
 def _tables(path: Path) -> dict[str, dict[str, Any]]:
-    return msgspec.convert(parse(path.read_text("utf-8")), dict[str, dict[str, Any]])
+    return msgspec.convert(parse(read_text_file(path)), dict[str, dict[str, Any]])
 
 
 def _ca_file(table: Mapping[str, Any]) -> Path | None:
@@ -209,7 +210,7 @@ def _secret(name: str, path: Path) -> str:
         if path.stat().st_mode & _OTHERS:
             mend = f"Close it: `chmod 0600 {shlex.quote(str(path))}`. "
             raise ProfileError(profile=name, detail=f"{path} can be read by others", mend=mend)
-        return path.read_text(encoding="ascii").strip()
+        return read_text_file(path).strip()
     except OSError as error:
         raise ProfileError(profile=name, detail=f"{path}: {reason_of(error)}") from error
     except UnicodeDecodeError as error:

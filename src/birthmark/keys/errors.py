@@ -40,6 +40,25 @@ class KeyFileInvalidError(InvalidRequestError):
     detail: object = ""
 
 
+class KeyFileIsPkcs12Error(KeyFileInvalidError):
+    """The file is PKCS#12."""
+
+    code = "keys.file_is_pkcs12"
+    cause = "{path} is PKCS#12 (PFX): certificate and key in one file, which a password protects."
+    fix = (
+        "Take the key out: `(umask 077; openssl pkcs12 -in {path} -nocerts -noenc -out device.key)`, and the "
+        "certificate: `openssl pkcs12 -in {path} -clcerts -nokeys -out device.pem`."
+    )
+
+
+class SharedKeyFileInvalidError(KeyFileInvalidError):
+    """The file holds no shared key."""
+
+    code = "keys.shared_key_invalid"
+    cause = "{path} holds no shared key: the base64 text of one line that the service shows."
+    fix = "Write the device's primary key into that file, as the portal and `birthmark hub device key` show it."
+
+
 class KeyFileIsCertificateError(KeyFileInvalidError):
     """The file is a certificate."""
 
@@ -132,7 +151,8 @@ class TokenNotFoundError(NotFoundError):
     cause = "No token matches {wanted}; the library sees: {found}."
     fix = (
         "Name one that is there, by --token, --slot or BIRTHMARK_TOKEN: `birthmark doctor --offline` has the command. "
-        "If there is none, set BIRTHMARK_PKCS11_MODULE to the chip's library."
+        "If there is none, set BIRTHMARK_PKCS11_MODULE to the chip's library, or use a software chip: "
+        '`eval "$(birthmark chip simulate chip)"`.'
     )
     found: str
     wanted: str
@@ -205,7 +225,7 @@ class PinFileMissingError(PinFileError):
 
     code = "keys.pin_file_missing"
     cause = "The file {path}, which should hold the PIN or password, cannot be read: {detail}."
-    fix = "Write it, for you alone: `(umask 077; cat > {path})`, then type the PIN, Enter and Ctrl-D."
+    fix = "Write it, for you alone: `(umask 077; set -C; cat > {path})`, then type the PIN, Enter and Ctrl-D."
 
 
 class KeyNotFoundError(NotFoundError):
@@ -273,4 +293,13 @@ class PinInUriError(UriInvalidError):
         "Leave it out, `{uri}`, and give it in a file: `(umask 077; cat > pin)`, then type the PIN, Enter and Ctrl-D, "
         'then `export BIRTHMARK_PIN_FILE="$PWD/pin"`. Change a PIN that others may have seen.'
     )
+    uri: str
+
+
+class PinSourceInPathError(UriInvalidError):
+    """The PKCS#11 URI names its PIN file in the wrong part."""
+
+    code = "keys.pin_source_in_path"
+    cause = "'{text}' has pin-source among the attributes of the key; it belongs after '?'."
+    fix = "Write the URI as `{uri}`."
     uri: str

@@ -14,6 +14,7 @@ from birthmark.keys.errors import (
     KeyFileExposedError,
     KeyFileInvalidError,
     KeyFileIsCertificateError,
+    KeyFileIsPkcs12Error,
     KeyFileMissingError,
     KeyUnsupportedError,
     PassphraseWrongError,
@@ -22,6 +23,8 @@ from birthmark.keys.errors import (
 from birthmark.keys.pin import Pin
 from birthmark.keys.reference import MAX_KEY_FILE_BYTES, parse_reference_key
 from birthmark.keys.scheme import PrivateKey, PublicKey, Scheme
+from birthmark.pki.der import is_pkcs12
+from birthmark.text_files import plain_text
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +42,8 @@ class FileKey:
         text, mode = read_key_file(path)
         if (object_id := parse_reference_key(text)) is not None:
             raise ReferenceKeyError(path=path, object_id=f"0x{object_id:08X}")
+        if is_pkcs12(text):
+            raise KeyFileIsPkcs12Error(path=path)
         if b"PRIVATE KEY-----" not in text and b"BEGIN CERTIFICATE-----" in text:
             raise KeyFileIsCertificateError(path=path)
         if mode & 0o007 or mode & 0o020:
@@ -79,7 +84,7 @@ def read_key_file(path: Path) -> tuple[bytes, int]:
             if seen.st_uid not in {0, os.geteuid()} and os.geteuid() != 0:
                 log.warning("key.of_another_user", extra={"path": str(path), "user": seen.st_uid})
             mode = stat.S_IMODE(seen.st_mode)
-            return file.read(MAX_KEY_FILE_BYTES + 1)[:MAX_KEY_FILE_BYTES], mode
+            return plain_text(file.read(MAX_KEY_FILE_BYTES + 1)[:MAX_KEY_FILE_BYTES]), mode
     except FileNotFoundError:
         raise KeyFileMissingError(path=path) from None
     except OSError as error:

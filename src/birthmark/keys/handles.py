@@ -6,7 +6,7 @@ from typing import Protocol
 from asn1crypto import core, pem
 
 from birthmark.keys.scheme import PublicKey, Scheme
-from birthmark.keys.uri import SCHEME, Pkcs11Uri
+from birthmark.keys.uri import MAX_URI_CHARS, Pkcs11Uri, find_pkcs11_uri
 
 
 class KeyHandle(Protocol):
@@ -28,8 +28,8 @@ class KeyHandle(Protocol):
 
 def uri_in(content: bytes) -> str | None:
     """Return the URI that a file holds as text or as pkcs11-provider's PEM block; None for other files."""
-    if content.startswith(SCHEME.encode()):
-        return content.decode("ascii", "replace").strip()
+    if (uri := find_pkcs11_uri(content[: 2 * MAX_URI_CHARS].decode("ascii", "replace"))) is not None:
+        return uri
     if b"-----BEGIN PKCS#11 PROVIDER URI-----" not in content:
         return None
     body = content.split(b"-----BEGIN PKCS#11 PROVIDER URI-----", 1)[1].split(b"-----END", 1)[0]

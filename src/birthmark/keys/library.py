@@ -7,6 +7,7 @@ whoever changes what the library should see (a new SoftHSM token, another SOFTHS
 import atexit
 import contextlib
 import os
+import re
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,7 @@ from birthmark.keys.started import SharedLibrary
 LOCK = threading.RLock()
 """Serializes every call into the library: chips answer one command at a time, and few libraries are thread safe."""
 
+_CAPITAL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _SOFTHSM = (
     "usr/lib/*/softhsm/libsofthsm2.so",  # Debian: one directory per architecture
     "usr/lib/softhsm/libsofthsm2.so",
@@ -57,6 +59,11 @@ _every: dict[Path, SharedLibrary] = {}
 _users: list[Callable[[], bool]] = []
 
 
+def kind_of(error: p11.PKCS11Error | OSError) -> str:
+    """Return what the library's return value is called, in words: `device error` for CKR_DEVICE_ERROR."""
+    return _CAPITAL.sub(" ", type(error).__name__).lower()
+
+
 def find_softhsm(root: Path = Path("/")) -> Path:
     """Return SoftHSM's library. Raise `SoftHsmMissingError`, which names the package."""
     for pattern in _SOFTHSM:
@@ -86,7 +93,7 @@ def load_library(path: Path) -> SharedLibrary:
             library = _every.get(path) or _every.setdefault(path, SharedLibrary(str(path)))
             library.initialize()
         except (p11.PKCS11Error, OSError) as error:
-            raise ModuleBrokenError(path=path, detail=str(error) or type(error).__name__) from error
+            raise ModuleBrokenError(path=path, detail=str(error) or kind_of(error)) from error
         _loaded.library, _loaded.path, _loaded.settings = library, path, settings
         _loaded.generation += 1
         return library

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from birthmark.keys.errors import PinFileError, PinFileMissingError
+from birthmark.text_files import plain_text
 
 MAX_PIN_BYTES = 255
 
@@ -59,7 +60,7 @@ def _read(descriptor: int, path: Path) -> str:
     raw = b""
     while len(raw) <= MAX_PIN_BYTES + 2 and (piece := os.read(descriptor, MAX_PIN_BYTES + 3)):
         raw += piece
-    line = raw.removesuffix(b"\n").removesuffix(b"\r")
+    line = plain_text(raw).removesuffix(b"\n").removesuffix(b"\r")
     if not 0 < len(line) <= MAX_PIN_BYTES or b"\n" in line or b"\0" in line:
         raise PinFileError(path=path, detail="does not hold one line of text")
     try:

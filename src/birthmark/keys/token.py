@@ -27,7 +27,7 @@ from birthmark.keys.errors import (
     TokenNotFoundError,
 )
 from birthmark.keys.labels import is_same_label
-from birthmark.keys.library import LOCK, generation, load_library
+from birthmark.keys.library import LOCK, generation, kind_of, load_library
 from birthmark.keys.pin import Pin
 
 log = logging.getLogger(__name__)
@@ -177,7 +177,7 @@ def translated(token: str) -> Iterator[None]:
     except p11.UserNotLoggedIn as error:
         raise PinMissingError(token=token) from error
     except p11.PKCS11Error as error:
-        raise TokenFailedError(detail=f"{type(error).__name__} {error}".strip()) from error
+        raise TokenFailedError(detail=f"{kind_of(error)} {error}".strip()) from error
 
 
 def _each(module: Path) -> Iterator[pkcs11.Token]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, unquote_to_bytes
 
-from birthmark.keys.errors import PinInUriError, UriInvalidError
+from birthmark.keys.errors import PinInUriError, PinSourceInPathError, UriInvalidError
 
 SCHEME = "pkcs11:"
 MAX_URI_CHARS = 2048
@@ -22,6 +22,9 @@ _TYPES = frozenset({"public", "private", "cert", "secret-key", "data"})
 _PATH_SAFE = ":[]@!$'()*+,=&-._~"
 _QUERY_SAFE = ":[]@!$'()*+,=/?|-._~"
 _BROKEN_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_SCHEMES = re.compile(r"(?i)(?P<others>(?:[\w.-]+:)*)pkcs11:")
+_QUOTES = " \t\r\n\"'"
+_OTHER = "it does not begin with pkcs11:"
 _PLAIN = re.compile(r"[\x21-\x7e]*")
 
 
@@ -55,19 +58,33 @@ class Pkcs11Uri:
         return SCHEME + ";".join(path) + ("?" + "&".join(query) if query else "")
 
 
+def find_pkcs11_uri(text: str) -> str | None:
+    """Return the URI that a text is meant as: quotes taken off, the scheme in small letters. None for other texts.
+
+    What has another scheme before it, as OpenSSL's engine takes it, is returned with it: `parse_pkcs11_uri` says so.
+    """
+    bare = text.strip(_QUOTES)
+    named = _SCHEMES.match(bare)
+    return None if named is None else f"{named['others']}{SCHEME}{bare[named.end() :]}"
+
+
 def parse_pkcs11_uri(text: str) -> Pkcs11Uri:
     """Return what the URI says. Raise `UriInvalidError`; attributes we have no use for are read and dropped."""
-    text = text.strip()
-    if not text.startswith(SCHEME):
-        raise _invalid(text, "it does not begin with pkcs11:")
+    text = find_pkcs11_uri(text) or text.strip()
+    if not text.startswith(SCHEME) or text.startswith(2 * SCHEME):
+        others, found, _ = text.rpartition(SCHEME)
+        raise _invalid(text, f"leave out '{others}', which OpenSSL's engine takes" if found else _OTHER)
     if len(text) > MAX_URI_CHARS or not _PLAIN.fullmatch(text) or _BROKEN_ESCAPE.search(text):
         raise _invalid(text, "it is too long, or has characters that need percent-encoding")
     path_text, _, query_text = text.removeprefix(SCHEME).partition("?")
     path = _attributes(path_text, ";", text)
     query = _attributes(query_text, "&", text)
-    if "pin-value" in query:
-        kept = "&".join(piece for piece in query_text.split("&") if not piece.startswith("pin-value="))
-        raise PinInUriError(text=SCHEME + "…", uri=f"{SCHEME}{path_text}?{kept}".removesuffix("?"))
+    if "pin-value" in query or "pin-value" in path:
+        raise PinInUriError(text=SCHEME + "…", uri=_joined(_without("pin-value", path_text, query_text)))
+    if "pin-source" in path:
+        path_part, query_part = _without("pin-source", path_text, query_text)
+        source = next(piece for piece in path_text.split(";") if piece.startswith("pin-source="))
+        raise PinSourceInPathError(text=text[:80], uri=_joined((path_part, f"{query_part}&{source}".strip("&"))))
     for name in path:
         if name not in _PATH_NAMES and not name.startswith("x-"):
             raise _invalid(text, f"there is no attribute '{name}'")
@@ -82,6 +99,17 @@ def parse_pkcs11_uri(text: str) -> Pkcs11Uri:
         module_path=Path(module_path) if module_path else None,
         pin_source=_pin_source(query, text),
     )
+
+
+def _without(name: str, path: str, query: str) -> tuple[str, str]:
+    """Return path and query without an attribute."""
+    parts = ((path, ";"), (query, "&"))
+    left = (mark.join(one for one in part.split(mark) if not one.startswith(f"{name}=")) for part, mark in parts)
+    return next(left), next(left)
+
+
+def _joined(parts: tuple[str, str]) -> str:
+    return (SCHEME + "?".join(parts)).removesuffix("?")
 
 
 def _attributes(part: str, separator: str, whole: str) -> Mapping[str, bytes]:
@@ -129,4 +157,4 @@ def _pin_source(query: Mapping[str, bytes], whole: str) -> Path | None:
 
 
 def _invalid(text: str, detail: str) -> UriInvalidError:
-    return UriInvalidError(text=re.sub(r"pin-value=[^&]*", "pin-value=…", text[:80]), detail=detail)
+    return UriInvalidError(text=text[:80], detail=detail)

@@ -148,6 +148,15 @@ class CertificateKeyMismatchError(InvalidRequestError):
     where: str
 
 
+class ChainOrderError(CertificateKeyMismatchError):
+    """The chain begins with another certificate than the device's."""
+
+    code = "links.chain_order"
+    cause = "The first certificate is that of '{subject}', and the key in {where} belongs to a later one, '{leaf}'."
+    fix = "Put the certificates in this order: '{leaf}' first, then its issuer, the root last or left out."
+    leaf: str
+
+
 class MqttRefusedError(UnauthenticatedError):
     """The server does not let this device in."""
 

@@ -10,8 +10,9 @@ from birthmark.keys.file_key import FileKey
 from birthmark.keys.handles import KeyHandle
 from birthmark.keys.pin import Pin
 from birthmark.keys.token_key import TokenKey
-from birthmark.links.errors import CertificateKeyMismatchError, ServerUntrustedError
+from birthmark.links.errors import CertificateKeyMismatchError, ChainOrderError, ServerUntrustedError
 from birthmark.pki.certificates import Certificate, parse_bundle
+from birthmark.text_files import read_text_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,9 @@ def identity_of(
 ) -> Identity:
     """Return the identity of a key and its chain. Raise `CertificateKeyMismatchError`."""
     if chain[0].public_key() != key.public_key:
+        if (leaf := next((one for one in chain if one.public_key() == key.public_key), None)) is not None:
+            told = {"subject": chain[0].subject_text, "leaf": leaf.subject_text, "where": key.describe()}
+            raise ChainOrderError(**told)
         raise CertificateKeyMismatchError(subject=chain[0].subject_text, where=key.describe())
     if isinstance(key, TokenKey):
         return TokenIdentity(chain, key, pin)
@@ -87,7 +91,7 @@ class Trust:
     def plus(self, files: Iterable[Path]) -> "Trust":
         """Trust these files' CAs too. Raise `OSError` or `CertificateInvalidError`."""
         present = (path for path in _SYSTEM_BUNDLES if path.exists())
-        roots = next((path.read_text(encoding="utf-8") for path in present), "") if self.pem is None else self.pem
+        roots = next((read_text_file(path) for path in present), "") if self.pem is None else self.pem
         return Trust(roots.rstrip() + "\n" + (Trust.of(files).pem or ""))
 
     def including(self, pem: str) -> "Trust":
@@ -99,4 +103,4 @@ class Trust:
         """Trust SSL_CERT_FILE where it is set, as OpenSSL does, else the system's CAs."""
         named = environment.get("SSL_CERT_FILE")
         # Not parsed: a bundle of the system's roots is large, and has members that strict parsers refuse.
-        return cls(Path(named).read_text(encoding="utf-8")) if named else cls()
+        return cls(read_text_file(Path(named))) if named else cls()

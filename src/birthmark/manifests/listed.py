@@ -11,6 +11,7 @@ import codecs
 import csv
 import itertools
 import lzma
+import re
 import shlex
 import struct
 import unicodedata
@@ -27,12 +28,23 @@ from birthmark.manifests.bundle.rules import path_above
 from birthmark.manifests.errors import ChainBrokenError, MalformedEntryError, ManifestError
 from birthmark.manifests.model import UNSIGNED, Entry
 from birthmark.manifests.verifying import Once
-from birthmark.pki.certificates import Certificate, CertificateInvalidError, parse_any, parse_bundle
+from birthmark.pki.certificates import (
+    Certificate,
+    CertificateInvalidError,
+    CertificateIsPkcs7Error,
+    CertificateIsPkcs12Error,
+    parse_any,
+    parse_bundle,
+)
 from birthmark.pki.chains import ChainIncompleteError, SignatureCache
 from birthmark.text import printable
 
 MAX_FILE_BYTES = 64 * 1024
 MAX_ZIP_FILES = 100_000
+_PKCS12 = ("PKCS#12", "openssl pkcs12 -in {} -clcerts -nokeys -out device.pem")
+_PKCS7 = ("PKCS#7", "openssl pkcs7 -in {} -print_certs -out device.pem")
+_SEPARATOR = re.compile(r"sep=([,;\t|])\s*$", re.IGNORECASE)
+_WRAPPED = {".pfx": _PKCS12, ".p12": _PKCS12, ".p7b": _PKCS7, ".p7c": _PKCS7}
 _SUFFIXES = frozenset({".pem", ".crt", ".cer", ".der"})
 _CERTIFICATES = ("certificate", "cert", "pem", "device_certificate")
 _NAMES = ("uid", "unique_id", "uniqueid", "serial", "device", "device_id", "id")
@@ -87,7 +99,11 @@ def _verify(listed: _Listed, trust: ListTrust, now: datetime, cache: SignatureCa
     try:
         chain = parse_bundle(listed.data) if b"-----BEGIN" in listed.data else (parse_any(listed.data),)
     except CertificateInvalidError as error:
-        raise MalformedEntryError(detail=f"{listed.name or 'it'} holds no certificate that can be read") from error
+        is_wrapped = isinstance(error, CertificateIsPkcs12Error | CertificateIsPkcs7Error)
+        said = f": {error.explain_cause()}".removesuffix(".") if is_wrapped else ""
+        raise MalformedEntryError(
+            detail=f"{listed.name or 'it'} holds no certificate that can be read{said}"
+        ) from error
     leaf, others = chain[0], [one for one in chain[1:] if not one.is_ca]
     name = (listed.name or leaf.subject_cn or leaf.thumbprint.hex())[:_MAX_NAME_CHARS]
     if leaf.is_ca:
@@ -121,6 +137,10 @@ def _verify(listed: _Listed, trust: ListTrust, now: datetime, cache: SignatureCa
 def _read(path: Path) -> Iterator[_Listed]:
     if path.is_dir():
         names = sorted(one.name for one in path.iterdir() if one.suffix.lower() in _SUFFIXES and one.is_file())
+        if not names and (wrapped := sorted(one for one in path.iterdir() if one.suffix.lower() in _WRAPPED)):
+            kind, unpack = _WRAPPED[wrapped[0].suffix.lower()]
+            hint = f", or unpack each: `{unpack.format(shlex.quote(str(wrapped[0])))}`"
+            raise MalformedEntryError(place=1, detail=f"{wrapped[0].name} is {kind}, and no certificate", hint=hint)
         return (_of_file(path / name) for name in names)
     with path.open("rb") as file:
         is_zip = file.read(len(_ZIP)) == _ZIP
@@ -175,8 +195,11 @@ def _of_table(path: Path) -> Iterator[_Listed]:
     with path.open(encoding="utf-16" if _begins_as_utf_16(path) else "utf-8-sig", newline="") as file:
         try:
             lines = _bounded_lines(file)
-            first = next(lines, "")
-            rows = csv.reader(itertools.chain((first,), lines), delimiter=max(_SEPARATORS, key=first.count))
+            first, separator = next(lines, ""), None
+            if (said := _SEPARATOR.match(first)) is not None:  # as Excel is told which one
+                first, separator = next(lines, ""), said[1]
+            separator = separator or max(_SEPARATORS, key=first.count)
+            rows = csv.reader(itertools.chain((first,), lines), delimiter=separator)
             columns = [name.strip().lower().replace(" ", "_") for name in next(rows, [])]
             holders = [at for at, name in enumerate(columns) if name in _CERTIFICATES]
             if len(holders) != 1:

@@ -178,7 +178,9 @@ class Verifier:
         if signer is None:
             raise UnknownSignerError(thumbprint=thumbprint.hex()[:64])
         signature = _unbase64url(given.signature)
-        signed = f"{given.protected}.{given.payload}".encode()
+        signed = (
+            f"{given.protected.rstrip('=')}.{given.payload.rstrip('=')}".encode()
+        )  # padding is not signed (RFC 7515)
         try:  # a signature of another length is cut or padded here and does not verify
             r, s = int.from_bytes(signature[:_POINT_BYTES]), int.from_bytes(signature[_POINT_BYTES:])
             self._key_of(signer).verify(encode_dss_signature(r, s), signed, _ES256)
@@ -310,6 +312,7 @@ def _moment(text: str) -> datetime:
 def _unbase64url(text: str) -> bytes:
     if len(text) > MAX_ENTRY_BYTES:
         raise MalformedEntryError(detail=f"over {MAX_ENTRY_BYTES} bytes")
+    text = text.rstrip("=")
     try:
         # the library's urlsafe_b64decode drops what is not in its alphabet without a word
         return binascii.a2b_base64(

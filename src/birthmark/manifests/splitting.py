@@ -8,7 +8,9 @@ Out:  pieces: the bytes of some entries, one after the other, that `entries_in` 
 Raises `MalformedEntryError` where the file stops being a manifest.
 """
 
+import codecs
 import re
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -20,10 +22,11 @@ _PIECE_BYTES = 256 * 1024
 _BETWEEN = re.compile(rb"\}\s*+,\s*+(?=\{)")
 _AT_THE_END = re.compile(rb"\}\s*+,\s*+\Z")
 _MAX_BETWEEN_BYTES = 64
-_BEGIN = re.compile(rb"\s*+\[\s*+")
+_BEGIN = re.compile(rb"(?:\xef\xbb\xbf)?\s*+\[\s*+")
+_ENROLLMENT = (b'"registrationId"', b'"attestation"')
 _PACKED = {b"\x1f\x8b": ("gzip", "gunzip"), b"PK": ("ZIP", "unzip"), b"BZ": ("bzip2", "bunzip2")}
 _PACKED |= {b"\xfd7": ("xz", "unxz"), b"(\xb5": ("zstd", "unzstd")}
-_ENCODED = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16", b"\xef\xbb": "UTF-8 with a byte order mark"}
+_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +81,16 @@ def _begin(file: BinaryIO) -> bytes:
     if (packed := _PACKED.get(held[:2])) is not None:
         name = str(getattr(file, "name", "FILE"))
         raise PackedManifestError(form=packed[0], unpack=packed[1], file=name)
-    if (encoding := _ENCODED.get(held[:2])) is not None:
-        raise MalformedEntryError(place=1, detail=f"the file is written in {encoding}, not in plain UTF-8")
+    if held.startswith(_UTF_16):
+        name = str(getattr(file, "name", "FILE"))
+        hint = f", or write it so: `iconv -f UTF-16 -t UTF-8 {shlex.quote(name)} > {shlex.quote(f'{name}.utf8')}`"
+        raise MalformedEntryError(place=1, detail="the file is UTF-16, not UTF-8", hint=hint)
     if held.lstrip().startswith(b"-----BEGIN CERTIFICATE"):
         hint = ", or put certificates into a directory, one device's a file, and name that: `mkdir list`"
         raise MalformedEntryError(place=1, detail="the file is a certificate, not a list", hint=hint)
+    if all(name in held[:MAX_ENTRY_BYTES] for name in _ENROLLMENT):
+        hint = ", or give the devices' certificates: a directory of them, one a file: `mkdir list`"
+        raise MalformedEntryError(place=1, detail="the file is a list of enrollments of DPS, not of chips", hint=hint)
     if _BEGIN.match(held) is None:
         raise MalformedEntryError(place=1, detail="the file does not begin as a list does, with [")
     return held

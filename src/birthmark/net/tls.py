@@ -167,5 +167,5 @@ def _parse(der: bytes) -> Certificate:
         raise
     except Exception as error:
         log.warning("tls.certificate_not_understood", extra={"error": type(error).__name__})
-        detail = f"something in it is not understood ({type(error).__name__})"
+        detail = "something in it is not understood"
         raise CertificateInvalidError(detail=detail) from error

@@ -162,4 +162,4 @@ class Sender:
         except OSError as error:
             raise NotAnsweredError(host=host, reason=reason_of(error)) from error
         except (*PROBLEMS, ssl.SSLError) as error:
-            raise NotAnsweredError(host=host, reason=str(error) or type(error).__name__) from error
+            raise NotAnsweredError(host=host, reason=reason_of(error)) from error

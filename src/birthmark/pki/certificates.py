@@ -26,9 +26,10 @@ from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from birthmark.errors import InvalidRequestError
-from birthmark.pki.der import EXPLICIT_0, INTEGER, SEQUENCE, element
+from birthmark.pki.der import EXPLICIT_0, INTEGER, SEQUENCE, element, is_pkcs7, is_pkcs12
 from birthmark.pki.extensions import Extensions, read_extensions
 from birthmark.pki.names import MAKE_CERTIFICATE, common_name_of, text_of
+from birthmark.text_files import plain_text
 
 Thumbprint = NewType("Thumbprint", bytes)
 """SHA-256 of the DER certificate, 32 raw bytes; hex only at the edge."""
@@ -98,6 +99,28 @@ class CertificateIsRequestError(CertificateInvalidError):
     code = "pki.certificate_is_request"
     cause = "This is a certificate request (CSR), not yet a certificate."
     fix = "Have a CA sign it first: `birthmark ca sign device.csr --dir ca --out device.pem`, or EST."
+
+
+class CertificateIsPkcs12Error(CertificateInvalidError):
+    """This is PKCS#12, not a certificate in PEM or DER."""
+
+    code = "pki.certificate_is_pkcs12"
+    cause = "This is PKCS#12 (PFX): certificate and key in one file, which a password protects."
+    fix = (
+        "Take the certificate out: `openssl pkcs12 -in {path} -clcerts -nokeys -out device.pem`, and the key: "
+        "`(umask 077; openssl pkcs12 -in {path} -nocerts -noenc -out device.key)`."
+    )
+    path: object = "FILE"
+
+
+class CertificateIsPkcs7Error(CertificateInvalidError):
+    """This is PKCS#7, not a certificate in PEM or DER."""
+
+    code = "pki.certificate_is_pkcs7"
+    cause = "This is PKCS#7 (P7B), which wraps certificates."
+    fix = "Take them out: `openssl pkcs7 -in {path} -inform {form} -print_certs -out device.pem`."
+    form: str = "PEM"
+    path: object = "FILE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,7 +289,8 @@ def parse_any(data: str | bytes) -> Certificate:
         return parse_der(raw)
     if b"-----BEGIN" in raw:
         return parse_pem(raw)
-    return parse_der(_unbase64(raw))
+    inner = _unbase64(raw)
+    return parse_pem(inner) if b"-----BEGIN" in inner else parse_der(inner)  # as Key Vault and Kubernetes keep PEM
 
 
 def pem_of(der: bytes) -> str:
@@ -333,7 +357,7 @@ def _bounded(data: str | bytes) -> bytes:
     raw = data.encode("utf-8", "replace") if isinstance(data, str) else data
     if len(raw) > MAX_BUNDLE_BYTES:
         raise CertificateTooLargeError(limit=f"{MAX_BUNDLE_BYTES} bytes")
-    return raw
+    return plain_text(raw)
 
 
 def _unbase64(body: bytes) -> bytes:
@@ -357,12 +381,15 @@ def _each(pem: str | bytes) -> Iterator[Certificate]:
 def _what_is_it(raw: bytes, problem: Exception | None) -> CertificateInvalidError:
     """Return the error that says what these bytes are instead of a certificate."""
     labels = [label[1] for label in _LABEL.finditer(raw)]
+    if is_pkcs12(raw):
+        return CertificateIsPkcs12Error()
+    if b"PKCS7" in labels or is_pkcs7(raw):
+        return CertificateIsPkcs7Error(form="PEM" if labels else "DER")
     if any(label.endswith(b"PRIVATE KEY") for label in labels) or _starts_with_version(raw):
         return CertificateKeySwappedError()
     if any(label.endswith(b"CERTIFICATE REQUEST") for label in labels) or _is_request(raw):
         return CertificateIsRequestError()
-    detail = type(problem).__name__ if problem else "no certificate block in it"
-    return CertificateInvalidError(detail=detail)
+    return CertificateInvalidError(detail="its DER cannot be read" if problem else "no certificate block in it")
 
 
 def _starts_with_version(raw: bytes) -> bool:

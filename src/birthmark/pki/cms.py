@@ -50,7 +50,7 @@ def parse_certs_only(der: bytes) -> tuple[Certificate, ...]:
         choices = list(content["content"]["certificates"] or ())
         ders = [choice.chosen.dump() for choice in choices if choice.name == "certificate"]
     except ASN1_TROUBLE as error:
-        raise CmsInvalidError(detail=type(error).__name__) from error
+        raise CmsInvalidError(detail="it is not the DER of PKCS#7, or is cut off") from error
     if not 0 < len(ders) <= MAX_CMS_CERTIFICATES:
         raise CmsInvalidError(detail=f"{len(ders)} certificates")
     return tuple(parse_der(one) for one in ders)

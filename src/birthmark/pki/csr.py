@@ -224,7 +224,7 @@ def parse_csr(der: bytes, curves: Curves = CURVES) -> CertificateRequest:
         attributes = {attribute.oid: attribute.value for attribute in parsed.attributes}
         extensions = parsed.extensions
     except (*UNREADABLE, x509.DuplicateExtension) as error:
-        raise CsrMalformedError(detail=type(error).__name__) from error
+        raise CsrMalformedError(detail="it is not the DER of a request, or is cut off") from error
     if hash_name not in _ACCEPTED_HASHES:
         raise CsrHashRefusedError(hash=hash_name)
     if not _is_signed(parsed, public_key):
@@ -264,7 +264,7 @@ def _accepted_key(key: object, curves: Curves) -> PublicKey:
                 raise CsrKeyWeakError
             return key
         case _:
-            raise CsrKeyTypeRefusedError(key=type(key).__name__, curves=named)
+            raise CsrKeyTypeRefusedError(key=type(key).__name__.removesuffix("PublicKey"), curves=named)
 
 
 def _is_signed(request: x509.CertificateSigningRequest, key: PublicKey) -> bool:

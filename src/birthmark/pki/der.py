@@ -12,6 +12,9 @@ UTC_TIME, GENERALIZED_TIME = 0x17, 0x18
 EXPLICIT_0 = 0xA0
 _SHORT, _LONG = 0x80, 0x7F
 _FIRST_GENERALIZED = 2050  # RFC 5280 section 4.1.2.5
+_VERSION_3, _LOOKED_AT = bytes((INTEGER, 1, 3)), 64
+_PKCS7 = bytes.fromhex("06092a864886f70d0107")
+"""Object identifiers of PKCS#7's kinds, but for the last byte."""
 _ENDLESS = re.compile(rb"[\x80-\xff]{2000}")
 _HEADER = 2  # tag and length, where the length is short
 
@@ -23,6 +26,21 @@ def element(der: bytes, at: int) -> tuple[int, int]:
         content += length & _LONG
         length = int.from_bytes(der[at + 2 : content])
     return content, content + length
+
+
+def is_pkcs12(raw: bytes) -> bool:
+    """Say whether bytes begin as a PFX does: version 3, then content of a PKCS#7 kind (RFC 7292 section 4)."""
+    return raw[:1] == b"\x30" and raw[_content(raw) :].startswith(_VERSION_3) and _PKCS7 in raw[:_LOOKED_AT]
+
+
+def is_pkcs7(raw: bytes) -> bool:
+    """Say whether bytes begin as PKCS#7 SignedData does (RFC 2315 section 7)."""
+    return raw[:1] == b"\x30" and raw[_content(raw) :].startswith(_PKCS7 + b"\x02")
+
+
+def _content(raw: bytes) -> int:
+    """Return where the content of the first element begins, also where its length is open (BER)."""
+    return _HEADER + (raw[1] & _LONG if len(raw) > 1 and raw[1] & _SHORT else 0)
 
 
 def shortest_element(der: bytes, at: int) -> tuple[int, int]:

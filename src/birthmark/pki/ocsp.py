@@ -117,7 +117,7 @@ def parse_request(der: bytes) -> OcspRequest:
     try:
         request = _read(der)
     except (*UNREADABLE, *ASN1_TROUBLE, x509.DuplicateExtension) as error:
-        raise OcspMalformedError(detail=type(error).__name__) from error
+        raise OcspMalformedError(detail="it is not the DER of a request, or is cut off") from error
     if any(one.serial < 0 for one in request.asked):
         raise OcspMalformedError(detail="a negative serial number")
     return request

@@ -5,6 +5,7 @@ import re
 
 from birthmark.errors import InvalidRequestError
 from birthmark.pki.names import MAKE_REQUEST
+from birthmark.text_files import plain_text
 
 MAX_PEM_BYTES = 256 * 1024
 _BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,40})-----([A-Za-z0-9+/=\s]*)-----END \1-----")
@@ -24,6 +25,7 @@ def unarmor(data: bytes) -> bytes:
     """Return the DER of the first PEM block or of bare base64, or DER as it is. Raise `PemInvalidError`."""
     if len(data) > MAX_PEM_BYTES:
         raise PemInvalidError(detail=f"more than {MAX_PEM_BYTES} bytes")
+    data = plain_text(data)
     if data[:1] == b"\x30":
         return data
     block = _BLOCK.search(data)

@@ -12,6 +12,7 @@ from birthmark.outbound.signing import SECRET_BEGINS
 from birthmark.routing.servers import Server
 from birthmark.server.settings import ConfigInvalidError, Settings
 from birthmark.text import reason_of
+from birthmark.text_files import decode_text
 
 _MAX_BYTES, _LEAST_KEY_BYTES = 65_536, 16
 
@@ -65,7 +66,7 @@ def _secret(arn: str, file: str) -> str:
 def _read(where: str, file: str) -> str:
     try:
         with Path(file).expanduser().open("rb") as opened:
-            return opened.read(_MAX_BYTES).decode()
+            return decode_text(opened.read(_MAX_BYTES))
     except OSError as error:
         raise ConfigInvalidError(where=where, detail=reason_of(error)) from error
     except UnicodeDecodeError as error:

@@ -12,6 +12,7 @@ from birthmark.errors import UnavailableError
 from birthmark.people.model import EVERYWHERE, Role, is_place, may_be_called
 from birthmark.people.oidc_model import Provider
 from birthmark.text import reason_of
+from birthmark.text_files import decode_text
 
 _ROLE = re.compile(r"(?P<role>[a-z-]+)(?: at (?P<place>\S+))?")
 _MAX_BYTES = 4096
@@ -109,7 +110,7 @@ def _secret(name: str, file: str | None) -> str | None:
     path = Path(file).expanduser()
     try:
         with path.open("rb") as opened:
-            found = opened.read(_MAX_BYTES).decode("ascii").strip()
+            found = decode_text(opened.read(_MAX_BYTES)).strip()
     except OSError as error:
         raise SecretFileError(name=name, path=path, reason=reason_of(error)) from error
     except UnicodeDecodeError as error:

@@ -19,6 +19,7 @@ from birthmark.pki.certificates import Certificate, parse_bundle
 from birthmark.pki.checks import ChainError
 from birthmark.pki.host_names import check_host
 from birthmark.pki.issue import SigningKey
+from birthmark.text_files import plain_text
 
 
 class OwnCertificateError(UnavailableError):
@@ -55,7 +56,7 @@ class OwnCertificate:
         """Return chain and key. Raise `OwnCertificateError`."""
         try:
             chain = parse_bundle(self._certificate.read_bytes())
-            key = load_pem_private_key(self._key.read_bytes(), None)
+            key = load_pem_private_key(plain_text(self._key.read_bytes()), None)
         except OSError as error:
             raise self._refusal(error.filename, (error.strerror or "it cannot be read").lower()) from error
         except BirthmarkError as error:

@@ -34,6 +34,7 @@ from birthmark.server.function_settings import (
 )
 from birthmark.server.oidc_settings import Oidc, mistakes_of_oidc
 from birthmark.text import printable
+from birthmark.text_files import read_text_file
 from birthmark.toml_mistakes import mistakes_in
 from birthmark.toml_text import TomlError, lines_of, parse
 
@@ -293,7 +294,7 @@ def read_settings(path: Path | None, environment: Mapping[str, str], **flags: ob
     where = f"The configuration file {path}" if path else "What the options and the environment say"
     if path is not None:
         try:
-            text = path.read_bytes().decode()
+            text = read_text_file(path)
             known = parse(text)
         except OSError as error:
             detail = (error.strerror or "error").lower()

@@ -24,6 +24,7 @@ from birthmark.store.figures import COUNT, summed
 from birthmark.store.sealing import Seal
 from birthmark.store.statements import Statement
 from birthmark.store.thread import Worker
+from birthmark.text import reason_of
 
 log = logging.getLogger(__name__)
 
@@ -183,7 +184,7 @@ class SqliteDatabase:
 
     def _refusal(self, error: Exception) -> BirthmarkError:
         if isinstance(error, _UNKEEPABLE):
-            return ValueRefusedError(reason=type(error).__name__)
+            return ValueRefusedError(reason=reason_of(error))
         return DatabaseUnavailableError(where=self._path, reason=error)
 
     async def close(self) -> None:
@@ -305,7 +306,7 @@ def _meaning_of(error: Exception) -> BirthmarkError:
     if isinstance(error, BirthmarkError):
         return error
     if isinstance(error, _UNKEEPABLE):
-        return ValueRefusedError(reason=type(error).__name__)
+        return ValueRefusedError(reason=reason_of(error))
     return ChangedMeanwhileError(what="A record, or one that it needs,")
 
 

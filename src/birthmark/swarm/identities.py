@@ -32,6 +32,7 @@ from birthmark.pki.names import name_of
 from birthmark.swarm.errors import DirectoryForeignError, DirectoryInUseError, DirectoryOpenError
 from birthmark.swarm.model import Origin
 from birthmark.swarm.scenario.model import Identities
+from birthmark.text_files import plain_text
 
 _ORIGIN, _REVOKED, _LOCK = ".origin", ".revoked", ".lock"
 _PATIENCE = 3
@@ -108,7 +109,7 @@ class Shelf:
 
     def key_of(self, name: str) -> ec.EllipticCurvePrivateKey:
         """Return a device's key."""
-        found = load_pem_private_key(self.path_of(name).read_bytes(), None)
+        found = load_pem_private_key(plain_text(self.path_of(name).read_bytes()), None)
         if not isinstance(found, ec.EllipticCurvePrivateKey):
             raise TypeError(f"{self.path_of(name)} holds no EC key")
         return found

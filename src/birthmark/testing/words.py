@@ -315,7 +315,7 @@ def _unforeseen(line: bytes, error: Exception) -> AnswerError:
     word = parse_word(line)
     tag = str(word.__struct_config__.tag)
     name, reason = getattr(word, "name", "") or tag, printable(str(error))
-    return AnswerError(url="the server", status=type(error).__name__, body=reason, name=name, word=f"{tag} {name}")
+    return AnswerError(url="the server", status="a mistake of Birthmark", body=reason, name=name, word=f"{tag} {name}")
 
 
 def _valid(parse: Any, text: str) -> timedelta:

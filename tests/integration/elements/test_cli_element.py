@@ -11,6 +11,8 @@ from cryptography import x509
 from typer.testing import CliRunner, Result
 
 from birthmark.cli.app import app
+from birthmark.elements.objects import generate
+from birthmark.elements.profiles import Algorithm
 from birthmark.elements.software import SoftwareElement
 from birthmark.keys.reference import parse_reference_key
 from birthmark.pki.certificates import parse_pem
@@ -51,6 +53,14 @@ def test_simulate_makes_a_variant_of_the_se050(tmp_path: Path) -> None:
     other = run("simulate", str(tmp_path / "x"), "--chip", "generic", "--variant", "A")
     assert "cli.option_not_applicable" in other.stderr
     assert not (tmp_path / "x").exists()
+
+
+def test_list_shows_the_id_of_a_key_without_a_label_as_options_take_it(se050: SoftwareElement) -> None:
+    with se050.open() as element, element.token.session() as session:
+        generate(session, "", Algorithm.P256, b"\x07")
+    listed = run("ls", env=dict(se050.environment))
+    assert "  private key  id:07 " in listed.stdout
+    assert run("refkey", "id:07", "--uri", env=dict(se050.environment)).exit_code == 0
 
 
 def test_list_shows_tokens_and_objects(se050: SoftwareElement) -> None:

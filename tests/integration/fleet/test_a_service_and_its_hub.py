@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import paho.mqtt.client as paho
 import pytest
@@ -108,6 +109,37 @@ def test_a_list_is_enrolled_in_bulk_found_again_and_taken_back_to_nothing(target
         take_back_all(target, journal, told.append, dry_run=False)
     assert {outcome.device_id: outcome.done for outcome in told} == dict.fromkeys(done, Done.TAKEN_BACK)
     assert [record.name for record in target.records() if record.name.startswith("bulk-")] == ["bulk-3"]
+
+
+SDK_MEMBERS = {"version": "1.2.3", "count": "two", "metadata": "m", "additional_properties": {"a": 1}, "etag": 1.5}
+
+
+@pytest.mark.parametrize("twin", [{"tags": SDK_MEMBERS}, {"desired": SDK_MEMBERS}], ids=["tags", "desired"])
+def test_a_twin_with_members_named_as_those_of_the_sdk_s_model_passes_every_command(
+    target: AzureTarget, tmp_path: Path, twin: dict[str, Any]
+) -> None:
+    wish = replace(a_wish(a_file_device(tmp_path, "versioned")), **twin)
+    told: list[Outcome] = []
+    with Journal(tmp_path / "journal", target.identity) as journal:
+        enroll_all(target, [wish], journal, told.append, update=False, dry_run=False)
+        target.switch("versioned", is_group=False, is_enabled=False, dry_run=False)
+        assert target.stand(wish).standing is Standing.DISABLED
+        target.survey(1)
+        enroll_all(target, [wish], journal, told.append, update=True, dry_run=True)
+        target.switch("versioned", is_group=False, is_enabled=True, dry_run=False)
+        take_back_all(target, journal, told.append, dry_run=False)
+    assert [one.done for one in told] == [Done.CREATED, Done.WOULD_UPDATE, Done.TAKEN_BACK]
+
+
+def test_a_group_s_twin_keeps_members_named_as_those_of_the_sdk_s_model(target: AzureTarget) -> None:
+    target.enroll_key_group("versioned", is_edge=False, update=False, dry_run=False)
+    told = target._json("get_enrollment_group", "versioned") | {"initialTwin": {"tags": SDK_MEMBERS}}
+    target._write("enrollment_group", "versioned", told)
+    assert "versioned" in [record.name for record in target.records()]
+    target.enroll_key_group("versioned", is_edge=True, update=True, dry_run=False)
+    target.switch("versioned", is_group=True, is_enabled=False, dry_run=False)
+    assert target._json("get_enrollment_group", "versioned")["initialTwin"]["tags"] == SDK_MEMBERS
+    target.remove("versioned", is_group=True)
 
 
 def test_stands_are_told_in_the_order_of_the_list_and_as_rows(target: AzureTarget, tmp_path: Path) -> None:

@@ -18,7 +18,13 @@ from cryptography.x509.oid import NameOID
 from birthmark.clock import SystemClock
 from birthmark.fleet.azure import AzureTarget
 from birthmark.fleet.azure_hub import HubDevices
-from birthmark.fleet.errors import TargetRefusedError, TargetThrottledError, TargetUnreachableError
+from birthmark.fleet.errors import (
+    RecordUnreadableError,
+    TargetAnswerError,
+    TargetRefusedError,
+    TargetThrottledError,
+    TargetUnreachableError,
+)
 from birthmark.fleet.profiles import AzureProfile
 from pki_builders import a_key, key_pem
 
@@ -113,6 +119,29 @@ def test_an_answer_of_another_kind_is_no_answer(
         assert "cannot be read" in error.explain_cause()
     except TargetRefusedError as error:
         assert status == 400, error
+
+
+ODD = {"registrationId": "odd", "lastUpdatedDateTimeUtc": "yesterday"}
+
+
+def test_a_record_that_cannot_be_read_is_a_row_with_its_name(target: AzureTarget, service: Service) -> None:
+    service.body = json.dumps([ODD, {"registrationId": "even", "provisioningStatus": "enabled"}]).encode()
+    pages = target._pages(
+        target._sdk.create_individual_enrollment_query(target._models.QuerySpecification(query="q"), 10)
+    )
+    read, (odd, even) = target._found, next(pages)
+    assert (odd.name, even.registration_id) == ("odd", "even")
+    service.body = json.dumps(ODD).encode()
+    with pytest.raises(RecordUnreadableError) as refused:
+        read(target._sdk.get_individual_enrollment, "odd")
+    assert "enrollment odd" in refused.value.explain_cause()
+
+
+def test_an_answer_is_never_told_as_none(target: AzureTarget, service: Service) -> None:
+    service.body = b"<html><title>Blocked</title></html>"
+    with pytest.raises(TargetAnswerError) as refused:
+        target._found(target._sdk.get_individual_enrollment, "device-1")
+    assert "does not answer" not in str(refused.value) + refused.value.explain_cause()
 
 
 @pytest.fixture

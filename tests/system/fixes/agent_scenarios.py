@@ -1,5 +1,6 @@
 """The agent: its configuration, its files, and what it is told."""
 
+import json
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -90,6 +91,38 @@ def in_program(scene: Scene) -> None:
         time.sleep(0.2)
 
 
+def with_payload(name: str, *lines: str) -> Callable[[Scene], None]:
+    """A device whose configuration names a payload file, which these lines make."""
+    named = configured(name, 's|^id_scope.*|&\\npayload = { uri = "file://HERE/payload" }|')
+    return after(named, f'sed -i "s|HERE|$PWD|" {CONFIG}', *lines)
+
+
+SHARED = """\
+[provisioning]
+source = "manual"
+iothub_hostname = "HOST"
+device_id = "fix-shared"
+[provisioning.authentication]
+method = "sas"
+device_id_pk = { uri = "file://HERE/key" }
+"""
+
+
+def with_shared_key(scene: Scene) -> None:
+    """A device whose shared key's file holds something else."""
+    scene.must('eval "$(birthmark env)"; birthmark hub device create fix-shared --json > made.json')
+    assert scene.server is not None
+    text = SHARED.replace("HOST", scene.server.address).replace("HERE", str(scene.directory))
+    trust = f'trust_bundle_cert = "file://{scene.server.endpoints["trust_bundle"]}"\n'
+    (scene.directory / "shared.toml").write_text(trust + text)
+    scene.must("chmod 0600 shared.toml; echo 'not base64!' > key; chmod 0600 key")
+
+
+def with_primary_key(scene: Scene, _fix: str) -> None:
+    made = json.loads((scene.directory / "made.json").read_text())
+    (scene.directory / "key").write_text(made["primary_key"])
+
+
 def configured_anew(scene: Scene, fix: str) -> None:
     """Type each; the last prints a configuration."""
     for command in literals_in(fix):
@@ -128,13 +161,11 @@ AGENT: Mapping[str, Scenario] = {
         apply=lines_into(CONFIG),
     ),
     "agent.not_a_ca": Scenario(APPLY, with_edge_ca_of_another, apply=lines_into(CONFIG)),
-    "agent.payload_invalid": Scenario(
-        APPLY,
-        after(
-            configured("fix-payload", 's|^id_scope.*|&\\npayload = { uri = "file://HERE/payload" }|'),
-            f'sed -i "s|HERE|$PWD|" {CONFIG}',
-        ),
+    "keys.shared_key_invalid": Scenario(
+        "birthmark agent apply -c shared.toml --root shared", with_shared_key, apply=with_primary_key
     ),
+    "agent.payload_invalid": Scenario(APPLY, with_payload("fix-payload", "echo site=osaka > payload")),
+    "agent.payload_missing": Scenario(APPLY, with_payload("fix-no-payload")),
     "agent.not_issued_here": Scenario("birthmark agent renew --root root", given, apply=lines_into(CONFIG)),
     "agent.token_unusable": Scenario(
         APPLY,

@@ -75,6 +75,14 @@ KEYS: Mapping[str, Scenario] = {
         ),
         apply=corrected,
     ),
+    "keys.pin_source_in_path": Scenario(
+        BY_URI,
+        chip(
+            'export URI="pkcs11:token=SSS_PKCS11;object=sss:F0000100;pin-source=file:$PWD/chip/pin"',
+            "unset BIRTHMARK_PIN_FILE",
+        ),
+        apply=into("URI"),
+    ),
     "keys.token_ambiguous": Scenario("birthmark chip cert", chip(_SECOND, "unset BIRTHMARK_TOKEN"), is_instead=True),
     "keys.uri_invalid": Scenario(BY_URI, chip("export URI=pkcs11:slot=1"), apply=into("URI")),
 }

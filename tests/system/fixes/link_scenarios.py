@@ -43,6 +43,28 @@ def stumbling(name: str, say: Say, act: str = REGISTER, *, port: int = _MQTT) ->
     return Scenario(act, prepare, apply=by_itself(lambda _scene: peers[-1].heal()), config=NAMED)
 
 
+def answering(content_type: str, body: bytes) -> Say:
+    """Answer a request with 200 and this body."""
+    head = (
+        f"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: {content_type}\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    return saying(head.encode() + body)
+
+
+def at_another_dps(name: str, say: Say, command: str) -> Scenario:
+    """The connection string leads to what is no provisioning service; then it is corrected."""
+    string = "PROVISIONING_CONNECTION_STRING"
+
+    def prepare(scene: Scene) -> None:
+        enrolled(name)(scene)
+        Peer(scene, by_tls(scene, say), _HTTPS).start()
+        scene.environment["OURS"] = scene.environment[string]
+        scene.environment[string] = re.sub(r"HostName=[^;]*", f"HostName={PEER}:{_HTTPS}", scene.environment[string])
+
+    corrected = by_itself(lambda scene: scene.environment.update({string: scene.environment["OURS"]}))
+    return Scenario(f"birthmark {command} --profile cloud", prepare, apply=corrected, config=NAMED)
+
+
 def unlinked(name: str, leads_to: str | None = None) -> Scenario:
     """The provisioning service has no hub any more."""
     gone = 'birthmark hub rm birthmark --yes; birthmark hub create birthmark --host "$PROVISIONING_HOST"'
@@ -109,6 +131,20 @@ def at_azure(scene: Scene) -> None:
 
 
 LINKS: Mapping[str, Scenario] = {
+    "fleet.answer_unreadable": at_another_dps(
+        "fix-page", answering("text/html", b"<title>Blocked</title>"), "device ls"
+    ),
+    "fleet.record_unreadable": at_another_dps(
+        "fix-odd",
+        answering("application/json", b'{"registrationId": "fix-odd", "lastUpdatedDateTimeUtc": "yesterday"}'),
+        'device enroll --yes --cert "$X509_CERT_FILE"',
+    ),
+    "links.web_page": stumbling(
+        "fix-web-page",
+        answering("text/html", b"<title>Blocked</title>"),
+        f"{REGISTER} --transport https --host {PEER}:{_HTTPS}",
+        port=_HTTPS,
+    ),
     "dps.answer_invalid": at_peer("fix-other-answer", other_json),
     "dps.client_busy": stumbling(
         "fix-busy", saying(BUSY), f"{REGISTER} --transport https --host {PEER}:{_HTTPS}", port=_HTTPS

@@ -71,7 +71,39 @@ def shown(extensions: str) -> Scenario:
     return Scenario(REGISTER, typed(A_CA, 'eval "$(birthmark env)"', make, on_record, files), is_instead=True)
 
 
+ISSUED = (A_CA, "birthmark ca issue device-1 --dir ca", "echo > no-password")
+PFX = "openssl pkcs12 -export -in device-1.cert.pem -inkey device-1.key.pem -passout pass: -out device.pfx"
+P7B = "openssl crl2pkcs7 -nocrl -certfile device-1.cert.pem -out device.p7b"
+
+
+def in_order(scene: Scene, fix: str) -> None:
+    """Put the device's certificate, which the fix names, first."""
+    assert "'CN=device-1' first" in fix
+    scene.must("cat device-1.cert.pem ca/root.pem > chain.pem")
+
+
 PKI: Mapping[str, Scenario] = {
+    "pki.certificate_is_pkcs12": Scenario(
+        "birthmark device enroll --cert device.pfx", typed(*ISSUED, PFX), is_instead=True, stdin="no-password"
+    ),
+    "pki.certificate_is_pkcs7": Scenario(
+        "birthmark device enroll --cert device.p7b", typed(*ISSUED, P7B), is_instead=True
+    ),
+    "keys.file_is_pkcs12": Scenario(
+        "birthmark device register --cert device-1.cert.pem --key device.pfx",
+        typed(*ISSUED, PFX, "chmod 0600 device.pfx"),
+        is_instead=True,
+        stdin="no-password",
+    ),
+    "links.chain_order": Scenario(
+        "birthmark device register --cert chain.pem --key device-1.key.pem",
+        typed(
+            *ISSUED,
+            'eval "$(birthmark env)"; birthmark device enroll --cert device-1.cert.pem',
+            "cat ca/root.pem device-1.cert.pem > chain.pem",
+        ),
+        apply=in_order,
+    ),
     "pki.certificate_invalid": given(f"printf '0\\003\\002\\001\\005' > {OWN}"),
     "pki.certificate_is_request": Scenario(
         "birthmark device enroll --cert device.csr", typed(A_CA, f"{REQUEST} -subj /CN=device-1"), is_instead=True

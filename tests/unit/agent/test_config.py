@@ -480,6 +480,29 @@ def test_a_key_that_can_be_nowhere_is_refused_without_its_pin(key: str, detail: 
     assert "pin-value=1" not in error.explain_cause()
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "example"),
+    [
+        ('threshold = "80%"', "threshold = 0.8", 'threshold = "80%"'),
+        ('retry = "4%"', "retry = 4", 'retry = "4%"'),
+        ("[provisioning]", "[aziot_keys]\nkey_algorithm = 256\n[provisioning]", 'key_algorithm = "'),
+        ("[provisioning]", "[aziot_keys]\npkcs11_base_slot = 1\n[provisioning]", 'pkcs11_base_slot = "pkcs11:'),
+    ],
+)
+def test_a_text_with_a_grammar_that_is_a_number_is_told_with_an_example_that_fits(
+    old: str, new: str, example: str
+) -> None:
+    assert old in TUTORIAL
+    fix = refused(TUTORIAL.replace(old, new, 1)).explain_fix()
+    assert (example in fix, '"text"' in fix) == (True, False)
+
+
+def test_a_connection_string_of_a_certificate_s_device_is_told_with_the_keys_that_say_the_same() -> None:
+    text = 'connection_string = "HostName=hub.test;DeviceId=device-1;x509=true"\n'
+    fix = refused(f'[provisioning]\nsource = "manual"\n{text}').explain_fix()
+    assert all(name in fix for name in ("iothub_hostname", "device_id", 'method = "x509"'))
+
+
 def test_a_slot_for_new_keys_is_a_token_and_needs_its_library() -> None:
     slot = '[aziot_keys]\npkcs11_base_slot = "{}"\n'
     assert "must be a pkcs11: URI" in refused(slot.format("file:///key") + MANUAL).explain_cause()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from agent_world import BOOTSTRAP, LIFETIME, World, certified
+from agent_world import BOOTSTRAP, CONFIG, LIFETIME, World, certified
 from birthmark.agent.files import DEVICE_ID
 from birthmark.agent.orders import Order, Orders
 from birthmark.agent.renewal import (
@@ -41,6 +41,16 @@ async def test_a_window_is_kept_and_a_moment_in_it_chosen_once(tmp_path: Path) -
     assert at is not None
     assert start <= at <= end
     assert world.agent().renew_at(held) == at
+
+
+async def test_a_changed_threshold_counts_for_the_present_certificate(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.answers = {"renewal-window": f"{(NOON + 10 * HOUR).isoformat()}/{(NOON + 12 * HOUR).isoformat()}"}
+    held = await certified(world.agent())
+    changed = world.agent(CONFIG.replace('threshold = "80%"', 'threshold = "10%"'))
+    at = changed.renew_at(held)
+    assert at is not None
+    assert at < NOON + 5 * HOUR
 
 
 async def test_devices_of_one_hour_choose_different_moments(tmp_path: Path) -> None:

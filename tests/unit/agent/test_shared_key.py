@@ -26,8 +26,8 @@ def identity_in(text: str) -> SymmetricKey:
     return identity
 
 
-@pytest.mark.parametrize("written", [TEXT, TEXT.rstrip("=")])
-def test_a_key_may_leave_out_its_padding_and_is_never_shown(written: str) -> None:
+@pytest.mark.parametrize("written", [TEXT, TEXT.rstrip("="), f"{TEXT[:5]}\\n {TEXT[5:]}", f"'{TEXT}'"])
+def test_a_key_may_have_white_space_and_quotes_and_no_padding_and_is_never_shown(written: str) -> None:
     found = identity_in(DPS + f'symmetric_key = {{ value = "{written}" }}\n')
     assert found.value == KEY
     assert TEXT not in repr(parse_config(FILE, DPS + f'symmetric_key = {{ value = "{written}" }}\n'))

@@ -25,6 +25,7 @@ from birthmark.dps.client import (
 )
 from birthmark.errors import BirthmarkError
 from birthmark.links.ports import HttpAnswer, Message
+from birthmark.links.web_page import WebPageError
 from birthmark.mqtt.packets import Connect
 from fakes import SeededEntropy
 
@@ -194,3 +195,21 @@ def test_any_body_is_read_or_refused(body: bytes) -> None:
     wire.parse_error(body)
     with contextlib.suppress(wire.AnswerInvalidError):
         wire.parse_operation(body)
+
+
+class Portal:
+    """A proxy's page in the place of every answer."""
+
+    def __init__(self, status: int) -> None:
+        self.status = status
+
+    async def request(self, method: str, url: str, *, headers: Mapping[str, str], body: bytes = b"") -> HttpAnswer:
+        return HttpAnswer(self.status, {"content-type": "text/html"}, b"<title>Blocked by policy</title>")
+
+
+@pytest.mark.parametrize("status", [200, 403, 404, 503])
+async def test_a_proxy_s_page_is_no_answer_of_the_provisioning_service(status: int) -> None:
+    for asked in (is_registered_by_https(Portal(status), TARGET), register_by_https(Portal(status), TARGET)):
+        with pytest.raises(WebPageError) as refused:
+            await asked
+        assert "'Blocked by policy', which is no answer of the provisioning service" in refused.value.explain_cause()

@@ -17,6 +17,7 @@ from birthmark.est.client import (
     EstServerUnauthenticatedError,
     EstWrongCertificateError,
 )
+from birthmark.links.web_page import WebPageError
 from birthmark.pki.chains import build_chain
 from est_server import EstServer, an_est_server, shown
 from fakes import NOON
@@ -92,10 +93,18 @@ async def test_a_busy_server_says_when_to_come_back(status: int, retry_after: st
 
 
 async def test_another_kind_of_server_is_recognized() -> None:
-    client = EstClient(URL, CannedHttps(404, b"<html>\n<h1>No\x1b[31m</h1>"))
+    client = EstClient(URL, CannedHttps(404, b"No\x1b[31m such\npage"))
     with pytest.raises(EstServerAnswerError) as refusal:
         await client.cacerts()
-    assert "404: <html> <h1>No\\u001b[31m</h1>" in refusal.value.explain_cause()
+    assert "404: No\\u001b[31m such page" in refusal.value.explain_cause()
+
+
+@pytest.mark.parametrize("status", [200, 403, 503])
+async def test_a_proxy_s_page_is_no_answer_of_an_est_server(status: int) -> None:
+    client = EstClient(URL, CannedHttps(status, b"<html><title>Blocked by policy</title></html>"))
+    with pytest.raises(WebPageError, match="A web page answered") as refusal:
+        await client.cacerts()
+    assert "'Blocked by policy'" in refusal.value.explain_cause()
 
 
 def test_a_password_is_not_in_the_repr() -> None:

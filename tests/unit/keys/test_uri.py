@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birthmark.keys.errors import PinInUriError, UriInvalidError
+from birthmark.errors import BirthmarkError
+from birthmark.keys.errors import KeyFileMissingError, PinInUriError, PinSourceInPathError, UriInvalidError
 from birthmark.keys.uri import Pkcs11Uri, parse_pkcs11_uri
 
 text = st.none() | st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
@@ -85,7 +86,41 @@ def test_what_is_no_uri_is_refused(text: str) -> None:
         parse_pkcs11_uri(text)
 
 
-def test_a_pin_in_a_uri_is_refused_and_not_repeated() -> None:
+PINS = ["pkcs11:token=t?pin-value=1234", "pkcs11:token=t;pin-value=1234;type=private", "'PKCS11:?pin-value=1234'"]
+
+
+@pytest.mark.parametrize("text", PINS)
+def test_a_pin_in_a_uri_is_refused_and_not_repeated(text: str) -> None:
     with pytest.raises(PinInUriError) as refusal:
-        parse_pkcs11_uri("pkcs11:token=t?pin-value=1234")
-    assert "1234" not in str(refusal.value) + refusal.value.explain_cause() + str(refusal.value.facts)
+        parse_pkcs11_uri(text)
+    assert "1234" not in told(refusal.value)
+    assert "pin-value" not in refusal.value.uri
+
+
+@pytest.mark.parametrize("text", ['"pkcs11:token=t"', "'PKCS11:token=t'", " Pkcs11:token=t\n"])
+def test_quotes_and_the_case_of_the_scheme_do_not_matter(text: str) -> None:
+    assert parse_pkcs11_uri(text).token == "t"
+
+
+@pytest.mark.parametrize("before", ["engine:", "org.openssl.engine:pkcs11:", "pkcs11:"])
+def test_what_openssl_s_engine_wants_before_a_uri_is_explained(before: str) -> None:
+    with pytest.raises(UriInvalidError, match=f"leave out '{before}'") as refusal:
+        parse_pkcs11_uri(f"{before}pkcs11:token=t?pin-value=1234")
+    assert "1234" not in told(refusal.value)
+
+
+def test_a_pin_source_among_the_attributes_of_the_key_is_told_to_belong_after_the_question_mark() -> None:
+    with pytest.raises(PinSourceInPathError) as refusal:
+        parse_pkcs11_uri("pkcs11:token=t;pin-source=file:/run/pin;type=private?module-path=/x.so")
+    assert refusal.value.uri == "pkcs11:token=t;type=private?module-path=/x.so&pin-source=file:/run/pin"
+
+
+@given(st.sampled_from(PINS), st.sampled_from(["", "engine:", "./", "file:///", "a b "]))
+def test_no_error_tells_a_pin_whatever_fact_has_it(text: str, before: str) -> None:
+    error = KeyFileMissingError(path=Path(before + text))
+    error.add_facts(again=f"birthmark device register --key {text}", detail=text)
+    assert "1234" not in told(error)
+
+
+def told(error: BirthmarkError) -> str:
+    return f"{error}{error.explain_cause()}{error.explain_fix()}{error.explain_apart()}{error.facts}"

@@ -65,6 +65,22 @@ def test_each_certificate_is_an_entry_with_its_root(tmp_path: Path, write: Write
     assert count_listed(path) == 3
 
 
+@pytest.mark.parametrize("line", ["sep=,", "SEP=,\r", "sep=;"])
+def test_the_line_that_tells_excel_the_separator_is_skipped(tmp_path: Path, line: str) -> None:
+    table = a_table(tmp_path, [("chip-0", pem(DEVICES[0]))])
+    table.write_text(f"{line}\n{table.read_text().replace(',', line.strip()[-1])}")
+    assert [entry.device_id for entry in verified(table) if isinstance(entry, Entry)] == ["chip-0"]
+
+
+@pytest.mark.parametrize(("name", "kind"), [("a.pfx", "PKCS#12"), ("a.p12", "PKCS#12"), ("a.p7b", "PKCS#7")])
+def test_a_directory_of_wrapped_certificates_is_told_with_the_command_that_unpacks_them(
+    tmp_path: Path, name: str, kind: str
+) -> None:
+    with pytest.raises(ManifestError, match=f"{name} is {kind}") as refused:
+        verified(a_directory(tmp_path, [(name, b"")]))
+    assert f"`openssl {kind.replace('#', '').lower()} -in " in refused.value.explain_fix()
+
+
 @pytest.mark.parametrize("write", [a_directory, a_zip, a_table])
 def test_what_is_wrong_with_one_is_told_and_the_others_are_read(tmp_path: Path, write: Write) -> None:
     foreign = a_device(a_ca("Another Maker"), "chip-9", key=a_key()).certificate

@@ -71,6 +71,13 @@ def test_a_changed_payload_breaks_the_signature() -> None:
     assert isinstance(outcome(entry), errors.SignatureBrokenError)
 
 
+def test_padding_of_base64url_changes_nothing_that_is_signed() -> None:
+    entry = render_entry(a_chip(), SIGNER, NOON)
+    padded = {name: entry[name] + "=" * (-len(entry[name]) % 4) for name in ("protected", "payload", "signature")}
+    assert padded != {name: entry[name] for name in padded}
+    assert isinstance(outcome(entry | padded), Entry)
+
+
 def test_a_changed_header_is_found_although_the_signature_holds() -> None:
     entry = render_entry(a_chip(), SIGNER, NOON)
     entry["header"]["uniqueId"] = "0123000000000000ff"

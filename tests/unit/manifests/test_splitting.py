@@ -47,10 +47,15 @@ def test_what_one_broken_entry_says_does_not_reach_the_next() -> None:
     assert cut(b"[" + b",".join(entries) + b"]") == entries
 
 
-@pytest.mark.parametrize("data", [b"", b"{}", b"no list", b'"[', b"\xff\xfe[\x00", b"\xef\xbb\xbf[]"])
+@pytest.mark.parametrize("data", [b"", b"{}", b"no list", b'"[', b"\xff\xfe[\x00"])
 def test_what_does_not_begin_as_a_list_is_refused(data: bytes) -> None:
     with pytest.raises(MalformedEntryError, match="Entry 1"):
         cut(data)
+
+
+def test_a_list_of_enrollments_of_dps_is_told_as_one() -> None:
+    with pytest.raises(MalformedEntryError, match="a list of enrollments of DPS"):
+        cut(b'[{"attestation": {"type": "x509"}, "registrationId": "pump-1"}]')
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 import base64
 import contextlib
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -7,7 +8,14 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    pkcs7,
+    pkcs12,
+)
 from cryptography.x509.name import _ASN1Type
 from cryptography.x509.oid import NameOID
 from hypothesis import given
@@ -18,6 +26,8 @@ from birthmark.pki.certificates import (
     MAX_CERTIFICATE_BYTES,
     Certificate,
     CertificateInvalidError,
+    CertificateIsPkcs7Error,
+    CertificateIsPkcs12Error,
     CertificateIsRequestError,
     CertificateKeySwappedError,
     CertificateTooLargeError,
@@ -80,6 +90,40 @@ def test_a_private_key_is_recognized_whatever_its_bytes_look_like(form: PrivateF
     key = ec.derive_private_key(7920, ec.SECP256R1())
     with pytest.raises(CertificateKeySwappedError):
         parse_any(key.private_bytes(Encoding.DER, form, NoEncryption()))
+
+
+def test_base64_of_a_whole_pem_is_read() -> None:
+    assert parse_any(base64.encodebytes(DEVICE.certificate.pem().encode())) == DEVICE.certificate
+
+
+def a_pfx() -> bytes:
+    return pkcs12.serialize_key_and_certificates(
+        b"n", DEVICE.private_key, DEVICE.certificate.parsed, None, NoEncryption()
+    )
+
+
+BER = b"0\x80" + a_pfx()[4:]
+
+
+@pytest.mark.parametrize(
+    ("read", "data"),
+    [(parse_any, a_pfx()), (parse_bundle, a_pfx()), (parse_any, base64.b64encode(a_pfx())), (parse_bundle, BER)],
+    ids=["DER", "as a chain", "base64", "BER"],
+)
+def test_pkcs12_in_the_place_of_a_certificate_is_recognized(read: Callable[[bytes], object], data: bytes) -> None:
+    with pytest.raises(CertificateIsPkcs12Error) as refusal:
+        read(data)
+    assert "openssl pkcs12 -in FILE -clcerts -nokeys" in refusal.value.explain_fix()
+
+
+@pytest.mark.parametrize("read", [parse_any, parse_bundle])
+@pytest.mark.parametrize(("encoding", "form"), [(Encoding.PEM, "PEM"), (Encoding.DER, "DER")])
+def test_pkcs7_in_the_place_of_a_certificate_is_recognized(
+    read: Callable[[bytes], object], encoding: Encoding, form: str
+) -> None:
+    with pytest.raises(CertificateIsPkcs7Error) as refusal:
+        read(pkcs7.serialize_certificates([DEVICE.certificate.parsed], encoding))
+    assert f"openssl pkcs7 -in FILE -inform {form}" in refusal.value.explain_fix()
 
 
 def test_a_request_in_the_place_of_a_certificate_is_recognized() -> None:

@@ -46,10 +46,10 @@ def test_a_message_has_the_same_bytes_as_the_librarys() -> None:
 def test_a_kind_whose_object_identifier_is_long_is_refused_before_it_is_read() -> None:
     """Which would take seconds: a server that says so is not to hold an agent up."""
     kind = tlv(0x06, b"\x2a" + b"\xff" * 100_000 + b"\x7f")
-    with pytest.raises(CmsInvalidError, match="ValueError"):
+    with pytest.raises(CmsInvalidError, match="cut off"):
         parse_certs_only(tlv(0x30, kind + tlv(0xA0, b"\x05\x00")))
 
 
 def test_a_tag_that_does_not_end_is_refused_before_it_is_read() -> None:
-    with pytest.raises(CmsInvalidError, match="ValueError"):
+    with pytest.raises(CmsInvalidError, match="cut off"):
         parse_certs_only(tlv(0x30, b"\xbf" + b"\xff" * 100_000))

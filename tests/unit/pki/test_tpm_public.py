@@ -1,5 +1,6 @@
 """Public keys of TPMs: what is read, what is refused."""
 
+import base64
 import contextlib
 import hashlib
 import math
@@ -9,6 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from birthmark.dps.wire import TpmAttestation, parse_tpm
 from birthmark.pki.tpm_public import MAX_PUBLIC_BYTES, TpmKeyInvalidError, parse_tpm_public, sized
 from birthmark.pki.tpm_sealing import parse_sealed, seal_hmac_key
 from fakes import SeededEntropy
@@ -89,3 +91,9 @@ def test_a_sealed_key_has_the_fields_in_the_order_in_which_clients_take_them() -
 def test_nothing_of_the_key_is_in_what_is_sealed() -> None:
     endorsement, root = (parse_tpm_public(one, "key") for one in (ECC_EK, ECC_SRK))
     assert b"k" * 8 not in seal_hmac_key(b"k" * 32, endorsement, root, SeededEntropy())
+
+
+@pytest.mark.parametrize("form", ['"{}"', " {}\n", "'{}'"])
+def test_an_endorsement_key_may_have_white_space_and_quotes(form: str) -> None:
+    text = base64.encodebytes(RSA_EK).decode()
+    assert parse_tpm(TpmAttestation(form.format(text))).endorsement == parse_tpm_public(RSA_EK, "key")

@@ -20,7 +20,18 @@ from birthmark.agent.config.model import (
     Preloaded,
     X509Pair,
 )
-from birthmark.agent.config.reader import ANY, FILLED, FLAG, SECRET, TEXT, MistakeError, Table, kind_of, number_from
+from birthmark.agent.config.reader import (
+    ANY,
+    FILLED,
+    FLAG,
+    SECRET,
+    TEXT,
+    MistakeError,
+    Table,
+    kind_of,
+    number_from,
+    text_like,
+)
 from birthmark.agent.files import DEVICE_ID, EDGE_CA, EST_ID, LOCAL_CA
 from birthmark.agent.renewal import Renewal, Span, leaves_time, parse_span
 from birthmark.errors import BirthmarkError
@@ -216,7 +227,7 @@ def _auth(table: Table) -> EstAuth | None:
 
 
 def _url_of(value: object) -> str:
-    url = TEXT(value)
+    url = text_like(f'`{{name}} = "{_HTTPS}"`')(value)
     accepted = f'`{{name}} = "{meant_url(url, _PATH) or _HTTPS}"`'
     if url.lower().startswith("http://"):
         raise MistakeError("is http, which shows the password to everyone on the way", accepted)
@@ -244,7 +255,8 @@ def _renewal(table: Table) -> Renewal:
 
 
 def _span(table: Table, name: str, example: str) -> Span:
-    text, accepted = table.take(name, TEXT), f'`{name} = "{example}"`: {_GRAMMAR}'
+    accepted = f'`{name} = "{example}"`: {_GRAMMAR}'
+    text = table.take(name, text_like(accepted.replace("{", "{{").replace("}", "}}")))
     span = parse_span(text or "")
     if span is None and (minutes := _MINUTES.fullmatch(text or "")) is not None:
         meant = f"{minutes[1]}min"

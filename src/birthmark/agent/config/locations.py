@@ -9,10 +9,10 @@ from typing import TypeVar
 from urllib.parse import unquote
 
 from birthmark.agent.config.model import KeyLocation, Preloaded, TokenLocation
-from birthmark.agent.config.reader import TEXT, MistakeError, Read, Table
+from birthmark.agent.config.reader import MistakeError, Read, Table, text_like
 from birthmark.errors import BirthmarkError
 from birthmark.keys.pin import Pin
-from birthmark.keys.uri import SCHEME, parse_pkcs11_uri
+from birthmark.keys.uri import find_pkcs11_uri, parse_pkcs11_uri
 
 L = TypeVar("L", TokenLocation, KeyLocation)
 
@@ -47,7 +47,7 @@ def files_of(value: object) -> tuple[Path, ...]:
 
 def key_of(value: object) -> KeyLocation:
     """Return where a private key is."""
-    if isinstance(value, str) and value.startswith(SCHEME):
+    if isinstance(value, str) and find_pkcs11_uri(value) is not None:
         return token_of(value)
     if isinstance(value, str) and value.startswith(_FILE):
         return file_of(value)
@@ -56,8 +56,7 @@ def key_of(value: object) -> KeyLocation:
 
 def token_of(value: object) -> TokenLocation:
     """Return the token and object of a `pkcs11:` URI, the PIN apart."""
-    text = TEXT(value)
-    if not text.startswith(SCHEME):
+    if (text := find_pkcs11_uri(text_like(_PKCS11)(value))) is None:
         raise MistakeError("must be a pkcs11: URI", '`{name} = "pkcs11:token=LABEL"`')
     path, _, query = text.partition("?")
     pieces = query.split("&") if query else []

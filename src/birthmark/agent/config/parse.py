@@ -9,7 +9,7 @@ from birthmark.agent.config import model
 from birthmark.agent.config.issuance import parse_edge_ca, parse_issuers
 from birthmark.agent.config.jobs import parse_jobs
 from birthmark.agent.config.locations import file_of, key_of, take_key, token_of
-from birthmark.agent.config.reader import ANY, TEXT, MistakeError, Table, number_from, parse_files
+from birthmark.agent.config.reader import ANY, TEXT, MistakeError, Table, number_from, parse_files, text_like
 from birthmark.agent.config.sources import parse_source
 from birthmark.agent.config.tpm import parse_tpm
 from birthmark.elements.profiles import Algorithm
@@ -102,8 +102,9 @@ def _token_settings(table: Table) -> tuple[model.TokenSettings | None, Algorithm
 
 
 def _algorithm_of(value: object) -> Algorithm:
-    if (found := _ALGORITHMS.get(TEXT(value))) is None:
-        raise MistakeError("is not known", " or ".join(f'`{{name}} = "{one}"`' for one in _ALGORITHMS))
+    accepted = " or ".join(f'`{{name}} = "{one}"`' for one in _ALGORITHMS)
+    if (found := _ALGORITHMS.get(text_like(accepted)(value))) is None:
+        raise MistakeError("is not known", accepted)
     return found
 
 

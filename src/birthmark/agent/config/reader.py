@@ -93,6 +93,13 @@ def number_from(at_least: int) -> Read[int]:
 FILLED = Annotated[str, msgspec.Meta(min_length=1)]
 _NOT_EMPTY = "must be a text that is not empty"
 TEXT: Read[str] = kind_of(FILLED, _NOT_EMPTY, '`{name} = "text"`')
+
+
+def text_like(accepted: str) -> Read[str]:
+    """Return the reader of texts that have a grammar; `accepted` is an example that fits it."""
+    return kind_of(FILLED, _NOT_EMPTY, accepted)
+
+
 SECRET: Read[str] = kind_of(FILLED, _NOT_EMPTY, '`{name} = "…"`')
 FLAG: Read[bool] = kind_of(bool, "must be true or false", "`{name} = true` or `{name} = false`")
 ANY: Read[Any] = kind_of(Any, "", "")

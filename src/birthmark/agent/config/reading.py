@@ -13,6 +13,7 @@ from birthmark.agent.config.parse import parse_config
 from birthmark.agent.config.reader import ConfigMissingError
 from birthmark.owners import closing
 from birthmark.text import reason_of
+from birthmark.text_files import decode_text
 
 MAX_CONFIG_BYTES = 1024 * 1024
 MAX_FILES = 100
@@ -52,9 +53,9 @@ def _read(file: Path) -> tuple[str, os.stat_result]:
     if len(raw) > MAX_CONFIG_BYTES:
         raise ConfigMissingError(file=file, reason="it is larger than 1 MiB")
     try:
-        return raw.decode(), seen
+        return decode_text(raw), seen
     except UnicodeDecodeError as error:
-        raise ConfigMissingError(file=file, reason="it is not UTF-8") from error
+        raise ConfigMissingError(file=file, reason="it is not UTF-8 or UTF-16 text") from error
 
 
 def _exposed(file: Path, text: str, seen: os.stat_result) -> list[model.ConfigWarning]:

@@ -9,7 +9,7 @@ from typing import Any
 from birthmark.agent.config import model
 from birthmark.agent.config.issuance import Issuers, parse_issued
 from birthmark.agent.config.locations import file_of, key_of, take_key, take_pair
-from birthmark.agent.config.reader import ANY, TEXT, MistakeError, Table, kind_of
+from birthmark.agent.config.reader import ANY, TEXT, MistakeError, Table, kind_of, text_like
 from birthmark.agent.files import DEVICE_ID
 from birthmark.errors import BirthmarkError
 from birthmark.keys.tpm import TpmSettings
@@ -19,6 +19,10 @@ from birthmark.pki.names import parse_common_name, parse_registration_id
 _AZURE = "https://global.azure-devices-provisioning.net"
 _KEY = '`{name} = { value = "BASE64" }` or `{name} = { uri = "file:///path/of/a/0600/file" }`'
 _STRING = '`connection_string = "HostName=HUB;DeviceId=NAME;SharedAccessKey=BASE64"`'
+_OF_CERTIFICATE = (
+    'Instead of it: `iothub_hostname = "HUB"`, `device_id = "NAME"`, and under `[provisioning.authentication]` '
+    '`method = "x509"` with identity_cert and identity_pk'
+)
 _BASE64 = re.compile("[A-Za-z0-9+/]+={0,2}")
 _THING = re.compile("[a-zA-Z0-9:_-]{1,128}")
 _MAX_KEY_CHARS = 512
@@ -137,7 +141,9 @@ def _for_certificate(table: Table, key: str, name: str | None, holder: Table) ->
 
 
 def _connection_string_of(value: object) -> model.ManualSource:
-    parts = dict(part.split("=", 1) for part in TEXT(value).split(";") if "=" in part)
+    parts = dict(part.split("=", 1) for part in text_like(_STRING)(value).split(";") if "=" in part)
+    if parts.get("x509", "").lower() == "true":
+        raise MistakeError("is of a device with a certificate", _OF_CERTIFICATE)
     for name in ("HostName", "DeviceId", "SharedAccessKey"):
         if not parts.get(name):
             raise MistakeError(f"has no {name}", _STRING)
@@ -194,7 +200,7 @@ def _secret(text: str) -> bytes:
 
 def secret_of(text: str) -> bytes | None:
     """Return the key that base64 writes, with or without its padding; None where it is none."""
-    bare = text.strip()
+    bare = "".join(text.split()).strip("\"'")
     if len(bare) > _MAX_KEY_CHARS or _BASE64.fullmatch(bare) is None:
         return None
     try:

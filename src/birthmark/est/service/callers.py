@@ -54,7 +54,8 @@ class PasswordWrongError(UnauthenticatedError):
     cause = "There is no EST user '{user}' with this password."
     fix = (
         "If it is a device of yours, its own user and password are printed, and made at the first call: "
-        "`birthmark env --format aziot --registration-id {device_id}`"
+        "`birthmark env --format aziot --registration-id {device_id}`. To keep a user name and password that a "
+        "configuration has: `birthmark pki user create {user} --device NAME --password-file FILE`"
     )
     device_id: str
     """Whose password it would be: the user's device, or a name like the user's own."""

@@ -54,9 +54,8 @@ class UnknownDeviceError(NotFoundError):
     message = "Device {device_id} is not in hub {hub}"
     cause = "Hub {hub} has no device {device_id}. Letter case counts."
     fix = (
-        "Those there are: `birthmark hub device ls --hub {hub}`. Let the device register at DPS first, or make "
-        'it here: `birthmark hub device create {device_id} --hub {hub} --cert "$X509_CERT_FILE"`; without --cert it '
-        "gets a key"
+        "List devices: `birthmark hub device ls --hub {hub}`. Let the device register at DPS, or create it with keys: "
+        "`birthmark hub device create {device_id} --hub {hub}`, and with --cert FILE where it has a certificate."
     )
     device_id: str
     hub: str

@@ -16,6 +16,7 @@ from birthmark.links.openssl.bounded import Cut, bounded
 from birthmark.links.openssl.tls import client_context, explained
 from birthmark.links.openssl.validity import check_dates
 from birthmark.links.urls import TIMEOUT_S, Target, parse_url
+from birthmark.text import reason_of
 
 _READ_BYTES = 16 * 1024  # what is lost of a line that is cut
 _RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)")
@@ -61,7 +62,7 @@ def _fetched(target: Target, trust: Trust, offset: int, heard: tuple[Begin, Take
             connection.request("GET", target.path, headers=headers | ({"Range": f"bytes={offset}-"} if offset else {}))
             response = connection.getresponse()
         except http.client.HTTPException as error:
-            reason = f"{type(error).__name__} {error}".strip()
+            reason = "the answer is cut off" if isinstance(error, http.client.IncompleteRead) else reason_of(error)
             raise LinkAnswerError(host=target.host, port=target.port, reason=reason) from error
         except OSError as error:
             raise explained(error, target.host, target.port) from error
@@ -78,7 +79,8 @@ def _read(response: http.client.HTTPResponse, target: Target) -> bytes:
     try:
         data = response.read(_READ_BYTES)
     except http.client.HTTPException as error:
-        raise LinkLostError(host=target.host, reason=type(error).__name__) from error
+        reason = "the answer is cut off" if isinstance(error, http.client.IncompleteRead) else reason_of(error)
+        raise LinkLostError(host=target.host, reason=reason) from error
     except OSError as error:
         raise explained(error, target.host, target.port) from error
     if not data and response.length:  # it said that there is more

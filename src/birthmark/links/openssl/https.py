@@ -12,6 +12,7 @@ from birthmark.links.openssl.tls import client_context, explained
 from birthmark.links.openssl.validity import check_dates
 from birthmark.links.ports import HttpAnswer
 from birthmark.links.urls import MAX_ANSWER_BYTES, TIMEOUT_S, Target, parse_url
+from birthmark.text import reason_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ class OpensslHttps:
             response = connection.getresponse()
             content = response.read(MAX_ANSWER_BYTES + 1)
         except http.client.HTTPException as error:
-            reason = f"{type(error).__name__} {error}".strip()
+            reason = "the answer is cut off" if isinstance(error, http.client.IncompleteRead) else reason_of(error)
             raise LinkAnswerError(host=target.host, port=target.port, reason=reason) from error
         except OSError as error:
             raise explained(error, target.host, target.port) from error

@@ -145,9 +145,9 @@ class OpensslMqtt(Conversation):
             self._end(explained(error, self._host, self._port))
         except LinkLostError as error:
             self._end(error)
-        except Exception as error:  # a mistake of ours: whoever waits hears that it is over, not nothing
+        except Exception:  # a mistake of ours: whoever waits hears that it is over, not nothing
             log.exception("links.bug", extra={"host": self._host})
-            self._end(self._lost(f"of a mistake here ({type(error).__name__})"))
+            self._end(self._lost("of a mistake of Birthmark, which the log has"))
 
     async def _step(self) -> None:
         deadline, now = self._engine.deadline, self._clock.monotonic()

@@ -22,6 +22,7 @@ from birthmark.links.errors import (
 )
 from birthmark.links.identity import FileIdentity, Trust
 from birthmark.links.urls import TIMEOUT_S
+from birthmark.text import reason_of
 
 _NAME_MISMATCH = frozenset({62, 64})  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
 _WRONG_TIME = frozenset({9, 10})  # X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED
@@ -96,4 +97,4 @@ def explained(problem: OSError, host: str, port: int) -> BirthmarkError:
     if isinstance(problem, socket.gaierror):
         return HostUnknownError(**facts, reason=problem.strerror)
     late = f"no answer in {TIMEOUT_S:g} s" if isinstance(problem, TimeoutError) else None
-    return LinkUnreachableError(**facts, reason=late or problem.strerror or str(problem) or type(problem).__name__)
+    return LinkUnreachableError(**facts, reason=late or problem.strerror or reason_of(problem))

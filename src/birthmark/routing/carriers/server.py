@@ -51,7 +51,7 @@ class ServerCarrier(ABC):
             except KeyError:
                 problem = NotTakenError(receiver=name, reason="the configuration names it no more")
             except self.problems as error:
-                problem = NotTakenError(receiver=name, reason=str(error) or type(error).__name__)
+                problem = NotTakenError(receiver=name, reason=reason_of(error))
         return [
             problem if mistake is None else AddressInvalidError(receiver=name, reason=mistake) for mistake in mistakes
         ]

@@ -230,7 +230,7 @@ class PostgresDatabase:
             return self._failed(batch, "its audit chain or outbox is written by another")
 
     def _failed(self, batch: Batch, reason: object, *, may_be_kept: bool = False) -> Outcomes:
-        told = type(reason).__name__ if isinstance(reason, asyncpg.DataError) else reason  # it quotes the values
+        told = "a value of another kind" if isinstance(reason, asyncpg.DataError) else reason  # it quotes the values
         log.error("store.commit_failed", extra={"reason": f"{type(reason).__name__}: {told}"})
         failed = PostgresUnavailableError(reason=told, may_be_kept=may_be_kept)
         return [failed] * len(batch)
@@ -397,8 +397,8 @@ def _unkeepable(changes: Changes) -> BirthmarkError | None:
                 return ValueRefusedError(reason="a text with NUL")
             if isinstance(value, int) and not -_MAX <= value < _MAX:
                 return ValueRefusedError(reason="a number of more than 64 bits")
-    except UnicodeEncodeError as error:
-        return ValueRefusedError(reason=type(error).__name__)
+    except UnicodeEncodeError:
+        return ValueRefusedError(reason="half of a surrogate pair")
     return None
 
 
@@ -411,6 +411,6 @@ def translated() -> Iterator[None]:
     try:
         yield
     except asyncpg.DataError as error:
-        raise ValueRefusedError(reason=type(error).__name__) from error
+        raise ValueRefusedError(reason="a value of another kind") from error
     except TROUBLE as error:
         raise PostgresUnavailableError(reason=str(error) or "it does not answer") from error

@@ -6,6 +6,7 @@ from typing import Any
 from birthmark.swarm.errors import TargetNotNamedError
 from birthmark.swarm.model import Way, Where
 from birthmark.swarm.scenario.model import Target, Wish
+from birthmark.text_files import read_text_file
 
 AZURE = "global.azure-devices-provisioning.net"
 _HTTPS = 443
@@ -28,7 +29,7 @@ def resolve(wish: Wish, facts: Mapping[str, Any], environment: Mapping[str, str]
         what = "the data endpoint" if wish.where.is_aws else "the hub"
         command = _ENDPOINT if wish.where.is_aws else _HUBS
         raise TargetNotNamedError(where=wish.where, what=what, option="--host", command=command)
-    trust = None if wish.trust is None else wish.trust.read_text(encoding="utf-8")
+    trust = None if wish.trust is None else read_text_file(wish.trust)
     return Target(
         where=wish.where,
         host=host,

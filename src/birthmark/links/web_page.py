@@ -1,0 +1,55 @@
+"""Web pages that answer in a service's place: a proxy that blocks, or a portal where a person signs in."""
+
+import html
+import re
+from collections.abc import Mapping
+from typing import Protocol, TypeVar
+from urllib.parse import urlsplit
+
+from birthmark.errors import UnavailableError
+from birthmark.text import printable
+
+_LOOKED_AT, _MAX_TITLE = 64 * 1024, 80
+_PAGE = re.compile(
+    rb"\s{0,256}(?:<!--.{0,256}?-->\s{0,256})?<(?:!doctype\s+html|html|head|title)\b", re.IGNORECASE | re.DOTALL
+)
+_TITLE = re.compile(rb"<title[^>]{0,256}>([^<]{0,1024})", re.IGNORECASE)
+
+
+class _Answer(Protocol):
+    @property
+    def status(self) -> int: ...
+    @property
+    def headers(self) -> Mapping[str, str]: ...
+    @property
+    def body(self) -> bytes: ...
+
+
+A = TypeVar("A", bound=_Answer)
+
+
+class WebPageError(UnavailableError):
+    """A web page answered instead of the service."""
+
+    code = "links.web_page"
+    cause = "{host} answered {status} with a web page, '{title}', which is no answer of {service}."
+    fix = (
+        "A proxy or a sign-in portal answers in the service's place: have {host} allowed there, or set NO_PROXY, and "
+        "try again."
+    )
+    host: str
+    service: str
+    status: int
+    title: str
+
+
+def check_answer(answer: A, url: str, service: str) -> A:
+    """Return the answer of a service that answers no HTML. Raise `WebPageError` for a page, whatever its status."""
+    start = answer.body[:_LOOKED_AT]
+    kind = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if not (kind == "text/html" and start) and _PAGE.match(start) is None:
+        return answer
+    found = _TITLE.search(start)
+    words = "" if found is None else html.unescape(found[1].decode("utf-8", "replace"))
+    title = printable(" ".join(words.split()))[:_MAX_TITLE] or "without a title"
+    raise WebPageError(host=urlsplit(url).netloc, status=answer.status, title=title, service=service)

@@ -1,0 +1,124 @@
+"""Every file that a person edits is read in the forms that editors and shells write, Windows' among them."""
+
+import base64
+import codecs
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import birthmark
+from birthmark.agent.config import read_config
+from birthmark.agent.config.model import DpsSource, Preloaded
+from birthmark.agent.payload import payload_of
+from birthmark.cli.common import read_file
+from birthmark.cli.enroll_options import DeviceOptions
+from birthmark.cli.shipment import template_of
+from birthmark.est.wire import decode_body
+from birthmark.fleet.profiles import _secret, _tables
+from birthmark.keys.file_key import FileKey
+from birthmark.keys.pin import Pin
+from birthmark.manifests.splitting import count_of
+from birthmark.pki.certificates import parse_any, parse_bundle
+from birthmark.pki.pem import unarmor
+from birthmark.server.settings import read_settings
+from birthmark.text_files import decode_text, read_text_file
+from pki_builders import a_csr, a_device, a_key, key_pem
+
+FORMS: dict[str, Callable[[str], bytes]] = {
+    "CRLF": lambda text: text.replace("\n", "\r\n").encode(),
+    "BOM": lambda text: codecs.BOM_UTF8 + text.encode(),
+    "BOM and CRLF": lambda text: codecs.BOM_UTF8 + text.replace("\n", "\r\n").encode(),
+    "UTF-16 LE": lambda text: codecs.BOM_UTF16_LE + text.encode("utf-16-le"),
+    "UTF-16 BE": lambda text: codecs.BOM_UTF16_BE + text.encode("utf-16-be"),
+}
+KEY, CERTIFICATE, CSR = a_key(), a_device().certificate, a_csr()
+CSR_PEM = f"-----BEGIN CERTIFICATE REQUEST-----\n{base64.encodebytes(CSR).decode()}-----END CERTIFICATE REQUEST-----\n"
+AGENT = """\
+hostname = "pump-1"
+[provisioning]
+source = "manual"
+iothub_hostname = "hub.test"
+device_id = "my-device"
+[provisioning.authentication]
+method = "x509"
+identity_cert = "file:///device.pem"
+identity_pk = "file:///device.key"
+"""
+READERS: dict[str, tuple[str, Callable[[Path], object]]] = {
+    "agent": (AGENT, lambda file: read_config(file).hostname),
+    "server": ('host = "cloud.test"\n', lambda file: read_settings(file, {}).host),
+    "template": ('[azure]\ntags = { site = "大阪" }\n', lambda file: template_of(file, DeviceOptions())),
+    "profiles": ('[plant.azure]\nscope = "0ne"\n', _tables),
+    "secret of a profile": ("HostName=x;SharedAccessKey=a2V5\n", lambda file: _secret("plant", file)),
+    "key": (key_pem(KEY), lambda file: FileKey.load(file).public_key),
+    "certificate": (CERTIFICATE.pem(), lambda file: parse_any(file.read_bytes())),
+    "chain": (CERTIFICATE.pem() * 2, lambda file: parse_bundle(file.read_bytes())),
+    "request": (CSR_PEM, lambda file: unarmor(file.read_bytes())),
+    "request to EST": (f"Certificate Request:\n{CSR_PEM}", lambda file: decode_body(file.read_bytes())),
+    "PIN": ("12 34\n", lambda file: Pin.from_file(file).reveal()),
+    "payload": (
+        '{"site": "大阪"}',
+        lambda file: payload_of(DpsSource("h", 1, "0ne", None, Preloaded(file, file), file)),
+    ),
+    "document": ('{"a": "温度"}', lambda file: read_file(file).decode()),
+    "text": ('{"a": "温度"}', read_text_file),
+}
+
+
+def written(directory: Path, content: bytes) -> Path:
+    file = directory / "file"
+    file.touch(0o600)
+    file.write_bytes(content)
+    return file
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+@pytest.mark.parametrize(("text", "read"), READERS.values(), ids=READERS)
+def test_a_file_says_the_same_in_every_form(
+    tmp_path: Path, text: str, read: Callable[[Path], object], form: Callable[[str], bytes]
+) -> None:
+    plain = read(written(tmp_path, text.encode()))
+    assert read(written(tmp_path, form(text))) == plain
+
+
+@pytest.mark.parametrize("form", ["CRLF", "BOM", "BOM and CRLF"])
+def test_a_manifest_says_the_same_in_every_form_of_utf_8(tmp_path: Path, form: str) -> None:
+    with written(tmp_path, FORMS[form]('[\n{"a": 1},\n{"a": 2}\n]\n')).open("rb") as file:
+        assert count_of(file) == 2
+
+
+def test_half_a_letter_of_utf_16_is_no_text() -> None:
+    with pytest.raises(UnicodeDecodeError):
+        decode_text(codecs.BOM_UTF16_LE + b"a")
+
+
+SOURCE = Path(birthmark.__file__).parent
+OWN = {
+    "what Birthmark wrote": {
+        "cli/env.py",
+        "cli/journal.py",
+        "cli/made_here.py",
+        "cli/installing.py",
+        "console/pages.py",
+        "console/variables.py",
+        "elements/software.py",
+        "server/applications.py",
+        "server/backup/restoring.py",
+        "store/migrate.py",
+        "swarm/identities.py",
+        "swarm/local.py",
+        "testing/cloud.py",
+        "testing/workshop.py",
+    },
+    "what the system tells": {"agent/state.py", "doctor/servers.py", "flock.py", "swarm/run.py"},
+    "within a program under chip exec": {"elements/exec/proxy.py", "elements/hook/sitecustomize.py"},
+    "a table that is read line by line": {"manifests/listed.py"},
+}
+BYPASS = re.compile(r"\.read_text\(|read_bytes\(\)\.decode|utf-8-sig|tomllib\.load\b|json\.load\(")
+
+
+def test_no_reader_decodes_a_file_by_itself() -> None:
+    found = {str(path.relative_to(SOURCE)) for path in SOURCE.rglob("*.py") if BYPASS.search(path.read_text())}
+    assert {name for name in found if not name.startswith("demo/")} == set().union(*OWN.values())

@@ -54,8 +54,9 @@ class UnknownDeviceError(NotFoundError):
     message = "Device {device_id} is not in hub {hub}"
     cause = "Hub {hub} has no device {device_id}. Letter case counts."
     fix = (
-        "List devices: `birthmark hub device ls --hub {hub}`. Let the device register at DPS, or create it with keys: "
-        "`birthmark hub device create {device_id} --hub {hub}`, and with --cert FILE where it has a certificate."
+        "Those there are: `birthmark hub device ls --hub {hub}`. Let the device register at DPS first, or make "
+        'it here: `birthmark hub device create {device_id} --hub {hub} --cert "$X509_CERT_FILE"`; without --cert it '
+        "gets a key"
     )
     device_id: str
     hub: str

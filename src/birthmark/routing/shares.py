@@ -1,4 +1,4 @@
-"""Shares of the rules' time: who used up its own of a second is decided on behind all others.
+"""Parts of the rules' time: who used up its own of a second is decided on behind all others.
 
 A message can cost a thousand times what another does, and all are read in the order of one stream. So each publisher,
 and each rule, has a share of a second; what comes beyond it goes to a second stream, which is read when it is its turn.

@@ -69,7 +69,7 @@ EST_WIRE: Mapping[str, Scenario] = {
         sent('export HOW=--oauth2-bearer CREDENTIALS="${PROOF#-u }"'),
         apply=into("HOW"),
     ),
-    "est.body_invalid": Scenario(SEND, sent("cp device.csr device.b64; echo '*' >> device.b64")),
+    "est.body_invalid": Scenario(SEND, sent("sed '2s/^./*/' device.csr > device.b64")),
     "est.body_too_large": Scenario(SEND, sent("head -c 50000 /dev/zero | openssl base64 > device.b64")),
     "est.channel_binding_mismatch": Scenario(
         POST,

@@ -83,10 +83,10 @@ def other_service(scene: Scene) -> None:
 
 
 def other_est(scene: Scene) -> None:
-    """The agent's EST server is another service, which has a page for everything."""
+    """The agent's EST server is another service, which has one answer for everything."""
     assert scene.server is not None
     agent("fix-cms", f"sed -i 's#:8085/#:{_OTHER}/#' {CONFIG}")(scene)
-    page = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\nConnection: close\r\n\r\n<html>"
+    page = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello"
     Peer(scene, by_tls(scene, saying(page)), _OTHER, scene.server.address).start()
 
 

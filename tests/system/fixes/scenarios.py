@@ -24,7 +24,7 @@ from fixes.renewal_scenarios import RENEWALS
 from fixes.rollover_scenarios import ROLLOVER
 from fixes.scenario import REGISTER, Scenario, after, device, typed
 from fixes.scene import UNTIL_READY, Scene
-from fixes.server_scenarios import SERVER
+from fixes.server_scenarios import SERVER, at_another_address
 from fixes.session_scenarios import SESSIONS
 from fixes.store_scenarios import STORE
 from fixes.swarm_scenarios import SWARM
@@ -516,6 +516,7 @@ SCENARIOS: Mapping[str, Scenario] = {
         'birthmark serve --data another --listen "$PROVISIONING_HOST"',
         typed('eval "$(birthmark env)"', "unset BIRTHMARK_DATA"),
         is_instead=True,
+        apply=at_another_address,
     ),
     "server.data_directory_exposed": Scenario(
         SERVE_ELSEWHERE.replace("elsewhere", "exposed"),

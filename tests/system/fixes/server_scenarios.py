@@ -41,6 +41,12 @@ def for_a_while(scene: Scene, fix: str) -> None:
     scene.must(f"{UNTIL_READY} {command}")
 
 
+def at_another_address(scene: Scene, fix: str) -> None:
+    """Type the fix's command with an address that no other scene of this moment has."""
+    (command,) = (one for one in commands_in(fix) if "serve" in one)
+    scene.must(f"{UNTIL_READY} {command.replace('127.0.0.2', free_address())}")
+
+
 def removed(scene: Scene, fix: str) -> None:
     """Type the fix's command, and start the server again."""
     (command,) = commands_in(fix)

@@ -219,7 +219,7 @@ async def test_what_let_devices_in_at_aws_or_gave_them_keys_is_taken_back_again(
 async def test_rights_by_a_thing_group_that_went_or_was_left_are_gone_again(loss: Loss) -> None:
     held = [{"policy": "p", "target": f"thinggroup/{name}"} for name in ("kept", "detached", "deleted")]
     await loss.both(lambda: _added(policy_store.ATTACH, held))
-    members = [{"thing_group": "kept", "thing": name} for name in ("stays", "left", "came back")]
+    members = [{"thing_group": "kept", "thing": name, "joined_at": 0} for name in ("stays", "left", "came back")]
     await loss.both(lambda: _added(thing_store.ADD_MEMBER, members))
     await loss.since("awsiot.policy_detach", "p", thing_group="detached")
     await loss.since("awsiot.thing_group_delete", "deleted")

@@ -4,6 +4,7 @@ import base64
 import inspect
 import json
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -232,3 +233,29 @@ def test_a_caller_deep_in_its_own_calls_gets_a_mistake(read: Callable[[str], obj
 
     with pytest.raises(SqlMistake, match="nested"):
         deeper(sys.getrecursionlimit() - len(inspect.stack()) - 100)
+
+
+@pytest.mark.parametrize(
+    "expression", ["@h * @h", "@h = 1.5", "abs(@h)", "cast(@h as Int)", "@h - 1", "floor(@h)", "@h < 1.5"]
+)
+def test_long_numbers_are_calculated_with_at_the_cost_of_short_ones(expression: str) -> None:
+    statement = parse(f"SET @h = h SELECT 1 AS o FROM 't' WHERE EXISTS (SELECT n FROM a AS n WHERE {expression})")
+
+    def cost(digits: int) -> float:
+        message = Message("t", b'{"h":%s,"a":[%s]}' % (b"9" * digits, b",".join([b"1"] * 3000)))
+        began = time.thread_time()
+        evaluate(statement, message, entropy=SeededEntropy())
+        return time.thread_time() - began
+
+    assert min(cost(4200) for _ in range(3)) < 4 * min(cost(30) for _ in range(3))
+
+
+def test_an_alias_of_many_parts_is_refused_at_the_first_that_is_too_many() -> None:
+    with pytest.raises(SqlMistake, match=r"32 parts\. \(at character 77\)"):
+        parse("SELECT a AS " + "a." * 100_000 + "a FROM 't'")
+
+
+def test_the_name_of_a_zone_has_at_most_64_characters() -> None:
+    assert (
+        _evaluated("SELECT VALUE parse_time('HH', 0, z) FROM 'a'", b'{"z": "%s"}' % (b"A/" * 50 + b"A")).payload == b""
+    )

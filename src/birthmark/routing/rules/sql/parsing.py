@@ -208,9 +208,9 @@ class Parser:
     def _alias(self) -> tuple[str, ...]:
         names = [self._alias_part()]
         while self._took("."):
+            if len(names) == MAX_NESTING:
+                mistake(self._token.where, "A name has more than 32 parts.", "Give it fewer.")
             names.append(self._alias_part())
-        if len(names) > MAX_NESTING:
-            mistake(self._token.where, "A name has more than 32 parts.", "Give it fewer.")
         return tuple(names)
 
     def _alias_part(self) -> str:

@@ -31,7 +31,9 @@ DIGITS = 34
 CONTEXT = Context(prec=DIGITS, rounding=ROUND_HALF_EVEN, Emin=-999, Emax=999, capitals=1, clamp=0, flags=[], traps=[])
 _INT_LIMIT = 10**DIGITS
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE]-?[0-9]+)?\Z")
-_MAX_NUMBER_CHARS = 1100
+_MAX_NUMBER_CHARS = 128
+_MAX_INT_DIGITS, _MAX_INT_BITS = 308, 1024
+"""With longer ones nothing is calculated, which takes a time that grows by the square; they go out as they came."""
 MAX_DEPTH = 64
 _MAX_MADE_DEPTH = MAX_DEPTH + 36
 MAX_BYTES = 128 * 1024
@@ -129,7 +131,7 @@ def weigh(value: Value) -> None:
             weight += len(one) + 2
             inside = one
         else:
-            weight += len(one) if kind is str or kind is bytes else 4
+            weight += len(one) if kind is str or kind is bytes else 4 + one.bit_length() // 3 if kind is int else 4
             continue
         if weight > MAX_BYTES or depth >= _MAX_MADE_DEPTH:
             break
@@ -149,7 +151,9 @@ def number_of(value: Value) -> int | Decimal | Undefined:
     """Convert to Decimal, Ints staying Ints: booleans are none, strings where they are written as numbers."""
     kind = type(value)
     if kind is int:
-        return value if -_INT_LIMIT < value < _INT_LIMIT else settle(CONTEXT.create_decimal(value))
+        if -_INT_LIMIT < value < _INT_LIMIT:
+            return value  # type: ignore[no-any-return]
+        return settle(CONTEXT.create_decimal(value)) if value.bit_length() <= _MAX_INT_BITS else UNDEFINED
     if kind is Decimal:
         return value  # type: ignore[no-any-return]
     if kind is str and len(value) <= _MAX_NUMBER_CHARS and _NUMBER.match(value):
@@ -162,7 +166,7 @@ def int_of(value: Value) -> int | Undefined:
     number = number_of(value)
     if number is UNDEFINED or type(number) is int:
         return number
-    return int(number.to_integral_value(ROUND_FLOOR))  # type: ignore[union-attr]
+    return _int(number.to_integral_value(ROUND_FLOOR))  # type: ignore[union-attr]
 
 
 def nearest_int_of(value: Value) -> int | Undefined:
@@ -170,7 +174,14 @@ def nearest_int_of(value: Value) -> int | Undefined:
     number = number_of(value)
     if number is UNDEFINED or type(number) is int:
         return number
-    return int(number) if type(value) is str else int(number.to_integral_value(ROUND_HALF_UP))  # type: ignore[union-attr]
+    if type(value) is not str:
+        number = number.to_integral_value(ROUND_HALF_UP)  # type: ignore[union-attr]
+    return _int(number)  # type: ignore[arg-type]
+
+
+def _int(value: Decimal) -> int | Undefined:
+    """Return the Int before the point, of as many digits as can be calculated with."""
+    return int(value) if value.adjusted() < _MAX_INT_DIGITS else UNDEFINED
 
 
 def boolean_of(value: Value) -> bool | Undefined:
@@ -199,10 +210,15 @@ def text_of(value: Value, meter: Meter) -> str | Undefined:  # noqa: PLR0911 - a
         except UnicodeDecodeError:
             return UNDEFINED
     if kind is int:
-        return str(value) if -_INT_LIMIT < value < _INT_LIMIT else render(value).decode()
+        if not -_INT_LIMIT < value < _INT_LIMIT:
+            meter.take(value.bit_length())  # the time it takes to write one grows by the square of its length
+        return str(value)
     if kind is Decimal:
         return str(value)
     return render_within(value, meter).decode()
+
+
+_NUMBERS = frozenset({int, Decimal})
 
 
 def equal(left: Value, right: Value, meter: Meter) -> bool:
@@ -216,6 +232,8 @@ def equal(left: Value, right: Value, meter: Meter) -> bool:
         return left.keys() == right.keys() and all(equal(left[key], right[key], meter) for key in left)
     if one is bool or other is bool:
         return left is right
+    if one is not other:  # an Int and a Decimal; a long Int is none that can be calculated with
+        return one in _NUMBERS and other in _NUMBERS and number_of(left) == number_of(right)
     return bool(left == right)
 
 

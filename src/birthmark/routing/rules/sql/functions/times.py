@@ -17,7 +17,7 @@ from birthmark.routing.rules.sql.run import Run
 from birthmark.routing.rules.sql.values import UNDEFINED, Undefined, Value, int_of, text_of
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MAX_PATTERN_CHARS, _MAX_TEXT_CHARS = 128, 256
+_MAX_PATTERN_CHARS, _MAX_TEXT_CHARS, _MAX_ZONE_CHARS = 128, 256, 64
 _STEPS = 1000
 _FULL = 4  # this many letters of a kind are the whole word
 _PART = re.compile(r"'((?:[^']|'')*)'|([A-Za-z])\2*|[^A-Za-z']+", re.DOTALL)
@@ -28,6 +28,8 @@ _MONTHS = {name.lower(): at for names in (month_abbr, month_name) for at, name i
 
 
 def _zone(name: str) -> tzinfo | None:
+    if len(name) > _MAX_ZONE_CHARS:
+        return None
     if name in {"UTC", "GMT", "UT", "Z"}:
         return UTC
     if name in _AMERICAN:

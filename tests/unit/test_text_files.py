@@ -112,7 +112,7 @@ OWN = {
         "testing/cloud.py",
         "testing/workshop.py",
     },
-    "what the system tells": {"agent/state.py", "doctor/servers.py", "flock.py", "swarm/run.py"},
+    "what the system tells": {"agent/state.py", "doctor/servers.py", "cli/port_holder.py", "flock.py", "swarm/run.py"},
     "within a program under chip exec": {"elements/exec/proxy.py", "elements/hook/sitecustomize.py"},
     "a table that is read line by line": {"manifests/listed.py"},
 }

@@ -32,7 +32,8 @@ async def enroll(
     world: DpsWorld, device: Holder, *hubs: str, policy: ReprovisionPolicy | None = None, **more: Any
 ) -> None:
     wished = an_individual("device-1", device)
-    wished = msgspec.structs.replace(wished, iot_hubs=list(hubs) or None, reprovision_policy=policy, **more)
+    named = {"iot_hubs": list(hubs), "allocation_policy": "hashed"} if hubs else {}
+    wished = msgspec.structs.replace(wished, reprovision_policy=policy, **named, **more)
     await world.enrollments.put(world.instance, wished, None, actor="test")
 
 

@@ -88,7 +88,7 @@ def test_a_device_is_followed_from_its_record_to_its_connection(
     assert target.stand(wish).standing is Standing.UNASSIGNED
     assert registers(server, device)
     never_seen = target.stand(wish)
-    assert (never_seen.standing, never_seen.detail) == (Standing.ASSIGNED, f"{server.address} as followed")
+    assert (never_seen.standing, never_seen.detail) == (Standing.ASSIGNED, server.address)
     with connected(server, device):
         assert target.stand(wish).standing is Standing.CONNECTED
     until(lambda: target.stand(wish).standing is Standing.AWAY)
@@ -179,7 +179,7 @@ def test_a_device_that_its_hub_does_not_know_any_more_was_never_seen_there(
     stand = target.stand(wish)
     assert (stand.standing, stand.detail) == (
         Standing.ASSIGNED,
-        f"{server.address} as forgotten, which has no such device",
+        f"{server.address}, which has no such device",
     )
 
 

@@ -99,7 +99,8 @@ PKI: Mapping[str, Scenario] = {
         "birthmark device register --cert chain.pem --key device-1.key.pem",
         typed(
             *ISSUED,
-            'eval "$(birthmark env)"; birthmark device enroll --cert device-1.cert.pem',
+            'eval "$(birthmark env)"; birthmark device rm device-1; true',  # of a scene before
+            "birthmark device enroll --cert device-1.cert.pem --update",
             "cat ca/root.pem device-1.cert.pem > chain.pem",
         ),
         apply=in_order,

@@ -146,7 +146,7 @@ def faults(server: RunningServer, devices: Sequence[Renewing]) -> list[str]:
     issued = server.rows("pki", "ls", "--unrevoked")
     for one in devices:
         thumbprints = operator.thumbprints(one.name)
-        if thumbprints != (one.used.thumbprint, None):
+        if thumbprints != (one.used.thumbprint, one.used.thumbprint):
             found.append(f"{one.name} is known by {thumbprints}, and used {one.used.thumbprint}")
         with at_hub(server, one.used, one.name) as device:
             accepted, _ = issue(device, one.name, "AA==")

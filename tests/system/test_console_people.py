@@ -96,7 +96,7 @@ def test_an_empty_page_says_what_would_be_there_and_how_it_comes(house: House, m
     alerts = read(mika.get("/alerts"))
     assert "No rule finds anything." in alerts
     assert "birthmark webhook create plant" in alerts
-    assert "No row is like that." in read(mika.get("/audit?by=user:nobody"))
+    assert "No row matches." in read(mika.get("/audit?by=user:nobody"))
     assert "Every setting is the default." not in read(mika.get("/settings?changed=yes"))
     assert "No setting is like that." in read(mika.get("/settings?begin=nothing"))
 

@@ -8,8 +8,7 @@ import typer
 from birthmark.cli.asking import only
 from birthmark.cli.inventory import parse_within
 from birthmark.cli.operator import ListOptions, ServerOutputOptions, at, show
-from birthmark.console.devices import Order
-from birthmark.console.states import State
+from birthmark.console.states import Order, State
 from birthmark.durations import FORMS
 
 _COLUMNS = ("place", "what", "id", "state", "detail")

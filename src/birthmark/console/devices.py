@@ -3,14 +3,13 @@
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
-from enum import StrEnum
 from typing import Annotated, Any, Protocol, TypeAlias
 
 import msgspec
 
 from birthmark.auth.rights import Right
 from birthmark.console.routing import Asked, Endpoint, Rows
-from birthmark.console.states import State
+from birthmark.console.states import Order, State
 from birthmark.people.model import SERVER
 
 
@@ -46,14 +45,6 @@ class FoundPage:
 
     items: Sequence[Found]
     next: str | None
-
-
-class Order(StrEnum):
-    """In which order devices are listed."""
-
-    NAME = "name"
-    ENDS = "ends"
-    """Those with certificates of this server's CAs alone, the first to end first."""
 
 
 @dataclass(frozen=True, slots=True)

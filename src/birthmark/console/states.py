@@ -19,3 +19,11 @@ class State(StrEnum):
     """The last of its certificates that are alive ends soon."""
     REFUSED = "refused"
     """Something was refused it within the time that refusals are kept."""
+
+
+class Order(StrEnum):
+    """In which order devices are listed."""
+
+    NAME = "name"
+    ENDS = "ends"
+    """Those with certificates of this server's CAs alone, the first to end first."""

@@ -9,8 +9,8 @@ import msgspec
 from birthmark.awsiot.store import registry
 from birthmark.ca import store as ca_store
 from birthmark.clock import Clock
-from birthmark.console.devices import Counted, Found, FoundPage, Order, Sees, Wanted
-from birthmark.console.states import State
+from birthmark.console.devices import Counted, Found, FoundPage, Sees, Wanted
+from birthmark.console.states import Order, State
 from birthmark.dps import store as dps_store
 from birthmark.iothub import store as hub_store
 from birthmark.pki.names import fold

@@ -369,12 +369,10 @@ def test_what_may_have_tags_has_none(iot: Any) -> None:
     refused("InvalidRequestException", iot.list_tags_for_resource, resourceArn=strange)
 
 
-def test_of_a_thing_type_mqtt_5_alone_is_updated(iot: Any) -> None:
+def test_nothing_of_a_thing_type_is_updated_and_of_mqtt_5_it_is_said_that_it_is_not_served(iot: Any) -> None:
     iot.create_thing_type(thingTypeName="growing", thingTypeProperties={"thingTypeDescription": "one"})
-    told = {"propagatingAttributes": [{"userPropertyKey": "site", "thingAttribute": "site"}]}
-    iot.update_thing_type(thingTypeName="growing", thingTypeProperties={"mqtt5Configuration": told})
-    found = iot.describe_thing_type(thingTypeName="growing")["thingTypeProperties"]
-    assert (found["thingTypeDescription"], found["mqtt5Configuration"]) == ("one", told)
+    told = {"mqtt5Configuration": {"propagatingAttributes": [{"userPropertyKey": "s", "thingAttribute": "s"}]}}
+    refused("NotImplementedException", iot.update_thing_type, thingTypeName="growing", thingTypeProperties=told)
     for other in ({"thingTypeDescription": "two"}, {"searchableAttributes": ["x"]}):
         refused("InvalidRequestException", iot.update_thing_type, thingTypeName="growing", thingTypeProperties=other)
 
@@ -383,8 +381,8 @@ def test_a_thing_without_a_type_has_up_to_three_attributes(iot: Any) -> None:
     iot.create_thing_type(thingTypeName="wide")
     four = {"attributePayload": {"attributes": dict.fromkeys("abcd", "1")}}
     refused("InvalidRequestException", iot.create_thing, thingName="untyped", **four)
-    iot.create_thing(thingName="typed", thingTypeName="wide", **four)
-    refused("InvalidRequestException", iot.update_thing, thingName="typed", removeThingType=True)
+    iot.create_thing(thingName="of-a-type", thingTypeName="wide", **four)
+    refused("InvalidRequestException", iot.update_thing, thingName="of-a-type", removeThingType=True)
 
 
 def test_a_registration_code_that_is_deleted_is_another_next_time(iot: Any) -> None:

@@ -26,6 +26,7 @@ def enroll(host):
     keys = SymmetricKeyAttestation(primary_key=key, secondary_key=key)
     mechanism = AttestationMechanism(type="symmetricKey", symmetric_key=keys)
     wish = IndividualEnrollment.create(registration_id=name, attestation=mechanism, iot_hubs=[host])
+    wish.allocation_policy = "static"
     wish.reprovision_policy = ReprovisionPolicy(update_hub_assignment=True, migrate_device_data=keeps)
     wish.initial_twin = InitialTwin.create(tags={"site": 1})
     try:

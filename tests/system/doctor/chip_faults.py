@@ -85,14 +85,14 @@ CHIPS: Mapping[str, Fault] = {
     "wrong PIN": Fault(
         typed(CHIP, KEEP_PIN, '(umask 077; echo 0000 > pin); export BIRTHMARK_PIN_FILE="$PWD/pin"'),
         "keys.pin_wrong",
-        "PinIncorrect",
+        "pin incorrect",
         stdin="right-pin",
         works=SIGN,
     ),
     "PIN of another chip": Fault(
         typed(CHIP, '(umask 077; echo 0000 > pin); export BIRTHMARK_PIN_FILE="$PWD/pin"'),
         "keys.pin_wrong",
-        "PinIncorrect",
+        "pin incorrect",
         works=SIGN,
     ),
     "white space after the PIN": Fault(

@@ -1,7 +1,7 @@
 """What operators write into rules and routes, and what devices send to them: a statement, a newline, a message."""
 
 from birthmark.routing.model import Message
-from birthmark.routing.rules.conditions import holds, parse_condition
+from birthmark.routing.rules.conditions import Subject, holds, parse_condition
 from birthmark.routing.rules.sql import SqlMistake, TooMuchError, evaluate, fill, parse, parse_template
 from fakes import SeededEntropy
 
@@ -46,6 +46,6 @@ def template(data: bytes) -> None:
 def condition(data: bytes) -> None:
     text, message = _parts(data)
     try:
-        holds(parse_condition(text), message, {"tags": {"floor": 1}})
+        holds(parse_condition(text), Subject(message, {"tags": {"floor": 1}}))
     except (SqlMistake, TooMuchError) as error:
         str(error).encode()

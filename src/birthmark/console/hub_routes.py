@@ -34,6 +34,7 @@ from birthmark.iothub.wire.routes import (
 from birthmark.iothub.wire.routes import Endpoint as HubEndpoint
 from birthmark.routing.carriers.streams import Entry
 from birthmark.routing.queue import Lane
+from birthmark.routing.rules.conditions import Subject
 from birthmark.store import from_micros, to_micros
 from birthmark.text import readable
 
@@ -251,7 +252,7 @@ async def tested(routes: Routes, hub: Hub, asked: RouteTest) -> Mapping[str, Any
     message = selecting.read(selecting.imagined(asked.device, asked.body, asked.properties, asked.system))
     if asked.condition is not None:
         condition = changing.compiled(asked.condition, hub.name)
-        return {"holds": selecting.takes(condition, message, asked.twin, "test")}
+        return {"holds": selecting.takes(condition, Subject(message, asked.twin), "test")}
     if (ready := routes.ready(hub.name)) is None:
         return {"routes": []}
     found = selecting.matching(ready, source, message, asked.twin)

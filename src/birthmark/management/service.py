@@ -35,7 +35,7 @@ from birthmark.people.demand import demand
 from birthmark.people.service import People, TokenRefusedError
 from birthmark.pki.authority import Authority
 from birthmark.pki.certificates import Certificate
-from birthmark.routing.rules.conditions import SqlMistake, parse_condition
+from birthmark.routing.rules.conditions import SqlMistake, Subject, parse_condition
 
 _BEARER, _STANDARD = "bearer", 443
 
@@ -186,7 +186,7 @@ class Management:
             condition = parse_condition(route.condition)
         except SqlMistake as error:
             return {"result": "undefined", "details": {"compilationErrors": [mistake_json(error)]}}
-        is_taken = selecting.takes(condition, asked.message, asked.twin, route.name)
+        is_taken = selecting.takes(condition, Subject(asked.message, asked.twin), route.name)
         return {"result": "true" if is_taken else "false", "details": {"compilationErrors": []}}
 
     async def endpoints_health(self, call: Call) -> Sequence[Mapping[str, Any]]:

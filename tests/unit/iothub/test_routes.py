@@ -148,7 +148,8 @@ def test_a_device_cannot_pass_telemetry_off_as_what_the_hub_says() -> None:
     ],
 )
 def test_a_body_that_is_json_stands_as_it_is_on_one_line(body: bytes, system: Any, shown: Any) -> None:
-    told = selecting.envelope(a_message(body, system), (), "main", None)
+    message = a_message(body, system)
+    told = selecting.envelope(message, selecting.shown_body(message), (), "main", None)
     assert b"\n" not in told
     assert json.loads(told)["Body"] == shown
 

@@ -1,6 +1,7 @@
 """Whatever is written and whatever is sent: a documented answer, and not for long."""
 
 import base64
+import contextlib
 import inspect
 import json
 import sys
@@ -13,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from birthmark.routing.model import Message
-from birthmark.routing.rules.conditions import holds, parse_condition
+from birthmark.routing.rules.conditions import Subject, holds, parse_condition
 from birthmark.routing.rules.sql import SqlMistake, TooMuchError, evaluate, fill, new_meter, parse, parse_template
 from birthmark.routing.rules.sql.functions import FUNCTIONS
 from birthmark.routing.rules.sql.values import MAX_BYTES, MAX_DEPTH
@@ -115,7 +116,8 @@ def test_any_text_is_a_condition_or_says_what_is_wrong(text: str, payload: bytes
         assert 0 <= mistake.where <= len(text)
         return
     system = (("contentType", "application/json"), ("contentEncoding", "utf-8"))
-    assert holds(condition, Message("a", payload, system_properties=system), {"tags": {"a": 1}}) in {True, False}
+    message = Message("a", payload, system_properties=system)
+    assert holds(condition, Subject(message, {"tags": {"a": 1}})) in {True, False}
 
 
 @pytest.mark.parametrize(
@@ -259,3 +261,40 @@ def test_the_name_of_a_zone_has_at_most_64_characters() -> None:
     assert (
         _evaluated("SELECT VALUE parse_time('HH', 0, z) FROM 'a'", b'{"z": "%s"}' % (b"A/" * 50 + b"A")).payload == b""
     )
+
+
+_LARGE = b'{"%s":"%s",%s}' % (b"n" * 1000, b"v" * 100_000, b",".join(b'"N%d":%d' % (one, one) for one in range(8000)))
+_AS_JSON = (("contentType", "application/json"), ("contentEncoding", "utf-8"))
+
+
+def _cost_of_conditions(text: str, count: int) -> float:
+    conditions = [parse_condition(text) for _ in range(count)]
+    began = time.thread_time()
+    subject = Subject(Message("t", _LARGE, system_properties=_AS_JSON))
+    with contextlib.suppress(TooMuchError):
+        for condition in conditions:
+            holds(condition, subject)
+    return time.thread_time() - began
+
+
+@pytest.mark.parametrize(
+    "text", ["$body.n1 = 1", "$body.none = 1", f"$body.{'n' * 1000} = 'v'", f"$body.{'n' * 1000} < lower('V')"]
+)
+def test_a_hundred_conditions_cost_a_large_message_little_more_than_one(text: str) -> None:
+    assert min(_cost_of_conditions(text, 100) for _ in range(3)) < 3 * min(
+        _cost_of_conditions(text, 1) for _ in range(3)
+    )
+
+
+def test_conditions_share_the_steps_of_a_message() -> None:
+    subject = Subject(Message("t", _LARGE, system_properties=_AS_JSON))
+    condition = parse_condition(" AND ".join([f"length($body.{'n' * 1000}) > 0"] * 14))
+    assert holds(condition, subject)
+    assert holds(condition, subject)
+    with pytest.raises(TooMuchError):
+        holds(condition, subject)
+
+
+def test_a_name_in_another_letter_case_is_the_first_one_written_so() -> None:
+    subject = Subject(Message("t", b'{"Level": 1, "LEVEL": 2}', system_properties=_AS_JSON))
+    assert holds(parse_condition("$body.level = 1 AND $body.LEVEL = 2"), subject)

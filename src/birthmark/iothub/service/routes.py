@@ -106,9 +106,14 @@ class _OfHub:
             return ()
         twin = await self._routes.twin(ready.hub, message) if ready.needs_twin else None
         found = selecting.destinations(ready, selecting.source_of(message), selecting.read(message), twin)
-        return [self._letter(ready, message, twin, endpoint, route) for endpoint, route in found.items()]
+        if not found:
+            return ()
+        body = selecting.shown_body(message)
+        return [self._letter(ready, message, body, twin, name, route) for name, route in found.items()]
 
-    def _letter(self, ready: Ready, message: Message, twin: Mapping[str, Any] | None, name: str, route: str) -> Letter:
+    def _letter(  # noqa: PLR0917 - what a letter is made of
+        self, ready: Ready, message: Message, shown: Any, twin: Mapping[str, Any] | None, name: str, route: str
+    ) -> Letter:
         endpoint = ready.kept.routing.endpoint(name)
         assert endpoint is not None  # noqa: S101 - a routing that is kept names none that is not there
         address: dict[str, Any] = {"hub": ready.hub, "endpoint": name}
@@ -118,7 +123,7 @@ class _OfHub:
             address["topic"] = selecting.topic_of(endpoint.topic, ready.hub, message.device_id)
         elif isinstance(endpoint, StreamEndpoint):
             address |= {"stream": f"{ready.hub}/{name}", "key": message.device_id}
-        body = selecting.envelope(message, ready.enrichments(name), ready.hub, twin)
+        body = selecting.envelope(message, shown, ready.enrichments(name), ready.hub, twin)
         origin = {"device": message.device_id, "route": route}
         return Letter(selecting.lane_of(ready.hub, route, name), selecting.kind_of(endpoint), address, body, origin)
 

@@ -21,7 +21,7 @@ from birthmark.iothub.wire.common import operation_time, to_json
 from birthmark.iothub.wire.messages import MODULE
 from birthmark.iothub.wire.routes import BUILT_IN, FALLBACK, Endpoint, Enrichment, Kept, Route, Source
 from birthmark.routing import model
-from birthmark.routing.rules.conditions import Condition, TooMuchError, holds
+from birthmark.routing.rules.conditions import Condition, Subject, TooMuchError, holds
 from birthmark.text import decode_json
 
 log = logging.getLogger(__name__)
@@ -114,10 +114,10 @@ def _moment(message: Message) -> datetime:
     return datetime.fromtimestamp(message.enqueued_micros / _MICROS, UTC)
 
 
-def takes(condition: Condition, message: model.Message, twin: Mapping[str, Any] | None, route: str) -> bool:
+def takes(condition: Condition, subject: Subject, route: str) -> bool:
     """Say whether a condition holds; one that would cost too much does not."""
     try:
-        return holds(condition, message, twin)
+        return holds(condition, subject)
     except TooMuchError as error:
         log.warning("hub.route_costs_too_much", extra={"route": route, "reason": error.what})
         return False
@@ -127,9 +127,9 @@ def matching(
     ready: Ready, source: Source, message: model.Message, twin: Mapping[str, Any] | None
 ) -> Iterator[tuple[str, Sequence[str]]]:
     """Yield the routes that take a message, each with its endpoints: the last one where no other does."""
-    is_taken = False
+    is_taken, subject = False, Subject(message, twin)
     for route, condition in ready.routes:
-        if route.source is source and takes(condition, message, twin, route.name):
+        if route.source is source and takes(condition, subject, route.name):
             is_taken = True
             yield route.name, route.endpoints
     fallback = ready.kept.routing.fallback
@@ -149,8 +149,10 @@ def destinations(
     return found
 
 
-def envelope(message: Message, enrichments: Sequence[Enrichment], hub: str, twin: Mapping[str, Any] | None) -> bytes:
-    """Return what leaves."""
+def envelope(
+    message: Message, body: Any, enrichments: Sequence[Enrichment], hub: str, twin: Mapping[str, Any] | None
+) -> bytes:
+    """Return what leaves; `body` is the message's, as `shown_body` returns it."""
     properties = {name: value or "" for name, value in message.properties.items()}
     for one in enrichments:
         properties[one.key] = _enriched(one.value, hub, twin)
@@ -159,12 +161,14 @@ def envelope(message: Message, enrichments: Sequence[Enrichment], hub: str, twin
         "EnqueuedTimeUtc": system["enqueuedTime"],
         "Properties": properties,
         "SystemProperties": system,
-        "Body": _body(message, system),
+        "Body": body,
     }
     return to_json(shown)
 
 
-def _body(message: Message, system: Mapping[str, str]) -> Any:
+def shown_body(message: Message) -> Any:
+    """Return a message's body as it leaves."""
+    system = _system_properties(message)
     kind = system.get("contentType", "").split(";")[0].strip().lower()
     if kind == "application/json" and system.get("contentEncoding", "").lower() == "utf-8":
         try:

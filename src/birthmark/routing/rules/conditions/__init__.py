@@ -1,10 +1,10 @@
 """Conditions of a hub's routes: which messages a route takes (IoT Hub message routing query syntax).
 
-`parse_condition` reads one once, `holds` applies it to a message and its device's twin. Null and
+`parse_condition` reads one once, `holds` applies it to a `Subject`: a message and its device's twin. Null and
 Undefined are not true.
 """
 
-from birthmark.routing.rules.conditions.deciding import Condition, holds, parse_condition
+from birthmark.routing.rules.conditions.deciding import Condition, Subject, holds, parse_condition
 from birthmark.routing.rules.sql.mistakes import SqlMistake, TooMuchError
 
-__all__ = ["Condition", "SqlMistake", "TooMuchError", "holds", "parse_condition"]
+__all__ = ["Condition", "SqlMistake", "Subject", "TooMuchError", "holds", "parse_condition"]

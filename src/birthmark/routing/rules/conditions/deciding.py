@@ -26,27 +26,43 @@ from birthmark.routing.rules.conditions.syntax import (
     Reference,
 )
 from birthmark.routing.rules.sql.mistakes import mistake
-from birthmark.routing.rules.sql.values import UNDEFINED, Meter, Value
+from birthmark.routing.rules.sql.values import CHARS_PER_STEP, UNDEFINED, Meter, Value
 from birthmark.text import decode_json
 
 MAX_BODY_BYTES = 256 * 1024
 """What a hub takes as one message."""
 _MAX_STEPS = 50_000
+"""So many of one message, by all conditions together."""
 _ENCODINGS = {"utf-8": "utf-8", "utf-16": "utf-16", "utf-32": "utf-32"}
 _ORDERS: Mapping[str, Callable[[Any, Any], bool]] = {"<": lt, "<=": le, ">": gt, ">=": ge}
 
 
-class _Scope:
-    """What one message answers; each part is read when it is first asked for."""
+class Subject:
+    """A message and its device's twin, for all conditions of a hub: each part is read once, and they share its steps.
 
-    __slots__ = ("_application", "_body", "_message", "_system", "meter", "twin")
+    `twin` is the document that a service reads: `tags`, `properties.desired`, `properties.reported`.
+    """
 
-    def __init__(self, message: Message, twin: Mapping[str, Any] | None) -> None:
+    __slots__ = ("_application", "_body", "_folded", "_message", "_system", "meter", "twin")
+
+    def __init__(self, message: Message, twin: Mapping[str, Any] | None = None) -> None:
         self._message, self.twin = message, twin
         self.meter = Meter(_MAX_STEPS, may_grow=False)
         self._body: Value = None
         self._application: dict[str, str] | None = None
         self._system: dict[str, str] | None = None
+        self._folded: dict[int, dict[str, Any]] = {}
+
+    def member(self, value: Mapping[str, Any], name: str) -> Value:
+        """Return a member; the letter case of its name does not count, and an exact match goes before."""
+        if name in value:
+            return value[name]
+        if (folded := self._folded.get(id(value))) is None:  # what a subject has lives as long as it
+            self.meter.take(1 + len(value) // 8 + sum(map(len, value)) // CHARS_PER_STEP)
+            folded = self._folded[id(value)] = {}
+            for key, one in value.items():
+                folded.setdefault(key.lower(), one)
+        return folded.get(name.lower(), UNDEFINED)
 
     def application(self, name: str) -> Value:
         if self._application is None:
@@ -83,7 +99,7 @@ class _Scope:
         return read if type(read) is dict else UNDEFINED
 
 
-_Compiled: TypeAlias = Callable[[_Scope], Value]
+_Compiled: TypeAlias = Callable[[Subject], Value]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,12 +126,9 @@ def parse_condition(text: str) -> Condition:
     return Condition(text, needs_twin, expression, _compile(expression))
 
 
-def holds(condition: Condition, message: Message, twin: Mapping[str, Any] | None = None) -> bool:
-    """Say whether the condition is true; Null, Undefined and all else are not. Raise `TooMuchError`.
-
-    `twin` is the document that a service reads: `tags`, `properties.desired`, `properties.reported`.
-    """
-    return condition._holds(_Scope(message, twin)) is True  # noqa: SLF001 - this file's own
+def holds(condition: Condition, subject: Subject) -> bool:
+    """Say whether the condition is true; Null, Undefined and all else are not. Raise `TooMuchError`."""
+    return condition._holds(subject) is True  # noqa: SLF001 - this file's own
 
 
 def _walk(node: Any) -> Iterator[Any]:
@@ -138,17 +151,17 @@ def _reference(reference: Reference) -> _Compiled:
     match reference.place:
         case Place.APPLICATION:
             name = str(path[0])
-            return lambda scope: scope.application(name)
+            return lambda subject: subject.application(name)
         case Place.SYSTEM:
             name = str(path[0])
-            return lambda scope: scope.system(name)
+            return lambda subject: subject.system(name)
         case Place.BODY:
-            return lambda scope: _within(scope.body, path, scope.meter)
+            return lambda subject: _within(subject, subject.body, path)
         case Place.TWIN:
-            return lambda scope: _within(scope.twin, path, scope.meter)
+            return lambda subject: _within(subject, subject.twin, path)
 
 
-def _within(value: Value, path: tuple[str | int, ...], meter: Meter) -> Value:
+def _within(subject: Subject, value: Value, path: tuple[str | int, ...]) -> Value:
     if not path:
         return UNDEFINED  # the whole of it is no operand
     for part in path:
@@ -157,45 +170,36 @@ def _within(value: Value, path: tuple[str | int, ...], meter: Meter) -> Value:
                 return UNDEFINED
             value = value[part]
         elif isinstance(value, Mapping):
-            value = _member(value, str(part), meter)
+            value = subject.member(value, str(part))
         else:
             return UNDEFINED
     return value
 
 
-def _member(value: Mapping[str, Any], name: str, meter: Meter) -> Value:
-    """Return a member; its name is written as one likes, and the one written the same goes before."""
-    if name in value:
-        return value[name]
-    meter.take(1 + len(value) // 8)
-    wanted = name.lower()
-    return next((found for key, found in value.items() if key.lower() == wanted), UNDEFINED)
-
-
 def _literal(literal: Literal) -> _Compiled:
     value = literal.value
-    return lambda _scope: value
+    return lambda _subject: value
 
 
 def _array(array: ArrayOf) -> _Compiled:
     parts = [_compile(one) for one in array.items]
-    return lambda scope: [part(scope) for part in parts]
+    return lambda subject: [part(subject) for part in parts]
 
 
 def _call(call: Call) -> _Compiled:
     run = FUNCTIONS[call.name].call
     parts = [_compile(one) for one in call.arguments]
-    return lambda scope: run(scope.meter, *[part(scope) for part in parts])
+    return lambda subject: run(subject.meter, *[part(subject) for part in parts])
 
 
 def _binary(binary: Binary) -> _Compiled:
     first = _compile(binary.first)
     rest = [(sign, _compile(one)) for sign, one in binary.rest]
 
-    def calculated(scope: _Scope) -> Value:
-        value = first(scope)
+    def calculated(subject: Subject) -> Value:
+        value = first(subject)
         for sign, part in rest:
-            value = _calculate(sign, value, part(scope))
+            value = _calculate(sign, value, part(subject))
         return value
 
     return calculated
@@ -221,43 +225,45 @@ def _calculate(sign: str, left: Value, right: Value) -> Value:
     return finite(made)
 
 
-def _same(left: Value, right: Value) -> Value:
+def _same(left: Value, right: Value, meter: Meter) -> Value:
     if left is None and right is None:
         return True
     if is_number(left) and is_number(right):
         return left == right
-    if type(left) is type(right) and type(left) in {str, bool}:
+    if type(left) is str and type(right) is str:
+        meter.take(min(len(left), len(right)) // CHARS_PER_STEP)
         return left == right
-    return UNDEFINED
+    return left == right if type(left) is bool and type(right) is bool else UNDEFINED
 
 
 def _compare(compare: Compare) -> _Compiled:
     left, right = _compile(compare.left), _compile(compare.right)
     if compare.sign == "IN":
 
-        def among(scope: _Scope) -> Value:
-            one, others = left(scope), right(scope)
+        def among(subject: Subject) -> Value:
+            one, others = left(subject), right(subject)
             if one is UNDEFINED or type(others) is not list:
                 return UNDEFINED
-            scope.meter.take(len(others))
-            return any(_same(one, other) is True for other in others)
+            subject.meter.take(len(others))
+            return any(_same(one, other, subject.meter) is True for other in others)
 
         return among
     if compare.sign in {"=", "!="}:
         wanted = compare.sign == "="
 
-        def same(scope: _Scope) -> Value:
-            found = _same(left(scope), right(scope))
+        def same(subject: Subject) -> Value:
+            found = _same(left(subject), right(subject), subject.meter)
             return UNDEFINED if found is UNDEFINED else found is wanted
 
         return same
     order = _ORDERS[compare.sign]
 
-    def ordered(scope: _Scope) -> Value:
-        one, other = left(scope), right(scope)
-        if (is_number(one) and is_number(other)) or (type(one) is str and type(other) is str):
+    def ordered(subject: Subject) -> Value:
+        one, other = left(subject), right(subject)
+        if type(one) is str and type(other) is str:
+            subject.meter.take(min(len(one), len(other)) // CHARS_PER_STEP)
             return order(one, other)
-        return UNDEFINED
+        return order(one, other) if is_number(one) and is_number(other) else UNDEFINED
 
     return ordered
 
@@ -265,10 +271,10 @@ def _compare(compare: Compare) -> _Compiled:
 def _logic(logic: Logic) -> _Compiled:
     parts, decides = [_compile(one) for one in logic.parts], logic.decides
 
-    def decided(scope: _Scope) -> Value:
+    def decided(subject: Subject) -> Value:
         result: Value = not decides
         for part in parts:
-            value = part(scope)
+            value = part(subject)
             if value is decides:
                 return decides
             if type(value) is not bool:
@@ -281,8 +287,8 @@ def _logic(logic: Logic) -> _Compiled:
 def _not(negated: Not) -> _Compiled:
     inner = _compile(negated.value)
 
-    def turned(scope: _Scope) -> Value:
-        value = inner(scope)
+    def turned(subject: Subject) -> Value:
+        value = inner(subject)
         return not value if type(value) is bool else UNDEFINED
 
     return turned

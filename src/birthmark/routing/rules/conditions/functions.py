@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from birthmark.routing.rules.sql.values import UNDEFINED, Meter, Value
+from birthmark.routing.rules.sql.values import CHARS_PER_STEP, UNDEFINED, Meter, Value
 
 _NUMBER = re.compile(r"\s*[+-]?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?\s*\Z")
 _MAX_NUMBER_CHARS = 64
@@ -56,7 +56,7 @@ def _of_text(compute: Callable[[str], Any]) -> Callable[[Meter, Value], Value]:
     def call(meter: Meter, value: Value) -> Value:
         if type(value) is not str:
             return UNDEFINED
-        meter.take(1 + len(value) // 64)
+        meter.take(1 + len(value) // CHARS_PER_STEP)
         return compute(value)
 
     return call
@@ -66,7 +66,7 @@ def _of_texts(compute: Callable[[str, str], Any]) -> Callable[[Meter, Value, Val
     def call(meter: Meter, value: Value, part: Value) -> Value:
         if type(value) is not str or type(part) is not str:
             return UNDEFINED
-        meter.take(1 + len(value) // 64)
+        meter.take(1 + len(value) // CHARS_PER_STEP)
         return compute(value, part)
 
     return call
@@ -82,7 +82,7 @@ def _concat(meter: Meter, *values: Value) -> Value:
 def _substring(meter: Meter, value: Value, start: Value, *length: Value) -> Value:
     if type(value) is not str or not is_number(start) or not all(map(is_number, length)):
         return UNDEFINED
-    meter.take(1 + len(value) // 64)
+    meter.take(1 + len(value) // CHARS_PER_STEP)
     begin = max(int(start), 0)
     return value[begin:] if not length else value[begin : begin + max(int(length[0]), 0)]
 

@@ -38,7 +38,7 @@ MAX_DEPTH = 64
 _MAX_MADE_DEPTH = MAX_DEPTH + 36
 MAX_BYTES = 128 * 1024
 """What a message may be, and what one statement may make of it (AWS IoT Core quotas: the size of a message)."""
-_CHARS_PER_STEP = 64
+CHARS_PER_STEP = 64
 
 _encoder = msgspec.json.Encoder(decimal_format="number")
 
@@ -62,7 +62,7 @@ class Meter:
         """Take the steps of looking at a text. Raise `TooMuchError`, also where it is longer than a message may be."""
         if chars > MAX_BYTES:
             raise TooMuchError("The statement makes a text of more than 131072 characters.")
-        self.take(1 + chars // _CHARS_PER_STEP)
+        self.take(1 + chars // CHARS_PER_STEP)
 
 
 def _decimal(digits: str) -> Decimal:

@@ -55,12 +55,12 @@ def test_simulate_makes_a_variant_of_the_se050(tmp_path: Path) -> None:
     assert not (tmp_path / "x").exists()
 
 
-def test_list_shows_the_id_of_a_key_without_a_label_as_options_take_it(se050: SoftwareElement) -> None:
-    with se050.open() as element, element.token.session() as session:
+def test_list_shows_the_id_of_a_key_without_a_label_as_options_take_it(atecc608: SoftwareElement) -> None:
+    with atecc608.open() as element, element.token.session() as session:
         generate(session, "", Algorithm.P256, b"\x07")
-    listed = run("ls", env=dict(se050.environment))
+    listed = run("ls", env=dict(atecc608.environment))
     assert "  private key  id:07 " in listed.stdout
-    assert run("refkey", "id:07", "--uri", env=dict(se050.environment)).exit_code == 0
+    assert run("refkey", "id:07", "--uri", env=dict(atecc608.environment)).exit_code == 0
 
 
 def test_list_shows_tokens_and_objects(se050: SoftwareElement) -> None:

@@ -189,11 +189,14 @@ def test_roles_sessions_and_tokens_are_given_and_taken_and_a_removal_says_what_i
 
 def test_what_waits_for_a_second_person_is_approved_by_another_and_once(house: House, mika: Browser) -> None:
     house.ask("POST", "/people/users", {"name": "otto", "role": "admin"})
+    assert house.ask("POST", "/hubs/birthmark/devices", {"device_id": "goes-too"}).ok
     asked = house.ask("DELETE", "/hubs/birthmark", token=house.token_of("otto"))
     assert asked.json()["code"] == "people.second_person_wanted"
     page = read(mika.get("/approvals"))
     for part in ("otto asks for a second person", "DELETE /hubs/birthmark", "birthmark approval approve"):
         assert part in page
+    effect = re.sub(r"\s*\n\s*", "", page)
+    assert "Devices that go</dt><dd>1</dd><dt>Messages that go</dt><dd>0</dd>" in effect
     otto = Browser(house.url)
     house.accept(otto, str(house.ask("POST", "/people/users/otto/invitation").json()["code"]))
     own = read(otto.get("/approvals"))

@@ -35,19 +35,22 @@ class PasswordUnfitError(InvalidRequestError):
 
 
 def prepared(password: str) -> str:
-    """Return a password as it is compared, however a keyboard composed it (RFC 8265 section 4.2.2)."""
+    """Return a password as it is compared, however a keyboard composed it (RFC 8265 section 4.2.2).
+
+    Composing takes the square of a password's length: bound it before.
+    """
     spaced = "".join(" " if unicodedata.category(char) == "Zs" else char for char in password)
     return unicodedata.normalize("NFC", spaced)
 
 
 def check_fit(password: str, user: str) -> None:
     """Raise `PasswordUnfitError` for one that is guessed first; nothing is asked of what it is composed of."""
-    text = prepared(password)
+    text = prepared(password[: MAX_BYTES + 1])
     if any(unicodedata.category(char) in {"Cc", "Cs"} for char in text):
         raise PasswordUnfitError(detail="it has a character in it that nobody can type")
     if len(text) < MIN_CHARS:
         raise PasswordUnfitError(detail=f"it has fewer than {MIN_CHARS} characters")
-    if len(text.encode()) > MAX_BYTES:
+    if len(password) > MAX_BYTES or len(text.encode()) > MAX_BYTES:
         raise PasswordUnfitError(detail=f"it has more than {MAX_BYTES} bytes")
     if len(set(text)) < _MIN_DIFFERENT or text in _DIGITS or text in _DIGITS[::-1]:
         raise PasswordUnfitError(detail="it is one of those that are guessed first")
@@ -85,8 +88,8 @@ class Passwords:
 
     async def matches(self, password: str, kept: str | None) -> bool:
         """Say whether it is the one; None takes as long and never is, so that nobody learns by time who is there."""
-        text = prepared(password).encode("utf-8", "surrogatepass")
-        if len(text) > MAX_BYTES:
+        text = prepared(password[: MAX_BYTES + 1]).encode("utf-8", "surrogatepass")
+        if len(password) > MAX_BYTES or len(text) > MAX_BYTES:
             text = b""
         against = self._decoy if kept is None else kept
 

@@ -1,6 +1,7 @@
 """Which passwords are taken, and how they are kept."""
 
 import asyncio
+import time
 from typing import Literal
 
 import pytest
@@ -22,6 +23,7 @@ CHEAP = PasswordHasher(1, 8, 1)
         "Anna-Annarosa1",
         "x" * 12 + "\0",
         "é" * 600 + "abcdefgh",
+        "u\u0308\u0304" * 600 + "abcdefgh",  # composed, each is two bytes
     ],
 )
 def test_what_is_guessed_first_is_not_taken(wrong: str) -> None:
@@ -41,6 +43,24 @@ async def test_a_password_is_the_same_however_a_keyboard_composed_it() -> None:
     kept = await passwords.digest("café au lait\u00a0noir")
     assert await passwords.matches("cafe\u0301 au lait noir", kept)
     assert not await passwords.matches("cafe au lait noir", kept)
+
+
+async def test_a_password_of_marks_that_are_put_in_order_costs_what_its_first_kilobyte_does() -> None:
+    passwords = Passwords(SeededEntropy(), CHEAP)
+
+    async def cost(chars: int) -> float:
+        began = time.thread_time()
+        await passwords.matches("a" + "\u0300\u0316" * chars, None)
+        return time.thread_time() - began
+
+    costs = [min([await cost(chars) for _ in range(3)]) for chars in (500, 10_000)]
+    assert costs[1] < 4 * costs[0]
+
+
+async def test_a_password_is_not_right_by_its_first_kilobyte() -> None:
+    passwords = Passwords(SeededEntropy(), CHEAP)
+    for chars in (1023, 1024, 1025):
+        assert not await passwords.matches("x" * 2000, await passwords.digest("x" * chars))
 
 
 async def test_nobodys_password_is_right_and_takes_as_long() -> None:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 from math import isinf
 from typing import Any, TypeVar, overload
+from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 
@@ -12,6 +13,7 @@ from birthmark.shapes import known
 
 _T = TypeVar("_T")
 _MAX_REASON_CHARS = 300
+MAX_URL_CHARS = 2048
 
 _MAX_DIGITS = 18  # within 64 bits
 
@@ -51,6 +53,16 @@ def read_json(body: bytes, kind: type[_T], refused: Callable[..., BirthmarkError
         return decode_json(body, kind)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise refused(detail=str(error)[:_MAX_REASON_CHARS]) from error
+
+
+def split_url(url: str) -> SplitResult:
+    """Return the parts of a foreign URL. Raise `ValueError`, also for one that is too long or not ASCII.
+
+    `urlsplit` composes the characters of a host that is not ASCII, which takes the square of its length.
+    """
+    if len(url) > MAX_URL_CHARS or not url.isascii():
+        raise ValueError(f"a URL has at most {MAX_URL_CHARS} characters, all of ASCII")
+    return urlsplit(url)
 
 
 def is_deeper(value: object, levels: int) -> bool:

@@ -5,13 +5,12 @@ Not here: what is decided on (`model.Enrollment`), what makes a document complet
 
 import base64
 from typing import Any
-from urllib.parse import urlsplit
 
 import msgspec
 
 from birthmark.dps.wire import BodyInvalidError, CertificateInfo, TpmAttestation
 from birthmark.members import unread
-from birthmark.text import read_json
+from birthmark.text import read_json, split_url
 
 
 class CertificateEntry(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -90,7 +89,7 @@ class ReprovisionPolicy(msgspec.Struct, rename="camel", frozen=True):
 def host_of(url: str) -> str:
     """Return the host of a URL, as far as it has one: of its rest nothing is told."""
     try:
-        return urlsplit(url).hostname or ""
+        return split_url(url).hostname or ""
     except ValueError:
         return ""
 

@@ -13,13 +13,13 @@ from urllib.parse import urlsplit
 from birthmark.background import waiting
 from birthmark.errors import InvalidRequestError, UnavailableError
 from birthmark.outbound.guard import Network, check_addresses
-from birthmark.text import reason_of
+from birthmark.text import reason_of, split_url
 
 PATIENCE_S = 15.0
 CONNECT_S = 5.0
 _MOST = 2048
 """So much of an answer is read: it is for people, who look why it was refused."""
-_MAX_URL, _MAX_HOST, _MAX_LABEL = 2048, 253, 63
+_MAX_HOST, _MAX_LABEL = 253, 63
 
 
 class UrlInvalidError(InvalidRequestError):
@@ -68,14 +68,14 @@ class Answer:
 def check_url(url: str, *, allows_plain: bool) -> str:
     """Return the host of a URL that may be called. Raise `UrlInvalidError`."""
     try:
-        parts = urlsplit(url)
+        parts = split_url(url)
         host, _ = parts.hostname or "", parts.port
     except ValueError as error:
         raise UrlInvalidError from error
     is_good = parts.scheme == "https" or (allows_plain and parts.scheme == "http")
-    if not (is_good and host and parts.username is None and not parts.fragment) or len(url) > _MAX_URL:
+    if not (is_good and host and parts.username is None and not parts.fragment):
         raise UrlInvalidError
-    if not (url.isascii() and url.isprintable() and " " not in url and _may_be_host(host)):
+    if not (url.isprintable() and " " not in url and _may_be_host(host)):
         raise UrlInvalidError
     return host
 

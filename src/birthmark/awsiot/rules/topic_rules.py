@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
 
 from birthmark.awsiot.model import TopicRule
 from birthmark.awsiot.rules.reserved import BASIC_INGEST
@@ -18,6 +17,7 @@ from birthmark.routing.letters import Letter
 from birthmark.routing.model import Message
 from birthmark.routing.noted import Noted
 from birthmark.routing.rules import sql
+from birthmark.text import split_url
 
 MAX_TRAIL = 6
 """So many rules may follow one another by republishing."""
@@ -356,7 +356,7 @@ def _properties(filled: Mapping[str, str]) -> list[list[Any]]:
 def is_of(url: str, confirmed: str) -> bool:
     """Say whether a URL is where the receiver of a confirmed one is: same scheme, host and port."""
     with contextlib.suppress(ValueError):
-        one, other = urlsplit(url), urlsplit(confirmed)
+        one, other = split_url(url), split_url(confirmed)
         return (one.scheme, one.hostname, one.port) == (other.scheme, other.hostname, other.port)
     return False
 

@@ -7,12 +7,12 @@ follows a redirect.
 import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Protocol
-from urllib.parse import urlsplit
 
 from birthmark.errors import BirthmarkError, InvalidRequestError, PolicyError
 from birthmark.outbound.sender import Answer
 from birthmark.routing.carriers.errors import AddressInvalidError, NotTakenError
 from birthmark.routing.letters import Letter, is_final
+from birthmark.text import split_url
 
 MOST_AT_ONCE = 8
 _LATER = {401, 403, 404, 408, 425, 429}
@@ -46,7 +46,7 @@ class HttpCarrier:
             nonlocal is_away
             async with turns:
                 if is_away:  # the rest is not tried at a receiver that just did not answer
-                    return NotTakenError(receiver=_host(letter), reason="it did not take the one before")
+                    return NotTakenError(receiver=host_of_letter(letter), reason="it did not take the one before")
                 problem = await self._posted(letter)
                 if problem is not None and not is_final(problem):
                     is_away = True
@@ -58,19 +58,20 @@ class HttpCarrier:
         try:
             answer = await self._outside.post(letter.address["url"], letter.address.get("headers", {}), letter.body)
         except (InvalidRequestError, PolicyError) as error:
-            return AddressInvalidError(receiver=_host(letter), reason=error.explain_cause().removesuffix("."))
+            return AddressInvalidError(receiver=host_of_letter(letter), reason=error.explain_cause().removesuffix("."))
         except BirthmarkError as error:
-            return NotTakenError(receiver=_host(letter), reason=error.explain_cause().removesuffix("."))
+            return NotTakenError(receiver=host_of_letter(letter), reason=error.explain_cause().removesuffix("."))
         if answer.is_good:
             return None
         said = f"{answer.status} {answer.text[:_MAX_SAID]}".strip()
         later = _LATER - {_NOT_FOUND} if letter.address.get("is_filled") else _LATER
         is_over = 300 <= answer.status < 500 and answer.status not in later  # noqa: PLR2004 - RFC 9110, section 15
-        return NotTakenError(receiver=_host(letter), reason=f"it answered {said}", is_final=is_over)
+        return NotTakenError(receiver=host_of_letter(letter), reason=f"it answered {said}", is_final=is_over)
 
 
-def _host(letter: Letter) -> str:
+def host_of_letter(letter: Letter) -> str:
+    """Return the host that a letter goes to, `?` where its URL has none."""
     try:
-        return urlsplit(letter.address["url"]).hostname or "?"
+        return split_url(letter.address["url"]).hostname or "?"
     except ValueError:
         return "?"

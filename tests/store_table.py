@@ -3,9 +3,10 @@
 import contextlib
 from collections.abc import AsyncIterator
 
+from sqlalchemy import BigInteger, Column, MetaData, Table, Text, bindparam, select, update
+
 from birthmark.store import Changes, Database, Event, Statement, insert, open_database, statement, upsert
 from birthmark.store.opening import MAIN
-from birthmark.store.sql import BigInteger, Column, MetaData, Table, Text, bindparam, select, update
 from birthmark.store.statements import Compiled
 from fakes import FakeClock
 

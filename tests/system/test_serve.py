@@ -338,4 +338,4 @@ def test_a_new_server_loads_none_of_the_libraries_that_only_some_need(tmp_path: 
     with a_server(tmp_path, is_warm=False) as server:
         mapped = Path(f"/proc/{server.pid}/maps").read_text()
         assert "uvloop" in mapped
-        assert not [name for name in ("sqlalchemy", "asyncpg", "pkcs11", "re2") if f"/{name}/" in mapped]
+        assert not [name for name in ("asyncpg", "pkcs11", "re2") if f"/{name}/" in mapped]

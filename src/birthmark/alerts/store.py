@@ -1,12 +1,13 @@
 """The tables of alerts, and their statements."""
 
+from sqlalchemy import BigInteger, ColumnElement, Table, bindparam, cast, literal_column, or_, select
+
 from birthmark.alerts.model import Alert, Ends, Looked, Silence
 from birthmark.store import Statement, insert, upsert
 from birthmark.store.columns import number, text
 from birthmark.store.keyed import change, find, remove
 from birthmark.store.records import Records
 from birthmark.store.schema import metadata
-from birthmark.store.sql import BigInteger, ColumnElement, Table, bindparam, cast, literal_column, or_, select
 
 ALERTS = Records(Alert)
 alerts = ALERTS.table("alerts", "rule", "subject")

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from sqlalchemy import BigInteger, Text, bindparam, select, tuple_
+from sqlalchemy import text as sql
+
 from birthmark.store import Statement, from_micros, statement, to_micros
 from birthmark.store.database import Reader, Row
 from birthmark.store.paging import Page, PageInvalidError
 from birthmark.store.schema import audit
-from birthmark.store.sql import BigInteger, Text, bindparam, select, tuple_
-from birthmark.store.sql import text as sql
 
 MAX_LOOKED = 2000
 _EACH = 500

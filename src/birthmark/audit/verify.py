@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sqlalchemy import select
+
 from birthmark.audit.heads import HEADS, Head
 from birthmark.errors import ConflictError
 from birthmark.store import AuditRow, Changes, Database, statement
@@ -15,7 +17,6 @@ from birthmark.store.database import Reader, Row
 from birthmark.store.keyed import find, page
 from birthmark.store.opening import MAIN
 from birthmark.store.schema import audit, audit_heads
-from birthmark.store.sql import select
 
 BREAK = "audit.break"
 RESTORED = "server.restored"

@@ -16,13 +16,7 @@ Every write of a session's owner says whose and of which epoch it is, so that on
 
 from typing import Any
 
-from birthmark.broker.rules.inbox import MAX_LOCK_S
-from birthmark.broker.rules.partitions import PARTITIONS
-from birthmark.store import Changes, Statement, insert, metadata, partial_index, statement, upsert
-from birthmark.store.columns import blob, number, text
-from birthmark.store.keyed import among, change, change_if_free, find, page, present, remove, remove_if_free, still
-from birthmark.store.schema import RowId
-from birthmark.store.sql import (
+from sqlalchemy import (
     BigInteger,
     BindParameter,
     Column,
@@ -44,9 +38,16 @@ from birthmark.store.sql import (
     union_all,
     update,
 )
-from birthmark.store.sql import cast as cast_to
-from birthmark.store.sql import insert as insert_into
-from birthmark.store.sql import text as sql
+from sqlalchemy import cast as cast_to
+from sqlalchemy import insert as insert_into
+from sqlalchemy import text as sql
+
+from birthmark.broker.rules.inbox import MAX_LOCK_S
+from birthmark.broker.rules.partitions import PARTITIONS
+from birthmark.store import Changes, Statement, insert, metadata, partial_index, statement, upsert
+from birthmark.store.columns import blob, number, text
+from birthmark.store.keyed import among, change, change_if_free, find, page, present, remove, remove_if_free, still
+from birthmark.store.schema import RowId
 
 sessions = Table(
     "sessions",

@@ -22,6 +22,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from nats.errors import NoRespondersError
+from sqlalchemy import and_, bindparam, or_, select
 
 from birthmark.background import ended, kept, told
 from birthmark.bus.local import LocalBus, kind_of_request
@@ -45,7 +46,6 @@ from birthmark.store import Database, Event, statement
 from birthmark.store.database import Heard, Row
 from birthmark.store.events import encode_event, kind_of, kinds
 from birthmark.store.schema import outbox
-from birthmark.store.sql import and_, bindparam, or_, select
 from birthmark.text import reason_of
 
 log = logging.getLogger(__name__)

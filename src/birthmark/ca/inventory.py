@@ -9,13 +9,14 @@ from datetime import datetime, timedelta
 from itertools import product
 from typing import Any
 
+from sqlalchemy import BigInteger, LargeBinary, bindparam, select, tuple_
+
 from birthmark.ca.model import Issued
 from birthmark.ca.store import INVENTORY, certificates
 from birthmark.clock import Clock
 from birthmark.pki.certificates import Thumbprint
 from birthmark.store import Database, Statement, statement, to_micros
 from birthmark.store.paging import Page, PageInvalidError
-from birthmark.store.sql import BigInteger, LargeBinary, bindparam, select, tuple_
 
 _DIGITS = 18
 _ENDLESS = 2**62

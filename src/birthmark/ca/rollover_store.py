@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+from sqlalchemy import Table, and_, bindparam, exists, func, not_, select
+
 from birthmark.ca.rules.rollover import Rollover
 from birthmark.ca.store import certificates
 from birthmark.pki.certificates import Certificate
@@ -11,7 +13,6 @@ from birthmark.store.columns import blob, number, text
 from birthmark.store.keyed import change, find, remove
 from birthmark.store.records import Records
 from birthmark.store.schema import server_facts
-from birthmark.store.sql import Table, and_, bindparam, exists, func, not_, select
 
 ID = "root"
 MAX_ISSUERS = 6

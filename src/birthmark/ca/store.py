@@ -6,16 +6,7 @@ A serial number overflows a 64-bit column and is kept in hexadecimal.
 import hashlib
 from typing import Any
 
-from birthmark.ca.model import Issued
-from birthmark.pki.certificates import Certificate, Thumbprint
-from birthmark.pki.names import fold
-from birthmark.pki.twin import MOST, twins_of
-from birthmark.store import Changes, insert, metadata, partial_index, statement, to_micros
-from birthmark.store.columns import blob, number, text
-from birthmark.store.figures import week_of
-from birthmark.store.keyed import among, change, find, page
-from birthmark.store.records import Records
-from birthmark.store.sql import (
+from sqlalchemy import (
     BigInteger,
     Index,
     LargeBinary,
@@ -34,6 +25,16 @@ from birthmark.store.sql import (
     union_all,
     update,
 )
+
+from birthmark.ca.model import Issued
+from birthmark.pki.certificates import Certificate, Thumbprint
+from birthmark.pki.names import fold
+from birthmark.pki.twin import MOST, twins_of
+from birthmark.store import Changes, insert, metadata, partial_index, statement, to_micros
+from birthmark.store.columns import blob, number, text
+from birthmark.store.figures import week_of
+from birthmark.store.keyed import among, change, find, page
+from birthmark.store.records import Records
 
 certificates = Table(
     "ca_certificates",

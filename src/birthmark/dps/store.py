@@ -4,6 +4,7 @@ import hashlib
 from typing import Any
 
 import msgspec
+from sqlalchemy import Index, Table, UniqueConstraint, bindparam, exists, select, union
 
 from birthmark.dps.document import EnrollmentDocument
 from birthmark.dps.model import IdScope, Instance, Registration, Signer
@@ -14,7 +15,6 @@ from birthmark.store.database import Row
 from birthmark.store.keyed import among, change, find, held, page, present, remove
 from birthmark.store.readonly import UnreadableDatabaseError
 from birthmark.store.records import Records
-from birthmark.store.sql import Index, Table, UniqueConstraint, bindparam, exists, select, union
 from birthmark.text import decode_json
 
 INSTANCES = Records(Instance)

@@ -1,11 +1,6 @@
 """EST's tables: users with their password digests, CAs that introduce devices, authorities, requests that wait."""
 
-from birthmark.est.model import Authority, BootstrapCa, User, WaitingRequest
-from birthmark.store import insert, metadata, statement, upsert
-from birthmark.store.columns import blob, number
-from birthmark.store.keyed import find, page, present, remove
-from birthmark.store.records import Records
-from birthmark.store.sql import (
+from sqlalchemy import (
     BigInteger,
     Column,
     Index,
@@ -20,6 +15,12 @@ from birthmark.store.sql import (
     select,
     update,
 )
+
+from birthmark.est.model import Authority, BootstrapCa, User, WaitingRequest
+from birthmark.store import insert, metadata, statement, upsert
+from birthmark.store.columns import blob, number
+from birthmark.store.keyed import find, page, present, remove
+from birthmark.store.records import Records
 
 MAX_WAITING_PER_NAME = 8
 

@@ -1,11 +1,12 @@
 """The tables of webhooks and of what is noticed, and their statements."""
 
+from sqlalchemy import Index, Table, bindparam, or_, select, tuple_
+
 from birthmark.feed.model import Dead, Webhook
 from birthmark.store import insert, metadata, statement
 from birthmark.store.columns import number, text
 from birthmark.store.keyed import change, find, page, remove
 from birthmark.store.records import Records
-from birthmark.store.sql import Index, Table, bindparam, or_, select, tuple_
 
 PRUNED_AT_ONCE = 2000
 WEBHOOKS = Records(Webhook)

@@ -7,15 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-
-from birthmark.iothub.rules.queries import Edge, Everything, Leaf, Named, NamedWithin, Off, Span, With, Within
-from birthmark.iothub.store import CHANGED, UNINDEXED, devices, modules, twins
-from birthmark.store import Changes, Statement, metadata, statement
-from birthmark.store.columns import text
-from birthmark.store.database import Row
-from birthmark.store.keyed import among, find, remove
-from birthmark.store.ordering import ordered_text
-from birthmark.store.sql import (
+from sqlalchemy import (
     Index,
     Table,
     Text,
@@ -30,6 +22,14 @@ from birthmark.store.sql import (
     union_all,
     update,
 )
+
+from birthmark.iothub.rules.queries import Edge, Everything, Leaf, Named, NamedWithin, Off, Span, With, Within
+from birthmark.iothub.store import CHANGED, UNINDEXED, devices, modules, twins
+from birthmark.store import Changes, Statement, metadata, statement
+from birthmark.store.columns import text
+from birthmark.store.database import Row
+from birthmark.store.keyed import among, find, remove
+from birthmark.store.ordering import ordered_text
 from birthmark.store.statements import Engine, Given, insert_into
 
 terms = Table(

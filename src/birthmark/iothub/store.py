@@ -7,6 +7,19 @@ from datetime import datetime
 from typing import Any, assert_never
 
 import msgspec
+from sqlalchemy import (
+    ColumnElement,
+    Index,
+    Table,
+    UniqueConstraint,
+    bindparam,
+    case,
+    exists,
+    func,
+    literal_column,
+    select,
+    update,
+)
 
 from birthmark.documents import Section
 from birthmark.iothub.model import (
@@ -30,19 +43,6 @@ from birthmark.store.database import Row
 from birthmark.store.keyed import among, change, find, page, present, remove, still
 from birthmark.store.ordering import ordered_text
 from birthmark.store.records import Records
-from birthmark.store.sql import (
-    ColumnElement,
-    Index,
-    Table,
-    UniqueConstraint,
-    bindparam,
-    case,
-    exists,
-    func,
-    literal_column,
-    select,
-    update,
-)
 from birthmark.store.statements import Statement, statement
 from birthmark.text import decode_json
 

@@ -1,10 +1,11 @@
 """The table of what waits for a second person, and its statements."""
 
+from sqlalchemy import Index, bindparam
+
 from birthmark.people.approvals_model import Approval
 from birthmark.store import insert
 from birthmark.store.keyed import change, find, remove
 from birthmark.store.records import Records
-from birthmark.store.sql import Index, bindparam
 
 APPROVALS = Records(Approval, user="user_name", right="needs")
 approvals = APPROVALS.table("people_approvals", "digest")

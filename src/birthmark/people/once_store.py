@@ -1,10 +1,11 @@
 """The table of requests that are carried out once, and its statements."""
 
+from sqlalchemy import Index, bindparam, func, select
+
 from birthmark.people.once_model import Kept
 from birthmark.store import insert, statement
 from birthmark.store.keyed import change, find, remove
 from birthmark.store.records import Records
-from birthmark.store.sql import Index, bindparam, func, select
 
 KEPT = Records(Kept)
 kept = KEPT.table("people_once", "digest", sealed=("answer",))

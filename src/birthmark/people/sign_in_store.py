@@ -1,10 +1,11 @@
 """The tables of how people sign in, and their statements."""
 
+from sqlalchemy import Index, bindparam
+
 from birthmark.people.sign_in_model import Asking, Link, Password, Session
 from birthmark.store import insert
 from birthmark.store.keyed import change, find, page, present, remove
 from birthmark.store.records import Records
-from birthmark.store.sql import Index, bindparam
 
 PASSWORDS = Records(Password, user="user_name")
 passwords = PASSWORDS.table("people_passwords", "user_name", sealed=["hash"])

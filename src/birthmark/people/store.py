@@ -2,12 +2,13 @@
 
 from typing import Any
 
+from sqlalchemy import BigInteger, ColumnElement, Index, Table, bindparam, case, literal_column, or_
+
 from birthmark.people.model import Grant, Invitation, Token, User
 from birthmark.store import Statement, insert, metadata
 from birthmark.store.columns import number, text
 from birthmark.store.keyed import find, page, present, remove
 from birthmark.store.records import Records
-from birthmark.store.sql import BigInteger, ColumnElement, Index, Table, bindparam, case, literal_column, or_
 from birthmark.store.statements import Engine, insert_into
 
 USERS = Records(User)

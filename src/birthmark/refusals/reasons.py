@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from sqlalchemy import BigInteger, Text, bindparam
+from sqlalchemy import text as sql
+
 from birthmark.refusals.ledger import FIGURE, refusals_about
 from birthmark.refusals.store import Refusal
 from birthmark.store import statement, to_micros
 from birthmark.store.database import Reader
 from birthmark.store.figures import HOUR
-from birthmark.store.sql import BigInteger, Text, bindparam
-from birthmark.store.sql import text as sql
 
 # Of a code the hours that are asked for alone are read, and not those of all the time that figures are kept.
 _COUNTS = statement(

@@ -6,11 +6,12 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
+from sqlalchemy import BigInteger, Index, Table, Text, bindparam, func, select, tuple_
+
 from birthmark.store import Statement, insert, metadata, statement
 from birthmark.store.columns import number, text
 from birthmark.store.keyed import among, find, page, remove
 from birthmark.store.records import Records
-from birthmark.store.sql import BigInteger, Index, Table, Text, bindparam, func, select, tuple_
 
 SHARE_CHARS = len("2001:0db8:0000:0000")  # no IPv4 address is as long
 

@@ -7,11 +7,12 @@ twice.
 from collections.abc import Mapping
 from typing import Any
 
+from sqlalchemy import Index, Text, bindparam, case, func, literal, null, select, update
+
 from birthmark.routing.letters import Waiting
 from birthmark.store import insert, partial_index, statement
 from birthmark.store.keyed import change, find, remove
 from birthmark.store.records import Records
-from birthmark.store.sql import Index, Text, bindparam, case, func, literal, null, select, update
 
 PORTION, LANES = 64, 256
 """So many letters of a lane, and so many lanes, are read at once."""

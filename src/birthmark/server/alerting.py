@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from sqlalchemy import bindparam, func, select
+
 from birthmark.alerts.contesting import Contesting, Name, in_two_places
 from birthmark.alerts.machines import Machines
 from birthmark.alerts.model import Ending, Looked, Readings, Thresholds
@@ -29,7 +31,6 @@ from birthmark.server.rooms import Rooms
 from birthmark.store import from_micros, statement, to_micros
 from birthmark.store.figures import HOUR
 from birthmark.store.schema import outbox
-from birthmark.store.sql import bindparam, func, select
 
 log = logging.getLogger(__name__)
 

@@ -5,17 +5,7 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
-from birthmark.awsiot.store import registry
-from birthmark.ca import store as ca_store
-from birthmark.clock import Clock
-from birthmark.dps import store as dps_store
-from birthmark.iothub import store as hub_store
-from birthmark.refusals import ledger
-from birthmark.refusals import store as refusal_store
-from birthmark.store import Changes, Database, Statement, statement, to_micros
-from birthmark.store.figures import HOUR, SUMS, WEEK, Figure, Proof, figures, week_of
-from birthmark.store.schema import audit
-from birthmark.store.sql import (
+from sqlalchemy import (
     BigInteger,
     Select,
     and_,
@@ -28,6 +18,17 @@ from birthmark.store.sql import (
     select,
     union_all,
 )
+
+from birthmark.awsiot.store import registry
+from birthmark.ca import store as ca_store
+from birthmark.clock import Clock
+from birthmark.dps import store as dps_store
+from birthmark.iothub import store as hub_store
+from birthmark.refusals import ledger
+from birthmark.refusals import store as refusal_store
+from birthmark.store import Changes, Database, Statement, statement, to_micros
+from birthmark.store.figures import HOUR, SUMS, WEEK, Figure, Proof, figures, week_of
+from birthmark.store.schema import audit
 from birthmark.store.statements import Engine
 
 HOURLY = (dps_store.FIGURE, ca_store.RENEWALS, ledger.FIGURE, ledger.FAILED_RENEWALS)

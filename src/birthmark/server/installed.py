@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from sqlalchemy import bindparam, delete, select
+
 from birthmark.ca.directory import UNNOTED
 from birthmark.clock import Entropy
 from birthmark.errors import ConflictError
@@ -12,7 +14,6 @@ from birthmark.server.data_dir import UNFINISHED, RestoreUnfinishedError
 from birthmark.server.settings import ConfigInvalidError
 from birthmark.store import Changes, Database, Hold, insert, statement, upsert
 from birthmark.store.schema import outbox, server_facts
-from birthmark.store.sql import bindparam, delete, select
 
 _ROOT = "ca.root"
 MOVED = "server.moved"

@@ -5,6 +5,8 @@ Whoever handles the whole database asks for `TABLES`, never for the tables that 
 
 from collections.abc import Mapping
 
+from sqlalchemy import Table
+
 import birthmark.alerts.store
 import birthmark.awsiot.store
 import birthmark.broker.store
@@ -24,6 +26,5 @@ import birthmark.routing.store
 import birthmark.store.figures
 import birthmark.store.words  # noqa: F401
 from birthmark.store import metadata
-from birthmark.store.sql import Table
 
 TABLES: Mapping[str, Table] = {table.name: table for table in metadata.sorted_tables}

@@ -4,6 +4,8 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from sqlalchemy import Table, bindparam, select, tuple_
+
 from birthmark.server.tables import TABLES
 from birthmark.store import Changes, Database, insert, statement
 from birthmark.store.columns import holds_secrets
@@ -11,7 +13,6 @@ from birthmark.store.database import Row
 from birthmark.store.keyed import change
 from birthmark.store.schema import server_facts
 from birthmark.store.sealing import Seal, SealBrokenError, is_sealed
-from birthmark.store.sql import Table, bindparam, select, tuple_
 from birthmark.store.statements import Statement
 
 log = logging.getLogger(__name__)

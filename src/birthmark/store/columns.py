@@ -5,21 +5,35 @@ A column of text or bytes may be `sealed`: what it holds are secrets (`sealing`)
 
 from typing import Any
 
-from birthmark.store.sql import BigInteger, Column, LargeBinary, Text
-from birthmark.store.written import named
+from sqlalchemy import BigInteger, Column, LargeBinary, Text
+from sqlalchemy.types import TypeEngine
 
-_SEALED_TEXT: Any = named("SealedText")
-_SEALED_BYTES: Any = named("SealedBytes")
+
+class SealedText(Text):
+    """The type of text that is sealed."""
+
+    cache_ok = True
+
+
+class SealedBytes(LargeBinary):
+    """The type of bytes that are sealed."""
+
+    cache_ok = True
+
+
+def is_sealed(kind: TypeEngine[Any]) -> bool:
+    """Say whether values of a type are sealed."""
+    return isinstance(kind, SealedText | SealedBytes)
 
 
 def holds_secrets(column: Column[Any]) -> bool:
     """Say whether a column holds secrets."""
-    return any(column.type is one for one in (_SEALED_TEXT, _SEALED_BYTES))
+    return is_sealed(column.type)
 
 
 def text(name: str, *, key: bool = False, optional: bool = False, sealed: bool = False, **more: Any) -> Column[str]:
     """Return a column of text; a `key` is one of the table's primary key."""
-    return Column(name, _SEALED_TEXT if sealed else Text, primary_key=key, nullable=optional, **more)
+    return Column(name, SealedText if sealed else Text, primary_key=key, nullable=optional, **more)
 
 
 def number(name: str, *, key: bool = False, optional: bool = False, **more: Any) -> Column[int]:
@@ -29,4 +43,4 @@ def number(name: str, *, key: bool = False, optional: bool = False, **more: Any)
 
 def blob(name: str, *, key: bool = False, optional: bool = False, sealed: bool = False) -> Column[bytes]:
     """Return a column of bytes."""
-    return Column(name, _SEALED_BYTES if sealed else LargeBinary, primary_key=key, nullable=optional)
+    return Column(name, SealedBytes if sealed else LargeBinary, primary_key=key, nullable=optional)

@@ -9,10 +9,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from sqlalchemy import Table, bindparam, delete, func, select
+
 from birthmark.store.changes import Changes, Count
 from birthmark.store.columns import number, text
 from birthmark.store.schema import metadata
-from birthmark.store.sql import Table, bindparam, delete, func, select
 from birthmark.store.statements import Engine, Statement, insert_into, statement
 
 HOUR = 3_600_000_000

@@ -7,7 +7,8 @@ row is named by its primary key.
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeAlias
 
-from birthmark.store.sql import ColumnElement, Executable, Table, Update, bindparam, delete, or_, select, update
+from sqlalchemy import ColumnElement, Executable, Table, Update, bindparam, delete, or_, select, update
+
 from birthmark.store.statements import Engine, Statement, statement
 
 Condition: TypeAlias = str | ColumnElement[bool]

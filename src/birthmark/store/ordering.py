@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from birthmark.store.sql import Column, Text
+from sqlalchemy import Column, Text
 
 Ordered = Text().with_variant(Text(collation="C"), "postgresql")
 """The type of such text: a beginning is then a range."""

@@ -9,11 +9,13 @@ from functools import lru_cache
 from types import NoneType
 from typing import Any, Generic, TypeVar, get_args, get_origin, get_type_hints
 
+from sqlalchemy import Column, Table
+from sqlalchemy.schema import SchemaItem
+
 from birthmark.pki.certificates import Certificate, parse_der
 from birthmark.store.columns import blob, number, text
 from birthmark.store.database import Row
 from birthmark.store.schema import metadata
-from birthmark.store.sql import Column, SchemaItem, Table
 from birthmark.store.values import from_micros, to_micros
 
 T = TypeVar("T")

@@ -9,8 +9,9 @@ server_facts: what this database knows of the installation it belongs to, by nam
 
 from typing import Any
 
+from sqlalchemy import BigInteger, ColumnElement, Index, Integer, MetaData, Table, func, select
+
 from birthmark.store.columns import blob, number, text
-from birthmark.store.sql import BigInteger, ColumnElement, Index, Integer, MetaData, Table, func, select
 from birthmark.store.statements import statement
 
 metadata = MetaData()

@@ -1,29 +1,25 @@
-"""SQLAlchemy Core statements, known compiled (`written`) and then run as plain SQL with positional parameters.
+"""SQLAlchemy Core statements, compiled once for an engine and then run as plain SQL with positional parameters.
 
 Bind parameters are given by name. In an UPDATE, SQLAlchemy reserves the columns' own names for SET, so name the
 parameters of its WHERE clause otherwise (`key_...`).
 """
 
-import logging
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
-import msgspec
+from sqlalchemy import ClauseElement, Executable, Integer, LargeBinary, String, Table, bindparam, delete, text
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.types import TypeEngine
 
-from birthmark.background import beside
+from birthmark.store.columns import is_sealed
 from birthmark.store.sealing import Seal
-from birthmark.store.sql import Executable, Table, bindparam, delete, text
-from birthmark.store.written import Written, digest_of, named
-from birthmark.text import decode_json
-
-log = logging.getLogger(__name__)
 
 Engine = Literal["sqlite", "postgresql"]
 Kind = Literal["text", "number", "blob"]
-_AHEAD = Path(__file__).parent / "compiled"
-_ahead: dict[Engine, Mapping[str, msgspec.Raw]] = {}
+_KINDS: Mapping[type[TypeEngine[Any]], Kind] = {String: "text", Integer: "number", LargeBinary: "blob"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,29 +59,36 @@ class Statement:
             known = self._compiled[engine] = _compiled(self.expression(engine), engine)
         return known
 
-    def expression(self, engine: Engine) -> Written:
+    def expression(self, engine: Engine) -> Executable:
         """Return what it says to an engine."""
-        return cast(Written, self._build(engine))
+        return self._build(engine)
 
 
-def _compiled(expression: Written, engine: Engine) -> Compiled:
-    """Return an expression for an engine: as it stands in `compiled/`, or as SQLAlchemy has it."""
-    try:
-        if (raw := _ahead_for(engine).get(digest_of(expression))) is not None:
-            return decode_json(raw, Compiled)
-    except (OSError, UnicodeDecodeError, msgspec.MsgspecError) as error:
-        _ahead[engine] = {}  # whoever installed it learns why it is slower
-        log.warning("store.compiled_unusable", extra={"engine": engine, "reason": str(error)})
-    from birthmark.store.compiling import compiled_by_sqlalchemy  # noqa: PLC0415 - see `written`
+def _compiled(expression: Executable, engine: Engine) -> Compiled:
+    assert isinstance(expression, ClauseElement)  # noqa: S101 - whatever is executed is one
+    compiled = expression.compile(dialect=_dialect_of(engine))
+    assert isinstance(compiled, SQLCompiler)  # noqa: S101 - DML and SELECT compile to nothing else
+    fixed = {name: value for name, value in compiled.params.items() if value is not None}
+    order = tuple(compiled.positiontup or ())
+    types = {name: compiled.binds[name].type for name in order}
+    sealed = tuple(name for name, of in types.items() if is_sealed(of))
+    columns = getattr(compiled, "_result_columns", ())
+    opened = tuple(str(column.keyname) for column in columns if is_sealed(column.type))
+    return Compiled(str(compiled), order, fixed, tuple(_kind(types[name]) for name in order), sealed, opened)
 
-    return compiled_by_sqlalchemy(expression, engine)
+
+def _kind(column: TypeEngine[Any]) -> Kind | None:
+    """Return the kind of a parameter; None for one that neither its column nor its `type_` tells."""
+    return next((kind for base, kind in _KINDS.items() if isinstance(column, base)), None)
 
 
-def _ahead_for(engine: Engine) -> Mapping[str, msgspec.Raw]:
-    """Return what is compiled ahead for an engine, by digests."""
-    if (known := _ahead.get(engine)) is None:
-        known = _ahead[engine] = decode_json((_AHEAD / f"{engine}.json").read_bytes(), dict[str, msgspec.Raw])
-    return known
+@functools.cache
+def _dialect_of(engine: Engine) -> Any:
+    if engine == "sqlite":
+        return sqlite.dialect()
+    from sqlalchemy.dialects.postgresql import asyncpg  # noqa: PLC0415 - most servers never need it
+
+    return asyncpg.dialect()  # type: ignore[no-untyped-call] # of the clauses used here all have it
 
 
 def statement(clause: Executable) -> Statement:
@@ -118,11 +121,7 @@ class _Asked(Statement):
         self._values = values
 
     def compiled(self, engine: Engine) -> Compiled:
-        expression = self.expression(engine)
-        kind = engine, digest_of(expression)
-        if (known := _asked.get(kind)) is None:
-            known = _compiled(expression, engine)
-            _asked.add(kind, known)
+        known = _kinds.compiled(self.expression(engine), engine)
         return replace(known, fixed={**known.fixed, **self._values})
 
 
@@ -130,41 +129,29 @@ class _Kinds:
     """Kinds of questions that were compiled, as many as take so much memory; some have thousands of values."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[Engine, str], Compiled] = {}
+        self._known: dict[Any, Compiled] = {}
         self._bytes = 0
 
-    def get(self, kind: tuple[Engine, str]) -> Compiled | None:
-        return self._known.get(kind)
-
-    def add(self, kind: tuple[Engine, str], compiled: Compiled) -> None:
-        size = len(compiled.sql) + _PARAMETER_BYTES * len(compiled.order)
-        self._bytes += size
-        if self._bytes > _MOST_ASKED_BYTES:
-            self._known.clear()
-            self._bytes = size
-        self._known[kind] = compiled
+    def compiled(self, expression: Any, engine: Engine) -> Compiled:
+        """Return a question as it is compiled, once for those that differ in their given values alone."""
+        said = expression._generate_cache_key()  # noqa: SLF001 - what SQLAlchemy's own cache of statements goes by
+        if said is None or any(one.value is not None for one in said.bindparams):
+            return _compiled(expression, engine)  # a value of its own is no part of the key
+        key = engine, said.key
+        if (known := self._known.get(key)) is None:
+            known = _compiled(expression, engine)
+            size = len(known.sql) + _PARAMETER_BYTES * len(known.order)
+            self._bytes += size
+            if self._bytes > _MOST_ASKED_BYTES:
+                self._known.clear()
+                self._bytes = size
+            self._known[key] = known
+        return known
 
 
 _PARAMETER_BYTES = 80
 _MOST_ASKED_BYTES = 8 * 1024 * 1024
-_asked = _Kinds()
-
-
-async def load_compiler() -> None:
-    """Load beside the loop what compiles a new kind of question: in it, others would wait a tenth of a second."""
-    if not _ahead.keys() <= _loaded:
-        await beside(_load)
-
-
-def _load() -> None:
-    from birthmark.store.compiling import dialect_of  # noqa: PLC0415 - see `written`
-
-    for engine in tuple(_ahead):  # which somebody asked
-        dialect_of(engine)
-        _loaded.add(engine)
-
-
-_loaded: set[Engine] = set()
+_kinds = _Kinds()
 
 
 def empty(table: Table) -> Statement:
@@ -177,7 +164,11 @@ def empty(table: Table) -> Statement:
 
 def insert_into(engine: Engine, table: Table) -> Any:
     """Return the engine's own INSERT, which knows ON CONFLICT."""
-    return named(f"{engine}_insert")(table)
+    if engine == "sqlite":
+        return sqlite.insert(table)
+    from sqlalchemy.dialects import postgresql  # noqa: PLC0415 - most servers never need it
+
+    return postgresql.insert(table)
 
 
 def insert(table: Table, *, ignore_existing: bool = False, without: Sequence[str] = ()) -> Statement:

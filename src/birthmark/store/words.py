@@ -8,6 +8,8 @@ the commit that puts the name on record or takes it off.
 import re
 from collections.abc import Sequence
 
+from sqlalchemy import Table, Text, bindparam, func, or_, select, tuple_
+
 from birthmark.pki.names import fold
 from birthmark.store.changes import Changes
 from birthmark.store.columns import text
@@ -15,7 +17,6 @@ from birthmark.store.database import Reader
 from birthmark.store.keyed import among, find, remove
 from birthmark.store.ordering import ordered_text
 from birthmark.store.schema import metadata
-from birthmark.store.sql import Table, Text, bindparam, func, or_, select, tuple_
 from birthmark.store.statements import insert, statement
 
 MAX_WORDS, MAX_CHARS = 8, 64

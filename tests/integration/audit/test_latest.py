@@ -6,12 +6,12 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from birthmark.audit import latest as module
 from birthmark.audit.latest import ACTIONS, ALL, BY, PEOPLE, Wanted, latest
 from birthmark.store import Changes, Database, Statement, open_database, statement
 from birthmark.store.paging import PageInvalidError
-from birthmark.store.sql import text
 from fakes import FakeClock
 
 pytestmark = [pytest.mark.anyio, pytest.mark.integration]

@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from aws_account import an_aws_account
 from between import before_the_next_commit
@@ -31,7 +32,6 @@ from birthmark.broker.model import Done, Message
 from birthmark.errors import BirthmarkError, UnavailableError
 from birthmark.store import statement
 from birthmark.store.schema import audit
-from birthmark.store.sql import select
 from fakes import FakeClock
 
 pytestmark = pytest.mark.integration

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
+from sqlalchemy import bindparam
 
 from birthmark.auth.principals import Principal, PrincipalKind
 from birthmark.ca import revocation, store
@@ -21,7 +22,6 @@ from birthmark.pki.names import name_of
 from birthmark.pki.profiles import DEVICE, EDGE_CA
 from birthmark.store import Changes
 from birthmark.store.keyed import find
-from birthmark.store.sql import bindparam
 from ca_world import OPERATOR, USER, an_authority, of
 from fakes import NOON, FakeClock
 from other_form import other_form

@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import select, update
 
 from birthmark.dps import store
 from birthmark.dps.errors import connack_reason, http_error
@@ -12,7 +13,6 @@ from birthmark.mqtt.reasons import ReasonCode
 from birthmark.store import Changes, statement
 from birthmark.store.readonly import UnreadableDatabaseError
 from birthmark.store.schema import audit
-from birthmark.store.sql import select, update
 from dps_world import a_dps
 from pki_builders import Holder, a_ca, a_device
 

@@ -3,12 +3,11 @@
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from birthmark.iothub import store
 from birthmark.store import Changes, statement
-from birthmark.store.compiling import as_sqlalchemy
 from birthmark.store.migrate import script_for
-from birthmark.store.sql import text
 from query_world import a_world
 
 pytestmark = pytest.mark.integration
@@ -21,7 +20,7 @@ async def test_what_an_upgrade_finds_is_searched_before_and_after_it_is_indexed(
         await world.iothub.index.index_all()
         # As the migration leaves it: no terms, and each twin with the column's default.
         await world.database.commit(Changes().run(statement(text("DELETE FROM hub_terms"))))
-        default: Any = as_sqlalchemy(store.twins).c.unindexed.server_default
+        default: Any = store.twins.c.unindexed.server_default
         undone = statement(text(f"UPDATE hub_twins SET unindexed = {default.arg}"))
         await world.database.commit(Changes().run(undone))
         assert await world.iothub.index.unindexed() == 3

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import select
 
 from birthmark.actor import Actor
 from birthmark.auth.principals import MACHINE, Caller
@@ -13,7 +14,6 @@ from birthmark.people.model import Role
 from birthmark.people.service import People
 from birthmark.store import Changes, Database, open_database, statement
 from birthmark.store.schema import audit
-from birthmark.store.sql import select
 from fakes import FakeClock, SeededEntropy
 
 ALL = statement(select(audit.c.action))

@@ -6,13 +6,13 @@ from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import func, select
 
 from birthmark.errors import InvalidRequestError
 from birthmark.refusals import Ledger, ledger, refusals_about
 from birthmark.refusals.rate_limits import RateLimits
 from birthmark.refusals.store import refusals, subjects
 from birthmark.store import Changes, Database, open_database, statement
-from birthmark.store.sql import func, select
 from fakes import FakeClock, SeededEntropy
 
 pytestmark = pytest.mark.integration

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import text
 
 from birthmark.errors import BirthmarkError, ForbiddenError, InvalidRequestError, NotFoundError
 from birthmark.refusals import Ledger, Refusal, refusals_about, store
@@ -12,7 +13,6 @@ from birthmark.refusals.reasons import _COUNTS, reasons
 from birthmark.store import Changes, Database, Statement, open_database, statement
 from birthmark.store.keyed import remove
 from birthmark.store.paging import PageInvalidError
-from birthmark.store.sql import text
 from fakes import FakeClock, SeededEntropy
 
 pytestmark = [pytest.mark.anyio, pytest.mark.integration]

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
 from birthmark.alerts import store
 from birthmark.alerts.contesting import Contesting, in_two_places
@@ -20,7 +21,6 @@ from birthmark.pki.csr import parse_csr
 from birthmark.server.alerting import Alerting
 from birthmark.store import Changes, Database, open_database, statement
 from birthmark.store.schema import audit
-from birthmark.store.sql import select
 from ca_world import OPERATOR
 from fakes import NOON, FakeClock
 from interleaved import opened

@@ -5,12 +5,12 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy import bindparam, update
 
 from birthmark.pki.csr import parse_csr
 from birthmark.server.figures import KEPT, PERIODS, Figures
 from birthmark.store import Changes, Database, open_database, statement, to_micros
 from birthmark.store.figures import HOUR, Figure, figures, week_of
-from birthmark.store.sql import bindparam, update
 from ca_world import OPERATOR, an_authority
 from fakes import NOON, FakeClock
 from interleaved import answered, opened

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from birthmark.awsiot.store import registry
 from birthmark.broker import store as broker_store
@@ -27,7 +28,6 @@ from birthmark.server.rooms import Rooms
 from birthmark.store import Changes, Statement, open_database, statement, words
 from birthmark.store.keyed import MOST_AMONG, these
 from birthmark.store.paging import PageInvalidError
-from birthmark.store.sql import text
 from broker_world import Client
 from fakes import FakeClock
 from interleaved import answered, opened

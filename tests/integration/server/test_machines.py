@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
 from birthmark.bus.wire import opened, refusal_of
 from birthmark.ca import rekey
@@ -31,7 +32,6 @@ from birthmark.server.machines.sealed import SharedUnreadableError
 from birthmark.server.machines.sharing import MachineAloneError, MachineElsewhereError, Sharing
 from birthmark.store import Changes, Database, open_database, statement, upsert
 from birthmark.store.schema import server_facts
-from birthmark.store.sql import select
 from conftest import empty_database
 
 pytestmark = pytest.mark.integration

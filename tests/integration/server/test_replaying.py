@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import Table
 
 from birthmark.audit.heads import AuditKey
 from birthmark.audit.verify import CHAINS, LAST_ROW
@@ -29,8 +30,6 @@ from birthmark.people import store as people_store
 from birthmark.server.backup.exported import Exported, ReplayRefusedError, read_export
 from birthmark.server.backup.replaying import ACTIONS, Replayed, replayed
 from birthmark.store import Changes, Database, open_database
-from birthmark.store.compiling import as_sqlalchemy
-from birthmark.store.sql import Table
 from exports import exported
 from fakes import FakeClock
 
@@ -233,18 +232,14 @@ async def test_rights_by_a_thing_group_that_went_or_was_left_are_gone_again(loss
 
 
 def _empty_row(table: Table) -> dict[str, Any]:
-    return {one.name: None if one.nullable else 0 for one in as_sqlalchemy(table).columns}
+    return {one.name: None if one.nullable else 0 for one in table.columns}
 
 
 async def test_ways_to_a_first_identity_that_were_closed_are_closed_again(loss: Loss) -> None:
-    template: dict[str, Any] = {
-        one.name: None if one.nullable else 0 for one in as_sqlalchemy(provisioning_store.templates).columns
-    }
+    template: dict[str, Any] = {one.name: None if one.nullable else 0 for one in provisioning_store.templates.columns}
     templates = [template | {"name": name, "enabled": 1} for name in ("gone", "off", "on")]
     await loss.both(lambda: _added(provisioning_store.ADD, templates))
-    certificate: dict[str, Any] = {
-        one.name: None if one.nullable else 0 for one in as_sqlalchemy(aws_store.certificates).columns
-    }
+    certificate: dict[str, Any] = {one.name: None if one.nullable else 0 for one in aws_store.certificates.columns}
     await loss.both(lambda: _added(aws_store.ADD, [certificate | {"id": "claim", "der": b""}]))
     ca: dict[str, Any] = _empty_row(aws_store.cas)
     ca |= {"id": "ca", "der": b"", "subject": b"", "auto_registration": 1, "active": 1}
@@ -316,7 +311,7 @@ async def test_keys_that_were_changed_since_come_back_and_are_named(loss: Loss) 
 
 async def test_what_was_made_again_under_the_same_name_comes_back_as_it_was_and_is_named(loss: Loss) -> None:
     """Its keys, or what it allows, are those of the backup: in force again."""
-    policy: dict[str, Any] = dict.fromkeys(as_sqlalchemy(policy_store.policies).columns.keys(), 0)
+    policy: dict[str, Any] = dict.fromkeys(policy_store.policies.columns.keys(), 0)
     policy |= {"name": "pumps", "generation_id": "1"}
     hub = {"name": "plant", "host": "plant.example", "policies": "{}", "tier": None}
     await loss.both(lambda: _added(hub_store.ADD_HUB, [hub]))

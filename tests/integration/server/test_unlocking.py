@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
+from sqlalchemy import select
 
 from birthmark.awsiot.service import AccessKeys
 from birthmark.awsiot.store import certificates as aws_store
@@ -14,7 +15,6 @@ from birthmark.iothub.wire import DeviceBody
 from birthmark.server.unlocking import unlock
 from birthmark.store import Database, open_database, statement
 from birthmark.store.sealing import Seal, SealBrokenError, is_sealed
-from birthmark.store.sql import select
 from fakes import FakeClock, SeededEntropy
 
 pytestmark = pytest.mark.anyio

@@ -4,9 +4,9 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
 from birthmark.store import open_database
-from birthmark.store.sql import text
 from birthmark.store.statements import Statement
 from fakes import FakeClock
 

@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from sqlalchemy import select
 
 from birthmark.errors import ChangedMeanwhileError, ConflictError, NotFoundError
 from birthmark.store import Changes, Event, statement
@@ -11,7 +12,6 @@ from birthmark.store.changes import AuditRow
 from birthmark.store.database import ValueRefusedError
 from birthmark.store.events import decode_event
 from birthmark.store.schema import audit
-from birthmark.store.sql import select
 from store_table import ADD, ALL, BUMP, GET, PUT, ThingTold, a_database
 
 pytestmark = pytest.mark.integration

@@ -8,6 +8,7 @@ from typing import Any
 
 import asyncpg
 import pytest
+from sqlalchemy import MetaData, Table, bindparam, select
 
 from birthmark.audit.heads import AuditKey
 from birthmark.audit.verify import verify_chain, verify_chains
@@ -17,7 +18,6 @@ from birthmark.store import Changes, Database, Statement, migrate, open_database
 from birthmark.store.columns import blob, number, text
 from birthmark.store.postgresql import patience, steps, writer
 from birthmark.store.postgresql.session import OPTIONS
-from birthmark.store.sql import MetaData, Table, bindparam, select
 from birthmark.store.statements import Compiled
 from earlier import script_of_0_1_0
 from fakes import FakeClock

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
 from between import lose_the_next_answer
 from birthmark.bus import LocalBus
 from birthmark.errors import InvalidRequestError, UnavailableError
 from birthmark.store import Changes, Database, Statement, open_database
 from birthmark.store.schema import outbox
-from birthmark.store.sql import update
 from fakes import FakeClock
 from store_table import ADD, ALL, GET, OtherTold, ThingTold, a_database
 

@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import select, text
 
 from birthmark.ca.store import ADD_NAME
 from birthmark.pki.names import fold
 from birthmark.store import Changes, Database, empty, open_database, statement, words
-from birthmark.store.sql import select, text
 from fakes import FakeClock
 
 pytestmark = [pytest.mark.anyio, pytest.mark.integration]

@@ -5,7 +5,7 @@ import sys
 
 LATE = {
     *("alembic", "asyncpg", "authlib", "babel", "jinja2", "joserfc", "nats", "pkcs11", "prometheus_client", "re2"),
-    *("sqlalchemy", "websockets"),
+    "websockets",
 }
 
 

@@ -7,11 +7,10 @@ from enum import StrEnum
 
 import pytest
 import sqlalchemy
+from sqlalchemy import Column, LargeBinary, MetaData
 
 from birthmark.pki.certificates import Certificate
-from birthmark.store.compiling import as_sqlalchemy
 from birthmark.store.records import Records
-from birthmark.store.sql import Column, LargeBinary, MetaData
 from birthmark.store.values import to_micros
 from fakes import NOON
 from pki_builders import a_device
@@ -63,7 +62,7 @@ def test_a_row_has_text_numbers_and_bytes_only_under_its_columns_names() -> None
 def test_a_table_has_a_column_for_each_field_and_is_named_by_its_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("birthmark.store.records.metadata", MetaData())
     declared = PARTS.table("test_parts", "name", more=[Column("subject", LargeBinary, nullable=False)])
-    table = as_sqlalchemy(declared)
+    table = declared
     kinds = {column.name: (type(column.type), column.nullable) for column in table.columns}
     assert kinds == {
         "name": (sqlalchemy.Text, False),

@@ -4,10 +4,10 @@ import gc
 import re
 
 import pytest
+from sqlalchemy import bindparam, delete
 from test_errors import load_everything
 
 from birthmark.store.postgresql.steps import Plans, Steps
-from birthmark.store.sql import bindparam, delete
 from birthmark.store.statements import Statement, statement
 from store_table import ADD, BUMP, things
 

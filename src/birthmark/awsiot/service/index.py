@@ -25,7 +25,6 @@ from birthmark.errors import BirthmarkError, ChangedMeanwhileError, ConflictErro
 from birthmark.store import Changes, Database
 from birthmark.store.keyed import MOST_AMONG, these
 from birthmark.store.paging import EACH, Page
-from birthmark.store.statements import load_compiler
 
 log = logging.getLogger(__name__)
 SETTING = "indexing"
@@ -285,7 +284,6 @@ class Index:
     async def search(self, place: Place, query: Query, after: str, size: int) -> Page[str]:
         """Return the names of what a query finds, in their order. Raise `SearchTooBroadError`, `IndexNotReadyError`."""
         at = await self.ready(place)
-        await load_compiler()
         plan, is_whole = await self._plan(at, query)
         walk = search.Walk(at, NAME_FIELD[place], plan, query)
         found: list[str] = []

@@ -1,11 +1,12 @@
 """Custom authorizers and which is the default, role aliases, and the secret that session tokens are made with."""
 
+from sqlalchemy import Table, and_, exists
+
 from birthmark.awsiot.model import Authorizer, RoleAlias
 from birthmark.store import insert, metadata
 from birthmark.store.columns import text
 from birthmark.store.keyed import change, find, page, remove, still
 from birthmark.store.records import Records
-from birthmark.store.sql import Table, and_, exists
 
 AUTHORIZERS = Records(Authorizer, is_active="active")
 authorizers = AUTHORIZERS.table("aws_authorizers", "name")

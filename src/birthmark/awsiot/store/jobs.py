@@ -6,6 +6,22 @@ for each thing that ever had a job: what it was told last, and since when someth
 
 from typing import Any
 
+from sqlalchemy import (
+    Executable,
+    Index,
+    Table,
+    Text,
+    and_,
+    bindparam,
+    exists,
+    func,
+    literal,
+    null,
+    or_,
+    select,
+    update,
+)
+
 from birthmark.awsiot.model import (
     FAILS,
     GOES_ON,
@@ -22,21 +38,6 @@ from birthmark.store import Statement, insert, metadata, partial_index, statemen
 from birthmark.store.columns import number, text
 from birthmark.store.keyed import change, find, held, page, remove, still
 from birthmark.store.records import Records
-from birthmark.store.sql import (
-    Executable,
-    Index,
-    Table,
-    Text,
-    and_,
-    bindparam,
-    exists,
-    func,
-    literal,
-    null,
-    or_,
-    select,
-    update,
-)
 from birthmark.store.statements import Engine, insert_into
 
 MAX_PENDING = 100

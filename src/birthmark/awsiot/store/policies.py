@@ -3,13 +3,14 @@
 A target is a certificate's id, or `thinggroup/` and the name of a thing group.
 """
 
+from sqlalchemy import Index, Integer, Table, bindparam, exists, func, select
+
 from birthmark.awsiot.model import NamedPolicy, PolicyVersion
 from birthmark.awsiot.store.certificates import certificates
 from birthmark.store import insert, metadata, statement
 from birthmark.store.columns import text
 from birthmark.store.keyed import among, change, find, page, remove, still
 from birthmark.store.records import Records
-from birthmark.store.sql import Index, Integer, Table, bindparam, exists, func, select
 
 POLICIES = Records(NamedPolicy)
 policies = POLICIES.table("aws_policies", "name")

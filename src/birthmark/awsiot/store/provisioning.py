@@ -1,5 +1,7 @@
 """Provisioning templates, certificates that are not used yet, and bulk registrations with what became of each line."""
 
+from sqlalchemy import Index, bindparam, exists, func, or_, select, update
+
 from birthmark.awsiot.model import (
     OwnedCertificate,
     ProvisioningTemplate,
@@ -13,7 +15,6 @@ from birthmark.awsiot.store.registry import thing_principals, things
 from birthmark.store import Statement, insert, partial_index, statement
 from birthmark.store.keyed import change, find, page, remove, still
 from birthmark.store.records import Records
-from birthmark.store.sql import Index, bindparam, exists, func, or_, select, update
 
 TEMPLATES = Records(ProvisioningTemplate, is_enabled="enabled")
 templates = TEMPLATES.table("aws_templates", "name")

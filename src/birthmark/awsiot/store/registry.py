@@ -1,14 +1,6 @@
 """Things, thing types and groups, and which certificate belongs to which thing."""
 
-from birthmark.awsiot.model import CertificateStatus, PrincipalType, Thing, ThingGroup, ThingType
-from birthmark.awsiot.store.certificates import certificates
-from birthmark.awsiot.store.policies import policies, policy_targets, policy_versions
-from birthmark.awsiot.store.settings import settings
-from birthmark.store import Statement, insert, metadata, statement
-from birthmark.store.columns import number, text
-from birthmark.store.keyed import among, change, find, page, remove, still
-from birthmark.store.records import Records
-from birthmark.store.sql import (
+from sqlalchemy import (
     JSON,
     Executable,
     Index,
@@ -24,6 +16,15 @@ from birthmark.store.sql import (
     or_,
     select,
 )
+
+from birthmark.awsiot.model import CertificateStatus, PrincipalType, Thing, ThingGroup, ThingType
+from birthmark.awsiot.store.certificates import certificates
+from birthmark.awsiot.store.policies import policies, policy_targets, policy_versions
+from birthmark.awsiot.store.settings import settings
+from birthmark.store import Statement, insert, metadata, statement
+from birthmark.store.columns import number, text
+from birthmark.store.keyed import among, change, find, page, remove, still
+from birthmark.store.records import Records
 from birthmark.store.statements import Engine
 
 FIGURE, PLACE = "things", "aws"

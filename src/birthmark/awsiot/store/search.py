@@ -8,11 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from birthmark.awsiot.store.terms import terms
-from birthmark.awsiot.wire.search import ANY_OF, All, And, Is, Leaf, Not, Or, Query, Within, number_of
-from birthmark.documents.ordering import ordered
-from birthmark.store import Statement
-from birthmark.store.sql import (
+from sqlalchemy import (
     BigInteger,
     ColumnElement,
     Text,
@@ -25,6 +21,11 @@ from birthmark.store.sql import (
     select,
     union_all,
 )
+
+from birthmark.awsiot.store.terms import terms
+from birthmark.awsiot.wire.search import ANY_OF, All, And, Is, Leaf, Not, Or, Query, Within, number_of
+from birthmark.documents.ordering import ordered
+from birthmark.store import Statement
 from birthmark.store.statements import Given
 
 _LAST = "\U0010ffff"

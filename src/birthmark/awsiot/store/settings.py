@@ -1,9 +1,10 @@
 """What the account was told once: one row each, made with the schema, so that a commit can count on it."""
 
+from sqlalchemy import Table
+
 from birthmark.store import metadata
 from birthmark.store.columns import number, text
 from birthmark.store.keyed import change, find, held
-from birthmark.store.sql import Table
 
 settings = Table(
     "aws_settings",

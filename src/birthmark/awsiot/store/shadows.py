@@ -5,13 +5,14 @@ Every write of a row is conditional on its `revision`: the version alone does no
 
 from typing import Any
 
+from sqlalchemy import Table, Text, bindparam, func, select, tuple_
+
 from birthmark.awsiot.model import Shadow
 from birthmark.awsiot.wire.shadows import sections_body, sections_of
 from birthmark.store import insert, metadata, partial_index, statement
 from birthmark.store.columns import blob, number, text
 from birthmark.store.database import Row
 from birthmark.store.keyed import among, change, find, page, remove, still
-from birthmark.store.sql import Table, Text, bindparam, func, select, tuple_
 
 shadows = Table(
     "aws_shadows",

@@ -1,9 +1,10 @@
 """Tags of whatever carries some: one row each, by the kind and the name in its ARN."""
 
+from sqlalchemy import Table
+
 from birthmark.store import insert, metadata, upsert
 from birthmark.store.columns import number, text
 from birthmark.store.keyed import change, find, remove
-from birthmark.store.sql import Table
 
 tags = Table(
     "aws_tags", metadata, *(text(name, key=True) for name in ("kind", "name")), text("tags"), number("revision")

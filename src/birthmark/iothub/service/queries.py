@@ -36,7 +36,6 @@ from birthmark.iothub.service.finding import (
 )
 from birthmark.iothub.service.registry import Registry
 from birthmark.store import Database
-from birthmark.store.statements import load_compiler
 from birthmark.text import decode_json, whole_number
 
 DEFAULT_PAGE, MAX_PAGE = 100, 1000
@@ -93,7 +92,6 @@ class Queries:
         Raise `HubQueryInvalidError`, `QueryTooBroadError`, `IndexBehindError` or `QueryMarkerError`.
         """
         query = read_query(text)
-        await load_compiler()
         asked = hashlib.sha256(f"{hub.name}\0{text}".encode()).hexdigest()[:16]
         known = _Marker(asked, "", query.top) if not marker else _read_marker(marker, asked)
         size = size if known.left is None else min(size, known.left)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from sqlalchemy import Table, true
 
 from birthmark.clock import Clock
 from birthmark.errors import ConflictError
@@ -21,7 +22,6 @@ from birthmark.server.tables import TABLES
 from birthmark.store import Changes, Database, empty, hold_database, insert, migrate, open_database, upsert
 from birthmark.store.keyed import find, remove
 from birthmark.store.schema import audit, server_facts
-from birthmark.store.sql import Table, true
 from birthmark.store.sqlite import DatabaseUnavailableError
 from birthmark.store.statements import Statement
 

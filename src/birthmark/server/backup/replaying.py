@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
+from sqlalchemy import Table, bindparam, select
 
 from birthmark.awsiot.model import CertificateStatus, JobStatus, target_of_group
 from birthmark.awsiot.store import certificates as aws_store
@@ -40,7 +41,6 @@ from birthmark.pki.names import fold
 from birthmark.server.backup.exported import ExportedRow
 from birthmark.store import Changes, Database, statement, words
 from birthmark.store.keyed import change, remove
-from birthmark.store.sql import Table, bindparam, select
 from birthmark.store.statements import Statement
 
 _SET_STATUS = change(aws_store.certificates, ("status",), "id")

@@ -23,6 +23,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
+from sqlalchemy import BigInteger, bindparam, select, update
 
 from birthmark import durable
 from birthmark.audit.heads import AuditKey
@@ -67,7 +68,6 @@ from birthmark.store.keyed import remove
 from birthmark.store.opening import MAIN
 from birthmark.store.schema import audit, audit_heads
 from birthmark.store.sealing import Seal
-from birthmark.store.sql import BigInteger, bindparam, select, update
 from birthmark.text import decode_json
 
 STEP = 1_000_000

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Mapping
 
 import msgspec
+from sqlalchemy import select
 
 from birthmark.auth.principals import Principal, PrincipalKind
 from birthmark.ca import store
@@ -21,7 +22,6 @@ from birthmark.server.rooms import Rooms
 from birthmark.store import Changes, statement, upsert
 from birthmark.store.keyed import remove
 from birthmark.store.schema import server_facts
-from birthmark.store.sql import select
 from birthmark.text import decode_json
 
 log = logging.getLogger(__name__)

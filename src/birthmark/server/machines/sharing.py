@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
+from sqlalchemy import ColumnElement, or_
 
 from birthmark import durable
 from birthmark.broker.store import WORKERS
@@ -32,7 +33,6 @@ from birthmark.server.machines.sealed import KEY_BYTES, MAX_CHARS, NONCE_BYTES, 
 from birthmark.store import Changes, Database, insert, upsert
 from birthmark.store.keyed import change, find, remove, still
 from birthmark.store.schema import server_facts
-from birthmark.store.sql import ColumnElement, or_
 
 log = logging.getLogger(__name__)
 

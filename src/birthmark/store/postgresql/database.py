@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, Self
 
 import asyncpg
+from sqlalchemy import bindparam, delete
 
 from birthmark.background import ended
 from birthmark.clock import Clock
@@ -26,7 +27,6 @@ from birthmark.store.postgresql.turns import Turns
 from birthmark.store.postgresql.writer import AnswerLostError, Writer
 from birthmark.store.schema import audit, audit_heads, outbox
 from birthmark.store.sealing import Seal
-from birthmark.store.sql import bindparam, delete
 from birthmark.store.statements import Statement, insert, statement, upsert
 
 log = logging.getLogger(__name__)

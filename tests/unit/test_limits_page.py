@@ -89,6 +89,7 @@ from birthmark.refusals.rate_limits import RateLimits
 from birthmark.routing import queue
 from birthmark.routing import shares as rule_shares
 from birthmark.routing.carriers import files as rule_files
+from birthmark.routing.rules.conditions import deciding
 from birthmark.routing.rules.sql import parsing as sql_parsing
 from birthmark.routing.rules.sql import run as sql_run
 from birthmark.routing.rules.sql import values as sql_values
@@ -246,6 +247,7 @@ EXPECTED: dict[tuple[str, str], str] = {
     ("Azure routes", "endpoints, routes, enrichments of a hub"): (
         f"{hub_routes.MAX_ENDPOINTS}, {hub_routes.MAX_ROUTES}, {hub_routes.MAX_ENRICHMENTS}"
     ),
+    ("Azure routes", "steps that all conditions take for one message, together"): str(deciding.MAX_STEPS),
     ("Azure routes", "messages that wait of one route at one endpoint"): (
         f"{queue.MAX_WAITING}, {size(queue.MAX_WAITING_BYTES)}"
     ),

@@ -31,7 +31,7 @@ from birthmark.text import decode_json
 
 MAX_BODY_BYTES = 256 * 1024
 """What a hub takes as one message."""
-_MAX_STEPS = 50_000
+MAX_STEPS = 50_000
 """So many of one message, by all conditions together."""
 _ENCODINGS = {"utf-8": "utf-8", "utf-16": "utf-16", "utf-32": "utf-32"}
 _ORDERS: Mapping[str, Callable[[Any, Any], bool]] = {"<": lt, "<=": le, ">": gt, ">=": ge}
@@ -47,7 +47,7 @@ class Subject:
 
     def __init__(self, message: Message, twin: Mapping[str, Any] | None = None) -> None:
         self._message, self.twin = message, twin
-        self.meter = Meter(_MAX_STEPS, may_grow=False)
+        self.meter = Meter(MAX_STEPS, may_grow=False)
         self._body: Value = None
         self._application: dict[str, str] | None = None
         self._system: dict[str, str] | None = None

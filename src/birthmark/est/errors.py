@@ -4,11 +4,10 @@ from collections.abc import Mapping
 
 from birthmark import errors
 from birthmark.ca import revocation
-from birthmark.ca import upstream as ca_upstream
 from birthmark.ca.rules import issuance
 from birthmark.est import upstream, wire
-from birthmark.est.rules import comeback, identity, keygen, limits, pace, possession, reenrollment
-from birthmark.est.service import approvals, authorities, callers, credentials, operations, tokens
+from birthmark.est.rules import identity, pace
+from birthmark.est.service import approvals, operations
 
 STATUS: Mapping[type[errors.BirthmarkError], int] = {
     errors.InvalidRequestError: 400,
@@ -20,51 +19,17 @@ STATUS: Mapping[type[errors.BirthmarkError], int] = {
     errors.ThrottledError: 429,
     errors.UnavailableError: 503,
     # of this room
-    wire.EstBodyInvalidError: 400,
     wire.EstBodyTooLargeError: 413,
     wire.EstMediaTypeError: 415,
-    wire.BasicInvalidError: 401,
-    identity.ClientCertificateUnknownError: 401,
-    identity.ClientCertificateRevokedError: 403,
-    possession.ChannelBindingError: 401,
-    reenrollment.ReenrollWithoutCertificateError: 403,
-    reenrollment.ReenrollIdentityChangedError: 403,
     wire.FullCmcError: 501,
     upstream.UpstreamPendingError: 202,
     upstream.UpstreamBusyError: 503,
-    upstream.UpstreamRefusedError: 403,
-    ca_upstream.UpstreamUnknownError: 503,
-    ca_upstream.UpstreamAnswerError: 503,
     wire.MethodWrongError: 405,
-    callers.CredentialsMissingError: 401,
-    callers.PasswordWrongError: 401,
-    callers.TokenEndedError: 401,
-    comeback.ComebackTooLateError: 403,
-    comeback.CloneSuspectedError: 403,
-    keygen.KeyEncryptionUnsupportedError: 400,
-    operations.LabelUnknownError: 404,
-    operations.CaElsewhereError: 403,
-    operations.KeyGenerationOffError: 403,
     operations.TokenUsedError: 403,
     approvals.ApprovalPendingError: 202,
-    approvals.ApprovalRejectedError: 403,
-    approvals.TooManyWaitingError: 429,
-    approvals.RequestUnknownError: 404,
-    authorities.NotAnAuthorityError: 400,
-    authorities.AuthorityUnknownError: 404,
-    tokens.TokenLifetimeError: 400,
-    limits.EstThrottledError: 429,
     pace.EstBusyError: 503,
-    credentials.UserNameInvalidError: 400,
-    credentials.UserExistsError: 409,
-    credentials.UserUnknownError: 404,
-    credentials.NotABootstrapCaError: 400,
-    credentials.BootstrapCaUnknownError: 404,
     # of the CA, where its kind is not what a client of EST expects
     issuance.KeyTakenError: 403,
-    issuance.NameHeldError: 403,
-    issuance.KeyRevokedError: 403,
-    issuance.TooManyAliveError: 403,
     revocation.CertificateRevokedError: 403,
     revocation.NameMovedError: 503,
 }

@@ -3,11 +3,6 @@
 from collections.abc import Mapping
 
 from birthmark import errors
-from birthmark.auth.policies import PolicyMissingError
-from birthmark.dps.service.authorities import UnknownAuthorityError
-from birthmark.dps.service.instances import UnknownInstanceError
-from birthmark.iothub.service.authorities import UnknownCaError
-from birthmark.iothub.service.hubs import UnknownHubError
 from birthmark.management import service, wire
 from birthmark.management.rules import paths
 from birthmark.people.demand import RightMissingError
@@ -15,18 +10,12 @@ from birthmark.pki.authority import AuthorityChangedError
 from birthmark.pki.possession import PossessionNotProvenError
 
 HTTP: Mapping[type[errors.BirthmarkError], tuple[int, str]] = {
-    service.ManagementTokenError: (401, "AuthenticationFailed"),
     paths.OperationNotServedError: (501, "NotImplemented"),
     paths.PathInvalidError: (400, "InvalidResourceName"),
     wire.ApiVersionError: (400, "MissingApiVersionParameter"),
     wire.BodyInvalidError: (400, "InvalidRequestContent"),
     service.HubChangedError: (412, "PreconditionFailed"),
     RightMissingError: (403, "AuthorizationFailed"),
-    UnknownInstanceError: (404, "ResourceNotFound"),
-    UnknownHubError: (404, "ResourceNotFound"),
-    UnknownAuthorityError: (404, "ResourceNotFound"),
-    UnknownCaError: (404, "ResourceNotFound"),
-    PolicyMissingError: (404, "ResourceNotFound"),
     AuthorityChangedError: (412, "PreconditionFailed"),
     PossessionNotProvenError: (400, "CertificateVerificationFailed"),
     errors.InvalidRequestError: (400, "BadRequest"),

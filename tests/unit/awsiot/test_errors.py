@@ -1,7 +1,5 @@
 from birthmark import errors
 from birthmark.awsiot.errors import HTTP, http_error
-from birthmark.awsiot.service.claims import TooManyOwnedError
-from birthmark.awsiot.service.first_contact import CaTooFastError
 from birthmark.pki.chains import CertificateExpiredError
 
 
@@ -15,4 +13,4 @@ def test_a_refusal_from_below_has_the_answer_of_its_kind() -> None:
 
 def test_only_what_passes_by_itself_is_retried_by_the_cli() -> None:
     retried = {kind for kind, (status, name) in HTTP.items() if status in {500, 502, 503, 504} or "Throttling" in name}
-    assert retried == {errors.UnavailableError, errors.ThrottledError, CaTooFastError, TooManyOwnedError}
+    assert retried == {errors.UnavailableError, errors.ThrottledError}

@@ -375,6 +375,8 @@ def test_nothing_of_a_thing_type_is_updated_and_of_mqtt_5_it_is_said_that_it_is_
     refused("NotImplementedException", iot.update_thing_type, thingTypeName="growing", thingTypeProperties=told)
     for other in ({"thingTypeDescription": "two"}, {"searchableAttributes": ["x"]}):
         refused("InvalidRequestException", iot.update_thing_type, thingTypeName="growing", thingTypeProperties=other)
+    iot.update_thing_type(thingTypeName="growing")
+    assert iot.describe_thing_type(thingTypeName="growing")["thingTypeProperties"]["thingTypeDescription"] == "one"
 
 
 def test_a_thing_without_a_type_has_up_to_three_attributes(iot: Any) -> None:

@@ -3,7 +3,6 @@
 import importlib
 import importlib.util
 import io
-import itertools
 import os
 import sys
 from collections.abc import Iterator
@@ -15,7 +14,6 @@ import typer.completion
 from typer.core import TyperGroup
 
 from birthmark import __version__
-from birthmark.cli.az_words import in_azures_words
 from birthmark.cli.common import FAILED, INTERRUPTED, UsageError, file_trouble, tell, telling_refusals
 from birthmark.cli.options import as_command
 from birthmark.cli.tree import TREE, Leaf, example_of, meant, note_on, options_renamed, renamed
@@ -140,16 +138,9 @@ class Branch(TyperGroup):
         if word.startswith("-") or word in self.node.commands or ctx.resilient_parsing:
             return super().resolve_command(ctx, args)
         words, here = " ".join(("birthmark", *self.path, word)), " ".join(("birthmark", *self.path))
-        typed = tuple(itertools.takewhile(lambda one: not one.startswith("-"), args))
-        if (azures := in_azures_words((*self.path, *typed))) is not None:
-            said, ours = azures
-            near = [f"birthmark {ours.command}".rstrip()]
-            nearest = f"In the words of `az iot {said}`, the nearest here: {near[0]}."
-            nearest += f" {ours.note}." if ours.note else ""
-        else:
-            near = [f"birthmark {one}".rstrip() for one in meant(self.path, word)]
-            nearest = "None is like it." if near == [here] else f"The nearest: {', '.join(near)}."
-            nearest = " ".join(filter(None, (note_on(self.path, word), nearest)))
+        near = [f"birthmark {one}".rstrip() for one in meant(self.path, word)]
+        nearest = "None is like it." if near == [here] else f"The nearest: {', '.join(near)}."
+        nearest = " ".join(filter(None, (note_on(self.path, word), nearest)))
         raise CommandUnknownError(words=printable(words), nearest=nearest, command=near[0])
 
 

@@ -724,16 +724,6 @@ def leaves(group: Group = TREE, path: tuple[str, ...] = ()) -> Iterator[tuple[tu
             yield from leaves(node, (*path, name))
 
 
-def known_of(words: tuple[str, ...]) -> tuple[str, ...]:
-    """Return as many of the words as lead to a command, or to a group of them."""
-    node: Group | Leaf = TREE
-    for count, word in enumerate(words):
-        if not isinstance(node, Group) or word not in node.commands:
-            return words[:count]
-        node = node.commands[word]
-    return words
-
-
 def renamed(words: list[str]) -> tuple[str, str, list[str]] | None:
     """Return what the first words were called and are called now, and all words with that; None for today's names."""
     for count in range(min(len(words), 3), 0, -1):

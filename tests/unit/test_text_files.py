@@ -2,9 +2,11 @@
 
 import base64
 import codecs
+import importlib.util
 import re
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -15,6 +17,7 @@ from birthmark.agent.payload import payload_of
 from birthmark.cli.common import read_file
 from birthmark.cli.enroll_options import DeviceOptions
 from birthmark.cli.shipment import template_of
+from birthmark.elements.exec import HOOK
 from birthmark.est.wire import decode_body
 from birthmark.fleet.profiles import _secret, _tables
 from birthmark.keys.file_key import FileKey
@@ -46,6 +49,17 @@ method = "x509"
 identity_cert = "file:///device.pem"
 identity_pk = "file:///device.key"
 """
+
+
+def hook_module() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("birthmark_hook", HOOK / "sitecustomize.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 READERS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "agent": (AGENT, lambda file: read_config(file).hostname),
     "server": ('host = "cloud.test"\n', lambda file: read_settings(file, {}).host),
@@ -58,6 +72,7 @@ READERS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "request": (CSR_PEM, lambda file: unarmor(file.read_bytes())),
     "request to EST": (f"Certificate Request:\n{CSR_PEM}", lambda file: decode_body(file.read_bytes())),
     "PIN": ("12 34\n", lambda file: Pin.from_file(file).reveal()),
+    "PIN within a program under chip exec": ("12 34\n", lambda file: hook_module()._pin_in(file.read_bytes())),
     "payload": (
         '{"site": "大阪"}',
         lambda file: payload_of(DpsSource("h", 1, "0ne", None, Preloaded(file, file), file)),
@@ -122,3 +137,11 @@ BYPASS = re.compile(r"\.read_text\(|read_bytes\(\)\.decode|utf-8-sig|tomllib\.lo
 def test_no_reader_decodes_a_file_by_itself() -> None:
     found = {str(path.relative_to(SOURCE)) for path in SOURCE.rglob("*.py") if BYPASS.search(path.read_text())}
     assert {name for name in found if not name.startswith("demo/")} == set().union(*OWN.values())
+
+
+DIRECT = re.compile(r"parse_pem\([^)]*read_bytes\(")
+
+
+def test_no_certificate_file_of_a_user_is_read_as_pem_alone() -> None:
+    found = {str(path.relative_to(SOURCE)) for path in SOURCE.rglob("*.py") if DIRECT.search(path.read_text())}
+    assert {name for name in found if not name.startswith("demo/")} == set()

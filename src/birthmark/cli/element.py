@@ -29,7 +29,7 @@ from birthmark.keys.handles import render_uri_pem
 from birthmark.keys.pin import Pin
 from birthmark.keys.scheme import PublicKey
 from birthmark.keys.token import TokenInfo
-from birthmark.pki.certificates import parse_any, parse_bundle
+from birthmark.pki.certificates import parse_bundle
 from birthmark.text import decode_json
 
 Key = Annotated[
@@ -175,7 +175,7 @@ def write(
             emit(chip.as_json, {"data": data, "bytes": len(raw)})
             return
         with about(file):
-            found = parse_bundle(raw) if b"-----BEGIN" in raw else (parse_any(raw),)
+            found = parse_bundle(raw)
         rows = [(element.write_certificate(found[0], key, label=label), found[0])]
         if label is None and element.profile.signer_label is not None and found[1:]:
             rows.append((element.write_certificate(found[1], label=element.profile.signer_label), found[1]))

@@ -14,7 +14,6 @@ import typer
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, wrap_file
 
-from birthmark import durable
 from birthmark.cli.asking import only
 from birthmark.cli.bundles import StationsOptions, is_bundle
 from birthmark.cli.common import (
@@ -25,6 +24,7 @@ from birthmark.cli.common import (
     read_certificate,
     read_file,
     say,
+    write_result,
 )
 from birthmark.cli.operator import show
 from birthmark.cli.options import JsonOption
@@ -209,7 +209,7 @@ def extract(
         wanted = entry.device_id if named_by is FileNames.CN else entry.unique_id
         path = out / f"{_file_name(wanted, names)}.pem"
         above = entry.issuer.pem() if chain and entry.issuer_der is not None else ""
-        durable.put(path, (certificate.pem() + above).encode())
+        write_result(path, certificate.pem() + above)
         written += 1
         if shipped.as_json:
             typer.echo(json.dumps(_row(entry) | {"file": str(path)}))

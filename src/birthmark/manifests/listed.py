@@ -33,7 +33,6 @@ from birthmark.pki.certificates import (
     CertificateInvalidError,
     CertificateIsPkcs7Error,
     CertificateIsPkcs12Error,
-    parse_any,
     parse_bundle,
 )
 from birthmark.pki.chains import ChainIncompleteError, SignatureCache
@@ -97,7 +96,7 @@ def _verify(listed: _Listed, trust: ListTrust, now: datetime, cache: SignatureCa
     if isinstance(listed.data, ManifestError):
         raise listed.data
     try:
-        chain = parse_bundle(listed.data) if b"-----BEGIN" in listed.data else (parse_any(listed.data),)
+        chain = parse_bundle(listed.data)
     except CertificateInvalidError as error:
         is_wrapped = isinstance(error, CertificateIsPkcs12Error | CertificateIsPkcs7Error)
         said = f": {error.explain_cause()}".removesuffix(".") if is_wrapped else ""

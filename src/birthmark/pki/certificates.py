@@ -277,20 +277,40 @@ def parse_pem(pem: str | bytes) -> Certificate:
     return next(_each(pem))
 
 
-def parse_bundle(pem: str | bytes) -> tuple[Certificate, ...]:
-    """Return every certificate of a PEM text, at least one, in file order. Raise `CertificateInvalidError`."""
-    return tuple(_each(pem))
+def parse_bundle(data: str | bytes) -> tuple[Certificate, ...]:
+    """Return every certificate of a file, at least one, in file order; DER and base64 of it are one certificate.
+
+    Raise `CertificateInvalidError`.
+    """
+    return tuple(_every(data))
 
 
 def parse_any(data: str | bytes) -> Certificate:
-    """Return the certificate in PEM, DER, or base64 of DER with or without line breaks."""
+    """Return the first certificate in PEM, DER, or base64 of either with or without line breaks."""
+    return next(_every(data))
+
+
+def _every(data: str | bytes) -> Iterator[Certificate]:
     raw = _bounded(data)
-    if raw[:1] == b"\x30":
-        return parse_der(raw)
-    if b"-----BEGIN" in raw:
-        return parse_pem(raw)
-    inner = _unbase64(raw)
-    return parse_pem(inner) if b"-----BEGIN" in inner else parse_der(inner)  # as Key Vault and Kubernetes keep PEM
+    if not _is_der(raw) and b"-----BEGIN" not in raw:
+        raw = _from_base64(raw)  # also of PEM, as Key Vault and Kubernetes keep it
+    if _is_der(raw):
+        yield parse_der(raw)
+    else:
+        yield from _each(raw)
+
+
+def _is_der(raw: bytes) -> bool:
+    """Say whether this is DER of 128 bytes or more, which begins as no text does."""
+    return raw[:1] == b"\x30" and raw[1:2] >= b"\x80"
+
+
+def _from_base64(raw: bytes) -> bytes:
+    """Return what base64 holds, and anything else as it is."""
+    try:
+        return _unbase64(raw) or raw
+    except CertificateInvalidError:
+        return raw
 
 
 def pem_of(der: bytes) -> str:

@@ -57,6 +57,19 @@ def test_a_certificate_survives_the_way_through_pem_base64_and_der() -> None:
     assert parse_any(certificate.der) == certificate
 
 
+FORMS = {"DER": bytes, "base64": base64.encodebytes, "one line of base64": base64.b64encode}
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+def test_a_chain_file_may_be_one_certificate_in_another_form(form: Callable[[bytes], bytes]) -> None:
+    assert parse_bundle(form(DEVICE.certificate.der)) == (DEVICE.certificate,)
+
+
+def test_a_chain_file_may_be_base64_of_pem() -> None:
+    text = (DEVICE.certificate.pem() + ROOT.certificate.pem()).encode()
+    assert parse_bundle(base64.b64encode(text)) == (DEVICE.certificate, ROOT.certificate)
+
+
 def test_a_certificate_says_who_it_is() -> None:
     certificate = DEVICE.certificate
     assert certificate.subject_cn == "sn0123"

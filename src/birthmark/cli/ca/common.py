@@ -93,10 +93,12 @@ def write_chain(chain: tuple[Certificate, ...], out: Path | None, as_json: bool)
     write(text, out, row, {**row, "pem": text}, as_json)
 
 
-def write(text: str, out: Path | None, row: dict[str, Any], json_row: dict[str, Any], as_json: bool) -> None:
+def write(
+    text: str, out: Path | None, row: dict[str, Any], json_row: dict[str, Any], as_json: bool, *, keeps: bool = True
+) -> None:
     """Write to the file, or to standard output where it holds nothing else; and say what was written."""
     if out is not None or not as_json:
-        write_result(out, text)
+        write_result(out, text, keeps=keeps)
     if as_json or out is not None:
         emit(as_json, json_row if as_json else row)
 

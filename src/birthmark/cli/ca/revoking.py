@@ -58,7 +58,7 @@ async def crl(
     text = made.public_bytes(serialization.Encoding.PEM).decode()
     next_update = made.next_update_utc.isoformat() if made.next_update_utc else None
     row = {"revoked": len(made), "next_update": next_update, "file": str(out) if out else None}
-    write(text, out, row, {**row, "crl": text}, authority.as_json)
+    write(text, out, row, {**row, "crl": text}, authority.as_json, keeps=False)
 
 
 def _at_server(wanted: str, reason: RevocationReason) -> Instead:

@@ -4,6 +4,7 @@ Each reader of such a file decodes it here, so that no form of text is known to 
 """
 
 import codecs
+import shlex
 from pathlib import Path
 
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -28,3 +29,9 @@ def read_text_file(path: Path, limit: int = -1) -> str:
     """Return the text of a file, at most `limit` bytes of it. Raise `OSError` or `UnicodeDecodeError`."""
     with path.open("rb") as file:
         return decode_text(file.read(limit))
+
+
+def to_utf_8(path: Path | str, encoding: str = "UTF-16") -> str:
+    """Return the command that writes a file as UTF-8, beside it under a new name."""
+    quoted = shlex.quote(f"{path}.utf8")
+    return f"(set -C; iconv -f {encoding} -t UTF-8 {shlex.quote(str(path))} > {quoted})"

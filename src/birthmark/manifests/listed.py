@@ -12,7 +12,6 @@ import csv
 import itertools
 import lzma
 import re
-import shlex
 import struct
 import unicodedata
 import zipfile
@@ -37,14 +36,13 @@ from birthmark.pki.certificates import (
 )
 from birthmark.pki.chains import ChainIncompleteError, SignatureCache
 from birthmark.text import printable
+from birthmark.text_files import to_utf_8
 
 MAX_FILE_BYTES = 64 * 1024
 MAX_ZIP_FILES = 100_000
-_PKCS12 = ("PKCS#12", "openssl pkcs12 -in {} -clcerts -nokeys -out device.pem")
-_PKCS7 = ("PKCS#7", "openssl pkcs7 -in {} -print_certs -out device.pem")
 _SEPARATOR = re.compile(r"sep=([,;\t|])\s*$", re.IGNORECASE)
-_WRAPPED = {".pfx": _PKCS12, ".p12": _PKCS12, ".p7b": _PKCS7, ".p7c": _PKCS7}
-_SUFFIXES = frozenset({".pem", ".crt", ".cer", ".der"})
+_SUFFIXES = frozenset({".pem", ".crt", ".cer", ".der", ".pfx", ".p12", ".p7b", ".p7c"})
+"""Of what is read; what wraps certificates is refused with the command that unpacks it, and not left out."""
 _CERTIFICATES = ("certificate", "cert", "pem", "device_certificate")
 _NAMES = ("uid", "unique_id", "uniqueid", "serial", "device", "device_id", "id")
 _OF_JAPAN = ("HIRAGANA", "KATAKANA", "CJK UNIFIED")
@@ -69,6 +67,8 @@ class _Listed(NamedTuple):
     data: bytes | ManifestError
     columns: tuple[tuple[str, str], ...] = ()
     """What else a line of a table says, by its columns' names."""
+    file: str = ""
+    """The path of a file of its own, or its name in a ZIP."""
 
 
 def is_list(path: Path, begin: bytes) -> bool:
@@ -98,11 +98,12 @@ def _verify(listed: _Listed, trust: ListTrust, now: datetime, cache: SignatureCa
     try:
         chain = parse_bundle(listed.data)
     except CertificateInvalidError as error:
+        error.add_facts(**({"path": listed.file} if listed.file else {}))
         is_wrapped = isinstance(error, CertificateIsPkcs12Error | CertificateIsPkcs7Error)
+        called = listed.name or PurePosixPath(listed.file).name or "it"
         said = f": {error.explain_cause()}".removesuffix(".") if is_wrapped else ""
-        raise MalformedEntryError(
-            detail=f"{listed.name or 'it'} holds no certificate that can be read{said}"
-        ) from error
+        hint = f". {error.explain_fix().removesuffix('.')}" if is_wrapped else ""
+        raise MalformedEntryError(detail=f"{called} holds no certificate that can be read{said}", hint=hint) from error
     leaf, others = chain[0], [one for one in chain[1:] if not one.is_ca]
     name = (listed.name or leaf.subject_cn or leaf.thumbprint.hex())[:_MAX_NAME_CHARS]
     if leaf.is_ca:
@@ -136,10 +137,6 @@ def _verify(listed: _Listed, trust: ListTrust, now: datetime, cache: SignatureCa
 def _read(path: Path) -> Iterator[_Listed]:
     if path.is_dir():
         names = sorted(one.name for one in path.iterdir() if one.suffix.lower() in _SUFFIXES and one.is_file())
-        if not names and (wrapped := sorted(one for one in path.iterdir() if one.suffix.lower() in _WRAPPED)):
-            kind, unpack = _WRAPPED[wrapped[0].suffix.lower()]
-            hint = f", or unpack each: `{unpack.format(shlex.quote(str(wrapped[0])))}`"
-            raise MalformedEntryError(place=1, detail=f"{wrapped[0].name} is {kind}, and no certificate", hint=hint)
         return (_of_file(path / name) for name in names)
     with path.open("rb") as file:
         is_zip = file.read(len(_ZIP)) == _ZIP
@@ -148,7 +145,7 @@ def _read(path: Path) -> Iterator[_Listed]:
 
 def _of_file(path: Path) -> _Listed:
     with path.open("rb") as file:
-        return _Listed(None, _bounded(file.read(MAX_FILE_BYTES + 1), path.name))
+        return _Listed(None, _bounded(file.read(MAX_FILE_BYTES + 1), path.name), file=str(path))
 
 
 def _of_zip(path: Path) -> Iterator[_Listed]:
@@ -164,7 +161,8 @@ def _of_zip(path: Path) -> Iterator[_Listed]:
                 raise MalformedEntryError(place=1, detail=f"the ZIP has over {MAX_ZIP_FILES} files; unpack it")
             for one in files:
                 with archive.open(one) as file:
-                    yield _Listed(None, _bounded(file.read(MAX_FILE_BYTES + 1), one.filename[:_MAX_NAME_CHARS]))
+                    name = one.filename[:_MAX_NAME_CHARS]
+                    yield _Listed(None, _bounded(file.read(MAX_FILE_BYTES + 1), name), file=name)
     except _ZIP_BROKEN as error:
         raise MalformedEntryError(place=1, detail=f"the ZIP cannot be read: {str(error)[:200]}") from error
 
@@ -212,7 +210,7 @@ def _of_table(path: Path) -> Iterator[_Listed]:
                     says = tuple((name, row[at].strip()) for at, name in others if at < len(row))
                     yield _of_row(row, holders[0], called)._replace(columns=says)
         except UnicodeError as error:
-            hint = f", or write it so: `iconv -f {_written_in(path)} -t UTF-8 {shlex.quote(str(path))} > utf8.csv`"
+            hint = f", or write it so: `{to_utf_8(path, _written_in(path))}`"
             raise MalformedEntryError(place=place + 1, detail="the table is not UTF-8", hint=hint) from error
         except csv.Error as error:
             raise MalformedEntryError(place=place + 1, detail=f"the table cannot be read: {error}") from error

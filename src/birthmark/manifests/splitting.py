@@ -10,12 +10,12 @@ Raises `MalformedEntryError` where the file stops being a manifest.
 
 import codecs
 import re
-import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
 from birthmark.manifests.errors import MalformedEntryError, PackedManifestError
+from birthmark.text_files import to_utf_8
 
 MAX_ENTRY_BYTES = 64 * 1024
 _PIECE_BYTES = 256 * 1024
@@ -83,7 +83,7 @@ def _begin(file: BinaryIO) -> bytes:
         raise PackedManifestError(form=packed[0], unpack=packed[1], file=name)
     if held.startswith(_UTF_16):
         name = str(getattr(file, "name", "FILE"))
-        hint = f", or write it so: `iconv -f UTF-16 -t UTF-8 {shlex.quote(name)} > {shlex.quote(f'{name}.utf8')}`"
+        hint = f", or write it so: `{to_utf_8(name)}`"
         raise MalformedEntryError(place=1, detail="the file is UTF-16, not UTF-8", hint=hint)
     if held.lstrip().startswith(b"-----BEGIN CERTIFICATE"):
         hint = ", or put certificates into a directory, one device's a file, and name that: `mkdir list`"

@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from birthmark.errors import InvalidRequestError
-from birthmark.pki.der import EXPLICIT_0, INTEGER, SEQUENCE, element, is_pkcs7, is_pkcs12
+from birthmark.pki.der import EXPLICIT_0, INTEGER, SEQUENCE, element, is_pkcs7, is_pkcs12, pkcs12_options
 from birthmark.pki.extensions import Extensions, read_extensions
 from birthmark.pki.names import MAKE_CERTIFICATE, common_name_of, text_of
 from birthmark.text_files import plain_text
@@ -107,10 +107,19 @@ class CertificateIsPkcs12Error(CertificateInvalidError):
     code = "pki.certificate_is_pkcs12"
     cause = "This is PKCS#12 (PFX): certificate and key in one file, which a password protects."
     fix = (
-        "Take the certificate out: `openssl pkcs12 -in {path} -clcerts -nokeys -out device.pem`, and the key: "
-        "`(umask 077; openssl pkcs12 -in {path} -nocerts -noenc -out device.key)`."
+        "Take the certificate out: `(set -C; openssl pkcs12{options} -in {path} -clcerts -nokeys > device.pem)`, and "
+        "the key: `(umask 077; set -C; openssl pkcs12{options} -in {path} -nocerts -noenc > device.key)`."
     )
+    options: str = ""
     path: object = "FILE"
+
+
+class CertificateIsPkcs12TextError(CertificateIsPkcs12Error):
+    """This is PKCS#12 in base64, not a certificate in PEM or DER."""
+
+    code = "pki.certificate_is_pkcs12_text"
+    cause = "This is base64 of PKCS#12 (PFX): certificate and key in one file, which a password protects."
+    fix = "Decode it, and give that: `(umask 077; set -C; base64 -di {path} > device.pfx)`."
 
 
 class CertificateIsPkcs7Error(CertificateInvalidError):
@@ -118,7 +127,7 @@ class CertificateIsPkcs7Error(CertificateInvalidError):
 
     code = "pki.certificate_is_pkcs7"
     cause = "This is PKCS#7 (P7B), which wraps certificates."
-    fix = "Take them out: `openssl pkcs7 -in {path} -inform {form} -print_certs -out device.pem`."
+    fix = "Take them out: `(set -C; openssl pkcs7 -in {path} -inform {form} -print_certs > device.pem)`."
     form: str = "PEM"
     path: object = "FILE"
 
@@ -294,6 +303,8 @@ def _every(data: str | bytes) -> Iterator[Certificate]:
     raw = _bounded(data)
     if not _is_der(raw) and b"-----BEGIN" not in raw:
         raw = _from_base64(raw)  # also of PEM, as Key Vault and Kubernetes keep it
+        if is_pkcs12(raw):
+            raise CertificateIsPkcs12TextError
     if _is_der(raw):
         yield parse_der(raw)
     else:
@@ -402,7 +413,7 @@ def _what_is_it(raw: bytes, problem: Exception | None) -> CertificateInvalidErro
     """Return the error that says what these bytes are instead of a certificate."""
     labels = [label[1] for label in _LABEL.finditer(raw)]
     if is_pkcs12(raw):
-        return CertificateIsPkcs12Error()
+        return CertificateIsPkcs12Error(options=pkcs12_options(raw))
     if b"PKCS7" in labels or is_pkcs7(raw):
         return CertificateIsPkcs7Error(form="PEM" if labels else "DER")
     if any(label.endswith(b"PRIVATE KEY") for label in labels) or _starts_with_version(raw):

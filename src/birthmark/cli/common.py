@@ -23,7 +23,7 @@ from birthmark.cli.journal import note
 from birthmark.cli.printable import text_of
 from birthmark.cli.table import wrapped
 from birthmark.text import printable, reason_of
-from birthmark.text_files import plain_text
+from birthmark.text_files import encoding_of, plain_text
 
 if TYPE_CHECKING:
     from birthmark.pki.certificates import Certificate  # which loads what no --help needs
@@ -49,6 +49,16 @@ class FileMissingError(errors.NotFoundError):
     fix = 'Check the path and who may read it: `ls -la "$(dirname {path})"`.'
     path: Path
     reason: str
+
+
+class FileEncodingError(errors.InvalidRequestError):
+    """The file is text in another encoding."""
+
+    code = "cli.file_encoding"
+    cause = "{path} is not UTF-8; it may be {encoding}."
+    fix = "Write it as UTF-8 and give that: `(set -C; iconv -f {encoding} -t UTF-8 {path} > {path}.utf8)`."
+    encoding: str
+    path: Path
 
 
 class FileUnusableError(errors.BirthmarkError):
@@ -228,6 +238,17 @@ def read_file(path: Path, limit: int = MAX_FILE_BYTES, missing: type[FileMissing
     """Return at most `limit` bytes and one more, so that the parser sees that it is too long; text as UTF-8."""
     with open_file(path, missing) as file:
         return plain_text(file.read(limit + 1))
+
+
+def read_text(path: Path) -> str:
+    """Return the text of a file. Raise `FileMissingError` or `FileEncodingError`."""
+    raw = read_file(path)
+    try:
+        return raw.decode()
+    except UnicodeDecodeError as error:
+        if b"\0" in raw:
+            raise FileMissingError(path=path, reason="it is no text") from error
+        raise FileEncodingError(path=path, encoding=encoding_of(raw)) from error
 
 
 def read_certificate(path: Path) -> "Certificate":

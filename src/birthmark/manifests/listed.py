@@ -7,13 +7,11 @@ have a name, as the chip's UID in an export of EdgeLock 2GO; what the others say
 ZIP is unpacked to disk, and of each file no more is read than a certificate may have.
 """
 
-import codecs
 import csv
 import itertools
 import lzma
 import re
 import struct
-import unicodedata
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -36,7 +34,7 @@ from birthmark.pki.certificates import (
 )
 from birthmark.pki.chains import ChainIncompleteError, SignatureCache
 from birthmark.text import printable
-from birthmark.text_files import to_utf_8
+from birthmark.text_files import encoding_of, to_utf_8, utf_16_of
 
 MAX_FILE_BYTES = 64 * 1024
 MAX_ZIP_FILES = 100_000
@@ -45,7 +43,6 @@ _SUFFIXES = frozenset({".pem", ".crt", ".cer", ".der", ".pfx", ".p12", ".p7b", "
 """Of what is read; what wraps certificates is refused with the command that unpacks it, and not left out."""
 _CERTIFICATES = ("certificate", "cert", "pem", "device_certificate")
 _NAMES = ("uid", "unique_id", "uniqueid", "serial", "device", "device_id", "id")
-_OF_JAPAN = ("HIRAGANA", "KATAKANA", "CJK UNIFIED")
 _LOOKED_AT = 65536
 _SEPARATORS = ",;\t"
 _MAX_NAME_CHARS, _MAX_HEADER_CHARS, _MAX_COLUMN_CHARS = 128, 300, 40
@@ -189,7 +186,7 @@ def _bounded(data: bytes, name: str) -> bytes | ManifestError:
 
 def _of_table(path: Path) -> Iterator[_Listed]:
     place = 0
-    with path.open(encoding="utf-16" if _begins_as_utf_16(path) else "utf-8-sig", newline="") as file:
+    with path.open(encoding=utf_16_of(_begin(path)) or "utf-8-sig", newline="") as file:
         try:
             lines = _bounded_lines(file)
             first, separator = next(lines, ""), None
@@ -210,25 +207,15 @@ def _of_table(path: Path) -> Iterator[_Listed]:
                     says = tuple((name, row[at].strip()) for at, name in others if at < len(row))
                     yield _of_row(row, holders[0], called)._replace(columns=says)
         except UnicodeError as error:
-            hint = f", or write it so: `{to_utf_8(path, _written_in(path))}`"
+            hint = f", or write it so: `{to_utf_8(path, encoding_of(_begin(path)))}`"
             raise MalformedEntryError(place=place + 1, detail="the table is not UTF-8", hint=hint) from error
         except csv.Error as error:
             raise MalformedEntryError(place=place + 1, detail=f"the table cannot be read: {error}") from error
 
 
-def _begins_as_utf_16(path: Path) -> bool:
-    """Say whether it begins with the mark of UTF-16, as Excel's "Unicode text" does."""
+def _begin(path: Path) -> bytes:
     with path.open("rb") as file:
-        return file.read(2) in {codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE}
-
-
-def _written_in(path: Path) -> str:
-    """Return what a table is written in that is not UTF-8: as Excel writes it in Japan, or in the west."""
-    with path.open("rb") as file:
-        text = file.read(_LOOKED_AT).decode("cp932", errors="replace")
-    is_japanese = any(unicodedata.name(char, "").startswith(_OF_JAPAN) for char in text)
-    has_others = "\ufffd" in text[:-1] or any(unicodedata.category(char) == "Co" for char in text)
-    return "CP932" if is_japanese and not has_others else "CP1252"
+        return file.read(_LOOKED_AT)
 
 
 def _of_header(columns: list[str], holders: list[int]) -> str:

@@ -65,8 +65,11 @@ class KeyFileIsCertificateError(KeyFileInvalidError):
     """The file is a certificate."""
 
     code = "keys.file_is_certificate"
-    cause = "{path} holds a certificate where the private key belongs: the two files are swapped."
-    fix = 'Exchange the two file names: `export X509_CERT_FILE="$X509_KEY_FILE" X509_KEY_FILE="$X509_CERT_FILE"`.'
+    cause = "{path} holds a certificate where the private key belongs."
+    fix = (
+        "Give the key's file. If the two variables are swapped: "
+        '`export X509_CERT_FILE="$X509_KEY_FILE" X509_KEY_FILE="$X509_CERT_FILE"`.'
+    )
 
 
 class KeyFileExposedError(PolicyError):

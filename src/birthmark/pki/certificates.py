@@ -89,8 +89,11 @@ class CertificateKeySwappedError(CertificateInvalidError):
     """This is a private key, not a certificate."""
 
     code = "pki.certificate_key_swapped"
-    cause = "This is a private key where a certificate belongs: the certificate and key files are swapped."
-    fix = 'Exchange the two file names: `export X509_CERT_FILE="$X509_KEY_FILE" X509_KEY_FILE="$X509_CERT_FILE"`.'
+    cause = "This is a private key where a certificate belongs."
+    fix = (
+        "Give the certificate's file. If the two variables are swapped: "
+        '`export X509_CERT_FILE="$X509_KEY_FILE" X509_KEY_FILE="$X509_CERT_FILE"`.'
+    )
 
 
 class CertificateIsRequestError(CertificateInvalidError):

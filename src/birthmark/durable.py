@@ -92,8 +92,8 @@ def aside(path: Path, ending: str = "old") -> Path:
 
 
 def keep_aside(path: Path) -> Path | None:
-    """Give what is about to be replaced a second name and return that; an empty file has nothing to keep."""
-    if not path.is_file() or not path.stat().st_size:
+    """Give what is about to be replaced a second name and return that; an empty file or a link has nothing to keep."""
+    if path.is_symlink() or not path.is_file() or not path.stat().st_size:
         return None
     kept = aside(path)
     try:

@@ -10,8 +10,10 @@ import pytest
 import birthmark
 
 SOURCE = Path(birthmark.__file__).parent
-_SHELL = re.compile(r"(?:^|[;&|(] ?)(?:openssl|iconv|base64|cat|mv|cp|tee|printf|echo|awk|sed|dd|ln) ")
+_SHELL = re.compile(r"(?:^|[;&|(] ?)(?:openssl|curl|iconv|base64|cat|mv|cp|tee|printf|echo|awk|sed|dd|ln) ")
 _OPTIONS = re.compile(r"\s-(?:out|keyout|CAserial)\s")
+_WORDS = {"-out", "-keyout"}
+_DOWNLOAD = re.compile(r"curl [^;&|]*(?: -[a-zA-Z]*[oO]| --output) (?!/dev/null)")
 _TOOLS = re.compile(r"(?:^|[;&|(] ?)(?P<tool>cp|mv|tee|sed -i|ln -s?f|dd) (?P<rest>[^;&|]+)")
 _REDIRECT = re.compile(r"(?<![->0-9&])>(?![>&=])\s*(?!/dev/null)[\w{\"$'./-]")
 _KEEPS = re.compile(r"(?:^| )(?:--backup=t\b|-[a-zA-Z]*n|--update=none)")
@@ -23,13 +25,19 @@ _ASIDE = re.compile(r"^mv --backup=t (\S+) \S+ && .*> \1(?:$| )")
 
 
 def commands_of(text: str) -> list[str]:
+    if text in _WORDS:  # of a command that is put together of words
+        return [text]
     quoted = text.split("`")[1::2]
     return quoted or ([text] if _SHELL.search(text) else [])
 
 
 def replaces(command: str) -> bool:
     """Say whether a command writes to a name that may be another file's."""
-    if "openssl " in command and _OPTIONS.search(f"{command} "):
+    if (
+        command.strip() in _WORDS
+        or ("openssl " in command and _OPTIONS.search(f"{command} "))
+        or _DOWNLOAD.search(command)
+    ):
         return True
     if any(not _KEEPS.search(one["rest"]) for one in _TOOLS.finditer(command)):
         return True
@@ -63,6 +71,7 @@ def test_no_printed_command_replaces_a_file() -> None:
         "(umask 077; cat > pin)",
         "iconv -f UTF-16 -t UTF-8 {path} > {path}.utf8",
         "cp device.pem old.pem",
+        "curl -sSf -o cacerts.p7 {url}",
         "birthmark ca sign x --out y && mv x y",
     ],
 )

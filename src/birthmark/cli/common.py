@@ -342,8 +342,12 @@ def replacing(path: Path, *, keeps: bool = True) -> Iterator[IO[bytes]]:
 
 
 def _is_private_key(path: Path) -> bool:
+    """Say whether a file holds a key; one that refers to a chip's key can be written again."""
+    from birthmark.keys.reference import parse_reference_key
+
     with path.open("rb") as file:
-        return b"PRIVATE KEY-----" in plain_text(file.read(MAX_FILE_BYTES))
+        text = plain_text(file.read(MAX_FILE_BYTES))
+    return b"PRIVATE KEY-----" in text and parse_reference_key(text) is None
 
 
 def _is_ours_to_replace(path: Path, seen: os.stat_result) -> bool:

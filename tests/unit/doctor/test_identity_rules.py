@@ -65,7 +65,7 @@ def test_a_certificate_that_belongs_to_the_key_is_named_where_there_is_one(facts
 def test_a_binary_certificate_is_written_as_text() -> None:
     found = only(but(is_der=True))
     assert found.code == "doctor.certificate_is_der"
-    assert found.command.endswith("-out /d/device.pem.pem && export X509_CERT_FILE=/d/device.pem.pem")
+    assert found.command.endswith("> /d/device.pem.pem) && export X509_CERT_FILE=/d/device.pem.pem")
 
 
 @pytest.mark.parametrize(

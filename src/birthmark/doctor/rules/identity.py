@@ -53,7 +53,7 @@ def _certificate(seen: IdentitySeen) -> Iterator[Finding]:
         )
     elif seen.is_der:
         there = f"{file.path}.pem"
-        convert = shlex.join(["openssl", "x509", "-inform", "der", "-in", file.path, "-out", there])
+        convert = f"(set -C; openssl x509 -inform der -in {shlex.quote(file.path)} > {shlex.quote(there)})"
         yield _fault(
             "doctor.certificate_is_der",
             seen=f"{said}: DER, where PEM is read",

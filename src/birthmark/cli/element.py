@@ -45,7 +45,9 @@ Key = Annotated[
     str | None,
     typer.Argument(metavar="[KEY]", help="Object id (0xF0000100), label, or id:HEX; default: the identity key."),
 ]
-Out = Annotated[Path | None, typer.Option("--out", "-o", help="File to write; default is standard output.")]
+Out = Annotated[
+    Path | None, typer.Option("--out", "-o", help="File to write, an earlier one is kept; default: standard output.")
+]
 
 _MAX_NONCE_FILE_BYTES = 64 * 1024
 

@@ -24,7 +24,9 @@ from birthmark.pki.profiles import Purpose
 from birthmark.store import open_database
 
 OPERATOR = Principal(PrincipalKind.OPERATOR, "cli")
-Out = Annotated[Path | None, typer.Option("--out", "-o", help="File to write; default is standard output.")]
+Out = Annotated[
+    Path | None, typer.Option("--out", "-o", help="File to write, an earlier one is kept; default: standard output.")
+]
 
 
 def parse_source(text: str) -> str:

@@ -65,7 +65,7 @@ class _Listed(NamedTuple):
     columns: tuple[tuple[str, str], ...] = ()
     """What else a line of a table says, by its columns' names."""
     file: str = ""
-    """The path of a file of its own, or its name in a ZIP."""
+    """The path of its file, or its name in a ZIP archive."""
 
 
 def is_list(path: Path, begin: bytes) -> bool:

@@ -1,7 +1,7 @@
-"""What actions of the audit trail leave to whoever does them: credentials, and ways in and out that stay.
+"""The lasting access that an action of the audit trail creates or shows: credentials, trust, destinations of data.
 
-A token that is narrowed, or ends soon, does none of them but for one device, which is what it is made for. What a user
-made and was shown is listed where the user is removed.
+A narrowed or short-lived token may create it for a single device only, which is what such a token is for. When a user
+is removed, everything that this user created or was shown is listed.
 """
 
 import shlex

@@ -45,14 +45,14 @@ setup_python() {
     exit 1
   }
   local want
-  want=$(sha256sum requirements.lock pyproject.toml tests/azure_device_rc.lock | sha256sum | cut -d' ' -f1)
+  want=$(sha256sum requirements.lock scripts/pip.lock pyproject.toml tests/azure_device_rc.lock | sha256sum | cut -d' ' -f1)
   if [ "$(cat .venv/birthmark.stamp 2>/dev/null)" != "$want" ]; then
     say "Preparing .venv with the locked packages (about a minute, once)"
     [ -x .venv/bin/python ] || "$python" -m venv .venv
     # Debian 12's pip 23.0 refuses a locked package that is also asked for by an extra, once a newer one of it is out.
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check 'pip>=25,<27'
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r scripts/pip.lock
     .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
     rm -rf .venv/azure-device-rc
     .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes \
       --target .venv/azure-device-rc -r tests/azure_device_rc.lock

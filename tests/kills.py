@@ -63,6 +63,8 @@ class Proof:
     """What may be done once at most, and was done again."""
     unfinished: list[str] = field(default_factory=list)
     kills: list[str] = field(default_factory=list)
+    longest_kill_s: float = 0.0
+    """From a kill to the server being ready again, at most."""
     seconds: float = 0.0
 
     def owed(self, kind: str, acknowledged: list[Any], there: set[Any]) -> None:
@@ -193,7 +195,9 @@ def prove(server: RunningServer, directory: Path, kill: Kill, kills: int, dice: 
     try:
         for _ in range(kills):
             time.sleep(dice.uniform(0.5, 4.0))
+            killed = time.monotonic()
             proof.kills.append(kill(server, dice))
+            proof.longest_kill_s = max(proof.longest_kill_s, time.monotonic() - killed)
             assert readiness(server)[0] == HTTPStatus.OK
         load.went_through(KINDS)
         record = load.end()

@@ -4,7 +4,10 @@ from collections.abc import Callable, Mapping
 from typing import Any, Self, TypeAlias
 
 Takes: TypeAlias = Callable[[str, Mapping[str, object]], Any]
-"""What an action has to be kept with in the same commit, by its name and details; None for nothing."""
+"""What an action has to be kept with in the same commit, by its name and details; None for nothing.
+
+It raises why the actor may not do it.
+"""
 
 
 class Actor(str):

@@ -91,6 +91,18 @@ def aside(path: Path, ending: str = "old") -> Path:
     return next(name for name in names if not os.path.lexists(name))
 
 
+def keep_aside(path: Path) -> Path | None:
+    """Give what is about to be replaced a second name and return that; an empty file or a link has nothing to keep."""
+    if path.is_symlink() or not path.is_file() or not path.stat().st_size:
+        return None
+    kept = aside(path)
+    try:
+        os.link(path, kept)
+    except OSError:  # a file system without hard links
+        path.rename(kept)
+    return kept
+
+
 def remove(path: Path) -> None:
     """Remove a file, if it is there, and what a write that was cut short left beside it."""
     there = [one for one in (path, _building(path)) if os.path.lexists(one)]

@@ -1,5 +1,6 @@
 """Foreign text: JSON and numbers in it, made safe to print, and the system's reasons."""
 
+import codecs
 import re
 from collections.abc import Callable
 from math import isinf
@@ -44,6 +45,8 @@ def decode_json(body: bytes | str, kind: Any = Any) -> Any:
     """
     if (decoder := _decoders.get(kind)) is None:
         decoder = _decoders[kind] = msgspec.json.Decoder(known(kind), float_hook=_finite)  # noqa: TID251 - this is it
+    if isinstance(body, bytes) and body.startswith(codecs.BOM_UTF8):  # RFC 8259 section 8.1
+        body = body[len(codecs.BOM_UTF8) :]
     return decoder.decode(body)
 
 

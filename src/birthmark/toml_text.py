@@ -8,6 +8,8 @@ MAX_PARTS = 64
 """Of one key: the parser takes memory by the square of them."""
 _PARTS = r"""(?:[A-Za-z0-9_-]++|"[^"\n]*+"|'[^'\n]*+')"""
 _TOO_DEEP = re.compile(rf"""(?<![A-Za-z0-9_-])(?:{_PARTS}[ \t]*+\.[ \t]*+){{{MAX_PARTS}}}""")
+_WINDOWS_PATH = re.compile(r"""^[^#'"\n]*+"[A-Za-z]:\\(?!\\)""", re.MULTILINE)
+_NO_BACKSLASH = "a path with \\ needs single quotes, or / in place of each \\"
 _AT_LINE = re.compile(r" \(at line ([0-9]+), column [0-9]+\)")
 _AT_END = " (at end of document)"
 _HEADER = re.compile(r"\s*\[\[?([^\]]+)\]\]?\s*(?:#.*)?")
@@ -27,6 +29,8 @@ def parse(text: str) -> dict[str, Any]:
     """Return what a file says, whose size its reader bounds. Raise `TomlError`."""
     if (deep := _TOO_DEEP.search(text)) is not None:
         raise TomlError(f"a key has more than {MAX_PARTS} parts", text.count("\n", 0, deep.start()) + 1)
+    if (windows := _WINDOWS_PATH.search(text)) is not None:
+        raise TomlError(_NO_BACKSLASH, text.count("\n", 0, windows.end()) + 1)
     try:
         return tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # TOMLDecodeError, and what Python says of a number too long

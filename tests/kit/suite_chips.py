@@ -132,7 +132,7 @@ def test_a_certificate_and_a_key_that_are_swapped_are_told_with_their_cause(birt
     with pytest.raises(BirthmarkError) as refused:
         birthmark_cloud.aws_thing(by=Shown(azure_device.key_file, azure_device.certificate_file))
     assert refused.value.code == "pki.certificate_key_swapped"
-    assert any("files are swapped" in note for note in refused.value.__notes__)
+    assert any("variables are swapped" in note for note in refused.value.__notes__)
 
 
 def test_a_key_in_a_chip_is_for_a_program_of_its_own(birthmark_cloud, chip):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from birthmark.broker.rules.leases import CLOSE_S
 from kills import ENGINES, run
 
 pytestmark = pytest.mark.system
@@ -18,5 +19,5 @@ def test_nothing_that_was_acknowledged_is_lost_by_kills(engine: str, tmp_path: P
     proof = run(engine, tmp_path, 2, seed := random.randrange(10**6))
     assert not proof.faults, (proof.faults, seed, proof.told())
     assert all(proof.acknowledged.values()), proof.told()  # it was about each of them
-    if engine == "postgresql":
+    if engine == "postgresql" and proof.longest_kill_s < CLOSE_S:  # PostgreSQL takes longer on a busy machine
         assert not proof.cuts, (seed, proof.told())  # devices stay

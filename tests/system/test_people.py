@@ -318,9 +318,12 @@ def test_a_token_that_ends_soon_leaves_nothing_that_ends_later(plant: Plant) -> 
         ["token", "create", "--lifetime", "366d"],
         ["user", "invite", "anna"],
         ["user", "password", "--password-file", "secret"],
+        ["pki", "user", "create", "line-1", "--device", "d-1"],
+        ["hub", "endpoint", "create", "out", "--webhook", "https://hooks.example.com/x"],
     ):
         done = anna.attempt(*beyond, "--json", **by)
         assert json.loads(done.stderr)["error"] == "people.token_narrowed", beyond
+    assert anna.attempt("hub", "device", "create", "by-ci", **by).returncode == 0
     anna.run("token", "create", "--lifetime", "366d")
 
 

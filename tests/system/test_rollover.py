@@ -232,7 +232,7 @@ def put_away(server: RunningServer, tmp_path: Path) -> None:
     server.kill()
     server.start()
     told = refused(server, "back")
-    assert f"`cp -a safe/ca {server.data}/ca`" in told.replace("\n", " ")
+    assert f"`cp -anT safe/ca {server.data}/ca`" in told.replace("\n", " ")
     (tmp_path / "safe").rename(server.data / "ca")
     assert step(server, "back")["state"] == "both trusted, the new signs"
     step(server, "next")

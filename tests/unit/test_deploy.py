@@ -155,6 +155,13 @@ def test_files_that_are_named_are_there() -> None:
     assert {one for one in files if not (DEPLOY / one).exists()} == {"postgres.password"}  # which is said to be made
 
 
+def test_no_script_installs_a_package_without_a_hash() -> None:
+    text = (DEPLOY.parent / "scripts" / "setup.sh").read_text().replace("\\\n", " ")
+    found = [line for line in text.splitlines() if "pip install" in line]
+    assert found
+    assert not [one for one in found if "--require-hashes" not in one and "--no-deps --no-build-isolation" not in one]
+
+
 def test_no_image_is_built_from_packages_or_base_images_without_digests() -> None:
     for path in (*DEPLOY.rglob("*ontainerfile*"), *DEPLOY.rglob("*ockerfile*")):
         lines = path.read_text().splitlines()

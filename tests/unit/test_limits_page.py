@@ -318,7 +318,7 @@ EXPECTED: dict[tuple[str, str], str] = {
     ("AWS IoT", "SQL of a rule, its terms; steps and bytes that it takes for one message"): (
         f"{size(sql_parsing.MAX_SQL_BYTES)}, {sql_parsing.MAX_TERMS}; {sql_run.MAX_STEPS}, {size(sql_values.MAX_BYTES)}"
     ),
-    ("AWS IoT", "time of topic rules in a second: of one publisher, of one rule"): (
+    ("AWS IoT", "time of topic rules in a second: of one principal, of one rule"): (
         f"{rule_shares.OF_PUBLISHER_S * 1000:g} ms, {rule_shares.OF_RULE_S * 1000:g} ms of the processor"
     ),
     ("AWS IoT", "rules in a row by republishing, a rule that its own message comes back to"): (

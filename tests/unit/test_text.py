@@ -58,3 +58,7 @@ def test_a_formula_in_the_middle_is_inert_where_another_separator_would_begin_a_
 @pytest.mark.parametrize("text", ["", "pump-1", "a=b,-c", "2026-01-01T00:00:00+00:00", "again; then"])
 def test_a_cell_without_one_stays_as_it_is(text: str) -> None:
     assert cell(text) == text
+
+
+def test_a_byte_order_mark_before_json_is_passed_over() -> None:
+    assert decode_json(b'\xef\xbb\xbf{"a": 1}') == {"a": 1}

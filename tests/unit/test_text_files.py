@@ -2,28 +2,41 @@
 
 import base64
 import codecs
+import importlib.util
 import re
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import birthmark
 from birthmark.agent.config import read_config
 from birthmark.agent.config.model import DpsSource, Preloaded
 from birthmark.agent.payload import payload_of
-from birthmark.cli.common import read_file
+from birthmark.cli.common import FileEncodingError, FileMissingError, read_file, read_text
 from birthmark.cli.enroll_options import DeviceOptions
 from birthmark.cli.shipment import template_of
+from birthmark.elements.exec import HOOK
 from birthmark.est.wire import decode_body
 from birthmark.fleet.profiles import _secret, _tables
 from birthmark.keys.file_key import FileKey
 from birthmark.keys.pin import Pin
+from birthmark.links.identity import FileIdentity, Trust
+from birthmark.links.openssl.tls import client_context
+from birthmark.manifests.errors import MalformedEntryError
+from birthmark.manifests.listed import ListTrust, verify_list
 from birthmark.manifests.splitting import count_of
 from birthmark.pki.certificates import parse_any, parse_bundle
 from birthmark.pki.pem import unarmor
+from birthmark.server.machines.record import made, render
+from birthmark.server.machines.record import parse as parse_invitation
 from birthmark.server.settings import read_settings
-from birthmark.text_files import decode_text, read_text_file
+from birthmark.text_files import decode_text, plain_text, read_text_file
+from fakes import NOON
 from pki_builders import a_csr, a_device, a_key, key_pem
 
 FORMS: dict[str, Callable[[str], bytes]] = {
@@ -32,9 +45,13 @@ FORMS: dict[str, Callable[[str], bytes]] = {
     "BOM and CRLF": lambda text: codecs.BOM_UTF8 + text.replace("\n", "\r\n").encode(),
     "UTF-16 LE": lambda text: codecs.BOM_UTF16_LE + text.encode("utf-16-le"),
     "UTF-16 BE": lambda text: codecs.BOM_UTF16_BE + text.encode("utf-16-be"),
+    "UTF-16 LE without a mark": lambda text: text.encode("utf-16-le"),
+    "UTF-16 BE without a mark": lambda text: text.encode("utf-16-be"),
 }
-KEY, CERTIFICATE, CSR = a_key(), a_device().certificate, a_csr()
+DEVICE = a_device()
+KEY, CERTIFICATE, CSR = a_key(), DEVICE.certificate, a_csr()
 CSR_PEM = f"-----BEGIN CERTIFICATE REQUEST-----\n{base64.encodebytes(CSR).decode()}-----END CERTIFICATE REQUEST-----\n"
+INVITATION = render(made("0" * 24, b"k" * 32)).decode()
 AGENT = """\
 hostname = "pump-1"
 [provisioning]
@@ -46,6 +63,22 @@ method = "x509"
 identity_cert = "file:///device.pem"
 identity_pk = "file:///device.key"
 """
+
+
+def hook_module() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("birthmark_hook", HOOK / "sitecustomize.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def shown_by_openssl(file: Path) -> int:
+    identity = FileIdentity((CERTIFICATE,), FileKey.load(file))
+    return int(client_context(identity, Trust(CERTIFICATE.pem())).verify_mode)
+
+
 READERS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "agent": (AGENT, lambda file: read_config(file).hostname),
     "server": ('host = "cloud.test"\n', lambda file: read_settings(file, {}).host),
@@ -58,12 +91,17 @@ READERS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "request": (CSR_PEM, lambda file: unarmor(file.read_bytes())),
     "request to EST": (f"Certificate Request:\n{CSR_PEM}", lambda file: decode_body(file.read_bytes())),
     "PIN": ("12 34\n", lambda file: Pin.from_file(file).reveal()),
+    "PIN within a program under chip exec": ("12 34\n", lambda file: hook_module()._pin_in(file.read_bytes())),
     "payload": (
         '{"site": "大阪"}',
         lambda file: payload_of(DpsSource("h", 1, "0ne", None, Preloaded(file, file), file)),
     ),
     "document": ('{"a": "温度"}', lambda file: read_file(file).decode()),
     "text": ('{"a": "温度"}', read_text_file),
+    "text for a command": ('{"a": "温度"}', read_text),
+    "key for OpenSSL": (key_pem(DEVICE.private_key), shown_by_openssl),
+    "invitation of a machine": (INVITATION, lambda file: parse_invitation(file.read_bytes(), file)),
+    "table": ("id,certificate\nchip,\n", lambda file: [str(one) for one in verify_list(file, ListTrust(()), NOON)]),
 }
 
 
@@ -87,6 +125,38 @@ def test_a_file_says_the_same_in_every_form(
 def test_a_manifest_says_the_same_in_every_form_of_utf_8(tmp_path: Path, form: str) -> None:
     with written(tmp_path, FORMS[form]('[\n{"a": 1},\n{"a": 2}\n]\n')).open("rb") as file:
         assert count_of(file) == 2
+
+
+@pytest.mark.parametrize(("form", "codec"), [("UTF-16 LE", "UTF-16"), ("UTF-16 BE without a mark", "UTF-16BE")])
+def test_a_manifest_of_utf_16_is_told_the_command_that_converts_it(tmp_path: Path, form: str, codec: str) -> None:
+    file = written(tmp_path, FORMS[form]('[\n{"a": 1}\n]\n'))
+    with file.open("rb") as opened, pytest.raises(MalformedEntryError) as refused:
+        count_of(opened)
+    command = refused.value.explain_fix().split("`")[1]
+    assert f"-f {codec} " in command
+    subprocess.run(["sh", "-c", command], check=True)
+    with Path(f"{file}.utf8").open("rb") as converted:
+        assert count_of(converted) == 1
+
+
+@pytest.mark.parametrize(("text", "encoding"), [("Größe", "CP1252"), ("大阪の工場", "CP932")])
+def test_text_in_a_code_page_is_told_the_command_that_converts_it(tmp_path: Path, text: str, encoding: str) -> None:
+    file = written(tmp_path, text.encode(encoding))
+    with pytest.raises(FileEncodingError) as refused:
+        read_text(file)
+    subprocess.run(["sh", "-c", refused.value.explain_fix().split("`")[1]], check=True)
+    assert read_text(Path(f"{file}.utf8")) == text
+
+
+def test_a_certificate_in_the_place_of_text_is_no_text(tmp_path: Path) -> None:
+    with pytest.raises(FileMissingError, match="cannot be read") as refused:
+        read_text(written(tmp_path, CERTIFICATE.der + b"\0"))
+    assert refused.value.explain_cause().endswith("cannot be read: it is no text.")
+
+
+@given(st.binary())
+def test_bytes_that_are_no_text_stay(data: bytes) -> None:
+    assert plain_text(b"\x30\x82" + data) == b"\x30\x82" + data
 
 
 def test_half_a_letter_of_utf_16_is_no_text() -> None:
@@ -122,3 +192,11 @@ BYPASS = re.compile(r"\.read_text\(|read_bytes\(\)\.decode|utf-8-sig|tomllib\.lo
 def test_no_reader_decodes_a_file_by_itself() -> None:
     found = {str(path.relative_to(SOURCE)) for path in SOURCE.rglob("*.py") if BYPASS.search(path.read_text())}
     assert {name for name in found if not name.startswith("demo/")} == set().union(*OWN.values())
+
+
+DIRECT = re.compile(r"parse_pem\([^)]*read_bytes\(")
+
+
+def test_no_certificate_file_of_a_user_is_read_as_pem_alone() -> None:
+    found = {str(path.relative_to(SOURCE)) for path in SOURCE.rglob("*.py") if DIRECT.search(path.read_text())}
+    assert {name for name in found if not name.startswith("demo/")} == set()

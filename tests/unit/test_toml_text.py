@@ -51,3 +51,14 @@ def test_looking_for_long_keys_costs_no_more_than_the_length() -> None:
     for text in ("a" * 1_000_000, "'" * 1_000_000, "a " * 500_000, "a.b " * 250_000):
         with pytest.raises(TomlError):
             parse(text)
+
+
+@pytest.mark.parametrize("path", [r"C:\Users\device.pem", r"D:\temp\new.pem", "c:\\d"])
+def test_a_path_of_windows_between_double_quotes_is_told_with_what_to_write(path: str) -> None:
+    with pytest.raises(TomlError, match=r"line 2: a path with \\ needs single quotes, or / in place of each"):
+        parse(f'name = "a"\ncertificate = "{path}"\n')
+
+
+@pytest.mark.parametrize("text", [r"a = 'C:\Users'", r'a = "C:\\Users"', r'# a = "C:\Users"', 'a = "C:/Users"'])
+def test_a_path_of_windows_that_says_what_it_means_is_read(text: str) -> None:
+    assert parse(text).get("a", "C:").startswith("C:")

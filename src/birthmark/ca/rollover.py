@@ -195,7 +195,9 @@ class Rollovers:
             try:
                 return await self._move(current, before, "back", actor)
             except CaLostError as error:
-                back = f"Bring its files back from where they are: `cp -a safe/ca {error.path}`. Then type this again."
+                back = (
+                    f"Bring its files back from where they are: `cp -anT safe/ca {error.path}`. Then type this again."
+                )
                 error.quote(cause=f"The old root is to be trusted again, and {error.path} has it no more.", fix=back)
                 raise
         await self.shared.check_leads()  # the root that is given up is marked in its directory

@@ -60,7 +60,7 @@ class UpstreamUnknownError(UnavailableError):
 
     code = "ca.upstream_unknown"
     cause = "The CA at {url}, which signs for this server, has not told its certificates yet: {reason}."
-    fix = "See that it answers: `curl -ksSf -o cacerts.p7 {url}/cacerts`. This server asks again by itself."
+    fix = "See that it answers: `curl -ksSf -o /dev/null {url}/cacerts`. This server asks again by itself."
     reason: str
     url: str
 

@@ -8,12 +8,11 @@ from typing import Annotated
 import typer
 
 from birthmark.cli.asking import only
-from birthmark.cli.common import say
+from birthmark.cli.common import read_text, say
 from birthmark.cli.json_input import object_of
 from birthmark.cli.operator import ListOptions, RemoveOptions, ServerOutputOptions, at
 from birthmark.cli.watching import told, until_interrupted
 from birthmark.mqtt.topics import is_valid_filter, split_shared
-from birthmark.text_files import read_text_file
 
 _KEY_COLUMNS = ("access_key_id", "name", "may", "created")
 _THING_COLUMNS = ("thing", "type", "certificates")
@@ -32,10 +31,7 @@ def add_key(
 
 
 def _policy_in(file: Path) -> object:
-    try:
-        return object_of(read_text_file(file), f"the policy in {file}")
-    except (OSError, UnicodeDecodeError) as error:
-        raise typer.BadParameter(f"{file} cannot be read: {error}") from error
+    return object_of(read_text(file), f"the policy in {file}")
 
 
 def list_keys(server: ListOptions) -> None:

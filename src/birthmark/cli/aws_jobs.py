@@ -8,11 +8,10 @@ from typing import Annotated
 import typer
 
 from birthmark.cli.asking import agree
-from birthmark.cli.common import say
+from birthmark.cli.common import read_text, say
 from birthmark.cli.duration_options import DurationParser
 from birthmark.cli.json_input import object_of
 from birthmark.cli.operator import ListOptions, RemoveOptions, ServerOutputOptions, at
-from birthmark.text_files import read_text_file
 
 _COLUMNS = ("job", "status", "paused", "selection", "description", "created")
 _REASON_COLUMNS = ("things", "status", "details", "one")
@@ -118,11 +117,8 @@ def _parameter(text: str) -> tuple[str, str]:
 
 def _read(file: Path) -> tuple[dict[str, object], str]:
     """Return what is in a file of JSON, and its text."""
-    try:
-        text = read_text_file(file)
-        return dict(object_of(text, f"what is in {file}") or {}), text
-    except (OSError, UnicodeDecodeError) as error:
-        raise typer.BadParameter(f"{file} cannot be read: {error}") from error
+    text = read_text(file)
+    return dict(object_of(text, f"what is in {file}") or {}), text
 
 
 def cancel_job(server: RemoveOptions, job: Job, force: IsForced = False) -> None:

@@ -7,11 +7,10 @@ from typing import Annotated, Any
 import typer
 
 from birthmark.cli.asking import agree, only
-from birthmark.cli.common import emit, say
+from birthmark.cli.common import emit, read_text, say
 from birthmark.cli.json_input import object_of
 from birthmark.cli.operator import ListOptions, RemoveOptions, ServerOutputOptions, at
 from birthmark.cli.reading import Reading, read
-from birthmark.text_files import read_text_file
 
 _COLUMNS = ("rule", "enabled", "topic", "matched", "sent", "waiting", "dead", "created")
 _DEAD_COLUMNS = ("at", "action", "topic", "client", "tries", "problem")
@@ -41,10 +40,7 @@ def create_rule(
 
 
 def _read(file: Path) -> dict[str, Any]:
-    try:
-        return dict(object_of(read_text_file(file), f"what is in {file}") or {})
-    except (OSError, UnicodeDecodeError) as error:
-        raise typer.BadParameter(f"{file} cannot be read: {error}") from error
+    return dict(object_of(read_text(file), f"what is in {file}") or {})
 
 
 def try_rule(

@@ -7,9 +7,8 @@ from typing import Annotated
 
 import typer
 
-from birthmark.cli.common import emit, say
+from birthmark.cli.common import emit, read_certificate, read_text, say
 from birthmark.cli.operator import ListOptions, RemoveOptions, ServerOutputOptions, at
-from birthmark.text_files import plain_text, read_text_file
 
 _COLUMNS = ("template", "type", "enabled", "version", "hook", "description")
 _ROLE = "arn:aws:iam::000000000000:role/provisioning"
@@ -57,7 +56,7 @@ def create_template(
     server.do(
         *("aws", "templates"),
         name=name,
-        body=read_text_file(file),
+        body=read_text(file),
         type="JITP" if kind is Kind.JITP else "FLEET_PROVISIONING",
         hook=hook,
         description=description,
@@ -143,5 +142,5 @@ def renew(
 
     What this server's own CA renewed, by EST, follows by itself at its first connection.
     """
-    body = {"certificate": plain_text(file.read_bytes()).decode("ascii", "replace")}
+    body = {"certificate": read_certificate(file).pem()}
     emit(server.as_json, server.client.post(at("aws", "certificates", certificate_id, "renew"), body))

@@ -71,7 +71,7 @@ def is_bundle(file: Path) -> bool:
     if file.is_dir():
         return False
     with open_file(file) as raw:
-        return wire.is_bundle(raw.read(len(wire.BEGINNING)))
+        return wire.is_bundle(raw.read(wire.LOOKED_AT))
 
 
 def merge(

@@ -23,7 +23,7 @@ from birthmark.cli.journal import note
 from birthmark.cli.printable import text_of
 from birthmark.cli.table import wrapped
 from birthmark.text import printable, reason_of
-from birthmark.text_files import plain_text
+from birthmark.text_files import encoding_of, plain_text
 
 if TYPE_CHECKING:
     from birthmark.pki.certificates import Certificate  # which loads what no --help needs
@@ -49,6 +49,16 @@ class FileMissingError(errors.NotFoundError):
     fix = 'Check the path and who may read it: `ls -la "$(dirname {path})"`.'
     path: Path
     reason: str
+
+
+class FileEncodingError(errors.InvalidRequestError):
+    """The file is text in another encoding."""
+
+    code = "cli.file_encoding"
+    cause = "{path} is not UTF-8; it may be {encoding}."
+    fix = "Write it as UTF-8 and give that: `(set -C; iconv -f {encoding} -t UTF-8 {path} > {path}.utf8)`."
+    encoding: str
+    path: Path
 
 
 class FileUnusableError(errors.BirthmarkError):
@@ -230,13 +240,23 @@ def read_file(path: Path, limit: int = MAX_FILE_BYTES, missing: type[FileMissing
         return plain_text(file.read(limit + 1))
 
 
+def read_text(path: Path) -> str:
+    """Return the text of a file. Raise `FileMissingError` or `FileEncodingError`."""
+    raw = read_file(path)
+    try:
+        return raw.decode()
+    except UnicodeDecodeError as error:
+        if b"\0" in raw:
+            raise FileMissingError(path=path, reason="it is no text") from error
+        raise FileEncodingError(path=path, encoding=encoding_of(raw)) from error
+
+
 def read_certificate(path: Path) -> "Certificate":
     """Return the certificate in a PEM or DER file, the first of several."""
-    from birthmark.pki.certificates import parse_any, parse_bundle
+    from birthmark.pki.certificates import parse_bundle
 
     with about(path):
-        raw = read_file(path)
-        return parse_bundle(raw)[0] if b"-----BEGIN " in raw else parse_any(raw)
+        return parse_bundle(read_file(path))[0]
 
 
 def emit(as_json: bool, row: Mapping[str, Any]) -> None:
@@ -274,33 +294,60 @@ def certificate_row(certificate: "Certificate") -> dict[str, Any]:
     }
 
 
-def write_result(path: Path | None, text: str) -> None:
-    """Write to a file, or to stdout when there is none."""
+def write_result(path: Path | None, text: str, *, keeps: bool = True) -> None:
+    """Write to a file, or to stdout when there is none; other content of an earlier file is kept under another name.
+
+    Without `keeps` it is replaced: a revocation list, which a broker reads and a timer writes. A key never is.
+    """
     if path is None:
         typer.echo(text, nl=False)
-    else:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as file:
-            file.write(text.encode("ascii"))
+        return
+    data = text.encode("ascii")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.is_file() or path.stat().st_size != len(data) or path.read_bytes() != data:
+        with replacing(path, keeps=keeps) as file:
+            file.write(data)
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[IO[bytes]]:
+def replacing(path: Path, *, keeps: bool = True) -> Iterator[IO[bytes]]:
     """Write a file bit by bit; it has its place when all of it is on disk, and until then an earlier one has.
 
     Whose that was, and who may read it, stays. What is no file, such as a pipe, is written as it is, and so is a file
-    beside which, or as whose owner, this user writes nothing.
+    beside which, or as whose owner, this user writes nothing. With `keeps` the earlier one has another name then.
+    Raise `FileExistsAlreadyError` for a private key, and for what cannot be kept.
     """
     target = path.resolve() if path.is_symlink() else path
     seen = target.stat() if target.exists() else None
     is_beside = seen is None or (stat.S_ISREG(seen.st_mode) and _is_ours_to_replace(target, seen))
-    mode = 0o666 if seen is None else stat.S_IMODE(seen.st_mode)
-    with written_as(path), durable.replacing(target, mode) if is_beside else path.open("wb") as file:
-        if is_beside and seen is not None:
-            with suppress(PermissionError):  # of a group that is not ours, or where the file system has no modes
-                os.fchown(file.fileno(), seen.st_uid, seen.st_gid)
-                os.fchmod(file.fileno(), mode)
-        yield file
+    mode, kept = 0o666 if seen is None else stat.S_IMODE(seen.st_mode), None
+    is_full = seen is not None and stat.S_ISREG(seen.st_mode) and seen.st_size > 0
+    if is_full and ((keeps and not is_beside) or _is_private_key(target)):
+        raise FileExistsAlreadyError(path=path)
+    try:
+        with written_as(path), durable.replacing(target, mode) if is_beside else path.open("wb") as file:
+            if is_beside and seen is not None:
+                with suppress(PermissionError):  # of a group that is not ours, or where the file system has no modes
+                    os.fchown(file.fileno(), seen.st_uid, seen.st_gid)
+                    os.fchmod(file.fileno(), mode)
+            yield file
+            kept = durable.keep_aside(target) if keeps else None
+    except OSError:
+        if kept is not None:
+            kept.replace(target)
+            kept.unlink(missing_ok=True)  # two names of one file, of which the line above changes neither
+        raise
+    if kept is not None:
+        typer.echo(printable(f"The earlier {path.name} is {kept} now."), err=True)
+
+
+def _is_private_key(path: Path) -> bool:
+    """Say whether a file holds a key; one that refers to a chip's key can be written again."""
+    from birthmark.keys.reference import parse_reference_key
+
+    with path.open("rb") as file:
+        text = plain_text(file.read(MAX_FILE_BYTES))
+    return b"PRIVATE KEY-----" in text and parse_reference_key(text) is None
 
 
 def _is_ours_to_replace(path: Path, seen: os.stat_result) -> bool:

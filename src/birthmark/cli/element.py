@@ -16,7 +16,16 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from birthmark.cli.asking import only, only_typed
 from birthmark.cli.chip import CHIP_OPTIONS, ChipOutputOptions
-from birthmark.cli.common import FileMissingError, about, certificate_row, emit, read_file, say
+from birthmark.cli.common import (
+    MAX_FILE_BYTES,
+    FileMissingError,
+    about,
+    certificate_row,
+    emit,
+    open_file,
+    read_file,
+    say,
+)
 from birthmark.cli.picking import PickOptions
 from birthmark.elements.element import Element
 from birthmark.elements.errors import ElementDataTooLargeError, ElementMemoryInvalidError, ElementProofInvalidError
@@ -29,14 +38,16 @@ from birthmark.keys.handles import render_uri_pem
 from birthmark.keys.pin import Pin
 from birthmark.keys.scheme import PublicKey
 from birthmark.keys.token import TokenInfo
-from birthmark.pki.certificates import parse_any, parse_bundle
+from birthmark.pki.certificates import parse_bundle
 from birthmark.text import decode_json
 
 Key = Annotated[
     str | None,
     typer.Argument(metavar="[KEY]", help="Object id (0xF0000100), label, or id:HEX; default: the identity key."),
 ]
-Out = Annotated[Path | None, typer.Option("--out", "-o", help="File to write; default is standard output.")]
+Out = Annotated[
+    Path | None, typer.Option("--out", "-o", help="File to write, an earlier one is kept; default: standard output.")
+]
 
 _MAX_NONCE_FILE_BYTES = 64 * 1024
 
@@ -165,8 +176,9 @@ def write(
     only(data is not None, "with --object", replace_data=replace_data)
     only(label is None, "for the certificate of a key, not for a CA's under --label", key=key)
     with chip.open() as element:
-        raw = read_file(file, missing=ElementFileMissingError)
         if data is not None:
+            with open_file(file, ElementFileMissingError) as opened:
+                raw = opened.read(MAX_FILE_BYTES + 1)
             try:
                 element.write_data(data, raw, may_replace=replace_data)
             except ElementDataTooLargeError as error:
@@ -175,7 +187,7 @@ def write(
             emit(chip.as_json, {"data": data, "bytes": len(raw)})
             return
         with about(file):
-            found = parse_bundle(raw) if b"-----BEGIN" in raw else (parse_any(raw),)
+            found = parse_bundle(read_file(file, missing=ElementFileMissingError))
         rows = [(element.write_certificate(found[0], key, label=label), found[0])]
         if label is None and element.profile.signer_label is not None and found[1:]:
             rows.append((element.write_certificate(found[1], label=element.profile.signer_label), found[1]))

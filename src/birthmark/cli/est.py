@@ -207,7 +207,7 @@ def crl(
     """Write the revocation list of one of the server's CAs (PEM), as it is now, for programs that take a file."""
     made = server.client.get(at("lists", purpose))
     if out is not None or not server.as_json:
-        write_result(out, made["crl"])
+        write_result(out, made["crl"], keeps=False)
     if out is not None or server.as_json:
         emit(
             server.as_json, {**made, "crl": made["crl"] if server.as_json else None, "file": str(out) if out else None}

@@ -3,6 +3,7 @@
 import re
 import socket
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,6 +26,7 @@ from birthmark.console.login import (
     read_invitation,
 )
 from birthmark.console.trusting import roots_of
+from birthmark.pki.certificates import CertificateInvalidError, parse_bundle
 from birthmark.text import reason_of
 
 _BEGIN, _HOST_PORT = "https://", re.compile(r"[A-Za-z0-9.-]+:[0-9]{1,5}/?")
@@ -86,7 +88,7 @@ def _by_invitation(invitation: Path, url: str | None, *, as_json: bool) -> None:
 
 
 def _by_url(url: str, roots: Path | None, thumbprint: str | None, token_file: Path | None, *, as_json: bool) -> None:
-    given = None if roots is None else _text(roots)
+    given = None if roots is None else _pem(roots)
     if not is_url(url):
         raise typer.BadParameter("give https://HOST:PORT", param_hint="URL")
     if given is not None:
@@ -130,6 +132,13 @@ def _keep(url: str, roots: str, made: dict[str, Any], token: str, *, as_json: bo
     kept = keep(Login(url, roots, made["user"], made["id"], token, made["ends"]))
     said = f"Signed in at {url} as {made['user']}, until {made['ends'][:10]}. Commands without --data go there."
     say(as_json, {"url": url, "user": made["user"], "ends": made["ends"], "file": str(kept)}, said)
+
+
+def _pem(path: Path) -> str:
+    """Return the certificates of a file in any form; text without any as it is."""
+    with suppress(CertificateInvalidError):
+        return "".join(one.pem() for one in parse_bundle(read_file(path)))
+    return _text(path)
 
 
 def _text(path: Path) -> str:

@@ -195,7 +195,7 @@ def extract(
     What is no file name is changed; of devices whose names become the same, the later have a number.
     """
     refused = Refusals(shipped.as_json)
-    written, without, names = 0, 0, set[str]()
+    written, without, kept, names = 0, 0, 0, set[str]()
     out.mkdir(parents=True, exist_ok=True)
     for entry in shipped.verified(refused):
         try:
@@ -209,10 +209,15 @@ def extract(
         wanted = entry.device_id if named_by is FileNames.CN else entry.unique_id
         path = out / f"{_file_name(wanted, names)}.pem"
         above = entry.issuer.pem() if chain and entry.issuer_der is not None else ""
-        durable.put(path, (certificate.pem() + above).encode())
+        content = (certificate.pem() + above).encode()
+        if path.is_symlink() or not path.is_file() or path.read_bytes() != content:
+            kept += durable.keep_aside(path) is not None
+            durable.put(path, content)
         written += 1
         if shipped.as_json:
             typer.echo(json.dumps(_row(entry) | {"file": str(path)}))
+    if kept:
+        typer.echo(f"{counted(kept, 'earlier file')} kept as NAME.pem.old.", err=True)
     certificates, entries = counted(written, "certificate"), counted(refused.count, "entry")
     typer.echo(f"{certificates} written to {out}, {entries} refused, {without} without one.", err=True)
     if refused.count:

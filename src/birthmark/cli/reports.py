@@ -9,6 +9,7 @@ import typer
 
 from birthmark.cli.common import SOME_ROWS_REFUSED, again, without
 from birthmark.clock import SystemClock
+from birthmark.text import printable
 
 if TYPE_CHECKING:
     from birthmark.fleet.report import Report
@@ -39,7 +40,9 @@ def opened(reports: Sequence[Path] | None, title: str, where: str, *, dry_run: b
     now = SystemClock().now
     run = Run(where, now(), dry_run=dry_run, command=again(), title=title)
     with ExitStack() as files:
-        kept = [files.enter_context(Report(path, run, now)) for path in reports or ()]
+        kept: list[Report] = []
+        files.callback(_say_kept, kept)
+        kept += (files.enter_context(Report(path, run, now)) for path in reports or ())
         try:
             yield kept
         except BaseException as ending:
@@ -48,6 +51,12 @@ def opened(reports: Sequence[Path] | None, title: str, where: str, *, dry_run: b
             for report in kept:
                 report.is_cut_off = not is_over
             raise
+
+
+def _say_kept(reports: "Sequence[Report]") -> None:
+    for report in reports:
+        if report.kept is not None:
+            typer.echo(printable(f"The earlier {report.path.name} is {report.kept} now."), err=True)
 
 
 def add_row(reports: "Sequence[Report]", row: Mapping[str, Any]) -> None:

@@ -6,7 +6,7 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -192,13 +192,18 @@ async def run(
         outcome = await _run(await _ready(asked, wanted, ends), as_json=as_json)
     results = results_of(outcome)
     for path in report or []:
-        write_report(path, results)
+        _write(path, results)
     if as_json:
         typer.echo(json.dumps({"event": "summary", **results["summary"]}))
     else:
         _tell(results["summary"])
     if not outcome.held:
         raise typer.Exit(FAILED)
+
+
+def _write(path: Path, results: Mapping[str, Any]) -> None:
+    if (kept := write_report(path, results)) is not None:
+        typer.echo(printable(f"The earlier {path.name} is {kept} now."), err=True)
 
 
 def report(
@@ -210,7 +215,7 @@ def report(
     _check_forms(out or [], "--out")
     results = read_report(file)
     for path in out or []:
-        write_report(path, results)
+        _write(path, results)
     if as_json:
         typer.echo(json.dumps(results["summary"]))
     else:

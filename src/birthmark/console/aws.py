@@ -81,9 +81,7 @@ def endpoints(aws: AwsIot, space: Space) -> Sequence[Endpoint]:
 
     return [
         Endpoint("GET", "/aws/keys", Right.READ, "The access keys, without their secrets.", keys),
-        Endpoint(
-            "POST", "/aws/keys", Right.ADMINISTER, "Make an access key.", add_key, NewKey, status=201, outlives=True
-        ),
+        Endpoint("POST", "/aws/keys", Right.ADMINISTER, "Make an access key.", add_key, NewKey, status=201),
         Endpoint("DELETE", "/aws/keys/{id}", Right.ADMINISTER, "Remove an access key.", remove_key, status=204),
         Endpoint("GET", "/aws/things", Right.READ, "A page of things.", things, query=PageQuery),
         Endpoint("GET", "/aws/certificates", Right.READ, "A page of certificates.", certificates, query=PageQuery),

@@ -76,8 +76,8 @@ def key_endpoints(instances: Instances, iothub: IotHub, https_port: Callable[[],
 
     told = "The keys of a policy; one of them made anew first, if that is asked for."
     return [
-        Endpoint("POST", "/dps/{name}/keys", Right.ADMINISTER, told, of_dps, Wanted, outlives=True),
-        Endpoint("POST", "/hubs/{name}/keys", Right.ADMINISTER, told, of_hub, Wanted, outlives=True),
+        Endpoint("POST", "/dps/{name}/keys", Right.ADMINISTER, told, of_dps, Wanted),
+        Endpoint("POST", "/hubs/{name}/keys", Right.ADMINISTER, told, of_hub, Wanted),
         Endpoint("GET", "/dps/{name}/policies", Right.READ, "The policies there are.", policies_of_dps),
         Endpoint("GET", "/hubs/{name}/policies", Right.READ, "The policies there are.", policies_of_hub),
         Endpoint(

@@ -13,6 +13,7 @@ from birthmark import durable
 from birthmark.console.variables import system_roots
 from birthmark.errors import InvalidRequestError, NotFoundError, PolicyError
 from birthmark.text import decode_json
+from birthmark.text_files import plain_text
 
 FILE = "~/.config/birthmark/login.json"
 _VARIABLE = "BIRTHMARK_LOGIN"
@@ -119,7 +120,7 @@ def signed_in(environment: Mapping[str, str] = os.environ) -> Login | None:
 def read_invitation(path: Path) -> Invited:
     """Return what an invitation says. Raise `InvitationInvalidError`, `OSError`."""
     try:
-        return decode_json(_read(path), Invited)
+        return decode_json(plain_text(_read(path)), Invited)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise InvitationInvalidError(path=path) from error
 

@@ -33,7 +33,6 @@ def machine_endpoints(listed: Listed, invite: Invite, lead: Lead) -> Sequence[En
             Right.ADMINISTER,
             "Return what another machine joins by: a secret.",
             invited,
-            outlives=True,
         ),
         Endpoint("POST", f"{at}/lead", Right.ADMINISTER, "Make this machine the one that makes CAs and roots.", led),
     ]

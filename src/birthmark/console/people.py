@@ -119,10 +119,8 @@ def user_endpoints(people: People, reached: Reached, sessions: SessionsOf) -> Se
         Endpoint("POST", "/people/users", rule, "Make a user.", create, NewPerson, status=201),
         Endpoint("GET", one, look, "A user.", user),
         Endpoint("DELETE", one, rule, "Remove a user, and all tokens of that one.", remove, status=204),
-        Endpoint(
-            "POST", f"{one}/invitation", rule, "Return what that person signs in by: a secret.", invite, outlives=True
-        ),
-        Endpoint("POST", f"{one}/roles", rule, "Give a role at a place.", grant, GrantBody, outlives=True),
+        Endpoint("POST", f"{one}/invitation", rule, "Return what that person signs in by: a secret.", invite),
+        Endpoint("POST", f"{one}/roles", rule, "Give a role at a place.", grant, GrantBody),
         Endpoint("GET", f"{one}/left", look, "What a user made and was shown that stays.", partial(_left, people)),
         Endpoint("POST", f"{one}/roles/remove", rule, "Take a role at a place.", revoke, GrantBody),
     ]

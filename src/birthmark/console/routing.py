@@ -28,7 +28,7 @@ from birthmark.errors import BirthmarkError, UnauthenticatedError
 from birthmark.net.late import Late
 from birthmark.net.refusing import Handler, refusing, whole
 from birthmark.people.approvals_model import MAX_BODY, Wanted
-from birthmark.people.demand import check_whole, demand
+from birthmark.people.demand import demand
 from birthmark.people.model import SERVER
 from birthmark.people.once import FAILED, Once
 from birthmark.people.once_model import MAX_KEY_CHARS, key_of
@@ -160,8 +160,6 @@ class Endpoint:
     """The place of each row of a list, as a template over the row: whoever asks sees those that he may look at."""
     is_open: bool = False
     """Nobody has to be known for it."""
-    outlives: bool = False
-    """It makes, or shows, what stays when the token that asks for it has ended: a token that is narrowed does not."""
     is_final: Callable[[Asked], Awaitable[bool]] | None = None
     """Says of a request that it cannot be undone, so that a second person has to approve it."""
 
@@ -432,8 +430,6 @@ def authorize(endpoint: Endpoint, caller: Caller, names: Mapping[str, str]) -> N
     """Raise `RightMissingError` where this caller may not."""
     if endpoint.right is not None and not endpoint.rows_at:
         demand(caller, endpoint.right, endpoint.place(names))
-    if endpoint.outlives:
-        check_whole(caller)
 
 
 async def _asked(endpoint: Endpoint, request: Request, caller: Caller) -> Asked:

@@ -48,7 +48,7 @@ _MAX_WINDOW = 100
 _ARMOR = re.compile(rb"-----(BEGIN|END) [A-Z0-9 ]{1,40}-----")
 _BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,40})-----[A-Za-z0-9+/=\s]*-----END \1-----")
 _SEQUENCE = b"\x30"
-ENCODE_REQUEST = "`openssl req -in device.csr -outform DER | openssl base64 -out device.b64`"
+ENCODE_REQUEST = "`(set -C; openssl req -in device.csr -outform DER | openssl base64 > new.b64)`"
 
 
 class EstBodyInvalidError(InvalidRequestError):

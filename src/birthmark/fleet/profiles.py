@@ -20,7 +20,8 @@ Named profiles are tables in ~/.config/birthmark/profiles.toml:
 
 import os
 import shlex
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,12 +31,15 @@ import msgspec
 
 from birthmark.console.client import endpoints_for, served
 from birthmark.fleet.errors import ProfileError
+from birthmark.pki.certificates import MAX_BUNDLE_BYTES, Certificate, CertificateInvalidError, parse_bundle
 from birthmark.text import reason_of
 from birthmark.text_files import read_text_file
 from birthmark.toml_text import parse
 
 _FILE = "~/.config/birthmark/profiles.toml"
 _OTHERS = 0o077
+_LASTING: list[Any] = []
+"""Temporary files, deleted when this process ends."""
 _AZURE_STRING, _AWS_URL = "PROVISIONING_CONNECTION_STRING", "AWS_ENDPOINT_URL_IOT"
 _HUB_STRING = "IOTHUB_CONNECTION_STRING"
 _NOT_OURS = "{} is that of a Birthmark server, as `birthmark env` sets it, and not {}'s"
@@ -97,7 +101,7 @@ def azure_profile(name: str, data: Path) -> AzureProfile:
     if not table.get("connection_string_file"):
         raise ProfileError(profile=name, detail=f"[{name}.azure] has no connection_string_file")
     path = Path(str(table["connection_string_file"])).expanduser()
-    return AzureProfile(_secret(name, path), _ca_file(table), hub_connection_string=_hub(name, table))
+    return AzureProfile(_secret(name, path), _ca_file(name, table), hub_connection_string=_hub(name, table))
 
 
 def hub_profile(name: str) -> tuple[str, Path | None]:
@@ -110,7 +114,7 @@ def hub_profile(name: str) -> tuple[str, Path | None]:
     table = _named(name, "azure")
     if (text := _hub(name, table) or "") == "":
         raise ProfileError(profile=name, detail=f"[{name}.azure] has no hub_connection_string_file")
-    return text, _ca_file(table)
+    return text, _ca_file(name, table)
 
 
 def _host_of_server() -> str | None:
@@ -137,7 +141,7 @@ def _signed_in(name: str, table: Mapping[str, Any]) -> AzureProfile:
     where = str(table["service"]), str(table["resource_group"]), str(subscription)
     account = Account(*where, str(table.get("policy", POLICY)), table.get("management_url"))
     connection_string, scope = connect(account)
-    return AzureProfile(connection_string, _ca_file(table), scope, _hub(name, table))
+    return AzureProfile(connection_string, _ca_file(name, table), scope, _hub(name, table))
 
 
 def _hub(name: str, table: Mapping[str, Any]) -> str | None:
@@ -165,7 +169,9 @@ def aws_profile(name: str, data: Path) -> AwsProfile:
         return AwsProfile()
     table = _named(name, "aws")
     url, region, sdk_profile = table.get("endpoint_url"), table.get("region"), table.get("profile")
-    return AwsProfile(endpoint_url=url, region=region, ca_file=_ca_file(table), sdk_profile=sdk_profile, name=name)
+    return AwsProfile(
+        endpoint_url=url, region=region, ca_file=_ca_file(name, table), sdk_profile=sdk_profile, name=name
+    )
 
 
 def named_for(cloud: str) -> str:
@@ -184,8 +190,32 @@ def _tables(path: Path) -> dict[str, dict[str, Any]]:
     return msgspec.convert(parse(read_text_file(path)), dict[str, dict[str, Any]])
 
 
-def _ca_file(table: Mapping[str, Any]) -> Path | None:
-    return Path(table["ca_file"]).expanduser() if "ca_file" in table else None
+def _ca_file(name: str, table: Mapping[str, Any]) -> Path | None:
+    """Return the file of the CAs to trust, in PEM: OpenSSL, which the SDKs give its path, reads nothing else."""
+    if "ca_file" not in table:
+        return None
+    path = Path(table["ca_file"]).expanduser()
+    try:
+        with path.open("rb") as file:
+            raw = file.read(MAX_BUNDLE_BYTES + 1)
+        if raw.startswith(b"-----BEGIN CERTIFICATE-----") or b"\n-----BEGIN CERTIFICATE-----" in raw:
+            return path
+        return _in_pem(parse_bundle(raw))
+    except OSError as error:
+        raise ProfileError(profile=name, detail=f"its ca_file {path}: {reason_of(error)}") from error
+    except CertificateInvalidError as error:
+        error.add_facts(path=path)
+        detail = f"its ca_file {path}: {error.explain_cause().rstrip('.')}"
+        raise ProfileError(profile=name, detail=detail, mend=f"{error.explain_fix()} ") from error
+
+
+def _in_pem(certificates: Iterable[Certificate]) -> Path:
+    """Return a file that lasts as long as this process: the SDKs read it when they connect."""
+    file = tempfile.NamedTemporaryFile(prefix="birthmark-ca-", suffix=".pem")  # noqa: SIM115 - closed at the end
+    file.write("".join(one.pem() for one in certificates).encode())
+    file.flush()
+    _LASTING.append(file)
+    return Path(file.name)
 
 
 def _named(name: str, cloud: str) -> dict[str, Any]:

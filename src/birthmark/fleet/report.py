@@ -15,6 +15,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol, Self, TextIO
 
+from birthmark import durable
 from birthmark.errors import InvalidRequestError
 from birthmark.fleet.journal import Outcome, naming
 from birthmark.fleet.target import Done
@@ -80,6 +81,8 @@ class Report:
     is_cut_off: bool = False
     """Whether the run did not come to its end."""
     refusals: dict[str, _Why] = field(default_factory=dict)
+    kept: Path | None = None
+    """The name that an earlier report has now."""
     _file: TextIO = field(init=False, repr=False)
     _form: _Form = field(init=False, repr=False)
 
@@ -108,6 +111,7 @@ class Report:
             self._form.end(self, self.now())
             self._file.flush()
             os.fsync(self._file.fileno())
+        self.kept = durable.keep_aside(self.path)
         _part_of(self.path).replace(self.path)
 
 

@@ -246,3 +246,8 @@ class Message(msgspec.Struct, frozen=True, array_like=True, gc=False):
     body: bytes
     system: dict[str, str | None]
     properties: dict[str, str | None]
+
+    @property
+    def publisher(self) -> str:
+        """Whose share of the rules' time it uses."""
+        return self.device_id

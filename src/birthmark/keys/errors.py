@@ -34,7 +34,7 @@ class KeyFileInvalidError(InvalidRequestError):
     cause = "{path} is not a private key in PEM form: {detail}."
     fix = (
         "Give a PEM private key (EC P-256, P-384 or P-521, or RSA). This makes one of a key in another form, such as "
-        "DER: `openssl pkey -in {path} -out {path}.pem`."
+        "DER: `(umask 077; set -C; openssl pkey -in {path} > {path}.pem)`."
     )
     path: Path
     detail: object = ""
@@ -46,9 +46,11 @@ class KeyFileIsPkcs12Error(KeyFileInvalidError):
     code = "keys.file_is_pkcs12"
     cause = "{path} is PKCS#12 (PFX): certificate and key in one file, which a password protects."
     fix = (
-        "Take the key out: `(umask 077; openssl pkcs12 -in {path} -nocerts -noenc -out device.key)`, and the "
-        "certificate: `openssl pkcs12 -in {path} -clcerts -nokeys -out device.pem`."
+        "Take the key out: `(umask 077; set -C; openssl pkcs12{options} -in {path} -nocerts -noenc > device.key)`, and "
+        "the certificate: `(set -C; openssl pkcs12{options} -in {path} -clcerts -nokeys > device.pem)`."
     )
+    options: str = ""
+    """`-legacy` for algorithms of before OpenSSL 3."""
 
 
 class SharedKeyFileInvalidError(KeyFileInvalidError):
@@ -63,8 +65,11 @@ class KeyFileIsCertificateError(KeyFileInvalidError):
     """The file is a certificate."""
 
     code = "keys.file_is_certificate"
-    cause = "{path} holds a certificate where the private key belongs: the two files are swapped."
-    fix = 'Exchange the two file names: `export X509_CERT_FILE="$X509_KEY_FILE" X509_KEY_FILE="$X509_CERT_FILE"`.'
+    cause = "{path} holds a certificate where the private key belongs."
+    fix = (
+        "Give the key's file. If the two variables are swapped: "
+        '`export X509_CERT_FILE="$X509_KEY_FILE" X509_KEY_FILE="$X509_CERT_FILE"`.'
+    )
 
 
 class KeyFileExposedError(PolicyError):
@@ -184,8 +189,8 @@ class PinMissingError(UnauthenticatedError):
     code = "keys.pin_missing"
     cause = "Token {token} asks for a PIN, and none was given."
     fix = (
-        "Write it to a file, for you alone, and name that: `(umask 077; cat > pin)`, then type the PIN, Enter and "
-        'Ctrl-D, then `export BIRTHMARK_PIN_FILE="$PWD/pin"`.'
+        "Write it to a file, for you alone, and name that: `(umask 077; set -C; cat > pin)`, then type the PIN, Enter "
+        'and Ctrl-D, then `export BIRTHMARK_PIN_FILE="$PWD/pin"`.'
     )
     token: str
 
@@ -290,8 +295,8 @@ class PinInUriError(UriInvalidError):
     code = "keys.pin_in_uri"
     cause = "The PKCS#11 URI carries the PIN itself (pin-value); URIs end up in logs and process lists."
     fix = (
-        "Leave it out, `{uri}`, and give it in a file: `(umask 077; cat > pin)`, then type the PIN, Enter and Ctrl-D, "
-        'then `export BIRTHMARK_PIN_FILE="$PWD/pin"`. Change a PIN that others may have seen.'
+        "Leave it out, `{uri}`, and give it in a file: `(umask 077; set -C; cat > pin)`, then type the PIN, Enter and "
+        'Ctrl-D, then `export BIRTHMARK_PIN_FILE="$PWD/pin"`. Change a PIN that others may have seen.'
     )
     uri: str
 

@@ -23,7 +23,7 @@ from birthmark.keys.errors import (
 from birthmark.keys.pin import Pin
 from birthmark.keys.reference import MAX_KEY_FILE_BYTES, parse_reference_key
 from birthmark.keys.scheme import PrivateKey, PublicKey, Scheme
-from birthmark.pki.der import is_pkcs12
+from birthmark.pki.der import is_pkcs12, pkcs12_options
 from birthmark.text_files import plain_text
 
 log = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ class FileKey:
         if (object_id := parse_reference_key(text)) is not None:
             raise ReferenceKeyError(path=path, object_id=f"0x{object_id:08X}")
         if is_pkcs12(text):
-            raise KeyFileIsPkcs12Error(path=path)
+            raise KeyFileIsPkcs12Error(path=path, options=pkcs12_options(text))
         if b"PRIVATE KEY-----" not in text and b"BEGIN CERTIFICATE-----" in text:
             raise KeyFileIsCertificateError(path=path)
         if mode & 0o007 or mode & 0o020:

@@ -7,14 +7,11 @@ have a name, as the chip's UID in an export of EdgeLock 2GO; what the others say
 ZIP is unpacked to disk, and of each file no more is read than a certificate may have.
 """
 
-import codecs
 import csv
 import itertools
 import lzma
 import re
-import shlex
 import struct
-import unicodedata
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -33,22 +30,19 @@ from birthmark.pki.certificates import (
     CertificateInvalidError,
     CertificateIsPkcs7Error,
     CertificateIsPkcs12Error,
-    parse_any,
     parse_bundle,
 )
 from birthmark.pki.chains import ChainIncompleteError, SignatureCache
 from birthmark.text import printable
+from birthmark.text_files import encoding_of, to_utf_8, utf_16_of
 
 MAX_FILE_BYTES = 64 * 1024
 MAX_ZIP_FILES = 100_000
-_PKCS12 = ("PKCS#12", "openssl pkcs12 -in {} -clcerts -nokeys -out device.pem")
-_PKCS7 = ("PKCS#7", "openssl pkcs7 -in {} -print_certs -out device.pem")
 _SEPARATOR = re.compile(r"sep=([,;\t|])\s*$", re.IGNORECASE)
-_WRAPPED = {".pfx": _PKCS12, ".p12": _PKCS12, ".p7b": _PKCS7, ".p7c": _PKCS7}
-_SUFFIXES = frozenset({".pem", ".crt", ".cer", ".der"})
+_SUFFIXES = frozenset({".pem", ".crt", ".cer", ".der", ".pfx", ".p12", ".p7b", ".p7c"})
+"""Of what is read; what wraps certificates is refused with the command that unpacks it, and not left out."""
 _CERTIFICATES = ("certificate", "cert", "pem", "device_certificate")
 _NAMES = ("uid", "unique_id", "uniqueid", "serial", "device", "device_id", "id")
-_OF_JAPAN = ("HIRAGANA", "KATAKANA", "CJK UNIFIED")
 _LOOKED_AT = 65536
 _SEPARATORS = ",;\t"
 _MAX_NAME_CHARS, _MAX_HEADER_CHARS, _MAX_COLUMN_CHARS = 128, 300, 40
@@ -70,6 +64,8 @@ class _Listed(NamedTuple):
     data: bytes | ManifestError
     columns: tuple[tuple[str, str], ...] = ()
     """What else a line of a table says, by its columns' names."""
+    file: str = ""
+    """The path of its file, or its name in a ZIP archive."""
 
 
 def is_list(path: Path, begin: bytes) -> bool:
@@ -97,13 +93,14 @@ def _verify(listed: _Listed, trust: ListTrust, now: datetime, cache: SignatureCa
     if isinstance(listed.data, ManifestError):
         raise listed.data
     try:
-        chain = parse_bundle(listed.data) if b"-----BEGIN" in listed.data else (parse_any(listed.data),)
+        chain = parse_bundle(listed.data)
     except CertificateInvalidError as error:
+        error.add_facts(**({"path": listed.file} if listed.file else {}))
         is_wrapped = isinstance(error, CertificateIsPkcs12Error | CertificateIsPkcs7Error)
+        called = listed.name or PurePosixPath(listed.file).name or "it"
         said = f": {error.explain_cause()}".removesuffix(".") if is_wrapped else ""
-        raise MalformedEntryError(
-            detail=f"{listed.name or 'it'} holds no certificate that can be read{said}"
-        ) from error
+        hint = f". {error.explain_fix().removesuffix('.')}" if is_wrapped else ""
+        raise MalformedEntryError(detail=f"{called} holds no certificate that can be read{said}", hint=hint) from error
     leaf, others = chain[0], [one for one in chain[1:] if not one.is_ca]
     name = (listed.name or leaf.subject_cn or leaf.thumbprint.hex())[:_MAX_NAME_CHARS]
     if leaf.is_ca:
@@ -137,10 +134,6 @@ def _verify(listed: _Listed, trust: ListTrust, now: datetime, cache: SignatureCa
 def _read(path: Path) -> Iterator[_Listed]:
     if path.is_dir():
         names = sorted(one.name for one in path.iterdir() if one.suffix.lower() in _SUFFIXES and one.is_file())
-        if not names and (wrapped := sorted(one for one in path.iterdir() if one.suffix.lower() in _WRAPPED)):
-            kind, unpack = _WRAPPED[wrapped[0].suffix.lower()]
-            hint = f", or unpack each: `{unpack.format(shlex.quote(str(wrapped[0])))}`"
-            raise MalformedEntryError(place=1, detail=f"{wrapped[0].name} is {kind}, and no certificate", hint=hint)
         return (_of_file(path / name) for name in names)
     with path.open("rb") as file:
         is_zip = file.read(len(_ZIP)) == _ZIP
@@ -149,7 +142,7 @@ def _read(path: Path) -> Iterator[_Listed]:
 
 def _of_file(path: Path) -> _Listed:
     with path.open("rb") as file:
-        return _Listed(None, _bounded(file.read(MAX_FILE_BYTES + 1), path.name))
+        return _Listed(None, _bounded(file.read(MAX_FILE_BYTES + 1), path.name), file=str(path))
 
 
 def _of_zip(path: Path) -> Iterator[_Listed]:
@@ -165,7 +158,8 @@ def _of_zip(path: Path) -> Iterator[_Listed]:
                 raise MalformedEntryError(place=1, detail=f"the ZIP has over {MAX_ZIP_FILES} files; unpack it")
             for one in files:
                 with archive.open(one) as file:
-                    yield _Listed(None, _bounded(file.read(MAX_FILE_BYTES + 1), one.filename[:_MAX_NAME_CHARS]))
+                    name = one.filename[:_MAX_NAME_CHARS]
+                    yield _Listed(None, _bounded(file.read(MAX_FILE_BYTES + 1), name), file=name)
     except _ZIP_BROKEN as error:
         raise MalformedEntryError(place=1, detail=f"the ZIP cannot be read: {str(error)[:200]}") from error
 
@@ -192,7 +186,7 @@ def _bounded(data: bytes, name: str) -> bytes | ManifestError:
 
 def _of_table(path: Path) -> Iterator[_Listed]:
     place = 0
-    with path.open(encoding="utf-16" if _begins_as_utf_16(path) else "utf-8-sig", newline="") as file:
+    with path.open(encoding=utf_16_of(_begin(path)) or "utf-8-sig", newline="") as file:
         try:
             lines = _bounded_lines(file)
             first, separator = next(lines, ""), None
@@ -213,25 +207,15 @@ def _of_table(path: Path) -> Iterator[_Listed]:
                     says = tuple((name, row[at].strip()) for at, name in others if at < len(row))
                     yield _of_row(row, holders[0], called)._replace(columns=says)
         except UnicodeError as error:
-            hint = f", or write it so: `iconv -f {_written_in(path)} -t UTF-8 {shlex.quote(str(path))} > utf8.csv`"
+            hint = f", or write it so: `{to_utf_8(path, encoding_of(_begin(path)))}`"
             raise MalformedEntryError(place=place + 1, detail="the table is not UTF-8", hint=hint) from error
         except csv.Error as error:
             raise MalformedEntryError(place=place + 1, detail=f"the table cannot be read: {error}") from error
 
 
-def _begins_as_utf_16(path: Path) -> bool:
-    """Say whether it begins with the mark of UTF-16, as Excel's "Unicode text" does."""
+def _begin(path: Path) -> bytes:
     with path.open("rb") as file:
-        return file.read(2) in {codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE}
-
-
-def _written_in(path: Path) -> str:
-    """Return what a table is written in that is not UTF-8: as Excel writes it in Japan, or in the west."""
-    with path.open("rb") as file:
-        text = file.read(_LOOKED_AT).decode("cp932", errors="replace")
-    is_japanese = any(unicodedata.name(char, "").startswith(_OF_JAPAN) for char in text)
-    has_others = "\ufffd" in text[:-1] or any(unicodedata.category(char) == "Co" for char in text)
-    return "CP932" if is_japanese and not has_others else "CP1252"
+        return file.read(_LOOKED_AT)
 
 
 def _of_header(columns: list[str], holders: list[int]) -> str:

@@ -8,7 +8,6 @@ Out:  pieces: the bytes of some entries, one after the other, that `entries_in` 
 Raises `MalformedEntryError` where the file stops being a manifest.
 """
 
-import codecs
 import re
 import shlex
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from birthmark.manifests.errors import MalformedEntryError, PackedManifestError
+from birthmark.text_files import to_utf_8, utf_16_of
 
 MAX_ENTRY_BYTES = 64 * 1024
 _PIECE_BYTES = 256 * 1024
@@ -26,7 +26,6 @@ _BEGIN = re.compile(rb"(?:\xef\xbb\xbf)?\s*+\[\s*+")
 _ENROLLMENT = (b'"registrationId"', b'"attestation"')
 _PACKED = {b"\x1f\x8b": ("gzip", "gunzip"), b"PK": ("ZIP", "unzip"), b"BZ": ("bzip2", "bunzip2")}
 _PACKED |= {b"\xfd7": ("xz", "unxz"), b"(\xb5": ("zstd", "unzstd")}
-_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,21 +78,23 @@ def _begin(file: BinaryIO) -> bytes:
     """Return the first bytes, which begin as a list does."""
     held = file.read(_PIECE_BYTES)
     if (packed := _PACKED.get(held[:2])) is not None:
-        name = str(getattr(file, "name", "FILE"))
-        raise PackedManifestError(form=packed[0], unpack=packed[1], file=name)
-    if held.startswith(_UTF_16):
-        name = str(getattr(file, "name", "FILE"))
-        hint = f", or write it so: `iconv -f UTF-16 -t UTF-8 {shlex.quote(name)} > {shlex.quote(f'{name}.utf8')}`"
+        raise PackedManifestError(form=packed[0], unpack=packed[1], file=_name_of(file))
+    if (codec := utf_16_of(held)) is not None:
+        hint = f", or write it so: `{to_utf_8(_name_of(file), codec.upper())}`"
         raise MalformedEntryError(place=1, detail="the file is UTF-16, not UTF-8", hint=hint)
     if held.lstrip().startswith(b"-----BEGIN CERTIFICATE"):
-        hint = ", or put certificates into a directory, one device's a file, and name that: `mkdir list`"
+        hint = f", or enroll one device by it: `birthmark device enroll --cert {shlex.quote(_name_of(file))}`"
         raise MalformedEntryError(place=1, detail="the file is a certificate, not a list", hint=hint)
     if all(name in held[:MAX_ENTRY_BYTES] for name in _ENROLLMENT):
-        hint = ", or give the devices' certificates: a directory of them, one a file: `mkdir list`"
+        hint = ", or enroll each device by its certificate: `birthmark device enroll --cert device.pem`"
         raise MalformedEntryError(place=1, detail="the file is a list of enrollments of DPS, not of chips", hint=hint)
     if _BEGIN.match(held) is None:
         raise MalformedEntryError(place=1, detail="the file does not begin as a list does, with [")
     return held
+
+
+def _name_of(file: BinaryIO) -> str:
+    return str(getattr(file, "name", "FILE"))
 
 
 def _end(held: bytes, place: int, offset: int) -> Iterator[Piece]:

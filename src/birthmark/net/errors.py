@@ -17,7 +17,7 @@ from birthmark.pki.names import SEND_LESS
 
 A_RIGHT_REQUEST = (
     "A request that is right is answered: "
-    '`curl -sSo cacerts.p7 --cacert "$SSL_CERT_FILE" "https://$PROVISIONING_HOST:8085/.well-known/est/cacerts"`'
+    '`curl -sSfo /dev/null --cacert "$SSL_CERT_FILE" "https://$PROVISIONING_HOST:8085/.well-known/est/cacerts"`'
 )
 
 

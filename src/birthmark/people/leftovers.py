@@ -1,10 +1,16 @@
-"""What a user made and was shown, and what stays when the user is removed: by the audit trail, the latest first."""
+"""The lasting access that an action of the audit trail creates or shows: credentials, trust, destinations of data.
+
+A narrowed or short-lived token may create it for a single device only, which is what such a token is for. When a user
+is removed, everything that this user created or was shown is listed.
+"""
 
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
+from birthmark.actor import Takes
 from birthmark.audit.latest import Wanted, latest
+from birthmark.people.demand import NarrowedTokenError
 from birthmark.store import Database
 
 MAX_LEFT = 250
@@ -13,58 +19,143 @@ _MAX_PAGES, _PAGE = 40, 250
 _Row = Mapping[str, Any]
 
 
-def _command(*words: str) -> Callable[[_Row], str]:
+class Left(NamedTuple):
+    """What an action leaves: the command that ends it, for its row; and whether it is one device's alone."""
+
+    command: Callable[[_Row], str]
+    is_of_a_device: bool = False
+
+
+def _typed(*words: str) -> Callable[[_Row], str]:
     def typed(row: _Row) -> str:
         facts = {**row["detail"], "subject": row["subject"]}
-        return shlex.join(["birthmark", *(word.format_map(facts) for word in words)])
+        return shlex.join([word.format_map(facts) for word in words])
 
     return typed
 
 
-_ROTATE_HUB = _command("hub", "policy", "rotate", "{policy}", "primary", "--hub", "{subject}")
-_ROTATE_DPS = _command("dps", "policy", "rotate", "{policy}", "primary", "--dps", "{subject}")
-_USER, _WEBHOOK = _command("user", "rm", "{subject}"), _command("webhook", "rm", "{subject}")
-_LEFT: Mapping[str, Callable[[_Row], str]] = {
-    "awsiot.key_add": _command("aws", "key", "rm", "{subject}"),
-    "dps.enrollment_key_show": lambda _: "",
+def _left(*words: str) -> Left:
+    return Left(_typed("birthmark", *words))
+
+
+def _at_aws(*words: str) -> Left:
+    return Left(_typed("aws", "iot", *words))
+
+
+def _of_a_device(left: Left) -> Left:
+    return left._replace(is_of_a_device=True)
+
+
+_NO_COMMAND = Left(lambda _row: "")
+_ROTATE_HUB = _left("hub", "policy", "rotate", "{policy}", "primary", "--hub", "{subject}")
+_ROTATE_DPS = _left("dps", "policy", "rotate", "{policy}", "primary", "--dps", "{subject}")
+_AUTHORIZER = _at_aws("update-authorizer", "--authorizer-name", "{subject}", "--status", "INACTIVE")
+_AWS_CA = _at_aws("update-ca-certificate", "--certificate-id", "{subject}", "--new-status", "INACTIVE")
+_CERTIFICATE = _at_aws("update-certificate", "--certificate-id", "{subject}", "--new-status", "INACTIVE")
+_EST_USER = _left("pki", "user", "rm", "{subject}")
+_HUB_CA = _left("hub", "ca", "rm", "{subject}", "--hub", "{hub}")
+_POLICY = _at_aws("list-targets-for-policy", "--policy-name", "{subject}")
+_ROLE_ALIAS = _at_aws("delete-role-alias", "--role-alias", "{subject}")
+_TEMPLATE = _left("aws", "template", "rm", "{subject}")
+_USER, _WEBHOOK = _left("user", "rm", "{subject}"), _left("webhook", "rm", "{subject}")
+LEFT: Mapping[str, Left] = {
+    "awsiot.authorizer_change": _AUTHORIZER,
+    "awsiot.authorizer_create": _AUTHORIZER,
+    "awsiot.ca_add": _AWS_CA,
+    "awsiot.ca_update": _AWS_CA,
+    "awsiot.certificate_add": _of_a_device(_CERTIFICATE),
+    "awsiot.certificate_claim": _CERTIFICATE,
+    "awsiot.default_authorizer_set": _at_aws("clear-default-authorizer"),
+    "awsiot.key_add": _left("aws", "key", "rm", "{subject}"),
+    "awsiot.certificate_status": _of_a_device(_CERTIFICATE),
+    "awsiot.policy_attach": _of_a_device(_NO_COMMAND),
+    "awsiot.policy_change": _POLICY,
+    "awsiot.policy_create": _POLICY,
+    "awsiot.role_alias_change": _ROLE_ALIAS,
+    "awsiot.role_alias_create": _ROLE_ALIAS,
+    "awsiot.rule_destination_create": _NO_COMMAND,
+    "awsiot.rule_destination_update": _NO_COMMAND,
+    "awsiot.task_start": _NO_COMMAND,
+    "awsiot.template_change": _TEMPLATE,
+    "awsiot.template_create": _TEMPLATE,
+    "certificate.comeback": _of_a_device(_NO_COMMAND),
+    "certificate.issue": _of_a_device(_left("pki", "revoke", "{thumbprint}")),
+    "dps.ca_add": _NO_COMMAND,
+    "dps.ca_trust": _NO_COMMAND,
+    "dps.ca_verify": _NO_COMMAND,
+    "dps.enrollment_key_show": _NO_COMMAND,
+    "dps.enrollment_put": _of_a_device(_NO_COMMAND),
     "dps.key_rotate": _ROTATE_DPS,
     "dps.key_show": _ROTATE_DPS,
-    "est.bootstrap.add": _command("pki", "bootstrap", "rm", "{subject}"),
-    "est.user.add": _command("pki", "user", "rm", "{subject}"),
-    "est.user.show": _command("pki", "user", "rm", "{subject}"),
-    "iothub.device_key_show": lambda _: "",
+    "est.authority.add": _left("pki", "authority", "rm", "{thumbprint}"),
+    "est.bootstrap.add": _left("pki", "maker", "rm", "{thumbprint}"),
+    "est.request.approve": _of_a_device(_NO_COMMAND),
+    "est.token.add": _of_a_device(_EST_USER),
+    "est.user.add": _EST_USER,
+    "est.user.show": _EST_USER,
+    "iothub.ca_add": _HUB_CA,
+    "iothub.ca_verify": _HUB_CA,
+    "iothub.device_key_show": _NO_COMMAND,
+    "iothub.device_put": _of_a_device(_left("hub", "device", "rm", "{subject}", "--hub", "{hub}")),
+    "iothub.endpoint_add": _left("hub", "endpoint", "rm", "{subject}", "--hub", "{hub}"),
     "iothub.key_rotate": _ROTATE_HUB,
     "iothub.key_show": _ROTATE_HUB,
+    "iothub.module_put": _of_a_device(_NO_COMMAND),
     "people.invite": _USER,
     "people.password_set": _USER,
-    "people.role_add": _command("role", "revoke", "{subject}", "{role}", "--at", "{place}"),
-    "people.token_add": _command("token", "rm", "{id}"),
+    "people.role_add": _left("role", "revoke", "{subject}", "{role}", "--at", "{place}"),
+    "people.token_add": _left("token", "rm", "{id}"),
     "people.user_create": _USER,
-    "server.machine_invite": lambda _: "",
+    "server.machine_invite": _NO_COMMAND,
     "webhook.create": _WEBHOOK,
-    "webhook.rotate": _command("webhook", "rotate", "{subject}"),
+    "webhook.rotate": _left("webhook", "rotate", "{subject}"),
 }
-"""Actions that leave something to whoever did them, and what to type about it."""
+"""By action of the audit trail; whatever is not here leaves nothing that lets anybody in, or data out."""
+_OFF = frozenset({"INACTIVE", "DISABLED"})
 _OF_OTHERS = ("people.invite", "people.password_set", "people.role_add", "people.token_add")
 """What is the user's own goes with the user."""
 
 
+def _is_left(action: str, detail: Mapping[str, object]) -> Left | None:
+    """Return what an action leaves; nothing where it switches off, and more than one device's where it is a group."""
+    if (left := LEFT.get(action)) is None:
+        return None
+    if detail.get("status") in _OFF or detail.get("active") is False or detail.get("enabled") is False:
+        return None
+    is_wider = detail.get("kind") == "group" or "webhook" in detail
+    return left._replace(is_of_a_device=False) if is_wider else left
+
+
+def narrowed(takes: Takes | None) -> Takes:
+    """Return what an actor's actions are kept with where it may leave nothing but one device's: see `Actor.takes`."""
+
+    def checked(action: str, detail: Mapping[str, object]) -> Any:
+        if (left := _is_left(action, detail)) is not None and not left.is_of_a_device:
+            raise NarrowedTokenError
+        return None if takes is None else takes(action, detail)
+
+    return checked
+
+
 async def left_by(database: Database, user: str) -> Sequence[Mapping[str, Any]]:
-    """Return what stays of a user, each thing once: when, which action, of what, and what to type."""
-    found: dict[tuple[str, str, str], Mapping[str, Any]] = {}
+    """Return what stays of a user, each thing once: when, which action, of what, and what to type.
+
+    What is one device's alone stands behind all else.
+    """
+    found: dict[tuple[str, str, str], tuple[bool, Mapping[str, Any]]] = {}
     before = ""
     for _ in range(_MAX_PAGES):
         page = await latest(database, Wanted(actor=f"user:{user}"), before=before, limit=_PAGE)
         for row in page.items:
             action, subject = row["action"], row["subject"]
-            if action not in _LEFT or (action in _OF_OTHERS and subject == user):
+            if (left := _is_left(action, row["detail"])) is None or (action in _OF_OTHERS and subject == user):
                 continue
-            command = _LEFT[action](row)
+            command = left.command(row)
             found.setdefault(
                 (action, subject, command),
-                {"at": row["at"], "action": action, "subject": subject} | {"command": command},
+                (left.is_of_a_device, {"at": row["at"], "action": action, "subject": subject, "command": command}),
             )
-        if page.last is None or len(found) >= MAX_LEFT:
+        if page.last is None:
             break
         before = page.last
-    return list(found.values())[:MAX_LEFT]
+    return [one for _, one in sorted(found.values(), key=lambda pair: pair[0])][:MAX_LEFT]

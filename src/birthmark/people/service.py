@@ -18,6 +18,7 @@ from birthmark.net.backlog import count_for
 from birthmark.people import approvals_store, sign_in_store, store
 from birthmark.people.allowances import DAY, MOST_A_DAY, holder_of, takes_of
 from birthmark.people.events import PeopleChanged
+from birthmark.people.leftovers import narrowed
 from birthmark.people.model import MACHINE_USER, RESERVED, SERVER, Grant, Invitation, Role, Token, User, is_place
 from birthmark.people.places import ANYWHERE, Commit, PlaceMissingError, Places
 from birthmark.people.two import SamePersonError, check_invited
@@ -190,11 +191,11 @@ class People:
         return self._caller(known, address)
 
     def _caller(self, known: Token, address: str) -> Caller:
-        actor, is_bound = (
-            self.actor(known.user, known.made_by, token=known.id, address=address),
-            known.statement is not None,
-        )
+        is_bound = known.statement is not None
         is_narrowed = is_bound or known.lifetime < SIGNED_IN_FOR - _ABOUT
+        actor = self.actor(known.user, known.made_by, token=known.id, address=address)
+        if is_narrowed:
+            actor = Actor(str(actor), actor.told, narrowed(actor.takes))
         return Caller(actor, self.rights_of(known), known.user, is_narrowed, is_bound, known.made_by)
 
     def rights_of(self, token: Token) -> Rights:

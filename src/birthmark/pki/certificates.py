@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from birthmark.errors import InvalidRequestError
-from birthmark.pki.der import EXPLICIT_0, INTEGER, SEQUENCE, element, is_pkcs7, is_pkcs12
+from birthmark.pki.der import EXPLICIT_0, INTEGER, SEQUENCE, element, is_pkcs7, is_pkcs12, pkcs12_options
 from birthmark.pki.extensions import Extensions, read_extensions
 from birthmark.pki.names import MAKE_CERTIFICATE, common_name_of, text_of
 from birthmark.text_files import plain_text
@@ -89,8 +89,11 @@ class CertificateKeySwappedError(CertificateInvalidError):
     """This is a private key, not a certificate."""
 
     code = "pki.certificate_key_swapped"
-    cause = "This is a private key where a certificate belongs: the certificate and key files are swapped."
-    fix = 'Exchange the two file names: `export X509_CERT_FILE="$X509_KEY_FILE" X509_KEY_FILE="$X509_CERT_FILE"`.'
+    cause = "This is a private key where a certificate belongs."
+    fix = (
+        "Give the certificate's file. If the two variables are swapped: "
+        '`export X509_CERT_FILE="$X509_KEY_FILE" X509_KEY_FILE="$X509_CERT_FILE"`.'
+    )
 
 
 class CertificateIsRequestError(CertificateInvalidError):
@@ -107,10 +110,19 @@ class CertificateIsPkcs12Error(CertificateInvalidError):
     code = "pki.certificate_is_pkcs12"
     cause = "This is PKCS#12 (PFX): certificate and key in one file, which a password protects."
     fix = (
-        "Take the certificate out: `openssl pkcs12 -in {path} -clcerts -nokeys -out device.pem`, and the key: "
-        "`(umask 077; openssl pkcs12 -in {path} -nocerts -noenc -out device.key)`."
+        "Take the certificate out: `(set -C; openssl pkcs12{options} -in {path} -clcerts -nokeys > device.pem)`, and "
+        "the key: `(umask 077; set -C; openssl pkcs12{options} -in {path} -nocerts -noenc > device.key)`."
     )
+    options: str = ""
     path: object = "FILE"
+
+
+class CertificateIsPkcs12TextError(CertificateIsPkcs12Error):
+    """This is PKCS#12 in base64, not a certificate in PEM or DER."""
+
+    code = "pki.certificate_is_pkcs12_text"
+    cause = "This is base64 of PKCS#12 (PFX): certificate and key in one file, which a password protects."
+    fix = "Decode it, and give that: `(umask 077; set -C; base64 -di {path} > device.pfx)`."
 
 
 class CertificateIsPkcs7Error(CertificateInvalidError):
@@ -118,7 +130,7 @@ class CertificateIsPkcs7Error(CertificateInvalidError):
 
     code = "pki.certificate_is_pkcs7"
     cause = "This is PKCS#7 (P7B), which wraps certificates."
-    fix = "Take them out: `openssl pkcs7 -in {path} -inform {form} -print_certs -out device.pem`."
+    fix = "Take them out: `(set -C; openssl pkcs7 -in {path} -inform {form} -print_certs > device.pem)`."
     form: str = "PEM"
     path: object = "FILE"
 
@@ -277,20 +289,42 @@ def parse_pem(pem: str | bytes) -> Certificate:
     return next(_each(pem))
 
 
-def parse_bundle(pem: str | bytes) -> tuple[Certificate, ...]:
-    """Return every certificate of a PEM text, at least one, in file order. Raise `CertificateInvalidError`."""
-    return tuple(_each(pem))
+def parse_bundle(data: str | bytes) -> tuple[Certificate, ...]:
+    """Return every certificate of a file, at least one, in file order; DER and base64 of it are one certificate.
+
+    Raise `CertificateInvalidError`.
+    """
+    return tuple(_every(data))
 
 
 def parse_any(data: str | bytes) -> Certificate:
-    """Return the certificate in PEM, DER, or base64 of DER with or without line breaks."""
+    """Return the first certificate in PEM, DER, or base64 of either with or without line breaks."""
+    return next(_every(data))
+
+
+def _every(data: str | bytes) -> Iterator[Certificate]:
     raw = _bounded(data)
-    if raw[:1] == b"\x30":
-        return parse_der(raw)
-    if b"-----BEGIN" in raw:
-        return parse_pem(raw)
-    inner = _unbase64(raw)
-    return parse_pem(inner) if b"-----BEGIN" in inner else parse_der(inner)  # as Key Vault and Kubernetes keep PEM
+    if not _is_der(raw) and b"-----BEGIN" not in raw:
+        raw = _from_base64(raw)  # also of PEM, as Key Vault and Kubernetes keep it
+        if is_pkcs12(raw):
+            raise CertificateIsPkcs12TextError
+    if _is_der(raw):
+        yield parse_der(raw)
+    else:
+        yield from _each(raw)
+
+
+def _is_der(raw: bytes) -> bool:
+    """Say whether this is DER of 128 bytes or more, which begins as no text does."""
+    return raw[:1] == b"\x30" and raw[1:2] >= b"\x80"
+
+
+def _from_base64(raw: bytes) -> bytes:
+    """Return what base64 holds, and anything else as it is."""
+    try:
+        return _unbase64(raw) or raw
+    except CertificateInvalidError:
+        return raw
 
 
 def pem_of(der: bytes) -> str:
@@ -382,7 +416,7 @@ def _what_is_it(raw: bytes, problem: Exception | None) -> CertificateInvalidErro
     """Return the error that says what these bytes are instead of a certificate."""
     labels = [label[1] for label in _LABEL.finditer(raw)]
     if is_pkcs12(raw):
-        return CertificateIsPkcs12Error()
+        return CertificateIsPkcs12Error(options=pkcs12_options(raw))
     if b"PKCS7" in labels or is_pkcs7(raw):
         return CertificateIsPkcs7Error(form="PEM" if labels else "DER")
     if any(label.endswith(b"PRIVATE KEY") for label in labels) or _starts_with_version(raw):

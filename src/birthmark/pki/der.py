@@ -15,6 +15,9 @@ _FIRST_GENERALIZED = 2050  # RFC 5280 section 4.1.2.5
 _VERSION_3, _LOOKED_AT = bytes((INTEGER, 1, 3)), 64
 _PKCS7 = bytes.fromhex("06092a864886f70d0107")
 """Object identifiers of PKCS#7's kinds, but for the last byte."""
+_PBE = bytes.fromhex("060a2a864886f70d010c01")
+_PBE_LEGACY = (1, 2, 5, 6)
+"""Encryption with RC4 and RC2, in RFC 7292's list; 3DES is in OpenSSL's default provider."""
 _ENDLESS = re.compile(rb"[\x80-\xff]{2000}")
 _HEADER = 2  # tag and length, where the length is short
 
@@ -31,6 +34,11 @@ def element(der: bytes, at: int) -> tuple[int, int]:
 def is_pkcs12(raw: bytes) -> bool:
     """Say whether bytes begin as a PFX does: version 3, then content of a PKCS#7 kind (RFC 7292 section 4)."""
     return raw[:1] == b"\x30" and raw[_content(raw) :].startswith(_VERSION_3) and _PKCS7 in raw[:_LOOKED_AT]
+
+
+def pkcs12_options(raw: bytes) -> str:
+    """Return what `openssl pkcs12` of version 3 needs for RC2 and RC4, in which Windows wrote a PFX for long."""
+    return " -legacy" if any(_PBE + bytes((one,)) in raw for one in _PBE_LEGACY) else ""
 
 
 def is_pkcs7(raw: bytes) -> bool:

@@ -19,8 +19,8 @@ MAX_REGISTRATION_ID_CHARS = 128
 MAKE_CERTIFICATE = "A CA of your own issues one with its key: `birthmark ca issue device-1 --dir ca`."
 """A fix for whatever is wrong with a device's certificate."""
 MAKE_REQUEST = (
-    "Make the request anew, here with a new key: `openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes "
-    "-keyout new.key -subj /CN=device-1 -out device.csr`."
+    "Make another request, here with a new key: `(umask 077; set -C; openssl genpkey -algorithm EC "
+    "-pkeyopt ec_paramgen_curve:P-256 > new.key && openssl req -new -key new.key -subj /CN=device-1 > new.csr)`."
 )
 """A fix for whatever is wrong with a request; `birthmark chip csr` does the same in a chip."""
 MAKE_CA = (
@@ -29,7 +29,7 @@ MAKE_CA = (
 )
 SEND_LESS = (
     "Send only the leaf and its intermediates. The leaf alone, where no CA stands between: "
-    '`openssl x509 -in "$X509_CERT_FILE" -out leaf.pem && export X509_CERT_FILE=leaf.pem`'
+    '`(set -C; openssl x509 -in "$X509_CERT_FILE" > leaf.pem) && export X509_CERT_FILE=leaf.pem`'
 )
 _LOWER = str.maketrans(ascii_uppercase, ascii_lowercase)
 _REGISTRATION_ID = re.compile(r"[A-Za-z0-9\-._:]*[A-Za-z0-9\-]")

@@ -18,12 +18,12 @@ from typing import Generic, Protocol, TypeVar
 
 from birthmark.background import ended, kept, note
 from birthmark.broker.rules.partitions import BEGINNING, Positions, key_of
-from birthmark.broker.stream import FromDevice, SqlStream
+from birthmark.broker.stream import SqlStream
 from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError
 from birthmark.routing.letters import Carrier, Letter, is_final
 from birthmark.routing.queue import Queue
-from birthmark.routing.shares import Held, Pair, TimeShares, in_turns, spent
+from birthmark.routing.shares import Held, Pair, Published, TimeShares, in_turns, spent
 from birthmark.store import Changes, Database, to_micros
 
 log = logging.getLogger(__name__)
@@ -46,8 +46,8 @@ KEEP_UNREAD = timedelta(days=1)
 KEEP_BYTES = 1024 * 1024 * 1024
 """What no rule has seen is kept so long, and so much of it."""
 _MICROS = 1_000_000
-T = TypeVar("T", bound=FromDevice)
-A_contra = TypeVar("A_contra", bound=FromDevice, contravariant=True)
+T = TypeVar("T", bound=Published)
+A_contra = TypeVar("A_contra", bound=Published, contravariant=True)
 
 
 class Rule(Protocol[A_contra]):
@@ -178,7 +178,7 @@ class Engine(Generic[T]):
         held: list[Held[T]] = []
         for place, message in enumerate(messages):
             for rule in self._find(message):
-                pair = Pair(message.device_id, rule.name)
+                pair = Pair(message.publisher, rule.name)
                 if self._held is not None and self.shares.is_used_up(pair):
                     held.append(Held(rule.name, message))
                     self.shares.waiting[pair] += 1
@@ -205,7 +205,7 @@ class Engine(Generic[T]):
         """Return what writes messages down for later."""
         changes, by_publisher = Changes(), defaultdict[str, list[Held[T]]](list)
         for one in held:
-            by_publisher[one.device_id].append(one)
+            by_publisher[one.publisher].append(one)
         for publisher, some in by_publisher.items():
             assert self._held is not None  # noqa: S101 - else nothing is held
             for begin in range(0, len(some), _HELD_TOGETHER):
@@ -291,7 +291,7 @@ class Engine(Generic[T]):
             note(f"the rule {rule.name}", error)
             return ()
         finally:
-            self.shares.count(Pair(message.device_id, rule.name), spent() - began)
+            self.shares.count(Pair(message.publisher, rule.name), spent() - began)
         if letters:
             self.matched[rule.name] += 1
         return letters

@@ -25,6 +25,11 @@ class Noted(msgspec.Struct, frozen=True, array_like=True, gc=False):
     only: str = ""
 
     @property
+    def publisher(self) -> str:
+        """Whose share of the rules' time it uses: its principal's, under however many client ids that publishes."""
+        return self.principal or self.device_id
+
+    @property
     def size(self) -> int:
         """About how many bytes it takes."""
         return len(self.payload) + len(self.topic) + 64

@@ -8,7 +8,7 @@ Of one publisher and one rule the order is kept.
 import time
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
@@ -18,9 +18,18 @@ from birthmark.clock import Clock
 OF_PUBLISHER_S, OF_RULE_S = 0.1, 0.3
 """Of the processor, in each second."""
 _ROUND_S = 1.0
-T = TypeVar("T", bound=FromDevice)
 
 spent = time.thread_time  # what rules cost is measured by the processor's clock, whatever time a server is told
+
+
+class Published(FromDevice, Protocol):
+    """What shares have to know of a message."""
+
+    @property
+    def publisher(self) -> str: ...
+
+
+T = TypeVar("T", bound=Published)
 
 
 class Pair(NamedTuple):
@@ -41,12 +50,16 @@ class Held(msgspec.Struct, Generic[T], frozen=True, array_like=True, gc=False):
         return self.message.device_id
 
     @property
+    def publisher(self) -> str:
+        return self.message.publisher
+
+    @property
     def enqueued_micros(self) -> int:
         return self.message.enqueued_micros
 
     @property
     def pair(self) -> Pair:
-        return Pair(self.message.device_id, self.rule)
+        return Pair(self.message.publisher, self.rule)
 
 
 class TimeShares:

@@ -9,17 +9,22 @@ from pathlib import Path
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from OpenSSL import SSL
 
 from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError, UnavailableError
+from birthmark.keys.errors import KeyFileIsPkcs12Error
 from birthmark.net.tls import server_context
-from birthmark.pki.certificates import Certificate, parse_bundle
+from birthmark.pki.certificates import Certificate, CertificateIsPkcs7Error, CertificateIsPkcs12Error, parse_bundle
 from birthmark.pki.checks import ChainError
+from birthmark.pki.der import is_pkcs12, pkcs12_options
 from birthmark.pki.host_names import check_host
 from birthmark.pki.issue import SigningKey
 from birthmark.text_files import plain_text
+
+_WRAPPED = (CertificateIsPkcs12Error, CertificateIsPkcs7Error, KeyFileIsPkcs12Error)
 
 
 class OwnCertificateError(UnavailableError):
@@ -54,15 +59,7 @@ class OwnCertificate:
 
     def load(self) -> tuple[Sequence[Certificate], SigningKey]:
         """Return chain and key. Raise `OwnCertificateError`."""
-        try:
-            chain = parse_bundle(self._certificate.read_bytes())
-            key = load_pem_private_key(plain_text(self._key.read_bytes()), None)
-        except OSError as error:
-            raise self._refusal(error.filename, (error.strerror or "it cannot be read").lower()) from error
-        except BirthmarkError as error:
-            raise self._refusal(self._certificate, error.explain_cause().rstrip(".")) from error
-        except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-            raise self._refusal(self._key, "it is not a private key in PEM form without a passphrase") from error
+        chain, key = self._read()
         if not isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
             raise self._refusal(self._key, "its key is neither RSA nor on an elliptic curve")
         leaf, now = chain[0], self._clock.now()
@@ -81,6 +78,21 @@ class OwnCertificate:
             raise self._refusal(self._certificate, "OpenSSL does not take it: its key may be too small") from error
         return chain, key
 
+    def _read(self) -> tuple[Sequence[Certificate], PrivateKeyTypes]:
+        try:
+            return parse_bundle(self._certificate.read_bytes()), _parse_key(self._key)
+        except OSError as error:
+            raise self._refusal(error.filename, (error.strerror or "it cannot be read").lower()) from error
+        except BirthmarkError as error:
+            path = self._key if isinstance(error, KeyFileIsPkcs12Error) else self._certificate
+            refusal = self._refusal(path, error.explain_cause().rstrip("."))
+            if isinstance(error, _WRAPPED):
+                error.add_facts(path=path)
+                refusal.quote(fix=f"{error.explain_fix()} Then name those files in the configuration.")
+            raise refusal from error
+        except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+            raise self._refusal(self._key, "it is not a private key in PEM form without a passphrase") from error
+
     def _refusal(self, path: object, detail: str) -> OwnCertificateError:
         return OwnCertificateError(
             path=path, detail=detail, certificate=self._certificate, key=self._key, host=self._host
@@ -93,3 +105,10 @@ class OwnCertificate:
         except OSError:
             return None
         return (seen.st_mtime_ns, seen.st_size, seen.st_ino)
+
+
+def _parse_key(path: Path) -> PrivateKeyTypes:
+    text = plain_text(path.read_bytes())
+    if is_pkcs12(text):
+        raise KeyFileIsPkcs12Error(path=path, options=pkcs12_options(text))
+    return load_pem_private_key(text, None)

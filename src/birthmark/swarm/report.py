@@ -93,11 +93,16 @@ def check_writable(path: Path) -> None:
     part.unlink()
 
 
-def write_report(path: Path, results: Mapping[str, Any]) -> None:
-    """Write a report in the form of its suffix, and let it take its name when it is whole."""
+def write_report(path: Path, results: Mapping[str, Any]) -> Path | None:
+    """Write a report in the form of its suffix, and let it take its name when it is complete.
+
+    Return the name that an earlier report has now.
+    """
     text = {".json": _as_json, ".csv": as_csv, ".html": as_html}[path.suffix](results)
     path.parent.mkdir(parents=True, exist_ok=True)
+    kept = durable.keep_aside(path)
     durable.put(path, text.encode())
+    return kept
 
 
 def read_report(path: Path) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
@@ -79,9 +79,9 @@ class World:
     async def rule(self, name: str, sql: str, *actions: Mapping[str, Any], **more: Any) -> None:
         await self.rules.create(name, {"sql": sql, "actions": list(actions), **more}, **ME)
 
-    async def publish(self, topic: str, *payloads: str, publisher: str = "device") -> None:
+    async def publish(self, topic: str, *payloads: str, publisher: str = "device", principal: str = "") -> None:
         safe, done = until_done()
-        messages = [Message(topic, payload.encode(), 1, publisher=publisher) for payload in payloads]
+        messages = [Message(topic, one.encode(), 1, publisher=publisher, principal=principal) for one in payloads]
         tapped = self.rules.take(messages, done)
         if tapped is not None:
             tapped[0](None)
@@ -169,6 +169,21 @@ async def test_a_publisher_that_used_up_its_share_keeps_no_other_waiting(databas
         assert not await world.engine.step()
         assert world.quick.bodies[-1] == b"fire"
         assert 1 < len(world.quick.bodies) < 20
+
+
+@pytest.mark.parametrize("client_of", [lambda _: "", lambda n: f"client-{n}"], ids=["over HTTPS", "many client ids"])
+async def test_a_principal_has_one_share_whatever_its_client_ids(
+    database_url: str, client_of: Callable[[int], str]
+) -> None:
+    async with a_world(database_url) as world:
+        await world.rule("dear", DEARLY, COPY)
+        await world.rule("alarms", "SELECT * FROM 'alarm'", COPY)
+        for n in range(30):
+            await world.publish("dear", json.dumps(DEAR), publisher=client_of(n), principal="flood")
+        await world.publish("alarm", "smoke", publisher=client_of(30), principal="flood")
+        await world.publish("alarm", "fire", publisher=client_of(31), principal="another")
+        assert not await world.engine.step()
+        assert (world.quick.bodies[-1], b"smoke" in world.quick.bodies) == (b"fire", False)
 
 
 async def test_a_rule_that_used_up_its_share_keeps_no_other_rule_waiting(database_url: str) -> None:

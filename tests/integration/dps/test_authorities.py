@@ -9,6 +9,7 @@ import pytest
 from birthmark.actor import Actor
 from birthmark.dps.service.authorities import UnknownAuthorityError
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError
+from birthmark.iothub.service.authorities import UnknownCaError
 from birthmark.management.service import CertificatesOf
 from birthmark.pki.authority import NOTHING, AuthorityChangedError
 from birthmark.pki.possession import prove_possession
@@ -20,7 +21,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.anyio]
 ME = Actor("test")
 CA = a_ca("Maker", now=NOON)
 Room = tuple[CertificatesOf, Any]
-LOST = (AuthorityChangedError, ChangedMeanwhileError, UnknownAuthorityError)
+LOST = (AuthorityChangedError, ChangedMeanwhileError, UnknownAuthorityError, UnknownCaError)
 
 
 def rooms_of(world: DpsWorld) -> tuple[Room, Room]:

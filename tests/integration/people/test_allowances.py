@@ -35,7 +35,7 @@ async def of_two(database: Database) -> tuple[People, FakeClock, Caller, Caller]
     callers = []
     for name in ("anna", "ben"):
         await people.create(name, Role.ADMIN, "*", actor=MACHINE.actor)
-        shown = await people.add_token(name, "", timedelta(days=9), None, None, actor=MACHINE.actor)
+        shown = await people.add_token(name, "", timedelta(days=30), None, None, actor=MACHINE.actor)
         callers.append(people.caller(shown.text, "192.0.2.1"))
     return people, clock, callers[0], callers[1]
 
@@ -73,7 +73,7 @@ async def test_who_holds_the_data_directory_and_what_is_no_person_is_not_counted
 
 async def test_a_day_later_there_are_as_many_again(database: Database) -> None:
     people, clock, anna, _ = await of_two(database)
-    shown = await people.add_token("anna", "", timedelta(days=9), None, None, actor=MACHINE.actor)
+    shown = await people.add_token("anna", "", timedelta(days=30), None, None, actor=MACHINE.actor)
     for _ in range(2):
         await take(database, anna.actor)
     clock.move(timedelta(hours=23))
@@ -99,7 +99,7 @@ async def test_somebody_else_allows_more_and_nobody_does_for_himself(database: D
 async def test_who_was_let_in_by_a_person_allows_nothing(database: Database) -> None:
     people, _, anna, _ = await of_two(database)
     await people.create("carl", Role.ADMIN, "*", actor=anna.actor)
-    shown = await people.add_token("carl", "", timedelta(days=9), None, None, actor=anna.actor)
+    shown = await people.add_token("carl", "", timedelta(days=30), None, None, actor=anna.actor)
     with pytest.raises(ForbiddenError):
         await people.allow("anna", 1, by=people.caller(shown.text, ""))
 
@@ -128,7 +128,7 @@ async def test_a_user_that_is_removed_and_made_again_takes_no_more_by_it(databas
         await take(database, anna.actor)
     await people.remove("anna", actor=ben.actor)
     await people.create("anna", Role.ADMIN, "*", actor=MACHINE.actor)
-    shown = await people.add_token("anna", "", timedelta(days=9), None, None, actor=MACHINE.actor)
+    shown = await people.add_token("anna", "", timedelta(days=30), None, None, actor=MACHINE.actor)
     with pytest.raises(TooManyTakenError):
         await take(database, people.caller(shown.text, "").actor)
     clock.move(timedelta(days=1, minutes=1))

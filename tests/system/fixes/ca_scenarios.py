@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from fixes.agent_scenarios import ON_RECORD
 from fixes.applied import by_itself
 from fixes.element_scenarios import chip
-from fixes.est_scenarios import ASK, FREE, LEAF, POST, asking, with_password
+from fixes.est_scenarios import ASK, FREE, LEAF, NEW, POST, asking, with_password
 from fixes.scenario import Scenario, after, typed
 from fixes.scene import Scene, commands_in
 
@@ -39,7 +39,7 @@ def profiled(lines: str) -> Scenario:
     """A request that a profile of one's own refuses; another is made in its place."""
     key = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout old.key"
     return Scenario(
-        "birthmark ca sign device.csr --dir ca --cert-profile gateway --config server.toml --out device.pem",
+        f"{NEW}; birthmark ca sign device.csr --dir ca --cert-profile gateway --config server.toml --out device.pem",
         typed(
             "birthmark ca init --name Fixes --dir ca",
             f"openssl req -new {key} -subj /CN=device-1 -addext subjectAltName=DNS:evil.example -out device.csr",

@@ -99,7 +99,8 @@ EST_DOORS: Mapping[str, Scenario] = {
     "est.request_unknown": Scenario("birthmark pki request approve 0123456789abcdef", is_instead=True),
     "est.authority_unknown": Scenario(f"birthmark pki authority rm {'0' * 64} --yes", is_instead=True),
     "est.not_an_authority": Scenario(
-        "birthmark pki authority create ra.pem", typed("birthmark ca init --name Maker --dir ca; cp ca/root.pem ra.pem")
+        "[ ! -e new-ra.pem ] || mv new-ra.pem ra.pem; birthmark pki authority create ra.pem",
+        typed("birthmark ca init --name Maker --dir ca; cp ca/root.pem ra.pem"),
     ),
     "est.token_ended": Scenario(
         POST, after(asking, FREE, TOKEN.format(more="--lifetime 1s "), "sleep 2"), apply=by_token

@@ -11,8 +11,9 @@ ASK = (
     "-out device.csr"
 )
 AGAIN = "openssl req -new -key old.key -subj /CN=device-1 -out device.csr"
+NEW = "[ ! -e new.csr ] || mv new.csr device.csr"
 POST = (
-    "openssl req -in device.csr -outform DER | openssl base64 -out device.b64; "
+    f"{NEW}; openssl req -in device.csr -outform DER | openssl base64 -out device.b64; "
     'curl -sSf --cacert "$SSL_CERT_FILE" $PROOF -H "Content-Type: application/pkcs10" --data-binary @device.b64 '
     "https://$PROVISIONING_HOST:8085/.well-known/est/simpleenroll -o issued.b64"
 )

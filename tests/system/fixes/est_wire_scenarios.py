@@ -8,6 +8,7 @@ from fixes.scenario import Scenario, after
 from fixes.scene import Scene, commands_in, fix_shown
 
 SEND = (
+    "[ ! -e new.b64 ] || mv new.b64 device.b64; "
     'curl -sSf --cacert "$SSL_CERT_FILE" $PROOF -H "${HEADER:-Content-Type: application/pkcs10}" --data-binary '
     '@device.b64 "https://$PROVISIONING_HOST:8085${EST_PATH:-/.well-known/est/simpleenroll}" -o issued.b64'
 )

@@ -6,6 +6,11 @@ from fixes.element_scenarios import chip
 from fixes.scenario import Scenario, typed
 
 FILES: Mapping[str, Scenario] = {
+    "cli.file_encoding": Scenario(
+        "birthmark aws template create site template.json",
+        typed("printf '\"\\366\"' > template.json"),
+        is_instead=True,
+    ),
     "cli.file_missing": Scenario("birthmark device enroll --cert nowhere.pem", is_instead=True),
     "cli.file_unusable": Scenario(
         "birthmark manifest create --out plain/shipment", typed("touch plain"), is_instead=True, types_all=True

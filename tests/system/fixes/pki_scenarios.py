@@ -10,7 +10,8 @@ from fixes.scene import Scene
 
 from pki_builders import a_csr
 
-SIGN = "birthmark ca sign device.csr --dir ca --out signed.pem"
+NEW = "[ ! -e new.csr ] || mv new.csr device.csr"
+SIGN = f"{NEW}; birthmark ca sign device.csr --dir ca --out signed.pem"
 REQUEST = "openssl req -new -nodes -keyout old.key -newkey ec -pkeyopt ec_paramgen_curve:P-256 -out device.csr"
 A_CA = "birthmark ca init --name Fixes --dir ca"
 
@@ -85,6 +86,11 @@ def in_order(scene: Scene, fix: str) -> None:
 PKI: Mapping[str, Scenario] = {
     "pki.certificate_is_pkcs12": Scenario(
         "birthmark device enroll --cert device.pfx", typed(*ISSUED, PFX), is_instead=True, stdin="no-password"
+    ),
+    "pki.certificate_is_pkcs12_text": Scenario(
+        "birthmark device enroll --cert pfx.txt",
+        typed(*ISSUED, PFX, "base64 device.pfx > pfx.txt; rm device.pfx"),
+        is_instead=True,
     ),
     "pki.certificate_is_pkcs7": Scenario(
         "birthmark device enroll --cert device.p7b", typed(*ISSUED, P7B), is_instead=True

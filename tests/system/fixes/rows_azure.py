@@ -256,8 +256,8 @@ DPS: Mapping[str, Row] = {
         lambda desk: desk.type(REGISTER),
         typing(
             "birthmark ca init --name Above --dir own; birthmark ca issue fix-below --dir own",
-            "openssl x509 -in fix-below.cert.pem -out leaf.pem",
-            "export X509_CERT_FILE=leaf.pem X509_KEY_FILE=fix-below.key.pem",
+            "openssl x509 -in fix-below.cert.pem -out below.pem",
+            "export X509_CERT_FILE=below.pem X509_KEY_FILE=fix-below.key.pem",
             "birthmark dps ca create fix-above own/root.pem; birthmark dps ca verify fix-above --without-proof",
             "birthmark device enroll-group fix-above --ca-name fix-above",
         ),

@@ -61,10 +61,14 @@ def test_how_long_it_lives_is_not_the_devices_to_say() -> None:
     [
         (DPS + ISSUED.partition("bootstrap")[0], "who registers shows a certificate"),
         (DPS + ISSUED.partition("bootstrap_identity_pk")[0], "bootstrap_identity_pk: is missing"),
+        (
+            DPS + ISSUED.replace("[provisioning.attestation", "[provisioning.authentication"),
+            "is missing; it stands in line 8 as provisioning.authentication.identity_cert",
+        ),
         (MANUAL + ISSUED.replace("attestation", "authentication"), "with the registration"),
         (DPS + ISSUED + '[edge_ca]\nmethod = "azure"\ncommon_name = "x"\n', "a device's own certificate alone"),
     ],
-    ids=["nobody introduces it", "no key", "the hub is given", "a CA"],
+    ids=["nobody introduces it", "no key", "misplaced", "the hub is given", "a CA"],
 )
 def test_anything_else_is_a_mistake(text: str, said: str) -> None:
     with pytest.raises(ConfigInvalidError) as refused:

@@ -200,7 +200,7 @@ async def kinds_taken(ca: CertificateAuthority, profile: Profile) -> list[str]:
         try:
             await ca.issue(parse_csr(a_csr(name, key=key)), USER, profile)
         except KeyKindRefusedError as refused:
-            assert "openssl req -new -newkey" in refused.explain_fix()
+            assert "openssl genpkey -algorithm " in refused.explain_fix()
         else:
             taken.append(name)
     return taken

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.serialization import NoEncryption, pkcs12
 from typer.testing import CliRunner, Result
 
 from birthmark import durable
@@ -19,7 +20,7 @@ from birthmark.console.lock import DirectoryInUseError, DirectoryLock, is_served
 from birthmark.pki.certificates import parse_bundle, parse_pem
 from birthmark.pki.chains import build_chain
 from birthmark.pki.possession import check_possession
-from pki_builders import a_csr, a_key
+from pki_builders import a_csr, a_device, a_key
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +51,14 @@ def test_a_request_becomes_a_certificate_with_its_chain(ca: Path, tmp_path: Path
     anchors = ca_directory.load(ca).anchors
     assert build_chain(chain[0], chain, anchors, SystemClock().now()) == (*chain, *anchors)
     assert "device-1" in run("show", ca, "device-1").stdout
+
+
+def test_pkcs12_in_the_place_of_a_request_is_told_from_one(ca: Path, tmp_path: Path) -> None:
+    made = a_device()
+    pfx = pkcs12.serialize_key_and_certificates(None, made.private_key, made.certificate.parsed, None, NoEncryption())
+    (tmp_path / "device.pfx").write_bytes(pfx)
+    result = run("sign", ca, str(tmp_path / "device.pfx"))
+    assert "it wraps certificates (PKCS#12 or PKCS#7), and is no request for one" in " ".join(result.stderr.split())
 
 
 def test_openssl_agrees_with_the_chain(ca: Path, tmp_path: Path) -> None:

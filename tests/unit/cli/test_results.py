@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from birthmark.cli.common import telling_refusals, write_result
+from birthmark.cli.common import FileExistsAlreadyError, replacing, telling_refusals, write_result
+from birthmark.fleet.report import Report, Run
+from fakes import NOON
+from pki_builders import a_key, key_pem
 
 
 def full(_descriptor: int) -> None:
@@ -95,3 +98,53 @@ def test_a_file_in_a_directory_of_another_user_is_written_where_it_is(tmp_path: 
         os.chdir(was)
         os.close(directory)
     assert (out.read_text(), out.stat().st_ino) == ("text", there)
+
+
+def test_an_earlier_result_is_kept_under_another_name_that_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "device.pem"
+    for text in ("first", "second", "third"):
+        write_result(out, text)
+    assert [(tmp_path / name).read_text() for name in ("device.pem", "device.pem.old", "device.pem.old-2")] == [
+        *("third", "first", "second")
+    ]
+    assert f"The earlier device.pem is {out}.old-2 now." in capsys.readouterr().err
+
+
+def test_the_same_result_again_changes_nothing(tmp_path: Path) -> None:
+    write_result(tmp_path / "device.pem", "text")
+    seen = (tmp_path / "device.pem").stat()
+    write_result(tmp_path / "device.pem", "text")
+    assert (tmp_path / "device.pem").stat() == seen
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_list_replaces_the_earlier_one(tmp_path: Path) -> None:
+    for text in ("first", "second"):
+        write_result(tmp_path / "ca.crl", text, keeps=False)
+    assert [one.read_text() for one in tmp_path.iterdir()] == ["second"]
+
+
+@pytest.mark.parametrize("keeps", [True, False])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_a_private_key_is_never_replaced(tmp_path: Path, encoding: str, *, keeps: bool) -> None:
+    (tmp_path / "device.key").write_text(pem := key_pem(a_key()), encoding=encoding)
+    with pytest.raises(FileExistsAlreadyError):
+        write_result(tmp_path / "device.key", "text", keeps=keeps)
+    assert (tmp_path / "device.key").read_text(encoding=encoding) == pem
+
+
+def test_what_is_written_line_by_line_keeps_the_earlier_one_too(tmp_path: Path) -> None:
+    for text in (b"first", b"second"):
+        with replacing(tmp_path / "head.json") as file:
+            file.write(text)
+    assert (tmp_path / "head.json.old").read_text() == "first"
+
+
+def test_a_report_keeps_the_earlier_one(tmp_path: Path) -> None:
+    (tmp_path / "run.csv").write_text("my list")
+    with Report(tmp_path / "run.csv", Run("target", NOON, dry_run=False, command="x", title="Move"), lambda: NOON):
+        pass
+    assert (tmp_path / "run.csv.old").read_text() == "my list"
+    assert (tmp_path / "run.csv").read_text().startswith("device,")

@@ -23,6 +23,7 @@ from birthmark.console.client import (
 )
 from birthmark.console.door import PORT_ALONE
 from birthmark.console.lock import DirectoryLock
+from birthmark.console.login import read_invitation
 
 WHOLE: dict[str, dict[str, str]] = {name: {} for name in ("trust_bundle", "est", "dps", "iothub", "aws", "health_url")}
 
@@ -123,3 +124,10 @@ def test_an_answer_that_is_too_large_is_asked_for_by_another_program(
     with answering(tmp_path, b"[1, 2, 3, 4]") as client, pytest.raises(AnswerTooLargeError) as refused:
         client.get("/hubs")
     assert f"{client.url}/operator/v1/hubs`" in refused.value.explain_fix()
+
+
+@pytest.mark.parametrize("coded", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le"])
+def test_an_invitation_is_read_however_its_text_is_coded(tmp_path: Path, coded: str) -> None:
+    said = {"url": "https://localhost:8443", "roots": "", "user": "anna", "code": "x", "ends": "2026-01-01"}
+    (path := tmp_path / "anna.invitation").write_bytes(json.dumps(said).encode(coded))
+    assert read_invitation(path).user == "anna"

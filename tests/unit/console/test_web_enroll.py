@@ -16,12 +16,15 @@ from birthmark import flock
 from birthmark.console.web.enroll import receiving
 from birthmark.console.web.enroll.bounds import MOST_OF_ONE
 from birthmark.console.web.enroll.drops import Drop, DropGoneError, Drops, State, TooManyDropsError
-from birthmark.console.web.enroll.receiving import DropRefusedError, Receiver
+from birthmark.console.web.enroll.reading import Kind, sort
+from birthmark.console.web.enroll.receiving import LIST, SIGNERS, DropRefusedError, Received, Receiver
 from birthmark.console.web.enroll.report import as_csv
 from birthmark.console.web.language import Reader, reader
 from birthmark.console.web.rollover import gates_of, place_of, share_of
 from birthmark.errors import ForbiddenError
+from birthmark.manifests.bundle import wire
 from fakes import FakeClock, SeededEntropy
+from pki_builders import a_device
 
 KIND = "multipart/form-data; boundary=x"
 
@@ -111,6 +114,24 @@ def test_a_cell_that_begins_a_formula_is_inert(text: str) -> None:
     row = {"place": 1, "device": text, "thumbprint": None, "says": text, "outcome": "refused", "problem": None}
     for cells in csv.reader(io.StringIO(as_csv([row]).decode(), newline="")):
         assert all(not cell.startswith(("=", "+", "-", "@", "\t", "\r")) for cell in cells)
+
+
+@pytest.mark.parametrize("coded", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize(
+    ("text", "kind"), [(wire.BEGINNING.decode() + '1"}', Kind.BUNDLE), ('\r\n[{"header": 1}]', Kind.MANIFEST)]
+)
+def test_a_list_is_known_by_its_text_however_that_is_coded(tmp_path: Path, text: str, kind: Kind, coded: str) -> None:
+    (path := tmp_path / "0").write_bytes(text.encode(coded))
+    assert sort([Received(LIST, "shipment", path)]).kind is kind
+
+
+@pytest.mark.parametrize("form", ["pem", "der"])
+@pytest.mark.parametrize("coded", ["utf-8-sig", "utf-16"])
+def test_a_signer_is_read_in_any_form(tmp_path: Path, form: str, coded: str) -> None:
+    known = a_device().certificate
+    (path := tmp_path / "1").write_bytes(known.der if form == "der" else known.pem().encode(coded))
+    (listed := tmp_path / "0").write_bytes(b"[]")
+    assert sort([Received(LIST, "x", listed), Received(SIGNERS, "x", path)]).signers == [known]
 
 
 def test_names_of_lists_lead_nowhere_else(tmp_path: Path) -> None:

@@ -152,7 +152,7 @@ def test_tokens_of_softhsm_that_were_moved_are_named_where_they_stand() -> None:
 @pytest.mark.parametrize(
     ("pin", "beside", "code", "command"),
     [
-        (FileSeen("/d/pin"), "", "keys.pin_file_missing", "(umask 077; cat > /d/pin)"),
+        (FileSeen("/d/pin"), "", "keys.pin_file_missing", "(umask 077; set -C; cat > /d/pin)"),
         (FileSeen("/d/pin"), "/chip/pin", "keys.pin_file_missing", "export BIRTHMARK_PIN_FILE=/chip/pin"),
         (replace(THERE, mode=0o644), "", "keys.pin_file", "chmod 0600 /d/pin"),
     ],
@@ -214,10 +214,10 @@ def test_a_pin_that_nobody_named_is_typed_or_found_beside_the_settings(beside: s
 @pytest.mark.parametrize(
     ("settings", "pin", "beside", "command"),
     [
-        ({}, None, "", "(umask 077; cat > pin)"),
-        ({"pin_file": PIN_FILE}, THERE, "", "(umask 077; cat > /d/pin)"),
+        ({}, None, "", "(umask 077; set -C; cat > pin)"),
+        ({"pin_file": PIN_FILE}, THERE, "", "mv --backup=t /d/pin /d/pin.old && (umask 077; set -C; cat > /d/pin)"),
         ({"pin_file": PIN_FILE}, THERE, "/chip/pin", "export BIRTHMARK_PIN_FILE=/chip/pin"),
-        ({"has_inline_pin": True, "config": "/etc/c.toml"}, None, "", "(umask 077; cat > /etc/pin) && sed -i"),
+        ({"has_inline_pin": True, "config": "/etc/c.toml"}, None, "", "(umask 077; set -C; cat > /etc/pin) && sed -i"),
     ],
 )
 def test_a_wrong_pin_is_never_guessed(

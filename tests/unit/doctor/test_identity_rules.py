@@ -65,7 +65,7 @@ def test_a_certificate_that_belongs_to_the_key_is_named_where_there_is_one(facts
 def test_a_binary_certificate_is_written_as_text() -> None:
     found = only(but(is_der=True))
     assert found.code == "doctor.certificate_is_der"
-    assert found.command.endswith("-out /d/device.pem.pem && export X509_CERT_FILE=/d/device.pem.pem")
+    assert found.command.endswith("> /d/device.pem.pem) && export X509_CERT_FILE=/d/device.pem.pem")
 
 
 @pytest.mark.parametrize(
@@ -116,9 +116,9 @@ def test_a_certificate_out_of_its_time_says_to_look_at_the_clock(*, is_expired: 
 def test_an_expired_certificate_whose_ca_is_here_is_issued_anew_for_the_same_key() -> None:
     found = only(but(leaf=replace(LEAF, is_expired=True), ca="/my ca"))
     request, sign, move = found.command.split(" && ")
-    assert request == "openssl req -new -key /d/device.key -subj /CN=pump -out /d/device.pem.csr"
+    assert request == "(set -C; openssl req -new -key /d/device.key -subj /CN=pump > /d/device.pem.csr)"
     assert sign == "birthmark ca sign /d/device.pem.csr --dir '/my ca' --out /d/device.pem.new"
-    assert move == "mv /d/device.pem.new /d/device.pem"
+    assert move == "mv --backup=t /d/device.pem.new /d/device.pem"
 
 
 def test_a_ca_that_is_not_in_the_chain_is_added() -> None:

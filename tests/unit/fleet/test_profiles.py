@@ -1,5 +1,7 @@
 """Profiles: where enrollments go, and why a profile cannot be used."""
 
+import base64
+import codecs
 import json
 from pathlib import Path
 
@@ -7,7 +9,10 @@ import pytest
 
 from birthmark.fleet.errors import ProfileError
 from birthmark.fleet.profiles import AwsProfile, AzureProfile, aws_profile, azure_profile, named_for
+from birthmark.pki.certificates import parse_bundle
+from pki_builders import a_ca
 
+CA = a_ca().certificate
 STRING = "HostName=dps.test;SharedAccessKeyName=owner;SharedAccessKey=a2V5"
 ENDPOINTS = {
     "trust_bundle": "/data/trust.pem",
@@ -32,6 +37,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     secret = tmp_path / "dps"
     secret.write_text(f"{STRING}\n")
     secret.chmod(0o600)
+    (tmp_path / "ca.pem").write_text(CA.pem())
     profiles = tmp_path / ".config" / "birthmark" / "profiles.toml"
     profiles.parent.mkdir(parents=True)
     profiles.write_text(f"""\
@@ -42,6 +48,10 @@ ca_file = "~/ca.pem"
 endpoint_url = "https://aws.test"
 region = "eu-central-1"
 profile = "factory"
+[plain.aws]
+endpoint_url = "https://aws.test"
+region = "eu-central-1"
+ca_file = "~/ca.pem"
 [bare.azure]
 [bare.aws]
 """)
@@ -176,3 +186,27 @@ def test_without_a_file_of_profiles_there_is_none(tmp_path: Path, monkeypatch: p
 def test_a_file_that_holds_no_profiles_is_refused(home: Path, text: str) -> None:
     (home / ".config" / "birthmark" / "profiles.toml").write_text(text)
     assert "profiles.toml" in why_not("factory")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [CA.der, base64.b64encode(CA.der), CA.pem().encode("utf-16"), codecs.BOM_UTF8 + CA.pem().encode()],
+    ids=["DER", "base64", "UTF-16", "BOM"],
+)
+def test_the_sdks_are_given_pem_whatever_form_a_ca_file_has(home: Path, content: bytes) -> None:
+    (home / "ca.pem").write_bytes(content)
+    for profile in (azure_profile("factory", Path("/nowhere")), aws_profile("plain", Path("/nowhere"))):
+        assert profile.ca_file is not None
+        assert parse_bundle(profile.ca_file.read_bytes()) == (CA,)
+        assert profile.ca_file.read_bytes().startswith(b"-----BEGIN CERTIFICATE-----\n")
+
+
+@pytest.mark.parametrize("content", [b"", b"certificate", CA.pem().encode("cp1252")[30:]])
+def test_a_ca_file_without_certificates_is_named(home: Path, content: bytes) -> None:
+    (home / "ca.pem").write_bytes(content)
+    assert f"its ca_file {home}/ca.pem: Not a certificate" in why_not("factory")
+
+
+def test_a_ca_file_that_is_not_there_is_named(home: Path) -> None:
+    (home / "ca.pem").unlink()
+    assert f"its ca_file {home}/ca.pem: no such file" in why_not("factory")

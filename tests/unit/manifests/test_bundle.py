@@ -51,6 +51,12 @@ def test_a_sealed_bundle_is_believed(line: Line) -> None:
     assert verified(line.lines, line.trust) == WHOLE
 
 
+def test_a_bundle_with_a_byte_order_mark_is_believed(line: Line) -> None:
+    marked = [b"\xef\xbb\xbf" + line.lines[0], *line.lines[1:]]
+    assert wire.is_bundle(marked[0][: wire.LOOKED_AT])
+    assert verified(marked, line.trust) == verified(line.lines, line.trust)
+
+
 def test_an_entry_says_who_took_which_chip_in_where_and_when(line: Line) -> None:
     entry = next(iter(verify_all(io.BytesIO(line.bundle.read_bytes()), line.trust)))
     assert isinstance(entry, Entry)

@@ -7,6 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, pkcs7, pkcs12
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -72,13 +73,27 @@ def test_the_line_that_tells_excel_the_separator_is_skipped(tmp_path: Path, line
     assert [entry.device_id for entry in verified(table) if isinstance(entry, Entry)] == ["chip-0"]
 
 
-@pytest.mark.parametrize(("name", "kind"), [("a.pfx", "PKCS#12"), ("a.p12", "PKCS#12"), ("a.p7b", "PKCS#7")])
-def test_a_directory_of_wrapped_certificates_is_told_with_the_command_that_unpacks_them(
-    tmp_path: Path, name: str, kind: str
+KEY = a_key()
+PARSED = a_device(SIGNER, "chip-9", key=KEY).certificate.parsed
+PFX = pkcs12.serialize_key_and_certificates(None, KEY, PARSED, None, NoEncryption())
+P7B = {encoding: pkcs7.serialize_certificates([PARSED], encoding) for encoding in (Encoding.PEM, Encoding.DER)}
+WRAPPED = {
+    "a.pfx": (PFX, "openssl pkcs12 -in {} -clcerts"),
+    "a.p12": (PFX, "openssl pkcs12 -in {} -clcerts"),
+    "a.p7b": (P7B[Encoding.DER], "openssl pkcs7 -in {} -inform DER"),
+    "a.p7c": (P7B[Encoding.PEM], "openssl pkcs7 -in {} -inform PEM"),
+}
+
+
+@pytest.mark.parametrize(("name", "content", "unpack"), [(name, *one) for name, one in WRAPPED.items()], ids=WRAPPED)
+def test_wrapped_certificates_among_others_are_not_left_out(
+    tmp_path: Path, name: str, content: bytes, unpack: str
 ) -> None:
-    with pytest.raises(ManifestError, match=f"{name} is {kind}") as refused:
-        verified(a_directory(tmp_path, [(name, b"")]))
-    assert f"`openssl {kind.replace('#', '').lower()} -in " in refused.value.explain_fix()
+    refused, entry = verified(a_directory(tmp_path, [(name, content), ("b.pem", pem(DEVICES[1]))]))
+    assert isinstance(entry, Entry)
+    assert isinstance(refused, ManifestError)
+    assert f"{name} holds no certificate that can be read" in refused.explain_cause()
+    assert unpack.format(tmp_path / "certificates" / name) in refused.explain_fix()
 
 
 @pytest.mark.parametrize("write", [a_directory, a_zip, a_table])
@@ -164,7 +179,10 @@ def test_a_table_as_excel_writes_it_is_told_how_to_become_utf_8(tmp_path: Path, 
     (tmp_path / "t.csv").write_text(f"serial,certificate,site\nS1,,{site}\n", encoding=written_in)
     with pytest.raises(ManifestError) as refused:
         verified(tmp_path / "t.csv")
-    assert f"`iconv -f {written_in} -t UTF-8 {tmp_path / 't.csv'} > utf8.csv`" in refused.value.explain_fix()
+    assert (
+        f"`(set -C; iconv -f {written_in} -t UTF-8 {tmp_path / 't.csv'} > {tmp_path / 't.csv'}.utf8)`"
+        in refused.value.explain_fix()
+    )
 
 
 def test_a_table_without_names_does_not_show_its_first_certificate_as_one(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ def test_entries_are_cut_however_they_are_laid_out(between: bytes) -> None:
 def test_a_certificate_by_itself_is_told_from_a_list() -> None:
     with pytest.raises(MalformedEntryError, match="a certificate, not a list") as refused:
         cut(b"-----BEGIN CERTIFICATE-----\n")
-    assert "`mkdir list`" in refused.value.explain_fix()
+    assert "`birthmark device enroll --cert FILE`" in refused.value.explain_fix()
 
 
 def test_an_empty_list_has_no_entries() -> None:

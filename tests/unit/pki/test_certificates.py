@@ -1,7 +1,9 @@
 import base64
 import contextlib
+import subprocess
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from cryptography import x509
@@ -16,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import (
     pkcs7,
     pkcs12,
 )
+from cryptography.hazmat.primitives.serialization.pkcs12 import PBES
 from cryptography.x509.name import _ASN1Type
 from cryptography.x509.oid import NameOID
 from hypothesis import given
@@ -28,6 +31,7 @@ from birthmark.pki.certificates import (
     CertificateInvalidError,
     CertificateIsPkcs7Error,
     CertificateIsPkcs12Error,
+    CertificateIsPkcs12TextError,
     CertificateIsRequestError,
     CertificateKeySwappedError,
     CertificateTooLargeError,
@@ -38,6 +42,7 @@ from birthmark.pki.certificates import (
     parse_pem,
     parse_thumbprint,
 )
+from birthmark.pki.der import pkcs12_options
 from birthmark.pki.names import name_of
 from birthmark.text import printable
 from fakes import NOON
@@ -55,6 +60,19 @@ def test_a_certificate_survives_the_way_through_pem_base64_and_der() -> None:
     assert parse_any(certificate.pem().encode()) == certificate
     assert parse_any(base64.encodebytes(certificate.der)) == certificate
     assert parse_any(certificate.der) == certificate
+
+
+FORMS = {"DER": bytes, "base64": base64.encodebytes, "one line of base64": base64.b64encode}
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+def test_a_chain_file_may_be_one_certificate_in_another_form(form: Callable[[bytes], bytes]) -> None:
+    assert parse_bundle(form(DEVICE.certificate.der)) == (DEVICE.certificate,)
+
+
+def test_a_chain_file_may_be_base64_of_pem() -> None:
+    text = (DEVICE.certificate.pem() + ROOT.certificate.pem()).encode()
+    assert parse_bundle(base64.b64encode(text)) == (DEVICE.certificate, ROOT.certificate)
 
 
 def test_a_certificate_says_who_it_is() -> None:
@@ -107,13 +125,38 @@ BER = b"0\x80" + a_pfx()[4:]
 
 @pytest.mark.parametrize(
     ("read", "data"),
-    [(parse_any, a_pfx()), (parse_bundle, a_pfx()), (parse_any, base64.b64encode(a_pfx())), (parse_bundle, BER)],
-    ids=["DER", "as a chain", "base64", "BER"],
+    [(parse_any, a_pfx()), (parse_bundle, a_pfx()), (parse_bundle, BER)],
+    ids=["DER", "as a chain", "BER"],
 )
 def test_pkcs12_in_the_place_of_a_certificate_is_recognized(read: Callable[[bytes], object], data: bytes) -> None:
     with pytest.raises(CertificateIsPkcs12Error) as refusal:
         read(data)
     assert "openssl pkcs12 -in FILE -clcerts -nokeys" in refusal.value.explain_fix()
+
+
+@pytest.mark.parametrize("form", [base64.b64encode, base64.encodebytes])
+def test_pkcs12_in_base64_is_recognized(form: Callable[[bytes], bytes]) -> None:
+    with pytest.raises(CertificateIsPkcs12TextError) as refusal:
+        parse_bundle(form(a_pfx()))
+    assert "base64 -di FILE > device.pfx" in refusal.value.explain_fix()
+
+
+@pytest.mark.parametrize("algorithm", list(PBES))
+def test_the_command_for_pkcs12_reads_the_algorithm_that_it_names(tmp_path: Path, algorithm: PBES) -> None:
+    encryption = PrivateFormat.PKCS12.encryption_builder().key_cert_algorithm(algorithm).build(b"pw")
+    pfx = pkcs12.serialize_key_and_certificates(None, DEVICE.private_key, DEVICE.certificate.parsed, None, encryption)
+    (tmp_path / "device.pfx").write_bytes(pfx)
+    with pytest.raises(CertificateIsPkcs12Error) as refusal:
+        parse_any(pfx)
+    refusal.value.add_facts(path=tmp_path / "device.pfx")
+    command = refusal.value.explain_fix().split("`")[1].replace("-clcerts", "-passin pass:pw -clcerts")
+    subprocess.run(["sh", "-c", command], cwd=tmp_path, check=True)
+    assert parse_pem((tmp_path / "device.pem").read_bytes()) == DEVICE.certificate
+
+
+def test_pkcs12_of_windows_is_opened_with_algorithms_of_before() -> None:
+    rc2 = bytes.fromhex("060a2a864886f70d010c0106")
+    assert (pkcs12_options(a_pfx()), pkcs12_options(a_pfx() + rc2)) == ("", " -legacy")
 
 
 @pytest.mark.parametrize("read", [parse_any, parse_bundle])

@@ -202,6 +202,21 @@ def test_a_rule_pays_for_all_it_does_with_one_message() -> None:
         evaluate(statement, message, entropy=SeededEntropy(), meter=meter)
 
 
+def test_patterns_that_messages_bring_do_not_make_a_statements_own_cost_more() -> None:
+    own = parse("SELECT regexp_matches(text, 'its own') AS x FROM 'a'")
+    brought = parse("SELECT regexp_matches('', pattern) AS x FROM 'a'")
+
+    def cost() -> int:
+        meter = new_meter()
+        evaluate(own, Message("a", b'{"text":""}'), entropy=SeededEntropy(), meter=meter)
+        return new_meter().left - meter.left
+
+    before = cost()
+    for number in range(1000):
+        evaluate(brought, Message("a", json.dumps({"pattern": f"p{number}"}).encode()), entropy=SeededEntropy())
+    assert cost() == before
+
+
 def test_a_payload_deeper_than_the_limit_is_bytes() -> None:
     def nested(levels: int) -> bytes:
         return b'{"a":' * levels + b"1" + b"}" * levels

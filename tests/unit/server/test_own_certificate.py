@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import NoEncryption, pkcs12
 
 from birthmark.pki.profiles import SERVER
 from birthmark.server.certificate import FreshContext
@@ -83,3 +84,21 @@ def test_a_failure_that_repeats_itself_is_told_once_until_something_changes(
     own(tmp_path, "other.example", "hub.example")
     context.look()
     assert len(refusals(caplog)) == 2
+
+
+@pytest.mark.parametrize("file", ["own.pem", "own.key"])
+def test_pkcs12_in_the_place_of_either_file_is_told_with_what_unpacks_it(tmp_path: Path, file: str) -> None:
+    pair, made = own(tmp_path, "hub.example", "hub.example"), a_device()
+    pfx = pkcs12.serialize_key_and_certificates(None, made.private_key, made.certificate.parsed, None, NoEncryption())
+    (tmp_path / file).write_bytes(pfx)
+    with pytest.raises(OwnCertificateError) as refused:
+        pair.load()
+    assert f"openssl pkcs12 -in {tmp_path / file} -nocerts" in refused.value.explain_fix()
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le"])
+def test_a_pair_that_windows_wrote_is_taken(tmp_path: Path, encoding: str) -> None:
+    pair = own(tmp_path, "hub.example", "hub.example")
+    for file in (tmp_path / "own.pem", tmp_path / "own.key"):
+        file.write_text(file.read_text(), encoding=encoding)
+    assert len(pair.load()[0]) == 1

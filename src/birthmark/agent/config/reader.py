@@ -105,6 +105,9 @@ FLAG: Read[bool] = kind_of(bool, "must be true or false", "`{name} = true` or `{
 ANY: Read[Any] = kind_of(Any, "", "")
 
 
+_MISSING, _NOT_KNOWN = "is missing", "is not known"
+
+
 class Source:
     """The file, and those of its directory that were read over it: where each key stands, and what was found."""
 
@@ -133,8 +136,21 @@ class Source:
         """Say whether a mistake was noted in the table `name` of the file."""
         return any(path[:1] == (name,) for path in self.mistakes)
 
+    def _misplaced(self, name: str) -> tuple[str, int] | None:
+        """Return where a key of this name stands in a table that is not known, and in which line."""
+        unknown = {warning.key for warning in self.warnings if warning.detail.startswith(_NOT_KNOWN)}
+        for _, lines in self._lines:
+            for path, line in lines.items():
+                if path[-1] == name and any(dotted(path[:depth]) in unknown for depth in range(1, len(path))):
+                    return dotted(path), line
+        return None
+
     def check(self) -> None:
         """Raise the first mistake of the file, which tells of the others too."""
+        for path, mistake in self.mistakes.items():
+            if mistake.detail == _MISSING and (found := self._misplaced(path[-1])) is not None:
+                mistake.detail = f"{_MISSING}; it stands in line {found[1]} as {found[0]}"
+                mistake.accepted = f"Write {dotted(path)} in line {found[1]}"
         told = sorted(self.mistakes.values(), key=lambda mistake: int(mistake.line))
         if told:
             told[0].others = "\n".join(printable(f"{one.explain_cause()} {one.accepted}") for one in told[1:])
@@ -179,7 +195,7 @@ class Table:
             self.wrong(name, detail, f"Write {name} for {found} in line {line}")
         elif (value := self.take(name, TEXT)) is not None:
             return value
-        self.wrong(name, "is missing", f"Add it: `{name} = {example}`")
+        self.wrong(name, _MISSING, f"Add it: `{name} = {example}`")
         return ""
 
     def table(self, name: str) -> "Table":
@@ -191,7 +207,7 @@ class Table:
     def need_table(self, name: str) -> "Table":
         """Return a table that must be there."""
         if name not in self._data:
-            self.wrong(name, "is missing", f"Add the table `[{dotted((*self.path, name))}]`")
+            self.wrong(name, _MISSING, f"Add the table `[{dotted((*self.path, name))}]`")
         return self.table(name)
 
     def wrong(self, name: str, detail: str, accepted: str, kind: type[MistakeKind] = ConfigInvalidError) -> None:
@@ -214,12 +230,12 @@ class Table:
     def finish(self) -> None:
         """Warn of keys that nobody knows: aziot ignores them too, and a typing mistake hides that way."""
         for name, meant in self._unknown():
-            self.warn(name, f"is not known and is ignored{meant}")
+            self.warn(name, f"{_NOT_KNOWN} and is ignored{meant}")
 
     def refuse_rest(self) -> None:
         """Note a mistake for each key that nobody knows, in a file that is read by nobody else."""
         for name, meant in self._unknown():
-            self.wrong(name, f"is not known{meant}", f"Known here: {', '.join(sorted(self._known))}")
+            self.wrong(name, f"{_NOT_KNOWN}{meant}", f"Known here: {', '.join(sorted(self._known))}")
 
     def _unknown(self) -> Iterable[tuple[str, str]]:
         for name in sorted(self._left):

@@ -42,7 +42,7 @@ class SigningKeyInvalidError(InvalidRequestError):
     message = "Invalid token signing public key {name}: {detail}"
     fix = (
         "Give an RSA key of 2048 bits or more as PEM, as this makes one: "
-        "`openssl genrsa -out token.key 2048 && openssl rsa -in token.key -pubout`"
+        "`(umask 077; set -C; openssl genrsa 2048 > token.key) && openssl rsa -in token.key -pubout`"
     )
     name: str
     detail: str

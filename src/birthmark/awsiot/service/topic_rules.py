@@ -323,7 +323,7 @@ class TopicRules(AccountService):
             if not left:
                 done(problem)
 
-        owner = noted[0].device_id or noted[0].principal
+        owner = noted[0].publisher
         return one_done, intake.note(owner, noted, one_done)
 
     def _noted(self, one: Message) -> Noted:
@@ -354,7 +354,7 @@ class TopicRules(AccountService):
             trail=LED_BY.get(),
             only=found[0],
         )
-        if (room := self.intake.note(client_id or principal, [noted], done)) is not None:
+        if (room := self.intake.note(noted.publisher, [noted], done)) is not None:
             await room
         await safe
 

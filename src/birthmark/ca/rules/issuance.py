@@ -9,8 +9,8 @@ from birthmark.pki.csr import CertificateRequest
 from birthmark.pki.names import MAKE_REQUEST, RegistrationIdInvalidError, fold, parse_registration_id
 from birthmark.pki.profiles import Profile, kind_of_key, takes_key
 
-_NEW_KEY = {f"P-{bits}": f"ec -pkeyopt ec_paramgen_curve:P-{bits}" for bits in (256, 384)} | {
-    f"RSA-{bits}": f"rsa:{bits}" for bits in (2048, 3072, 4096)
+_NEW_KEY = {f"P-{bits}": f"EC -pkeyopt ec_paramgen_curve:P-{bits}" for bits in (256, 384)} | {
+    f"RSA-{bits}": f"RSA -pkeyopt rsa_keygen_bits:{bits}" for bits in (2048, 3072, 4096)
 }
 """How openssl is told to make a key, by its kind."""
 
@@ -67,8 +67,8 @@ class KeyKindRefusedError(PolicyError):
     code = "ca.key_kind_refused"
     cause = "The key is {kind}, and the profile '{profile}' takes {kinds}."
     fix = (
-        "Make a key of such a kind: `openssl req -new -newkey {options} -nodes -keyout new.key -subj /CN={asked} "
-        "-out device.csr`."
+        "Make a key of such a kind: `(umask 077; set -C; openssl genpkey -algorithm {options} > new.key && "
+        "openssl req -new -key new.key -subj /CN={asked} > new.csr)`."
     )
     asked: str
     kind: str
@@ -201,7 +201,7 @@ def _check_kind(request: CertificateRequest, asked: str, profile: Profile) -> No
         asked=asked,
         kind=kind,
         kinds=" or ".join(kinds),
-        options=_NEW_KEY.get(kinds[0], "rsa:3072"),
+        options=_NEW_KEY.get(kinds[0], _NEW_KEY["RSA-3072"]),
         profile=profile.name,
     )
 

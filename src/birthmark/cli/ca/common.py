@@ -24,7 +24,9 @@ from birthmark.pki.profiles import Purpose
 from birthmark.store import open_database
 
 OPERATOR = Principal(PrincipalKind.OPERATOR, "cli")
-Out = Annotated[Path | None, typer.Option("--out", "-o", help="File to write; default is standard output.")]
+Out = Annotated[
+    Path | None, typer.Option("--out", "-o", help="File to write, an earlier one is kept; default: standard output.")
+]
 
 
 def parse_source(text: str) -> str:
@@ -93,10 +95,12 @@ def write_chain(chain: tuple[Certificate, ...], out: Path | None, as_json: bool)
     write(text, out, row, {**row, "pem": text}, as_json)
 
 
-def write(text: str, out: Path | None, row: dict[str, Any], json_row: dict[str, Any], as_json: bool) -> None:
+def write(
+    text: str, out: Path | None, row: dict[str, Any], json_row: dict[str, Any], as_json: bool, *, keeps: bool = True
+) -> None:
     """Write to the file, or to standard output where it holds nothing else; and say what was written."""
     if out is not None or not as_json:
-        write_result(out, text)
+        write_result(out, text, keeps=keeps)
     if as_json or out is not None:
         emit(as_json, json_row if as_json else row)
 

@@ -23,6 +23,7 @@ from birthmark.cli.common import FileExistsAlreadyError, about, read_file
 from birthmark.durations import FORMS, lifetime_of
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.csr import MAX_CSR_BYTES, CertificateRequest, CsrMalformedError, CsrTooLargeError, parse_csr
+from birthmark.pki.der import is_pkcs7, is_pkcs12
 from birthmark.pki.names import name_of
 from birthmark.pki.pem import unarmor
 from birthmark.pki.profiles import DEVICE, FOR_REQUESTS, SERVER, Profile
@@ -139,6 +140,8 @@ def _read_csr(path: Path) -> CertificateRequest:
             raise CsrTooLargeError(size=path.stat().st_size)
         if b"-----BEGIN CERTIFICATE-----" in data:
             raise CsrMalformedError(detail="it is a certificate, not a request for one")
+        if is_pkcs12(data) or is_pkcs7(data) or b"-----BEGIN PKCS7-----" in data:
+            raise CsrMalformedError(detail="it wraps certificates (PKCS#12 or PKCS#7), and is no request for one")
         return parse_csr(unarmor(data))
 
 

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives import serialization
 
 from birthmark.ca.model import Issued
 from birthmark.ca.revocation import AlreadyRevokedError, CertificateUnknownError
-from birthmark.cli.ca.common import OPERATOR, AuthorityOptions, Out, file_name, issued_row, opened, write
+from birthmark.cli.ca.common import OPERATOR, AuthorityOptions, file_name, issued_row, opened, write
 from birthmark.cli.ca.standing import Instead, at_server
 from birthmark.cli.common import emit
 from birthmark.errors import BirthmarkError
@@ -49,7 +49,7 @@ async def revoke(
 async def crl(
     authority: AuthorityOptions,
     purpose: Annotated[Purpose, typer.Option("--of", help="Whose list.")] = Purpose.DEVICES,
-    out: Out = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="File to write; default is standard output.")] = None,
 ) -> None:
     """Write the revocation list (PEM). Brokers that take one want it again after each revocation."""
     async with opened(authority, at_server("pki", "crl", "--of", purpose, *(("--out", str(out)) if out else ()))) as ca:
@@ -58,7 +58,7 @@ async def crl(
     text = made.public_bytes(serialization.Encoding.PEM).decode()
     next_update = made.next_update_utc.isoformat() if made.next_update_utc else None
     row = {"revoked": len(made), "next_update": next_update, "file": str(out) if out else None}
-    write(text, out, row, {**row, "crl": text}, authority.as_json)
+    write(text, out, row, {**row, "crl": text}, authority.as_json, keeps=False)
 
 
 def _at_server(wanted: str, reason: RevocationReason) -> Instead:

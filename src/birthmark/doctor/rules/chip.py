@@ -155,7 +155,7 @@ def _pin_file(seen: ChipSeen) -> Iterator[Finding]:
 
 
 def _writing(path: str) -> str:
-    return f"(umask 077; cat > {shlex.quote(path)})"
+    return f"(umask 077; set -C; cat > {shlex.quote(path)})"
 
 
 # ---- what the token said
@@ -217,7 +217,7 @@ def _no_pin(seen: ChipSeen) -> Finding:
         Severity.FAULT,
         f"{seen.module}: the token wants a PIN; neither --pin-file nor BIRTHMARK_PIN_FILE is set",
         cause=seen.cause,
-        command=export if beside else '(umask 077; cat > pin); export BIRTHMARK_PIN_FILE="$PWD/pin"',
+        command=export if beside else f'{_writing("pin")}; export BIRTHMARK_PIN_FILE="$PWD/pin"',
         advice="The software chip's own stands beside its settings" if beside else _INTO,
     )
 
@@ -228,7 +228,8 @@ def _wrong_pin(seen: ChipSeen) -> Finding:
     if asked is not None and beside and beside != asked.value:
         command, advice = asked.to(beside), "The software chip's own stands beside its settings"
     elif file is not None:
-        command, advice = _writing(file.path), _INTO
+        kept = shlex.join(["mv", "--backup=t", file.path, f"{file.path}.old"])
+        command, advice = f"{kept} && {_writing(file.path)}", _INTO
     else:
         command, advice = _writing("pin"), f"{_INTO}, and name that file as the PIN's"
     if seen.asked.has_inline_pin:

@@ -53,7 +53,7 @@ def _certificate(seen: IdentitySeen) -> Iterator[Finding]:
         )
     elif seen.is_der:
         there = f"{file.path}.pem"
-        convert = shlex.join(["openssl", "x509", "-inform", "der", "-in", file.path, "-out", there])
+        convert = f"(set -C; openssl x509 -inform der -in {shlex.quote(file.path)} > {shlex.quote(there)})"
         yield _fault(
             "doctor.certificate_is_der",
             seen=f"{said}: DER, where PEM is read",
@@ -187,11 +187,11 @@ def _out_of_time(seen: IdentitySeen, leaf: LeafSeen, said: Setting) -> Finding:
     if not (seen.ca and seen.key and leaf.is_expired):
         return fault(cause=cause, command=_FORGET, advice=_ANEW)
     subject = f"/CN={leaf.common_name}"
-    request = shlex.join(["openssl", "req", "-new", "-key", seen.key.value, "-subj", subject, "-out"])
+    request = shlex.join(["openssl", "req", "-new", "-key", seen.key.value, "-subj", subject])
     csr, fresh = shlex.quote(f"{said.value}.csr"), shlex.quote(f"{said.value}.new")
     sign = f"birthmark ca sign {csr} --dir {shlex.quote(seen.ca)} --out {fresh}"
     return fault(
         cause=cause,
-        command=f"{request} {csr} && {sign} && mv {fresh} {shlex.quote(said.value)}",
+        command=f"(set -C; {request} > {csr}) && {sign} && mv --backup=t {fresh} {shlex.quote(said.value)}",
         advice="The CA that issued it is here; let it issue one anew for the same key",
     )

@@ -180,6 +180,8 @@ class Enrollments:
         told: dict[str, object] = {"scope": scope, "kind": kind, "status": done.provisioning_status, **_shown(done)}
         gone = UnknownInstanceError(name=instance.name)
         changes = Changes().run(store.INSTANCE_IS_THERE, expect=1, otherwise=gone, key_id_scope=scope)
+        if (asked := done.custom_allocation_definition) is not None:
+            told["webhook"] = asked.host
         changes.audit(actor, "dps.enrollment_put", done.id, **told)
         if previous is None:
             changes.run(store.ADD_ENROLLMENT, scope=scope, kind=kind, id=done.id, document=document, etag=done.etag)

@@ -36,7 +36,14 @@ _ENGINE_DYNAMIC = 0x400
 _LOAD_CONFIG = 0x40
 
 
-# ---- what a key file names
+# ---- what a key file names, and a PIN file
+
+
+def _pin_in(raw: bytes) -> bytes:
+    """Return the first line as UTF-8, as `birthmark.text_files` does: a wrong PIN counts as a try."""
+    codec = "utf-16-le" if raw[1:2] == b"\0" else "utf-16-be" if raw[:1] == b"\0" else "utf-8-sig"
+    text = raw.decode("utf-16" if raw[:2] in {b"\xff\xfe", b"\xfe\xff"} else codec)
+    return text.encode().splitlines()[0]
 
 
 def _values(der: bytes) -> list[tuple[int, bytes]]:
@@ -166,7 +173,7 @@ class _Engine:
         ]
         pin_file = os.environ.get("BIRTHMARK_EXEC_PIN_FILE")
         if pin_file:
-            commands.append((b"PIN", Path(pin_file).read_bytes().splitlines()[0]))
+            commands.append((b"PIN", _pin_in(Path(pin_file).read_bytes())))
         for name, value in commands:
             if not self.crypto.ENGINE_ctrl_cmd_string(engine, name, value, 0):
                 raise RuntimeError(f"the PKCS#11 engine refused {name.decode()} ({self.problem()})")

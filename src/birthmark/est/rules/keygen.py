@@ -15,8 +15,8 @@ class KeyEncryptionUnsupportedError(InvalidRequestError):
     code = "est.key_encryption_unsupported"
     cause = "The request for a server-made key wants it encrypted for a key of the client's ({attribute})."
     fix = (
-        "Ask without that attribute: `openssl req -new -key device.key -subj /CN={common_name} -out device.csr`. The "
-        "connection's TLS protects the key."
+        "Ask without that attribute: `(set -C; openssl req -new -key device.key -subj /CN={common_name} > new.csr)`. "
+        "The connection's TLS protects the key."
     )
     attribute: str
     common_name: str

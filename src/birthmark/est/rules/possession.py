@@ -14,9 +14,9 @@ class ChannelBindingError(UnauthenticatedError):
     code = "est.channel_binding_mismatch"
     cause = "The request's challengePassword is not the channel binding of this TLS connection."
     fix = (
-        "Make the request anew without challengePassword: "
-        "`openssl req -new -key device.key -subj /CN={common_name} -out device.csr`. Or make it on each connection, "
-        "with base64 of tls-unique (TLS 1.2) or of the tls-exporter (TLS 1.3, RFC 9266)."
+        "Make the request again without challengePassword: "
+        "`(set -C; openssl req -new -key device.key -subj /CN={common_name} > new.csr)`. Or make it on each "
+        "connection, with base64 of tls-unique (TLS 1.2) or of the tls-exporter (TLS 1.3, RFC 9266)."
     )
     common_name: str
 

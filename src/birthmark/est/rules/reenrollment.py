@@ -27,7 +27,7 @@ class ReenrollIdentityChangedError(ForbiddenError):
     )
     fix = (
         "Copy subject and subjectAltName from the current certificate, byte by byte: "
-        "`openssl x509 -x509toreq -copy_extensions copyall -in device.pem -key device.key -out device.csr`"
+        "`(set -C; openssl x509 -x509toreq -copy_extensions copyall -in device.pem -key device.key > new.csr)`"
     )
     part: str
     subject: str

@@ -18,9 +18,10 @@ class NotAnAuthorityError(InvalidRequestError):
     code = "est.not_an_authority"
     cause = "The certificate '{subject}' does not say that it is a registration authority's (extendedKeyUsage cmcRA)."
     fix = (
-        "Issue it with that purpose: `openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout "
-        "ra.key -subj /CN=ra-1 -addext extendedKeyUsage=clientAuth,1.3.6.1.5.5.7.3.28 "
-        "-addext basicConstraints=critical,CA:FALSE -addext keyUsage=critical,digitalSignature -out ra.pem`."
+        "Issue it with that purpose: `(umask 077; set -C; openssl genpkey -algorithm EC "
+        "-pkeyopt ec_paramgen_curve:P-256 > new-ra.key && openssl req -x509 -key new-ra.key -subj /CN=ra-1 "
+        "-addext extendedKeyUsage=clientAuth,1.3.6.1.5.5.7.3.28 -addext basicConstraints=critical,CA:FALSE "
+        "-addext keyUsage=critical,digitalSignature > new-ra.pem)`."
     )
     subject: str
 

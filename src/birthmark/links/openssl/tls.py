@@ -23,6 +23,7 @@ from birthmark.links.errors import (
 from birthmark.links.identity import FileIdentity, Trust
 from birthmark.links.urls import TIMEOUT_S
 from birthmark.text import reason_of
+from birthmark.text_files import plain_text
 
 _NAME_MISMATCH = frozenset({62, 64})  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
 _WRONG_TIME = frozenset({9, 10})  # X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED
@@ -41,13 +42,25 @@ def client_context(identity: FileIdentity | None, trust: Trust) -> ssl.SSLContex
     if identity is None:
         return context
     passphrase = None if identity.passphrase is None else identity.passphrase.reveal()
-    with _as_file("".join(one.pem() for one in identity.chain)) as chain:
+    with _as_file("".join(one.pem() for one in identity.chain)) as chain, _readable(identity.key.path) as key:
         try:
             # A function, as OpenSSL would ask at the terminal for an empty text.
-            context.load_cert_chain(chain, identity.key.path, passphrase or (lambda: ""))
+            context.load_cert_chain(chain, key, passphrase or (lambda: ""))
         except (ssl.SSLError, OSError) as error:
             raise KeyFileInvalidError(path=identity.key.path, detail=f"OpenSSL does not take it: {error}") from error
     return context
+
+
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[Path | str]:
+    """Yield a key's file, or in memory what it says where it has a byte order mark or is UTF-16."""
+    raw = path.read_bytes()
+    text = plain_text(raw)
+    if text == raw:
+        yield path
+    else:
+        with _as_file(text.decode()) as name:
+            yield name
 
 
 @contextlib.contextmanager
@@ -71,7 +84,7 @@ def _as_file(text: str) -> Iterator[str]:
 
 
 def _in_memory(stack: contextlib.ExitStack, text: str) -> str:
-    file = stack.enter_context(os.fdopen(os.memfd_create("birthmark-chain"), "w", encoding="ascii"))
+    file = stack.enter_context(os.fdopen(os.memfd_create("birthmark-chain"), "w", encoding="utf-8"))
     file.write(text)
     file.flush()
     path = Path(f"/proc/self/fd/{file.fileno()}")

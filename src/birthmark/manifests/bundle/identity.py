@@ -26,7 +26,7 @@ from birthmark.keys.uri import Pkcs11Uri, parse_pkcs11_uri
 from birthmark.manifests.bundle.errors import StationUnusableError
 from birthmark.manifests.bundle.rules import station_name
 from birthmark.manifests.bundle.wire import is_name
-from birthmark.pki.certificates import P256_SPKI, Certificate, parse_pem
+from birthmark.pki.certificates import P256_SPKI, Certificate, parse_any
 from birthmark.pki.issue import new_serial, self_signed
 from birthmark.pki.names import name_of
 from birthmark.pki.profiles import Profile
@@ -61,7 +61,7 @@ def open_identity(directory: Path, name: str, now: datetime, entropy: Entropy, *
         with_key = as_private_key(_handle(key_file))
         own = self_signed(_STATION, name_of(name), with_key, serial=new_serial(entropy), now=now)
         durable.replace(certificate_file, own.pem().encode(), 0o644)
-    certificate = parse_pem(certificate_file.read_bytes())
+    certificate = parse_any(certificate_file.read_bytes())
     handle = _handle(key_file)
     if not certificate.spki_der.startswith(P256_SPKI):
         raise StationUnusableError(directory=directory, detail="its key is not of the curve P-256")

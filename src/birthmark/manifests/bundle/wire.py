@@ -11,6 +11,7 @@ can cut it off (docs/howto/provenance.md), and nothing depends on how somebody's
 import binascii
 import hashlib
 import re
+from codecs import BOM_UTF8
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ from birthmark.text import read_json
 
 FORMAT = "birthmark-intake/1"
 BEGINNING = b'{"format":"birthmark-intake/'
+LOOKED_AT = len(BOM_UTF8) + len(BEGINNING)
+"""Bytes that show whether a file is a bundle."""
 MAX_LINE_BYTES = 64 * 1024
 MAX_NAME_CHARS = 64
 MAX_CHAIN = 8
@@ -87,7 +90,7 @@ class Signed:
 
 def is_bundle(beginning: bytes) -> bool:
     """Say whether a file that begins like this is a bundle, of this version or another."""
-    return beginning.startswith(BEGINNING)
+    return beginning.removeprefix(BOM_UTF8).startswith(BEGINNING)
 
 
 def render_line(line: Line, sign: Callable[[bytes], bytes]) -> bytes:
@@ -98,6 +101,7 @@ def render_line(line: Line, sign: Callable[[bytes], bytes]) -> bytes:
 
 def parse_line(raw: bytes) -> Signed:
     """Return what a line says. Raise `MalformedEntryError`."""
+    raw = raw.removeprefix(BOM_UTF8)
     if len(raw) > MAX_LINE_BYTES:
         raise MalformedEntryError(detail=f"over {MAX_LINE_BYTES} bytes")
     if (found := _TAIL.search(raw)) is None:
@@ -109,7 +113,7 @@ def parse_line(raw: bytes) -> Signed:
 
 def digest(raw: bytes) -> str:
     """Return what the next line calls this one."""
-    return hashlib.sha256(raw).hexdigest()
+    return hashlib.sha256(raw.removeprefix(BOM_UTF8)).hexdigest()
 
 
 def key_digest(certificate: Certificate) -> str:

@@ -15,6 +15,7 @@ from birthmark.ca.keyfile import read_private
 from birthmark.errors import ConflictError, InvalidRequestError, UnavailableError
 from birthmark.server.machines.sealed import KEY_BYTES
 from birthmark.text import decode_json, printable
+from birthmark.text_files import plain_text
 
 FILE = "machine.json"
 FIRST = "m1"
@@ -87,7 +88,7 @@ def parse(data: bytes, path: Path) -> Machine:
     if len(data) > MAX_BYTES:
         raise InvitationRefusedError(path=path, reason="it is too large")
     try:
-        return decode_json(data, Machine)
+        return decode_json(plain_text(data), Machine)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InvitationRefusedError(path=path, reason=_told(error)) from error
 

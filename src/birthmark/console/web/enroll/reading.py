@@ -26,7 +26,8 @@ from birthmark.manifests.microchip import Verifier, root_of, signer_of, trust_of
 from birthmark.manifests.model import Entry
 from birthmark.manifests.splitting import pieces_of
 from birthmark.manifests.verifying import Once
-from birthmark.pki.certificates import Certificate, parse_any, parse_bundle
+from birthmark.pki.certificates import Certificate, parse_bundle
+from birthmark.text_files import plain_text
 
 Row: TypeAlias = dict[str, Any]
 _BEGIN_BYTES = 512
@@ -75,10 +76,10 @@ def rows_of(dropped: Dropped, now: datetime, is_over: Callable[[], bool]) -> Ite
 
 def _kind_of(file: Received) -> Kind:
     with file.path.open("rb") as raw:
-        begin = raw.read(_BEGIN_BYTES)
+        begin = plain_text(raw.read(_BEGIN_BYTES))
     if begin.startswith(b"PK"):
         return Kind.ZIP
-    if wire.is_bundle(begin[: len(wire.BEGINNING)]):
+    if wire.is_bundle(begin):
         return Kind.BUNDLE
     if begin.lstrip()[:1] == b"[" or file.name.lower().endswith(".json"):
         return Kind.MANIFEST
@@ -90,7 +91,7 @@ def _certificates(files: Sequence[Received], kind: str) -> list[Certificate]:
     for one in files:
         if one.kind == kind:
             data = one.path.read_bytes()
-            found += parse_bundle(data) if b"-----BEGIN" in data else (parse_any(data),)
+            found += parse_bundle(data)
     return found
 
 
@@ -151,7 +152,7 @@ def _alone(files: Sequence[Received]) -> Iterator[Certificate | BirthmarkError]:
 def _device_in(data: bytes, name: str) -> Certificate:
     if len(data) > MAX_FILE_BYTES:
         raise DropRefusedError(detail=f"{name} is larger than {MAX_FILE_BYTES // 1024} KiB, and no certificate")
-    found = parse_bundle(data) if b"-----BEGIN" in data else (parse_any(data),)
+    found = parse_bundle(data)
     leaf = found[0]
     if leaf.is_ca:
         raise DropRefusedError(detail=f"{name} is a CA's certificate, not a device's")

@@ -25,13 +25,16 @@ _STATES_PER_STEP = 100
 _ENDLESS, _ENDLESS_OR_GROUP = re.compile(r"[*+]|,\}"), re.compile(r"[*+(|]|,\}")
 _REFERENCE = re.compile(r"\\(.)|\$([0-9])|\$|\\", re.DOTALL)
 
-_cache: dict[str, Any] = {}
+_written: dict[str, Any] = {}
+_brought: dict[str, Any] = {}
+"""Apart from those of statements, which messages can so not displace."""
 
 
 def _compiled(pattern: str, meter: Meter | None = None) -> Any:
-    """Return the pattern made ready, or None. What messages bring is paid for, and fills no more than the cache."""
-    if pattern in _cache:
-        return _cache[pattern]
+    """Return the pattern made ready, or None. What messages bring, with a `meter`, is paid for."""
+    for cache in (_written, _brought):
+        if pattern in cache:
+            return cache[pattern]
     if meter is not None:
         meter.take(_STEPS_TO_READY)
     import re2  # noqa: PLC0415 - see above
@@ -43,9 +46,10 @@ def _compiled(pattern: str, meter: Meter | None = None) -> Any:
     if len(pattern) <= _MAX_PATTERN_CHARS:
         with suppress(re2.error):
             made = re2.compile(pattern, options)
-    if len(_cache) >= _MAX_CACHED:
-        del _cache[next(iter(_cache))]
-    _cache[pattern] = made
+    cache = _written if meter is None else _brought
+    if len(cache) >= _MAX_CACHED:
+        del cache[next(iter(cache))]
+    cache[pattern] = made
     return made
 
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import birthmark
 from birthmark.agent.config import read_config
 from birthmark.agent.config.model import DpsSource, Preloaded
-from birthmark.agent.payload import payload_of
+from birthmark.agent.service import payload_of
 from birthmark.cli.common import FileEncodingError, FileMissingError, read_file, read_text
 from birthmark.cli.enroll_options import DeviceOptions
 from birthmark.cli.shipment import template_of

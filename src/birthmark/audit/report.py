@@ -7,7 +7,7 @@ from typing import Any
 from birthmark.audit.verify import ROWS, Verified
 from birthmark.store import from_micros
 from birthmark.store.database import Reader
-from birthmark.store.opening import MAIN
+from birthmark.store.holding import MAIN
 
 _PAGE = 1000
 

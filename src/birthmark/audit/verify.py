@@ -14,8 +14,8 @@ from birthmark.errors import ConflictError
 from birthmark.store import AuditRow, Changes, Database, statement
 from birthmark.store.chain import GENESIS, HeadSigner, link
 from birthmark.store.database import Reader, Row
+from birthmark.store.holding import MAIN
 from birthmark.store.keyed import find, page
-from birthmark.store.opening import MAIN
 from birthmark.store.schema import audit, audit_heads
 
 BREAK = "audit.break"

@@ -29,8 +29,8 @@ from birthmark.store import Changes, Statement, metadata, statement
 from birthmark.store.columns import text
 from birthmark.store.database import Row
 from birthmark.store.keyed import among, find, remove
-from birthmark.store.ordering import ordered_text
 from birthmark.store.statements import Engine, Given, insert_into
+from birthmark.store.words import ordered_text
 
 terms = Table(
     "hub_terms",

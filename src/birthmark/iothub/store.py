@@ -41,9 +41,9 @@ from birthmark.store import from_micros, insert, metadata, partial_index, to_mic
 from birthmark.store.columns import blob, number, text
 from birthmark.store.database import Row
 from birthmark.store.keyed import among, change, find, page, present, remove, still
-from birthmark.store.ordering import ordered_text
 from birthmark.store.records import Records
 from birthmark.store.statements import Statement, statement
+from birthmark.store.words import ordered_text
 from birthmark.text import decode_json
 
 devices = Table(

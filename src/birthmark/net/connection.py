@@ -22,11 +22,45 @@ from birthmark.net.backlog import SLICE_S, Backlog, now
 from birthmark.net.errors import ServerNotTrustedError, SlowReaderError, TooSlowError, explain_handshake, slow
 from birthmark.net.limits import Limits
 from birthmark.net.pipe import RECORD_BYTES, TlsBrokenError, TlsEndedError, TlsPipe
-from birthmark.net.records import Records
 from birthmark.net.share import share_of
 from birthmark.net.tls import NO_PEER, WAY, TlsPeer, certificate_of, peer_of
 from birthmark.net.unread import SMALL_BYTES
 from birthmark.pki.certificates import CertificateInvalidError
+
+_HEADER = 5  # RFC 8446 section 5.1: type, version, and in the last two bytes the length of what follows
+
+
+class Records:
+    """What came and was not handed to TLS yet."""
+
+    __slots__ = ("_missing", "taken", "waiting")
+
+    def __init__(self) -> None:
+        self.waiting = b""
+        """What was not taken."""
+        self._missing = 0  # of the record that was handed on last
+        self.taken = 0
+        """How many records were begun in what `take` returned last."""
+
+    def add(self, data: bytes) -> None:
+        self.waiting = self.waiting + data if self.waiting else data
+
+    def take(self, count: int) -> bytes:
+        """Return what there is of at most `count` further records; nothing while a header is not whole."""
+        rest, at, size, begun = self.waiting, self._missing, len(self.waiting), 0
+        if not at and size > _HEADER and _HEADER + (rest[3] << 8 | rest[4]) == size:  # one, as most are
+            self.waiting, self.taken = b"", 1
+            return rest
+        while at < size and begun < count and at + _HEADER <= size:
+            at += _HEADER + (rest[at + 3] << 8 | rest[at + 4])
+            begun += 1
+        self.taken = begun
+        if at >= size:
+            self.waiting, self._missing = b"", at - size
+            return rest
+        self.waiting, self._missing = rest[at:], 0
+        return rest[:at]
+
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ import socket
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from OpenSSL import SSL
 
@@ -20,17 +20,107 @@ from birthmark.errors import BirthmarkError, UnavailableError
 from birthmark.net.backlog import SLICE_S, Backlog
 from birthmark.net.backlog import now as work_time
 from birthmark.net.budget import GRACE_S, Budget
-from birthmark.net.clear import ClearConnection
-from birthmark.net.connection import MQTT_CONNECT, Connection, Owed
+from birthmark.net.connection import MQTT_CONNECT, Connection, Host, Owed
 from birthmark.net.door import AT_ONCE, FEW_AT_ONCE, QUEUE, Door
 from birthmark.net.errors import NotAllowedHereError, TooManyBytesError, TooManyConnectionsError
 from birthmark.net.limits import Limits
-from birthmark.net.pending import Pending
 from birthmark.net.pipe import RECORD_BYTES
 from birthmark.net.proxied import Proxies
 from birthmark.net.share import owner_of, share_of
 from birthmark.net.tls import NO_PEER, TlsPeer
 from birthmark.net.unread import Unread
+
+Holder = TypeVar("Holder")
+
+
+class Pending(Generic[Holder]):
+    """See the module. Each call takes the same time, however many addresses there are."""
+
+    __slots__ = ("_address", "_most", "_of", "_with")
+
+    def __init__(self) -> None:
+        self._address: dict[Holder, str] = {}
+        self._of: dict[str, dict[Holder, None]] = {}  # the oldest of an address first
+        self._with: list[dict[str, None]] = [{}]  # addresses, by how many they have
+        self._most = 0
+
+    def __len__(self) -> int:
+        return len(self._address)
+
+    def __contains__(self, holder: object) -> bool:
+        return holder in self._address
+
+    def add(self, holder: Holder, address: str) -> None:
+        """Count one in."""
+        self._address[holder] = address
+        own = self._of.setdefault(address, {})
+        own[holder] = None
+        self._move(address, len(own) - 1, len(own))
+
+    def remove(self, holder: Holder) -> None:
+        """Count one out, if it is in."""
+        if (address := self._address.pop(holder, None)) is None:
+            return
+        own = self._of[address]
+        del own[holder]
+        self._move(address, len(own) + 1, len(own))
+        if not own:
+            del self._of[address]
+
+    def crowding(self) -> Holder:
+        """Return the oldest of an address that has most: who has one, and a slow line, keeps it."""
+        return next(iter(self._of[next(iter(self._with[self._most]))]))
+
+    def _move(self, address: str, was: int, count: int) -> None:
+        self._with[was].pop(address, None)
+        if count == len(self._with):
+            self._with.append({})
+        if count:
+            self._with[count][address] = None
+        if count > self._most or not self._with[self._most]:
+            self._most = count  # one more than the most, or one less of the only one that had it
+
+
+class ClearConnection(Connection):
+    """See `Connection`; nobody proved anything here."""
+
+    __slots__ = ()
+
+    is_tls = False
+
+    def __init__(self, host: Host) -> None:
+        super().__init__(host, None)
+        self._is_secure = True
+        self._peer = NO_PEER
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self.set_deadline(self._host.limits.first_byte_s)
+        self._host.established(self)
+
+    def data_received(self, data: bytes) -> None:
+        if (self._shut or self._is_stranger) and not self._may_come(len(data)):
+            return
+        backlog = self._host.backlog
+        backlog.begin()
+        if (inner := self._inner or self._chosen(data[0])) is not None:
+            inner.data_received(data)
+        backlog.end(self.owner)
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        if not self._shut:
+            self._raw.write(data)
+            self.may_wait(self.unread_bytes)
+
+    def _flush(self) -> int:
+        return 0
+
+    def _say_goodbye(self) -> None:
+        pass
+
+    def _release(self) -> None:
+        pass
+
 
 log = logging.getLogger(__name__)
 

@@ -9,11 +9,11 @@ the others out. What a client put into a refusal is cut to `MAX_CHARS`.
 import asyncio
 import contextlib
 import logging
-from collections import Counter, OrderedDict, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter, OrderedDict, defaultdict, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeAlias
 
 from birthmark import background
 from birthmark.clock import Clock, Entropy, Steadiness, new_uuid
@@ -22,13 +22,37 @@ from birthmark.net.share import share_of
 from birthmark.pki.certificates import Certificate
 from birthmark.refusals import store
 from birthmark.refusals.presented import Presented
-from birthmark.refusals.pruning import Kept, surplus
 from birthmark.refusals.rate_limits import RateLimits
 from birthmark.refusals.store import Refusal
 from birthmark.store import Changes, Database, to_micros
 from birthmark.store.database import Reader
 from birthmark.store.figures import HOUR
 from birthmark.store.paging import PageInvalidError
+
+Kept: TypeAlias = tuple[str, int, str]
+"""A row as far as it counts: its id, when it was, and whose share it is."""
+
+
+def surplus(rows: Iterable[Kept], *, before: int, kept: int, of_one: int) -> list[str]:
+    """Return the ids of the rows that leave: of before a moment, of a share beyond `of_one`, beyond `kept` in all.
+
+    The latest of each share come first, then the second of each, and so on: who has most goes first.
+    """
+    leaving = []
+    shares: dict[str, list[tuple[int, str]]] = defaultdict(list)
+    for one, at, share in rows:
+        if at < before:
+            leaving.append(one)
+        else:
+            shares[share].append((-at, one))
+    places: list[tuple[int, int, str]] = []
+    for of_share in shares.values():
+        of_share.sort()
+        leaving += [one for _, one in of_share[of_one:]]
+        places += [(rank, since, one) for rank, (since, one) in enumerate(of_share[:of_one])]
+    places.sort()
+    return leaving + [one for _, _, one in places[kept:]]
+
 
 log = logging.getLogger(__name__)
 

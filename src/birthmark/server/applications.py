@@ -1,8 +1,10 @@
 """What answers at the ports: MQTT by the user name, HTTP by the route, and every refusal into the ledger."""
 
+import asyncio
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
+from importlib import import_module
 from typing import Any
 
 from starlette.applications import Starlette
@@ -66,7 +68,7 @@ from birthmark.net.authority import RequireAuthority
 from birthmark.net.direct import Direct
 from birthmark.net.errors import HandshakeFailedError, ServerNotTrustedError, TooSlowError, WebSocketPathError
 from birthmark.net.fresh import RequireFresh
-from birthmark.net.http import ASGIApp
+from birthmark.net.http import ASGIApp, Receive, Scope, Send
 from birthmark.net.late import Late
 from birthmark.net.pump import Accept, MqttPump
 from birthmark.net.tls import TlsPeer
@@ -76,17 +78,59 @@ from birthmark.server.device_counts import DeviceCounts
 from birthmark.server.enrolling import Enrolling
 from birthmark.server.figures import PERIODS, Figures
 from birthmark.server.finding import Finding
-from birthmark.server.late_pages import LatePages
 from birthmark.server.losing.service import Losing
 from birthmark.server.machines.sharing import Sharing
 from birthmark.server.metering import Metering
 from birthmark.server.on_record import presented_by
 from birthmark.server.presenting import presented_anywhere
-from birthmark.server.reach import Reach
 from birthmark.server.rooms import Rooms
 from birthmark.server.settings import Service, Settings
 from birthmark.server.settings_view import views_of
 from birthmark.server.whole import Whole
+
+KEPT_S = 1.0
+
+
+class Reach:
+    """Keeps the last answer of `ask` for a second; those who come meanwhile share it."""
+
+    def __init__(self, ask: Callable[[], Awaitable[bool]], clock: Clock) -> None:
+        self._ask = ask
+        self._clock = clock
+        self._asking: asyncio.Future[bool] | None = None
+        self._until = 0.0
+
+    async def is_there(self) -> bool:
+        """Say whether it is there, or was within the last second."""
+        if self._asking is None or (self._asking.done() and self._clock.monotonic() >= self._until):
+            self._asking = asyncio.ensure_future(self._ask())
+            self._asking.add_done_callback(self._keep)
+        return await asyncio.shield(self._asking)
+
+    def _keep(self, _asked: asyncio.Future[bool]) -> None:
+        self._until = self._clock.monotonic() + KEPT_S
+
+
+_CONSOLE = "birthmark.console.web.console"
+
+
+class LatePages:
+    """An application that is made at its first request."""
+
+    def __init__(self, make: Callable[[], ASGIApp]) -> None:
+        self._make = make
+        self._made: ASGIApp | None = None
+        self._turn = asyncio.Lock()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer as the pages do."""
+        if self._made is None:
+            async with self._turn:
+                if self._made is None:
+                    await asyncio.to_thread(import_module, _CONSOLE)
+                    self._made = self._make()
+        await self._made(scope, receive, send)
+
 
 Parts = Callable[[], Mapping[str, bool | str]]
 """Whether each part is there; or a word for one that is not whole, and keeps nobody from being served."""

@@ -5,7 +5,7 @@ import contextlib
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 
@@ -49,7 +49,7 @@ from birthmark.feed.webhooks import Webhooks
 from birthmark.iothub.events import DeviceChanged, HubCaChanged, HubDeleted, HubsChanged
 from birthmark.iothub.mqtt import DevicesByBus, HubConnections
 from birthmark.iothub.mqtt.connection import HubConnection
-from birthmark.iothub.service import IotHub
+from birthmark.iothub.service import Hubs, IotHub
 from birthmark.iothub.service.route_carriers import carriers_of
 from birthmark.net.admission import Closed
 from birthmark.net.backlog import Backlog
@@ -61,6 +61,7 @@ from birthmark.people.asking import Askings
 from birthmark.people.oidc import Providers
 from birthmark.people.once import Once
 from birthmark.people.passwords import Passwords
+from birthmark.people.places import PlaceMissingError
 from birthmark.people.service import People
 from birthmark.people.sessions import Sessions
 from birthmark.people.sign_in import SignIn
@@ -71,17 +72,73 @@ from birthmark.routing.queue import Queue
 from birthmark.server.account_files import functions_of, roles_of, servers_of
 from birthmark.server.est_settings import est_settings
 from birthmark.server.hubs import HubsForDps
-from birthmark.server.inventory import InventoryForDps
 from birthmark.server.issuing import let_clouds_issue, orders_of
 from birthmark.server.oidc_settings import providers_of
-from birthmark.server.places import let_roles_end
 from birthmark.server.presenting import presented_here
 from birthmark.server.revoked import EndRevoked
 from birthmark.server.rolling import GroupsOfRoots
 from birthmark.server.settings import Settings
 from birthmark.server.signing_share import SigningShare
-from birthmark.server.succession import Succession
-from birthmark.store import Database
+from birthmark.store import Changes, Database
+
+_MOST = 8
+
+
+class Succession:
+    """Tells what a certificate renewed: what was shown to get it, and to get that."""
+
+    def __init__(self, authority: CertificateAuthority) -> None:
+        self._authority = authority
+
+    async def __call__(self, leaf: Certificate) -> Sequence[str]:
+        """Return the thumbprints of what it renewed, the latest first; none for one that is not of this CA."""
+        found: list[str] = []
+        issued = await self._authority.find(leaf.thumbprint)
+        while issued is not None and issued.parent is not None and len(found) < _MOST:
+            found.append(issued.parent.hex())
+            issued = await self._authority.find(issued.parent)
+        return found
+
+
+class InventoryForDps:
+    """The `CertificateInventory` of DPS."""
+
+    def __init__(self, authority: CertificateAuthority) -> None:
+        self._authority = authority
+
+    async def check(self, leaf: Certificate, bag: Sequence[Certificate]) -> None:
+        await self._authority.revocations.check(leaf, bag)
+
+    async def is_devices_own(self, ca: Certificate) -> bool:
+        return await self._authority.is_devices_own(ca)
+
+    async def is_lost(self, name: str) -> bool:
+        return await self._authority.revocations.is_lost(name)
+
+    def registered(self, certificate: Certificate, now: datetime) -> Changes:
+        return self._authority.registered(certificate, now)
+
+
+_MAX_SHOWN = 80
+
+
+@dataclass(frozen=True, slots=True)
+class _Places:
+    hubs: Hubs
+    instances: Instances
+
+    def counting_on(self, place: str) -> Changes:
+        kind, _, name = place.partition("/")
+        if not name:
+            return Changes()  # everywhere, the server and the account are always there
+        missing = PlaceMissingError(place=place[:_MAX_SHOWN])
+        return (self.hubs if kind == "hub" else self.instances).counting_on(name, missing)
+
+
+def let_roles_end(people: People, hubs: Hubs, instances: Instances) -> None:
+    """Let nobody have a role where nothing is, or after its end."""
+    people.places = _Places(hubs, instances)
+    hubs.roles = instances.roles = people
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,14 +1,31 @@
 """What a service wants written: conditional writes, audit rows and events, all or nothing."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from birthmark.actor import Actor
-from birthmark.errors import BirthmarkError
+from birthmark.errors import BirthmarkError, ChangedMeanwhileError, ConflictError
 from birthmark.store.events import Event
 from birthmark.store.statements import Statement
+
+T = TypeVar("T")
+
+
+async def decided_again(
+    decide: Callable[[], Awaitable[T]], *, after: type[ConflictError] = ChangedMeanwhileError, attempts: int = 2
+) -> T:
+    """Return what `decide` returns: it reads, decides and commits on the condition that nothing changed meanwhile.
+
+    Raise its own errors, and `after`, by which it says that another was faster, at the last of `attempts`.
+    """
+    for _ in range(attempts - 1):
+        with suppress(after):
+            return await decide()
+    return await decide()
+
 
 canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 

@@ -3,10 +3,20 @@
 A column of text or bytes may be `sealed`: what it holds are secrets (`sealing`).
 """
 
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import BigInteger, Column, LargeBinary, Text
 from sqlalchemy.types import TypeEngine
+
+from birthmark.clock import EPOCH, MICROSECOND, to_micros
+
+__all__ = ["from_micros", "to_micros"]
+
+
+def from_micros(micros: int) -> datetime:
+    """Return the aware UTC datetime that `to_micros` came from."""
+    return EPOCH + micros * MICROSECOND
 
 
 class SealedText(Text):

@@ -13,10 +13,9 @@ from sqlalchemy import Column, Table
 from sqlalchemy.schema import SchemaItem
 
 from birthmark.pki.certificates import Certificate, parse_der
-from birthmark.store.columns import blob, number, text
+from birthmark.store.columns import blob, from_micros, number, text, to_micros
 from birthmark.store.database import Row
 from birthmark.store.schema import metadata
-from birthmark.store.values import from_micros, to_micros
 
 T = TypeVar("T")
 Codec = tuple[Callable[[Any], Any], Callable[[Any], Any]]

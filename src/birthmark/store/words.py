@@ -7,17 +7,26 @@ the commit that puts the name on record or takes it off.
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
-from sqlalchemy import Table, Text, bindparam, func, or_, select, tuple_
+from sqlalchemy import Column, Table, Text, bindparam, func, or_, select, tuple_
 
 from birthmark.pki.names import fold
 from birthmark.store.changes import Changes
 from birthmark.store.columns import text
 from birthmark.store.database import Reader
 from birthmark.store.keyed import among, find, remove
-from birthmark.store.ordering import ordered_text
 from birthmark.store.schema import metadata
 from birthmark.store.statements import insert, statement
+
+Ordered = Text().with_variant(Text(collation="C"), "postgresql")
+"""The type of such text: a beginning is then a range."""
+
+
+def ordered_text(name: str, *, key: bool = False) -> Column[Any]:
+    """Return a column of text in the order of code points."""
+    return Column(name, Ordered, primary_key=key, nullable=False)
+
 
 MAX_WORDS, MAX_CHARS = 8, 64
 """Of one name: later words are not found, and no more of one than this."""

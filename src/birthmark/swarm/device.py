@@ -26,8 +26,17 @@ from birthmark.swarm.model import Group, State, Tally, Way
 from birthmark.swarm.rules import schedule
 from birthmark.swarm.rules.conduct import Act, Plan
 from birthmark.swarm.rules.dice import Dice
-from birthmark.swarm.rules.payload import payload_of
 from birthmark.swarm.yard import Yard
+
+
+def payload_of(group: Group, name: str, number: int) -> bytes:
+    """Return the message of that number: the template filled in, or as many bytes as were asked for."""
+    if not group.size:
+        return group.payload.replace("{n}", str(number)).replace("{name}", name).encode()
+    head = f'{{"n": {number}, "fill": "'.encode()
+    fill = group.size - len(head) - 2
+    return head + b"x" * fill + b'"}' if fill >= 0 else b"x" * group.size
+
 
 _REFUSALS = (UnauthenticatedError, ForbiddenError, NotFoundError, PolicyError, InvalidRequestError)
 _RENEWALS_APART_S = 5.0

@@ -32,8 +32,7 @@ import kept_provisioning
 import kept_rules
 from aws_device import document, statement
 from birthmark.awsiot.http.app import GROUPS
-from birthmark.awsiot.http.connections import ClientOperations
-from birthmark.awsiot.http.data import ConnectivityOperations, DataOperations
+from birthmark.awsiot.http.data import ClientOperations, ConnectivityOperations, DataOperations
 from birthmark.awsiot.http.table import OPERATIONS
 from pki_builders import a_ca, a_device
 from servers import RunningServer

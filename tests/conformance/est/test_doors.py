@@ -25,7 +25,7 @@ from birthmark.pki.certificates import Certificate, Thumbprint
 from birthmark.pki.crl import RevocationReason
 from birthmark.pki.profiles import DEVICE, EDGE_CA, LDEVID
 from birthmark.store import paging
-from birthmark.store.opening import MAIN
+from birthmark.store.holding import MAIN
 from est_server import OPERATOR, EstServer, an_est_server, shown
 from fakes import SeededEntropy
 from pki_builders import a_ca, a_csr, a_device, a_key

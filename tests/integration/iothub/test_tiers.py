@@ -13,8 +13,8 @@ from birthmark.bus.local import LocalBus
 from birthmark.errors import BirthmarkError
 from birthmark.iothub import wire
 from birthmark.iothub.http import devices, service
-from birthmark.iothub.http.metering import kind_of
 from birthmark.iothub.http.rendering import DEVICEBOUND, SERVICEBOUND
+from birthmark.iothub.http.service import kind_of
 from birthmark.iothub.mqtt.todevices import DevicesByBus
 from birthmark.iothub.rules.tiers import (
     PATIENCE_S,

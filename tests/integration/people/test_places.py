@@ -20,7 +20,7 @@ from birthmark.people.approvals_model import Wanted
 from birthmark.people.model import Role
 from birthmark.people.places import PlaceMissingError
 from birthmark.people.service import People
-from birthmark.server.places import let_roles_end
+from birthmark.server.rooms import let_roles_end
 from birthmark.store import Database, open_database
 from birthmark.store.keyed import find
 from birthmark.store.schema import audit

@@ -6,7 +6,7 @@ import pytest
 
 from agent_world import CONFIG, World
 from birthmark.agent.config import ConfigInvalidError, read_config
-from birthmark.agent.config.effective import effective
+from birthmark.agent.config.parse import effective
 from birthmark.agent.files import Places
 from birthmark.agent.lastgood import keep, recall
 from fakes import NOON

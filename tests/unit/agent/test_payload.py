@@ -6,7 +6,7 @@ import pytest
 
 from agent_world import CONFIG, World
 from birthmark.agent.config import DpsSource
-from birthmark.agent.payload import PayloadInvalidError, payload_of
+from birthmark.agent.service import PayloadInvalidError, payload_of
 
 
 def source_of(directory: Path) -> DpsSource:

@@ -16,9 +16,9 @@ from birthmark import flock
 from birthmark.console.web.enroll import receiving
 from birthmark.console.web.enroll.bounds import MOST_OF_ONE
 from birthmark.console.web.enroll.drops import Drop, DropGoneError, Drops, State, TooManyDropsError
+from birthmark.console.web.enroll.page import as_csv
 from birthmark.console.web.enroll.reading import Kind, sort
 from birthmark.console.web.enroll.receiving import LIST, SIGNERS, DropRefusedError, Received, Receiver
-from birthmark.console.web.enroll.report import as_csv
 from birthmark.console.web.language import Reader, reader
 from birthmark.console.web.rollover import gates_of, place_of, share_of
 from birthmark.errors import ForbiddenError

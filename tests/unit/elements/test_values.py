@@ -11,13 +11,13 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from hypothesis import given
 from hypothesis import strategies as st
 
+from birthmark.elements.element import parse_selector
 from birthmark.elements.errors import (
     ElementProofInvalidError,
     SelectorInvalidError,
 )
 from birthmark.elements.possession import Proof, check_proof, prove
 from birthmark.elements.profiles import ATECC608, GENERIC, SE050, KeySlot, profile_of
-from birthmark.elements.selectors import parse_selector
 from birthmark.keys.file_key import FileKey
 from birthmark.keys.labels import is_same_label, label_of, object_id_of, swapped
 

@@ -14,10 +14,9 @@ import pytest
 
 from birthmark.net import backlog
 from birthmark.net.backlog import SLICE_S, TURN_S, Backlog
-from birthmark.net.clear import ClearConnection
 from birthmark.net.connection import Connection, Host
 from birthmark.net.limits import Limits
-from birthmark.net.listener import Listeners, _Port
+from birthmark.net.listener import ClearConnection, Listeners, _Port
 from birthmark.net.unread import SMALL_BYTES
 from fakes import FakeClock
 

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birthmark.net.pending import Pending
+from birthmark.net.listener import Pending
 
 STEPS = st.lists(st.tuples(st.booleans(), st.integers(0, 30), st.sampled_from("abcd")), max_size=200)
 

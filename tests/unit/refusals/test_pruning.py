@@ -1,6 +1,6 @@
 """Which refusals leave."""
 
-from birthmark.refusals.pruning import surplus
+from birthmark.refusals.ledger import surplus
 
 
 def test_what_is_too_old_leaves() -> None:

@@ -3,7 +3,7 @@
 import asyncio
 from datetime import timedelta
 
-from birthmark.server.reach import KEPT_S, Reach
+from birthmark.server.applications import KEPT_S, Reach
 from fakes import FakeClock
 
 

@@ -10,8 +10,8 @@ import sqlalchemy
 from sqlalchemy import Column, LargeBinary, MetaData
 
 from birthmark.pki.certificates import Certificate
+from birthmark.store.columns import to_micros
 from birthmark.store.records import Records
-from birthmark.store.values import to_micros
 from fakes import NOON
 from pki_builders import a_device
 

@@ -6,7 +6,7 @@ from functools import partial
 
 import pytest
 
-from birthmark.store.thread import Worker
+from birthmark.store.sqlite import Worker
 
 
 async def test_jobs_are_done_in_order_in_a_thread_of_their_own() -> None:

@@ -1,19 +1,102 @@
 """The super-config as a whole: what is accepted, what is ignored with a warning, what is refused."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
 
 from birthmark.agent.config import model
 from birthmark.agent.config.issuance import parse_edge_ca, parse_issuers
 from birthmark.agent.config.jobs import parse_jobs
 from birthmark.agent.config.locations import file_of, key_of, take_key, token_of
-from birthmark.agent.config.reader import ANY, TEXT, MistakeError, Table, number_from, parse_files, text_like
+from birthmark.agent.config.reader import (
+    ANY,
+    TEXT,
+    MistakeError,
+    Read,
+    Source,
+    Table,
+    dotted,
+    kind_of,
+    merged,
+    number_from,
+    parse_files,
+    text_like,
+)
 from birthmark.agent.config.sources import parse_source
-from birthmark.agent.config.tpm import parse_tpm
 from birthmark.elements.profiles import Algorithm
-from birthmark.keys.tpm import TpmSettings
+from birthmark.keys.tpm import MAX_KEY_INDEX, TpmSettings
+
+_INDEX: Read[int] = kind_of(
+    Annotated[int, msgspec.Meta(ge=0, le=MAX_KEY_INDEX)],
+    f"must be a whole number from 0 to {MAX_KEY_INDEX:#x}",
+    "`{name} = 0x100`",
+)
+_TAKEN = {0x000001: "storage root key", 0x010001: "endorsement key"}
+_PASSWORD: Read[str] = kind_of(
+    Annotated[str, msgspec.Meta(max_length=64)], "must be a text of at most 64 characters", '`{name} = "…"`'
+)
+
+
+def parse_tpm(table: Table) -> TpmSettings:
+    """Return the settings, aziot's own where none are given."""
+    passwords = table.table("hierarchy_authorization")
+    usual = TpmSettings()
+    index = table.take("auth_key_index", _INDEX)
+    found = TpmSettings(
+        table.take("tcti", TEXT) or usual.tcti,
+        usual.key_index if index is None else index,
+        passwords.take("endorsement", _PASSWORD) or "",
+        passwords.take("owner", _PASSWORD) or "",
+    )
+    if index in _TAKEN:
+        accepted = "Left out, it is kept where Azure's own software keeps it: `auth_key_index = 0x100`."
+        table.wrong("auth_key_index", f"is where a TPM keeps its {_TAKEN[index]}", accepted)
+    passwords.finish()
+    table.finish()
+    return found
+
+
+_SECRET = frozenset({"password", "value", "connection_string"})
+_PIN = re.compile(r"pin-value=[^&]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Effective:
+    """One value that is in effect."""
+
+    key: str
+    value: str
+    file: Path
+    line: int
+
+
+def effective(texts: Sequence[tuple[Path, str]]) -> Iterator[Effective]:
+    """Return every value, in the order of the files. Raise `ConfigInvalidError`."""
+    source = Source(texts)
+    for path, value in _each(merged(texts), ()):
+        file, line = source.place_of(path)
+        yield Effective(dotted(path), _shown(path[-1], value), file, line)
+
+
+def _each(table: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    for name, value in table.items():
+        if isinstance(value, dict) and value:
+            yield from _each(value, (*path, name))
+        else:
+            yield (*path, name), value
+
+
+def _shown(name: str, value: object) -> str:
+    if name in _SECRET:
+        return "(hidden)"
+    text = msgspec.json.encode(value, enc_hook=str).decode()
+    return _PIN.sub("pin-value=(hidden)", text)
+
 
 IGNORED = (
     "agent",

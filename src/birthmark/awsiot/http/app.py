@@ -19,8 +19,7 @@ from birthmark.awsiot.errors import http_error
 from birthmark.awsiot.http.authorities import AuthorityOperations
 from birthmark.awsiot.http.authorizers import AuthorizerOperations
 from birthmark.awsiot.http.certificates import CertificateOperations
-from birthmark.awsiot.http.connections import ClientOperations
-from birthmark.awsiot.http.data import FOR_DEVICES, Ask, ConnectivityOperations, DataOperations
+from birthmark.awsiot.http.data import FOR_DEVICES, Ask, ClientOperations, ConnectivityOperations, DataOperations
 from birthmark.awsiot.http.devices import HttpDevices
 from birthmark.awsiot.http.events import EventOperations
 from birthmark.awsiot.http.files import file_of, is_file

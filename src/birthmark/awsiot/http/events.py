@@ -7,7 +7,7 @@ from birthmark.awsiot.http.routing import Call
 from birthmark.awsiot.model import MemberNotServedError
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.announcing import ANNOUNCED
-from birthmark.store.values import from_micros
+from birthmark.store.columns import from_micros
 
 _KNOWN = (*ANNOUNCED, "POLICY", "CERTIFICATE", "CA_CERTIFICATE")
 

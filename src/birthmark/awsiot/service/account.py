@@ -1,10 +1,11 @@
 """Everything of the one account, put together."""
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from birthmark.auth.sigv4 import Signature, SignedRequest
-from birthmark.awsiot.model import Account, CertificateId, is_certificate_id
+from birthmark.awsiot.model import Account, CertificateId, DeviceCertificate, Thing, is_certificate_id
 from birthmark.awsiot.ports import Functions
 from birthmark.awsiot.rules.policy import Policy
 from birthmark.awsiot.rules.sessions import KEY_PREFIX
@@ -16,7 +17,6 @@ from birthmark.awsiot.service.authorizers import Authorizers
 from birthmark.awsiot.service.buckets import Buckets
 from birthmark.awsiot.service.certificates import Certificates, RevocationCheck
 from birthmark.awsiot.service.claims import Claims
-from birthmark.awsiot.service.connections import Connections
 from birthmark.awsiot.service.data_streams import DataStreams
 from birthmark.awsiot.service.destinations import Destinations
 from birthmark.awsiot.service.devices import Devices, Grant
@@ -27,7 +27,6 @@ from birthmark.awsiot.service.functions import MappedFunctions
 from birthmark.awsiot.service.index import Index
 from birthmark.awsiot.service.job_files import JobFiles
 from birthmark.awsiot.service.jobs import Jobs
-from birthmark.awsiot.service.overview import Overview
 from birthmark.awsiot.service.policies import Policies
 from birthmark.awsiot.service.provisioning import Provisioning
 from birthmark.awsiot.service.renewal import Renewals
@@ -43,16 +42,72 @@ from birthmark.awsiot.service.thing_groups import ThingGroups
 from birthmark.awsiot.service.things import Things
 from birthmark.awsiot.service.topic_rules import TopicRules
 from birthmark.awsiot.store import certificates, credentials, jobs, policies, provisioning, registry, topic_rules
+from birthmark.awsiot.store import certificates as certificate_store
 from birthmark.broker.publishing import Messages
 from birthmark.broker.stream import SqlStream
 from birthmark.clock import Clock, Entropy
+from birthmark.errors import NotFoundError
 from birthmark.pki.issue import Issuer
 from birthmark.routing.letters import Carrier as Letters
 from birthmark.routing.noted import Noted
 from birthmark.routing.queue import Queue
 from birthmark.routing.servers import Server
 from birthmark.routing.shares import Held
-from birthmark.store import Database
+from birthmark.store import Changes, Database, Statement
+from birthmark.store.paging import Page, page_of
+
+
+class Overview:
+    """What an operator looks at."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def things(self, after: str, size: int) -> Page[tuple[Thing, Sequence[str]]]:
+        """Return things in order of name, each with its certificates' ids."""
+        rows = await self._database.all(registry.LIST_THINGS, after=after, limit=size + 1)
+        names = [str(row["name"]) for row in rows]
+        ids = await self._between(registry.CERTIFICATES_BETWEEN, names, "thing", "certificate_id")
+        return page_of([(registry.THINGS.of(row), ids[row["name"]]) for row in rows], size, names)
+
+    async def certificates(self, after: str, size: int) -> Page[tuple[DeviceCertificate, Sequence[str], Sequence[str]]]:
+        """Return certificates in order of id, each with its things and its policies."""
+        rows = await self._database.all(certificate_store.BY_ID, after=after, limit=size + 1)
+        ids = [str(row["id"]) for row in rows]
+        things = await self._between(registry.THINGS_BETWEEN, ids, "certificate_id", "thing")
+        policies = await self._between(registry.POLICIES_BETWEEN, ids, "target", "policy")
+        found = [(certificate_store.CERTIFICATES.of(row), things[row["id"]], policies[row["id"]]) for row in rows]
+        return page_of(found, size, ids)
+
+    async def _between(
+        self, statement: Statement, keys: Sequence[str], key: str, value: str
+    ) -> Mapping[str, Sequence[str]]:
+        found: defaultdict[str, list[str]] = defaultdict(list)
+        for row in await self._database.all(statement, first=keys[0], last=keys[-1]) if keys else ():
+            found[row[key]].append(row[value])
+        return found
+
+
+class UnknownClientError(NotFoundError):
+    """No client of this id is connected, and no session of one is kept."""
+
+    code = "awsiot.unknown_client"
+    message = "Client {thing} is not connected and has no session"
+    fix = "Letter case counts. Most clients have the id of their thing: `birthmark aws thing ls`"
+    thing: str
+
+
+class Connections:
+    """Keeps who ended which connection; the broker ends it."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def note_ended(self, client: str, *, forgets: bool, actor: str) -> None:
+        """Put on record that a connection is to end, with its session or without."""
+        changes = Changes().audit(actor, "awsiot.connection_delete", client, with_session=forgets)
+        await self._database.commit(changes)
+
 
 RULES_SPACE, HELD_SPACE = "aws-rules", "aws-rules-held"
 

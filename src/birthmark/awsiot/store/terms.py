@@ -9,7 +9,7 @@ from sqlalchemy import Index, Table, Text, bindparam, literal, select, update
 from birthmark.store import insert, metadata, partial_index, statement
 from birthmark.store.columns import number, text
 from birthmark.store.keyed import among, find, remove
-from birthmark.store.ordering import ordered_text
+from birthmark.store.words import ordered_text
 
 terms = Table(
     "aws_terms",

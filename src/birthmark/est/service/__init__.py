@@ -3,7 +3,6 @@
 from birthmark.est.service.approvals import Approvals
 from birthmark.est.service.authorities import RegistrationAuthorities
 from birthmark.est.service.credentials import Credentials
-from birthmark.est.service.operations import EstService
-from birthmark.est.service.tokens import Tokens
+from birthmark.est.service.operations import EstService, Tokens
 
 __all__ = ["Approvals", "Credentials", "EstService", "RegistrationAuthorities", "Tokens"]

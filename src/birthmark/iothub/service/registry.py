@@ -41,7 +41,7 @@ from birthmark.iothub.wire import DeviceBody, HubUser
 from birthmark.iothub.wire.routes import Source
 from birthmark.pki.certificates import Certificate
 from birthmark.store import Changes, Database, Statement, decided_again, figures, words
-from birthmark.store.values import to_micros
+from birthmark.store.columns import to_micros
 
 _PAGE = 100
 RevocationCheck = Callable[[Certificate, Sequence[Certificate]], Awaitable[None]]

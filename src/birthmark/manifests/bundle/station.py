@@ -5,6 +5,7 @@ written whole and synced before. A last line that the power was lost in is taken
 that is not as it was written ends the work, and nothing is taken away then.
 """
 
+import contextlib
 import itertools
 import os
 import re
@@ -12,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
+from typing import BinaryIO, cast
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -28,15 +29,48 @@ from birthmark.manifests.bundle.errors import (
     StationBusyError,
     TakenAlreadyError,
 )
-from birthmark.manifests.bundle.files import append_line, cut_torn_line
 from birthmark.manifests.bundle.identity import StationIdentity, open_identity
 from birthmark.manifests.bundle.model import Place, Wish
 from birthmark.manifests.bundle.rules import check_names, check_proof, is_signed, nonce_of, station_key
 from birthmark.manifests.bundle.verify import raw_lines
+from birthmark.manifests.bundle.wire import MAX_LINE_BYTES
 from birthmark.manifests.errors import MalformedEntryError
 from birthmark.manifests.marks import Marks
 from birthmark.pki.certificates import CertificateTooLargeError
 from birthmark.pki.chains import ChainTooLongError
+
+
+def append_line(file: BinaryIO, line: bytes) -> None:
+    """Add a line that lasts when this returns. What came of one that failed is taken away again."""
+    end = file.seek(0, os.SEEK_END)
+    try:
+        file.write(line + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+    except OSError:
+        with contextlib.suppress(OSError):
+            file.truncate(end)
+        raise
+
+
+def cut_torn_line(file: BinaryIO) -> int:
+    """Take away a last line that the power was lost in, and return how many bytes it had.
+
+    It has no end, or holds a block that never reached the disk and reads as NUL; it was never told to anyone as taken.
+    """
+    end = file.seek(0, os.SEEK_END)
+    last = file.seek(max(0, end - 2 * MAX_LINE_BYTES))
+    tail = file.read()
+    keep = last + tail.rfind(b"\n") + 1 if b"\n" in tail else last
+    if keep == end and b"\0" in tail[tail.rfind(b"\n", 0, -1) + 1 :]:
+        keep = last + tail.rfind(b"\n", 0, -1) + 1
+    if keep < end:
+        file.truncate(keep)
+        file.flush()
+        os.fsync(file.fileno())
+    file.seek(0)
+    return end - keep
+
 
 _PATIENCE = 100
 _NAME = re.compile("intake-[0-9]{4,9}\\.jsonl")

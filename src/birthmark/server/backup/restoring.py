@@ -64,8 +64,8 @@ from birthmark.store import (
     upsert,
 )
 from birthmark.store.chain import GENESIS, head_body, link, render_seen
+from birthmark.store.holding import MAIN
 from birthmark.store.keyed import remove
-from birthmark.store.opening import MAIN
 from birthmark.store.schema import audit, audit_heads
 from birthmark.store.sealing import Seal
 from birthmark.text import decode_json

@@ -3,7 +3,8 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections import OrderedDict, deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, Self
 
@@ -19,15 +20,87 @@ from birthmark.store.changes import Changes
 from birthmark.store.database import Batch, GroupCommit, Hear, Outcomes, Row, Sharing, ValueRefusedError
 from birthmark.store.events import encode_event, kind_of
 from birthmark.store.figures import COUNT, summed
-from birthmark.store.postgresql.beside import Beside
 from birthmark.store.postgresql.patience import PATIENCE_S, TROUBLE, patiently
 from birthmark.store.postgresql.session import OPTIONS
 from birthmark.store.postgresql.steps import Plan, Steps
-from birthmark.store.postgresql.turns import Turns
 from birthmark.store.postgresql.writer import AnswerLostError, Writer
 from birthmark.store.schema import audit, audit_heads, outbox
 from birthmark.store.sealing import Seal
 from birthmark.store.statements import Statement, insert, statement, upsert
+
+OWN = ""
+"""The server's own line: what it reads to know that it lives comes before the hundredth device, and not before all."""
+
+
+class Turns:
+    """So many at once; who waits has a line of its own, and the lines have their turn one after the other.
+
+    The server's own has every other turn.
+    """
+
+    def __init__(self, room: int) -> None:
+        self._room = room
+        self._lines: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
+        self._is_own_next = True
+
+    @contextlib.asynccontextmanager
+    async def of(self, whose: str) -> AsyncIterator[None]:
+        """Have a turn of `whose`."""
+        if self._room and not self._lines:
+            self._room -= 1
+        else:
+            await self._wait(whose)
+        try:
+            yield
+        finally:
+            self._next()
+
+    async def _wait(self, whose: str) -> None:
+        ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._lines.setdefault(whose, deque()).append(ready)
+        try:
+            await ready
+        except asyncio.CancelledError:
+            if ready.done() and not ready.cancelled():  # it was called, and does not come
+                self._next()
+            raise
+
+    def _next(self) -> None:
+        """Call the next who still waits."""
+        while self._lines:
+            whose = OWN if self._is_own_next and OWN in self._lines else next(iter(self._lines))
+            line = self._lines.pop(whose)
+            ready = line.popleft()
+            if line:
+                self._lines[whose] = line  # behind the others
+            if not ready.done():
+                self._is_own_next = whose != OWN
+                ready.set_result(None)
+                return
+        self._room += 1
+
+
+class Beside:
+    """It connects when it is first asked, and again by itself."""
+
+    def __init__(self, connect: Callable[[], Awaitable[Any]]) -> None:
+        self._connect = connect
+        self._connection: Any = None
+        self._turn = asyncio.Lock()
+
+    async def run(self, sql: str, *arguments: Any) -> bool:
+        """Run a statement and say whether it touched a row. Raise asyncpg's errors."""
+        async with self._turn:
+            if self._connection is None or self._connection.is_closed():
+                self._connection = await self._connect()
+            told: str = await self._connection.execute(sql, *arguments)
+        return not told.endswith(" 0")  # as "UPDATE 1"
+
+    def close(self) -> None:
+        """End it; nobody waits for what it is asked."""
+        if self._connection is not None:
+            self._connection.terminate()
+
 
 log = logging.getLogger(__name__)
 

@@ -1,9 +1,11 @@
 """*Enroll*: what is dropped, looked at row by row, put on record, and told; and requests that wait for a decision."""
 
+import csv
+import io
 import json
 import shlex
 import shutil
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,14 +24,40 @@ from birthmark.console.web.enroll.bounds import DIRECTORY, DROP, KEPT, MAX_FILES
 from birthmark.console.web.enroll.drops import Drop, Drops, TooManyDropsError
 from birthmark.console.web.enroll.reading import Kind, sort
 from birthmark.console.web.enroll.receiving import LIST, SIGNERS, TRUST, DropRefusedError, Receiver, receive
-from birthmark.console.web.enroll.report import as_csv, as_json
 from birthmark.console.web.enroll.working import Work
 from birthmark.console.web.language import say
 from birthmark.console.web.site import ONCE, FormUnfitError, Site
 from birthmark.console.web.words import marked
 from birthmark.dps.model import FIRST
 from birthmark.net.connection import Connection
-from birthmark.text import printable, reason_of
+from birthmark.text import cell, printable, reason_of
+
+COLUMNS = ("row", "device", "thumbprint", "signer", "outcome", "code", "message", "cause", "fix", "at")
+
+
+def report_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the stable JSON form of a row."""
+    problem = row.get("problem") or {}
+    told = {"row": row["place"], "device": row["device"], "thumbprint": row["thumbprint"], "signer": row["says"]}
+    told |= {"outcome": row["outcome"], "code": problem.get("code"), "message": problem.get("title")}
+    return told | {"cause": problem.get("detail"), "fix": problem.get("fix"), "at": row.get("at")}
+
+
+def as_csv(rows: Iterable[Mapping[str, Any]]) -> bytes:
+    """Return rows as a table."""
+    out = io.StringIO()
+    writer = csv.writer(out)
+    writer.writerow(COLUMNS)
+    for row in rows:
+        told = report_row(row)
+        writer.writerow(cell(told[name]) for name in COLUMNS)
+    return out.getvalue().encode("utf-8", "replace")
+
+
+def as_json(rows: Iterable[Mapping[str, Any]]) -> bytes:
+    """Return rows as a list of objects."""
+    return json.dumps([report_row(row) for row in rows], indent=1).encode()
+
 
 _PAGE, _WAIT_S, _MAX_SHOWN = 50, 5, 120
 OUTCOMES: Mapping[str, tuple[str, str]] = {

@@ -15,7 +15,7 @@ from birthmark.iothub.wire.common import operation_time, to_json
 from birthmark.iothub.wire.messages import MODULE
 from birthmark.iothub.wire.routes import Source
 from birthmark.iothub.wire.twins import section_json, twin_change
-from birthmark.store.values import to_micros
+from birthmark.store.columns import to_micros
 
 
 def twin_changed(before: Twin, after: Twin, now: datetime, *, replaces: bool) -> Message:

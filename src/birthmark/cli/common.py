@@ -23,7 +23,7 @@ from birthmark.cli.journal import note
 from birthmark.cli.printable import text_of
 from birthmark.cli.table import wrapped
 from birthmark.text import printable, reason_of
-from birthmark.text_files import encoding_of, plain_text
+from birthmark.text_files import encoding_of, not_utf_8, plain_text, to_utf_8
 
 if TYPE_CHECKING:
     from birthmark.pki.certificates import Certificate  # which loads what no --help needs
@@ -55,9 +55,10 @@ class FileEncodingError(errors.InvalidRequestError):
     """The file is text in another encoding."""
 
     code = "cli.file_encoding"
-    cause = "{path} is not UTF-8; it may be {encoding}."
-    fix = "Write it as UTF-8 and give that: `(set -C; iconv -f {encoding} -t UTF-8 {path} > {path}.utf8)`."
-    encoding: str
+    cause = "{path} {detail}."
+    fix = "If that word is right, write the file as UTF-8 and give that: `{command}`."
+    command: str
+    detail: str
     path: Path
 
 
@@ -248,7 +249,8 @@ def read_text(path: Path) -> str:
     except UnicodeDecodeError as error:
         if b"\0" in raw:
             raise FileMissingError(path=path, reason="it is no text") from error
-        raise FileEncodingError(path=path, encoding=encoding_of(raw)) from error
+        command = to_utf_8(path, encoding_of(raw))
+        raise FileEncodingError(path=path, command=command, detail=not_utf_8(raw)) from error
 
 
 def read_certificate(path: Path) -> "Certificate":

@@ -1,6 +1,7 @@
 """Certificates that come in a directory, a ZIP or a table are believed by their maker's root, each by itself."""
 
 import base64
+import subprocess
 import zipfile
 from collections.abc import Callable
 from datetime import timedelta
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from birthmark.manifests.errors import DuplicateEntryError, ManifestError
-from birthmark.manifests.listed import MAX_FILE_BYTES, ListTrust, count_listed, verify_list
+from birthmark.manifests.listed import MAX_FILE_BYTES, ListTrust, count_listed, is_list, verify_list
 from birthmark.manifests.model import Entry
 from birthmark.pki import profiles
 from birthmark.pki.certificates import Certificate
@@ -179,10 +180,30 @@ def test_a_table_as_excel_writes_it_is_told_how_to_become_utf_8(tmp_path: Path, 
     (tmp_path / "t.csv").write_text(f"serial,certificate,site\nS1,,{site}\n", encoding=written_in)
     with pytest.raises(ManifestError) as refused:
         verified(tmp_path / "t.csv")
-    assert (
-        f"`(set -C; iconv -f {written_in} -t UTF-8 {tmp_path / 't.csv'} > {tmp_path / 't.csv'}.utf8)`"
-        in refused.value.explain_fix()
-    )
+    assert f'"{site.split(maxsplit=1)[0]}" in {written_in}' in refused.value.explain_cause()
+    command = refused.value.explain_fix().split("`")[1]
+    subprocess.run(["sh", "-c", command], check=True)
+    (new,) = set(tmp_path.iterdir()) - {tmp_path / "t.csv"}
+    assert is_list(new, b"")
+    assert site in new.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("coded", ["utf-8", "utf-16"])
+def test_a_table_as_excel_saves_unicode_text_is_read(tmp_path: Path, coded: str) -> None:
+    path = tmp_path / "t.txt"
+    path.write_text(f'Serial\tcertificate\nS1\t"{DEVICES[0].pem()}"\n', encoding=coded)
+    assert is_list(path, path.read_bytes()[:512])
+    assert [isinstance(one, Entry) for one in verified(path)] == [True]
+
+
+@pytest.mark.parametrize("begin", [b'[{"a"', b'{"format":', b"-----BEGIN CERT", '[{"a"'.encode("utf-16")])
+def test_other_text_is_no_table_whatever_its_file_is_called(begin: bytes) -> None:
+    assert not is_list(Path("t.txt"), begin)
+
+
+def test_a_row_of_blanks_is_none(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text(f'serial;site;certificate\nS1;x;"{DEVICES[0].pem()}"\n;;\n ; ;\n')
+    assert [isinstance(one, Entry) for one in verified(tmp_path / "t.csv")] == [True]
 
 
 def test_a_table_without_names_does_not_show_its_first_certificate_as_one(tmp_path: Path) -> None:

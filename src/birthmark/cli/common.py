@@ -216,15 +216,7 @@ def file_trouble(problem: OSError) -> FileUnusableError | None:
     return FileUnusableError(path=path, reason=reason_of(problem))
 
 
-@contextmanager
-def about(path: Path) -> Iterator[None]:
-    """Let a refusal of a file's content say which file it was."""
-    try:
-        yield
-    except errors.BirthmarkError as error:
-        error.say_about(str(path))
-        error.add_facts(path=path)
-        raise
+about = errors.about
 
 
 def open_file(path: Path, missing: type[FileMissingError] = FileMissingError) -> BinaryIO:
@@ -259,6 +251,14 @@ def read_certificate(path: Path) -> "Certificate":
 
     with about(path):
         return parse_bundle(read_file(path))[0]
+
+
+def read_device_certificate(path: Path) -> "Certificate":
+    """Return the device's certificate of a file, in whatever order its chain stands there."""
+    from birthmark.pki.certificates import leaf_first, parse_bundle
+
+    with about(path):
+        return leaf_first(parse_bundle(read_file(path)))[0]
 
 
 def emit(as_json: bool, row: Mapping[str, Any]) -> None:

@@ -74,7 +74,7 @@ def shown(extensions: str) -> Scenario:
 
 ISSUED = (A_CA, "birthmark ca issue device-1 --dir ca", "echo > no-password")
 PFX = "openssl pkcs12 -export -in device-1.cert.pem -inkey device-1.key.pem -passout pass: -out device.pfx"
-P7B = "openssl crl2pkcs7 -nocrl -certfile device-1.cert.pem -out device.p7b"
+P7B = "openssl crl2pkcs7 -nocrl -outform DER -out device.p7b"
 
 
 def in_order(scene: Scene, fix: str) -> None:
@@ -86,6 +86,12 @@ def in_order(scene: Scene, fix: str) -> None:
 PKI: Mapping[str, Scenario] = {
     "pki.certificate_is_pkcs12": Scenario(
         "birthmark device enroll --cert device.pfx", typed(*ISSUED, PFX), is_instead=True, stdin="no-password"
+    ),
+    "pki.certificate_is_pkcs12_without_key": Scenario(
+        "birthmark device enroll --cert device.pfx",
+        typed(*ISSUED, PFX.replace("-inkey device-1.key.pem", "-nokeys")),
+        is_instead=True,
+        stdin="no-password",
     ),
     "pki.certificate_is_pkcs12_text": Scenario(
         "birthmark device enroll --cert pfx.txt",

@@ -77,13 +77,18 @@ def test_the_line_that_tells_excel_the_separator_is_skipped(tmp_path: Path, line
 KEY = a_key()
 PARSED = a_device(SIGNER, "chip-9", key=KEY).certificate.parsed
 PFX = pkcs12.serialize_key_and_certificates(None, KEY, PARSED, None, NoEncryption())
-P7B = {encoding: pkcs7.serialize_certificates([PARSED], encoding) for encoding in (Encoding.PEM, Encoding.DER)}
 WRAPPED = {
     "a.pfx": (PFX, "openssl pkcs12 -in {} -clcerts"),
     "a.p12": (PFX, "openssl pkcs12 -in {} -clcerts"),
-    "a.p7b": (P7B[Encoding.DER], "openssl pkcs7 -in {} -inform DER"),
-    "a.p7c": (P7B[Encoding.PEM], "openssl pkcs7 -in {} -inform PEM"),
 }
+
+
+@pytest.mark.parametrize(("name", "encoding"), [("a.p7b", Encoding.DER), ("a.p7c", Encoding.PEM)])
+def test_a_certificate_in_pkcs7_is_an_entry(tmp_path: Path, name: str, encoding: Encoding) -> None:
+    with_root = pkcs7.serialize_certificates([SIGNER.certificate.parsed, PARSED], encoding)
+    (entry,) = verified(a_directory(tmp_path, [(name, with_root)]))
+    assert isinstance(entry, Entry)
+    assert entry.device_id == "chip-9"
 
 
 @pytest.mark.parametrize(("name", "content", "unpack"), [(name, *one) for name, one in WRAPPED.items()], ids=WRAPPED)

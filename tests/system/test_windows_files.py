@@ -3,7 +3,7 @@
 import base64
 import json
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -34,19 +34,16 @@ def pfx(*, has_key: bool) -> bytes:
 
 P7B = pkcs7.serialize_certificates(CHAIN, Encoding.DER)
 DERS = {"P7B": P7B, "PFX": pfx(has_key=True), "PFX without key": pfx(has_key=False), "DER": DEVICE.certificate.der}
+WRITERS: dict[str, Callable[[bytes], bytes]] = {
+    "as it is": bytes,
+    "in base64": base64.b64encode,
+    "by certutil -encode": lambda der: armored("CERTIFICATE", der).replace("\n", "\r\n").encode(),
+    "by certutil -encode in UTF-16": lambda der: armored("CERTIFICATE", der).encode("utf-16"),
+}
 FORMS = {
     "PEM, CA first": (CA.certificate.pem() + DEVICE.certificate.pem()).encode(),
     "P7B of OpenSSL": armored("PKCS #7 SIGNED DATA", P7B).encode(),
-} | {
-    f"{kind} {name}": write(der)
-    for kind, der in DERS.items()
-    for name, write in {
-        "as it is": bytes,
-        "in base64": base64.b64encode,
-        "by certutil -encode": lambda der: armored("CERTIFICATE", der).replace("\n", "\r\n").encode(),
-        "by certutil -encode in UTF-16": lambda der: armored("CERTIFICATE", der).encode("utf-16"),
-    }.items()
-}
+} | {f"{kind} {name}": write(der) for kind, der in DERS.items() for name, write in WRITERS.items()}
 
 
 @pytest.fixture(scope="module")

@@ -50,6 +50,7 @@ MAX_BUNDLE_CERTIFICATES = 2000
 _THUMBPRINT_BYTES = 32
 _KEPT = 256
 _PEM_COLUMNS = 64
+_LOOKED_AT = 512
 _MAX_KEPT_BYTES = 4096
 _OF_CERTIFICATES = rb"(?:X509 |TRUSTED )?CERTIFICATE|PKCS7|PKCS #7 SIGNED DATA|CMS"
 _BLOCK = re.compile(
@@ -515,7 +516,19 @@ def _what_is_it(raw: bytes, problem: Exception | None) -> CertificateInvalidErro
         return CertificateKeySwappedError()
     if any(label.endswith(b"CERTIFICATE REQUEST") for label in labels) or _is_request(raw):
         return CertificateIsRequestError()
-    return CertificateInvalidError(detail="its DER cannot be read" if problem else "no certificate block in it")
+    return CertificateInvalidError(detail="its DER cannot be read" if problem else _name_of(raw))
+
+
+def _name_of(raw: bytes) -> str:
+    """Return what other files say of themselves by how they begin."""
+    begin = raw.lstrip()[:_LOOKED_AT].lower()
+    if not begin:
+        return "it is empty"
+    if begin.startswith(b"pk\x03\x04"):
+        return "it is a ZIP archive"
+    if begin.startswith((b"<!doctype html", b"<html")):
+        return "it is an HTML page"
+    return "no certificate block in it"
 
 
 def _starts_with_version(raw: bytes) -> bool:

@@ -99,7 +99,7 @@ PKI: Mapping[str, Scenario] = {
         is_instead=True,
     ),
     "pki.certificate_is_pkcs7": Scenario(
-        "birthmark device enroll --cert device.p7b", typed(*ISSUED, P7B), is_instead=True
+        "birthmark device enroll --cert device.p7b", typed(A_CA, P7B), is_instead=True
     ),
     "keys.file_is_pkcs12": Scenario(
         "birthmark device register --cert device-1.cert.pem --key device.pfx",

@@ -260,6 +260,24 @@ def test_a_root_whose_serial_number_is_not_positive_is_trusted_in_any_form(form:
     assert pem_bundle((DEVICE.certificate.pem() + odd).encode(form)) == DEVICE.certificate.pem() + odd
 
 
+@pytest.mark.parametrize(
+    ("data", "detail"),
+    [
+        (b"", "it is empty"),
+        (b"\xef\xbb\xbf", "it is empty"),
+        (b"\xff\xfe\r\0\n\0", "it is empty"),
+        (b"\n<!DOCTYPE html>\n<html>", "it is an HTML page"),
+        ("<html>".encode("utf-16"), "it is an HTML page"),
+        (b"PK\3\4\x14\0", "it is a ZIP archive"),
+        (b"hello", "no certificate block in it"),
+    ],
+)
+def test_another_file_is_named_by_what_it_is(data: bytes, detail: str) -> None:
+    with pytest.raises(CertificateInvalidError) as refusal:
+        parse_bundle(data)
+    assert str(refusal.value) == f"Not a certificate: {detail}."
+
+
 def test_a_request_in_the_place_of_a_certificate_is_recognized() -> None:
     with pytest.raises(CertificateIsRequestError):
         parse_any(a_csr())

@@ -255,10 +255,13 @@ def read_certificate(path: Path) -> "Certificate":
 
 def read_device_certificate(path: Path) -> "Certificate":
     """Return the device's certificate of a file, in whatever order its chain stands there."""
-    from birthmark.pki.certificates import leaf_first, parse_bundle
+    from birthmark.pki.certificates import CertificateInvalidError, leaf_first, parse_bundle
 
     with about(path):
-        return leaf_first(parse_bundle(read_file(path)))[0]
+        first, *others = leaf_first(parse_bundle(read_file(path)))
+        if first.is_ca and not all(one.is_ca for one in others):
+            raise CertificateInvalidError(detail="a CA's is first, and those of several devices follow")
+        return first
 
 
 def emit(as_json: bool, row: Mapping[str, Any]) -> None:

@@ -116,7 +116,8 @@ class CertificateIsRequestError(CertificateInvalidError):
 
     code = "pki.certificate_is_request"
     cause = "This is a certificate request (CSR), not yet a certificate."
-    fix = "Have a CA sign it first: `birthmark ca sign device.csr --dir ca --out device.pem`, or EST."
+    fix = "Have a CA sign it first: `birthmark ca sign {path} --dir ca --out device.pem`, or EST."
+    path: object = "device.csr"
 
 
 class CertificateIsPkcs12Error(CertificateInvalidError):

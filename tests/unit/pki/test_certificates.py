@@ -279,8 +279,10 @@ def test_another_file_is_named_by_what_it_is(data: bytes, detail: str) -> None:
 
 
 def test_a_request_in_the_place_of_a_certificate_is_recognized() -> None:
-    with pytest.raises(CertificateIsRequestError):
+    with pytest.raises(CertificateIsRequestError) as refusal:
         parse_any(a_csr())
+    refusal.value.add_facts(path="my pump.req")
+    assert "birthmark ca sign 'my pump.req'" in refusal.value.explain_fix()
 
 
 @pytest.mark.parametrize("data", [b"", "", "not base64!", b"\x30\x03\x02\x01\x01", "-----BEGIN CERTIFICATE-----"])

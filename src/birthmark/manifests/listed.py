@@ -30,6 +30,7 @@ from birthmark.pki.certificates import (
     CertificateInvalidError,
     CertificateIsPkcs7Error,
     CertificateIsPkcs12Error,
+    leaf_first,
     parse_bundle,
 )
 from birthmark.pki.chains import ChainIncompleteError, SignatureCache
@@ -98,7 +99,7 @@ def _verify(listed: _Listed, trust: ListTrust, now: datetime, cache: SignatureCa
     if isinstance(listed.data, ManifestError):
         raise listed.data
     try:
-        chain = parse_bundle(listed.data)
+        chain = leaf_first(parse_bundle(listed.data))
     except CertificateInvalidError as error:
         error.add_facts(**({"path": listed.file} if listed.file else {}))
         is_wrapped = isinstance(error, CertificateIsPkcs12Error | CertificateIsPkcs7Error)

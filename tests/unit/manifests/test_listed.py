@@ -240,8 +240,9 @@ def test_an_expired_certificate_is_refused(tmp_path: Path) -> None:
     assert isinstance(found, ManifestError)
 
 
-def test_a_chain_in_the_file_needs_the_root_alone(tmp_path: Path) -> None:
-    path = a_directory(tmp_path, [("a.pem", pem(DEVICES[0]) + pem(SIGNER.certificate))])
+@pytest.mark.parametrize("order", [1, -1], ids=["leaf first", "root first"])
+def test_a_chain_in_the_file_needs_the_root_alone(tmp_path: Path, order: int) -> None:
+    path = a_directory(tmp_path, [("a.pem", b"".join([pem(DEVICES[0]), pem(SIGNER.certificate)][::order]))])
     (found,) = verified(path, ListTrust((ROOT.certificate,)))
     assert isinstance(found, Entry)
     assert found.issuer == SIGNER.certificate

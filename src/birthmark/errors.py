@@ -125,6 +125,17 @@ def mended_by(command: str, *kinds: type[BirthmarkError]) -> Iterator[None]:
         raise
 
 
+@contextlib.contextmanager
+def about(path: object) -> Iterator[None]:
+    """Let a refusal of a file's content say which file it was."""
+    try:
+        yield
+    except BirthmarkError as error:
+        error.say_about(str(path))
+        error.add_facts(path=path)
+        raise
+
+
 def _text(value: object) -> str:
     """Return a fact as text; the PIN of a PKCS#11 URI in it, or in a command as it was typed, is never told."""
     return value.hex() if isinstance(value, bytes) else _PIN.sub(r"\1…", str(value))

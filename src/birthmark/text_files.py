@@ -7,12 +7,17 @@ import codecs
 import re
 import shlex
 import unicodedata
-from pathlib import Path
+from pathlib import Path, PurePath
 
 _MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _UNMARKED = re.compile(rb"(?P<le>[\t\n\r -~]\0[\t\n\r -~]\0)|\0[\t\n\r -~]\0[\t\n\r -~]")
 """Two characters of ASCII as UTF-16 begins with them; no DER and no UTF-8 text does."""
-_OF_JAPAN = ("HIRAGANA", "KATAKANA", "CJK UNIFIED")
+_OF_JAPAN = re.compile(r"[\u3041-\u30ff]|[\u4e00-\u9fff]{2}")
+"""Kana, or two kanji in a row: of western letters CP932 makes single kanji, as of the one in Ger\u00e4t."""
+_OF_DOS = re.compile(rb"[A-Za-z][\x81\x82\x84\x87-\x89\x8a\x94][a-z]")
+"""A letter of CP850 between others, which in CP1252 is a quotation mark or the like."""
+_BETWEEN_WORDS = re.compile(r"[^\w\u0080-\uffff]+")
+_MOST_SHOWN = 24
 
 
 def utf_16_of(raw: bytes) -> str | None:
@@ -24,11 +29,34 @@ def utf_16_of(raw: bytes) -> str | None:
 
 
 def encoding_of(raw: bytes) -> str:
-    """Return what text is probably written in that is not UTF-8: as Windows writes it in Japan, or in the west."""
+    """Return what text is probably written in that is not UTF-8: as Windows writes it in Japan or the west, or DOS."""
     text = raw.decode("cp932", errors="replace")
-    is_japanese = any(unicodedata.name(char, "").startswith(_OF_JAPAN) for char in text)
     has_others = "\ufffd" in text[:-1] or any(unicodedata.category(char) == "Co" for char in text)
-    return "CP932" if is_japanese and not has_others else "CP1252"
+    if _OF_JAPAN.search(text) is not None and not has_others:
+        return "CP932"
+    return "CP850" if _OF_DOS.search(raw) is not None else "CP1252"
+
+
+def foreign_line(raw: bytes) -> int:
+    """Return the line of the first byte that is not UTF-8; `raw` may end in the middle of a character."""
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(raw)
+    except UnicodeDecodeError as error:
+        return raw.count(b"\n", 0, error.start) + 1
+    return 0
+
+
+def not_utf_8(raw: bytes) -> str:
+    """Return what is to be said, behind the name of its file, of text that is not UTF-8.
+
+    It shows a word as `encoding_of` has it, by which a person sees whether that is right.
+    """
+    if not (line := foreign_line(raw)):
+        return "is not UTF-8"
+    encoding = encoding_of(raw)
+    said = raw.split(b"\n", line)[line - 1].decode(encoding, errors="replace")
+    word = next((one for one in _BETWEEN_WORDS.split(said) if not one.isascii()), "")
+    return f'is not UTF-8 (line {line}: "{word[:_MOST_SHOWN]}" in {encoding})'
 
 
 def plain_text(raw: bytes) -> bytes:
@@ -53,6 +81,7 @@ def read_text_file(path: Path, limit: int = -1) -> str:
 
 
 def to_utf_8(path: Path | str, encoding: str = "UTF-16") -> str:
-    """Return the command that writes a file as UTF-8, beside it under a new name."""
-    quoted = shlex.quote(f"{path}.utf8")
+    """Return the command that writes a file as UTF-8, beside it under a new name of the same kind."""
+    known = PurePath(path)
+    quoted = shlex.quote(str(known.with_name(f"{known.stem}.utf8{known.suffix}")))
     return f"(set -C; iconv -f {encoding} -t UTF-8 {shlex.quote(str(path))} > {quoted})"

@@ -3,6 +3,7 @@
 import base64
 import contextlib
 from collections.abc import Sequence
+from pathlib import Path
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -13,8 +14,17 @@ from birthmark.dps.wire import info_of
 from birthmark.errors import BirthmarkError
 from birthmark.est import wire as est
 from birthmark.est.rules.reenrollment import check_same_identity
+from birthmark.keys.key_text import check_no_pkcs12, pem_of_key
 from birthmark.pki import checks
-from birthmark.pki.certificates import Certificate, is_signed_by, parse_any, parse_bundle, parse_der, parse_pem
+from birthmark.pki.certificates import (
+    Certificate,
+    is_signed_by,
+    parse_any,
+    parse_bundle,
+    parse_der,
+    parse_pem,
+    pem_bundle,
+)
 from birthmark.pki.chains import build_chain, check_dates
 from birthmark.pki.cms import parse_certs_only
 from birthmark.pki.csr import CertificateRequest, parse_csr
@@ -58,6 +68,19 @@ def use(certificate: Certificate) -> None:
     for rule in rules:
         with contextlib.suppress(BirthmarkError):
             rule()
+
+
+def pkcs7(data: bytes) -> None:
+    """Read the certificates of PKCS#7 as a file has them, and as roots that OpenSSL is to trust."""
+    with contextlib.suppress(BirthmarkError):
+        pem_bundle(data)
+    for found in parse_bundle(data)[:4]:
+        use(found)
+
+
+def key_text(data: bytes) -> None:
+    assert pem_of_key(pem_of_key(data)) == pem_of_key(data)
+    check_no_pkcs12(Path("key"), data)
 
 
 def ocsp_request(data: bytes) -> None:

@@ -36,6 +36,7 @@ from birthmark.swarm.model import Where
 from birthmark.swarm.scenario.example import example
 from fuzz import bundle, certificates, corpus, manifest, protocols, rules
 from fuzz.mutate import Mutate, mutate_bytes, mutate_der, mutate_json, mutate_text, tlv
+from pki_builders import key_pem
 from sas_tokens import make_sas
 from tpm_vectors import ECC_EK, RSA_EK, RSA_SRK
 
@@ -77,6 +78,8 @@ _CREDENTIALS = (
 )
 _SAS = make_sas("0ne00ABCDEF/registrations/d", protocols.KEY, 1780315200, "registration").encode()
 _SHARED = (msgspec.msgpack.encode({"root.pem": b"pem", "root.key": b"key"}),)
+_KEY = key_pem(corpus.DEVICE_KEY).encode()
+_KEY_TEXTS = (_KEY, base64.b64encode(_KEY), _KEY.replace(b"PRIVATE KEY", b"CERTIFICATE"))
 _INVITATION = (render_machine(made_machine("0f" * 12, bytes(KEY_BYTES))),)
 _URIS = (
     b"pkcs11:token=t;object=o;type=private?pin-source=file:///run/pin&module-path=/usr/lib/x.so",
@@ -270,6 +273,8 @@ _ALL = (
     Target("csr", mutate_der, _REQUESTS, certificates.request),
     Target("csr-signed", mutate_der, _REQUESTS[:3], certificates.signed_request),
     Target("cms", mutate_der, corpus.read("cms"), certificates.cms),
+    Target("pkcs7", mutate_der, corpus.read("cms"), certificates.pkcs7),
+    Target("key-text", mutate_text, _KEY_TEXTS, certificates.key_text),
     Target("ocsp", mutate_der, corpus.read("ocsp"), certificates.ocsp_request),
     Target("crl", mutate_der, corpus.read("crl"), certificates.crl),
     Target(

@@ -21,8 +21,9 @@ from birthmark.cli.common import FileEncodingError, FileMissingError, read_file,
 from birthmark.cli.enroll_options import DeviceOptions
 from birthmark.cli.shipment import template_of
 from birthmark.elements.exec import HOOK
+from birthmark.errors import BirthmarkError
 from birthmark.est.wire import decode_body
-from birthmark.fleet.profiles import _secret, _tables
+from birthmark.fleet.profiles import _secret, _tables, azure_profile
 from birthmark.keys.file_key import FileKey
 from birthmark.keys.pin import Pin
 from birthmark.links.identity import FileIdentity, Trust
@@ -135,17 +136,51 @@ def test_a_manifest_of_utf_16_is_told_the_command_that_converts_it(tmp_path: Pat
     command = refused.value.explain_fix().split("`")[1]
     assert f"-f {codec} " in command
     subprocess.run(["sh", "-c", command], check=True)
-    with Path(f"{file}.utf8").open("rb") as converted:
+    with file.with_name("file.utf8").open("rb") as converted:
         assert count_of(converted) == 1
 
 
-@pytest.mark.parametrize(("text", "encoding"), [("Größe", "CP1252"), ("大阪の工場", "CP932")])
+def template(file: Path) -> object:
+    return template_of(file, DeviceOptions())
+
+
+def read_profiles(file: Path) -> object:
+    file.rename(file.parent / "profiles.toml")
+    return azure_profile("factory", file.parent / "none")
+
+
+@pytest.mark.parametrize("read", [read_config, lambda file: read_settings(file, {}), read_profiles, template])
+def test_a_toml_file_in_a_code_page_is_told_its_line_and_the_command_that_converts_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read: Callable[[Path], object]
+) -> None:
+    monkeypatch.setattr("birthmark.fleet.profiles._FILE", str(tmp_path / "profiles.toml"))
+    text = "# a\n# Gerätehalle\n"
+    with pytest.raises(BirthmarkError) as refused:
+        read(written(tmp_path, text.encode("cp1252")))
+    assert "2" in refused.value.explain_cause()
+    assert '"Gerätehalle" in CP1252' in refused.value.explain_cause()
+    command = next(one for one in refused.value.explain_fix().split("`") if "iconv" in one)
+    subprocess.run(["sh", "-c", command], check=True)
+    (converted,) = tmp_path.glob("*.utf8*")
+    assert converted.read_text(encoding="utf-8") == text
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [
+        ("Größe", "CP1252"),
+        ("Gerätehalle, Neuchâtel", "CP1252"),
+        ("Köln", "CP850"),
+        ("大阪", "CP932"),
+        ("サイト", "CP932"),
+    ],
+)
 def test_text_in_a_code_page_is_told_the_command_that_converts_it(tmp_path: Path, text: str, encoding: str) -> None:
     file = written(tmp_path, text.encode(encoding))
     with pytest.raises(FileEncodingError) as refused:
         read_text(file)
     subprocess.run(["sh", "-c", refused.value.explain_fix().split("`")[1]], check=True)
-    assert read_text(Path(f"{file}.utf8")) == text
+    assert read_text(file.with_name("file.utf8")) == text
 
 
 def test_a_certificate_in_the_place_of_text_is_no_text(tmp_path: Path) -> None:

@@ -27,6 +27,9 @@ def test_a_long_line_that_is_no_table_costs_no_more_than_its_length() -> None:
     [
         ("a = 1\nb = \n", 2, "Invalid value"),
         ("a = 1\nb = 'x", 2, "Expected"),
+        ("a = 1\nb =\u00a01\n", 2, "U+00A0 (no-break space) at character 4"),
+        ("a = \u201cx\u201d\n", 1, "U+201C (left double quotation mark) at character 5"),
+        ("a = 1\rb = 2\r", 1, "CR alone"),
         ("a = 1\nb = " + "[" * 100_000, 2, "nested"),
         ("a = 1" + "0" * 10_000, 1, "integer"),
         ("a = 1\n" + ".".join("a" * 28_000) + " = 1", 2, "more than 64 parts"),

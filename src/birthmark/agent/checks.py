@@ -25,7 +25,7 @@ from birthmark.agent.service import Agent, Held
 from birthmark.agent.shared_key import open_shared
 from birthmark.agent.slots import HeldIdentity
 from birthmark.agent.tpm_identity import open_tpm
-from birthmark.errors import BirthmarkError
+from birthmark.errors import BirthmarkError, about
 from birthmark.est.client import EstClient
 from birthmark.keys.scheme import default_scheme
 from birthmark.keys.tpm import Tpm, TpmSettings
@@ -230,7 +230,8 @@ class Checks:
             for path in files:
                 if not path.exists():
                     return Answer(Result.ERROR, f"{name}: {path} does not exist")
-                parse_bundle(path.read_bytes())
+                with about(path):
+                    parse_bundle(path.read_bytes())
         return _FINE
 
     def _certs_read(self) -> Answer:

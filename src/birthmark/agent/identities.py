@@ -7,7 +7,7 @@ from birthmark.agent.config.model import Preloaded
 from birthmark.agent.files import Places
 from birthmark.agent.keys import KeyStore
 from birthmark.agent.slots import HeldIdentity, Slot
-from birthmark.errors import NotFoundError
+from birthmark.errors import NotFoundError, about
 from birthmark.pki.certificates import MAX_BUNDLE_BYTES, parse_bundle
 from birthmark.text import reason_of
 
@@ -39,7 +39,7 @@ class IdentityStore:
     def preloaded(self, given: Preloaded) -> HeldIdentity:
         """Return an identity that the configuration names."""
         try:
-            with given.certificate.open("rb") as file:
+            with about(given.certificate), given.certificate.open("rb") as file:
                 chain = parse_bundle(file.read(MAX_BUNDLE_BYTES + 1))
         except OSError as error:
             raise CertificateMissingError(path=given.certificate, reason=reason_of(error)) from error

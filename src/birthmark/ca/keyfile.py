@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
 from birthmark import durable
 from birthmark.ca import token_keys
 from birthmark.clock import Entropy
-from birthmark.errors import InvalidRequestError, PolicyError, UnavailableError
+from birthmark.errors import BirthmarkError, InvalidRequestError, PolicyError, UnavailableError
 from birthmark.keys.handles import uri_in
 from birthmark.keys.scheme import PublicKey
 from birthmark.pki.certificates import parse_pem
@@ -137,6 +137,15 @@ def read_pair(path: Path, passphrase: bytes) -> Issuer:
     except InvalidRequestError as error:
         raise SecretUnreadableError(path=path, reason="the certificate cannot be read") from error
     return Issuer(certificate, _key_in(pem, path, passphrase))
+
+
+def opens(path: Path, passphrase: bytes) -> bool:
+    """Say whether a passphrase is that of the key in a file."""
+    try:
+        _key_in(read_private(path), path, passphrase)
+    except BirthmarkError:
+        return False
+    return True
 
 
 def _key_in(pem: bytes, path: Path, passphrase: bytes) -> SigningKey:

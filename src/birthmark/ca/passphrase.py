@@ -14,8 +14,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from birthmark.ca.keyfile import SecretUnreadableError, read_private
+from birthmark.ca.keyfile import SecretUnreadableError, opens, read_private
 from birthmark.errors import UnavailableError
+from birthmark.text_files import plain_text
 
 FORMS = "file:/path, credential:NAME, fd:NUMBER or prompt"
 BESIDE = "passphrase"
@@ -71,11 +72,22 @@ class Passphrase:
     def reveal(self) -> bytes:
         """Return it. Raise `PassphraseMissingError`, `SecretExposedError`, `SecretForeignError`."""
         if self._known is None:
-            self._known = self._read().strip()
+            self._known = self._of_text(self._read())
             if not 0 < len(self._known) <= MAX_CHARS:
                 self._known = None
                 raise self._missing("it is empty, or longer than 1024 bytes")
         return self._known
+
+    def _of_text(self, data: bytes) -> bytes:
+        """Return what UTF-16 text, or text with a byte order mark, says: an editor may change how a file is written.
+
+        Releases up to 0.3.0 took the bytes as they are, and so does what they made.
+        """
+        raw, text = data.strip(), plain_text(data).strip()
+        if text == raw:
+            return text
+        keys = sorted(self.directory.glob("*.key"))
+        return raw if any(opens(key, raw) for key in keys[:1]) else text
 
     def _read(self) -> bytes:
         if self.source is None:

@@ -23,7 +23,7 @@ from birthmark.cli.journal import note
 from birthmark.cli.printable import text_of
 from birthmark.cli.table import wrapped
 from birthmark.text import printable, reason_of
-from birthmark.text_files import encoding_of, plain_text
+from birthmark.text_files import encoding_of, not_utf_8, plain_text, to_utf_8
 
 if TYPE_CHECKING:
     from birthmark.pki.certificates import Certificate  # which loads what no --help needs
@@ -55,9 +55,10 @@ class FileEncodingError(errors.InvalidRequestError):
     """The file is text in another encoding."""
 
     code = "cli.file_encoding"
-    cause = "{path} is not UTF-8; it may be {encoding}."
-    fix = "Write it as UTF-8 and give that: `(set -C; iconv -f {encoding} -t UTF-8 {path} > {path}.utf8)`."
-    encoding: str
+    cause = "{path} {detail}."
+    fix = "If that word is right, write the file as UTF-8 and give that: `{command}`."
+    command: str
+    detail: str
     path: Path
 
 
@@ -215,15 +216,7 @@ def file_trouble(problem: OSError) -> FileUnusableError | None:
     return FileUnusableError(path=path, reason=reason_of(problem))
 
 
-@contextmanager
-def about(path: Path) -> Iterator[None]:
-    """Let a refusal of a file's content say which file it was."""
-    try:
-        yield
-    except errors.BirthmarkError as error:
-        error.say_about(str(path))
-        error.add_facts(path=path)
-        raise
+about = errors.about
 
 
 def open_file(path: Path, missing: type[FileMissingError] = FileMissingError) -> BinaryIO:
@@ -248,7 +241,8 @@ def read_text(path: Path) -> str:
     except UnicodeDecodeError as error:
         if b"\0" in raw:
             raise FileMissingError(path=path, reason="it is no text") from error
-        raise FileEncodingError(path=path, encoding=encoding_of(raw)) from error
+        command = to_utf_8(path, encoding_of(raw))
+        raise FileEncodingError(path=path, command=command, detail=not_utf_8(raw)) from error
 
 
 def read_certificate(path: Path) -> "Certificate":
@@ -257,6 +251,17 @@ def read_certificate(path: Path) -> "Certificate":
 
     with about(path):
         return parse_bundle(read_file(path))[0]
+
+
+def read_device_certificate(path: Path) -> "Certificate":
+    """Return the device's certificate of a file, in whatever order its chain stands there."""
+    from birthmark.pki.certificates import CertificateInvalidError, leaf_first, parse_bundle
+
+    with about(path):
+        first, *others = leaf_first(parse_bundle(read_file(path)))
+        if first.is_ca and not all(one.is_ca for one in others):
+            raise CertificateInvalidError(detail="a CA's is first, and those of several devices follow")
+        return first
 
 
 def emit(as_json: bool, row: Mapping[str, Any]) -> None:

@@ -11,7 +11,7 @@ import typer
 
 from birthmark import durable
 from birthmark.cli.asking import CannotWorkError, agree, device_with, only
-from birthmark.cli.common import UsageError, emit, read_certificate, say
+from birthmark.cli.common import UsageError, emit, read_certificate, read_device_certificate, say
 from birthmark.cli.enroll_options import (
     Cloud,
     DeviceOptions,
@@ -141,7 +141,7 @@ def device(
     target = where.open()
     doubts = doubts_of(certificate, SystemClock().now(), needs_common_name=where.is_azure)
     doubts += where.profile.revoked_here(certificate)
-    _ask_about(device_with(certificate), doubts, is_decided=how.force or writing.dry_run)
+    _ask_about(device_with(certificate), doubts, is_decided=how.force or writing.dry_run, is_ca=certificate.is_ca)
     if not (name := device_id or certificate.subject_cn):
         raise DeviceNotNamedError(thumbprint=certificate.thumbprint.hex())
     hub = where.profile.hub_host(how.hub)
@@ -184,7 +184,7 @@ def _certificate_of(cert: Path | None, presented: str | None, name: str | None, 
         client = client_for(where.profile.data)
         return parse_any(client.get(at("refusals", "certificates", presented))["certificate"].encode())
     if cert is not None:
-        return read_certificate(cert)
+        return read_device_certificate(cert)
     refused = CertificateNotNamedError()
     if name is not None and Path(name).is_file():
         rest = shlex.join(["birthmark", *(word for word in sys.argv[1:] if word != name)])
@@ -416,11 +416,13 @@ def _say_still_a_device(where: TargetOptions, verb: str, device_id: str | None, 
     typer.echo(printable(f"It is a device of {hub} still, and may connect{end}."), err=True)
 
 
-def _ask_about(who: str, doubts: list[str], *, is_decided: bool) -> None:
+def _ask_about(who: str, doubts: list[str], *, is_decided: bool, is_ca: bool = False) -> None:
     """Say why a record could never work, and ask whether it shall be made all the same."""
     if not doubts:
         return
     error = CannotWorkError(who=who, detail=" and ".join(doubts))
+    if is_ca:
+        error.quote(fix="Use the device's own certificate, not its CA's. In a file of several, put it first.")
     if not is_decided and not sys.stdin.isatty():
         raise error
     typer.echo(f"Warning: {printable(error.explain_cause())}", err=True)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from birthmark.cli.asking import agree, only, only_typed
-from birthmark.cli.common import UsageError, emit, read_certificate, say
+from birthmark.cli.common import UsageError, emit, read_certificate, read_device_certificate, say
 from birthmark.cli.dps import CA_COLUMNS, CaName, proof_of
 from birthmark.cli.duration_options import DurationParser
 from birthmark.cli.json_input import json_of, object_of
@@ -343,7 +343,7 @@ def delete_module(
 
 
 def _thumbprint(cert: Path | None) -> str | None:
-    return None if cert is None else read_certificate(cert).thumbprint.hex()
+    return None if cert is None else read_device_certificate(cert).thumbprint.hex()
 
 
 def twin(

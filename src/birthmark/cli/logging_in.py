@@ -26,7 +26,7 @@ from birthmark.console.login import (
     read_invitation,
 )
 from birthmark.console.trusting import roots_of
-from birthmark.pki.certificates import CertificateInvalidError, parse_bundle
+from birthmark.pki.certificates import CertificateInvalidError, pem_bundle
 from birthmark.text import reason_of
 
 _BEGIN, _HOST_PORT = "https://", re.compile(r"[A-Za-z0-9.-]+:[0-9]{1,5}/?")
@@ -137,7 +137,7 @@ def _keep(url: str, roots: str, made: dict[str, Any], token: str, *, as_json: bo
 def _pem(path: Path) -> str:
     """Return the certificates of a file in any form; text without any as it is."""
     with suppress(CertificateInvalidError):
-        return "".join(one.pem() for one in parse_bundle(read_file(path)))
+        return pem_bundle(read_file(path))
     return _text(path)
 
 

@@ -35,6 +35,7 @@ from birthmark.errors import BirthmarkError
 
 _NOT_IN_NAMES = re.compile(r"^\.|[^A-Za-z0-9._:@+-]")
 _MAX_NAME_CHARS = 200
+_LOOKED_AT = 512
 _COLUMNS = ("device", "part", "provisioned", "signer", "thumbprint", "unchecked")
 _COLUMNS_OF_BUNDLES = ("board", "device", "operator", "signer", "provisioned", "root", "thumbprint")
 
@@ -96,7 +97,7 @@ def is_listed(file: Path) -> bool:
     if file.is_dir():
         return True
     with open_file(file) as raw:
-        return is_list(file, raw.read(4))
+        return is_list(file, raw.read(_LOOKED_AT))
 
 
 def entries_of(file: Path, trust: Any, judge: Any = None, *, quiet: bool) -> Iterator[Any]:

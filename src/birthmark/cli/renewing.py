@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from birthmark.cli.asking import OptionNotApplicableError
-from birthmark.cli.common import emit, read_certificate, without
+from birthmark.cli.common import emit, read_device_certificate, without
 from birthmark.cli.enroll_options import TargetOptions, WriteOptions
 from birthmark.cli.inventory import parse_within
 from birthmark.cli.options import JsonOption
@@ -45,7 +45,7 @@ def renew(
     assert isinstance(target, AwsTarget)  # noqa: S101 - as was just said
     writing.confirm(target, where.profile, 1, "certificate")
     again_by, again = without("--old", takes_value=True), f"{without('--wait', takes_value=True)} --wait 10min"
-    certificate = read_certificate(cert)
+    certificate = read_device_certificate(cert)
     carried = target.carry(name, certificate, old, dry_run=writing.dry_run, command=again_by)
     if wait is not None and not writing.dry_run:
         is_retired = target.retire_old(name, carried, wait, command=again)

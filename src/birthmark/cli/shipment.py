@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import Progress, track
 
 from birthmark.cli.asking import CannotWorkError
-from birthmark.cli.common import INTERRUPTED, SOME_ROWS_REFUSED, again, open_file, read_file, without
+from birthmark.cli.common import INTERRUPTED, SOME_ROWS_REFUSED, again, open_file, read_text, without
 from birthmark.cli.manifest import entries_of
 from birthmark.cli.printable import counted
 from birthmark.cli.reports import opened
@@ -115,7 +115,7 @@ class Shipment:
 
 def template_of(path: Path | None, how: "DeviceOptions") -> Template:
     """Return what each device gets: what the file says, and what options say in its place."""
-    text = "" if path is None else read_file(path).decode("utf-8", "replace")
+    text = "" if path is None else read_text(path)
     template = parse_template(text, path or Path("template.toml"))
     azure = msgspec.structs.replace(
         template.azure,

@@ -1,7 +1,9 @@
 """Look at the device's certificate and key in files, and at what stands beside them."""
 
+import base64
 import contextlib
 import hashlib
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
@@ -15,14 +17,25 @@ from birthmark.doctor.facts import IdentitySeen, LeafSeen
 from birthmark.doctor.looking import bytes_of, seen
 from birthmark.doctor.settings import Setting
 from birthmark.errors import BirthmarkError
+from birthmark.keys.errors import KeyFileInvalidError
 from birthmark.keys.file_key import FileKey
 from birthmark.keys.handles import uri_in
+from birthmark.keys.key_text import pem_of_key
 from birthmark.keys.pin import Pin
 from birthmark.keys.reference import MAX_KEY_FILE_BYTES, parse_reference_key, reference_public_key
-from birthmark.pki.certificates import MAX_BUNDLE_BYTES, Certificate, is_signed_by, parse_bundle, parse_der
+from birthmark.pki.certificates import (
+    MAX_BUNDLE_BYTES,
+    Certificate,
+    CertificateInvalidError,
+    is_signed_by,
+    parse_bundle,
+    parse_der,
+)
 
 _MAX_BESIDE = 50
 _DER = b"\x30"
+_LABEL = rb"(?:X509 |TRUSTED )?CERTIFICATE"
+_PEM = re.compile(rb"^-----BEGIN %b-----\r?\n([A-Za-z0-9+/=\s]*)-----END %b-----" % (_LABEL, _LABEL), re.MULTILINE)
 
 
 def look(
@@ -69,6 +82,9 @@ def _with_certificate(found: IdentitySeen, path: Path, now: datetime) -> tuple[I
         chain = parse_bundle(raw)
     except BirthmarkError as error:
         return replace(found, certificate_code=error.code, certificate_cause=error.explain_cause()), ()
+    if chain[0].der not in map(base64.b64decode, _PEM.findall(raw)):
+        cause = f"{path} is not PEM, which programs read."
+        return replace(found, certificate_code=CertificateInvalidError.code, certificate_cause=cause), ()
     return replace(found, leaf=_leaf(chain[0], now)), chain
 
 
@@ -90,15 +106,20 @@ def _with_key(found: IdentitySeen, path: Path, environment: Mapping[str, str]) -
     raw = bytes_of(path, MAX_KEY_FILE_BYTES)
     if raw and uri_in(raw) is not None:
         return found  # a key in a token: looked at with the chip
+    given, raw = raw, pem_of_key(raw)
     is_certificate = b"BEGIN CERTIFICATE" in raw and b"PRIVATE KEY-----" not in raw
     found = replace(found, key_file=seen(path), is_certificate_in_key=is_certificate)
     if (object_id := parse_reference_key(raw)) is not None:
         real = reference_public_key(raw)
         found = replace(found, object_id=object_id, reference_public="" if real is None else _digest_of(real))
     try:
-        return replace(found, key_public=_digest_of(FileKey.load(path, _passphrase(environment)).public_key))
+        public = _digest_of(FileKey.load(path, _passphrase(environment)).public_key)
     except BirthmarkError as error:
         return replace(found, key_code=error.code, key_cause=error.explain_cause())
+    if raw != given:
+        cause = f"{path} is not PEM, which programs read."
+        return replace(found, key_public=public, key_code=KeyFileInvalidError.code, key_cause=cause)
+    return replace(found, key_public=public)
 
 
 def _passphrase(environment: Mapping[str, str]) -> Pin | None:

@@ -26,6 +26,7 @@ from birthmark.pki.csr import CertificateRequest
 from birthmark.pki.csr import parse_csr as parse_pkcs10
 from birthmark.pki.der import check_quick
 from birthmark.pki.extensions import ASN1_TROUBLE, dotted_of
+from birthmark.pki.pem import pem_in
 from birthmark.text_files import plain_text
 
 REJECTED = "An operator rejected this request"
@@ -113,7 +114,7 @@ def decode_body(body: bytes, limit: int = MAX_BODY_BYTES) -> bytes:
         raise EstBodyTooLargeError(limit=limit)
     if body[:1] == _SEQUENCE:  # as text it would be "0", and base64 of a SEQUENCE begins with "M"
         return body
-    text = b"".join(_ARMOR.sub(b"", _request_in(plain_text(body))).split())
+    text = b"".join(_ARMOR.sub(b"", _request_in(pem_in(plain_text(body)))).split())
     try:
         der = base64.b64decode(text, validate=True)
     except binascii.Error as error:

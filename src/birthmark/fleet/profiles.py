@@ -21,7 +21,7 @@ Named profiles are tables in ~/.config/birthmark/profiles.toml:
 import os
 import shlex
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,9 +31,9 @@ import msgspec
 
 from birthmark.console.client import endpoints_for, served
 from birthmark.fleet.errors import ProfileError
-from birthmark.pki.certificates import MAX_BUNDLE_BYTES, Certificate, CertificateInvalidError, parse_bundle
+from birthmark.pki.certificates import MAX_BUNDLE_BYTES, CertificateInvalidError, pem_bundle
 from birthmark.text import reason_of
-from birthmark.text_files import read_text_file
+from birthmark.text_files import encoding_of, not_utf_8, read_text_file, to_utf_8
 from birthmark.toml_text import parse
 
 _FILE = "~/.config/birthmark/profiles.toml"
@@ -200,7 +200,7 @@ def _ca_file(name: str, table: Mapping[str, Any]) -> Path | None:
             raw = file.read(MAX_BUNDLE_BYTES + 1)
         if raw.startswith(b"-----BEGIN CERTIFICATE-----") or b"\n-----BEGIN CERTIFICATE-----" in raw:
             return path
-        return _in_pem(parse_bundle(raw))
+        return _in_pem(pem_bundle(raw))
     except OSError as error:
         raise ProfileError(profile=name, detail=f"its ca_file {path}: {reason_of(error)}") from error
     except CertificateInvalidError as error:
@@ -209,10 +209,10 @@ def _ca_file(name: str, table: Mapping[str, Any]) -> Path | None:
         raise ProfileError(profile=name, detail=detail, mend=f"{error.explain_fix()} ") from error
 
 
-def _in_pem(certificates: Iterable[Certificate]) -> Path:
+def _in_pem(pem: str) -> Path:
     """Return a file that lasts as long as this process: the SDKs read it when they connect."""
     file = tempfile.NamedTemporaryFile(prefix="birthmark-ca-", suffix=".pem")  # noqa: SIM115 - closed at the end
-    file.write("".join(one.pem() for one in certificates).encode())
+    file.write(pem.encode())
     file.flush()
     _LASTING.append(file)
     return Path(file.name)
@@ -224,6 +224,10 @@ def _named(name: str, cloud: str) -> dict[str, Any]:
         tables = _tables(path)
     except OSError as error:
         raise ProfileError(profile=name, detail=f"{path}: {reason_of(error)}") from error
+    except UnicodeDecodeError as error:
+        raw = path.read_bytes()
+        mend = f"If that word is right, write it as UTF-8, and rename that: `{to_utf_8(path, encoding_of(raw))}`. "
+        raise ProfileError(profile=name, detail=f"{path} {not_utf_8(raw)}", mend=mend) from error
     except ValueError as error:  # it is no UTF-8, no TOML, or no tables of tables
         raise ProfileError(profile=name, detail=f"{path}: {error}") from error
     table = tables.get(name, {}).get(cloud)

@@ -25,7 +25,6 @@ from birthmark.toml_mistakes import mistakes_in
 from birthmark.toml_text import TomlError, lines_of, parse
 
 MAX_BYTES = 64 * 1024
-_UNREAD = "\N{REPLACEMENT CHARACTER}"  # what decoding leaves in the place of what is no UTF-8
 _WIDTH = re.compile(r"0?[1-9]?")
 EXAMPLE = """\
 # What a text may name: {names};
@@ -198,8 +197,6 @@ def parse_template(text: str, file: Path) -> Template:
     """Return the template in a file's text. Raise `TemplateInvalidError`."""
     if len(text) > MAX_BYTES:
         raise TemplateInvalidError(file=file, line=1, detail=f"it is larger than {MAX_BYTES} bytes")
-    if (unread := text.find(_UNREAD)) >= 0:
-        raise TemplateInvalidError(file=file, line=text.count("\n", 0, unread) + 1, detail="something here is no UTF-8")
     lines = lines_of(text)
     try:
         given = parse(text)

@@ -31,10 +31,10 @@ class KeyFileInvalidError(InvalidRequestError):
     """The key file cannot be read."""
 
     code = "keys.file_invalid"
-    cause = "{path} is not a private key in PEM form: {detail}."
+    cause = "{path} is not a private key in PEM or DER form: {detail}."
     fix = (
-        "Give a PEM private key (EC P-256, P-384 or P-521, or RSA). This makes one of a key in another form, such as "
-        "DER: `(umask 077; set -C; openssl pkey -in {path} > {path}.pem)`."
+        "Give a private key (EC P-256, P-384 or P-521, or RSA). Your own CA makes one with its certificate: "
+        "`birthmark ca issue device-1 --dir ca`."
     )
     path: Path
     detail: object = ""

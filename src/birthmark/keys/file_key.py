@@ -14,16 +14,15 @@ from birthmark.keys.errors import (
     KeyFileExposedError,
     KeyFileInvalidError,
     KeyFileIsCertificateError,
-    KeyFileIsPkcs12Error,
     KeyFileMissingError,
     KeyUnsupportedError,
     PassphraseWrongError,
     ReferenceKeyError,
 )
+from birthmark.keys.key_text import check_no_pkcs12, pem_of_key
 from birthmark.keys.pin import Pin
 from birthmark.keys.reference import MAX_KEY_FILE_BYTES, parse_reference_key
 from birthmark.keys.scheme import PrivateKey, PublicKey, Scheme
-from birthmark.pki.der import is_pkcs12, pkcs12_options
 from birthmark.text_files import plain_text
 
 log = logging.getLogger(__name__)
@@ -42,8 +41,8 @@ class FileKey:
         text, mode = read_key_file(path)
         if (object_id := parse_reference_key(text)) is not None:
             raise ReferenceKeyError(path=path, object_id=f"0x{object_id:08X}")
-        if is_pkcs12(text):
-            raise KeyFileIsPkcs12Error(path=path, options=pkcs12_options(text))
+        text = pem_of_key(text)
+        check_no_pkcs12(path, text)
         if b"PRIVATE KEY-----" not in text and b"BEGIN CERTIFICATE-----" in text:
             raise KeyFileIsCertificateError(path=path)
         if mode & 0o007 or mode & 0o020:

@@ -66,4 +66,4 @@ def _read(descriptor: int, path: Path) -> str:
     try:
         return line.decode()
     except UnicodeDecodeError:
-        raise PinFileError(path=path, detail="is not text") from None
+        raise PinFileError(path=path, detail="is not UTF-8 text") from None

@@ -6,12 +6,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import TypeAlias
 
+from birthmark.errors import about
 from birthmark.keys.file_key import FileKey
 from birthmark.keys.handles import KeyHandle
 from birthmark.keys.pin import Pin
 from birthmark.keys.token_key import TokenKey
 from birthmark.links.errors import CertificateKeyMismatchError, ChainOrderError, ServerUntrustedError
-from birthmark.pki.certificates import Certificate, parse_bundle
+from birthmark.pki.certificates import Certificate, pem_bundle
 from birthmark.text_files import read_text_file
 
 
@@ -52,6 +53,11 @@ def identity_of(
     raise TypeError(f"no transport for {type(key).__name__}")
 
 
+def _pem_in(path: Path) -> str:
+    with about(path):
+        return pem_bundle(path.read_bytes())
+
+
 _SYSTEM_BUNDLES = (
     Path("/etc/ssl/certs/ca-certificates.crt"),
     Path("/etc/pki/tls/certs/ca-bundle.crt"),
@@ -76,7 +82,7 @@ class Trust:
     @classmethod
     def of(cls, files: Iterable[Path]) -> "Trust":
         """Trust exactly these files' certificates. Raise `OSError` or `CertificateInvalidError`."""
-        return cls("".join(one.pem() for path in files for one in parse_bundle(path.read_bytes())))
+        return cls("".join(map(_pem_in, files)))
 
     @property
     def roots(self) -> str | None:

@@ -30,17 +30,19 @@ from birthmark.pki.certificates import (
     CertificateInvalidError,
     CertificateIsPkcs7Error,
     CertificateIsPkcs12Error,
+    leaf_first,
     parse_bundle,
 )
 from birthmark.pki.chains import ChainIncompleteError, SignatureCache
 from birthmark.text import printable
-from birthmark.text_files import encoding_of, to_utf_8, utf_16_of
+from birthmark.text_files import encoding_of, not_utf_8, plain_text, to_utf_8, utf_16_of
 
 MAX_FILE_BYTES = 64 * 1024
 MAX_ZIP_FILES = 100_000
 _SEPARATOR = re.compile(r"sep=([,;\t|])\s*$", re.IGNORECASE)
 _SUFFIXES = frozenset({".pem", ".crt", ".cer", ".der", ".pfx", ".p12", ".p7b", ".p7c"})
 """Of what is read; what wraps certificates is refused with the command that unpacks it, and not left out."""
+_TEXT = frozenset({".txt", ".tsv"})
 _CERTIFICATES = ("certificate", "cert", "pem", "device_certificate")
 _NAMES = ("uid", "unique_id", "uniqueid", "serial", "device", "device_id", "id")
 _LOOKED_AT = 65536
@@ -70,7 +72,11 @@ class _Listed(NamedTuple):
 
 def is_list(path: Path, begin: bytes) -> bool:
     """Say whether a file, by its name and how it begins, or a directory is such a list."""
-    return path.is_dir() or begin.startswith(_ZIP) or path.suffix.lower() == ".csv"
+    if path.is_dir() or begin.startswith(_ZIP) or path.suffix.lower() == ".csv":
+        return True
+    head = plain_text(begin).lower()
+    is_table = any(name.encode() in head for name in _CERTIFICATES) and not head.lstrip().startswith((b"[", b"{", b"-"))
+    return path.suffix.lower() in _TEXT and is_table  # as Excel calls its "Unicode text"
 
 
 def count_listed(path: Path) -> int:
@@ -93,7 +99,7 @@ def _verify(listed: _Listed, trust: ListTrust, now: datetime, cache: SignatureCa
     if isinstance(listed.data, ManifestError):
         raise listed.data
     try:
-        chain = parse_bundle(listed.data)
+        chain = leaf_first(parse_bundle(listed.data))
     except CertificateInvalidError as error:
         error.add_facts(**({"path": listed.file} if listed.file else {}))
         is_wrapped = isinstance(error, CertificateIsPkcs12Error | CertificateIsPkcs7Error)
@@ -203,12 +209,13 @@ def _of_table(path: Path) -> Iterator[_Listed]:
             once = [(at, name) for at, name in enumerate(columns) if name and columns.count(name) == 1]
             others = [(at, name) for at, name in once if at != holders[0]]
             for place, row in enumerate(rows, 1):  # noqa: B007 (told by what ends the loop)
-                if row:
+                if any(cell.strip() for cell in row):
                     says = tuple((name, row[at].strip()) for at, name in others if at < len(row))
                     yield _of_row(row, holders[0], called)._replace(columns=says)
         except UnicodeError as error:
-            hint = f", or write it so: `{to_utf_8(path, encoding_of(_begin(path)))}`"
-            raise MalformedEntryError(place=place + 1, detail="the table is not UTF-8", hint=hint) from error
+            begin = _begin(path)
+            hint = f", or, if that word is right, write it so: `{to_utf_8(path, encoding_of(begin))}`"
+            raise MalformedEntryError(place=place + 1, detail=f"the table {not_utf_8(begin)}", hint=hint) from error
         except csv.Error as error:
             raise MalformedEntryError(place=place + 1, detail=f"the table cannot be read: {error}") from error
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from birthmark.manifests.errors import MalformedEntryError, PackedManifestError
-from birthmark.text_files import to_utf_8, utf_16_of
+from birthmark.text_files import plain_text, to_utf_8, utf_16_of
 
 MAX_ENTRY_BYTES = 64 * 1024
 _PIECE_BYTES = 256 * 1024
@@ -79,15 +79,16 @@ def _begin(file: BinaryIO) -> bytes:
     held = file.read(_PIECE_BYTES)
     if (packed := _PACKED.get(held[:2])) is not None:
         raise PackedManifestError(form=packed[0], unpack=packed[1], file=_name_of(file))
+    said = plain_text(held)
+    if said.lstrip().startswith(b"-----BEGIN CERTIFICATE"):
+        hint = f", or enroll one device by it: `birthmark device enroll --cert {shlex.quote(_name_of(file))}`"
+        raise MalformedEntryError(place=1, detail="the file is a certificate, not a list", hint=hint)
+    if all(name in said[:MAX_ENTRY_BYTES] for name in _ENROLLMENT):
+        hint = ", or enroll each device by its certificate: `birthmark device enroll --cert device.pem`"
+        raise MalformedEntryError(place=1, detail="the file is a list of enrollments of DPS, not of chips", hint=hint)
     if (codec := utf_16_of(held)) is not None:
         hint = f", or write it so: `{to_utf_8(_name_of(file), codec.upper())}`"
         raise MalformedEntryError(place=1, detail="the file is UTF-16, not UTF-8", hint=hint)
-    if held.lstrip().startswith(b"-----BEGIN CERTIFICATE"):
-        hint = f", or enroll one device by it: `birthmark device enroll --cert {shlex.quote(_name_of(file))}`"
-        raise MalformedEntryError(place=1, detail="the file is a certificate, not a list", hint=hint)
-    if all(name in held[:MAX_ENTRY_BYTES] for name in _ENROLLMENT):
-        hint = ", or enroll each device by its certificate: `birthmark device enroll --cert device.pem`"
-        raise MalformedEntryError(place=1, detail="the file is a list of enrollments of DPS, not of chips", hint=hint)
     if _BEGIN.match(held) is None:
         raise MalformedEntryError(place=1, detail="the file does not begin as a list does, with [")
     return held

@@ -12,7 +12,7 @@ import binascii
 import hashlib
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
@@ -23,10 +23,19 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, pkcs7
 
 from birthmark.errors import InvalidRequestError
-from birthmark.pki.der import EXPLICIT_0, INTEGER, SEQUENCE, element, is_pkcs7, is_pkcs12, pkcs12_options
+from birthmark.pki.der import (
+    EXPLICIT_0,
+    INTEGER,
+    SEQUENCE,
+    element,
+    has_pkcs12_key,
+    is_pkcs7,
+    is_pkcs12,
+    pkcs12_options,
+)
 from birthmark.pki.extensions import Extensions, read_extensions
 from birthmark.pki.names import MAKE_CERTIFICATE, common_name_of, text_of
 from birthmark.text_files import plain_text
@@ -41,11 +50,17 @@ MAX_BUNDLE_CERTIFICATES = 2000
 _THUMBPRINT_BYTES = 32
 _KEPT = 256
 _PEM_COLUMNS = 64
+_LOOKED_AT = 512
 _MAX_KEPT_BYTES = 4096
+_OF_CERTIFICATES = rb"(?:X509 |TRUSTED )?CERTIFICATE|PKCS7|PKCS #7 SIGNED DATA|CMS"
 _BLOCK = re.compile(
-    rb"-----BEGIN (?:X509 |TRUSTED )?CERTIFICATE-----([A-Za-z0-9+/=\s]*)-----END (?:X509 |TRUSTED )?CERTIFICATE-----"
+    rb"-----BEGIN (?:%b)-----([A-Za-z0-9+/=\s]*)-----END (?:%b)-----" % (_OF_CERTIFICATES, _OF_CERTIFICATES)
 )
-_LABEL = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,40})-----")
+_ANY_BLOCK = re.compile(rb"-----BEGIN [A-Z0-9# ]{1,40}-----([A-Za-z0-9+/=\s]*)-----END ")
+_LABEL = re.compile(rb"-----BEGIN ([A-Z0-9# ]{1,40})-----")
+_SEND_CERTIFICATE = "Send the certificate alone, in PEM or DER form."
+DECODE_PKCS12 = "(umask 077; set -C; tr -d '\\0' < FILE | tr '\\r' '\\n' | sed /-----/d | base64 -di > device.pfx)"
+"""What decodes base64 of any form: UTF-16, with a label or without, and with any end of line."""
 UNREADABLE = (
     ValueError,
     TypeError,
@@ -101,7 +116,8 @@ class CertificateIsRequestError(CertificateInvalidError):
 
     code = "pki.certificate_is_request"
     cause = "This is a certificate request (CSR), not yet a certificate."
-    fix = "Have a CA sign it first: `birthmark ca sign device.csr --dir ca --out device.pem`, or EST."
+    fix = "Have a CA sign it first: `birthmark ca sign {path} --dir ca --out device.pem`, or EST."
+    path: object = "device.csr"
 
 
 class CertificateIsPkcs12Error(CertificateInvalidError):
@@ -114,7 +130,23 @@ class CertificateIsPkcs12Error(CertificateInvalidError):
         "the key: `(umask 077; set -C; openssl pkcs12{options} -in {path} -nocerts -noenc > device.key)`."
     )
     options: str = ""
-    path: object = "FILE"
+    path: object = ""
+
+    def explain_fix(self) -> str:
+        """Return `fix`; without its commands for what a request carried, as that is no file."""
+        return super().explain_fix() if self.facts.get("path") else _SEND_CERTIFICATE
+
+    def explain_apart(self) -> tuple[str, str]:
+        cause, fix = super().explain_apart()
+        return cause, fix if self.facts.get("path") else _SEND_CERTIFICATE
+
+
+class CertificateIsPkcs12WithoutKeyError(CertificateIsPkcs12Error):
+    """This is PKCS#12 without a key, not a certificate in PEM or DER."""
+
+    code = "pki.certificate_is_pkcs12_without_key"
+    cause = "This is PKCS#12 (PFX) of certificates alone, which a password protects."
+    fix = "Take the certificates out: `(set -C; openssl pkcs12{options} -in {path} -nokeys > device.pem)`."
 
 
 class CertificateIsPkcs12TextError(CertificateIsPkcs12Error):
@@ -122,17 +154,15 @@ class CertificateIsPkcs12TextError(CertificateIsPkcs12Error):
 
     code = "pki.certificate_is_pkcs12_text"
     cause = "This is base64 of PKCS#12 (PFX): certificate and key in one file, which a password protects."
-    fix = "Decode it, and give that: `(umask 077; set -C; base64 -di {path} > device.pfx)`."
+    fix = f"Decode it, and give that: `{DECODE_PKCS12.replace('FILE', '{path}')}`."
 
 
 class CertificateIsPkcs7Error(CertificateInvalidError):
-    """This is PKCS#7, not a certificate in PEM or DER."""
+    """This is PKCS#7 without a certificate that can be read."""
 
     code = "pki.certificate_is_pkcs7"
-    cause = "This is PKCS#7 (P7B), which wraps certificates."
-    fix = "Take them out: `(set -C; openssl pkcs7 -in {path} -inform {form} -print_certs > device.pem)`."
-    form: str = "PEM"
-    path: object = "FILE"
+    cause = "This is PKCS#7 (P7B), and it holds no certificate that can be read."
+    fix = f"Export it again, or give one certificate in PEM or DER form. {MAKE_CERTIFICATE}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,37 +316,55 @@ _keep = lru_cache(maxsize=_KEPT)(_load_anew)
 
 def parse_pem(pem: str | bytes) -> Certificate:
     """Return the first certificate of a PEM text: in a chain file that is the leaf. Raise `CertificateInvalidError`."""
-    return next(_each(pem))
+    return parse_der(next(_blocks_of(pem)))
 
 
 def parse_bundle(data: str | bytes) -> tuple[Certificate, ...]:
-    """Return every certificate of a file, at least one, in file order; DER and base64 of it are one certificate.
+    """Return every certificate of a file, at least one, in file order; those of PKCS#7, which has none, leaf first.
 
     Raise `CertificateInvalidError`.
     """
-    return tuple(_every(data))
+    return tuple(map(parse_der, _every(data)))
 
 
 def parse_any(data: str | bytes) -> Certificate:
     """Return the first certificate in PEM, DER, or base64 of either with or without line breaks."""
-    return next(_every(data))
+    return parse_der(next(_every(data)))
 
 
-def _every(data: str | bytes) -> Iterator[Certificate]:
+def pem_bundle(data: str | bytes) -> str:
+    """Return every certificate of a file as PEM, for OpenSSL to trust: it takes roots that `parse_bundle` refuses.
+
+    Raise `CertificateInvalidError`.
+    """
+    return "".join(pem_of(_loadable(der)) for der in _every(data))
+
+
+def _loadable(der: bytes) -> bytes:
+    try:
+        with warnings.catch_warnings():  # of serial numbers, as some of the system's roots have them
+            warnings.simplefilter("ignore", UserWarning)
+            x509.load_der_x509_certificate(der)
+    except UNREADABLE as error:
+        raise _what_is_it(der, error) from error
+    return der
+
+
+def _every(data: str | bytes) -> Iterator[bytes]:
     raw = _bounded(data)
     if not _is_der(raw) and b"-----BEGIN" not in raw:
         raw = _from_base64(raw)  # also of PEM, as Key Vault and Kubernetes keep it
         if is_pkcs12(raw):
             raise CertificateIsPkcs12TextError
     if _is_der(raw):
-        yield parse_der(raw)
+        yield from _all_in(raw)
     else:
-        yield from _each(raw)
+        yield from _blocks_of(raw)
 
 
 def _is_der(raw: bytes) -> bool:
-    """Say whether this is DER of 128 bytes or more, which begins as no text does."""
-    return raw[:1] == b"\x30" and raw[1:2] >= b"\x80"
+    """Say whether this is PKCS#7, or DER of 128 bytes or more, which begins as no text does."""
+    return raw[:1] == b"\x30" and (raw[1:2] >= b"\x80" or is_pkcs7(raw))
 
 
 def _from_base64(raw: bytes) -> bytes:
@@ -401,7 +449,7 @@ def _unbase64(body: bytes) -> bytes:
         raise CertificateInvalidError(detail="broken base64") from error
 
 
-def _each(pem: str | bytes) -> Iterator[Certificate]:
+def _blocks_of(pem: str | bytes) -> Iterator[bytes]:
     raw = _bounded(pem)
     blocks = [block[1] for block in _BLOCK.finditer(raw)]
     if not blocks:
@@ -409,21 +457,79 @@ def _each(pem: str | bytes) -> Iterator[Certificate]:
     if len(blocks) > MAX_BUNDLE_CERTIFICATES:
         raise CertificateTooLargeError(limit=f"{MAX_BUNDLE_CERTIFICATES} certificates")
     for block in blocks:
-        yield parse_der(_unbase64(block))
+        der = _unbase64(block)
+        if is_pkcs12(der):
+            raise CertificateIsPkcs12TextError
+        yield from _all_in(der)
+
+
+def _all_in(der: bytes) -> Sequence[bytes]:
+    """Return the certificates of PKCS#7, leaf first where all can be read; any other DER alone, as it is."""
+    if not is_pkcs7(der):
+        return [der]
+    try:
+        with warnings.catch_warnings():  # of BER, which some exporters write
+            warnings.simplefilter("ignore", UserWarning)
+            found = pkcs7.load_der_pkcs7_certificates(der)
+            if len(found) > MAX_BUNDLE_CERTIFICATES:
+                raise CertificateTooLargeError(limit=f"{MAX_BUNDLE_CERTIFICATES} certificates")
+            ders = [one.public_bytes(Encoding.DER) for one in found]
+    except UNREADABLE as error:
+        raise CertificateIsPkcs7Error from error
+    if not ders:
+        raise CertificateIsPkcs7Error
+    try:
+        return [one.der for one in leaf_first(tuple(map(parse_der, ders)))]
+    except CertificateInvalidError:
+        return ders
+
+
+def leaf_first(certificates: tuple[Certificate, ...]) -> tuple[Certificate, ...]:
+    """Return the certificate that issued none of the others first, then its issuers, then the others.
+
+    As they are, where several could be the first.
+    """
+    left = dict.fromkeys(certificates)
+    issuers = {one.issuer_der for one in left if not one.is_self_issued}
+    ends = [one for one in left if one.subject_der not in issuers]
+    ends = [one for one in ends if not one.is_ca] or ends
+    if len(ends) != 1:
+        return certificates
+    by_subject = {one.subject_der: one for one in reversed(left)}
+    chain: list[Certificate] = []
+    following: Certificate | None = ends[0]
+    while following is not None and following in left:
+        del left[following]
+        chain.append(following)
+        following = by_subject.get(following.issuer_der)
+    return (*chain, *left)
 
 
 def _what_is_it(raw: bytes, problem: Exception | None) -> CertificateInvalidError:
     """Return the error that says what these bytes are instead of a certificate."""
     labels = [label[1] for label in _LABEL.finditer(raw)]
     if is_pkcs12(raw):
-        return CertificateIsPkcs12Error(options=pkcs12_options(raw))
-    if b"PKCS7" in labels or is_pkcs7(raw):
-        return CertificateIsPkcs7Error(form="PEM" if labels else "DER")
+        kind = CertificateIsPkcs12Error if has_pkcs12_key(raw) else CertificateIsPkcs12WithoutKeyError
+        return kind(options=pkcs12_options(raw))
+    if (block := _ANY_BLOCK.search(raw)) is not None and is_pkcs12(_from_base64(block[1])):
+        return CertificateIsPkcs12TextError()
     if any(label.endswith(b"PRIVATE KEY") for label in labels) or _starts_with_version(raw):
         return CertificateKeySwappedError()
     if any(label.endswith(b"CERTIFICATE REQUEST") for label in labels) or _is_request(raw):
         return CertificateIsRequestError()
-    return CertificateInvalidError(detail="its DER cannot be read" if problem else "no certificate block in it")
+    return CertificateInvalidError(detail="its DER cannot be read" if problem else _name_of(raw))
+
+
+def _name_of(raw: bytes) -> str:
+    """Return what other files say of themselves by how they begin."""
+    begin = raw.lstrip()[:_LOOKED_AT].lower()
+    if not begin:
+        return "it is empty"
+    if begin.startswith(b"pk\x03\x04"):
+        return "it is a ZIP archive"
+    if begin.startswith((b"<!doctype html", b"<html")):
+        return "it is an HTML page"
+    return "no certificate block in it"
 
 
 def _starts_with_version(raw: bytes) -> bool:

@@ -18,6 +18,9 @@ _PKCS7 = bytes.fromhex("06092a864886f70d0107")
 _PBE = bytes.fromhex("060a2a864886f70d010c01")
 _PBE_LEGACY = (1, 2, 5, 6)
 """Encryption with RC4 and RC2, in RFC 7292's list; 3DES is in OpenSSL's default provider."""
+_BAG = bytes.fromhex("060b2a864886f70d010c0a01")
+_KEY_BAGS = (1, 2)
+"""keyBag and pkcs8ShroudedKeyBag (RFC 7292 section 4.2)."""
 _ENDLESS = re.compile(rb"[\x80-\xff]{2000}")
 _HEADER = 2  # tag and length, where the length is short
 
@@ -39,6 +42,11 @@ def is_pkcs12(raw: bytes) -> bool:
 def pkcs12_options(raw: bytes) -> str:
     """Return what `openssl pkcs12` of version 3 needs for RC2 and RC4, in which Windows wrote a PFX for long."""
     return " -legacy" if any(_PBE + bytes((one,)) in raw for one in _PBE_LEGACY) else ""
+
+
+def has_pkcs12_key(raw: bytes) -> bool:
+    """Say whether a PFX holds a private key: its bag is encrypted alone, in what is otherwise readable."""
+    return any(_BAG + bytes((one,)) in raw for one in _KEY_BAGS)
 
 
 def is_pkcs7(raw: bytes) -> bool:

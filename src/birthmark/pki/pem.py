@@ -8,7 +8,7 @@ from birthmark.pki.names import MAKE_REQUEST
 from birthmark.text_files import plain_text
 
 MAX_PEM_BYTES = 256 * 1024
-_BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,40})-----([A-Za-z0-9+/=\s]*)-----END \1-----")
+_BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9# ]{1,40})-----([A-Za-z0-9+/=\s]*)-----END \1-----")
 
 
 class PemInvalidError(InvalidRequestError):
@@ -21,11 +21,22 @@ class PemInvalidError(InvalidRequestError):
     detail: str
 
 
+def pem_in(text: bytes) -> bytes:
+    """Return the PEM that base64 holds, as Key Vault and Kubernetes keep it; anything else as it is."""
+    if b"-----BEGIN " in text:
+        return text
+    try:
+        inner = plain_text(base64.b64decode(b"".join(text.split()), validate=True))
+    except ValueError:
+        return text
+    return inner if b"-----BEGIN " in inner and inner[:1] != b"\x30" else text
+
+
 def unarmor(data: bytes) -> bytes:
     """Return the DER of the first PEM block or of bare base64, or DER as it is. Raise `PemInvalidError`."""
     if len(data) > MAX_PEM_BYTES:
         raise PemInvalidError(detail=f"more than {MAX_PEM_BYTES} bytes")
-    data = plain_text(data)
+    data = pem_in(plain_text(data))
     if data[:1] == b"\x30":
         return data
     block = _BLOCK.search(data)

@@ -16,15 +16,14 @@ from OpenSSL import SSL
 from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError, UnavailableError
 from birthmark.keys.errors import KeyFileIsPkcs12Error
+from birthmark.keys.key_text import check_no_pkcs12, pem_of_key
 from birthmark.net.tls import server_context
-from birthmark.pki.certificates import Certificate, CertificateIsPkcs7Error, CertificateIsPkcs12Error, parse_bundle
+from birthmark.pki.certificates import Certificate, CertificateIsPkcs12Error, parse_bundle
 from birthmark.pki.checks import ChainError
-from birthmark.pki.der import is_pkcs12, pkcs12_options
 from birthmark.pki.host_names import check_host
 from birthmark.pki.issue import SigningKey
-from birthmark.text_files import plain_text
 
-_WRAPPED = (CertificateIsPkcs12Error, CertificateIsPkcs7Error, KeyFileIsPkcs12Error)
+_WRAPPED = (CertificateIsPkcs12Error, KeyFileIsPkcs12Error)
 
 
 class OwnCertificateError(UnavailableError):
@@ -108,7 +107,6 @@ class OwnCertificate:
 
 
 def _parse_key(path: Path) -> PrivateKeyTypes:
-    text = plain_text(path.read_bytes())
-    if is_pkcs12(text):
-        raise KeyFileIsPkcs12Error(path=path, options=pkcs12_options(text))
+    text = pem_of_key(path.read_bytes())
+    check_no_pkcs12(path, text)
     return load_pem_private_key(text, None)

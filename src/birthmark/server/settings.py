@@ -34,7 +34,7 @@ from birthmark.server.function_settings import (
 )
 from birthmark.server.oidc_settings import Oidc, mistakes_of_oidc
 from birthmark.text import printable
-from birthmark.text_files import read_text_file
+from birthmark.text_files import encoding_of, not_utf_8, read_text_file, to_utf_8
 from birthmark.toml_mistakes import mistakes_in
 from birthmark.toml_text import TomlError, lines_of, parse
 
@@ -300,7 +300,9 @@ def read_settings(path: Path | None, environment: Mapping[str, str], **flags: ob
             detail = (error.strerror or "error").lower()
             raise ConfigInvalidError(where=where, detail=detail) from error
         except UnicodeDecodeError as error:
-            raise ConfigInvalidError(where=where, detail="it is not UTF-8 text") from error
+            raw = path.read_bytes()
+            command = f"`{to_utf_8(path, encoding_of(raw))}`"
+            raise ConfigInvalidError(where=where, detail=f"it {not_utf_8(raw)}", example=f" ({command})") from error
         except TomlError as error:
             raise ConfigInvalidError(where=where, detail=printable(str(error))) from error
     for name in ("data", "host", "database", "bus"):

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from birthmark.ca.upstream import Upstream
 from birthmark.clock import Clock, Entropy
-from birthmark.errors import BirthmarkError
+from birthmark.errors import BirthmarkError, about
 from birthmark.est.client import Https
 from birthmark.keys.file_key import FileKey
 from birthmark.keys.pin import Pin
@@ -68,7 +68,9 @@ def _links_of(table: UpstreamTable, clock: Clock) -> Callable[[], Https]:
         trust = Trust.of(files) if files else Trust()
         identity = None
         if table.certificate is not None and table.key is not None:
-            chain = parse_bundle(Path(table.certificate).expanduser().read_bytes())
+            file = Path(table.certificate).expanduser()
+            with about(file):
+                chain = parse_bundle(file.read_bytes())
             identity = identity_of(FileKey.load(Path(table.key).expanduser()), chain)
         return open_links(identity, trust, clock).https()
 

@@ -21,6 +21,7 @@ from cryptography.x509 import CertificateSigningRequestBuilder
 
 from birthmark import durable
 from birthmark.clock import Entropy
+from birthmark.errors import about
 from birthmark.flock import take
 from birthmark.keys.file_key import FileKey
 from birthmark.keys.pin import Pin
@@ -141,7 +142,8 @@ class CaMaker:
             durable.put(key_file, pem_of(key).encode(), 0o600)
             durable.put(cert_file, made.pem().encode(), 0o600)
         word = None if identities.passphrase_file is None else Pin.from_file(identities.passphrase_file)
-        chain = parse_bundle(cert_file.read_bytes())
+        with about(cert_file):
+            chain = parse_bundle(cert_file.read_bytes())
         issuer = Issuer(chain[0], as_private_key(FileKey.load(key_file, word)))
         above = tuple(one for one in chain if not one.is_self_signed)
         return cls(issuer, above, entropy, timedelta(seconds=identities.lifetime_s))

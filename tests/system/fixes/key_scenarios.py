@@ -13,12 +13,6 @@ BY_URI = 'birthmark device register --cert chip.pem --key "$URI"'
 _SECOND = "softhsm2-util --init-token --free --label second --so-pin 12345678 --pin 12345678"
 
 
-def converted(scene: Scene, fix: str) -> None:
-    """Type it, and give the file that it makes."""
-    scene.must(literals_in(fix)[0])
-    scene.environment["X509_KEY_FILE"] += ".pem"
-
-
 def corrected(scene: Scene, fix: str) -> None:
     """Use the first literal as the URI, and type the others; the PIN is typed where one is asked for."""
     uri, *commands = literals_in(fix)
@@ -32,12 +26,11 @@ KEYS: Mapping[str, Scenario] = {
     "keys.file_invalid": Scenario(
         REGISTER,
         after(
-            device("fix-der"),
-            ON_RECORD,
-            'openssl pkey -in "$X509_KEY_FILE" -outform DER -out key.der; chmod 0600 key.der',
-            'export X509_KEY_FILE="$PWD/key.der"',
+            device("fix-cut"),
+            "birthmark ca init --name Fixes --dir ca",
+            'truncate -s -80 "$X509_KEY_FILE"',
         ),
-        apply=converted,
+        is_instead=True,
     ),
     "keys.key_ambiguous": Scenario(
         "birthmark chip refkey id:07 --uri",

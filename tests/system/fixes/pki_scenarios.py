@@ -74,7 +74,7 @@ def shown(extensions: str) -> Scenario:
 
 ISSUED = (A_CA, "birthmark ca issue device-1 --dir ca", "echo > no-password")
 PFX = "openssl pkcs12 -export -in device-1.cert.pem -inkey device-1.key.pem -passout pass: -out device.pfx"
-P7B = "openssl crl2pkcs7 -nocrl -certfile device-1.cert.pem -out device.p7b"
+P7B = "openssl crl2pkcs7 -nocrl -outform DER -out device.p7b"
 
 
 def in_order(scene: Scene, fix: str) -> None:
@@ -87,13 +87,19 @@ PKI: Mapping[str, Scenario] = {
     "pki.certificate_is_pkcs12": Scenario(
         "birthmark device enroll --cert device.pfx", typed(*ISSUED, PFX), is_instead=True, stdin="no-password"
     ),
+    "pki.certificate_is_pkcs12_without_key": Scenario(
+        "birthmark device enroll --cert device.pfx",
+        typed(*ISSUED, PFX.replace("-inkey device-1.key.pem", "-nokeys")),
+        is_instead=True,
+        stdin="no-password",
+    ),
     "pki.certificate_is_pkcs12_text": Scenario(
         "birthmark device enroll --cert pfx.txt",
         typed(*ISSUED, PFX, "base64 device.pfx > pfx.txt; rm device.pfx"),
         is_instead=True,
     ),
     "pki.certificate_is_pkcs7": Scenario(
-        "birthmark device enroll --cert device.p7b", typed(*ISSUED, P7B), is_instead=True
+        "birthmark device enroll --cert device.p7b", typed(A_CA, P7B), is_instead=True
     ),
     "keys.file_is_pkcs12": Scenario(
         "birthmark device register --cert device-1.cert.pem --key device.pfx",

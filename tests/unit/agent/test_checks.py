@@ -1,18 +1,22 @@
 """What `check` says of each certificate and of the clock, offline and with servers."""
 
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.serialization import NoEncryption, pkcs12
 
 from agent_world import BOOTSTRAP, CONFIG, LIFETIME, World
 from birthmark.agent.checks import Check, Checks, Result
+from birthmark.agent.config.model import Preloaded
 from birthmark.agent.control import locked
 from birthmark.agent.identities import CertificateMissingError
 from birthmark.agent.service import Agent
 from birthmark.errors import UnavailableError
 from birthmark.links.identity import Trust
 from birthmark.links.openssl.validity import StatedTime
+from birthmark.pki.certificates import CertificateInvalidError, CertificateIsPkcs12Error
 from pki_builders import a_ca, a_key, key_pem
 
 # `iotedge check-list`, the part about identity.
@@ -185,6 +189,23 @@ async def test_a_preloaded_certificate_that_is_gone_or_cannot_be_read_is_an_erro
     assert (await found(tmp_path, "certs-preloaded", preloaded(tmp_path / "empty.pem"))).result is Result.ERROR
     directory = await found(tmp_path, "certs-preloaded", preloaded(tmp_path))
     assert (directory.result, directory.details) == (Result.ERROR, f"{tmp_path}: is a directory")
+
+
+async def test_a_preloaded_pkcs12_is_told_by_its_name_with_commands_for_it(tmp_path: Path) -> None:
+    pfx = pkcs12.serialize_key_and_certificates(None, None, None, [a_ca().certificate.parsed], NoEncryption())
+    (path := tmp_path / "device.pfx").write_bytes(pfx)
+    store = World(tmp_path).agent().identities
+    with pytest.raises(CertificateIsPkcs12Error) as refused:
+        store.preloaded(Preloaded(path, tmp_path / "none"))
+    assert str(path) in str(refused.value)
+    assert f"openssl pkcs12 -in {path}" in refused.value.explain_fix()
+
+
+@pytest.mark.parametrize("read", [Trust.of, Trust("").plus])
+def test_a_trusted_file_that_is_a_key_is_named(tmp_path: Path, read: Callable[[list[Path]], Trust]) -> None:
+    (path := tmp_path / "root.pem").write_text(key_pem(a_key()))
+    with pytest.raises(CertificateInvalidError, match="root"):
+        read([path])
 
 
 async def test_a_device_by_a_shared_key_is_not_told_that_it_lacks_a_certificate(tmp_path: Path) -> None:

@@ -292,7 +292,7 @@ def test_a_file_is_read_or_it_is_said_why_not(tmp_path: Path) -> None:
     path.write_text(TUTORIAL)
     assert read_config(path).digest == parsed().digest
     path.write_bytes(b"\xff")
-    with pytest.raises(ConfigMissingError):
+    with pytest.raises(ConfigInvalidError):
         read_config(path)
     path.write_bytes(b"#" * (1024 * 1024 + 1))
     with pytest.raises(ConfigMissingError):

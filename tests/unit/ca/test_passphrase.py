@@ -128,6 +128,29 @@ def test_a_file_that_others_can_read_is_refused_and_so_is_an_empty_one(tmp_path:
         Passphrase(tmp_path, a_file(tmp_path / "empty", text="\n")).reveal()
 
 
+@pytest.mark.parametrize("coded", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+def test_a_passphrase_is_the_same_however_an_editor_writes_its_file(ca: Path, tmp_path: Path, coded: str) -> None:
+    before = load(ca)
+    new = Passphrase(ca, a_file(tmp_path / "secret"))
+    move(ca, Passphrase(ca), new, SeededEntropy(5))
+    (tmp_path / "secret").write_bytes("correct horse battery staple\r\n".encode(coded))
+    assert load(ca, Passphrase(ca, new.source)).issuers == before.issuers
+
+
+@pytest.mark.parametrize("coded", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+def test_keys_that_an_earlier_release_made_with_the_bytes_of_the_file_open(
+    tmp_path: Path, coded: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = a_file(tmp_path / "secret", text="")
+    (tmp_path / "secret").write_bytes("correct horse\r\n".encode(coded))
+    with monkeypatch.context() as earlier:
+        earlier.setattr(Passphrase, "_of_text", lambda _, data: data.strip())
+        made = ca_directory.create(
+            tmp_path / "ca", "Test", now=NOON, entropy=SeededEntropy(), passphrase=Passphrase(tmp_path / "ca", source)
+        )
+    assert load(tmp_path / "ca", Passphrase(tmp_path / "ca", source)).issuers == made.issuers
+
+
 def test_all_keys_move_and_the_old_passphrase_opens_nothing(ca: Path, tmp_path: Path) -> None:
     before = load(ca)
     old = (ca / "passphrase").read_bytes().strip()

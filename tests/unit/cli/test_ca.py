@@ -1,5 +1,6 @@
 """`birthmark ca` as an operator types it."""
 
+import base64
 import json
 import shutil
 import subprocess
@@ -51,6 +52,35 @@ def test_a_request_becomes_a_certificate_with_its_chain(ca: Path, tmp_path: Path
     anchors = ca_directory.load(ca).anchors
     assert build_chain(chain[0], chain, anchors, SystemClock().now()) == (*chain, *anchors)
     assert "device-1" in run("show", ca, "device-1").stdout
+
+
+def armored(label: str) -> bytes:
+    return f"-----BEGIN {label}-----\n{base64.encodebytes(REQUEST).decode()}-----END {label}-----\n".encode()
+
+
+REQUEST = a_csr("device-1", key=a_key())
+REQUESTS = {
+    "certutil -encode": armored("CERTIFICATE"),
+    "certutil -encode in UTF-16": armored("CERTIFICATE").decode().encode("utf-16"),
+    "certreq": armored("NEW CERTIFICATE REQUEST"),
+    "base64 of PEM": base64.b64encode(armored("CERTIFICATE REQUEST")),
+    "base64 of PEM in lines": base64.encodebytes(armored("CERTIFICATE REQUEST")),
+    "base64": base64.b64encode(REQUEST),
+    "CR": armored("CERTIFICATE REQUEST").replace(b"\n", b"\r"),
+}
+
+
+@pytest.mark.parametrize("form", REQUESTS)
+def test_a_request_in_any_form_is_signed(ca: Path, tmp_path: Path, form: str) -> None:
+    (tmp_path / "device.csr").write_bytes(REQUESTS[form])
+    result = run("sign", ca, str(tmp_path / "device.csr"), "--out", str(tmp_path / "device.pem"))
+    assert result.exit_code == 0, result.stderr
+
+
+def test_a_certificate_in_the_place_of_a_request_is_named(ca: Path, tmp_path: Path) -> None:
+    (tmp_path / "device.csr").write_bytes(a_device().certificate.der)
+    result = run("sign", ca, str(tmp_path / "device.csr"))
+    assert "it is a certificate, not a request for one" in " ".join(result.stderr.split())
 
 
 def test_pkcs12_in_the_place_of_a_request_is_told_from_one(ca: Path, tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ MISTAKES = [
     ("chip prove --nonce 12345678 --check hello.txt", 1, "is not a proof"),
     ("chip simulate hello.txt", 2, "is a file"),
     ("agent check --root nowhere", 3, "birthmark env --format aziot"),
-    ("agent check --config latin.toml", 3, "UTF-8"),
+    ("agent check --config latin.toml", 2, "UTF-8"),
     ("agent check --config broken.toml", 2, "broken.toml:1"),
     ("pki user create x --any-name --password-file hello.txt", 1, "PIN or password"),
     ("pki maker rm 12", 2, "64 hex digits"),

@@ -13,6 +13,7 @@ from fakes import NOON
 from pki_builders import a_ca, a_csr
 
 CSR = a_csr("device-1")
+PEM = b"-----BEGIN CERTIFICATE REQUEST-----\n" + base64.encodebytes(CSR) + b"-----END CERTIFICATE REQUEST-----\n"
 OID = st.sampled_from(["1.2.840.10045.4.3.2", "1.2.840.113549.1.9.14", "2.5.29.17", "1.3.6.1.1.1.1.22"])
 VALUE = st.sampled_from([bytes.fromhex("06082a8648ce3d030107"), b"\x05\x00", b"\x02\x02\x10\x00"])
 ATTRIBUTES = st.lists(st.builds(CsrAttribute, OID, st.lists(VALUE, max_size=2, unique=True).map(sorted).map(tuple)))
@@ -32,7 +33,11 @@ def test_a_body_survives_the_wire(der: bytes) -> None:
         base64.b64encode(CSR),
         base64.encodebytes(CSR).replace(b"\n", b"\r\n"),
         b" \r\n\t" + base64.b64encode(CSR) + b"\r\n\r\n",
-        b"-----BEGIN CERTIFICATE REQUEST-----\n" + base64.encodebytes(CSR) + b"-----END CERTIFICATE REQUEST-----\n",
+        PEM,
+        base64.b64encode(PEM),
+        base64.encodebytes(PEM.decode().encode("utf-16")),
+        PEM.replace(b" REQUEST", b""),
+        PEM.replace(b"\n", b"\r"),
     ],
 )
 def test_every_form_that_clients_send_is_read(body: bytes) -> None:

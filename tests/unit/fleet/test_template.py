@@ -65,7 +65,6 @@ def test_what_the_example_says_may_be_named_is_what_there_is() -> None:
         ("[azure]\nedge = 1", 2, "azure.edge must be true or false, and is a whole number"),
         ('aws = "device"', 1, "aws must be a table, and is a text"),
         ('device_id = "{csv.}"', 1, "csv.NAME"),
-        ('[azure.tags]\nsite = "K\ufffdln"', 2, "no UTF-8"),
         ('[aws]\n\ngroups = ["{board", "b"]', 3, "a brace"),
         ('device_id = "{number:99999999}"', 1, "a width"),
         ('device_id = "{unique_id.__class__}"', 1, "there is no"),

@@ -1,8 +1,11 @@
 """Key files: what signs, and the mistakes people make with them."""
 
+import base64
 import copy
 import os
 import pickle
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,6 +22,7 @@ from cryptography.hazmat.primitives.serialization import (
     NoEncryption,
     PrivateFormat,
     PublicFormat,
+    pkcs12,
 )
 from hypothesis import given
 from hypothesis import strategies as st
@@ -27,6 +31,7 @@ from birthmark.keys.errors import (
     KeyFileExposedError,
     KeyFileInvalidError,
     KeyFileIsCertificateError,
+    KeyFileIsPkcs12Error,
     KeyFileMissingError,
     KeyUnsupportedError,
     PassphraseWrongError,
@@ -34,11 +39,14 @@ from birthmark.keys.errors import (
     ReferenceKeyError,
 )
 from birthmark.keys.file_key import FileKey, read_key_file
+from birthmark.keys.key_text import pem_of_key
 from birthmark.keys.labels import ids_of, is_same_label, label_of, object_id_of, swapped
 from birthmark.keys.pin import Pin
 from birthmark.keys.private_key import as_private_key
 from birthmark.keys.reference import parse_reference_key, render_reference_key
 from birthmark.keys.scheme import Scheme, default_scheme
+from birthmark.links.identity import FileIdentity, Trust
+from birthmark.links.openssl.tls import client_context
 from birthmark.pki.issue import self_signed
 from birthmark.pki.names import name_of
 from birthmark.pki.profiles import DEVICE
@@ -128,6 +136,80 @@ def test_a_passphrase_opens_and_a_wrong_one_does_not(tmp_path: Path) -> None:
         with pytest.raises(PassphraseWrongError):
             FileKey.load(path, wrong)
     FileKey.load(a_file(tmp_path), Pin("needless"))
+
+
+def armored(label: str, der: bytes) -> bytes:
+    return f"-----BEGIN {label}-----\n{base64.encodebytes(der).decode()}-----END {label}-----\n".encode()
+
+
+SEC1, PKCS8 = (
+    EC_KEY.private_bytes(Encoding.DER, form, PLAIN) for form in (PrivateFormat.TraditionalOpenSSL, PrivateFormat.PKCS8)
+)
+LOCKED = EC_KEY.private_bytes(Encoding.DER, PrivateFormat.PKCS8, BestAvailableEncryption(b"open"))
+WRITERS: dict[str, Callable[[str, bytes], bytes]] = {
+    "DER": lambda _, der: der,
+    "base64": lambda _, der: base64.b64encode(der),
+    "certutil -encode": lambda _, der: armored("CERTIFICATE", der).replace(b"\n", b"\r\n"),
+    "base64 of PEM": lambda label, der: base64.b64encode(armored(label, der)),
+    "PEM with CR": lambda label, der: armored(label, der).replace(b"\n", b"\r"),
+    "PEM in UTF-16": lambda label, der: armored(label, der).decode().encode("utf-16"),
+    "PEM with a mark": lambda label, der: armored(label, der).decode().encode("utf-8-sig"),
+}
+KEY_FORMS = {
+    f"{name} of {kind}": write(label, der)
+    for kind, label, der in (
+        ("SEC1", "EC PRIVATE KEY", SEC1),
+        ("PKCS#8", "PRIVATE KEY", PKCS8),
+        ("a locked one", "ENCRYPTED PRIVATE KEY", LOCKED),
+    )
+    for name, write in WRITERS.items()
+}
+
+
+@pytest.mark.parametrize("form", KEY_FORMS)
+def test_a_key_in_any_form_is_read_and_shown_to_a_server(tmp_path: Path, form: str) -> None:
+    path = a_file(tmp_path)
+    path.write_bytes(KEY_FORMS[form])
+    key = FileKey.load(path, Pin("open"))
+    assert key.public_key == EC_KEY.public_key()
+    chain = (self_signed(DEVICE, name_of("d1"), EC_KEY, serial=1, now=NOON),)
+    client_context(FileIdentity(chain, key, Pin("open")), Trust())
+    assert path.read_bytes() == KEY_FORMS[form]
+
+
+@given(st.binary())
+def test_any_bytes_are_a_keys_pem_or_stay_text(noise: bytes) -> None:
+    assert pem_of_key(pem_of_key(noise)) == pem_of_key(noise)
+
+
+PFX = pkcs12.serialize_key_and_certificates(b"n", EC_KEY, None, None, PLAIN)
+PFX_FORMS = {
+    "base64": base64.b64encode(PFX),
+    "certutil": armored("CERTIFICATE", PFX),
+    "UTF-16": armored("CERTIFICATE", PFX).decode().encode("utf-16"),
+    "CR": armored("CERTIFICATE", PFX).replace(b"\n", b"\r"),
+}
+
+
+@pytest.mark.parametrize("form", PFX_FORMS)
+def test_the_commands_for_pkcs12_in_text_lead_to_the_key(tmp_path: Path, form: str) -> None:
+    (given_file := tmp_path / "a key.txt").write_bytes(PFX_FORMS[form])
+    for path in (given_file, tmp_path / "device.pfx"):
+        with pytest.raises(KeyFileIsPkcs12Error) as refusal:
+            FileKey.load(path)
+        command = refusal.value.explain_fix().split("`")[1].replace("-nocerts", "-passin pass: -nocerts")
+        subprocess.run(["sh", "-c", command], cwd=tmp_path, check=True)
+    assert FileKey.load(tmp_path / "device.key").public_key == EC_KEY.public_key()
+
+
+def test_pkcs12_without_a_key_is_told_with_no_command_that_takes_one_out(tmp_path: Path) -> None:
+    certificate = self_signed(DEVICE, name_of("d1"), EC_KEY, serial=1, now=NOON)
+    (path := tmp_path / "x.pfx").write_bytes(
+        pkcs12.serialize_key_and_certificates(None, None, None, [certificate.parsed], PLAIN)
+    )
+    with pytest.raises(KeyFileIsPkcs12Error) as refusal:
+        FileKey.load(path)
+    assert refusal.value.explain_fix() == "It holds certificates alone: export it again with its private key."
 
 
 def test_mistakes_with_key_files_are_told_apart(tmp_path: Path) -> None:

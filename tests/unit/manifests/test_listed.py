@@ -1,6 +1,7 @@
 """Certificates that come in a directory, a ZIP or a table are believed by their maker's root, each by itself."""
 
 import base64
+import subprocess
 import zipfile
 from collections.abc import Callable
 from datetime import timedelta
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from birthmark.manifests.errors import DuplicateEntryError, ManifestError
-from birthmark.manifests.listed import MAX_FILE_BYTES, ListTrust, count_listed, verify_list
+from birthmark.manifests.listed import MAX_FILE_BYTES, ListTrust, count_listed, is_list, verify_list
 from birthmark.manifests.model import Entry
 from birthmark.pki import profiles
 from birthmark.pki.certificates import Certificate
@@ -76,13 +77,18 @@ def test_the_line_that_tells_excel_the_separator_is_skipped(tmp_path: Path, line
 KEY = a_key()
 PARSED = a_device(SIGNER, "chip-9", key=KEY).certificate.parsed
 PFX = pkcs12.serialize_key_and_certificates(None, KEY, PARSED, None, NoEncryption())
-P7B = {encoding: pkcs7.serialize_certificates([PARSED], encoding) for encoding in (Encoding.PEM, Encoding.DER)}
 WRAPPED = {
     "a.pfx": (PFX, "openssl pkcs12 -in {} -clcerts"),
     "a.p12": (PFX, "openssl pkcs12 -in {} -clcerts"),
-    "a.p7b": (P7B[Encoding.DER], "openssl pkcs7 -in {} -inform DER"),
-    "a.p7c": (P7B[Encoding.PEM], "openssl pkcs7 -in {} -inform PEM"),
 }
+
+
+@pytest.mark.parametrize(("name", "encoding"), [("a.p7b", Encoding.DER), ("a.p7c", Encoding.PEM)])
+def test_a_certificate_in_pkcs7_is_an_entry(tmp_path: Path, name: str, encoding: Encoding) -> None:
+    with_root = pkcs7.serialize_certificates([SIGNER.certificate.parsed, PARSED], encoding)
+    (entry,) = verified(a_directory(tmp_path, [(name, with_root)]))
+    assert isinstance(entry, Entry)
+    assert entry.device_id == "chip-9"
 
 
 @pytest.mark.parametrize(("name", "content", "unpack"), [(name, *one) for name, one in WRAPPED.items()], ids=WRAPPED)
@@ -179,10 +185,30 @@ def test_a_table_as_excel_writes_it_is_told_how_to_become_utf_8(tmp_path: Path, 
     (tmp_path / "t.csv").write_text(f"serial,certificate,site\nS1,,{site}\n", encoding=written_in)
     with pytest.raises(ManifestError) as refused:
         verified(tmp_path / "t.csv")
-    assert (
-        f"`(set -C; iconv -f {written_in} -t UTF-8 {tmp_path / 't.csv'} > {tmp_path / 't.csv'}.utf8)`"
-        in refused.value.explain_fix()
-    )
+    assert f'"{site.split(maxsplit=1)[0]}" in {written_in}' in refused.value.explain_cause()
+    command = refused.value.explain_fix().split("`")[1]
+    subprocess.run(["sh", "-c", command], check=True)
+    (new,) = set(tmp_path.iterdir()) - {tmp_path / "t.csv"}
+    assert is_list(new, b"")
+    assert site in new.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("coded", ["utf-8", "utf-16"])
+def test_a_table_as_excel_saves_unicode_text_is_read(tmp_path: Path, coded: str) -> None:
+    path = tmp_path / "t.txt"
+    path.write_text(f'Serial\tcertificate\nS1\t"{DEVICES[0].pem()}"\n', encoding=coded)
+    assert is_list(path, path.read_bytes()[:512])
+    assert [isinstance(one, Entry) for one in verified(path)] == [True]
+
+
+@pytest.mark.parametrize("begin", [b'[{"a"', b'{"format":', b"-----BEGIN CERT", '[{"a"'.encode("utf-16")])
+def test_other_text_is_no_table_whatever_its_file_is_called(begin: bytes) -> None:
+    assert not is_list(Path("t.txt"), begin)
+
+
+def test_a_row_of_blanks_is_none(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text(f'serial;site;certificate\nS1;x;"{DEVICES[0].pem()}"\n;;\n ; ;\n')
+    assert [isinstance(one, Entry) for one in verified(tmp_path / "t.csv")] == [True]
 
 
 def test_a_table_without_names_does_not_show_its_first_certificate_as_one(tmp_path: Path) -> None:
@@ -214,8 +240,9 @@ def test_an_expired_certificate_is_refused(tmp_path: Path) -> None:
     assert isinstance(found, ManifestError)
 
 
-def test_a_chain_in_the_file_needs_the_root_alone(tmp_path: Path) -> None:
-    path = a_directory(tmp_path, [("a.pem", pem(DEVICES[0]) + pem(SIGNER.certificate))])
+@pytest.mark.parametrize("order", [1, -1], ids=["leaf first", "root first"])
+def test_a_chain_in_the_file_needs_the_root_alone(tmp_path: Path, order: int) -> None:
+    path = a_directory(tmp_path, [("a.pem", b"".join([pem(DEVICES[0]), pem(SIGNER.certificate)][::order]))])
     (found,) = verified(path, ListTrust((ROOT.certificate,)))
     assert isinstance(found, Entry)
     assert found.issuer == SIGNER.certificate

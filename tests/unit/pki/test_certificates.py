@@ -24,24 +24,30 @@ from cryptography.x509.oid import NameOID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birthmark.pki import certificates
+from birthmark.pki import certificates, profiles
 from birthmark.pki.certificates import (
+    MAX_BUNDLE_CERTIFICATES,
     MAX_CERTIFICATE_BYTES,
     Certificate,
     CertificateInvalidError,
     CertificateIsPkcs7Error,
     CertificateIsPkcs12Error,
     CertificateIsPkcs12TextError,
+    CertificateIsPkcs12WithoutKeyError,
     CertificateIsRequestError,
     CertificateKeySwappedError,
     CertificateTooLargeError,
     is_signed_by,
+    leaf_first,
     parse_any,
     parse_bundle,
     parse_der,
     parse_pem,
     parse_thumbprint,
+    pem_bundle,
+    pem_of,
 )
+from birthmark.pki.cms import render_certs_only
 from birthmark.pki.der import pkcs12_options
 from birthmark.pki.names import name_of
 from birthmark.text import printable
@@ -120,7 +126,8 @@ def a_pfx() -> bytes:
     )
 
 
-BER = b"0\x80" + a_pfx()[4:]
+PFX = a_pfx()
+BER = b"0\x80" + PFX[4:]
 
 
 @pytest.mark.parametrize(
@@ -131,14 +138,52 @@ BER = b"0\x80" + a_pfx()[4:]
 def test_pkcs12_in_the_place_of_a_certificate_is_recognized(read: Callable[[bytes], object], data: bytes) -> None:
     with pytest.raises(CertificateIsPkcs12Error) as refusal:
         read(data)
+    assert refusal.value.explain_fix() == "Send the certificate alone, in PEM or DER form."
+    refusal.value.add_facts(path="FILE")
     assert "openssl pkcs12 -in FILE -clcerts -nokeys" in refusal.value.explain_fix()
 
 
-@pytest.mark.parametrize("form", [base64.b64encode, base64.encodebytes])
-def test_pkcs12_in_base64_is_recognized(form: Callable[[bytes], bytes]) -> None:
+def armored(label: str, der: bytes) -> bytes:
+    return f"-----BEGIN {label}-----\n{base64.encodebytes(der).decode()}-----END {label}-----\n".encode()
+
+
+def returned(data: bytes) -> bytes:
+    return data.replace(b"\n", b"\r")
+
+
+PFX_FORMS: dict[str, bytes] = {
+    f"{name} in {encoding}": text.decode().encode(encoding)
+    for name, text in {
+        "one line": base64.b64encode(PFX),
+        "lines": base64.encodebytes(PFX),
+        "certutil": armored("CERTIFICATE", PFX),
+        "certutil with CRLF": armored("CERTIFICATE", PFX).replace(b"\n", b"\r\n"),
+        "certutil with CR": returned(armored("CERTIFICATE", PFX)),
+        "PKCS12": armored("PKCS12", PFX),
+    }.items()
+    for encoding in ("ascii", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be")
+}
+
+
+@pytest.mark.parametrize("form", PFX_FORMS)
+def test_the_command_for_pkcs12_in_text_decodes_it(tmp_path: Path, form: str) -> None:
+    (tmp_path / "a file.txt").write_bytes(PFX_FORMS[form])
     with pytest.raises(CertificateIsPkcs12TextError) as refusal:
-        parse_bundle(form(a_pfx()))
-    assert "base64 -di FILE > device.pfx" in refusal.value.explain_fix()
+        parse_bundle(PFX_FORMS[form])
+    refusal.value.add_facts(path=tmp_path / "a file.txt")
+    subprocess.run(["sh", "-c", refusal.value.explain_fix().split("`")[1]], cwd=tmp_path, check=True)
+    assert (tmp_path / "device.pfx").read_bytes() == PFX
+
+
+def test_the_command_for_pkcs12_without_a_key_takes_the_certificates_out(tmp_path: Path) -> None:
+    none = pkcs12.serialize_key_and_certificates(None, None, None, [DEVICE.certificate.parsed], NoEncryption())
+    (tmp_path / "device.pfx").write_bytes(none)
+    with pytest.raises(CertificateIsPkcs12WithoutKeyError) as refusal:
+        parse_any(none)
+    refusal.value.add_facts(path=tmp_path / "device.pfx")
+    (command,) = refusal.value.explain_fix().split("`")[1::2]
+    subprocess.run(["sh", "-c", command.replace("-nokeys", "-passin pass: -nokeys")], cwd=tmp_path, check=True)
+    assert parse_bundle((tmp_path / "device.pem").read_bytes()) == (DEVICE.certificate,)
 
 
 @pytest.mark.parametrize("algorithm", list(PBES))
@@ -159,19 +204,85 @@ def test_pkcs12_of_windows_is_opened_with_algorithms_of_before() -> None:
     assert (pkcs12_options(a_pfx()), pkcs12_options(a_pfx() + rc2)) == ("", " -legacy")
 
 
-@pytest.mark.parametrize("read", [parse_any, parse_bundle])
-@pytest.mark.parametrize(("encoding", "form"), [(Encoding.PEM, "PEM"), (Encoding.DER, "DER")])
-def test_pkcs7_in_the_place_of_a_certificate_is_recognized(
-    read: Callable[[bytes], object], encoding: Encoding, form: str
-) -> None:
-    with pytest.raises(CertificateIsPkcs7Error) as refusal:
-        read(pkcs7.serialize_certificates([DEVICE.certificate.parsed], encoding))
-    assert f"openssl pkcs7 -in FILE -inform {form}" in refusal.value.explain_fix()
+CHAIN = (DEVICE.certificate, ROOT.certificate)
+P7B = pkcs7.serialize_certificates([ROOT.certificate.parsed, DEVICE.certificate.parsed], Encoding.DER)
+P7B_FORMS = {
+    "DER": P7B,
+    "BER": b"0\x80" + P7B[4:] + b"\0\0",
+    "base64": base64.encodebytes(P7B),
+    "base64 in one line": base64.b64encode(P7B),
+    "base64 of PEM": base64.b64encode(armored("PKCS7", P7B)),
+} | {
+    f"{label} in {encoding}": armored(label, P7B).decode().encode(encoding)
+    for label in ("PKCS7", "PKCS #7 SIGNED DATA", "CMS", "CERTIFICATE")
+    for encoding in ("ascii", "utf-16", "utf-16-be", "utf-8-sig")
+}
+
+
+@pytest.mark.parametrize("form", P7B_FORMS)
+def test_the_certificates_of_pkcs7_are_read_leaf_first_in_every_form(form: str) -> None:
+    assert parse_bundle(P7B_FORMS[form]) == CHAIN
+    assert parse_any(P7B_FORMS[form]) == DEVICE.certificate
+
+
+@pytest.mark.parametrize("data", [P7B[:-40], render_certs_only(())], ids=["cut", "empty"])
+def test_pkcs7_without_a_certificate_is_named(data: bytes) -> None:
+    with pytest.raises(CertificateIsPkcs7Error):
+        parse_bundle(data)
+
+
+def test_more_certificates_in_pkcs7_than_any_chain_has_are_refused() -> None:
+    many = [DEVICE.certificate.parsed] * (MAX_BUNDLE_CERTIFICATES + 1)
+    with pytest.raises(CertificateTooLargeError):
+        parse_bundle(pkcs7.serialize_certificates(many, Encoding.DER))
+
+
+ISSUING = a_ca("Issuing", parent=ROOT, profile=profiles.ISSUING_CA)
+LONG_CHAIN = tuple(one.certificate for one in (a_device(ISSUING), ISSUING, ROOT))
+
+
+@given(st.permutations(LONG_CHAIN))
+def test_a_chain_in_any_order_is_put_leaf_first(chain: list[Certificate]) -> None:
+    assert leaf_first(tuple(chain)) == LONG_CHAIN
+
+
+def test_certificates_of_several_devices_stay_in_their_order() -> None:
+    several = (ROOT.certificate, DEVICE.certificate, a_device(ROOT, "d2").certificate)
+    assert leaf_first(several) == several
+
+
+@pytest.mark.parametrize("form", ["utf-8", "utf-16"])
+def test_a_root_whose_serial_number_is_not_positive_is_trusted_in_any_form(form: str) -> None:
+    serial = ROOT.certificate.serial.to_bytes(ROOT.certificate.serial.bit_length() // 8 + 1)
+    odd = pem_of(ROOT.certificate.der.replace(serial, bytes((serial[0] | 0x80,)) + serial[1:]))
+    with pytest.raises(CertificateInvalidError, match="serial"):
+        parse_bundle(odd)
+    assert pem_bundle((DEVICE.certificate.pem() + odd).encode(form)) == DEVICE.certificate.pem() + odd
+
+
+@pytest.mark.parametrize(
+    ("data", "detail"),
+    [
+        (b"", "it is empty"),
+        (b"\xef\xbb\xbf", "it is empty"),
+        (b"\xff\xfe\r\0\n\0", "it is empty"),
+        (b"\n<!DOCTYPE html>\n<html>", "it is an HTML page"),
+        ("<html>".encode("utf-16"), "it is an HTML page"),
+        (b"PK\3\4\x14\0", "it is a ZIP archive"),
+        (b"hello", "no certificate block in it"),
+    ],
+)
+def test_another_file_is_named_by_what_it_is(data: bytes, detail: str) -> None:
+    with pytest.raises(CertificateInvalidError) as refusal:
+        parse_bundle(data)
+    assert str(refusal.value) == f"Not a certificate: {detail}."
 
 
 def test_a_request_in_the_place_of_a_certificate_is_recognized() -> None:
-    with pytest.raises(CertificateIsRequestError):
+    with pytest.raises(CertificateIsRequestError) as refusal:
         parse_any(a_csr())
+    refusal.value.add_facts(path="my pump.req")
+    assert "birthmark ca sign 'my pump.req'" in refusal.value.explain_fix()
 
 
 @pytest.mark.parametrize("data", [b"", "", "not base64!", b"\x30\x03\x02\x01\x01", "-----BEGIN CERTIFICATE-----"])

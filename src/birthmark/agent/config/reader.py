@@ -25,8 +25,9 @@ class ConfigMissingError(NotFoundError):
     code = "agent.config_missing"
     cause = "The configuration {file} cannot be read: {reason}."
     fix = (
-        'For a Birthmark server, where no file is yet: `mkdir -p "$(dirname {file})" && (umask 077; set -C; '
-        'made=$(birthmark env --format aziot --registration-id "$(hostname)") && printf "%s\\n" "$made" > {file})`'
+        'For a Birthmark server, where no file is yet: `[ ! -e {file} ] && mkdir -p "$(dirname {file})" && '
+        '(umask 077; set -C; made=$(birthmark env --format aziot --registration-id "$(hostname)") && '
+        'printf "%s\\n" "$made" > {file})`'
     )
     file: Path
     reason: str

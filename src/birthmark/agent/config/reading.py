@@ -10,10 +10,10 @@ from pathlib import Path
 
 from birthmark.agent.config import model
 from birthmark.agent.config.parse import parse_config
-from birthmark.agent.config.reader import ConfigMissingError
+from birthmark.agent.config.reader import ConfigInvalidError, ConfigMissingError
 from birthmark.owners import closing
 from birthmark.text import reason_of
-from birthmark.text_files import decode_text
+from birthmark.text_files import decode_text, encoding_of, foreign_line, not_utf_8, to_utf_8
 
 MAX_CONFIG_BYTES = 1024 * 1024
 MAX_FILES = 100
@@ -55,7 +55,9 @@ def _read(file: Path) -> tuple[str, os.stat_result]:
     try:
         return decode_text(raw), seen
     except UnicodeDecodeError as error:
-        raise ConfigMissingError(file=file, reason="it is not UTF-8 or UTF-16 text") from error
+        accepted = f"If that word is right, write it as UTF-8, and use that: `{to_utf_8(file, encoding_of(raw))}`"
+        line, detail = str(foreign_line(raw)), not_utf_8(raw)
+        raise ConfigInvalidError(file=file, line=line, key="(text)", detail=detail, accepted=accepted) from error
 
 
 def _exposed(file: Path, text: str, seen: os.stat_result) -> list[model.ConfigWarning]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from birthmark.errors import BirthmarkError
 from birthmark.keys.errors import KeyFileInvalidError
+from birthmark.keys.key_text import pem_of_key
 from birthmark.links.errors import (
     ChainUnplacedError,
     ClientCertificateRefusedError,
@@ -23,7 +24,6 @@ from birthmark.links.errors import (
 from birthmark.links.identity import FileIdentity, Trust
 from birthmark.links.urls import TIMEOUT_S
 from birthmark.text import reason_of
-from birthmark.text_files import plain_text
 
 _NAME_MISMATCH = frozenset({62, 64})  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
 _WRONG_TIME = frozenset({9, 10})  # X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED
@@ -47,15 +47,16 @@ def client_context(identity: FileIdentity | None, trust: Trust) -> ssl.SSLContex
             # A function, as OpenSSL would ask at the terminal for an empty text.
             context.load_cert_chain(chain, key, passphrase or (lambda: ""))
         except (ssl.SSLError, OSError) as error:
-            raise KeyFileInvalidError(path=identity.key.path, detail=f"OpenSSL does not take it: {error}") from error
+            reason = (getattr(error, "reason", None) or reason_of(error)).lower()
+            raise KeyFileInvalidError(path=identity.key.path, detail=f"OpenSSL does not take it: {reason}") from error
     return context
 
 
 @contextlib.contextmanager
 def _readable(path: Path) -> Iterator[Path | str]:
-    """Yield a key's file, or in memory what it says where it has a byte order mark or is UTF-16."""
+    """Yield a key's file, or in memory its PEM where OpenSSL would not read the file."""
     raw = path.read_bytes()
-    text = plain_text(raw)
+    text = pem_of_key(raw)
     if text == raw:
         yield path
     else:

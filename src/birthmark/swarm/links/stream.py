@@ -22,6 +22,7 @@ from birthmark.links.identity import Trust
 from birthmark.links.openssl.tls import client_context, explained
 from birthmark.links.openssl.validity import check_dates
 from birthmark.links.urls import TIMEOUT_S
+from birthmark.text import reason_of
 
 _ROOM = memoryview(bytearray(64 * 1024))  # what all connections read into, one after the other
 _MAX_UNSENT_BYTES = 1024 * 1024
@@ -101,7 +102,8 @@ class Dialer:
             try:
                 context.load_cert_chain(pem, password=lambda: "")
             except (ssl.SSLError, OSError) as error:
-                raise KeyFileInvalidError(path=pem, detail=f"OpenSSL does not take it: {error}") from error
+                reason = (getattr(error, "reason", None) or reason_of(error)).lower()
+                raise KeyFileInvalidError(path=pem, detail=f"OpenSSL does not take it: {reason}") from error
         return context.wrap_socket(sock, server_hostname=host, do_handshake_on_connect=False)
 
     def _made(self) -> ssl.SSLContext:

@@ -26,7 +26,7 @@ from birthmark.manifests.microchip import Verifier, root_of, signer_of, trust_of
 from birthmark.manifests.model import Entry
 from birthmark.manifests.splitting import pieces_of
 from birthmark.manifests.verifying import Once
-from birthmark.pki.certificates import Certificate, parse_bundle
+from birthmark.pki.certificates import Certificate, leaf_first, parse_bundle
 from birthmark.text_files import plain_text
 
 Row: TypeAlias = dict[str, Any]
@@ -152,7 +152,7 @@ def _alone(files: Sequence[Received]) -> Iterator[Certificate | BirthmarkError]:
 def _device_in(data: bytes, name: str) -> Certificate:
     if len(data) > MAX_FILE_BYTES:
         raise DropRefusedError(detail=f"{name} is larger than {MAX_FILE_BYTES // 1024} KiB, and no certificate")
-    found = parse_bundle(data)
+    found = leaf_first(parse_bundle(data))
     leaf = found[0]
     if leaf.is_ca:
         raise DropRefusedError(detail=f"{name} is a CA's certificate, not a device's")

@@ -62,9 +62,11 @@ ODD = (*NAMES, "--a--b", "ÄÖ-Ü.é", "a.b.c.d.e.f.g.h.i.j", "日本-語", "x" 
 
 
 async def test_what_an_upgrade_finds_is_split_as_what_is_put_on_record(database: Database) -> None:
-    migration = importlib.import_module("birthmark.store.migrations.0028_words")
-    engine = "_SQLITE" if "sqlite" in type(database).__module__ else "_POSTGRESQL"
-    fill = migration._FILL.format(on_record=migration._ON_RECORD, **getattr(migration, engine)).replace(":", r"\:")
+    migration = importlib.import_module("birthmark.store.migrations.0050_0_3_0")
+    engine = "_WORDS_SQLITE" if "sqlite" in type(database).__module__ else "_WORDS_POSTGRESQL"
+    fill = migration._WORDS_FILL.format(on_record=migration._WORDS_ON_RECORD, **getattr(migration, engine)).replace(
+        ":", r"\:"
+    )
     known, written = Changes(), Changes()
     for name in ODD:
         known.run(ADD_NAME, name=name, version=0, lost_at=None)

@@ -25,7 +25,7 @@ class ConfigMissingError(NotFoundError):
     code = "agent.config_missing"
     cause = "The configuration {file} cannot be read: {reason}."
     fix = (
-        'For a Birthmark server, where no file is yet: `[ ! -e {file} ] && mkdir -p "$(dirname {file})" && '
+        'For a Birthmark server, where no file is yet: `mkdir -p "$(dirname {file})" && [ ! -e {file} ] && '
         '(umask 077; set -C; made=$(birthmark env --format aziot --registration-id "$(hostname)") && '
         'printf "%s\\n" "$made" > {file})`'
     )

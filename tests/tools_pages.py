@@ -24,6 +24,10 @@ def coverage_by_room() -> ModuleType:
     return _tool("coverage_by_room")
 
 
+def tests_of() -> ModuleType:
+    return _tool("tests_of")
+
+
 def catalogues() -> ModuleType:
     return _tool("make_catalogues")
 

@@ -84,4 +84,4 @@ def to_utf_8(path: Path | str, encoding: str = "UTF-16") -> str:
     """Return the command that writes a file as UTF-8, beside it under a new name of the same kind."""
     known = PurePath(path)
     quoted = shlex.quote(str(known.with_name(f"{known.stem}.utf8{known.suffix}")))
-    return f"(set -C; iconv -f {encoding} -t UTF-8 {shlex.quote(str(path))} > {quoted})"
+    return f"(umask 077; set -C; iconv -f {encoding} -t UTF-8 {shlex.quote(str(path))} > {quoted})"

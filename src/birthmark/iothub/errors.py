@@ -84,6 +84,7 @@ HTTP: Mapping[type[errors.BirthmarkError], tuple[int, str, int]] = {
     messages.BatchInvalidError: (400, "ArgumentInvalid", 400004),
     messages.MessageTooLargeError: (413, "MessageTooLarge", 413001),
     tiers.TierInvalidError: (400, "ArgumentInvalid", 400004),
+    modules.ModulesThrottledError: (429, "ThrottlingException", 429001),
     tiers.TierThrottledError: (429, "ThrottlingException", 429001),
     tiers.TierQuotaError: (403, "IotHubQuotaExceeded", 403002),
     tiers.TooManyDevicesError: (413, "TooManyDevices", 413002),

@@ -171,6 +171,7 @@ def test_a_toml_file_in_a_code_page_is_told_its_line_and_the_command_that_conver
         ("Größe", "CP1252"),
         ("Gerätehalle, Neuchâtel", "CP1252"),
         ("Köln", "CP850"),
+        ("Größe", "CP850"),
         ("大阪", "CP932"),
         ("サイト", "CP932"),
     ],

@@ -47,7 +47,27 @@ def decode_json(body: bytes | str, kind: Any = Any) -> Any:
         decoder = _decoders[kind] = msgspec.json.Decoder(known(kind), float_hook=_finite)  # noqa: TID251 - this is it
     if isinstance(body, bytes) and body.startswith(codecs.BOM_UTF8):  # RFC 8259 section 8.1
         body = body[len(codecs.BOM_UTF8) :]
-    return decoder.decode(body)
+    try:
+        return decoder.decode(body)
+    except UnicodeDecodeError as error:
+        raise _not_utf_8(body, error) from error
+
+
+class NotUtf8Error(UnicodeDecodeError):
+    """As what it is a kind of, in words for a person; `start` counts from the first byte of the body."""
+
+    def __str__(self) -> str:
+        return f"it is not UTF-8 at byte {self.start + 1}"
+
+
+def _not_utf_8(body: bytes | str, error: UnicodeDecodeError) -> UnicodeDecodeError:
+    try:
+        body.decode() if isinstance(body, bytes) else body.encode()
+    except UnicodeDecodeError as whole:
+        error = whole
+    except UnicodeEncodeError:
+        pass
+    return NotUtf8Error(*error.args)
 
 
 def read_json(body: bytes, kind: type[_T], refused: Callable[..., BirthmarkError]) -> _T:

@@ -14,7 +14,7 @@ _UNMARKED = re.compile(rb"(?P<le>[\t\n\r -~]\0[\t\n\r -~]\0)|\0[\t\n\r -~]\0[\t\
 """Two characters of ASCII as UTF-16 begins with them; no DER and no UTF-8 text does."""
 _OF_JAPAN = re.compile(r"[\u3041-\u30ff]|[\u4e00-\u9fff]{2}")
 """Kana, or two kanji in a row: of western letters CP932 makes single kanji, as of the one in Ger\u00e4t."""
-_OF_DOS = re.compile(rb"[A-Za-z][\x81\x82\x84\x87-\x89\x8a\x94][a-z]")
+_OF_DOS = re.compile(rb"[A-Za-z][\x81\x82\x84\x87-\x89\x8a\x94][a-z\xe1]")
 """A letter of CP850 between others, which in CP1252 is a quotation mark or the like."""
 _BETWEEN_WORDS = re.compile(r"[^\w\u0080-\uffff]+")
 _MOST_SHOWN = 24
@@ -84,4 +84,4 @@ def to_utf_8(path: Path | str, encoding: str = "UTF-16") -> str:
     """Return the command that writes a file as UTF-8, beside it under a new name of the same kind."""
     known = PurePath(path)
     quoted = shlex.quote(str(known.with_name(f"{known.stem}.utf8{known.suffix}")))
-    return f"(set -C; iconv -f {encoding} -t UTF-8 {shlex.quote(str(path))} > {quoted})"
+    return f"(umask 077; set -C; iconv -f {encoding} -t UTF-8 {shlex.quote(str(path))} > {quoted})"

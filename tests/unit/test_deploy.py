@@ -156,7 +156,8 @@ def test_files_that_are_named_are_there() -> None:
 
 
 def test_no_script_installs_a_package_without_a_hash() -> None:
-    text = (DEPLOY.parent / "scripts" / "setup.sh").read_text().replace("\\\n", " ")
+    scripts = (DEPLOY.parent / "scripts" / name for name in ("setup.sh", "bench"))
+    text = "".join(path.read_text() for path in scripts).replace("\\\n", " ")
     found = [line for line in text.splitlines() if "pip install" in line]
     assert found
     assert not [one for one in found if "--require-hashes" not in one and "--no-deps --no-build-isolation" not in one]

@@ -68,6 +68,7 @@ from birthmark.iothub.rules import credentials as hub_credentials
 from birthmark.iothub.rules import messages
 from birthmark.iothub.rules import terms as hub_terms
 from birthmark.iothub.service import finding as hub_finding
+from birthmark.iothub.service import modules as hub_modules
 from birthmark.iothub.service import queries as hub_queries
 from birthmark.iothub.service import routes as hub_routing
 from birthmark.iothub.service import telemetry
@@ -184,6 +185,9 @@ EXPECTED: dict[tuple[str, str], str] = {
         f"{size(questions.MAX_ANSWER_BYTES)} of JSON, in {questions.PATIENCE_S:g} s; asked "
         f"{len(webhooks.PAUSES_S) + 1} times where it is busy; {questions.MOST_AT_ONCE} questions to one at a time at "
         f"a worker, {questions.MOST_WAITING} with those that wait"
+    ),
+    ("DPS", "changes that a device makes to its own modules, at each worker"): (
+        f"{hub_modules.BURST} in a row, then one in {hub_modules.EVERY_S} s"
     ),
     ("DPS", "registrations of one device"): f"{registrations.BURST} in a row, then one in {registrations.EVERY_S} s",
     ("AWS IoT", "client id"): f"{topics.MAX_CLIENT_ID_BYTES} bytes",

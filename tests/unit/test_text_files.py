@@ -36,7 +36,7 @@ from birthmark.pki.pem import unarmor
 from birthmark.server.machines.record import made, render
 from birthmark.server.machines.record import parse as parse_invitation
 from birthmark.server.settings import read_settings
-from birthmark.text_files import decode_text, plain_text, read_text_file
+from birthmark.text_files import decode_text, plain_text, read_text_file, to_utf_8
 from fakes import NOON
 from pki_builders import a_csr, a_device, a_key, key_pem
 
@@ -171,6 +171,7 @@ def test_a_toml_file_in_a_code_page_is_told_its_line_and_the_command_that_conver
         ("Größe", "CP1252"),
         ("Gerätehalle, Neuchâtel", "CP1252"),
         ("Köln", "CP850"),
+        ("Größe", "CP850"),
         ("大阪", "CP932"),
         ("サイト", "CP932"),
     ],
@@ -181,6 +182,14 @@ def test_text_in_a_code_page_is_told_the_command_that_converts_it(tmp_path: Path
         read_text(file)
     subprocess.run(["sh", "-c", refused.value.explain_fix().split("`")[1]], check=True)
     assert read_text(file.with_name("file.utf8")) == text
+
+
+@pytest.mark.parametrize("name", ["config.toml", "t.csv", "x"])
+def test_a_converted_file_is_for_its_user_alone(tmp_path: Path, name: str) -> None:
+    (file := tmp_path / name).write_bytes("Gerätehalle".encode("cp1252"))
+    subprocess.run(["sh", "-c", f"umask 022; {to_utf_8(file, 'CP1252')}"], check=True)
+    (made,) = set(tmp_path.iterdir()) - {file}
+    assert (made.stat().st_mode & 0o777, made.read_text(encoding="utf-8")) == (0o600, "Gerätehalle")
 
 
 def test_a_certificate_in_the_place_of_text_is_no_text(tmp_path: Path) -> None:

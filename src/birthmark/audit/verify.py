@@ -1,6 +1,5 @@
 """Are the audit chains whole, and the ones that were signed? Names the first row that says no."""
 
-import asyncio
 import json
 from collections import defaultdict
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ from sqlalchemy import select
 
 from birthmark.audit.heads import HEADS, Head
 from birthmark.errors import ConflictError
+from birthmark.net.backlog import OwnerTurns
 from birthmark.store import AuditRow, Changes, Database, statement
 from birthmark.store.chain import GENESIS, HeadSigner, link
 from birthmark.store.database import Reader, Row
@@ -144,13 +144,13 @@ async def verify_chain(
     database: Reader, *, key: bytes | None, chain: str = MAIN, claims: Sequence[Claim] = ()
 ) -> Verified:
     """Return what was checked of one chain, which must be as each of `claims` about it says. Raise as above."""
-    walk = _Walk(chain, claims)
+    walk, turns = _Walk(chain, claims), OwnerTurns()
     while True:
         before = walk.seq
         while rows := await database.all(ROWS, chain=chain, after=walk.seq, limit=_PAGE):
             for row in rows:
                 walk.follow(row)
-            await asyncio.sleep(0)  # a server has others to serve
+                await turns.step()  # a server has others to serve
         head = await _head(database, chain)
         if head is None or head.seq <= walk.seq or walk.seq == before:  # else a server has written meanwhile
             break

@@ -31,6 +31,7 @@ from birthmark.text import reason_of
 
 _BEGIN, _HOST_PORT = "https://", re.compile(r"[A-Za-z0-9.-]+:[0-9]{1,5}/?")
 _MAX_BYTES = 256 * 1024
+_TOKEN = re.compile(r"bmt_[A-Za-z0-9_-]{1,512}")
 
 
 def login(
@@ -117,9 +118,10 @@ def _by_url(url: str, roots: Path | None, thumbprint: str | None, token_file: Pa
 
 
 def _by_token(url: str, roots: str, file: Path, *, as_json: bool) -> None:
-    token = _text(file).partition("\n")[0].strip()
-    if not token.startswith("bmt_") or not token.isascii() or not token.isprintable():
+    found = set(_TOKEN.findall(_text(file)))  # alone in it, or as `token create` prints it
+    if len(found) != 1:
         raise TokenFileError(path=file)
+    token = found.pop()
     token_id = token.split("_")[1]
     client = RemoteClient(place(), url, token, roots)
     own = next((one for one in client.rows("/people/tokens") if one["id"] == token_id), None)

@@ -89,7 +89,8 @@ class PassphraseWrongError(UnauthenticatedError):
     cause = "{path} is encrypted, and the passphrase is missing or wrong."
     fix = (
         "The device commands take it from the environment, without showing it: "
-        "`read -rs PASS_PHRASE; export PASS_PHRASE`. The agent takes only a key that has none."
+        "`stty -echo; read -r PASS_PHRASE; stty echo; export PASS_PHRASE`. The agent takes a key that has none: "
+        "`(umask 077; set -C; openssl pkey -in {path} > {path}.plain)`."
     )
     path: Path
 

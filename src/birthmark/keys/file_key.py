@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shlex
 import stat
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -87,7 +88,12 @@ def read_key_file(path: Path) -> tuple[bytes, int]:
     except FileNotFoundError:
         raise KeyFileMissingError(path=path) from None
     except OSError as error:
-        raise KeyFileInvalidError(path=path, detail=error.strerror) from error
+        unreadable = KeyFileInvalidError(path=path, detail=error.strerror)
+        unreadable.quote(
+            cause=f"{path} cannot be read: {(error.strerror or 'error').lower()}.",
+            fix=f"See whose it is, and who may read it: `ls -l {shlex.quote(str(path))}`.",
+        )
+        raise unreadable from error
 
 
 def _load(path: Path, text: bytes, secret: bytes | None) -> PrivateKey:

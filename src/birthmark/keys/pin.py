@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from birthmark.keys.errors import PinFileError, PinFileMissingError
-from birthmark.text_files import plain_text
+from birthmark.text_files import encoding_of, plain_text, to_utf_8
 
 MAX_PIN_BYTES = 255
 
@@ -62,8 +62,12 @@ def _read(descriptor: int, path: Path) -> str:
         raw += piece
     line = plain_text(raw).removesuffix(b"\n").removesuffix(b"\r")
     if not 0 < len(line) <= MAX_PIN_BYTES or b"\n" in line or b"\0" in line:
-        raise PinFileError(path=path, detail="does not hold one line of text")
+        error = PinFileError(path=path, detail="is empty, or holds more than one line of text")
+        error.quote(fix="Let it hold the PIN or password alone, in one line.")
+        raise error
     try:
         return line.decode()
     except UnicodeDecodeError:
-        raise PinFileError(path=path, detail="is not UTF-8 text") from None
+        error = PinFileError(path=path, detail="is not UTF-8 text")
+        error.quote(fix=f"Write it in UTF-8, and give that: `{to_utf_8(path, encoding_of(raw))}`.")
+        raise error from None

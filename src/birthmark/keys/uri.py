@@ -19,8 +19,8 @@ _NO_USE = ("library-manufacturer", "library-version", "library-description", "sl
 _PATH_NAMES = frozenset({*_TEXTS, *_NO_USE, "id", "slot-id"})
 _TYPES = frozenset({"public", "private", "cert", "secret-key", "data"})
 # RFC 7512 section 2.3: pk11-res-avail and the unreserved characters stay as they are.
-_PATH_SAFE = ":[]@!$'()*+,=&-._~"
-_QUERY_SAFE = ":[]@!$'()*+,=/?|-._~"
+_PATH_SAFE = ":[]@!$()*+,=&-._~"
+_QUERY_SAFE = ":[]@!$()*+,=/?|-._~"
 _BROKEN_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _SCHEMES = re.compile(r"(?i)(?P<others>(?:[\w.-]+:)*)pkcs11:")
 _QUOTES = " \t\r\n\"'"

@@ -44,10 +44,11 @@ _SUFFIXES = frozenset({".pem", ".crt", ".cer", ".der", ".pfx", ".p12", ".p7b", "
 """Of what is read; what wraps certificates is refused with the command that unpacks it, and not left out."""
 _TEXT = frozenset({".txt", ".tsv"})
 _CERTIFICATES = ("certificate", "cert", "pem", "device_certificate")
+_COLUMN = re.compile(r"[\w ./()#-]{1,40}")
 _NAMES = ("uid", "unique_id", "uniqueid", "serial", "device", "device_id", "id")
 _LOOKED_AT = 65536
 _SEPARATORS = ",;\t"
-_MAX_NAME_CHARS, _MAX_HEADER_CHARS, _MAX_COLUMN_CHARS = 128, 300, 40
+_MAX_NAME_CHARS, _MAX_HEADER_CHARS = 128, 300
 _WORKBOOK = "xl/workbook.xml"
 _ZIP = b"PK"
 
@@ -229,7 +230,9 @@ def _of_header(columns: list[str], holders: list[int]) -> str:
     if holders:
         named = ", ".join(columns[at] for at in holders)
         return f"the first line of the table names {len(holders)} columns of certificates, {named}"
-    said = printable(", ".join(name[:_MAX_COLUMN_CHARS] for name in columns))[:_MAX_HEADER_CHARS] or "nothing"
+    if not all(_COLUMN.fullmatch(name) for name in columns if name):  # whatever it is, it may be a secret
+        return f"the first line of the table is no line of names, and none of them {', '.join(_CERTIFICATES[:3])}"
+    said = printable(", ".join(columns))[:_MAX_HEADER_CHARS] or "nothing"
     return f"the first line of the table names {said}, and no column {', '.join(_CERTIFICATES[:3])}"
 
 

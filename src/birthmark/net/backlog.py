@@ -287,3 +287,19 @@ class Slices:
             if now() > self._until:
                 await asyncio.sleep(0)
                 self._until = now() + SLICE_S
+
+
+class OwnerTurns:
+    """Lets others have their turn after each slice of time, where one answer may cost many of them."""
+
+    def __init__(self) -> None:
+        self._backlog = Backlog.running()
+        self._until = now() + SLICE_S
+
+    async def step(self) -> None:
+        """Go on, when a slice is used up, in the next turn of whoever asks."""
+        if now() > self._until:
+            await asyncio.sleep(0)
+            if owner := self._backlog.at_work:
+                await self._backlog.turn(owner)
+            self._until = now() + SLICE_S

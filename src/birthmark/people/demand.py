@@ -39,8 +39,8 @@ class NarrowedTokenError(ForbiddenError):
     cause = (
         "The request came with a token that goes less far than its user does, or ends sooner than a sign-in: it makes "
         "and removes no other token, gives no role, ends no session, shows no key, and makes nothing that stays but "
-        "for one device: no access key, policy, CA, group, EST user, role alias, template, webhook, invitation or "
-        "password."
+        "for one device: no access key, policy, CA, group, EST user, role alias, template, rule, route, hub, webhook, "
+        "invitation or password."
     )
     fix = "Do it where you are signed in yourself."
     for_a_person = "who is signed in has to do it"

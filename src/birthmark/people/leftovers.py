@@ -56,6 +56,8 @@ _EST_USER = _left("pki", "user", "rm", "{subject}")
 _HUB_CA = _left("hub", "ca", "rm", "{subject}", "--hub", "{hub}")
 _POLICY = _at_aws("list-targets-for-policy", "--policy-name", "{subject}")
 _ROLE_ALIAS = _at_aws("delete-role-alias", "--role-alias", "{subject}")
+_ROUTE = _left("hub", "route", "rm", "{subject}", "--hub", "{hub}")
+_RULE = _left("aws", "rule", "rm", "{subject}")
 _TEMPLATE = _left("aws", "template", "rm", "{subject}")
 _USER, _WEBHOOK = _left("user", "rm", "{subject}"), _left("webhook", "rm", "{subject}")
 LEFT: Mapping[str, Left] = {
@@ -66,15 +68,19 @@ LEFT: Mapping[str, Left] = {
     "awsiot.certificate_add": _of_a_device(_CERTIFICATE),
     "awsiot.certificate_claim": _CERTIFICATE,
     "awsiot.default_authorizer_set": _at_aws("clear-default-authorizer"),
+    "awsiot.job_create": _left("aws", "job", "cancel", "{subject}"),
     "awsiot.key_add": _left("aws", "key", "rm", "{subject}"),
     "awsiot.certificate_status": _of_a_device(_CERTIFICATE),
-    "awsiot.policy_attach": _of_a_device(_NO_COMMAND),
+    "awsiot.policy_attach": _of_a_device(_POLICY),
     "awsiot.policy_change": _POLICY,
     "awsiot.policy_create": _POLICY,
     "awsiot.role_alias_change": _ROLE_ALIAS,
     "awsiot.role_alias_create": _ROLE_ALIAS,
+    "awsiot.rule_create": _RULE,
     "awsiot.rule_destination_create": _NO_COMMAND,
     "awsiot.rule_destination_update": _NO_COMMAND,
+    "awsiot.rule_enable": _RULE,
+    "awsiot.rule_replace": _RULE,
     "awsiot.task_start": _NO_COMMAND,
     "awsiot.template_change": _TEMPLATE,
     "awsiot.template_create": _TEMPLATE,
@@ -83,10 +89,12 @@ LEFT: Mapping[str, Left] = {
     "dps.ca_add": _NO_COMMAND,
     "dps.ca_trust": _NO_COMMAND,
     "dps.ca_verify": _NO_COMMAND,
+    "dps.create": _NO_COMMAND,
     "dps.enrollment_key_show": _NO_COMMAND,
     "dps.enrollment_put": _of_a_device(_NO_COMMAND),
     "dps.key_rotate": _ROTATE_DPS,
     "dps.key_show": _ROTATE_DPS,
+    "dps.link": _NO_COMMAND,
     "est.authority.add": _left("pki", "authority", "rm", "{thumbprint}"),
     "est.bootstrap.add": _left("pki", "maker", "rm", "{thumbprint}"),
     "est.request.approve": _of_a_device(_NO_COMMAND),
@@ -95,12 +103,17 @@ LEFT: Mapping[str, Left] = {
     "est.user.show": _EST_USER,
     "iothub.ca_add": _HUB_CA,
     "iothub.ca_verify": _HUB_CA,
+    "iothub.create": _NO_COMMAND,
     "iothub.device_key_show": _NO_COMMAND,
     "iothub.device_put": _of_a_device(_left("hub", "device", "rm", "{subject}", "--hub", "{hub}")),
     "iothub.endpoint_add": _left("hub", "endpoint", "rm", "{subject}", "--hub", "{hub}"),
     "iothub.key_rotate": _ROTATE_HUB,
     "iothub.key_show": _ROTATE_HUB,
     "iothub.module_put": _of_a_device(_NO_COMMAND),
+    "iothub.route_add": _ROUTE,
+    "iothub.route_change": _ROUTE,
+    "iothub.route_enable": _ROUTE,
+    "iothub.route_enrich": _left("hub", "enrichment", "rm", "{subject}", "--hub", "{hub}"),
     "people.invite": _USER,
     "people.password_set": _USER,
     "people.role_add": _left("role", "revoke", "{subject}", "{role}", "--at", "{place}"),
@@ -112,6 +125,8 @@ LEFT: Mapping[str, Left] = {
 }
 """By action of the audit trail; whatever is not here leaves nothing that lets anybody in, or data out."""
 _OFF = frozenset({"INACTIVE", "DISABLED"})
+_ONLY_WHERE = ("active", "continuous", "enabled")
+_WIDER = frozenset({"thing_group", "webhook"})
 _OF_OTHERS = ("people.invite", "people.password_set", "people.role_add", "people.token_add")
 """What is the user's own goes with the user."""
 
@@ -120,9 +135,9 @@ def _is_left(action: str, detail: Mapping[str, object]) -> Left | None:
     """Return what an action leaves; nothing where it switches off, and more than one device's where it is a group."""
     if (left := LEFT.get(action)) is None:
         return None
-    if detail.get("status") in _OFF or detail.get("active") is False or detail.get("enabled") is False:
+    if detail.get("status") in _OFF or any(detail.get(name) is False for name in _ONLY_WHERE):
         return None
-    is_wider = detail.get("kind") == "group" or "webhook" in detail
+    is_wider = detail.get("kind") == "group" or not _WIDER.isdisjoint(detail)
     return left._replace(is_of_a_device=False) if is_wider else left
 
 

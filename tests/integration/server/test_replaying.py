@@ -397,6 +397,14 @@ async def test_what_is_no_whole_export_is_refused(loss: Loss, damaged: Callable[
     assert told in refused.value.explain_cause()
 
 
+@pytest.mark.parametrize("coded", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+async def test_an_export_is_read_however_its_text_is_coded(loss: Loss, coded: str) -> None:
+    await loss.since("device.revoke", "pump-1", reason="keyCompromise")
+    path = await loss.export()
+    path.write_bytes(path.read_text().replace("\n", "\r\n").encode(coded))
+    assert [row.subject for row in (await loss.read(path)).rows] == ["pump-1"]
+
+
 async def test_an_export_of_another_server_or_of_another_past_is_refused(loss: Loss, tmp_path: Path) -> None:
     await loss.lost.commit(Changes().audit("server", "ca.root_noted", "one"))
     await loss.backup.commit(Changes().audit("server", "ca.root_noted", "another"))

@@ -1,5 +1,7 @@
 """Programs that ask for what is not served or is there already; the fix is a word to write instead."""
 
+import base64
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
@@ -7,10 +9,11 @@ from fixes.applied import by_itself, into, waited
 from fixes.desk import Desk, RefusedError, Row, a_connect, a_subscribe, steps
 from fixes.rows_aws import arn_of, call, registered
 from fixes.rows_aws_devices import allowed
-from fixes.rows_azure import enrolled, enrollment, register, rest
+from fixes.rows_azure import connection, enrolled, enrollment, register, rest
 from fixes.scene import Scene
 
 from aws_device import ARN, document, statement
+from sas_tokens import make_sas
 
 
 def having(**variables: str) -> Callable[[Desk], None]:
@@ -55,6 +58,22 @@ def again(desk: Desk) -> None:
         register("fix-again")(desk)
 
 
+KEY = b"k" * 32
+KEYS = dict.fromkeys(("primaryKey", "secondaryKey"), base64.b64encode(KEY).decode())
+OWN = "/devices/fix-own/modules/camera"
+
+
+def own_token(desk: Desk) -> str:
+    """Return the device's own token, as its programs sign it."""
+    return make_sas(f"{connection(desk, 'IOTHUB')['HostName']}/devices/fix-own", KEY, int(time.time()) + 600)
+
+
+def changes_its_module(desk: Desk) -> None:
+    """Change a module over and over, without a pause."""
+    for _ in range(int(known(desk, "TIMES"))):
+        rest("IOTHUB", "PUT", OWN, {}, token=own_token, If_Match="*")(desk)
+
+
 def alone(scene: Scene) -> None:
     scene.environment["TIMES"] = "1"
 
@@ -72,6 +91,15 @@ LITERALS: Mapping[str, Row] = {
         apply=into("COUNT"),
     ),
     "dps.enrollment_exists": Row(in_bulk, steps(enrolled("fix-bulk"), having(MODE="create")), apply=into("MODE")),
+    "iothub.modules_throttled": Row(
+        changes_its_module,
+        steps(
+            rest("IOTHUB", "PUT", "/devices/fix-own", {"authentication": {"symmetricKey": KEYS}}),
+            rest("IOTHUB", "PUT", OWN, {}),
+            having(TIMES="101"),
+        ),
+        apply=spaced,
+    ),
     "dps.throttled": Row(again, steps(enrolled("fix-again"), having(TIMES="60")), apply=spaced),
     "dps.registration_busy": Row(crowded, steps(enrolled("fix-crowd"), having(TIMES="25")), apply=by_itself(alone)),
 }

@@ -72,7 +72,7 @@ def test_a_binary_certificate_is_written_as_text() -> None:
     ("code", "command"),
     [
         ("keys.file_exposed", "chmod 0600 /d/device.key"),
-        ("keys.passphrase_wrong", "read -rs PASS_PHRASE; export PASS_PHRASE"),
+        ("keys.passphrase_wrong", "stty -echo; read -r PASS_PHRASE; stty echo; export PASS_PHRASE"),
         ("keys.file_invalid", FORGET),
     ],
 )

@@ -105,6 +105,15 @@ def test_what_cannot_be_is_refused(made: Routing, refusal: type[BirthmarkError])
         changing.checked(made, "main")
 
 
+def test_a_change_reads_no_condition_that_was_kept_before() -> None:
+    routes = [Route(f"route-{n}", ("live",), Source.MESSAGES, f"level = {n}") for n in range(99)]
+    selecting.make_ready(Kept("main", "1", 1, changing.checked(routing(*routes), "main"), {}, NOW))
+    before = changing.read_once.cache_info().misses
+    routes.append(Route("new", ("live",), Source.MESSAGES, "level = 'new'"))
+    selecting.make_ready(Kept("main", "1", 2, changing.checked(routing(*routes), "main"), {}, NOW))
+    assert changing.read_once.cache_info().misses == before + 1
+
+
 def test_an_endpoint_that_is_led_to_stays() -> None:
     with pytest.raises(changing.EndpointInUseError):
         changing.without_endpoint(routing(Route("a", ("live",))), "live", "main")

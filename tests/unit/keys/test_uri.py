@@ -4,7 +4,7 @@ import contextlib
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from birthmark.errors import BirthmarkError
@@ -27,6 +27,7 @@ uris = st.builds(
 )
 
 
+@example(Pkcs11Uri(model="'"))
 @given(uris)
 def test_a_uri_comes_back_as_it_was(uri: Pkcs11Uri) -> None:
     assert parse_pkcs11_uri(str(uri)) == uri

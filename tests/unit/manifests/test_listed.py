@@ -211,6 +211,17 @@ def test_a_row_of_blanks_is_none(tmp_path: Path) -> None:
     assert [isinstance(one, Entry) for one in verified(tmp_path / "t.csv")] == [True]
 
 
+@pytest.mark.parametrize(
+    "line", ["HostName=h;SharedAccessKeyName=n;SharedAccessKey=c2VjcmV0c2VjcmV0", "MIIJqgIBAzCC" * 9]
+)
+def test_a_first_line_that_is_no_line_of_names_is_not_shown(tmp_path: Path, line: str) -> None:
+    (tmp_path / "t.csv").write_text(f"{line}\n")
+    with pytest.raises(ManifestError) as refused:
+        verified(tmp_path / "t.csv")
+    assert "is no line of names" in refused.value.explain_cause()
+    assert not [word for word in ("sharedaccesskey", "c2vj", "miij") if word in refused.value.explain_cause().lower()]
+
+
 def test_a_table_without_names_does_not_show_its_first_certificate_as_one(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text(f'S1,"{DEVICES[0].pem()}"\n')
     with pytest.raises(ManifestError) as refused:

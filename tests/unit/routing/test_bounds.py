@@ -153,6 +153,7 @@ def test_long_chains_are_no_deep_trees() -> None:
 
 LARGE = json.dumps({"text": "a" * 120_000}).encode()
 LIST = json.dumps({"list": [1] * 40_000}).encode()
+NUMBERS = json.dumps({"list": [10**300] * 400}).encode()
 OBJECTS = json.dumps({"list": [{"a": 1}] * 12_000}).encode()
 
 
@@ -169,6 +170,10 @@ OBJECTS = json.dumps({"list": [{"a": 1}] * 12_000}).encode()
         (f"SELECT regexp_replace(text, '{'()' * 500}', '') AS x", LARGE),
         (f"SELECT regexp_replace(text, '(x?)', '{'$1' * 30_000}') AS x", LARGE),
         ("SELECT replace(text, 'a', 'bb') AS x", LARGE),
+        ("SELECT " + ", ".join(f"text = text AS a{at}" for at in range(900)), LARGE),
+        ("SET " + ", ".join(f"@v{at} = list" for at in range(900)) + " SELECT 1 AS x", LIST),
+        ("SELECT " + ", ".join(f"length(cast(list AS String)) AS a{at}" for at in range(90)), LIST),
+        ("SELECT (SELECT VALUE n" + " * n" * 40 + " FROM list AS n) AS x", NUMBERS),
         ("SELECT [" + ", ".join(["text"] * 1900) + "] AS x", LARGE),
         ("SELECT VALUE concat(" + ", ".join(["list"] * 1900) + ")", LIST),
         ("SELECT (SELECT VALUE '" + "x" * 60_000 + "' FROM list) AS x", LIST),

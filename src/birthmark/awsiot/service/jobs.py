@@ -101,7 +101,9 @@ class Jobs(AccountService):
         for target in known:
             changes.run(store.ADD_TARGET, **store.TARGETS.row(JobTarget(job_id, target, "", is_done=False)))
         changes.merge(written("job", job_id, tags))
-        await self.database.commit(changes.audit(actor, "awsiot.job_create", job_id, targets=len(known)))
+        await self.database.commit(
+            changes.audit(actor, "awsiot.job_create", job_id, targets=len(known), continuous=is_continuous)
+        )
         self.work.set()
         return made
 

@@ -94,7 +94,7 @@ def _key(seen: IdentitySeen, chips: tuple[ChipSeen, ...]) -> Iterator[Finding]:
                 "keys.passphrase_wrong",
                 seen=f"{said}: encrypted, and PASS_PHRASE does not open it",
                 cause=seen.key_cause,
-                command="read -rs PASS_PHRASE; export PASS_PHRASE",
+                command="stty -echo; read -r PASS_PHRASE; stty echo; export PASS_PHRASE",
                 advice="Type it and Enter after this; it is not shown",
             )
         case code:

@@ -24,7 +24,6 @@ from birthmark.iothub.http.rendering import (
 )
 from birthmark.iothub.model import Device, Hub, Module, parse_device_id
 from birthmark.iothub.ports import Presence
-from birthmark.iothub.rules.tiers import Metered
 from birthmark.iothub.service import IotHub
 from birthmark.iothub.service.hubs import READ, WRITE
 from birthmark.net.refusing import Handler
@@ -58,7 +57,8 @@ def routes(iothub: IotHub, presence: Presence, authorized: Authorized, record: R
         except BirthmarkError as error:
             raise _UnprovenError(error) from error
         assert isinstance(device, Device)  # noqa: S101 - the user names no module
-        iothub.throttles.take(hub, Metered.REGISTRY)
+        if request.method != "GET":
+            modules.take_room(device)
         return hub, device, f"device:{device_id}"
 
     async def view_of(module: Module) -> dict[str, object]:

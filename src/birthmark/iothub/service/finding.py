@@ -3,7 +3,6 @@
 What is found is what there is: a twin whose last changes have no terms yet is looked at besides.
 """
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import datetime
 from math import inf
@@ -34,7 +33,7 @@ from birthmark.iothub.rules.queries import (
     plan,
 )
 from birthmark.iothub.service.c2d import CloudToDevice
-from birthmark.net.backlog import SLICE_S, Backlog, now
+from birthmark.net.backlog import OwnerTurns
 from birthmark.store import Database
 from birthmark.store.database import Row
 
@@ -168,7 +167,7 @@ class Scanned:
         """See `Source`."""
         paths = [] if where is None else list(paths_in(where))
         extras, is_whole = extras_of(paths), are_whole(paths)
-        count, read, turns, began = 0, 0, Turns(), self._clock.monotonic()
+        count, read, turns, began = 0, 0, OwnerTurns(), self._clock.monotonic()
         while count <= wanted:
             if read >= MAX_READ or self._clock.monotonic() - began > MAX_S:
                 raise QueryTooBroadError(limit=read, detail="they have no index")
@@ -220,7 +219,7 @@ class Finding:
         paths = [] if where is None else list(paths_in(where))
         extras, is_whole = extras_of(paths), are_whole(paths)
         count, read, chunk = 0, 0, min(max(wanted + 1, _FIRST), EACH)
-        turns, began = Turns(), self._clock.monotonic()
+        turns, began = OwnerTurns(), self._clock.monotonic()
         while count <= wanted:
             chunk = min(chunk, MAX_READ - read)
             if chunk <= 0 or self._clock.monotonic() - began > MAX_S:
@@ -315,22 +314,6 @@ class Finding:
             case leaf:
                 row = await self._database.one(searching.counting(hub.name, leaf, _MOST_COUNTED + 1))
                 return (0 if row is None else int(row["count"])), (leaf,)
-
-
-class Turns:
-    """Lets others have their turn after each slice of time: what is asked of a twin may cost more than to read it."""
-
-    def __init__(self) -> None:
-        self._backlog = Backlog.running()
-        self._until = now() + SLICE_S
-
-    async def step(self) -> None:
-        """Go on, when a slice is used up, in the next turn of whoever asks."""
-        if now() > self._until:
-            await asyncio.sleep(0)
-            if owner := self._backlog.at_work:
-                await self._backlog.turn(owner)
-            self._until = now() + SLICE_S
 
 
 def _time_of(at: datetime | None) -> str:

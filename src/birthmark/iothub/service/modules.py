@@ -12,7 +12,7 @@ from typing import Any
 
 from birthmark.broker.store import drop_client
 from birthmark.clock import Clock, Entropy
-from birthmark.errors import ChangedMeanwhileError, ConflictError, NotFoundError, PolicyError
+from birthmark.errors import ChangedMeanwhileError, ConflictError, NotFoundError, PolicyError, ThrottledError
 from birthmark.iothub import searching, store
 from birthmark.iothub.events import DeviceChanged
 from birthmark.iothub.model import (
@@ -30,6 +30,7 @@ from birthmark.iothub.model import (
 from birthmark.iothub.rules.routes import telling
 from birthmark.iothub.service.telling import Telling
 from birthmark.iothub.wire.routes import Source
+from birthmark.refusals.rate_limits import RateLimits
 from birthmark.store import Changes, Database, Statement, decided_again, to_micros
 
 EDGE_AGENT, EDGE_HUB = "$edgeAgent", "$edgeHub"
@@ -93,6 +94,21 @@ class TooManyModulesError(PolicyError):
     limit: int = MAX_MODULES
 
 
+class ModulesThrottledError(ThrottledError):
+    """A device changes its own modules too often."""
+
+    code = "iothub.modules_throttled"
+    cause = "{device_id} changed its modules more than {burst} times in a row, faster than once in {wait_s} s."
+    fix = "Wait {wait_s} s, or as long as Retry-After says. A program that changes them so often probably starts again."
+    burst: str
+    device_id: str
+    wait_s: str
+
+
+BURST, EVERY_S = 100, 10
+"""How often a device may change its own modules: each change is kept in the audit trail."""
+
+
 class Modules:
     """The modules of all devices."""
 
@@ -101,6 +117,13 @@ class Modules:
         self._database = database
         self._clock = clock
         self._entropy = entropy
+        self._limits = RateLimits(burst=BURST, per_s=1 / EVERY_S, max_addresses=16384)
+
+    def take_room(self, device: Device) -> None:
+        """Count a change that a device makes itself. Raise `ModulesThrottledError`."""
+        if not self._limits.has_room(f"{device.hub} {device.device_id}", self._clock.monotonic()):
+            facts: dict[str, Any] = {"device_id": device.device_id, "burst": BURST, "wait_s": EVERY_S}
+            raise ModulesThrottledError(retry_after_s=EVERY_S, **facts)
 
     async def module(self, hub: Hub, device_id: str, module_id: str) -> Module:
         """Return a module. Raise `UnknownModuleError`."""

@@ -29,12 +29,12 @@ from birthmark.iothub.service.finding import (
     QueryTooBroadError,
     Scanned,
     Source,
-    Turns,
     are_whole,
     extras_of,
     modules_of,
 )
 from birthmark.iothub.service.registry import Registry
+from birthmark.net.backlog import OwnerTurns
 from birthmark.store import Database
 from birthmark.text import decode_json, whole_number
 
@@ -124,7 +124,7 @@ class Queries:
         await self.sources[query.collection].ask(hub, found, EXTRAS if not query.items else extras_of(paths), presence)
         is_whole = not query.items or are_whole(paths)
         rows = []
-        turns = Turns()
+        turns = OwnerTurns()
         for one in found:
             document = one.document(is_whole=is_whole)
             rows.append(row_of(query, document) if query.items else document)
@@ -140,7 +140,7 @@ class Queries:
         summing, paths = Summing(query), list(paths_of(query))
         extras, is_whole = extras_of(paths), are_whole(paths)
         some: list[Candidate] = []
-        turns = Turns()
+        turns = OwnerTurns()
 
         async def add() -> None:
             await self.sources[query.collection].ask(hub, some, extras, presence)

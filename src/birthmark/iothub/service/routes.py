@@ -172,7 +172,11 @@ class Routes:
 
     async def _read(self) -> None:
         found = [store.kept_of(row) for row in await every(self._database, store.ROUTINGS_PAGE, "hub")]
-        self._ready = {one.hub: selecting.make_ready(one) for one in found}
+        known = self._ready
+        self._ready = {
+            one.hub: known[one.hub] if one.hub in known and known[one.hub].kept == one else selecting.make_ready(one)
+            for one in found
+        }
         self.telling.become({one.hub: one.sources for one in self._ready.values()})
         there = {
             (one.hub, one.generation, endpoint.name)

@@ -5,6 +5,7 @@ it, and the signed heads at the end of the file confirm the last of every chain.
 """
 
 import heapq
+import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from birthmark.store import Changes, Database, from_micros, insert, open_databas
 from birthmark.store.changes import canonical
 from birthmark.store.schema import audit, audit_heads
 from birthmark.text import decode_json
+from birthmark.text_files import utf_16_of
 
 _MAX_LINE = 1 << 20
 _PAGE = 500
@@ -118,9 +120,15 @@ async def _load(database: Database, path: Path) -> None:
 
 def _lines(path: Path) -> Iterator[bytes]:
     with path.open("rb") as file:
-        while line := file.readline(_MAX_LINE):
-            if line.strip():
-                yield line
+        codec = utf_16_of(file.read(len("{}".encode("utf-16"))))
+        file.seek(0)
+        text = None if codec is None else io.TextIOWrapper(file, encoding=codec)
+        try:
+            while line := file.readline(_MAX_LINE) if text is None else text.readline(_MAX_LINE).encode():
+                if line.strip():
+                    yield line
+        except UnicodeError as error:
+            raise _NotOfThisServerError("it is cut in the middle of a character") from error
 
 
 async def _since(database: Database, chain: Verified, end: End, actions: frozenset[str]) -> list[ExportedRow]:

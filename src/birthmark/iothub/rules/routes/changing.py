@@ -2,7 +2,8 @@
 
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -167,12 +168,16 @@ def parse_source(text: str, hub: str) -> Source:
     return found
 
 
-def compiled(condition: str, hub: str) -> Condition:
+def compiled(condition: str, hub: str, read: Callable[[str], Condition] = parse_condition) -> Condition:
     """Return a condition, made ready. Raise `RouteConditionError`."""
     try:
-        return parse_condition(condition)
+        return read(condition)
     except SqlMistake as error:
         raise RouteConditionError(hub=hub, detail=str(error)) from error
+
+
+read_once = lru_cache(maxsize=MAX_ROUTES)(parse_condition)
+"""For conditions that are kept: each change of a hub's routing looks at all of them, and few are new."""
 
 
 def checked(routing: Routing, hub: str) -> Routing:
@@ -190,7 +195,7 @@ def checked(routing: Routing, hub: str) -> Routing:
         if route.name.lower() in names:
             raise RouteNameTakenError(hub=hub, name=route.name, what="a route")
         names.add(route.name.lower())
-        compiled(route.condition, hub)
+        compiled(route.condition, hub, read_once)
         _check_led_to(routing, route.endpoints, hub)
     _check_led_to(routing, routing.fallback.endpoints, hub)
     for one in routing.enrichments:

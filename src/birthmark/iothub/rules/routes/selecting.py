@@ -16,7 +16,7 @@ import msgspec
 
 from birthmark.broker.rules.partitions import key_of, partition_of
 from birthmark.iothub.model import Message
-from birthmark.iothub.rules.routes.changing import compiled
+from birthmark.iothub.rules.routes.changing import compiled, read_once
 from birthmark.iothub.wire.common import operation_time, to_json
 from birthmark.iothub.wire.messages import MODULE
 from birthmark.iothub.wire.routes import BUILT_IN, FALLBACK, Endpoint, Enrichment, Kept, Route, Source
@@ -66,7 +66,7 @@ class Ready:
 def make_ready(kept: Kept) -> Ready:
     """Return a routing, made ready. Raise `RouteConditionError`."""
     routing = kept.routing
-    routes = [(one, compiled(one.condition, kept.hub)) for one in routing.routes if one.is_enabled]
+    routes = [(one, compiled(one.condition, kept.hub, read_once)) for one in routing.routes if one.is_enabled]
     needs_twin = any(condition.needs_twin for _, condition in routes)
     needs_twin = needs_twin or any(one.value.startswith("$twin.") for one in routing.enrichments)
     return Ready(kept, routes, needs_twin, routing.sources)

@@ -211,7 +211,7 @@ def _compare(compare: Compare) -> Compiled:
     def ordered(it: Value, run: Run) -> Value:
         one, other = left(it, run), right(it, run)
         if type(one) is not int or type(other) is not int:
-            one, other = number_of(one), number_of(other)
+            one, other = number_of(one, run.meter), number_of(other, run.meter)
             if one is UNDEFINED or other is UNDEFINED:
                 return UNDEFINED
         return order(one, other)

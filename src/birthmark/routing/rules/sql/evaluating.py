@@ -116,7 +116,7 @@ def _evaluated(statement: Statement, run: Run, it: Value) -> Selected | None:
         run.variables = made
         for name, compute in statement._variables:  # noqa: SLF001
             value = compute(it, run)
-            weigh(value)
+            weigh(value, run.meter)
             made[name] = value
     if statement._where is not None and boolean_of(statement._where(it, run)) is not True:  # noqa: SLF001
         return None

@@ -109,16 +109,17 @@ def render(value: Value) -> bytes:
 def render_within(value: Value, meter: Meter) -> bytes:
     """Return a value as JSON. Raise `TooMuchError` rather than write more than a message may have."""
     if meter.may_grow:
-        weigh(value)
+        weigh(value, meter)
     made = render(value)
     meter.take_for(len(made))
     return made
 
 
-def weigh(value: Value) -> None:
+def weigh(value: Value, meter: Meter) -> None:
     """Raise `TooMuchError` for a value that is more than a message may have, or deeper than `_MAX_MADE_DEPTH`.
 
-    Such a value may share its parts, and be far larger written than it is held: the walk ends at the limit.
+    Such a value may share its parts, and be far larger written than it is held: the walk ends at the limit, and each
+    element is a step.
     """
     weight, waiting = 0, [(value, 0)]
     while waiting:
@@ -135,6 +136,7 @@ def weigh(value: Value) -> None:
             continue
         if weight > MAX_BYTES or depth >= _MAX_MADE_DEPTH:
             break
+        meter.take(len(one))
         waiting.extend((below, depth + 1) for below in inside)
     else:
         if weight <= MAX_BYTES:
@@ -147,13 +149,20 @@ def settle(value: Decimal) -> Decimal | Undefined:
     return value if value.is_finite() else UNDEFINED
 
 
-def number_of(value: Value) -> int | Decimal | Undefined:
-    """Convert to Decimal, Ints staying Ints: booleans are none, strings where they are written as numbers."""
+def number_of(value: Value, meter: Meter | None = None) -> int | Decimal | Undefined:
+    """Convert to Decimal, Ints staying Ints: booleans are none, strings where they are written as numbers.
+
+    An operator, which may be asked for each of thousands of elements, pays for a long Int.
+    """
     kind = type(value)
     if kind is int:
         if -_INT_LIMIT < value < _INT_LIMIT:
             return value  # type: ignore[no-any-return]
-        return settle(CONTEXT.create_decimal(value)) if value.bit_length() <= _MAX_INT_BITS else UNDEFINED
+        if (bits := value.bit_length()) > _MAX_INT_BITS:
+            return UNDEFINED
+        if meter is not None:
+            meter.take(bits // CHARS_PER_STEP)
+        return settle(CONTEXT.create_decimal(value))
     if kind is Decimal:
         return value  # type: ignore[no-any-return]
     if kind is str and len(value) <= _MAX_NUMBER_CHARS and _NUMBER.match(value):
@@ -233,7 +242,9 @@ def equal(left: Value, right: Value, meter: Meter) -> bool:
     if one is bool or other is bool:
         return left is right
     if one is not other:  # an Int and a Decimal; a long Int is none that can be calculated with
-        return one in _NUMBERS and other in _NUMBERS and number_of(left) == number_of(right)
+        return one in _NUMBERS and other in _NUMBERS and number_of(left, meter) == number_of(right, meter)
+    if (one is str or one is bytes) and len(left) == len(right):
+        meter.take(len(left) // CHARS_PER_STEP)
     return bool(left == right)
 
 
@@ -260,7 +271,7 @@ def calculate(sign: str, left: Value, right: Value, meter: Meter, *, is_whole: b
             return UNDEFINED
         meter.take_for(len(one) + len(other))
         return one + other
-    first, second = number_of(left), number_of(right)
+    first, second = number_of(left, meter), number_of(right, meter)
     if first is UNDEFINED or second is UNDEFINED:
         return UNDEFINED
     made = _ARITHMETIC[sign](first, second)

@@ -14,10 +14,10 @@ import re
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import NamedTuple, TextIO
 
 from birthmark.errors import BirthmarkError
@@ -82,13 +82,18 @@ def is_list(path: Path, begin: bytes) -> bool:
 
 def count_listed(path: Path) -> int:
     """Return how many there are, good or not."""
-    return sum(1 for _ in _read(path))
+    return sum(1 for _ in _read(path, str))
 
 
-def verify_list(path: Path, trust: ListTrust, now: datetime) -> Iterator[Entry | ManifestError]:
-    """Yield each certificate as an entry, or what is wrong with it. Raise where the list itself cannot be read."""
+def verify_list(
+    path: Path, trust: ListTrust, now: datetime, shown: Callable[[Path], str] = str
+) -> Iterator[Entry | ManifestError]:
+    """Yield each certificate as an entry, or what is wrong with it. Raise where the list itself cannot be read.
+
+    `shown` is what a person calls a file.
+    """
     cache, once = SignatureCache(), Once()
-    for place, listed in enumerate(_read(path), 1):
+    for place, listed in enumerate(_read(path, shown), 1):
         try:
             yield once.check(_verify(listed, trust, now, cache), place)
         except ManifestError as error:
@@ -138,18 +143,18 @@ def _verify(listed: _Listed, trust: ListTrust, now: datetime, cache: SignatureCa
     )
 
 
-def _read(path: Path) -> Iterator[_Listed]:
+def _read(path: Path, shown: Callable[[Path], str]) -> Iterator[_Listed]:
     if path.is_dir():
         names = sorted(one.name for one in path.iterdir() if one.suffix.lower() in _SUFFIXES and one.is_file())
-        return (_of_file(path / name) for name in names)
+        return (_of_file(path / name, shown(path / name)) for name in names)
     with path.open("rb") as file:
         is_zip = file.read(len(_ZIP)) == _ZIP
-    return _of_zip(path) if is_zip else _of_table(path)
+    return _of_zip(path) if is_zip else _of_table(path, shown(path))
 
 
-def _of_file(path: Path) -> _Listed:
+def _of_file(path: Path, called: str) -> _Listed:
     with path.open("rb") as file:
-        return _Listed(None, _bounded(file.read(MAX_FILE_BYTES + 1), path.name), file=str(path))
+        return _Listed(None, _bounded(file.read(MAX_FILE_BYTES + 1), PurePath(called).name), file=called)
 
 
 def _of_zip(path: Path) -> Iterator[_Listed]:
@@ -191,7 +196,7 @@ def _bounded(data: bytes, name: str) -> bytes | ManifestError:
     return MalformedEntryError(detail=f"{name} is larger than {MAX_FILE_BYTES} bytes")
 
 
-def _of_table(path: Path) -> Iterator[_Listed]:
+def _of_table(path: Path, shown: str) -> Iterator[_Listed]:
     place = 0
     with path.open(encoding=utf_16_of(_begin(path)) or "utf-8-sig", newline="") as file:
         try:
@@ -215,7 +220,7 @@ def _of_table(path: Path) -> Iterator[_Listed]:
                     yield _of_row(row, holders[0], called)._replace(columns=says)
         except UnicodeError as error:
             begin = _begin(path)
-            hint = f", or, if that word is right, write it so: `{to_utf_8(path, encoding_of(begin))}`"
+            hint = f", or, if that word is right, write it so: `{to_utf_8(shown, encoding_of(begin))}`"
             raise MalformedEntryError(place=place + 1, detail=f"the table {not_utf_8(begin)}", hint=hint) from error
         except csv.Error as error:
             raise MalformedEntryError(place=place + 1, detail=f"the table cannot be read: {error}") from error

@@ -107,7 +107,8 @@ class CertificateKeySwappedError(CertificateInvalidError):
     cause = "This is a private key where a certificate belongs."
     fix = (
         "Give the certificate's file. If the two variables are swapped: "
-        '`export X509_CERT_FILE="$X509_KEY_FILE" X509_KEY_FILE="$X509_CERT_FILE"`.'
+        '`export X509_CERT_FILE="$X509_KEY_FILE" X509_KEY_FILE="$X509_CERT_FILE"`. In config.toml: '
+        "exchange identity_cert and identity_pk."
     )
 
 

@@ -231,6 +231,14 @@ def test_the_vendors_command_line_works_in_a_persons_name_as_far_as_that_one_may
     assert "bmt_" in variables["AWS_ACCESS_KEY_ID"]
 
 
+def test_what_a_person_publishes_in_aws_is_kept(plant: Plant) -> None:
+    variables = exported(plant.person("anna", "operator", "aws"))
+    words = ["iot-data", "publish", "--topic", "plant/state", "--payload", "on", "--retain", "--qos", "1"]
+    assert (done := by_aws_cli(variables, *words)).returncode == 0, done.stderr
+    kept = by_aws_cli(variables, "iot-data", "get-retained-message", "--topic", "plant/state")
+    assert json.loads(kept.stdout)["payload"] == "b24="
+
+
 def test_to_let_a_certificate_in_takes_another_right_than_to_shut_it_out_or_bring_it_back(plant: Plant) -> None:
     enroller, operator = (exported(plant.person(f"a-{role}", role, "aws")) for role in ("enroller", "operator"))
     officer = exported(plant.person("officer", "security-officer", "aws"))

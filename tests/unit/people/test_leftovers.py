@@ -14,7 +14,7 @@ LEAVES_NOTHING = """
 alert.over alert.raised alert.silence alert.unsilence audit.break awsiot.authorizer_delete awsiot.ca_delete
 awsiot.certificate_delete awsiot.certificate_renew awsiot.connection_delete awsiot.default_authorizer_clear
 awsiot.events_configure awsiot.indexing_configure awsiot.job_cancel awsiot.job_delete awsiot.job_execution_cancel
-awsiot.job_execution_delete awsiot.job_pause awsiot.job_resume awsiot.job_targets awsiot.job_template_create
+awsiot.job_execution_delete awsiot.job_pause awsiot.job_resume awsiot.job_template_create
 awsiot.job_template_delete awsiot.job_update awsiot.key_remove awsiot.policy_delete awsiot.policy_detach
 awsiot.registration_code_delete awsiot.role_alias_delete awsiot.rule_delete awsiot.rule_destination_confirm
 awsiot.rule_destination_delete awsiot.rule_disable awsiot.rule_replay awsiot.shadow_delete awsiot.shadow_update

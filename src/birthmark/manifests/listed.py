@@ -86,14 +86,14 @@ def count_listed(path: Path) -> int:
 
 
 def verify_list(
-    path: Path, trust: ListTrust, now: datetime, shown: Callable[[Path], str] = str
+    path: Path, trust: ListTrust, now: datetime, name_of: Callable[[Path], str] = str
 ) -> Iterator[Entry | ManifestError]:
     """Yield each certificate as an entry, or what is wrong with it. Raise where the list itself cannot be read.
 
-    `shown` is what a person calls a file.
+    `name_of` is what a person calls a file.
     """
     cache, once = SignatureCache(), Once()
-    for place, listed in enumerate(_read(path, shown), 1):
+    for place, listed in enumerate(_read(path, name_of), 1):
         try:
             yield once.check(_verify(listed, trust, now, cache), place)
         except ManifestError as error:
@@ -143,13 +143,13 @@ def _verify(listed: _Listed, trust: ListTrust, now: datetime, cache: SignatureCa
     )
 
 
-def _read(path: Path, shown: Callable[[Path], str]) -> Iterator[_Listed]:
+def _read(path: Path, name_of: Callable[[Path], str]) -> Iterator[_Listed]:
     if path.is_dir():
         names = sorted(one.name for one in path.iterdir() if one.suffix.lower() in _SUFFIXES and one.is_file())
-        return (_of_file(path / name, shown(path / name)) for name in names)
+        return (_of_file(path / name, name_of(path / name)) for name in names)
     with path.open("rb") as file:
         is_zip = file.read(len(_ZIP)) == _ZIP
-    return _of_zip(path) if is_zip else _of_table(path, shown(path))
+    return _of_zip(path) if is_zip else _of_table(path, name_of(path))
 
 
 def _of_file(path: Path, called: str) -> _Listed:
@@ -196,7 +196,7 @@ def _bounded(data: bytes, name: str) -> bytes | ManifestError:
     return MalformedEntryError(detail=f"{name} is larger than {MAX_FILE_BYTES} bytes")
 
 
-def _of_table(path: Path, shown: str) -> Iterator[_Listed]:
+def _of_table(path: Path, label: str) -> Iterator[_Listed]:
     place = 0
     with path.open(encoding=utf_16_of(_begin(path)) or "utf-8-sig", newline="") as file:
         try:
@@ -220,7 +220,7 @@ def _of_table(path: Path, shown: str) -> Iterator[_Listed]:
                     yield _of_row(row, holders[0], called)._replace(columns=says)
         except UnicodeError as error:
             begin = _begin(path)
-            hint = f", or, if that word is right, write it so: `{to_utf_8(shown, encoding_of(begin))}`"
+            hint = f", or, if that word is right, write it so: `{to_utf_8(label, encoding_of(begin))}`"
             raise MalformedEntryError(place=place + 1, detail=f"the table {not_utf_8(begin)}", hint=hint) from error
         except csv.Error as error:
             raise MalformedEntryError(place=place + 1, detail=f"the table cannot be read: {error}") from error

@@ -99,7 +99,7 @@ def _entries(dropped: Dropped, now: datetime) -> Iterator[Entry | Certificate | 
     first = dropped.files[0].path
     names = {one.path.stem: one.name for one in dropped.files}
 
-    def shown(path: Path) -> str:
+    def uploaded_name(path: Path) -> str:
         return names.get(path.stem, path.name)
 
     match dropped.kind:
@@ -108,7 +108,7 @@ def _entries(dropped: Dropped, now: datetime) -> Iterator[Entry | Certificate | 
         case Kind.CERTIFICATES:
             for one in dropped.files:
                 one.path.rename(one.path.with_suffix(".pem"))  # by which a directory of certificates is read
-            yield from verify_list(first.parent, ListTrust(tuple(dropped.roots)), now, shown)
+            yield from verify_list(first.parent, ListTrust(tuple(dropped.roots)), now, uploaded_name)
         case Kind.TABLE | Kind.ZIP:
             if not dropped.roots:
                 detail = (
@@ -117,7 +117,7 @@ def _entries(dropped: Dropped, now: datetime) -> Iterator[Entry | Certificate | 
                 raise DropRefusedError(detail=f"{detail}; choose them, too")
             path = first.with_suffix(".zip" if dropped.kind is Kind.ZIP else ".csv")
             first.rename(path)
-            yield from verify_list(path, ListTrust(tuple(dropped.roots)), now, shown)
+            yield from verify_list(path, ListTrust(tuple(dropped.roots)), now, uploaded_name)
         case Kind.BUNDLE:
             trust = BundleTrust(tuple(dropped.signers), tuple(dropped.roots))
             with first.open("rb") as file:

@@ -328,10 +328,14 @@ def test_a_token_that_ends_soon_leaves_nothing_that_ends_later(plant: Plant) -> 
         ["user", "password", "--password-file", "secret"],
         ["pki", "user", "create", "line-1", "--device", "d-1"],
         ["hub", "endpoint", "create", "out", "--webhook", "https://hooks.example.com/x"],
+        ["pki", "token", "create", "d-1", "--lifetime", "25h"],
+        ["alert", "silence", "webhook-failing", "--lifetime", "2h", "--reason", "by ci"],
+        ["approval", "approve", "12345678"],
     ):
         done = anna.attempt(*beyond, "--json", **by)
         assert json.loads(done.stderr)["error"] == "people.token_narrowed", beyond
     assert anna.attempt("hub", "device", "create", "by-ci", **by).returncode == 0
+    assert anna.attempt("pki", "token", "create", "by-ci", **by).returncode == 0
     anna.run("token", "create", "--lifetime", "366d")
 
 
@@ -343,6 +347,9 @@ def test_who_is_removed_leaves_a_list_of_what_was_made_and_shown(plant: Plant) -
     told = plant.server.run("user", "rm", "anna", "--yes").stdout
     for expected in (f"aws key rm {key['access_key_id']}", "rotate service", "user rm ben", "role revoke ben viewer"):
         assert expected in told
+    again = next(line for line in told.splitlines() if line.startswith("The audit trail keeps it: birthmark "))
+    rows = plant.server.rows(*again.partition("birthmark ")[2].split())
+    assert {"awsiot.key_add", "iothub.key_show", "people.invite"} <= {row["action"] for row in rows}
 
 
 def test_the_port_for_people_asks_for_no_certificate_and_takes_no_token_of_the_machine(plant: Plant) -> None:

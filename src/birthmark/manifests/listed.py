@@ -11,6 +11,7 @@ import csv
 import itertools
 import lzma
 import re
+import shlex
 import struct
 import zipfile
 import zlib
@@ -69,6 +70,7 @@ class _Listed(NamedTuple):
     """What else a line of a table says, by its columns' names."""
     file: str = ""
     """The path of its file, or its name in a ZIP archive."""
+    archive: Path | None = None
 
 
 def is_list(path: Path, begin: bytes) -> bool:
@@ -111,7 +113,7 @@ def _verify(listed: _Listed, trust: ListTrust, now: datetime, cache: SignatureCa
         is_wrapped = isinstance(error, CertificateIsPkcs12Error | CertificateIsPkcs7Error)
         called = listed.name or PurePosixPath(listed.file).name or "it"
         said = f": {error.explain_cause()}".removesuffix(".") if is_wrapped else ""
-        hint = f". {error.explain_fix().removesuffix('.')}" if is_wrapped else ""
+        hint = f"{_unpacking(listed.archive)}. {error.explain_fix().removesuffix('.')}" if is_wrapped else ""
         raise MalformedEntryError(detail=f"{called} holds no certificate that can be read{said}", hint=hint) from error
     leaf, others = chain[0], [one for one in chain[1:] if not one.is_ca]
     name = (listed.name or leaf.subject_cn or leaf.thumbprint.hex())[:_MAX_NAME_CHARS]
@@ -143,6 +145,19 @@ def _verify(listed: _Listed, trust: ListTrust, now: datetime, cache: SignatureCa
     )
 
 
+def _unpacked(name: str) -> str:
+    """Return where `unzip` puts a member: never above its directory."""
+    return str(PurePosixPath(*(part for part in PurePosixPath(name).parts if part not in {"/", ".."})))
+
+
+def _unpacking(archive: Path | None) -> str:
+    """Return the step before a command for a file that is in a ZIP archive."""
+    if archive is None:
+        return ""
+    into = shlex.quote(str(archive.with_suffix("")))
+    return f". Unpack the archive: `unzip -n {shlex.quote(str(archive))} -d {into} && cd {into}`"
+
+
 def _read(path: Path, name_of: Callable[[Path], str]) -> Iterator[_Listed]:
     if path.is_dir():
         names = sorted(one.name for one in path.iterdir() if one.suffix.lower() in _SUFFIXES and one.is_file())
@@ -171,7 +186,7 @@ def _of_zip(path: Path) -> Iterator[_Listed]:
             for one in files:
                 with archive.open(one) as file:
                     name = one.filename[:_MAX_NAME_CHARS]
-                    yield _Listed(None, _bounded(file.read(MAX_FILE_BYTES + 1), name), file=name)
+                    yield _Listed(None, _bounded(file.read(MAX_FILE_BYTES + 1), name), file=_unpacked(name), archive=path)
     except _ZIP_BROKEN as error:
         raise MalformedEntryError(place=1, detail=f"the ZIP cannot be read: {str(error)[:200]}") from error
 

@@ -127,8 +127,8 @@ class CertificateIsPkcs12Error(CertificateInvalidError):
     code = "pki.certificate_is_pkcs12"
     cause = "This is PKCS#12 (PFX): certificate and key in one file, which a password protects."
     fix = (
-        "Take the certificate out: `(set -C; openssl pkcs12{options} -in {path} -clcerts -nokeys > device.pem)`, and "
-        "the key: `(umask 077; set -C; openssl pkcs12{options} -in {path} -nocerts -noenc > device.key)`."
+        "Take the certificate out: `(set -C; openssl pkcs12{options} -in {path} -clcerts -nokeys > certificate.pem)`. "
+        "If the key is needed: `(umask 077; set -C; openssl pkcs12{options} -in {path} -nocerts -noenc > private.key)`."
     )
     options: str = ""
     path: object = ""
@@ -147,7 +147,7 @@ class CertificateIsPkcs12WithoutKeyError(CertificateIsPkcs12Error):
 
     code = "pki.certificate_is_pkcs12_without_key"
     cause = "This is PKCS#12 (PFX) of certificates alone, which a password protects."
-    fix = "Take the certificates out: `(set -C; openssl pkcs12{options} -in {path} -nokeys > device.pem)`."
+    fix = "Take the certificates out: `(set -C; openssl pkcs12{options} -in {path} -nokeys > certificates.pem)`."
 
 
 class CertificateIsPkcs12TextError(CertificateIsPkcs12Error):

@@ -186,7 +186,8 @@ def _of_zip(path: Path) -> Iterator[_Listed]:
             for one in files:
                 with archive.open(one) as file:
                     name = one.filename[:_MAX_NAME_CHARS]
-                    yield _Listed(None, _bounded(file.read(MAX_FILE_BYTES + 1), name), file=_unpacked(name), archive=path)
+                    data = _bounded(file.read(MAX_FILE_BYTES + 1), name)
+                yield _Listed(None, data, file=_unpacked(name), archive=path)
     except _ZIP_BROKEN as error:
         raise MalformedEntryError(place=1, detail=f"the ZIP cannot be read: {str(error)[:200]}") from error
 

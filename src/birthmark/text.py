@@ -38,7 +38,7 @@ def decode_json(body: bytes | str, kind: type[_T]) -> _T: ...
 @overload
 def decode_json(body: bytes | str, kind: Any = Any) -> Any: ...
 def decode_json(body: bytes | str, kind: Any = Any) -> Any:
-    """Return JSON as `kind`. Raise what msgspec raises.
+    """Return JSON as `kind`. Raise what msgspec raises, and `RecursionError`, in words for a person.
 
     Python reads the numbers with a point: msgspec takes 20 us for one near the ends of the range, and a peer may send
     forty thousand of them.
@@ -51,6 +51,8 @@ def decode_json(body: bytes | str, kind: Any = Any) -> Any:
         return decoder.decode(body)
     except UnicodeDecodeError as error:
         raise _not_utf_8(body, error) from error
+    except RecursionError as error:
+        raise RecursionError("it is nested too deeply") from error
 
 
 class NotUtf8Error(UnicodeDecodeError):

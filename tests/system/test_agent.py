@@ -214,6 +214,9 @@ def test_est_users_are_put_on_record_and_taken_off(server: RunningServer, tmp_pa
         not in server.rows("pki", "user", "create", "line-2", "--any-name", "--password-file", str(secret))[0]
     )
     assert {"line-1", "line-2"} <= {row["name"] for row in server.rows("pki", "user", "ls")}
+    for odd in ("line/1", "..", "%2E"):
+        server.run("pki", "user", "create", odd, "--any-name")
+        server.run("pki", "user", "rm", odd, "--yes")
     again = server.attempt("pki", "user", "create", "line-1", "--device", "edge-5")
     assert "est.user_exists" in again.stderr
 

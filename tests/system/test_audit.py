@@ -26,6 +26,8 @@ def test_the_chain_is_verified_exported_and_found_out_when_it_was_edited(tmp_pat
         server.run("server", "audit", "export", "--out", str(tmp_path / "head.json"))
         server.run("hub", "rm", "hub-2", "--yes")
         server.run("server", "audit", "verify", "--head", str(tmp_path / "head.json"))
+        server.run("server", "audit", "export", "--rows", "--out", str(tmp_path / "rows.jsonl"))
+        assert (tmp_path / "rows.jsonl").stat().st_mode & 0o077 == 0
         lines = server.run("server", "audit", "export", "--rows").stdout.splitlines()
         assert [json.loads(line)["seq"] for line in lines] == [*range(1, len(lines)), len(lines) - 1]
         assert json.loads(lines[-2])["action"] == "iothub.delete"

@@ -231,6 +231,14 @@ def test_the_vendors_command_line_works_in_a_persons_name_as_far_as_that_one_may
     assert "bmt_" in variables["AWS_ACCESS_KEY_ID"]
 
 
+def test_what_a_person_publishes_in_aws_is_kept(plant: Plant) -> None:
+    variables = exported(plant.person("anna", "operator", "aws"))
+    words = ["iot-data", "publish", "--topic", "plant/state", "--payload", "on", "--retain", "--qos", "1"]
+    assert (done := by_aws_cli(variables, *words)).returncode == 0, done.stderr
+    kept = by_aws_cli(variables, "iot-data", "get-retained-message", "--topic", "plant/state")
+    assert json.loads(kept.stdout)["payload"] == "b24="
+
+
 def test_to_let_a_certificate_in_takes_another_right_than_to_shut_it_out_or_bring_it_back(plant: Plant) -> None:
     enroller, operator = (exported(plant.person(f"a-{role}", role, "aws")) for role in ("enroller", "operator"))
     officer = exported(plant.person("officer", "security-officer", "aws"))
@@ -320,10 +328,14 @@ def test_a_token_that_ends_soon_leaves_nothing_that_ends_later(plant: Plant) -> 
         ["user", "password", "--password-file", "secret"],
         ["pki", "user", "create", "line-1", "--device", "d-1"],
         ["hub", "endpoint", "create", "out", "--webhook", "https://hooks.example.com/x"],
+        ["pki", "token", "create", "d-1", "--lifetime", "25h"],
+        ["alert", "silence", "webhook-failing", "--lifetime", "2h", "--reason", "by ci"],
+        ["approval", "approve", "12345678"],
     ):
         done = anna.attempt(*beyond, "--json", **by)
         assert json.loads(done.stderr)["error"] == "people.token_narrowed", beyond
     assert anna.attempt("hub", "device", "create", "by-ci", **by).returncode == 0
+    assert anna.attempt("pki", "token", "create", "by-ci", **by).returncode == 0
     anna.run("token", "create", "--lifetime", "366d")
 
 
@@ -335,6 +347,9 @@ def test_who_is_removed_leaves_a_list_of_what_was_made_and_shown(plant: Plant) -
     told = plant.server.run("user", "rm", "anna", "--yes").stdout
     for expected in (f"aws key rm {key['access_key_id']}", "rotate service", "user rm ben", "role revoke ben viewer"):
         assert expected in told
+    again = next(line for line in told.splitlines() if line.startswith("The audit trail keeps it: birthmark "))
+    rows = plant.server.rows(*again.partition("birthmark ")[2].split())
+    assert {"awsiot.key_add", "iothub.key_show", "people.invite"} <= {row["action"] for row in rows}
 
 
 def test_the_port_for_people_asks_for_no_certificate_and_takes_no_token_of_the_machine(plant: Plant) -> None:

@@ -84,10 +84,14 @@ class Passphrase:
         Releases up to 0.3.0 took the bytes as they are, and so does what they made.
         """
         raw, text = data.strip(), plain_text(data).strip()
-        if text == raw:
+        has_lines = any(end in text for end in (b"\n", b"\r"))
+        if text == raw and not has_lines:
             return text
-        keys = sorted(self.directory.glob("*.key"))
-        return raw if any(opens(key, raw) for key in keys[:1]) else text
+        if any(opens(key, raw) for key in sorted(self.directory.glob("*.key"))[:1]):
+            return raw
+        if has_lines:
+            raise self._missing("it has more than one line")
+        return text
 
     def _read(self) -> bytes:
         if self.source is None:

@@ -119,9 +119,9 @@ def export(
 ) -> None:
     """Verify the chains, then print the signed head of each, one a line.
 
-    Kept elsewhere, it shows later that nothing before it was changed.
+    Kept elsewhere, it shows later that nothing before it was changed. A file with rows is readable by its owner only.
     """
-    with _writing(out) as write:
+    with _writing(out, 0o600 if rows else 0o666) as write:
         told = ask_chains(server, [], rows=write if rows else None)
         for one in told["chains"]:
             write(json.dumps(one["head"]))
@@ -130,12 +130,12 @@ def export(
 
 
 @contextlib.contextmanager
-def _writing(out: Path | None) -> Iterator[Callable[[str], None]]:
+def _writing(out: Path | None, mode: int) -> Iterator[Callable[[str], None]]:
     """Return what writes a line; a file has its place when all of it is on disk, and until then an earlier one has."""
     if out is None:
         yield typer.echo
         return
-    with replacing(out) as file:
+    with replacing(out, mode) as file:
 
         def write(line: str) -> None:
             file.write(f"{line}\n".encode())

@@ -315,19 +315,21 @@ def write_result(path: Path | None, text: str, *, keeps: bool = True) -> None:
 
 
 @contextmanager
-def replacing(path: Path, *, keeps: bool = True) -> Iterator[IO[bytes]]:
+def replacing(path: Path, mode: int = 0o666, *, keeps: bool = True) -> Iterator[IO[bytes]]:
     """Write a file bit by bit; it has its place when all of it is on disk, and until then an earlier one has.
 
-    Whose that was, and who may read it, stays. What is no file, such as a pipe, is written as it is, and so is a file
-    beside which, or as whose owner, this user writes nothing. With `keeps` the earlier one has another name then.
-    Raise `FileExistsAlreadyError` for a private key, and for what cannot be kept.
+    Whose that was, and who may read it, stays; a new one has `mode`. What is no file, such as a pipe, is written as it
+    is, and so is a file beside which, or as whose owner, this user writes nothing. With `keeps` the earlier one has
+    another name then. Raise `FileExistsAlreadyError` for a private key, for what cannot be kept, and for a link of
+    another user.
     """
     target = path.resolve() if path.is_symlink() else path
     seen = target.stat() if target.exists() else None
     is_beside = seen is None or (stat.S_ISREG(seen.st_mode) and _is_ours_to_replace(target, seen))
-    mode, kept = 0o666 if seen is None else stat.S_IMODE(seen.st_mode), None
+    mode, kept = mode if seen is None else stat.S_IMODE(seen.st_mode), None
     is_full = seen is not None and stat.S_ISREG(seen.st_mode) and seen.st_size > 0
-    if is_full and ((keeps and not is_beside) or _is_private_key(target)):
+    is_led = path.is_symlink() and path.lstat().st_uid != os.geteuid()
+    if is_led or (is_full and ((keeps and not is_beside) or _is_private_key(target))):
         raise FileExistsAlreadyError(path=path)
     try:
         with written_as(path), durable.replacing(target, mode) if is_beside else path.open("wb") as file:

@@ -90,7 +90,12 @@ class RemoveOptions(ServerOutputOptions):
 
 def at(*parts: str) -> str:
     """Return a path of the operator interface; a part may hold any character."""
-    return "".join(f"/{quote(part, safe='')}" for part in parts)
+    return "".join(f"/{_quoted(part)}" for part in parts)
+
+
+def _quoted(part: str) -> str:
+    """Quote a part; dots alone would be a step in the path."""
+    return part.replace(".", "%2E") if part in {".", ".."} else quote(part, safe="")
 
 
 def show(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], *, as_json: bool, nothing: str) -> None:

@@ -98,6 +98,7 @@ def remove_user(server: RemoveOptions, name: UserArgument) -> None:
     if left and not server.as_json:
         typer.echo(f"{name} made, or was shown, what stays:")
         show(left, ("at", "action", "subject", "command"), as_json=False, nothing="")
+        typer.echo(f"The audit trail keeps it: birthmark server audit ls --by user:{name}")
 
 
 def grant(

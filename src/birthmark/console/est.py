@@ -93,7 +93,7 @@ def est_endpoints(credentials: Credentials, seed: bytes) -> Sequence[Endpoint]:
     return [
         Endpoint("GET", "/est/users", view, "The EST users.", list_users, query=PageQuery),
         Endpoint("POST", "/est/users", add, "Make an EST user.", add_user, NewUser, status=201),
-        Endpoint("DELETE", "/est/users/{name}", add, "Remove an EST user.", remove_user, status=204),
+        Endpoint("DELETE", "/est/users/{name:path}", add, "Remove an EST user.", remove_user, status=204),
         Endpoint("POST", "/est/credentials", add, "The credential of a device.", ensure_credential, NewCredential),
         Endpoint("GET", "/est/bootstrap", view, "The CAs that introduce devices.", list_cas),
         Endpoint("POST", "/est/bootstrap", trust, "Accept a CA.", add_ca, NewBootstrapCa, status=201),

@@ -32,6 +32,7 @@ from birthmark.iothub.wire.routes import (
     WebhookEndpoint,
 )
 from birthmark.iothub.wire.routes import Endpoint as HubEndpoint
+from birthmark.net.backlog import asker_turn
 from birthmark.routing.carriers.streams import Entry
 from birthmark.routing.queue import Lane
 from birthmark.routing.rules.conditions import Subject
@@ -249,6 +250,7 @@ class _Routes:
 async def tested(routes: Routes, hub: Hub, asked: RouteTest) -> Mapping[str, Any]:
     """Return which routes take a message, and where to; or whether a condition holds."""
     source = changing.parse_source(asked.source, hub.name)
+    await asker_turn()
     message = selecting.read(selecting.imagined(asked.device, asked.body, asked.properties, asked.system))
     if asked.condition is not None:
         condition = changing.compiled(asked.condition, hub.name)

@@ -110,6 +110,7 @@ def user_endpoints(people: People, reached: Reached, sessions: SessionsOf) -> Se
 
     async def allow(asked: Asked) -> Any:
         name = asked["name"]
+        check_whole(asked.caller)
         return {"user": name, "remaining": await people.allow(name, asked.body.more, by=asked.caller)}
 
     look, rule, one = Right.READ, Right.ADMINISTER, "/people/users/{name}"

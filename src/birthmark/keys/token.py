@@ -19,7 +19,6 @@ from birthmark.errors import BirthmarkError
 from birthmark.keys.errors import (
     KeyAmbiguousError,
     KeyNotFoundError,
-    PinFileError,
     PinLockedError,
     PinMissingError,
     PinWrongError,
@@ -219,15 +218,10 @@ def _choose(module: Path, label: str | None, serial: str | None, slot_id: int | 
     raise TokenNotFoundError(wanted=wanted, found=found)
 
 
-_AROUND = " \t\u00a0\"'\u201c\u201d"
-
-
 def _login(token: pkcs11.Token, info: TokenInfo, pin: Pin | None) -> pkcs11.Session:
     if info.needs_pin and pin is None:
         raise PinMissingError(token=info.label)
     text = None if pin is None else pin.reveal()
-    if pin is not None and pin.path is not None and text != pin.reveal().strip(_AROUND):  # a try at the chip less
-        raise PinFileError(path=pin.path, detail="has blanks or quotation marks around the PIN")
     try:
         try:
             return token.open(rw=True, user_pin=text)

@@ -17,6 +17,7 @@ from birthmark.management.errors import http_error
 from birthmark.management.model import Call, Kind, Operation
 from birthmark.management.rules.paths import OperationNotServedError, call_of
 from birthmark.management.service import Management
+from birthmark.net.backlog import asker_turn
 from birthmark.net.refusing import refusing, whole
 from birthmark.people.demand import check_whole, said
 
@@ -148,11 +149,15 @@ def _of_services(management: Management) -> Mapping[Operation, Answer]:
         return JSONResponse(await management.put_service(call, await request.body(), etag, actor=caller.actor))
 
     async def try_all(call: Call, _caller: Caller, request: Request) -> Response:
-        found = management.tested(call, await request.body())
+        body = await request.body()
+        await asker_turn()
+        found = management.tested(call, body)
         return JSONResponse({"routes": [{"properties": one} for one in found]})
 
     async def try_one(call: Call, _caller: Caller, request: Request) -> Response:
-        return JSONResponse(management.tested_one(call, await request.body()))
+        body = await request.body()
+        await asker_turn()
+        return JSONResponse(management.tested_one(call, body))
 
     async def health(call: Call, _caller: Caller, _request: Request) -> Response:
         return JSONResponse({"value": await management.endpoints_health(call)})

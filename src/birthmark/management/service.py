@@ -17,7 +17,7 @@ from birthmark.iothub.model import Hub
 from birthmark.iothub.rules.routes import changing, selecting
 from birthmark.iothub.rules.tiers import Tier, edition_of
 from birthmark.iothub.service import IotHub
-from birthmark.iothub.wire.routes import BUILT_IN, Kept, Routing
+from birthmark.iothub.wire.routes import BUILT_IN, MAX_ROUTES, Kept, Routing
 from birthmark.management import wire
 from birthmark.management.model import Call, Kind
 from birthmark.management.routes_wire import (
@@ -31,6 +31,7 @@ from birthmark.management.routes_wire import (
     routing_of,
 )
 from birthmark.management.rules.paths import OperationNotServedError
+from birthmark.net.backlog import OwnerTurns
 from birthmark.people.demand import demand
 from birthmark.people.service import People, TokenRefusedError
 from birthmark.pki.authority import Authority
@@ -157,6 +158,10 @@ class Management:
         if given is None:
             return shown
         known = self.iothub.routes.ready(hub.name)
+        turns = OwnerTurns()
+        for route in routing_of(given, Routing(), hub.name).routes[:MAX_ROUTES]:
+            changing.compiled(route.condition, hub.name, changing.read_once)
+            await turns.step()
         revision = None if etag in {None, "*"} else 0 if known is None else known.kept.revision
         await self.iothub.routes.change(
             hub,

@@ -11,13 +11,14 @@ import csv
 import itertools
 import lzma
 import re
+import shlex
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import NamedTuple, TextIO
 
 from birthmark.errors import BirthmarkError
@@ -69,6 +70,7 @@ class _Listed(NamedTuple):
     """What else a line of a table says, by its columns' names."""
     file: str = ""
     """The path of its file, or its name in a ZIP archive."""
+    archive: Path | None = None
 
 
 def is_list(path: Path, begin: bytes) -> bool:
@@ -82,13 +84,18 @@ def is_list(path: Path, begin: bytes) -> bool:
 
 def count_listed(path: Path) -> int:
     """Return how many there are, good or not."""
-    return sum(1 for _ in _read(path))
+    return sum(1 for _ in _read(path, str))
 
 
-def verify_list(path: Path, trust: ListTrust, now: datetime) -> Iterator[Entry | ManifestError]:
-    """Yield each certificate as an entry, or what is wrong with it. Raise where the list itself cannot be read."""
+def verify_list(
+    path: Path, trust: ListTrust, now: datetime, name_of: Callable[[Path], str] = str
+) -> Iterator[Entry | ManifestError]:
+    """Yield each certificate as an entry, or what is wrong with it. Raise where the list itself cannot be read.
+
+    `name_of` is what a person calls a file.
+    """
     cache, once = SignatureCache(), Once()
-    for place, listed in enumerate(_read(path), 1):
+    for place, listed in enumerate(_read(path, name_of), 1):
         try:
             yield once.check(_verify(listed, trust, now, cache), place)
         except ManifestError as error:
@@ -106,7 +113,7 @@ def _verify(listed: _Listed, trust: ListTrust, now: datetime, cache: SignatureCa
         is_wrapped = isinstance(error, CertificateIsPkcs12Error | CertificateIsPkcs7Error)
         called = listed.name or PurePosixPath(listed.file).name or "it"
         said = f": {error.explain_cause()}".removesuffix(".") if is_wrapped else ""
-        hint = f". {error.explain_fix().removesuffix('.')}" if is_wrapped else ""
+        hint = f"{_unpacking(listed.archive)}. {error.explain_fix().removesuffix('.')}" if is_wrapped else ""
         raise MalformedEntryError(detail=f"{called} holds no certificate that can be read{said}", hint=hint) from error
     leaf, others = chain[0], [one for one in chain[1:] if not one.is_ca]
     name = (listed.name or leaf.subject_cn or leaf.thumbprint.hex())[:_MAX_NAME_CHARS]
@@ -138,18 +145,31 @@ def _verify(listed: _Listed, trust: ListTrust, now: datetime, cache: SignatureCa
     )
 
 
-def _read(path: Path) -> Iterator[_Listed]:
+def _unpacked(name: str) -> str:
+    """Return where `unzip` puts a member: never above its directory."""
+    return str(PurePosixPath(*(part for part in PurePosixPath(name).parts if part not in {"/", ".."})))
+
+
+def _unpacking(archive: Path | None) -> str:
+    """Return the step before a command for a file that is in a ZIP archive."""
+    if archive is None:
+        return ""
+    into = shlex.quote(str(archive.with_suffix("")))
+    return f". Unpack the archive: `unzip -n {shlex.quote(str(archive))} -d {into} && cd {into}`"
+
+
+def _read(path: Path, name_of: Callable[[Path], str]) -> Iterator[_Listed]:
     if path.is_dir():
         names = sorted(one.name for one in path.iterdir() if one.suffix.lower() in _SUFFIXES and one.is_file())
-        return (_of_file(path / name) for name in names)
+        return (_of_file(path / name, name_of(path / name)) for name in names)
     with path.open("rb") as file:
         is_zip = file.read(len(_ZIP)) == _ZIP
-    return _of_zip(path) if is_zip else _of_table(path)
+    return _of_zip(path) if is_zip else _of_table(path, name_of(path))
 
 
-def _of_file(path: Path) -> _Listed:
+def _of_file(path: Path, called: str) -> _Listed:
     with path.open("rb") as file:
-        return _Listed(None, _bounded(file.read(MAX_FILE_BYTES + 1), path.name), file=str(path))
+        return _Listed(None, _bounded(file.read(MAX_FILE_BYTES + 1), PurePath(called).name), file=called)
 
 
 def _of_zip(path: Path) -> Iterator[_Listed]:
@@ -166,7 +186,8 @@ def _of_zip(path: Path) -> Iterator[_Listed]:
             for one in files:
                 with archive.open(one) as file:
                     name = one.filename[:_MAX_NAME_CHARS]
-                    yield _Listed(None, _bounded(file.read(MAX_FILE_BYTES + 1), name), file=name)
+                    data = _bounded(file.read(MAX_FILE_BYTES + 1), name)
+                yield _Listed(None, data, file=_unpacked(name), archive=path)
     except _ZIP_BROKEN as error:
         raise MalformedEntryError(place=1, detail=f"the ZIP cannot be read: {str(error)[:200]}") from error
 
@@ -191,7 +212,7 @@ def _bounded(data: bytes, name: str) -> bytes | ManifestError:
     return MalformedEntryError(detail=f"{name} is larger than {MAX_FILE_BYTES} bytes")
 
 
-def _of_table(path: Path) -> Iterator[_Listed]:
+def _of_table(path: Path, label: str) -> Iterator[_Listed]:
     place = 0
     with path.open(encoding=utf_16_of(_begin(path)) or "utf-8-sig", newline="") as file:
         try:
@@ -215,7 +236,7 @@ def _of_table(path: Path) -> Iterator[_Listed]:
                     yield _of_row(row, holders[0], called)._replace(columns=says)
         except UnicodeError as error:
             begin = _begin(path)
-            hint = f", or, if that word is right, write it so: `{to_utf_8(path, encoding_of(begin))}`"
+            hint = f", or, if that word is right, write it so: `{to_utf_8(label, encoding_of(begin))}`"
             raise MalformedEntryError(place=place + 1, detail=f"the table {not_utf_8(begin)}", hint=hint) from error
         except csv.Error as error:
             raise MalformedEntryError(place=place + 1, detail=f"the table cannot be read: {error}") from error

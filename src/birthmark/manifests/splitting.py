@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from birthmark.manifests.errors import MalformedEntryError, PackedManifestError
+from birthmark.pki.der import is_pkcs7, is_pkcs12
 from birthmark.text_files import plain_text, to_utf_8, utf_16_of
 
 MAX_ENTRY_BYTES = 64 * 1024
@@ -80,7 +81,7 @@ def _begin(file: BinaryIO) -> bytes:
     if (packed := _PACKED.get(held[:2])) is not None:
         raise PackedManifestError(form=packed[0], unpack=packed[1], file=_name_of(file))
     said = plain_text(held)
-    if said.lstrip().startswith(b"-----BEGIN CERTIFICATE"):
+    if said.lstrip().startswith(b"-----BEGIN ") or is_pkcs7(held) or is_pkcs12(held):
         hint = f", or enroll one device by it: `birthmark device enroll --cert {shlex.quote(_name_of(file))}`"
         raise MalformedEntryError(place=1, detail="the file is a certificate, not a list", hint=hint)
     if all(name in said[:MAX_ENTRY_BYTES] for name in _ENROLLMENT):

@@ -272,6 +272,13 @@ def count_for(owner: str) -> None:
         Backlog.running().is_for(owner)
 
 
+async def asker_turn() -> None:
+    """Return in the turn of the owner whose request is decided on, before work that takes long in one piece."""
+    backlog = Backlog.running()
+    if owner := backlog.at_work:
+        await backlog.turn(owner)
+
+
 class Slices:
     """For a task that has long to work, and is one of a few: the loop looks at everybody else after each slice."""
 
@@ -293,13 +300,11 @@ class OwnerTurns:
     """Lets others have their turn after each slice of time, where one answer may cost many of them."""
 
     def __init__(self) -> None:
-        self._backlog = Backlog.running()
         self._until = now() + SLICE_S
 
     async def step(self) -> None:
-        """Go on, when a slice is used up, in the next turn of whoever asks."""
+        """Go on, when a slice is used up, in the next turn of the owner whose request this is."""
         if now() > self._until:
             await asyncio.sleep(0)
-            if owner := self._backlog.at_work:
-                await self._backlog.turn(owner)
+            await asker_turn()
             self._until = now() + SLICE_S

@@ -14,7 +14,7 @@ from birthmark.clock import Clock, Entropy
 from birthmark.errors import ChangedMeanwhileError, NotFoundError, PolicyError, ThrottledError
 from birthmark.people import approvals_store as store
 from birthmark.people.approvals_model import Approval, Wanted
-from birthmark.people.demand import demand
+from birthmark.people.demand import check_whole, demand
 from birthmark.people.service import People
 from birthmark.people.two import SamePersonError, check_invited
 from birthmark.store import Changes, Database, to_micros
@@ -120,7 +120,12 @@ class Approvals:
         return [store.APPROVALS.of(row) for row in await self.database.all(store.WAITING, now=now)]
 
     async def decide(self, approval_id: str, caller: Caller, *, is_approved: bool) -> Approval:
-        """Approve or reject what waits. Raise `ApprovalMissingError`, `SamePersonError`, `RightMissingError`."""
+        """Approve or reject what waits.
+
+        Raise `ApprovalMissingError`, `SamePersonError`, `NarrowedTokenError`, `RightMissingError`.
+        """
+        if is_approved:
+            check_whole(caller)
         missing = ApprovalMissingError(id=approval_id[:64])
         row = await self.database.one(store.BY_ID, id=approval_id)
         if row is None:

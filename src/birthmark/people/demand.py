@@ -38,9 +38,9 @@ class NarrowedTokenError(ForbiddenError):
     code = "people.token_narrowed"
     cause = (
         "The request came with a token that goes less far than its user does, or ends sooner than a sign-in: it makes "
-        "and removes no other token, gives no role, ends no session, shows no key, and makes nothing that stays but "
-        "for one device: no access key, policy, CA, group, EST user, role alias, template, rule, route, hub, webhook, "
-        "invitation or password."
+        "and removes no other token, gives no role, approves nothing, ends no session, shows no key, and makes nothing "
+        "that stays but for one device: no access key, policy, CA, group, EST user, EST token of more than a day, role "
+        "alias, template, stream, silence, rule, route, hub, webhook, invitation or password."
     )
     fix = "Do it where you are signed in yourself."
     for_a_person = "who is signed in has to do it"

@@ -28,7 +28,7 @@ class Left(NamedTuple):
 
 def _typed(*words: str) -> Callable[[_Row], str]:
     def typed(row: _Row) -> str:
-        facts = {**row["detail"], "subject": row["subject"]}
+        facts = {"of": "*", "which": "primary", **row["detail"], "subject": row["subject"]}
         return shlex.join([word.format_map(facts) for word in words])
 
     return typed
@@ -42,13 +42,23 @@ def _at_aws(*words: str) -> Left:
     return Left(_typed("aws", "iot", *words))
 
 
+def _rotated(service: str) -> tuple[Left, Left]:
+    """Return what ends one key of a policy, and both, which are shown together."""
+
+    def words(key: str) -> Callable[[_Row], str]:
+        return _typed("birthmark", service, "policy", "rotate", "{policy}", key, f"--{service}", "{subject}")
+
+    one, other = words("primary"), words("secondary")
+    return Left(words("{which}")), Left(lambda row: f"{one(row)} && {other(row)}")
+
+
 def _of_a_device(left: Left) -> Left:
     return left._replace(is_of_a_device=True)
 
 
 _NO_COMMAND = Left(lambda _row: "")
-_ROTATE_HUB = _left("hub", "policy", "rotate", "{policy}", "primary", "--hub", "{subject}")
-_ROTATE_DPS = _left("dps", "policy", "rotate", "{policy}", "primary", "--dps", "{subject}")
+_ROTATE_HUB, _SHOWN_HUB = _rotated("hub")
+_ROTATE_DPS, _SHOWN_DPS = _rotated("dps")
 _AUTHORIZER = _at_aws("update-authorizer", "--authorizer-name", "{subject}", "--status", "INACTIVE")
 _AWS_CA = _at_aws("update-ca-certificate", "--certificate-id", "{subject}", "--new-status", "INACTIVE")
 _CERTIFICATE = _at_aws("update-certificate", "--certificate-id", "{subject}", "--new-status", "INACTIVE")
@@ -61,6 +71,7 @@ _RULE = _left("aws", "rule", "rm", "{subject}")
 _TEMPLATE = _left("aws", "template", "rm", "{subject}")
 _USER, _WEBHOOK = _left("user", "rm", "{subject}"), _left("webhook", "rm", "{subject}")
 LEFT: Mapping[str, Left] = {
+    "alert.silence": _left("alert", "unsilence", "{subject}", "--subject", "{of}"),
     "awsiot.authorizer_change": _AUTHORIZER,
     "awsiot.authorizer_create": _AUTHORIZER,
     "awsiot.ca_add": _AWS_CA,
@@ -69,6 +80,8 @@ LEFT: Mapping[str, Left] = {
     "awsiot.certificate_claim": _CERTIFICATE,
     "awsiot.default_authorizer_set": _at_aws("clear-default-authorizer"),
     "awsiot.job_create": _left("aws", "job", "cancel", "{subject}"),
+    "awsiot.job_template_create": _at_aws("delete-job-template", "--job-template-id", "{subject}"),
+    "awsiot.job_targets": _left("aws", "job", "cancel", "{subject}"),
     "awsiot.key_add": _left("aws", "key", "rm", "{subject}"),
     "awsiot.certificate_status": _of_a_device(_CERTIFICATE),
     "awsiot.policy_attach": _of_a_device(_POLICY),
@@ -81,6 +94,7 @@ LEFT: Mapping[str, Left] = {
     "awsiot.rule_destination_update": _NO_COMMAND,
     "awsiot.rule_enable": _RULE,
     "awsiot.rule_replace": _RULE,
+    "awsiot.stream_create": _at_aws("delete-stream", "--stream-id", "{subject}"),
     "awsiot.task_start": _NO_COMMAND,
     "awsiot.template_change": _TEMPLATE,
     "awsiot.template_create": _TEMPLATE,
@@ -89,11 +103,11 @@ LEFT: Mapping[str, Left] = {
     "dps.ca_add": _NO_COMMAND,
     "dps.ca_trust": _NO_COMMAND,
     "dps.ca_verify": _NO_COMMAND,
-    "dps.create": _NO_COMMAND,
+    "dps.create": _left("dps", "rm", "{subject}"),
     "dps.enrollment_key_show": _NO_COMMAND,
     "dps.enrollment_put": _of_a_device(_NO_COMMAND),
     "dps.key_rotate": _ROTATE_DPS,
-    "dps.key_show": _ROTATE_DPS,
+    "dps.key_show": _SHOWN_DPS,
     "dps.link": _NO_COMMAND,
     "est.authority.add": _left("pki", "authority", "rm", "{thumbprint}"),
     "est.bootstrap.add": _left("pki", "maker", "rm", "{thumbprint}"),
@@ -103,12 +117,12 @@ LEFT: Mapping[str, Left] = {
     "est.user.show": _EST_USER,
     "iothub.ca_add": _HUB_CA,
     "iothub.ca_verify": _HUB_CA,
-    "iothub.create": _NO_COMMAND,
+    "iothub.create": _left("hub", "rm", "{subject}"),
     "iothub.device_key_show": _NO_COMMAND,
     "iothub.device_put": _of_a_device(_left("hub", "device", "rm", "{subject}", "--hub", "{hub}")),
     "iothub.endpoint_add": _left("hub", "endpoint", "rm", "{subject}", "--hub", "{hub}"),
     "iothub.key_rotate": _ROTATE_HUB,
-    "iothub.key_show": _ROTATE_HUB,
+    "iothub.key_show": _SHOWN_HUB,
     "iothub.module_put": _of_a_device(_NO_COMMAND),
     "iothub.route_add": _ROUTE,
     "iothub.route_change": _ROUTE,
@@ -126,7 +140,8 @@ LEFT: Mapping[str, Left] = {
 """By action of the audit trail; whatever is not here leaves nothing that lets anybody in, or data out."""
 _OFF = frozenset({"INACTIVE", "DISABLED"})
 _ONLY_WHERE = ("active", "continuous", "enabled")
-_WIDER = frozenset({"thing_group", "webhook"})
+_WIDER = frozenset({"lasting", "thing_group", "webhook"})
+"""Marks of what outlives one device's enrollment, or reaches further."""
 _OF_OTHERS = ("people.invite", "people.password_set", "people.role_add", "people.token_add")
 """What is the user's own goes with the user."""
 

@@ -107,7 +107,8 @@ class CertificateKeySwappedError(CertificateInvalidError):
     cause = "This is a private key where a certificate belongs."
     fix = (
         "Give the certificate's file. If the two variables are swapped: "
-        '`export X509_CERT_FILE="$X509_KEY_FILE" X509_KEY_FILE="$X509_CERT_FILE"`.'
+        '`export X509_CERT_FILE="$X509_KEY_FILE" X509_KEY_FILE="$X509_CERT_FILE"`. In config.toml: '
+        "exchange identity_cert and identity_pk."
     )
 
 
@@ -126,8 +127,8 @@ class CertificateIsPkcs12Error(CertificateInvalidError):
     code = "pki.certificate_is_pkcs12"
     cause = "This is PKCS#12 (PFX): certificate and key in one file, which a password protects."
     fix = (
-        "Take the certificate out: `(set -C; openssl pkcs12{options} -in {path} -clcerts -nokeys > device.pem)`, and "
-        "the key: `(umask 077; set -C; openssl pkcs12{options} -in {path} -nocerts -noenc > device.key)`."
+        "Take the certificate out: `(set -C; openssl pkcs12{options} -in {path} -clcerts -nokeys > certificate.pem)`. "
+        "If the key is needed: `(umask 077; set -C; openssl pkcs12{options} -in {path} -nocerts -noenc > private.key)`."
     )
     options: str = ""
     path: object = ""
@@ -146,7 +147,7 @@ class CertificateIsPkcs12WithoutKeyError(CertificateIsPkcs12Error):
 
     code = "pki.certificate_is_pkcs12_without_key"
     cause = "This is PKCS#12 (PFX) of certificates alone, which a password protects."
-    fix = "Take the certificates out: `(set -C; openssl pkcs12{options} -in {path} -nokeys > device.pem)`."
+    fix = "Take the certificates out: `(set -C; openssl pkcs12{options} -in {path} -nokeys > certificates.pem)`."
 
 
 class CertificateIsPkcs12TextError(CertificateIsPkcs12Error):

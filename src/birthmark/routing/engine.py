@@ -23,7 +23,7 @@ from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError
 from birthmark.routing.letters import Carrier, Letter, is_final
 from birthmark.routing.queue import Queue
-from birthmark.routing.shares import Held, Pair, Published, TimeShares, in_turns, spent
+from birthmark.routing.shares import Held, Pair, RoutedMessage, TimeShares, in_turns, spent
 from birthmark.store import Changes, Database, to_micros
 
 log = logging.getLogger(__name__)
@@ -46,8 +46,8 @@ KEEP_UNREAD = timedelta(days=1)
 KEEP_BYTES = 1024 * 1024 * 1024
 """What no rule has seen is kept so long, and so much of it."""
 _MICROS = 1_000_000
-T = TypeVar("T", bound=Published)
-A_contra = TypeVar("A_contra", bound=Published, contravariant=True)
+T = TypeVar("T", bound=RoutedMessage)
+A_contra = TypeVar("A_contra", bound=RoutedMessage, contravariant=True)
 
 
 class Rule(Protocol[A_contra]):

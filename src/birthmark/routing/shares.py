@@ -22,14 +22,14 @@ _ROUND_S = 1.0
 spent = time.thread_time  # what rules cost is measured by the processor's clock, whatever time a server is told
 
 
-class Published(FromDevice, Protocol):
+class RoutedMessage(FromDevice, Protocol):
     """What shares have to know of a message."""
 
     @property
     def publisher(self) -> str: ...
 
 
-T = TypeVar("T", bound=Published)
+T = TypeVar("T", bound=RoutedMessage)
 
 
 class Pair(NamedTuple):

@@ -31,7 +31,6 @@ from birthmark.elements.software import SoftwareElement, create_software_element
 from birthmark.keys.errors import (
     KeyNotFoundError,
     KeyUnsupportedError,
-    PinFileError,
     PinMissingError,
     PinWrongError,
     TokenAmbiguousError,
@@ -285,18 +284,6 @@ def test_a_key_is_opened_by_its_uri_in_either_byte_order(any_se050: SoftwareElem
         key.close()
         with pytest.raises(TokenFailedError):
             key.sign(b"x", Scheme.ECDSA_SHA256)
-
-
-def test_a_pin_file_with_blanks_around_the_pin_takes_no_try_at_the_chip(se050: SoftwareElement) -> None:
-    pin = se050.pin_file.read_text().strip()
-    (around := se050.directory / "around.pin").touch(0o600)
-    with se050.open():
-        pass
-    for written in (f"{pin} \r\n", f"\u00a0{pin}", f'"{pin}"'):
-        around.write_text(written)
-        with pytest.raises(PinFileError) as refused:
-            Token.open(se050.module, label=se050.token_label, pin=Pin.from_file(around))
-        assert "around the PIN" in refused.value.explain_cause()
 
 
 def test_mistakes_with_tokens_are_told_apart(se050: SoftwareElement) -> None:

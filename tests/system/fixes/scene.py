@@ -16,6 +16,7 @@ UNTIL_READY = f"python3 {shlex.quote(str(Path(__file__).parents[2] / 'until_read
 """Before a command that serves: it ends as soon as it is ready."""
 _COMMAND = re.compile(r"`([^`]+)`")
 _PROGRAMS = (
+    "stty ",
     "(set -C; ",
     "birthmark ",
     "chmod ",

@@ -137,12 +137,19 @@ def test_a_passphrase_is_the_same_however_an_editor_writes_its_file(ca: Path, tm
     assert load(ca, Passphrase(ca, new.source)).issuers == before.issuers
 
 
+def test_a_passphrase_of_two_lines_is_refused(tmp_path: Path) -> None:
+    source = a_file(tmp_path / "secret", text="correct horse\r\nbattery staple\r\n")
+    with pytest.raises(PassphraseMissingError) as refused:
+        Passphrase(tmp_path, source).reveal()
+    assert "more than one line" in refused.value.explain_cause()
+
+
 @pytest.mark.parametrize("coded", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
 def test_keys_that_an_earlier_release_made_with_the_bytes_of_the_file_open(
     tmp_path: Path, coded: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = a_file(tmp_path / "secret", text="")
-    (tmp_path / "secret").write_bytes("correct horse\r\n".encode(coded))
+    (tmp_path / "secret").write_bytes("correct\r\nhorse\r\n".encode(coded))
     with monkeypatch.context() as earlier:
         earlier.setattr(Passphrase, "_of_text", lambda _, data: data.strip())
         made = ca_directory.create(

@@ -146,7 +146,7 @@ def test_programs_get_the_same_as_json(birthmark: Callable[[str], tuple[int, str
 def test_a_place_that_cannot_be_written_is_named(birthmark: Callable[[str], tuple[int, str]]) -> None:
     ca_directory.create(Path("ca"), "X", now=SystemClock().now(), entropy=SystemEntropy())
     code, text = birthmark("ca crl --dir ca --out hello.txt/crl.pem")
-    assert code == 1
+    assert code == 1, text
     assert "hello.txt" in text
     assert "cli.file_unusable" in text
 

@@ -69,6 +69,16 @@ def test_a_link_leads_to_the_file_and_stays(tmp_path: Path) -> None:
     assert (tmp_path / "kept").read_text() == "later"
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes a link of another user")
+def test_a_link_of_another_user_leads_nowhere(tmp_path: Path) -> None:
+    (tmp_path / "kept").write_text("earlier")
+    (tmp_path / "link").symlink_to("kept")
+    os.lchown(tmp_path / "link", 65534, 65534)
+    with pytest.raises(FileExistsAlreadyError):
+        write_result(tmp_path / "link", "later")
+    assert (tmp_path / "kept").read_text() == "earlier"
+
+
 def test_a_pipe_stays_a_pipe(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     heard: list[str] = []

@@ -17,14 +17,15 @@ from birthmark.console.web.enroll import receiving
 from birthmark.console.web.enroll.bounds import MOST_OF_ONE
 from birthmark.console.web.enroll.drops import Drop, DropGoneError, Drops, State, TooManyDropsError
 from birthmark.console.web.enroll.page import as_csv
-from birthmark.console.web.enroll.reading import Kind, sort
-from birthmark.console.web.enroll.receiving import LIST, SIGNERS, DropRefusedError, Received, Receiver
+from birthmark.console.web.enroll.reading import Kind, rows_of, sort
+from birthmark.console.web.enroll.receiving import LIST, SIGNERS, TRUST, DropRefusedError, Received, Receiver
 from birthmark.console.web.language import Reader, reader
 from birthmark.console.web.rollover import gates_of, place_of, share_of
 from birthmark.errors import ForbiddenError
 from birthmark.manifests.bundle import wire
-from fakes import FakeClock, SeededEntropy
-from pki_builders import a_device
+from birthmark.manifests.errors import ManifestError
+from fakes import NOON, FakeClock, SeededEntropy
+from pki_builders import a_ca, a_device
 
 KIND = "multipart/form-data; boundary=x"
 
@@ -132,6 +133,16 @@ def test_a_signer_is_read_in_any_form(tmp_path: Path, form: str, coded: str) -> 
     (path := tmp_path / "1").write_bytes(known.der if form == "der" else known.pem().encode(coded))
     (listed := tmp_path / "0").write_bytes(b"[]")
     assert sort([Received(LIST, "x", listed), Received(SIGNERS, "x", path)]).signers == [known]
+
+
+def test_a_list_is_called_as_it_was_uploaded(tmp_path: Path) -> None:
+    (listed := tmp_path / "0000").write_bytes("certificate,site\nx,Gerätehalle\n".encode("cp1252"))
+    (root := tmp_path / "0001").write_bytes(a_ca().certificate.der)
+    dropped = sort([Received(LIST, "Werk 1.csv", listed), Received(TRUST, "root.cer", root)])
+    with pytest.raises(ManifestError) as refused:
+        list(rows_of(dropped, NOON, lambda: False))
+    assert "'Werk 1.csv' > 'Werk 1.utf8.csv'" in refused.value.explain_fix()
+    assert str(tmp_path) not in refused.value.explain_fix()
 
 
 def test_names_of_lists_lead_nowhere_else(tmp_path: Path) -> None:

@@ -102,6 +102,15 @@ def test_wrapped_certificates_among_others_are_not_left_out(
     assert unpack.format(tmp_path / "certificates" / name) in refused.explain_fix()
 
 
+def test_a_wrapped_certificate_in_an_archive_is_unpacked_first(tmp_path: Path) -> None:
+    archive = a_zip(tmp_path, [("a.pfx", PFX)])
+    (refused,) = verified(archive)
+    assert isinstance(refused, ManifestError)
+    into = archive.with_suffix("")
+    steps = [f"`unzip -n {archive} -d {into} && cd {into}`", "openssl pkcs12 -in anywhere/a.pfx -clcerts"]
+    assert [step for step in steps if step not in refused.explain_fix()] == []
+
+
 @pytest.mark.parametrize("write", [a_directory, a_zip, a_table])
 def test_what_is_wrong_with_one_is_told_and_the_others_are_read(tmp_path: Path, write: Write) -> None:
     foreign = a_device(a_ca("Another Maker"), "chip-9", key=a_key()).certificate

@@ -11,14 +11,14 @@ from birthmark.people.demand import NarrowedTokenError
 from birthmark.people.leftovers import LEFT, narrowed
 
 LEAVES_NOTHING = """
-alert.over alert.raised alert.silence alert.unsilence audit.break awsiot.authorizer_delete awsiot.ca_delete
+alert.over alert.raised alert.unsilence audit.break awsiot.authorizer_delete awsiot.ca_delete
 awsiot.certificate_delete awsiot.certificate_renew awsiot.connection_delete awsiot.default_authorizer_clear
 awsiot.events_configure awsiot.indexing_configure awsiot.job_cancel awsiot.job_delete awsiot.job_execution_cancel
-awsiot.job_execution_delete awsiot.job_pause awsiot.job_resume awsiot.job_targets awsiot.job_template_create
+awsiot.job_execution_delete awsiot.job_pause awsiot.job_resume
 awsiot.job_template_delete awsiot.job_update awsiot.key_remove awsiot.policy_delete awsiot.policy_detach
 awsiot.registration_code_delete awsiot.role_alias_delete awsiot.rule_delete awsiot.rule_destination_confirm
 awsiot.rule_destination_delete awsiot.rule_disable awsiot.rule_replay awsiot.shadow_delete awsiot.shadow_update
-awsiot.stream_create awsiot.stream_remove awsiot.tag awsiot.task_stop awsiot.template_delete awsiot.thing_attach
+awsiot.stream_remove awsiot.tag awsiot.task_stop awsiot.template_delete awsiot.thing_attach
 awsiot.thing_create awsiot.thing_delete awsiot.thing_detach awsiot.thing_group_add awsiot.thing_group_create
 awsiot.thing_group_delete awsiot.thing_group_remove awsiot.thing_group_update awsiot.thing_type_create
 awsiot.thing_type_delete awsiot.thing_type_deprecate awsiot.thing_type_update awsiot.thing_update awsiot.untag
@@ -65,7 +65,13 @@ def test_a_narrowed_token_enrolls_a_device(action: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "detail", [{"kind": "group"}, {"kind": "individual", "webhook": "hooks.example.com"}, {"thing_group": "all"}]
+    "detail",
+    [
+        {"kind": "group"},
+        {"kind": "individual", "webhook": "hooks.example.com"},
+        {"thing_group": "all"},
+        {"lasting": True},
+    ],
 )
 def test_an_enrollment_group_and_a_webhook_are_wider_than_a_device(detail: dict[str, Any]) -> None:
     with pytest.raises(NarrowedTokenError):

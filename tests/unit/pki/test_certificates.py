@@ -183,7 +183,7 @@ def test_the_command_for_pkcs12_without_a_key_takes_the_certificates_out(tmp_pat
     refusal.value.add_facts(path=tmp_path / "device.pfx")
     (command,) = refusal.value.explain_fix().split("`")[1::2]
     subprocess.run(["sh", "-c", command.replace("-nokeys", "-passin pass: -nokeys")], cwd=tmp_path, check=True)
-    assert parse_bundle((tmp_path / "device.pem").read_bytes()) == (DEVICE.certificate,)
+    assert parse_bundle((tmp_path / "certificates.pem").read_bytes()) == (DEVICE.certificate,)
 
 
 @pytest.mark.parametrize("algorithm", list(PBES))
@@ -196,7 +196,7 @@ def test_the_command_for_pkcs12_reads_the_algorithm_that_it_names(tmp_path: Path
     refusal.value.add_facts(path=tmp_path / "device.pfx")
     command = refusal.value.explain_fix().split("`")[1].replace("-clcerts", "-passin pass:pw -clcerts")
     subprocess.run(["sh", "-c", command], cwd=tmp_path, check=True)
-    assert parse_pem((tmp_path / "device.pem").read_bytes()) == DEVICE.certificate
+    assert parse_pem((tmp_path / "certificate.pem").read_bytes()) == DEVICE.certificate
 
 
 def test_pkcs12_of_windows_is_opened_with_algorithms_of_before() -> None:

@@ -138,7 +138,7 @@ class DataOperations:
             if lasts_s is not None and lasts_s > _MAX_EXPIRY_S:
                 raise BodyInvalidError(detail="messageExpiry is more than 4294967295 seconds")
             expires_at = None if lasts_s is None else self._space.now() + lasts_s * MICROS
-            whose = call.grant.principal
+            whose = str(call.grant.principal)  # a person's is more than a name, which a message does not keep
             message = Message(topic, call.body, qos, retain, _properties(call), expires_at, principal=whose)
             await self._space.messages.published(message)
         return {"message": "OK", "traceId": new_uuid(self._entropy)}

@@ -25,6 +25,7 @@ from birthmark.broker.waiting import until_done
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError, InvalidRequestError, NotFoundError
 from birthmark.mqtt.topics import matches
+from birthmark.net.backlog import asker_turn
 from birthmark.routing.engine import Engine
 from birthmark.routing.intake import Intake
 from birthmark.routing.letters import Carrier, Letter
@@ -195,6 +196,7 @@ class TopicRules(AccountService):
             given = {"sql": text or "", "actions": [], "awsIotSqlVersion": "2016-03-23"}
             ready = rules.make_ready(TopicRule("trial", given, False, now, now, 1), self._account.account_id)  # noqa: FBT003
         noted = Noted(client_id, self.clock.micros(), topic, payload)
+        await asker_turn()
         made = await _Applied(self, ready).apply(noted)
         return {
             "matches": _is_for(ready, topic) or rules.basic_ingest(topic) is not None,

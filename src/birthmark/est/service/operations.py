@@ -41,6 +41,8 @@ from birthmark.store import Changes, Database, to_micros
 MAX_LIFETIME = timedelta(days=366)
 _NAME_BYTES, _PASSWORD_BYTES = 6, 18
 _KEPT = timedelta(days=30)
+_FOR_A_DAY = timedelta(days=1)
+"""A token of a day introduces the device that somebody is about to enroll."""
 
 
 class TokenLifetimeError(InvalidRequestError):
@@ -77,7 +79,10 @@ class Tokens:
         if self._steadiness.is_steady():
             changes.run(store.PURGE_TOKENS, before=to_micros(now - _KEPT))
         changes.run(store.ADD_USER, nonce=None, **store.USER_RECORDS.row(user))
-        changes.audit(actor, "est.token.add", name, device_id=device_id, expires_at=(now + lifetime).isoformat())
+        told: dict[str, object] = {"device_id": device_id, "expires_at": (now + lifetime).isoformat()}
+        if lifetime > _FOR_A_DAY:
+            told["lasting"] = True
+        changes.audit(actor, "est.token.add", name, **told)
         await self.database.commit(changes)
         return user, password
 

@@ -225,6 +225,7 @@ class Finding:
             if chunk <= 0 or self._clock.monotonic() - began > MAX_S:
                 raise await self._refused(read)
             some, last = _next_named(leaves, after, chunk)
+            await turns.step()  # a statement of many terms takes milliseconds to be made
             rows = await self._database.all(searching.next_of(hub.name, some, states, after, chunk))
             found = [
                 Found(row, store.device_of(searching.device_row_of(row))) for row in rows if row["hub"] is not None

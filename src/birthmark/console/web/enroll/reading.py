@@ -97,13 +97,18 @@ def _certificates(files: Sequence[Received], kind: str) -> list[Certificate]:
 
 def _entries(dropped: Dropped, now: datetime) -> Iterator[Entry | Certificate | BirthmarkError]:
     first = dropped.files[0].path
+    names = {one.path.stem: one.name for one in dropped.files}
+
+    def uploaded_name(path: Path) -> str:
+        return names.get(path.stem, path.name)
+
     match dropped.kind:
         case Kind.CERTIFICATES if not dropped.roots:
             yield from _alone(dropped.files)
         case Kind.CERTIFICATES:
             for one in dropped.files:
                 one.path.rename(one.path.with_suffix(".pem"))  # by which a directory of certificates is read
-            yield from verify_list(first.parent, ListTrust(tuple(dropped.roots)), now)
+            yield from verify_list(first.parent, ListTrust(tuple(dropped.roots)), now, uploaded_name)
         case Kind.TABLE | Kind.ZIP:
             if not dropped.roots:
                 detail = (
@@ -112,7 +117,7 @@ def _entries(dropped: Dropped, now: datetime) -> Iterator[Entry | Certificate | 
                 raise DropRefusedError(detail=f"{detail}; choose them, too")
             path = first.with_suffix(".zip" if dropped.kind is Kind.ZIP else ".csv")
             first.rename(path)
-            yield from verify_list(path, ListTrust(tuple(dropped.roots)), now)
+            yield from verify_list(path, ListTrust(tuple(dropped.roots)), now, uploaded_name)
         case Kind.BUNDLE:
             trust = BundleTrust(tuple(dropped.signers), tuple(dropped.roots))
             with first.open("rb") as file:

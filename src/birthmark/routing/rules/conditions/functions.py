@@ -72,6 +72,16 @@ def _of_texts(compute: Callable[[str, str], Any]) -> Callable[[Meter, Value, Val
     return call
 
 
+def _searching(compute: Callable[[str, str], Any]) -> Callable[[Meter, Value, Value], Value]:
+    def call(meter: Meter, value: Value, part: Value) -> Value:
+        if type(value) is not str or type(part) is not str:
+            return UNDEFINED
+        meter.take_to_find(value, part)
+        return compute(value, part)
+
+    return call
+
+
 def _concat(meter: Meter, *values: Value) -> Value:
     if any(type(one) is not str for one in values):
         return UNDEFINED
@@ -130,8 +140,8 @@ FUNCTIONS: Mapping[str, Function] = {
     "lower": Function(_of_text(str.lower), 1, 1, "Write LOWER(name)."),
     "upper": Function(_of_text(str.upper), 1, 1, "Write UPPER(name)."),
     "substring": Function(_substring, 2, 3, "Write SUBSTRING(name, 0, 4)."),
-    "index_of": Function(_of_texts(str.find), 2, 2, _TEXTS),
+    "index_of": Function(_searching(str.find), 2, 2, _TEXTS),
     "starts_with": Function(_of_texts(str.startswith), 2, 2, _TEXTS),
     "ends_with": Function(_of_texts(str.endswith), 2, 2, _TEXTS),
-    "contains": Function(_of_texts(lambda value, part: part in value), 2, 2, _TEXTS),
+    "contains": Function(_searching(lambda value, part: part in value), 2, 2, _TEXTS),
 }

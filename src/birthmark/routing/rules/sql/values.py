@@ -39,6 +39,10 @@ _MAX_MADE_DEPTH = MAX_DEPTH + 36
 MAX_BYTES = 128 * 1024
 """What a message may be, and what one statement may make of it (AWS IoT Core quotas: the size of a message)."""
 CHARS_PER_STEP = 64
+_COMPARED_PER_STEP = 512
+_LONG_TEXT, _LONG_PART = 2500, 100
+"""CPython compares every character of the text with every one of the part at worst, but in a long text no more than a
+hundred with each: it then searches in linear time."""
 
 _encoder = msgspec.json.Encoder(decimal_format="number")
 
@@ -63,6 +67,11 @@ class Meter:
         if chars > MAX_BYTES:
             raise TooMuchError("The statement makes a text of more than 131072 characters.")
         self.take(1 + chars // CHARS_PER_STEP)
+
+    def take_to_find(self, text: str, part: str) -> None:
+        """Take the steps of looking for a part of a text. Raise `TooMuchError`."""
+        compared = min(len(part), _LONG_PART) if len(text) >= _LONG_TEXT else len(part)
+        self.take(1 + len(text) // CHARS_PER_STEP + len(text) * compared // _COMPARED_PER_STEP)
 
 
 def _decimal(digits: str) -> Decimal:

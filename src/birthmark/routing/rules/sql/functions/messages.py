@@ -5,7 +5,7 @@ from uuid import UUID
 
 from birthmark.routing.rules.sql.functions.catalogue import NEW, Function
 from birthmark.routing.rules.sql.run import Run
-from birthmark.routing.rules.sql.values import UNDEFINED, Value, int_of
+from birthmark.routing.rules.sql.values import CHARS_PER_STEP, UNDEFINED, Value, int_of
 
 _BASIC_INGEST = "$aws/rules/"
 _INGEST_LEVELS = 3
@@ -69,8 +69,9 @@ def get_mqtt_property(run: Run, name: Value) -> Value:
         case "response_topic":
             found = message.response_topic
         case "correlation_data":
-            data = message.correlation_data
-            found = None if data is None else base64.b64encode(data).decode()
+            data = message.correlation_data or b""
+            run.meter.take(len(data) // CHARS_PER_STEP)
+            found = None if message.correlation_data is None else base64.b64encode(data).decode()
         case "format_indicator":
             # None said is the same as 0 said (MQTT 5.0 section 3.3.2.3.2).
             found = _FORMATS.get(message.payload_format_indicator or 0)
@@ -82,6 +83,7 @@ def get_mqtt_property(run: Run, name: Value) -> Value:
 def get_user_properties(run: Run, *key: Value) -> Value:
     """Return the values of a key, or all properties, each an object of its own."""
     properties = run.message.user_properties
+    run.meter.take(len(properties))
     found = (
         [value for name, value in properties if name == key[0]]
         if key

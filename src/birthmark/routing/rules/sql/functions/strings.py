@@ -98,7 +98,10 @@ def substring(run: Run, value: Value, begin: Value, *more: Value) -> Value:
 
 def indexof(run: Run, value: Value, part: Value) -> Value:
     text, wanted = _text(run, value), _text(run, part)
-    return UNDEFINED if text is UNDEFINED or wanted is UNDEFINED else text.find(wanted)
+    if text is UNDEFINED or wanted is UNDEFINED:
+        return UNDEFINED
+    run.meter.take_to_find(text, wanted)
+    return text.find(wanted)
 
 
 def startswith(run: Run, value: Value, part: Value) -> Value:
@@ -115,6 +118,8 @@ def replace(run: Run, value: Value, old: Value, new: Value) -> Value:
     text, wanted, instead = _text(run, value), _text(run, old), _text(run, new)
     if text is UNDEFINED or wanted is UNDEFINED or instead is UNDEFINED:
         return UNDEFINED
+    for _ in ("to count", "to replace"):
+        run.meter.take_to_find(text, wanted)
     # How long it gets is known before it is made.
     run.meter.take_for(len(text) + text.count(wanted) * max(len(instead) - len(wanted), 0))
     return text.replace(wanted, instead)

@@ -82,6 +82,9 @@ LEFT: Mapping[str, Left] = {
     "awsiot.job_create": _left("aws", "job", "cancel", "{subject}"),
     "awsiot.job_template_create": _at_aws("delete-job-template", "--job-template-id", "{subject}"),
     "awsiot.job_targets": _left("aws", "job", "cancel", "{subject}"),
+    "awsiot.job_resume": _left("aws", "job", "cancel", "{subject}"),
+    "awsiot.events_configure": _NO_COMMAND,
+    "awsiot.indexing_configure": _NO_COMMAND,
     "awsiot.key_add": _left("aws", "key", "rm", "{subject}"),
     "awsiot.certificate_status": _of_a_device(_CERTIFICATE),
     "awsiot.policy_attach": _of_a_device(_POLICY),
@@ -109,6 +112,7 @@ LEFT: Mapping[str, Left] = {
     "dps.key_rotate": _ROTATE_DPS,
     "dps.key_show": _SHOWN_DPS,
     "dps.link": _NO_COMMAND,
+    "dps.tier": _left("dps", "tier", "{subject}", "none"),
     "est.authority.add": _left("pki", "authority", "rm", "{thumbprint}"),
     "est.bootstrap.add": _left("pki", "maker", "rm", "{thumbprint}"),
     "est.request.approve": _of_a_device(_NO_COMMAND),
@@ -128,6 +132,7 @@ LEFT: Mapping[str, Left] = {
     "iothub.route_change": _ROUTE,
     "iothub.route_enable": _ROUTE,
     "iothub.route_enrich": _left("hub", "enrichment", "rm", "{subject}", "--hub", "{hub}"),
+    "iothub.tier": _left("hub", "tier", "{subject}", "none"),
     "people.invite": _USER,
     "people.password_set": _USER,
     "people.role_add": _left("role", "revoke", "{subject}", "{role}", "--at", "{place}"),
@@ -135,12 +140,13 @@ LEFT: Mapping[str, Left] = {
     "people.user_create": _USER,
     "server.machine_invite": _NO_COMMAND,
     "webhook.create": _WEBHOOK,
+    "webhook.resume": _left("webhook", "pause", "{subject}"),
     "webhook.rotate": _left("webhook", "rotate", "{subject}"),
 }
 """By action of the audit trail; whatever is not here leaves nothing that lets anybody in, or data out."""
 _OFF = frozenset({"INACTIVE", "DISABLED"})
 _ONLY_WHERE = ("active", "continuous", "enabled")
-_WIDER = frozenset({"lasting", "thing_group", "webhook"})
+_WIDER = frozenset({"lasting", "thing_group", "webhook", "wide"})
 """Marks of what outlives one device's enrollment, or reaches further."""
 _OF_OTHERS = ("people.invite", "people.password_set", "people.role_add", "people.token_add")
 """What is the user's own goes with the user."""
@@ -181,6 +187,8 @@ async def left_by(database: Database, user: str) -> Sequence[Mapping[str, Any]]:
             if (left := _is_left(action, row["detail"])) is None or (action in _OF_OTHERS and subject == user):
                 continue
             command = left.command(row)
+            target = row["detail"].get("certificate_id") or row["detail"].get("thing_group")
+            subject = f"{subject} at {target}" if target else subject
             found.setdefault(
                 (action, subject, command),
                 (left.is_of_a_device, {"at": row["at"], "action": action, "subject": subject, "command": command}),

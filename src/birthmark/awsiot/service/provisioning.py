@@ -28,6 +28,7 @@ from birthmark.awsiot.rules.plans import (
     ResourceConflictsError,
     ThingPlan,
 )
+from birthmark.awsiot.rules.policy import parse_policy
 from birthmark.awsiot.service.attachments import attaching
 from birthmark.awsiot.service.certificates import (
     CURVES,
@@ -255,19 +256,22 @@ class Provisioning:
             making.resources[plan.logical] = "policy", plan.name
             return
         with _step(step):
-            if plan.document is None:
-                await self._policies.get(plan.name)
-            else:
-                try:
-                    await self._policies.get(plan.name)
-                except UnknownPolicyError:
-                    _, changes = self._policies.adding(plan.name, plan.document, actor=making.actor)
-                    making.changes.merge(changes)
+            try:
+                document = (await self._policies.version(plan.name))[1].document
+            except UnknownPolicyError:
+                if (given := plan.document) is None:
+                    raise
+                _, changes = self._policies.adding(plan.name, given, actor=making.actor)
+                making.changes.merge(changes)
+                document = given
             present = (await self._policies.attached(certificate.id, "", 2 * MAX_ATTACHED)).items
             if len({*present, *(one.name for one in whole.policies)}) > MAX_ATTACHED:
                 raise RegistrationFailedError(step=step, detail=f"a certificate has at most {MAX_ATTACHED} policies")
             is_new = plan.name not in present
-            making.changes.merge(policy_attaching(plan.name, certificate.id, is_new=is_new, actor=making.actor))
+            is_wide = not parse_policy(plan.name, document).is_of_one_device
+            making.changes.merge(
+                policy_attaching(plan.name, certificate.id, is_new=is_new, is_wide=is_wide, actor=making.actor)
+            )
         making.resources[plan.logical] = "policy", plan.name
 
     # ---- things

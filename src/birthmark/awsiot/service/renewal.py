@@ -86,7 +86,7 @@ class Renewals(AccountService):
             seen: dict[str, Any] = {"key_id": old.id, "key_customer_version": old.customer_version}
             changes = Changes().run(store.IS_STILL_SO, expect=1, **seen).merge(putting(made, actor=actor))
             for name in (await self.policies.attached(old.id, "", MAX_ATTACHED)).items:
-                changes.merge(policy_attaching(name, made.id, is_new=True, actor=actor))
+                changes.merge(policy_attaching(name, made.id, is_new=True, is_wide=False, actor=actor))
             for row in await self._things(old.id):
                 kind = PrincipalType(row["kind"])
                 changes.merge(attaching(row["thing"], made.id, kind, is_new=True, actor=actor))

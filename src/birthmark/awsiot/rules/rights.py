@@ -46,6 +46,7 @@ _OTHERS: Mapping[str, Right] = {
             "DeleteProvisioningTemplateVersion",
             "RegisterThing",
             "StartThingRegistrationTask",
+            "ListThingRegistrationTaskReports",  # whoever has one of their URLs reads it
         ),
         Right.ADMINISTER,
     ),
@@ -70,4 +71,4 @@ def right_for(operation: str, status: str = "") -> Right:
     """
     if operation == "UpdateCertificate" and status == "ACTIVE":
         return Right.ENROLL
-    return Right.READ if operation.startswith(_LOOKS) else _OTHERS.get(operation, Right.ENROLL)
+    return _OTHERS.get(operation, Right.READ if operation.startswith(_LOOKS) else Right.ENROLL)

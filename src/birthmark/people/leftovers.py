@@ -57,6 +57,7 @@ def _of_a_device(left: Left) -> Left:
 
 
 _NO_COMMAND = Left(lambda _row: "")
+"""Also for a hub or provisioning service: to remove it would remove its devices."""
 _ROTATE_HUB, _SHOWN_HUB = _rotated("hub")
 _ROTATE_DPS, _SHOWN_DPS = _rotated("dps")
 _AUTHORIZER = _at_aws("update-authorizer", "--authorizer-name", "{subject}", "--status", "INACTIVE")
@@ -106,7 +107,7 @@ LEFT: Mapping[str, Left] = {
     "dps.ca_add": _NO_COMMAND,
     "dps.ca_trust": _NO_COMMAND,
     "dps.ca_verify": _NO_COMMAND,
-    "dps.create": _left("dps", "rm", "{subject}"),
+    "dps.create": _NO_COMMAND,
     "dps.enrollment_key_show": _NO_COMMAND,
     "dps.enrollment_put": _of_a_device(_NO_COMMAND),
     "dps.key_rotate": _ROTATE_DPS,
@@ -121,7 +122,7 @@ LEFT: Mapping[str, Left] = {
     "est.user.show": _EST_USER,
     "iothub.ca_add": _HUB_CA,
     "iothub.ca_verify": _HUB_CA,
-    "iothub.create": _left("hub", "rm", "{subject}"),
+    "iothub.create": _NO_COMMAND,
     "iothub.device_key_show": _NO_COMMAND,
     "iothub.device_put": _of_a_device(_left("hub", "device", "rm", "{subject}", "--hub", "{hub}")),
     "iothub.endpoint_add": _left("hub", "endpoint", "rm", "{subject}", "--hub", "{hub}"),

@@ -265,9 +265,25 @@ def test_a_token_that_ends_soon_attaches_no_policy_that_reaches_beyond_one_devic
     lines = anna.attempt("env", "--format", "dotenv", BIRTHMARK_LOGIN=str(anna.home / "soon.json")).stdout.splitlines()
     soon = dict(line.split("=", 1) for line in lines)
     certificate = by_aws_cli(soon, "iot", "create-keys-and-certificate", "--set-as-active")
-    target = ["--target", json.loads(certificate.stdout)["certificateArn"]]
+    arn = json.loads(certificate.stdout)["certificateArn"]
+    target = ["--target", arn]
     assert by_aws_cli(soon, "iot", "attach-policy", "--policy-name", "own", *target).returncode == 0
     assert "ForbiddenException" in by_aws_cli(soon, "iot", "attach-policy", "--policy-name", "all", *target).stderr
+    group = by_aws_cli(exported(anna), "iot", "create-thing-group", "--thing-group-name", "wide")
+    to_group = ["--policy-name", "all", "--target", json.loads(group.stdout)["thingGroupArn"]]
+    assert by_aws_cli(exported(anna), "iot", "attach-policy", *to_group).returncode == 0
+    for by, name in ((soon, "p-1"), (exported(anna), "p-2")):
+        by_aws_cli(by, "iot", "create-thing", "--thing-name", name)
+    inside = ["--thing-group-name", "wide", "--thing-name"]
+    assert by_aws_cli(exported(anna), "iot", "add-thing-to-thing-group", *inside, "p-2").returncode == 0
+    for words in (
+        ["add-thing-to-thing-group", *inside, "p-1"],
+        ["attach-thing-principal", "--thing-name", "p-2", "--principal", arn],
+        ["create-thing-group", "--thing-group-name", "below", "--parent-group-name", "wide"],
+    ):
+        assert "ForbiddenException" in by_aws_cli(soon, "iot", *words).stderr, words
+    own = ["--thing-name", "p-1", "--principal", arn]
+    assert by_aws_cli(soon, "iot", "attach-thing-principal", *own).returncode == 0
 
 
 def test_to_let_a_certificate_in_takes_another_right_than_to_shut_it_out_or_bring_it_back(plant: Plant) -> None:

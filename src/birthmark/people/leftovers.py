@@ -100,6 +100,9 @@ LEFT: Mapping[str, Left] = {
     "awsiot.rule_replace": _RULE,
     "awsiot.stream_create": _at_aws("delete-stream", "--stream-id", "{subject}"),
     "awsiot.task_start": _NO_COMMAND,
+    "awsiot.thing_attach": _of_a_device(_at_aws("list-thing-principals", "--thing-name", "{subject}")),
+    "awsiot.thing_group_add": _of_a_device(_at_aws("list-things-in-thing-group", "--thing-group-name", "{subject}")),
+    "awsiot.thing_group_create": _at_aws("delete-thing-group", "--thing-group-name", "{subject}"),
     "awsiot.template_change": _TEMPLATE,
     "awsiot.template_create": _TEMPLATE,
     "certificate.comeback": _of_a_device(_NO_COMMAND),
@@ -157,9 +160,9 @@ def _is_left(action: str, detail: Mapping[str, object]) -> Left | None:
     """Return what an action leaves; nothing where it switches off, and more than one device's where it is a group."""
     if (left := LEFT.get(action)) is None:
         return None
-    if detail.get("status") in _OFF or any(detail.get(name) is False for name in _ONLY_WHERE):
-        return None
     is_wider = detail.get("kind") == "group" or not _WIDER.isdisjoint(detail)
+    if detail.get("status") in _OFF or (not is_wider and any(detail.get(name) is False for name in _ONLY_WHERE)):
+        return None
     return left._replace(is_of_a_device=False) if is_wider else left
 
 

@@ -35,7 +35,8 @@ def test_what_takes_back_decides_on_trust_or_makes_rights_takes_the_right_for_it
     assert right_for("UpdateIndexingConfiguration") is right_for("UpdateEventConfigurations") is Right.ADMINISTER
     assert right_for("Publish") is right_for("DeleteConnection") is Right.OPERATE
     assert right_for("TestAuthorization") is Right.READ
-    assert right_for("TagResource") is right_for("CreateDynamicThingGroup") is Right.ENROLL
+    assert right_for("TagResource") is right_for("CreateThingGroup") is Right.ENROLL
+    assert right_for("CreateDynamicThingGroup") is Right.OPERATE  # a hundred of them fill the account
     assert right_for("CreateThing") is Right.ENROLL
 
 

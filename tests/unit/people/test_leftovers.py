@@ -18,8 +18,8 @@ awsiot.job_execution_delete awsiot.job_pause
 awsiot.job_template_delete awsiot.job_update awsiot.key_remove awsiot.policy_delete awsiot.policy_detach
 awsiot.registration_code_delete awsiot.role_alias_delete awsiot.rule_delete awsiot.rule_destination_confirm
 awsiot.rule_destination_delete awsiot.rule_disable awsiot.rule_replay awsiot.shadow_delete awsiot.shadow_update
-awsiot.stream_remove awsiot.tag awsiot.task_stop awsiot.template_delete awsiot.thing_attach
-awsiot.thing_create awsiot.thing_delete awsiot.thing_detach awsiot.thing_group_add awsiot.thing_group_create
+awsiot.stream_remove awsiot.tag awsiot.task_stop awsiot.template_delete
+awsiot.thing_create awsiot.thing_delete awsiot.thing_detach
 awsiot.thing_group_delete awsiot.thing_group_remove awsiot.thing_group_update awsiot.thing_type_create
 awsiot.thing_type_delete awsiot.thing_type_deprecate awsiot.thing_type_update awsiot.thing_update awsiot.untag
 ca.rollover.back ca.rollover.next ca.rollover.start ca.root_noted certificate.renewed certificate.revoke device.connect

@@ -150,6 +150,11 @@ class _Document(msgspec.Struct, forbid_unknown_fields=True, rename="pascal"):
     id: str = ""
 
 
+def are_of_one_device(documents: Iterable[str]) -> bool:
+    """Say whether all that policies allow is named by the thing or the certificate that connects."""
+    return all(parse_policy("", document).is_of_one_device for document in documents)
+
+
 @lru_cache(maxsize=4096)
 def parse_policy(name: str, document: str, *, of_iam: bool = False) -> Policy:
     """Return the policy: of a device, or `of_iam`, which may name actions of other services. Raise

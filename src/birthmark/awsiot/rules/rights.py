@@ -15,6 +15,7 @@ _OTHERS: Mapping[str, Right] = {
         ),
         Right.OPERATE,
     ),
+    **dict.fromkeys(("CreateDynamicThingGroup", "UpdateDynamicThingGroup", "DeleteDynamicThingGroup"), Right.OPERATE),
     **dict.fromkeys(("UpdateCertificate", "DeleteCertificate"), Right.REVOKE),
     **dict.fromkeys(
         ("RegisterCACertificate", "UpdateCACertificate", "DeleteCACertificate", "DeleteRegistrationCode"), Right.TRUST

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from birthmark.awsiot.events import GrantsChanged, PolicyChanged, ThingGroupChanged
 from birthmark.awsiot.model import NamedPolicy, PolicyName, PolicyVersion, group_of, parse_policy_name
-from birthmark.awsiot.rules.policy import parse_policy
+from birthmark.awsiot.rules.policy import are_of_one_device, parse_policy
 from birthmark.awsiot.service.base import AccountService
 from birthmark.awsiot.service.certificates import UnknownCertificateError
 from birthmark.awsiot.service.tags import NO_TAGS, Tags, dropped, written
@@ -208,7 +208,7 @@ class Policies(AccountService):
         is_attached = name in present
         if len(present) >= MAX_ATTACHED and not is_attached:
             raise TooManyPoliciesError(target=target)
-        is_wide = not parse_policy(name, default.document).is_of_one_device
+        is_wide = not are_of_one_device([default.document])
         changes = attaching(name, target, is_new=not is_attached, is_wide=is_wide, actor=actor)
         await self.database.commit(changes)
 

@@ -28,7 +28,7 @@ from birthmark.awsiot.rules.plans import (
     ResourceConflictsError,
     ThingPlan,
 )
-from birthmark.awsiot.rules.policy import parse_policy
+from birthmark.awsiot.rules.policy import are_of_one_device
 from birthmark.awsiot.service.attachments import attaching
 from birthmark.awsiot.service.certificates import (
     CURVES,
@@ -268,7 +268,7 @@ class Provisioning:
             if len({*present, *(one.name for one in whole.policies)}) > MAX_ATTACHED:
                 raise RegistrationFailedError(step=step, detail=f"a certificate has at most {MAX_ATTACHED} policies")
             is_new = plan.name not in present
-            is_wide = not parse_policy(plan.name, document).is_of_one_device
+            is_wide = not are_of_one_device([document])
             making.changes.merge(
                 policy_attaching(plan.name, certificate.id, is_new=is_new, is_wide=is_wide, actor=making.actor)
             )
@@ -354,7 +354,8 @@ class Provisioning:
             ):
                 detail = f"the certificate belongs to {others[0] if others else thing.name} in another way"
                 raise RegistrationFailedError(step="Resources", detail=detail)
-        changes = attaching(thing.name, certificate.id, kind, is_new=same is None, actor=making.actor)
+        is_wide = not are_of_one_device((await self._policies.of_groups(thing.name))[1].values())
+        changes = attaching(thing.name, certificate.id, kind, is_new=same is None, is_wide=is_wide, actor=making.actor)
         if only_own:
             making.changes.run(registry_store.THING_IS_THERE, expect=1, key_name=thing.name)
             kept = await self._replace_own(thing.name, certificate, making)

@@ -94,7 +94,7 @@ class ArgumentEncodingError(UsageError):
     code = "cli.argument_encoding"
     message = "The argument {word} is not UTF-8"
     cause = "The argument {word} has bytes that are not UTF-8: a terminal, or a file's name, has another encoding."
-    fix = "Rename the file, or set the terminal to UTF-8; what this one says it writes: `locale charmap`."
+    fix = "Set the terminal to UTF-8. Rename a file with such a name, whose bytes this shows: `ls -b`"
     word: str
 
 

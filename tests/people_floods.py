@@ -8,6 +8,7 @@ import http.client
 import itertools
 import json
 import os
+import random
 import ssl
 import subprocess
 import sys
@@ -39,6 +40,8 @@ class Requests:
     body: str = ""
     at_once: int = 1
     is_tls: bool = True
+    queries: bool = False
+    """Whether the path ends with a query, another one for each request."""
 
 
 def requests_of(server: RunningServer) -> Mapping[str, Requests]:
@@ -61,6 +64,9 @@ def requests_of(server: RunningServer) -> Mapping[str, Requests]:
         "expressions of a viewer": Requests(*at, "POST", "/operator/v1/aws/rules-test", told, trial),
         "everyday expressions of a viewer": Requests(*at, "POST", "/operator/v1/aws/rules-test", told, everyday),
         "queries of a viewer": Requests(*at, "GET", f"/operator/v1/hubs/birthmark/query?query={_QUERY}", by, at_once=8),
+        "queries of new shapes": Requests(
+            *at, "GET", "/operator/v1/hubs/birthmark/query?query=", by, at_once=6, queries=True
+        ),
         "headers of a form": Requests(*here, "POST", "/enroll/drop", form, "--x--", is_tls=False),
         "documents of the interface": Requests(*at, "GET", "/operator/v1/openapi.json"),
     }
@@ -115,6 +121,13 @@ def a_people_flood(requests: Requests) -> Iterator[Flood]:
         process.stdout.close()
 
 
+def _another_query() -> str:
+    """Return a query of 99 terms that no statement was made for yet."""
+    terms = (f"tags.t{number} = {random.randrange(9)}" for number in range(99))
+    condition = next(terms) + "".join(f" {random.choice(('AND', 'OR'))} {term}" for term in terms)
+    return quote(f"SELECT deviceId FROM devices WHERE {condition}")
+
+
 def _send(requests: Requests, count: "itertools.count[int]") -> None:
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
@@ -124,7 +137,8 @@ def _send(requests: Requests, count: "itertools.count[int]") -> None:
             told: dict[str, Any] = {"context": context} if requests.is_tls else {}
             connection = made(requests.host, requests.port, timeout=30, **told)
             while True:
-                connection.request(requests.method, requests.path, requests.body, dict(requests.headers))
+                path = requests.path + (_another_query() if requests.queries else "")
+                connection.request(requests.method, path, requests.body, dict(requests.headers))
                 answer = connection.getresponse()
                 answer.read()
                 if answer.status in {401, 403, 404, 500}:

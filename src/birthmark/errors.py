@@ -22,6 +22,7 @@ _TWO_ENDS = re.compile(r"([.!?…])\.(?=\s|$)")  # a fact that is a sentence, in
 # Facts that are commands or options themselves, quoted by who made them; `options` says which chip.
 _COMMANDS = frozenset({"again", "command", "options", "without"})
 
+_NO_UTF8 = re.compile(r"[\udc80-\udcff]")
 _PIN = re.compile(r"(?i)(pin-value=)[^&;?\s\"'`]+")
 
 BACKTICK = "'\"$(printf '\\140')\"'"
@@ -91,7 +92,7 @@ class BirthmarkError(Exception):
     def explain_fix(self) -> str:
         """Return `fix` with this error's facts filled in; what a stranger chose is one word of a command, quoted."""
         plain = self._filled()
-        typed = {name: text if name in _COMMANDS else shlex.quote(text) for name, text in plain.items()}
+        typed = {name: text if name in _COMMANDS else shell_word(text) for name, text in plain.items()}
         parts = self.fix.split("`")
         filled = (part.format_map(typed if number % 2 else plain) for number, part in enumerate(parts))
         return _TWO_ENDS.sub(r"\1", "`".join(filled))
@@ -102,7 +103,7 @@ class BirthmarkError(Exception):
         What a stranger chose, such as a name, would be taken for advice of ours otherwise, with a button to copy it.
         """
         plain = {name: text.replace("`", "'") for name, text in self._filled().items()}
-        typed = {name: text if name in _COMMANDS else shlex.quote(text) for name, text in self._filled().items()}
+        typed = {name: text if name in _COMMANDS else shell_word(text) for name, text in self._filled().items()}
         typed = {name: text.replace("`", BACKTICK) for name, text in typed.items()}
         parts = self.fix.split("`")
         fix = "`".join(part.format_map(typed if number % 2 else plain) for number, part in enumerate(parts))
@@ -113,6 +114,19 @@ class BirthmarkError(Exception):
         given = {name: value for name, value in vars(self).items() if name in self._fields}
         left_out = {name: getattr(self, name) for name in self._fields if name not in given}
         return {name: _text(value) for name, value in (left_out | self._added | given).items()}
+
+
+def is_utf_8(text: str) -> bool:
+    """Say whether what the system handed over, such as an argument or a file's name, was UTF-8."""
+    return _NO_UTF8.search(text) is None
+
+
+def shell_word(text: str) -> str:
+    """Return a text as one word of a command; bytes of a file's name that are no UTF-8 as a shell has them escaped."""
+    if is_utf_8(text):
+        return shlex.quote(text)
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    return "$'" + _NO_UTF8.sub(lambda found: f"\\x{ord(found[0]) - 0xDC00:02x}", escaped) + "'"
 
 
 @contextlib.contextmanager

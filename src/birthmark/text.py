@@ -11,6 +11,7 @@ import msgspec
 
 from birthmark.errors import BirthmarkError
 from birthmark.shapes import known
+from birthmark.text_files import utf_16_of
 
 _T = TypeVar("_T")
 _MAX_REASON_CHARS = 300
@@ -53,6 +54,10 @@ def decode_json(body: bytes | str, kind: Any = Any) -> Any:
         raise _not_utf_8(body, error) from error
     except RecursionError as error:
         raise RecursionError("it is nested too deeply") from error
+    except msgspec.DecodeError as error:
+        if isinstance(body, bytes) and utf_16_of(body) is not None:
+            raise msgspec.DecodeError("it is UTF-16: send UTF-8") from error
+        raise
 
 
 class NotUtf8Error(UnicodeDecodeError):

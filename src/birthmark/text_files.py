@@ -85,3 +85,29 @@ def to_utf_8(path: Path | str, encoding: str = "UTF-16") -> str:
     known = PurePath(path)
     quoted = shlex.quote(str(known.with_name(f"{known.stem}.utf8{known.suffix}")))
     return f"(umask 077; set -C; iconv -f {encoding} -t UTF-8 {shlex.quote(str(path))} > {quoted})"
+
+
+def to_trimmed(path: Path | str, raw: bytes) -> str:
+    """Return the command that writes a line of text as UTF-8 without the white space around it, under a new name."""
+    known, codec = PurePath(path), utf_16_of(raw)
+    text = raw.decode(codec or "utf-8", errors="replace").rstrip("\r\n")
+    begin, end = text[: len(text) - len(_without_begin(text))], text[len(text.rstrip()) :]
+    edits = [f"s/^{_escaped(begin)}//"] * bool(begin) + [f"s/{_escaped(end)}\\r*$//"]
+    edit = f"LC_ALL=C sed {shlex.quote('; '.join(edits))}"
+    quoted = shlex.quote(str(path))
+    made = f"iconv -f {codec.upper()} -t UTF-8 {quoted} | {edit}" if codec else f"{edit} {quoted}"
+    return f"(umask 077; set -C; {made} > {shlex.quote(str(trimmed(known)))})"
+
+
+def trimmed(path: PurePath | str) -> PurePath:
+    """Return the new name of a file whose text `to_trimmed` writes."""
+    known = PurePath(path)
+    return known.with_name(f"{known.stem}.trimmed{known.suffix}")
+
+
+def _without_begin(text: str) -> str:
+    return text.removeprefix("\ufeff").lstrip()
+
+
+def _escaped(text: str) -> str:
+    return "".join(f"\\x{one:02x}" for one in text.encode())

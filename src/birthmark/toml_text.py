@@ -38,11 +38,11 @@ def parse(text: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:  # TOMLDecodeError, and what Python says of a number too long
         said = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
         line = int(found[1]) if (found := _AT_LINE.search(said)) else 1 + text.rstrip().count("\n")
-        detail = _AT_LINE.sub("", said).removesuffix(_AT_END) + _unseen(text.replace("\r\n", "\n"), line)
+        detail = _AT_LINE.sub("", said).removesuffix(_AT_END) + unseen(text.replace("\r\n", "\n"), line)
         raise TomlError(detail, line) from error
 
 
-def _unseen(text: str, line: int) -> str:
+def unseen(text: str, line: int) -> str:
     """Return what of a line a person does not see, or takes for another character, if there is something."""
     lines = text.split("\n")
     if (found := _UNSEEN.search(lines[line - 1] if line <= len(lines) else "")) is None:

@@ -61,7 +61,13 @@ def people(world: FloodWorld) -> Mapping[str, Requests]:
     return requests_of(world.server)
 
 
-@pytest.mark.parametrize("kind", ["expressions of a viewer", "everyday expressions of a viewer", "queries of a viewer"])
+OF_VIEWERS = (
+    *("expressions of a viewer", "everyday expressions of a viewer"),
+    *("queries of a viewer", "queries of new shapes"),
+)
+
+
+@pytest.mark.parametrize("kind", OF_VIEWERS)
 def test_others_have_their_turn_beside(world: FloodWorld, people: Mapping[str, Requests], kind: str) -> None:
     with a_people_flood(people[kind]) as flood:
         tries = (sorted(witness(world.witness, flood, times=8).flooded)[-2] for _ in range(TRIES))

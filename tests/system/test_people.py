@@ -239,6 +239,53 @@ def test_what_a_person_publishes_in_aws_is_kept(plant: Plant) -> None:
     assert json.loads(kept.stdout)["payload"] == "b24="
 
 
+def test_a_person_is_told_no_url_of_a_file_that_a_job_is_about(plant: Plant) -> None:
+    (bucket := plant.server.data / "buckets" / "firmware").mkdir(parents=True)
+    (bucket / "pump.bin").write_bytes(b"1")
+    admin, viewer = (exported(plant.person(f"a-{role}", role)) for role in ("admin", "viewer"))
+    document = {"url": "${aws:iot:s3-presigned-url:https://s3.us-east-1.amazonaws.com/firmware/pump.bin}"}
+    thing = json.loads(by_aws_cli(admin, "iot", "create-thing", "--thing-name", "w").stdout)["thingArn"]
+    job = ["--job-id", "j", "--targets", thing, "--document", json.dumps(document)]
+    assert (made := by_aws_cli(admin, "iot", "create-job", *job)).returncode == 0, made.stderr
+    words = ["iot-jobs-data", "describe-job-execution", "--thing-name", "w", "--job-id", "j", "--include-job-document"]
+    for variables in (viewer, admin):
+        told = json.loads(by_aws_cli(variables, *words).stdout)["execution"]["jobDocument"]
+        assert json.loads(told) == document
+
+
+def test_a_token_that_ends_soon_attaches_no_policy_that_reaches_beyond_one_device(plant: Plant) -> None:
+    anna = plant.person("anna", "admin")
+    for name, client in (("own", "${iot:Connection.Thing.ThingName}"), ("all", "*")):
+        allowed = {"Effect": "Allow", "Action": "iot:Connect", "Resource": f"arn:aws:iot:*:*:client/{client}"}
+        document = json.dumps({"Version": "2012-10-17", "Statement": [allowed]})
+        by_aws_cli(exported(anna), "iot", "create-policy", "--policy-name", name, "--policy-document", document)
+    (made,) = anna.rows("token", "create", "ci", "--lifetime", "1h")
+    kept = json.loads((anna.home / ".config/birthmark/login.json").read_text())
+    (anna.home / "soon.json").write_text(json.dumps(kept | {"token": made["token"], "token_id": made["id"]}))
+    lines = anna.attempt("env", "--format", "dotenv", BIRTHMARK_LOGIN=str(anna.home / "soon.json")).stdout.splitlines()
+    soon = dict(line.split("=", 1) for line in lines)
+    certificate = by_aws_cli(soon, "iot", "create-keys-and-certificate", "--set-as-active")
+    arn = json.loads(certificate.stdout)["certificateArn"]
+    target = ["--target", arn]
+    assert by_aws_cli(soon, "iot", "attach-policy", "--policy-name", "own", *target).returncode == 0
+    assert "ForbiddenException" in by_aws_cli(soon, "iot", "attach-policy", "--policy-name", "all", *target).stderr
+    group = by_aws_cli(exported(anna), "iot", "create-thing-group", "--thing-group-name", "wide")
+    to_group = ["--policy-name", "all", "--target", json.loads(group.stdout)["thingGroupArn"]]
+    assert by_aws_cli(exported(anna), "iot", "attach-policy", *to_group).returncode == 0
+    for by, name in ((soon, "p-1"), (exported(anna), "p-2")):
+        by_aws_cli(by, "iot", "create-thing", "--thing-name", name)
+    inside = ["--thing-group-name", "wide", "--thing-name"]
+    assert by_aws_cli(exported(anna), "iot", "add-thing-to-thing-group", *inside, "p-2").returncode == 0
+    for words in (
+        ["add-thing-to-thing-group", *inside, "p-1"],
+        ["attach-thing-principal", "--thing-name", "p-2", "--principal", arn],
+        ["create-thing-group", "--thing-group-name", "below", "--parent-group-name", "wide"],
+    ):
+        assert "ForbiddenException" in by_aws_cli(soon, "iot", *words).stderr, words
+    own = ["--thing-name", "p-1", "--principal", arn]
+    assert by_aws_cli(soon, "iot", "attach-thing-principal", *own).returncode == 0
+
+
 def test_to_let_a_certificate_in_takes_another_right_than_to_shut_it_out_or_bring_it_back(plant: Plant) -> None:
     enroller, operator = (exported(plant.person(f"a-{role}", role, "aws")) for role in ("enroller", "operator"))
     officer = exported(plant.person("officer", "security-officer", "aws"))
@@ -331,6 +378,7 @@ def test_a_token_that_ends_soon_leaves_nothing_that_ends_later(plant: Plant) -> 
         ["pki", "token", "create", "d-1", "--lifetime", "25h"],
         ["alert", "silence", "webhook-failing", "--lifetime", "2h", "--reason", "by ci"],
         ["approval", "approve", "12345678"],
+        ["hub", "tier", "birthmark", "F1"],
     ):
         done = anna.attempt(*beyond, "--json", **by)
         assert json.loads(done.stderr)["error"] == "people.token_narrowed", beyond

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 
 from birthmark.errors import InvalidRequestError
 
+_AROUND = " \t\r\n\u00a0\"'\u201c\u201d"
+
 
 class ConnectionStringError(InvalidRequestError):
     """The text is not a service connection string."""
@@ -38,7 +40,9 @@ class ConnectionString:
 
 def parse_connection_string(text: str) -> ConnectionString:
     """Return the parts. Raise `ConnectionStringError` naming the missing one."""
-    parts = dict(part.split("=", 1) for part in text.strip().split(";") if "=" in part)
+    # Of a file that a person wrote: as a variable is set, or in the quotation marks of a text processor.
+    bare = text[max(text.find("HostName="), 0) :].strip(_AROUND)
+    parts = dict(part.split("=", 1) for part in bare.split(";") if "=" in part)
     for name in ("HostName", "SharedAccessKeyName", "SharedAccessKey"):
         if not parts.get(name):
             raise ConnectionStringError(part=name)

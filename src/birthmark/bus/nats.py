@@ -14,6 +14,7 @@ import logging
 import os
 import ssl
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -42,6 +43,7 @@ from birthmark.bus.wire import (
     refusal_of,
 )
 from birthmark.errors import BirthmarkError
+from birthmark.pki.certificates import CertificateInvalidError, pem_bundle
 from birthmark.store import Database, Event, statement
 from birthmark.store.database import Heard, Row
 from birthmark.store.events import encode_event, kind_of, kinds
@@ -92,12 +94,14 @@ def by_certificates(ca: str | None, certificate: str | None, key: str | None) ->
     if ca is None and certificate is None:
         return None
     try:
-        context = ssl.create_default_context(cafile=ca)
+        context = ssl.create_default_context(cadata=None if ca is None else pem_bundle(Path(ca).read_bytes()))
         if certificate is not None:
             context.load_cert_chain(certificate, key)
     except OSError as error:  # as ssl's own are
         named = ", ".join(one for one in (ca, certificate, key) if one)
         raise BusAwayError(where="this server", reason=f"its files {named}: {reason_of(error)}") from error
+    except CertificateInvalidError as error:
+        raise BusAwayError(where="this server", reason=f"its file {ca}: {error.explain_cause()}") from error
     return context
 
 

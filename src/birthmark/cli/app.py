@@ -5,7 +5,7 @@ import importlib.util
 import io
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Annotated, Any
 
@@ -17,7 +17,7 @@ from birthmark import __version__
 from birthmark.cli.common import FAILED, INTERRUPTED, UsageError, file_trouble, tell, telling_refusals
 from birthmark.cli.options import as_command
 from birthmark.cli.tree import TREE, Leaf, example_of, meant, note_on, options_renamed, renamed
-from birthmark.errors import UnavailableError
+from birthmark.errors import UnavailableError, is_utf_8
 from birthmark.text import printable
 
 # Packages that only some commands need -> the extra that brings them.
@@ -84,6 +84,16 @@ class CommandLineError(UsageError):
     cause = "There is no such command, option or value, or something is left out."
     fix = "`birthmark --help` lists the commands, and each has --help with an example."
     what: str
+
+
+class ArgumentEncodingError(UsageError):
+    """An argument is no UTF-8, such as a file's name from a Windows archive."""
+
+    code = "cli.argument_encoding"
+    message = "The argument {word} is not UTF-8"
+    cause = "The argument {word} has bytes that are not UTF-8: a terminal, or a file's name, has another encoding."
+    fix = "Set the terminal to UTF-8. Rename a file with such a name, whose bytes this shows: `ls -b`"
+    word: str
 
 
 class CommandUnknownError(UsageError):
@@ -244,6 +254,7 @@ def main() -> None:
         typer.echo(f"`{was}` is called `{now}` now.", err=True)
     try:
         with telling_refusals(as_json=as_json):
+            _check_arguments(sys.argv[1:])
             code = _run_for_a_program() if as_json else app()
     except SystemExit as leaving:
         code = leaving.code
@@ -255,6 +266,12 @@ def main() -> None:
             raise
         code = tell(ExtraMissingError(extra=extra, name=missing.name, pip=_pip()), as_json=as_json)
     sys.exit(code if _is_output_whole() else code or FAILED)
+
+
+def _check_arguments(words: Sequence[str]) -> None:
+    for word in words:
+        if not is_utf_8(word):
+            raise ArgumentEncodingError(word=os.fsencode(word).decode("utf-8", "backslashreplace"))
 
 
 def _run_for_a_program() -> int:

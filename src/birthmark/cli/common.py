@@ -258,10 +258,20 @@ def read_device_certificate(path: Path) -> "Certificate":
     from birthmark.pki.certificates import CertificateInvalidError, leaf_first, parse_bundle
 
     with about(path):
-        first, *others = leaf_first(parse_bundle(read_file(path)))
-        if first.is_ca and not all(one.is_ca for one in others):
-            raise CertificateInvalidError(detail="a CA's is first, and those of several devices follow")
-        return first
+        every = leaf_first(parse_bundle(read_file(path)))
+        if sum(not one.is_ca for one in every) > 1:
+            raise CertificateInvalidError(detail="several devices stand in one file; give each a file of its own")
+        return every[0]
+
+
+def read_ca_certificate(path: Path) -> "Certificate":
+    """Return the only CA's certificate of a file, also where a device's is first, else the first certificate."""
+    from birthmark.pki.certificates import parse_bundle
+
+    with about(path):
+        every = parse_bundle(read_file(path))
+        cas = [one for one in every if one.is_ca]
+        return cas[0] if len(cas) == 1 else every[0]
 
 
 def emit(as_json: bool, row: Mapping[str, Any]) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from birthmark.cli.asking import only
-from birthmark.cli.common import UsageError, emit, read_certificate, say
+from birthmark.cli.common import UsageError, emit, read_ca_certificate, read_certificate, say
 from birthmark.cli.keys import PolicyArgument, PolicyOption, RotateOption, WhichArgument, show_keys, show_policies
 from birthmark.cli.operator import ListOptions, RemoveOptions, ServerOutputOptions, at
 
@@ -144,7 +144,7 @@ def add(
     """Put a CA certificate on record. It needs proof of possession before a group may use it."""
     if (file is None) == (of_group is None):
         raise CertificateNotGivenError(name=name)
-    pem = None if file is None else read_certificate(file).pem()
+    pem = None if file is None else read_ca_certificate(file).pem()
     body = {"name": name, "certificate": pem, "group": of_group, "verified": verified}
     made = server.client.post(at("dps", dps, "cas"), body)
     for one in made if isinstance(made, list) else [made]:

@@ -11,7 +11,7 @@ import typer
 
 from birthmark import durable
 from birthmark.cli.asking import CannotWorkError, agree, device_with, only
-from birthmark.cli.common import UsageError, emit, read_certificate, read_device_certificate, say
+from birthmark.cli.common import UsageError, emit, read_ca_certificate, read_device_certificate, say
 from birthmark.cli.enroll_options import (
     Cloud,
     DeviceOptions,
@@ -247,7 +247,7 @@ def group(
         raise CaNotNamedError
     names = [name for name in (ca_name, secondary) if name is not None] if cert is None else []
     files = [] if cert is None else [cert, *([] if secondary is None else [Path(secondary)])]
-    certificates = [read_certificate(file) for file in files]
+    certificates = [read_ca_certificate(file) for file in files]
     for file, certificate in zip(files, certificates, strict=True):
         if not certificate.is_ca:
             raise GroupCertificateError(subject=certificate.subject_text, file=shlex.quote(str(file)))

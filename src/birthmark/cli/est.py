@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from birthmark.cli.asking import agree, only
-from birthmark.cli.common import emit, read_certificate, write_result
+from birthmark.cli.common import emit, read_ca_certificate, read_certificate, write_result
 from birthmark.cli.inventory import INVENTORY_COLUMNS, InventoryOptions, export
 from birthmark.cli.operator import ListOptions, RemoveOptions, ServerOutputOptions, at, show
 from birthmark.clock import SystemClock, SystemEntropy
@@ -96,7 +96,7 @@ def add_ca(
     ] = False,
 ) -> None:
     """Let certificates of a maker's CA introduce devices."""
-    server.do("est", "bootstrap", certificate=read_certificate(file).pem(), any_name=any_name)
+    server.do("est", "bootstrap", certificate=read_ca_certificate(file).pem(), any_name=any_name)
 
 
 def list_cas(server: ListOptions) -> None:

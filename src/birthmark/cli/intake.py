@@ -1,5 +1,6 @@
 """`birthmark chip intake`: a production line takes chips in, each with the board it is on."""
 
+import codecs
 import getpass
 import json
 import sys
@@ -205,7 +206,7 @@ def _scanned() -> Iterator[str]:
         raw = sys.stdin.buffer.readline(_MAX_SCAN_BYTES)
         if not raw:
             return
-        if board := raw.decode("utf-8", "replace").strip():
+        if board := raw.removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogateescape").strip():
             yield board
 
 

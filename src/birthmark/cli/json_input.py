@@ -5,13 +5,19 @@ from typing import Any
 
 import typer
 
+from birthmark.toml_text import unseen
+
 
 def json_of(text: str, what: str) -> Any:
     """Return the JSON of an argument. Raise `typer.BadParameter` naming it."""
     try:
         return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise typer.BadParameter(f"{what} is not JSON: {error}") from error
+    except json.JSONDecodeError as error:
+        seen = unseen(text.replace("\r\n", "\n"), error.lineno)
+        raise typer.BadParameter(f"{what} is not JSON: {error}{seen}") from error
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits
+        said = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise typer.BadParameter(f"{what} is not JSON: {said}") from error
 
 
 def object_of(text: str | None, what: str) -> dict[str, Any] | None:

@@ -3,7 +3,6 @@
 import re
 import socket
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,7 +25,8 @@ from birthmark.console.login import (
     read_invitation,
 )
 from birthmark.console.trusting import roots_of
-from birthmark.pki.certificates import CertificateInvalidError, pem_bundle
+from birthmark.errors import about
+from birthmark.pki.certificates import pem_bundle
 from birthmark.text import reason_of
 
 _BEGIN, _HOST_PORT = "https://", re.compile(r"[A-Za-z0-9.-]+:[0-9]{1,5}/?")
@@ -118,7 +118,8 @@ def _by_url(url: str, roots: Path | None, thumbprint: str | None, token_file: Pa
 
 
 def _by_token(url: str, roots: str, file: Path, *, as_json: bool) -> None:
-    found = set(_TOKEN.findall(_text(file)))  # alone in it, or as `token create` prints it
+    text = read_file(file, _MAX_BYTES).decode("ascii", "replace")
+    found = set(_TOKEN.findall(text))  # alone in it, or as `token create` prints it
     if len(found) != 1:
         raise TokenFileError(path=file)
     token = found.pop()
@@ -137,17 +138,9 @@ def _keep(url: str, roots: str, made: dict[str, Any], token: str, *, as_json: bo
 
 
 def _pem(path: Path) -> str:
-    """Return the certificates of a file in any form; text without any as it is."""
-    with suppress(CertificateInvalidError):
+    """Return the certificates of a file in any form. Raise `CertificateInvalidError`."""
+    with about(path):
         return pem_bundle(read_file(path))
-    return _text(path)
-
-
-def _text(path: Path) -> str:
-    try:
-        return read_file(path, _MAX_BYTES).decode("ascii")
-    except UnicodeDecodeError as error:
-        raise FileMissingError(path=path, reason="it is no ASCII text") from error
 
 
 def _label() -> str:

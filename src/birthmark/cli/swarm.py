@@ -20,10 +20,9 @@ from birthmark.cli.asking import agree, only
 from birthmark.cli.common import (
     FAILED,
     FileExistsAlreadyError,
-    FileMissingError,
     UsageError,
     emit,
-    open_file,
+    read_text,
     say,
     without,
 )
@@ -40,9 +39,8 @@ from birthmark.swarm.run import Outcome, Run, make_room
 from birthmark.swarm.scenario import reads
 from birthmark.swarm.scenario.example import example
 from birthmark.swarm.scenario.model import Scenario
-from birthmark.swarm.scenario.parse import MAX_DEVICES, MAX_FILE_BYTES, parse_scenario
+from birthmark.swarm.scenario.parse import MAX_DEVICES, parse_scenario
 from birthmark.text import printable
-from birthmark.text_files import plain_text
 
 _TELL_EVERY_S = 5
 
@@ -136,8 +134,7 @@ def _said(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _read(file: Path) -> Scenario:
-    with open_file(file, FileMissingError) as opened:
-        return parse_scenario(file, plain_text(opened.read(MAX_FILE_BYTES)).decode("utf-8", "replace"))
+    return parse_scenario(file, read_text(file))
 
 
 def init(

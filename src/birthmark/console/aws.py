@@ -4,6 +4,7 @@ Everything else is asked through AWS's own interface.
 """
 
 import json
+import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
@@ -20,6 +21,8 @@ from birthmark.console.routing import SIGN_OF_LIFE_S, Asked, Endpoint, Lines, Pa
 from birthmark.mqtt.topics import is_valid_filter, split_shared
 from birthmark.store import from_micros
 from birthmark.text import readable
+
+_SIGNATURE = re.compile(r"(signature=)[A-Za-z0-9_-]+")
 
 
 class NewKey(msgspec.Struct):
@@ -107,6 +110,7 @@ async def _seen(space: Space, topic_filter: str) -> AsyncIterator[Mapping[str, A
 
 def _message_view(at: str, message: Message) -> dict[str, Any]:
     body, encoding = readable(message.payload)
+    body = _SIGNATURE.sub(r"\1…", body)  # of a file's URL, which the device alone is told
     return {
         "at": at,
         "topic": message.topic,

@@ -66,10 +66,13 @@ def endpoints(aws: AwsIot) -> Sequence[Endpoint]:
 
     async def set_claim(asked: Asked) -> None:
         certificate_id = parse_certificate_id(asked["id"])
+        if asked.body.claim:  # which shuts the device out that has it
+            asked.demand(Right.REVOKE, "aws")
         await aws.claims.set_claim(certificate_id, is_claim=asked.body.claim, actor=asked.actor)
 
     async def renew(asked: Asked) -> Any:
         certificate_id = parse_certificate_id(asked["id"])
+        asked.demand(Right.REVOKE, "aws")  # the certificate that it renews goes
         made = await aws.renewals.carry(certificate_id, parse_pem(asked.body.certificate), actor=asked.actor)
         return {"certificate": made.id, "replaces": certificate_id, "status": made.status.value}
 

@@ -63,7 +63,7 @@ def roots_of(url: str, roots: str | None, thumbprint: str | None) -> str:
 
 def _root_of(url: str, thumbprint: str) -> str:
     """Return that root of the server which has this SHA-256: what was asked without being sure of it proves itself."""
-    wanted = thumbprint.replace(":", "").replace(" ", "").lower().rpartition("=")[2]
+    wanted = "".join(one for one in thumbprint.lower().rpartition("=")[2] if one.isascii() and one not in ": ")
     unsure = ssl.create_default_context()
     unsure.check_hostname, unsure.verify_mode = False, ssl.CERT_NONE
     try:

@@ -13,15 +13,17 @@ from pathlib import Path
 import msgspec
 
 from birthmark.doctor.facts import ChipAsked, ChipSeen, Ending, FileSeen, SoftHsmSeen
-from birthmark.doctor.looking import libraries, machine_of, seen, text_of, this_machine
+from birthmark.doctor.looking import bytes_of, libraries, machine_of, seen, text_of, this_machine
 from birthmark.doctor.probe import Answer, Question
 from birthmark.doctor.settings import Kind, Setting
 from birthmark.elements.atecc.token import is_atecc
 from birthmark.text import decode_json
+from birthmark.text_files import plain_text, to_trimmed
 
 PATIENCE_S = 10.0
 _TOKENS = re.compile(r"^[ \t]*directories\.tokendir[ \t]*=(.+)$", re.MULTILINE)
 _MAX_DETAIL_CHARS = 200
+_MAX_PIN_FILE = 1024
 
 
 def look(asked: ChipAsked, question: Question, environment: Mapping[str, str], root: Path) -> ChipSeen:
@@ -37,7 +39,7 @@ def look(asked: ChipAsked, question: Question, environment: Mapping[str, str], r
         here=this_machine(),
         others=tuple(one for one in libraries(root) if Path(one).resolve() != path.resolve()),
         pin=pin,
-        has_spaces=pin_path is not None and _has_spaces(pin_path),
+        trimming="" if pin_path is None else _trimming(pin_path),
         softhsm=_softhsm(environment, pin_path),
     )
     if not found.library.exists or found.built_for != found.here:
@@ -84,9 +86,10 @@ def _how_it_ended(code: int, last: str) -> str:
     return f"the process that used it ended with {code}: {last}"[:_MAX_DETAIL_CHARS]
 
 
-def _has_spaces(path: Path) -> bool:
-    line = text_of(path).removesuffix("\n").removesuffix("\r")
-    return line != line.strip()
+def _trimming(path: Path) -> str:
+    raw = bytes_of(path, _MAX_PIN_FILE)
+    line = plain_text(raw).decode("utf-8", errors="replace").rstrip("\r\n")
+    return to_trimmed(path, raw) if line != line.strip() else ""
 
 
 def _softhsm(environment: Mapping[str, str], pin: Path | None) -> SoftHsmSeen | None:

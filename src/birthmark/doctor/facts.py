@@ -93,7 +93,8 @@ class ChipSeen:
     cause: str = ""
     detail: str = ""
     pin: FileSeen | None = None
-    has_spaces: bool = False
+    trimming: str = ""
+    """The command that writes the PIN without the white space around it, where there is some."""
     softhsm: SoftHsmSeen | None = None
 
 

@@ -198,9 +198,8 @@ def _ca_file(name: str, table: Mapping[str, Any]) -> Path | None:
     try:
         with path.open("rb") as file:
             raw = file.read(MAX_BUNDLE_BYTES + 1)
-        if raw.startswith(b"-----BEGIN CERTIFICATE-----") or b"\n-----BEGIN CERTIFICATE-----" in raw:
-            return path
-        return _in_pem(pem_bundle(raw))
+        pem = pem_bundle(raw)
+        return path if pem.encode() == raw else _in_pem(pem)
     except OSError as error:
         raise ProfileError(profile=name, detail=f"its ca_file {path}: {reason_of(error)}") from error
     except CertificateInvalidError as error:

@@ -90,7 +90,7 @@ class Report:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         part = _part_of(self.path)
         part.unlink(missing_ok=True)  # whatever stands there, a link to another file too, is not written through
-        self._file = part.open("x", encoding="utf-8", newline="")
+        self._file = part.open("x", encoding="utf-8", errors="backslashreplace", newline="")
         self._form = _FORMS[self.path.suffix](self._file, self.run)
         return self
 

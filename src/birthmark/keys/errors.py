@@ -46,8 +46,9 @@ class KeyFileIsPkcs12Error(KeyFileInvalidError):
     code = "keys.file_is_pkcs12"
     cause = "{path} is PKCS#12 (PFX): certificate and key in one file, which a password protects."
     fix = (
-        "Take the key out: `(umask 077; set -C; openssl pkcs12{options} -in {path} -nocerts -noenc > device.key)`, and "
-        "the certificate: `(set -C; openssl pkcs12{options} -in {path} -clcerts -nokeys > device.pem)`."
+        "Take the key out: `(umask 077; set -C; made=$(openssl pkcs12{options} -in {path} -nocerts -noenc) && "
+        "printf '%s\\n' \"$made\" > device.key)`, and the certificate: `(set -C; "
+        "made=$(openssl pkcs12{options} -in {path} -clcerts -nokeys) && printf '%s\\n' \"$made\" > device.pem)`."
     )
     options: str = ""
     """`-legacy` for algorithms of before OpenSSL 3."""
@@ -90,7 +91,7 @@ class PassphraseWrongError(UnauthenticatedError):
     fix = (
         "The device commands take it from the environment, without showing it: "
         "`stty -echo; read -r PASS_PHRASE; stty echo; export PASS_PHRASE`. The agent takes a key that has none: "
-        "`(umask 077; set -C; openssl pkey -in {path} > {path}.plain)`."
+        "`(umask 077; set -C; made=$(openssl pkey -in {path}) && printf '%s\\n' \"$made\" > {path}.plain)`."
     )
     path: Path
 

@@ -20,7 +20,7 @@ from birthmark.keys.errors import (
     PassphraseWrongError,
     ReferenceKeyError,
 )
-from birthmark.keys.key_text import check_no_pkcs12, pem_of_key
+from birthmark.keys.key_text import as_openssl_reads, check_no_pkcs12, pem_of_key
 from birthmark.keys.pin import Pin
 from birthmark.keys.reference import MAX_KEY_FILE_BYTES, parse_reference_key
 from birthmark.keys.scheme import PrivateKey, PublicKey, Scheme
@@ -51,7 +51,12 @@ class FileKey:
         if mode & 0o040:
             log.warning("key.group_readable", extra={"path": str(path)})
         secret = None if passphrase is None else passphrase.reveal().encode()
-        return cls(path, _load(path, text, secret))
+        try:
+            return cls(path, _load(path, text, secret))
+        except PassphraseWrongError as error:
+            if (command := as_openssl_reads(path)) is not None:
+                error.quote(fix=error.explain_fix().replace(f"openssl pkey -in {shlex.quote(str(path))}", command))
+            raise
 
     @property
     def public_key(self) -> PublicKey:

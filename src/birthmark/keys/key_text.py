@@ -16,6 +16,7 @@ from birthmark.pki.pem import PemInvalidError, pem_in, unarmor
 from birthmark.text_files import plain_text
 
 _LONE_CR = re.compile(rb"\r(?!\n)")
+_LOOKED_AT = 512
 
 
 def pem_of_key(raw: bytes) -> bytes:
@@ -32,6 +33,17 @@ def pem_of_key(raw: bytes) -> bytes:
         return b"-----BEGIN ENCRYPTED PRIVATE KEY-----\n%b-----END ENCRYPTED PRIVATE KEY-----\n" % body
     except (PemInvalidError, ValueError, UnsupportedAlgorithm):
         return text
+
+
+def as_openssl_reads(path: Path) -> str | None:
+    """Return the command that reads a key whose file OpenSSL cannot read as it is; None where it can."""
+    with path.open("rb") as file:
+        raw = file.read(_LOOKED_AT)
+    if raw.startswith(b"-----BEGIN") and b"\n" in raw:
+        return None
+    text = f"LC_ALL=C tr -dc '\\r\\n -~' < {shlex.quote(str(path))} | tr '\\r' '\\n'"
+    is_pem = b"-----BEGIN" in raw.replace(b"\0", b"")
+    return f"{text} | openssl pkey" if is_pem else f"{text} | base64 -di | openssl pkey"
 
 
 def check_no_pkcs12(path: Path, raw: bytes) -> None:

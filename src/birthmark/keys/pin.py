@@ -4,12 +4,14 @@ import getpass
 import os
 import stat
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from birthmark.keys.errors import PinFileError, PinFileMissingError
-from birthmark.text_files import encoding_of, plain_text, to_utf_8
+from birthmark.text_files import encoding_of, plain_text, to_trimmed, to_utf_8
 
 MAX_PIN_BYTES = 255
+_MAX_BYTES = 2 * MAX_PIN_BYTES + 8  # in UTF-16
 
 
 class Pin:
@@ -29,6 +31,16 @@ class Pin:
 
     def reveal(self) -> str:
         return self._text
+
+    def check_blanks(self) -> None:
+        """Raise `PinFileError` where its file has white space around it: a wrong PIN costs one of the chip's tries."""
+        if self.path is None or self._text == self._text.strip():
+            return
+        error = PinFileError(path=self.path, detail="has white space around the PIN")
+        with suppress(OSError):  # a pipe was read; a file may be gone
+            command = to_trimmed(self.path, self.path.read_bytes()[:_MAX_BYTES])
+            error.quote(fix=f"Write the PIN without it, and give that file: `{command}`.")
+        raise error
 
     @classmethod
     def from_file(cls, path: Path) -> "Pin":

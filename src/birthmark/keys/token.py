@@ -8,6 +8,7 @@ import contextlib
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Self
 
@@ -35,6 +36,9 @@ log = logging.getLogger(__name__)
 _PIN_REFUSED = (p11.PinIncorrect, p11.PinInvalid, p11.PinLenRange, p11.PinExpired, p11.ArgumentsBad)
 _NOT_TOLD = (p11.AttributeTypeInvalid, p11.AttributeSensitive, p11.ArgumentsBad, p11.FunctionFailed)
 _PIN_LOCKED = (p11.PinLocked, p11.UserPinNotInitialized)
+_refused: set[tuple[str, str, bytes]] = set()
+"""Label and serial number of a token, and the digest of a PIN that it refused: the same is not tried again, as a chip
+locks after a few. A new attempt takes another PIN, or a new process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +225,12 @@ def _choose(module: Path, label: str | None, serial: str | None, slot_id: int | 
 def _login(token: pkcs11.Token, info: TokenInfo, pin: Pin | None) -> pkcs11.Session:
     if info.needs_pin and pin is None:
         raise PinMissingError(token=info.label)
+    if pin is not None:
+        pin.check_blanks()
     text = None if pin is None else pin.reveal()
+    tried = (info.label, info.serial, sha256((text or "").encode()).digest())
+    if tried in _refused:
+        raise PinWrongError(token=info.label)
     try:
         try:
             return token.open(rw=True, user_pin=text)
@@ -230,4 +239,5 @@ def _login(token: pkcs11.Token, info: TokenInfo, pin: Pin | None) -> pkcs11.Sess
     except _PIN_LOCKED as error:
         raise PinLockedError(token=info.label) from error
     except _PIN_REFUSED as error:
+        _refused.add(tried)
         raise PinWrongError(token=info.label) from error

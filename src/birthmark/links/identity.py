@@ -106,7 +106,9 @@ class Trust:
 
     @classmethod
     def default(cls, environment: Mapping[str, str]) -> "Trust":
-        """Trust SSL_CERT_FILE where it is set, as OpenSSL does, else the system's CAs."""
+        """Trust SSL_CERT_FILE where it is set, else the system's CAs.
+
+        Raise `OSError` or `CertificateInvalidError`.
+        """
         named = environment.get("SSL_CERT_FILE")
-        # Not parsed: a bundle of the system's roots is large, and has members that strict parsers refuse.
-        return cls(read_text_file(Path(named))) if named else cls()
+        return cls.of([Path(named)]) if named else cls()

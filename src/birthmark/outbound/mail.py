@@ -27,6 +27,7 @@ from birthmark.outbound.sender import (
     callable_addresses,
 )
 from birthmark.text import printable, reason_of
+from birthmark.text_files import read_text_file
 
 _PERMANENT = 500
 _OF_LOGIN = (530, 534, 535, 538)
@@ -109,7 +110,7 @@ class Mailer:
         if self.password_file is None or not self._logs_in:
             return ""
         try:
-            return (await asyncio.to_thread(self.password_file.read_text, encoding="utf-8")).strip()
+            return (await asyncio.to_thread(read_text_file, self.password_file)).strip()
         except (OSError, UnicodeDecodeError) as error:
             why = reason_of(error) if isinstance(error, OSError) else "it is no text"
             reason = f"its password cannot be read from {self.password_file}: {why}"

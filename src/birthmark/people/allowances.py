@@ -24,6 +24,7 @@ _TAKING = {
     "iothub.device_delete",
     "awsiot.thing_delete",
     "awsiot.certificate_delete",
+    "awsiot.certificate_renew",
     "dps.enrollment_delete",
     "certificate.revoke",
     "key.revoke",

@@ -57,6 +57,7 @@ def _of_a_device(left: Left) -> Left:
 
 
 _NO_COMMAND = Left(lambda _row: "")
+"""Also for a hub or provisioning service: to remove it would remove its devices."""
 _ROTATE_HUB, _SHOWN_HUB = _rotated("hub")
 _ROTATE_DPS, _SHOWN_DPS = _rotated("dps")
 _AUTHORIZER = _at_aws("update-authorizer", "--authorizer-name", "{subject}", "--status", "INACTIVE")
@@ -82,6 +83,9 @@ LEFT: Mapping[str, Left] = {
     "awsiot.job_create": _left("aws", "job", "cancel", "{subject}"),
     "awsiot.job_template_create": _at_aws("delete-job-template", "--job-template-id", "{subject}"),
     "awsiot.job_targets": _left("aws", "job", "cancel", "{subject}"),
+    "awsiot.job_resume": _left("aws", "job", "cancel", "{subject}"),
+    "awsiot.events_configure": _NO_COMMAND,
+    "awsiot.indexing_configure": _NO_COMMAND,
     "awsiot.key_add": _left("aws", "key", "rm", "{subject}"),
     "awsiot.certificate_status": _of_a_device(_CERTIFICATE),
     "awsiot.policy_attach": _of_a_device(_POLICY),
@@ -96,6 +100,9 @@ LEFT: Mapping[str, Left] = {
     "awsiot.rule_replace": _RULE,
     "awsiot.stream_create": _at_aws("delete-stream", "--stream-id", "{subject}"),
     "awsiot.task_start": _NO_COMMAND,
+    "awsiot.thing_attach": _of_a_device(_at_aws("list-thing-principals", "--thing-name", "{subject}")),
+    "awsiot.thing_group_add": _of_a_device(_at_aws("list-things-in-thing-group", "--thing-group-name", "{subject}")),
+    "awsiot.thing_group_create": _at_aws("delete-thing-group", "--thing-group-name", "{subject}"),
     "awsiot.template_change": _TEMPLATE,
     "awsiot.template_create": _TEMPLATE,
     "certificate.comeback": _of_a_device(_NO_COMMAND),
@@ -103,12 +110,13 @@ LEFT: Mapping[str, Left] = {
     "dps.ca_add": _NO_COMMAND,
     "dps.ca_trust": _NO_COMMAND,
     "dps.ca_verify": _NO_COMMAND,
-    "dps.create": _left("dps", "rm", "{subject}"),
+    "dps.create": _NO_COMMAND,
     "dps.enrollment_key_show": _NO_COMMAND,
     "dps.enrollment_put": _of_a_device(_NO_COMMAND),
     "dps.key_rotate": _ROTATE_DPS,
     "dps.key_show": _SHOWN_DPS,
     "dps.link": _NO_COMMAND,
+    "dps.tier": _left("dps", "tier", "{subject}", "none"),
     "est.authority.add": _left("pki", "authority", "rm", "{thumbprint}"),
     "est.bootstrap.add": _left("pki", "maker", "rm", "{thumbprint}"),
     "est.request.approve": _of_a_device(_NO_COMMAND),
@@ -117,7 +125,7 @@ LEFT: Mapping[str, Left] = {
     "est.user.show": _EST_USER,
     "iothub.ca_add": _HUB_CA,
     "iothub.ca_verify": _HUB_CA,
-    "iothub.create": _left("hub", "rm", "{subject}"),
+    "iothub.create": _NO_COMMAND,
     "iothub.device_key_show": _NO_COMMAND,
     "iothub.device_put": _of_a_device(_left("hub", "device", "rm", "{subject}", "--hub", "{hub}")),
     "iothub.endpoint_add": _left("hub", "endpoint", "rm", "{subject}", "--hub", "{hub}"),
@@ -128,6 +136,7 @@ LEFT: Mapping[str, Left] = {
     "iothub.route_change": _ROUTE,
     "iothub.route_enable": _ROUTE,
     "iothub.route_enrich": _left("hub", "enrichment", "rm", "{subject}", "--hub", "{hub}"),
+    "iothub.tier": _left("hub", "tier", "{subject}", "none"),
     "people.invite": _USER,
     "people.password_set": _USER,
     "people.role_add": _left("role", "revoke", "{subject}", "{role}", "--at", "{place}"),
@@ -135,12 +144,13 @@ LEFT: Mapping[str, Left] = {
     "people.user_create": _USER,
     "server.machine_invite": _NO_COMMAND,
     "webhook.create": _WEBHOOK,
+    "webhook.resume": _left("webhook", "pause", "{subject}"),
     "webhook.rotate": _left("webhook", "rotate", "{subject}"),
 }
 """By action of the audit trail; whatever is not here leaves nothing that lets anybody in, or data out."""
 _OFF = frozenset({"INACTIVE", "DISABLED"})
 _ONLY_WHERE = ("active", "continuous", "enabled")
-_WIDER = frozenset({"lasting", "thing_group", "webhook"})
+_WIDER = frozenset({"lasting", "thing_group", "webhook", "wide"})
 """Marks of what outlives one device's enrollment, or reaches further."""
 _OF_OTHERS = ("people.invite", "people.password_set", "people.role_add", "people.token_add")
 """What is the user's own goes with the user."""
@@ -150,9 +160,9 @@ def _is_left(action: str, detail: Mapping[str, object]) -> Left | None:
     """Return what an action leaves; nothing where it switches off, and more than one device's where it is a group."""
     if (left := LEFT.get(action)) is None:
         return None
-    if detail.get("status") in _OFF or any(detail.get(name) is False for name in _ONLY_WHERE):
-        return None
     is_wider = detail.get("kind") == "group" or not _WIDER.isdisjoint(detail)
+    if detail.get("status") in _OFF or (not is_wider and any(detail.get(name) is False for name in _ONLY_WHERE)):
+        return None
     return left._replace(is_of_a_device=False) if is_wider else left
 
 
@@ -181,6 +191,8 @@ async def left_by(database: Database, user: str) -> Sequence[Mapping[str, Any]]:
             if (left := _is_left(action, row["detail"])) is None or (action in _OF_OTHERS and subject == user):
                 continue
             command = left.command(row)
+            target = row["detail"].get("certificate_id") or row["detail"].get("thing_group")
+            subject = f"{subject} at {target}" if target else subject
             found.setdefault(
                 (action, subject, command),
                 (left.is_of_a_device, {"at": row["at"], "action": action, "subject": subject, "command": command}),

@@ -127,8 +127,9 @@ class CertificateIsPkcs12Error(CertificateInvalidError):
     code = "pki.certificate_is_pkcs12"
     cause = "This is PKCS#12 (PFX): certificate and key in one file, which a password protects."
     fix = (
-        "Take the certificate out: `(set -C; openssl pkcs12{options} -in {path} -clcerts -nokeys > certificate.pem)`. "
-        "If the key is needed: `(umask 077; set -C; openssl pkcs12{options} -in {path} -nocerts -noenc > private.key)`."
+        "Take the certificate out: `(set -C; made=$(openssl pkcs12{options} -in {path} -clcerts -nokeys) && "
+        "printf '%s\\n' \"$made\" > certificate.pem)`. If the key is needed: `(umask 077; set -C; "
+        "made=$(openssl pkcs12{options} -in {path} -nocerts -noenc) && printf '%s\\n' \"$made\" > private.key)`."
     )
     options: str = ""
     path: object = ""
@@ -147,7 +148,10 @@ class CertificateIsPkcs12WithoutKeyError(CertificateIsPkcs12Error):
 
     code = "pki.certificate_is_pkcs12_without_key"
     cause = "This is PKCS#12 (PFX) of certificates alone, which a password protects."
-    fix = "Take the certificates out: `(set -C; openssl pkcs12{options} -in {path} -nokeys > certificates.pem)`."
+    fix = (
+        "Take the certificates out: `(set -C; made=$(openssl pkcs12{options} -in {path} -nokeys) && "
+        "printf '%s\\n' \"$made\" > certificates.pem)`."
+    )
 
 
 class CertificateIsPkcs12TextError(CertificateIsPkcs12Error):
@@ -390,7 +394,7 @@ def thumbprint_of(der: bytes) -> Thumbprint:
 def parse_thumbprint(text: str) -> Thumbprint:
     """Return the thumbprint written as 64 hex digits, with or without colons. Raise `CertificateInvalidError`."""
     try:
-        raw = bytes.fromhex(text.strip().replace(":", ""))
+        raw = bytes.fromhex("".join(one for one in text if one.isprintable() and one not in ": "))
     except ValueError as error:
         raise CertificateInvalidError(detail="not hex digits") from error
     if len(raw) != _THUMBPRINT_BYTES:
@@ -461,7 +465,10 @@ def _blocks_of(pem: str | bytes) -> Iterator[bytes]:
         der = _unbase64(block)
         if is_pkcs12(der):
             raise CertificateIsPkcs12TextError
-        yield from _all_in(der)
+        if der.startswith(b"-----BEGIN"):  # certutil -encode of PEM
+            yield from _blocks_of(der)
+        else:
+            yield from _all_in(der)
 
 
 def _all_in(der: bytes) -> Sequence[bytes]:

@@ -9,7 +9,7 @@ PORTS: Mapping[str, int] = {"mqtt": 1883, "mqtts": 8883, "nats": 4222, "tls": 42
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A NATS server or an MQTT broker. `ca` is the path of a PEM file, None for the system's CAs."""
+    """A NATS server or an MQTT broker. `ca` is the CAs as PEM, None for the system's."""
 
     url: str
     user: str = ""

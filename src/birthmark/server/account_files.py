@@ -7,8 +7,10 @@ from pathlib import Path
 
 from birthmark.awsiot.rules.policy import Policy, PolicyMalformedError, parse_policy
 from birthmark.awsiot.service.functions import Function
+from birthmark.errors import about
 from birthmark.outbound.sender import check_url
 from birthmark.outbound.signing import SECRET_BEGINS
+from birthmark.pki.certificates import CertificateInvalidError, pem_bundle
 from birthmark.routing.servers import Server
 from birthmark.server.settings import ConfigInvalidError, Settings
 from birthmark.text import reason_of
@@ -46,9 +48,23 @@ def servers_of(settings: Settings) -> Mapping[str, Server]:
         if one.password_file is not None:
             where = f"The file {one.password_file} of servers.{name}.password_file"
             password = _read(where, one.password_file).strip()
-        ca = None if one.ca is None else str(Path(one.ca).expanduser())
-        found[name] = Server(one.url, one.user, password, ca)
+        found[name] = Server(one.url, one.user, password, cas_of(f"servers.{name}.ca", one.ca))
     return found
+
+
+def cas_of(key: str, file: str | None) -> str | None:
+    """Return the CAs of a file as PEM; None where no file is named. Raise `ConfigInvalidError`."""
+    if file is None:
+        return None
+    where, path = f"The file {file} of {key}", Path(file).expanduser()
+    try:
+        with about(path):
+            return pem_bundle(path.read_bytes())
+    except OSError as error:
+        raise ConfigInvalidError(where=where, detail=reason_of(error)) from error
+    except CertificateInvalidError as error:
+        detail, fix = error.explain_cause().removesuffix("."), error.explain_fix().removesuffix(".")
+        raise ConfigInvalidError(where=where, detail=detail, example=f". {fix}") from error
 
 
 def _secret(arn: str, file: str) -> str:

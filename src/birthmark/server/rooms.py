@@ -69,7 +69,7 @@ from birthmark.pki.certificates import Certificate
 from birthmark.refusals import Ledger
 from birthmark.refusals.requests import AskPresented
 from birthmark.routing.queue import Queue
-from birthmark.server.account_files import functions_of, roles_of, servers_of
+from birthmark.server.account_files import cas_of, functions_of, roles_of, servers_of
 from birthmark.server.est_settings import est_settings
 from birthmark.server.hubs import HubsForDps
 from birthmark.server.issuing import let_clouds_issue, orders_of
@@ -245,8 +245,8 @@ class _Watching:
 
 
 def _sender(settings: Settings) -> Sender:
-    ca = settings.outbound.ca
-    context = None if ca is None else ssl.create_default_context(cafile=str(Path(ca).expanduser()))
+    cas = cas_of("outbound.ca", settings.outbound.ca)
+    context = None if cas is None else ssl.create_default_context(cadata=cas)
     return Sender(networks_of(settings.outbound.allow), context)
 
 
@@ -255,8 +255,7 @@ def _mailer(settings: Settings) -> Mails | None:
     if not mail.host:
         return None
     file = None if mail.password_file is None else Path(mail.password_file).expanduser()
-    ca = settings.outbound.ca
-    context = ssl.create_default_context(cafile=None if ca is None else str(Path(ca).expanduser()))
+    context = ssl.create_default_context(cadata=cas_of("outbound.ca", settings.outbound.ca))
     allowed = networks_of(settings.outbound.allow)
     from birthmark.outbound.mail import Mailer  # most servers send none
 

@@ -15,6 +15,7 @@ from birthmark.fleet.report import REFUSED, bars
 from birthmark.swarm.errors import ReportInvalidError
 from birthmark.swarm.results import FORMAT
 from birthmark.text import cell, decode_json, reason_of
+from birthmark.text_files import plain_text
 
 MAX_REPORT_BYTES = 256 * 1024 * 1024
 SUFFIXES = (".json", ".csv", ".html")
@@ -109,7 +110,7 @@ def read_report(path: Path) -> dict[str, Any]:
     """Return a report that was written as JSON. Raise `ReportInvalidError`."""
     try:
         with path.open("rb") as file:
-            found = decode_json(file.read(MAX_REPORT_BYTES))
+            found = decode_json(plain_text(file.read(MAX_REPORT_BYTES)))
     except OSError as error:
         raise ReportInvalidError(path=path, detail=reason_of(error)) from error
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:

@@ -1,6 +1,7 @@
 """Real PKCS#11 with a software chip behind: what is in it, what leaves it, what is refused."""
 
 import stat
+import subprocess
 from pathlib import Path
 from typing import cast
 
@@ -31,6 +32,7 @@ from birthmark.elements.software import SoftwareElement, create_software_element
 from birthmark.keys.errors import (
     KeyNotFoundError,
     KeyUnsupportedError,
+    PinFileError,
     PinMissingError,
     PinWrongError,
     TokenAmbiguousError,
@@ -284,6 +286,22 @@ def test_a_key_is_opened_by_its_uri_in_either_byte_order(any_se050: SoftwareElem
         key.close()
         with pytest.raises(TokenFailedError):
             key.sign(b"x", Scheme.ECDSA_SHA256)
+
+
+def test_a_pin_file_with_white_space_around_the_pin_takes_no_try_at_the_chip(se050: SoftwareElement) -> None:
+    pin = se050.pin_file.read_text().strip()
+    (around := se050.directory / "around.pin").touch(0o600)
+    with se050.open():
+        pass
+    for written in (f"{pin} \r\n".encode(), f"\u00a0{pin}".encode(), f"\ufeff {pin}\u3000\r\n".encode("utf-16-le")):
+        around.write_bytes(written)
+        with pytest.raises(PinFileError) as refused:
+            Token.open(se050.module, label=se050.token_label, pin=Pin.from_file(around))
+        (command,) = refused.value.explain_fix().split("`")[1::2]
+        subprocess.run(["sh", "-c", command], check=True)
+        trimmed = around.with_stem("around.trimmed")
+        Token.open(se050.module, label=se050.token_label, pin=Pin.from_file(trimmed)).close()
+        trimmed.unlink()
 
 
 def test_mistakes_with_tokens_are_told_apart(se050: SoftwareElement) -> None:

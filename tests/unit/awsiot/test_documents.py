@@ -1,6 +1,7 @@
 """What a job's document leaves to be filled in."""
 
 import json
+import tracemalloc
 from datetime import UTC, datetime, timedelta
 from urllib.parse import parse_qsl
 
@@ -119,3 +120,12 @@ def test_a_managed_template_s_document_has_the_parameters_that_it_says(name: str
     given = {one["key"]: one["example"] for one in known.parameters if not one["optional"]}
     document = json.loads(documents.resolved(known.document, documents.parse_parameters(given, known.document)))
     assert document["steps"][0]["action"]["input"].get("args", []) == [*given.values()]
+
+
+def test_parameters_that_make_a_document_too_long_are_refused_before_it_is_made() -> None:
+    document = json.dumps({"x": "${aws:iot:parameter:a}" * 1480})
+    tracemalloc.start()
+    with pytest.raises(BodyInvalidError, match="32768 bytes with its parameters"):
+        documents.parse_parameters({"a": "\U0001f600" * 30_000}, document)
+    assert tracemalloc.get_traced_memory()[1] < 8 * 1024 * 1024
+    tracemalloc.stop()

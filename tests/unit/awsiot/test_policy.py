@@ -58,7 +58,7 @@ def outcome(
 
 ME = "${iot:ClientId}"
 CN = "${iot:Certificate.Subject.CommonName}"
-THING = "${iot:Connection.Thing.ThingName}"
+THING, CN = "${iot:Connection.Thing.ThingName}", "${iot:Certificate.Subject.CommonName}"
 
 
 @pytest.mark.parametrize(
@@ -285,3 +285,28 @@ def test_what_is_remembered_together_goes_with_the_last_that_has_it() -> None:
     assert (other,) in _SHARED
     del permissions
     assert (other,) not in _SHARED
+
+
+THING, CN = "${iot:Connection.Thing.ThingName}", "${iot:Certificate.Subject.CommonName}"
+
+
+@pytest.mark.parametrize(
+    ("allowed", "is_of_one"),
+    [
+        ({"Action": "iot:Connect", "Resource": f"{A}client/{THING}"}, True),
+        (
+            {
+                "Action": "iot:*",
+                "Resource": [f"{A}client/{THING}", f"{A}topic/${{iot:Certificate.Subject.CommonName}}/*"],
+            },
+            True,
+        ),
+        ({"Action": "iot:*", "Resource": [f"{A}client/{THING}", f"{A}topic/all"]}, False),
+        ({"Action": "iot:Connect", "Resource": f"{A}client/${{iot:ClientId}}"}, False),
+        ({"Action": "iot:*", "Resource": "*"}, False),
+        ({"Action": "iot:*", "NotResource": f"{A}topic/{THING}"}, False),
+    ],
+)
+def test_a_policy_is_of_one_device_where_each_resource_names_it(allowed: dict[str, Any], is_of_one: bool) -> None:
+    document = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", **allowed}]}
+    assert parse_policy("p", json.dumps(document)).is_of_one_device is is_of_one

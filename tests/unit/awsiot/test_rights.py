@@ -9,11 +9,14 @@ from birthmark.awsiot.rules.rights import right_for
 # What has a body or changes something, and yet only looks: by method alone these would be taken for changes.
 ASKED_BY_POST = {"SearchIndex", "DescribeThingGroup", "ListThings", "TestAuthorization"}
 
+# The first changes something, the other gives a URL by which anybody reads.
+MORE_THAN_A_LOOK = {"ConfirmTopicRuleDestination", "ListThingRegistrationTaskReports"}
+
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda one: one.name)
 def test_what_is_read_takes_a_look_and_all_else_more(operation: object) -> None:
     name, method = operation.name, operation.method  # type: ignore[attr-defined]
-    if method == "GET" and name != "ConfirmTopicRuleDestination":
+    if method == "GET" and name not in MORE_THAN_A_LOOK:
         assert right_for(name) is Right.READ
     elif name not in ASKED_BY_POST and not name.startswith(("Describe", "Get", "List", "Search")):
         assert right_for(name) is not Right.READ
@@ -32,7 +35,8 @@ def test_what_takes_back_decides_on_trust_or_makes_rights_takes_the_right_for_it
     assert right_for("UpdateIndexingConfiguration") is right_for("UpdateEventConfigurations") is Right.ADMINISTER
     assert right_for("Publish") is right_for("DeleteConnection") is Right.OPERATE
     assert right_for("TestAuthorization") is Right.READ
-    assert right_for("TagResource") is right_for("CreateDynamicThingGroup") is Right.ENROLL
+    assert right_for("TagResource") is right_for("CreateThingGroup") is Right.ENROLL
+    assert right_for("CreateDynamicThingGroup") is Right.OPERATE  # a hundred of them fill the account
     assert right_for("CreateThing") is Right.ENROLL
 
 

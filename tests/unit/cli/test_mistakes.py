@@ -6,10 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import typer
 
 from birthmark.ca import directory as ca_directory
 from birthmark.cli import app
 from birthmark.cli.common import file_trouble
+from birthmark.cli.json_input import json_of
 from birthmark.clock import SystemClock, SystemEntropy
 from pki_builders import a_ca, a_device
 
@@ -209,3 +211,8 @@ def test_h_is_help(line: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Cap
         app.main()
     assert left.value.code == 0
     assert "Usage:" in capfd.readouterr().out
+
+
+def test_a_typographic_quotation_mark_in_json_is_named() -> None:
+    with pytest.raises(typer.BadParameter, match=r"U\+201C \(left double quotation mark\) at character 2"):
+        json_of("{\u201cspeed\u201d: 1}", "--desired")

@@ -166,9 +166,9 @@ def test_a_pin_that_cannot_be_read_or_that_all_can_is_mended(
 
 
 def test_white_space_around_a_pin_is_taken_away_where_the_token_refused_it() -> None:
-    seen = a_chip(pin=THERE, has_spaces=True, code="keys.pin_wrong", detail="PinIncorrect", tokens=(TOKEN,))
+    seen = a_chip(pin=THERE, trimming="sed x", code="keys.pin_file", tokens=(TOKEN,))
     first, *_ = chip.findings(replace(seen, asked=asked(pin_file=PIN_FILE)))
-    assert (first.code, first.command.startswith("sed -i")) == ("doctor.pin_has_spaces", True)
+    assert (first.code, first.command.startswith("sed x && export ")) == ("doctor.pin_has_spaces", True)
 
 
 NORTH = TokenSeen("north", 3)

@@ -351,3 +351,25 @@ def test_a_key_of_another_user_is_read_and_told(
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     read_key_file(path)
     assert "key.of_another_user" in caplog.text
+
+
+ENCRYPTED = EC_KEY.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"pw")).decode()
+ENCRYPTED_FORMS = {
+    "PEM": ENCRYPTED.encode(),
+    "PEM with a mark": ENCRYPTED.encode("utf-8-sig"),
+    "UTF-16": ENCRYPTED.encode("utf-16"),
+    "UTF-16 without a mark": ENCRYPTED.encode("utf-16-be"),
+    "lone CR": ENCRYPTED.replace("\n", "\r").encode(),
+    "base64 of PEM": base64.encodebytes(ENCRYPTED.encode()),
+}
+
+
+@pytest.mark.parametrize("form", ENCRYPTED_FORMS)
+def test_the_command_that_takes_the_passphrase_away_reads_each_form(tmp_path: Path, form: str) -> None:
+    (path := tmp_path / "a key.pem").touch(0o600)
+    path.write_bytes(ENCRYPTED_FORMS[form])
+    with pytest.raises(PassphraseWrongError) as refused:
+        FileKey.load(path)
+    command = refused.value.explain_fix().split("`")[-2].replace("openssl pkey", "openssl pkey -passin pass:pw")
+    subprocess.run(["sh", "-c", command], cwd=tmp_path, check=True)
+    assert FileKey.load(path.with_name("a key.pem.plain")).public_key == EC_KEY.public_key()

@@ -13,26 +13,26 @@ from birthmark.people.leftovers import LEFT, narrowed
 LEAVES_NOTHING = """
 alert.over alert.raised alert.unsilence audit.break awsiot.authorizer_delete awsiot.ca_delete
 awsiot.certificate_delete awsiot.certificate_renew awsiot.connection_delete awsiot.default_authorizer_clear
-awsiot.events_configure awsiot.indexing_configure awsiot.job_cancel awsiot.job_delete awsiot.job_execution_cancel
-awsiot.job_execution_delete awsiot.job_pause awsiot.job_resume
+awsiot.job_cancel awsiot.job_delete awsiot.job_execution_cancel
+awsiot.job_execution_delete awsiot.job_pause
 awsiot.job_template_delete awsiot.job_update awsiot.key_remove awsiot.policy_delete awsiot.policy_detach
 awsiot.registration_code_delete awsiot.role_alias_delete awsiot.rule_delete awsiot.rule_destination_confirm
 awsiot.rule_destination_delete awsiot.rule_disable awsiot.rule_replay awsiot.shadow_delete awsiot.shadow_update
-awsiot.stream_remove awsiot.tag awsiot.task_stop awsiot.template_delete awsiot.thing_attach
-awsiot.thing_create awsiot.thing_delete awsiot.thing_detach awsiot.thing_group_add awsiot.thing_group_create
+awsiot.stream_remove awsiot.tag awsiot.task_stop awsiot.template_delete
+awsiot.thing_create awsiot.thing_delete awsiot.thing_detach
 awsiot.thing_group_delete awsiot.thing_group_remove awsiot.thing_group_update awsiot.thing_type_create
 awsiot.thing_type_delete awsiot.thing_type_deprecate awsiot.thing_type_update awsiot.thing_update awsiot.untag
 ca.rollover.back ca.rollover.next ca.rollover.start ca.root_noted certificate.renewed certificate.revoke device.connect
 device.disconnect device.lose device.refuse device.revoke dps.ca_code dps.ca_remove dps.delete dps.enrollment_delete
-dps.move dps.register dps.registration_delete dps.release dps.tier dps.unlink est.authority.remove est.bootstrap.remove
+dps.move dps.register dps.registration_delete dps.release dps.unlink est.authority.remove est.bootstrap.remove
 est.request.reject est.user.remove iothub.c2d_sent iothub.ca_code iothub.ca_remove iothub.credential_issue
 iothub.credential_use iothub.delete iothub.device_delete iothub.device_take_back iothub.endpoint_remove
-iothub.module_delete iothub.route_disable iothub.route_remove iothub.route_retry iothub.tier iothub.twin_changed
+iothub.module_delete iothub.route_disable iothub.route_remove iothub.route_retry iothub.twin_changed
 key.revoke name.lose name.release people.allow people.approval_approve people.approval_ask people.approval_reject
 people.approval_use people.command_let_in people.command_refused people.console_open people.link people.password_remove
 people.role_remove people.session_end people.sign_in people.sign_in_refused people.token_remove people.user_remove
 server.machine_join server.machine_lead server.restored webhook.pause webhook.put_aside webhook.remove webhook.replay
-webhook.resume
+
 """
 FACTS = dict.fromkeys(("hub", "id", "place", "policy", "role", "scope", "thumbprint"), "x")
 
@@ -71,6 +71,7 @@ def test_a_narrowed_token_enrolls_a_device(action: str) -> None:
         {"kind": "individual", "webhook": "hooks.example.com"},
         {"thing_group": "all"},
         {"lasting": True},
+        {"wide": True},
     ],
 )
 def test_an_enrollment_group_and_a_webhook_are_wider_than_a_device(detail: dict[str, Any]) -> None:

@@ -175,6 +175,10 @@ def test_the_command_for_pkcs12_in_text_decodes_it(tmp_path: Path, form: str) ->
     assert (tmp_path / "device.pfx").read_bytes() == PFX
 
 
+def test_pem_that_certutil_encoded_again_is_read() -> None:
+    assert parse_any(armored("CERTIFICATE", DEVICE.certificate.pem().encode())) == DEVICE.certificate
+
+
 def test_the_command_for_pkcs12_without_a_key_takes_the_certificates_out(tmp_path: Path) -> None:
     none = pkcs12.serialize_key_and_certificates(None, None, None, [DEVICE.certificate.parsed], NoEncryption())
     (tmp_path / "device.pfx").write_bytes(none)
@@ -184,6 +188,17 @@ def test_the_command_for_pkcs12_without_a_key_takes_the_certificates_out(tmp_pat
     (command,) = refusal.value.explain_fix().split("`")[1::2]
     subprocess.run(["sh", "-c", command.replace("-nokeys", "-passin pass: -nokeys")], cwd=tmp_path, check=True)
     assert parse_bundle((tmp_path / "certificates.pem").read_bytes()) == (DEVICE.certificate,)
+
+
+def test_a_password_that_is_wrong_leaves_no_file_behind(tmp_path: Path) -> None:
+    (tmp_path / "device.pfx").write_bytes(PFX)
+    with pytest.raises(CertificateIsPkcs12Error) as refusal:
+        parse_any(PFX)
+    refusal.value.add_facts(path=tmp_path / "device.pfx")
+    for command in refusal.value.explain_fix().split("`")[1::2]:
+        wrong = command.replace("pkcs12 -in", "pkcs12 -passin pass:wrong -in")
+        assert subprocess.run(["sh", "-c", wrong], cwd=tmp_path, capture_output=True, check=False).returncode != 0
+    assert [one.name for one in tmp_path.iterdir()] == ["device.pfx"]
 
 
 @pytest.mark.parametrize("algorithm", list(PBES))
@@ -348,7 +363,9 @@ def test_a_damaged_certificate_is_read_whole_or_refused(position: int, value: in
     assert certificate.is_self_signed in (True, False)
 
 
-@pytest.mark.parametrize("text", ["ab" * 32, "AB" * 32, " " + ":".join(["ab"] * 32) + "\n"])
+@pytest.mark.parametrize(
+    "text", ["ab" * 32, "AB" * 32, f" {':'.join(['ab'] * 32)}\n", f"\u200e{' '.join(['ab'] * 32)}\u00a0"]
+)
 def test_a_thumbprint_is_read_with_or_without_colons(text: str) -> None:
     assert parse_thumbprint(text) == b"\xab" * 32
 

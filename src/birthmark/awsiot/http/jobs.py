@@ -257,7 +257,7 @@ class JobDataOperations:
         if found is None:
             return {}
         known, job = found
-        document = await self._executions.document(job, thing)
+        document = await self._executions.document(job, thing, to_person=_is_person(call))
         return wire.answer({"execution": wire.execution(known, document, self._now(), is_text=True)})
 
     async def describe_job_execution_by_device(self, call: Call) -> Any:
@@ -267,7 +267,9 @@ class JobDataOperations:
             return {}
         document = None
         if call.flag("includeJobDocument", default=True):
-            document = await self._executions.document(await self._executions.job(known.job_id), thing)
+            document = await self._executions.document(
+                await self._executions.job(known.job_id), thing, to_person=_is_person(call)
+            )
         return wire.answer({"execution": wire.execution(known, document, self._now(), is_text=True)})
 
     async def update_job_execution(self, call: Call) -> Any:
@@ -279,7 +281,7 @@ class JobDataOperations:
         if asked.include_job_execution_state:
             told["executionState"] = wire.state(known)
         if asked.include_job_document:
-            told["jobDocument"] = await self._executions.document(job, thing)
+            told["jobDocument"] = await self._executions.document(job, thing, to_person=_is_person(call))
         return wire.answer(told)
 
     def _thing(self, call: Call) -> ThingName:
@@ -293,6 +295,10 @@ class JobDataOperations:
 
     def _now(self) -> Any:
         return self._executions.clock.now()
+
+
+def _is_person(call: Call) -> bool:
+    return call.grant.caller is not None
 
 
 def _asked(call: Call, *, is_update: bool) -> wire.DeviceUpdate:

@@ -9,12 +9,13 @@ import base64
 import hmac
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from urllib.parse import quote, unquote
 
 from birthmark.awsiot.wire import BodyInvalidError
-from birthmark.awsiot.wire.jobs import parse_document
+from birthmark.awsiot.wire.jobs import MAX_DOCUMENT_BYTES, parse_document
 from birthmark.awsiot.wire.managed import OPTIONAL
 from birthmark.errors import ForbiddenError
 
@@ -64,7 +65,14 @@ def parameters_in(document: str) -> set[str]:
 
 def resolved(document: str, parameters: Mapping[str, str]) -> str:
     """Return a document with its parameters; one that nobody gave is empty."""
-    return _PARAMETER.sub(lambda found: json.dumps(parameters.get(found[1], ""))[1:-1], document)
+    written = {name: json.dumps(value)[1:-1] for name, value in parameters.items()}
+    return _PARAMETER.sub(lambda found: written.get(found[1], ""), document)
+
+
+def _resolved_chars(document: str, parameters: Mapping[str, str]) -> int:
+    """Return how long a document gets at most, before it is made."""
+    counts = Counter(_PARAMETER.findall(document))
+    return len(document) + sum(count * len(json.dumps(parameters.get(name, ""))) for name, count in counts.items())
 
 
 def parse_parameters(given: Mapping[str, str], document: str) -> Mapping[str, str]:
@@ -79,6 +87,8 @@ def parse_parameters(given: Mapping[str, str], document: str) -> Mapping[str, st
             )
     if missing := sorted(named - given.keys() - {*OPTIONAL}):
         raise BodyInvalidError(detail=f"documentParameters is without {missing[0]}, which the document has")
+    if _resolved_chars(document, given) > MAX_DOCUMENT_BYTES:
+        raise BodyInvalidError(detail=f"document has more than {MAX_DOCUMENT_BYTES} bytes with its parameters")
     parse_document(resolved(document, given))
     return given
 

@@ -124,6 +124,15 @@ class Policy:
     name: str
     statements: tuple[Statement, ...]
 
+    @property
+    def is_of_one_device(self) -> bool:
+        """Say whether all that it allows is named by the thing or the certificate that connects."""
+        return all(
+            not one.except_resources and all(map(_OF_ONE_DEVICE.search, one.resources))
+            for one in self.statements
+            if one.allows
+        )
+
 
 class _Statement(msgspec.Struct, forbid_unknown_fields=True, rename="pascal"):
     effect: str
@@ -139,6 +148,11 @@ class _Document(msgspec.Struct, forbid_unknown_fields=True, rename="pascal"):
     statement: _Statement | list[_Statement]
     version: str = "2008-10-17"
     id: str = ""
+
+
+def are_of_one_device(documents: Iterable[str]) -> bool:
+    """Say whether all that policies allow is named by the thing or the certificate that connects."""
+    return all(parse_policy("", document).is_of_one_device for document in documents)
 
 
 @lru_cache(maxsize=4096)
@@ -288,6 +302,7 @@ _plain = lru_cache(maxsize=4096)(glob_of)
 
 _OF_IOT = re.compile(r"\*|(?:iot|greengrass):.*", re.IGNORECASE | re.DOTALL)
 """Policies of Greengrass cores also have actions of greengrass:, which allow nothing here."""
+_OF_ONE_DEVICE = re.compile(r"\$\{iot:(?:Connection\.Thing\.ThingName|Certificate\.)", re.IGNORECASE)
 _ACTION = re.compile(r"\*|[a-z0-9-]{1,64}:[a-z0-9*?]{1,128}", re.IGNORECASE)
 
 

@@ -15,6 +15,7 @@ _OTHERS: Mapping[str, Right] = {
         ),
         Right.OPERATE,
     ),
+    **dict.fromkeys(("CreateDynamicThingGroup", "UpdateDynamicThingGroup", "DeleteDynamicThingGroup"), Right.OPERATE),
     **dict.fromkeys(("UpdateCertificate", "DeleteCertificate"), Right.REVOKE),
     **dict.fromkeys(
         ("RegisterCACertificate", "UpdateCACertificate", "DeleteCACertificate", "DeleteRegistrationCode"), Right.TRUST
@@ -46,6 +47,7 @@ _OTHERS: Mapping[str, Right] = {
             "DeleteProvisioningTemplateVersion",
             "RegisterThing",
             "StartThingRegistrationTask",
+            "ListThingRegistrationTaskReports",  # whoever has one of their URLs reads it
         ),
         Right.ADMINISTER,
     ),
@@ -70,4 +72,4 @@ def right_for(operation: str, status: str = "") -> Right:
     """
     if operation == "UpdateCertificate" and status == "ACTIVE":
         return Right.ENROLL
-    return Right.READ if operation.startswith(_LOOKS) else _OTHERS.get(operation, Right.ENROLL)
+    return _OTHERS.get(operation, Right.READ if operation.startswith(_LOOKS) else Right.ENROLL)

@@ -4,6 +4,7 @@ from typing import Any
 
 from birthmark.awsiot.events import GrantsChanged
 from birthmark.awsiot.model import CertificateId, PrincipalType, ThingName
+from birthmark.awsiot.rules.policy import are_of_one_device
 from birthmark.awsiot.service.certificates import UnknownCertificateError
 from birthmark.awsiot.service.things import Things
 from birthmark.awsiot.store import certificates as certificate_store
@@ -65,7 +66,11 @@ class Attachments:
                 other=thing if same is not None else others[0]["thing"],
                 detail=detail,
             )
-        await self._database.commit(attaching(thing, certificate_id, kind, is_new=same is None, actor=actor))
+        rows = await self._database.all(store.GROUPS_AND_DOCUMENTS_OF, thing=thing)
+        is_wide = not are_of_one_device(row["document"] for row in rows if row["document"] is not None)
+        await self._database.commit(
+            attaching(thing, certificate_id, kind, is_new=same is None, is_wide=is_wide, actor=actor)
+        )
 
     async def detach(self, thing: str, certificate_id: str, *, actor: str) -> None:
         """Detach a certificate; one that is not attached is detached already. Raise `UnknownThingError`."""
@@ -90,12 +95,18 @@ class Attachments:
         return page_of(found, size, [name for name, _ in found])
 
 
-def attaching(thing: str, certificate_id: str, kind: PrincipalType, *, is_new: bool, actor: str) -> Changes:
-    """Return what attaches a certificate to a thing, on the condition that both are there and nothing is in the way."""
+def attaching(
+    thing: str, certificate_id: str, kind: PrincipalType, *, is_new: bool, is_wide: bool = False, actor: str
+) -> Changes:
+    """Return what attaches a certificate to a thing, on the condition that both are there and nothing is in the way.
+
+    It is wide where the thing's groups allow more than what is named by the device that connects.
+    """
     row: dict[str, Any] = {"thing": thing, "certificate_id": certificate_id, "kind": kind.value}
     changes = Changes().run(store.THING_IS_THERE, expect=1, key_name=thing)
     changes.run(CERTIFICATE_IS_THERE, expect=1, key_id=certificate_id)
     changes.run(store.MAY_BE_ATTACHED, expect=1, key_id=certificate_id, thing=thing, kind=kind.value)
     changes.run(store.ATTACH, expect=1 if is_new else 0, **row)
-    changes.audit(actor, "awsiot.thing_attach", thing, certificate_id=certificate_id)
+    told: dict[str, Any] = {"certificate_id": certificate_id} | ({"wide": True} if is_wide else {})
+    changes.audit(actor, "awsiot.thing_attach", thing, **told)
     return changes.event(GrantsChanged(certificate_id))

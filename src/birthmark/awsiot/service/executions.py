@@ -114,10 +114,10 @@ class JobExecutions(AccountService):
             await self.announce(made)
         return made, job
 
-    async def document(self, job: Job, thing: str) -> str:
-        """Return the document of a job as a thing gets it now."""
+    async def document(self, job: Job, thing: str, *, to_person: bool = False) -> str:
+        """Return the document of a job as a thing gets it now; to a person, who would keep them, without its URLs."""
         text = wire.compact(resolved(job.document, job.parameters) if job.parameters else job.document)
-        if not may_have_files(text):  # nearly always, and a rollout tells many
+        if to_person or not may_have_files(text):  # nearly always, and a rollout tells many
             return text
         config = settings_of(job.settings).presigned_url_config
         lifetime = LIFETIME_S if config is None or config.expires_in_sec is None else config.expires_in_sec

@@ -101,9 +101,10 @@ class Jobs(AccountService):
         for target in known:
             changes.run(store.ADD_TARGET, **store.TARGETS.row(JobTarget(job_id, target, "", is_done=False)))
         changes.merge(written("job", job_id, tags))
-        await self.database.commit(
-            changes.audit(actor, "awsiot.job_create", job_id, targets=len(known), continuous=is_continuous)
-        )
+        told: dict[str, Any] = {"targets": len(known), "continuous": is_continuous}
+        if config is not None:  # it goes out later, or in windows
+            told["lasting"] = True
+        await self.database.commit(changes.audit(actor, "awsiot.job_create", job_id, **told))
         self.work.set()
         return made
 

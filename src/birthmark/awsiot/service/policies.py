@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from birthmark.awsiot.events import GrantsChanged, PolicyChanged, ThingGroupChanged
 from birthmark.awsiot.model import NamedPolicy, PolicyName, PolicyVersion, group_of, parse_policy_name
-from birthmark.awsiot.rules.policy import parse_policy
+from birthmark.awsiot.rules.policy import are_of_one_device, parse_policy
 from birthmark.awsiot.service.base import AccountService
 from birthmark.awsiot.service.certificates import UnknownCertificateError
 from birthmark.awsiot.service.tags import NO_TAGS, Tags, dropped, written
@@ -201,14 +201,16 @@ class Policies(AccountService):
         await decided_again(lambda: self._attach(name, target, actor=actor))
 
     async def _attach(self, name: str, target: str, *, actor: str) -> None:
-        await self.get(name)
+        _, default = await self.version(name)
         await self.check_target(target)
         await self._check_static(target)
         present = (await self.attached(target, "", _MAX_PAGE)).items
         is_attached = name in present
         if len(present) >= MAX_ATTACHED and not is_attached:
             raise TooManyPoliciesError(target=target)
-        await self.database.commit(attaching(name, target, is_new=not is_attached, actor=actor))
+        is_wide = not are_of_one_device([default.document])
+        changes = attaching(name, target, is_new=not is_attached, is_wide=is_wide, actor=actor)
+        await self.database.commit(changes)
 
     async def detach(self, name: str, target: str, *, actor: str) -> None:
         """Detach a policy; one that is not attached is detached already."""
@@ -293,8 +295,11 @@ class Policies(AccountService):
         await self.database.commit(changes.event(PolicyChanged(made.name)))
 
 
-def attaching(name: str, target: str, *, is_new: bool, actor: str) -> Changes:
-    """Return what attaches a policy to a certificate or a group, on the condition that both are there, with room."""
+def attaching(name: str, target: str, *, is_new: bool, is_wide: bool, actor: str) -> Changes:
+    """Return what attaches a policy to a certificate or a group, on the condition that both are there, with room.
+
+    A wide one allows more than what is named by the device that connects.
+    """
     changes = Changes().run(store.POLICY_IS_THERE, expect=1, key_name=name)
     most = MAX_ATTACHED + (not is_new)
     if (group := group_of(target)) is None:
@@ -304,7 +309,7 @@ def attaching(name: str, target: str, *, is_new: bool, actor: str) -> Changes:
         changes.run(registry_store.GROUP_IS_THERE, expect=1, key_name=group)
         changes.run(registry_store.GROUP_MAY_HAVE_MORE, expect=1, key_name=group, most=most)
     changes.run(store.ATTACH, expect=1 if is_new else 0, policy=name, target=target)
-    changes.audit(actor, "awsiot.policy_attach", name, **_named(target))
+    changes.audit(actor, "awsiot.policy_attach", name, **_named(target), **({"wide": True} if is_wide else {}))
     return changes.event(_changed(target))
 
 

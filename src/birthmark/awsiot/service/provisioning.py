@@ -28,6 +28,7 @@ from birthmark.awsiot.rules.plans import (
     ResourceConflictsError,
     ThingPlan,
 )
+from birthmark.awsiot.rules.policy import are_of_one_device
 from birthmark.awsiot.service.attachments import attaching
 from birthmark.awsiot.service.certificates import (
     CURVES,
@@ -255,19 +256,22 @@ class Provisioning:
             making.resources[plan.logical] = "policy", plan.name
             return
         with _step(step):
-            if plan.document is None:
-                await self._policies.get(plan.name)
-            else:
-                try:
-                    await self._policies.get(plan.name)
-                except UnknownPolicyError:
-                    _, changes = self._policies.adding(plan.name, plan.document, actor=making.actor)
-                    making.changes.merge(changes)
+            try:
+                document = (await self._policies.version(plan.name))[1].document
+            except UnknownPolicyError:
+                if (given := plan.document) is None:
+                    raise
+                _, changes = self._policies.adding(plan.name, given, actor=making.actor)
+                making.changes.merge(changes)
+                document = given
             present = (await self._policies.attached(certificate.id, "", 2 * MAX_ATTACHED)).items
             if len({*present, *(one.name for one in whole.policies)}) > MAX_ATTACHED:
                 raise RegistrationFailedError(step=step, detail=f"a certificate has at most {MAX_ATTACHED} policies")
             is_new = plan.name not in present
-            making.changes.merge(policy_attaching(plan.name, certificate.id, is_new=is_new, actor=making.actor))
+            is_wide = not are_of_one_device([document])
+            making.changes.merge(
+                policy_attaching(plan.name, certificate.id, is_new=is_new, is_wide=is_wide, actor=making.actor)
+            )
         making.resources[plan.logical] = "policy", plan.name
 
     # ---- things
@@ -350,7 +354,8 @@ class Provisioning:
             ):
                 detail = f"the certificate belongs to {others[0] if others else thing.name} in another way"
                 raise RegistrationFailedError(step="Resources", detail=detail)
-        changes = attaching(thing.name, certificate.id, kind, is_new=same is None, actor=making.actor)
+        is_wide = not are_of_one_device((await self._policies.of_groups(thing.name))[1].values())
+        changes = attaching(thing.name, certificate.id, kind, is_new=same is None, is_wide=is_wide, actor=making.actor)
         if only_own:
             making.changes.run(registry_store.THING_IS_THERE, expect=1, key_name=thing.name)
             kept = await self._replace_own(thing.name, certificate, making)

@@ -18,10 +18,11 @@ from birthmark.awsiot.model import (
     PrincipalType,
     RegisteredCa,
 )
+from birthmark.awsiot.rules.policy import are_of_one_device
 from birthmark.awsiot.service.attachments import attaching
 from birthmark.awsiot.service.base import AccountService
 from birthmark.awsiot.service.certificates import Certificates, check, looked_before, putting
-from birthmark.awsiot.service.policies import MAX_ATTACHED, Policies
+from birthmark.awsiot.service.policies import Policies
 from birthmark.awsiot.service.policies import attaching as policy_attaching
 from birthmark.awsiot.store import certificates as store
 from birthmark.awsiot.store import registry as registry_store
@@ -85,8 +86,9 @@ class Renewals(AccountService):
                 made = await self.certificates.adding(leaf, CertificateStatus.ACTIVE, mode, ca_id, replaces=old.id)
             seen: dict[str, Any] = {"key_id": old.id, "key_customer_version": old.customer_version}
             changes = Changes().run(store.IS_STILL_SO, expect=1, **seen).merge(putting(made, actor=actor))
-            for name in (await self.policies.attached(old.id, "", MAX_ATTACHED)).items:
-                changes.merge(policy_attaching(name, made.id, is_new=True, actor=actor))
+            for name, document in await self.policies.documents_of(old.id):
+                is_wide = not are_of_one_device([document])
+                changes.merge(policy_attaching(name, made.id, is_new=True, is_wide=is_wide, actor=actor))
             for row in await self._things(old.id):
                 kind = PrincipalType(row["kind"])
                 changes.merge(attaching(row["thing"], made.id, kind, is_new=True, actor=actor))

@@ -12,6 +12,7 @@ from typing import Any
 
 from birthmark.awsiot.events import ThingChanged, ThingGroupChanged
 from birthmark.awsiot.model import Thing, ThingGroup, ThingName, parse_group_properties, target_of_group
+from birthmark.awsiot.rules.policy import are_of_one_device
 from birthmark.awsiot.service.base import AccountService
 from birthmark.awsiot.service.index import IndexNotReadyError, SearchTooBroadError
 from birthmark.awsiot.service.tags import NO_TAGS, Tags, dropped, same, written
@@ -315,7 +316,9 @@ class ThingGroups(AccountService):
             changes.audit(actor, "awsiot.thing_group_remove", name, thing=thing)
         for name in into:
             changes.run(store.ADD_MEMBER, thing_group=name, thing=thing, joined_at=self.clock.micros())
-            changes.audit(actor, "awsiot.thing_group_add", name, thing=thing)
+            documents = [row["document"] for row in await self.database.all(store.DOCUMENTS_ABOVE, thing_group=name)]
+            wide = {} if are_of_one_device(documents) else {"wide": True}
+            changes.audit(actor, "awsiot.thing_group_add", name, thing=thing, **wide)
         if into:
             full = TooManyThingGroupsError(thing=thing)
             changes.run(store.MAY_JOIN, expect=1, otherwise=full, key_name=thing, most=MAX_GROUPS)

@@ -144,6 +144,19 @@ _AS_TARGET = literal("thinggroup/", Text)
 _HAS = select(func.count()).where(policy_targets.c.target == _AS_TARGET + thing_groups.c.name).scalar_subquery()
 GROUP_MAY_HAVE_MORE = still(thing_groups, "name", bindparam("most", type_=Integer) > _HAS)
 # A thing's groups and those above them, each with its policies: what its connections may do besides.
+DOCUMENTS_ABOVE = statement(
+    select(policy_versions.c.document)
+    .select_from(lines)
+    .join(policy_targets, policy_targets.c.target == _AS_TARGET + lines.c.ancestor)
+    .join(policies, policies.c.name == policy_targets.c.policy)
+    .join(
+        policy_versions,
+        (policy_versions.c.policy == policies.c.name) & (policy_versions.c.version == policies.c.default_version),
+    )
+    .where(lines.c.thing_group == bindparam("thing_group"))
+    .limit(2000)
+)
+"""Of the policies of a group and of those above it."""
 GROUPS_AND_DOCUMENTS_OF = statement(
     select(lines.c.ancestor, policies.c.name, policy_versions.c.document)
     .select_from(members)

@@ -7,6 +7,7 @@ from functools import partial
 from birthmark.doctor.facts import ChipSeen, Ending, KeySeen, SoftHsmSeen
 from birthmark.doctor.model import Finding, Severity, Topic
 from birthmark.keys.labels import is_same_label, object_id_of
+from birthmark.text_files import trimmed
 
 _EXPOSED = 0o077
 _SIMULATE = 'eval "$(birthmark chip simulate chip)"'
@@ -144,13 +145,13 @@ def _pin_file(seen: ChipSeen) -> Iterator[Finding]:
             command=shlex.join(["chmod", "0600", file.path]),
             advice="Close it",
         )
-    elif seen.has_spaces and seen.code == "keys.pin_wrong":
+    elif seen.trimming and seen.code == "keys.pin_file":
         yield fault(
             "doctor.pin_has_spaces",
-            seen=f"{asked}: the line begins or ends with white space, and the token refused it",
+            seen=f"{asked}: the line begins or ends with white space, and the token was not asked",
             cause="The white space counts as part of the PIN.",
-            command=shlex.join(["sed", "-i", r"s/^[[:space:]]*//; s/[[:space:]]*$//", file.path]),
-            advice="Take it away",
+            command=f"{seen.trimming} && {asked.to(str(trimmed(file.path)))}",
+            advice="Write it without, and name that file",
         )
 
 

@@ -26,6 +26,7 @@ from birthmark.elements.errors import ProgramUnsupportedError
 from birthmark.elements.exec.authority import Authority
 from birthmark.elements.exec.markers import in_memory
 from birthmark.keys.handles import render_uri_pem
+from birthmark.pki.certificates import pem_bundle
 
 MAX_CONNECTIONS = 64
 _HEAD_BYTES = 8 * 1024
@@ -76,14 +77,14 @@ class Upstream:
 
     def roots(self) -> str:
         """Return the roots that are trusted besides the system's."""
-        return Path(self.trust).read_text() if self.trust else ""
+        return pem_bundle(Path(self.trust).read_bytes()) if self.trust else ""
 
     def context(self) -> ssl.SSLContext:
         """Return the context that signs in the chip. Raise `ProgramUnsupportedError` where this Python cannot."""
         os.environ.update(self.settings)
         _load_hook()
         try:
-            context = ssl.create_default_context(cafile=self.trust)
+            context = ssl.create_default_context(cadata=self.roots() or None)
             context.load_cert_chain(in_memory(self.chain.encode(), "chain"), in_memory(self.key.encode(), "key-uri"))
         except OSError as error:
             raise ProgramUnsupportedError(

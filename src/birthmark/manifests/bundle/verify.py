@@ -207,7 +207,7 @@ def sized_lines(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
         while not whole and len(line) > wire.MAX_LINE_BYTES:
             rest = file.readline(wire.MAX_LINE_BYTES)
             whole, size = rest.endswith(b"\n") or not rest, size + len(rest)
-        yield line.removesuffix(b"\n"), size
+        yield line.removesuffix(b"\n").removesuffix(b"\r"), size  # which Windows puts there
 
 
 def verify_file(file: BinaryIO, verifier: Verifier, out: IO[bytes] | None = None) -> Iterator[Entry | ManifestError]:

@@ -79,7 +79,7 @@ class MqttCarrier(ServerCarrier):
         parts = urlsplit(server.url)
         context = None
         if parts.scheme == "mqtts":
-            context = await asyncio.to_thread(ssl.create_default_context, cafile=server.ca)
+            context = await asyncio.to_thread(ssl.create_default_context, cadata=server.ca)
         host, port = parts.hostname or "", parts.port or PORTS[parts.scheme]
         reader, writer = await asyncio.open_connection(host, port, ssl=context)
         broker = _Broker(reader, writer)

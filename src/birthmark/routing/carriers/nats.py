@@ -35,7 +35,7 @@ class NatsCarrier(ServerCarrier):
 
         more: dict[str, Any] = {"user": server.user, "password": server.password} if server.user else {}
         if server.url.startswith("tls:"):
-            more["tls"] = await asyncio.to_thread(ssl.create_default_context, cafile=server.ca)
+            more["tls"] = await asyncio.to_thread(ssl.create_default_context, cadata=server.ca)
         client = await nats.connect(
             server.url,
             connect_timeout=CONNECT_S,

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
+from birthmark.links.identity import Trust
 from birthmark.swarm.errors import TargetNotNamedError
 from birthmark.swarm.model import Way, Where
 from birthmark.swarm.scenario.model import Target, Wish
-from birthmark.text_files import read_text_file
 
 AZURE = "global.azure-devices-provisioning.net"
 _HTTPS = 443
@@ -29,7 +29,7 @@ def resolve(wish: Wish, facts: Mapping[str, Any], environment: Mapping[str, str]
         what = "the data endpoint" if wish.where.is_aws else "the hub"
         command = _ENDPOINT if wish.where.is_aws else _HUBS
         raise TargetNotNamedError(where=wish.where, what=what, option="--host", command=command)
-    trust = None if wish.trust is None else read_text_file(wish.trust)
+    trust = None if wish.trust is None else Trust.of([wish.trust]).pem
     return Target(
         where=wish.where,
         host=host,

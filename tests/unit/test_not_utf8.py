@@ -1,0 +1,51 @@
+"""Names that are no UTF-8, as from a Windows archive: refused by name, or escaped, and nothing stops half-way."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from birthmark.auth.connection_strings import parse_connection_string
+from birthmark.errors import shell_word
+from birthmark.fleet.journal import Outcome
+from birthmark.fleet.report import Report, Run
+from birthmark.fleet.target import Done
+from birthmark.text import decode_json
+from fakes import NOON
+
+NAME = b"K\xf6ln".decode("utf-8", "surrogateescape")
+
+
+@pytest.mark.parametrize("words", [["hub", "show"], ["device", "enroll", "--cert"], ["serve", "--data"]])
+def test_an_argument_is_refused_by_name(words: list[str]) -> None:
+    program = [str(Path(sys.executable).with_name("birthmark")), *words, NAME]
+    done = subprocess.run(program, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "The argument K\\xf6ln is not UTF-8" in done.stderr
+
+
+def test_a_word_of_a_command_is_typed_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / f"a {NAME}'\\").write_text("found")
+    command = f"cat {shell_word(f'a {NAME}{chr(39)}{chr(92)}')}"
+    assert subprocess.check_output(["bash", "-c", command], cwd=tmp_path, text=True) == "found"
+
+
+@pytest.mark.parametrize("form", ["csv", "html", "json"])
+def test_a_report_is_whole(tmp_path: Path, form: str) -> None:
+    run = Run("target", NOON, dry_run=False, command="x", title="Enroll")
+    with Report(tmp_path / f"r.{form}", run, lambda: NOON) as report:
+        for device in ("a", NAME, "b"):
+            report.add(Outcome(device, None, Done.CREATED))
+    assert "\\udcf6" in (tmp_path / f"r.{form}").read_text()
+
+
+def test_json_in_utf_16_is_named() -> None:
+    with pytest.raises(Exception, match="it is UTF-16: send UTF-8"):
+        decode_json('{"a": 1}'.encode("utf-16"))
+
+
+@pytest.mark.parametrize("write", ['"{}"', "\u201c{}\u201d", "set X={}", "{}\u00a0\r\n"])
+def test_a_connection_string_is_read_as_people_keep_it(write: str) -> None:
+    known = "HostName=h.example;SharedAccessKeyName=owner;SharedAccessKey=a2V5"
+    assert parse_connection_string(write.format(known)) == parse_connection_string(known)

@@ -59,6 +59,9 @@ setup_python() {
     printf '%s' "$want" > .venv/birthmark.stamp
   fi
   export PATH="$top/.venv/bin:$PATH"
+  local image=src/birthmark/store/newest.sql
+  [ -f "$image" ] && [ -z "$(find src/birthmark/store/migrations -name '*.py' -newer "$image")" ] ||
+    python tools/make_schema.py
 }
 
 setup_promtool() {

@@ -35,6 +35,8 @@ def source_of(directory: Path) -> Path:
 
 def build(source: Path, out: Path, at: int) -> list[Path]:
     """Build sdist and wheel, by the locked tools; return them."""
+    made = os.environ | {"PYTHONPATH": str(source / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
+    subprocess.run([sys.executable, str(source / "tools/make_schema.py")], check=True, env=made)
     command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(out), str(source)]
     environment = {**os.environ, "SOURCE_DATE_EPOCH": str(at), "PYTHONHASHSEED": "0", "TZ": "UTC"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)

@@ -3,8 +3,9 @@
 The revisions (migrations/NNNN_*.py) are rendered to SQL for the engine at hand and run in one transaction: an upgrade
 that fails leaves the old state. The version is kept where Alembic's own command line looks for it.
 
-A new SQLite database is made from newest.sql, which `tools/make_schema.py` makes of the revisions; and a database of
-this version has nothing to be done to it. Neither loads Alembic: it takes 50 ms and 8 MB.
+A new SQLite database is made from newest.sql where the build, or `scripts/setup.sh`, made that of the revisions by
+`tools/make_schema.py`; and a database of this version has nothing to be done to it. Neither loads Alembic: it takes
+200 ms and 14 MB.
 """
 
 import asyncio
@@ -65,9 +66,17 @@ def script_for(engine: str, current: str | None) -> str | None:
         raise SchemaTooNewError(revision=current)
     if current == known[-1]:
         return None
-    if current is None and engine == "sqlite":
-        return _NEWEST.read_text(encoding="utf-8")
-    return rendered(engine, current)
+    image = _image() if current is None and engine == "sqlite" else None
+    return image or rendered(engine, current)
+
+
+def _image() -> str | None:
+    """Return the image of this version's schema; None where no build made it, or one of another version did."""
+    try:
+        image = _NEWEST.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    return image if image.startswith(f"INSERT INTO \"alembic_version\" VALUES('{_names()[-1]}');") else None
 
 
 def rendered(engine: str, current: str | None) -> str:

@@ -3,6 +3,9 @@
 import sqlite3
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
 
 from birthmark.store import migrate
 
@@ -21,6 +24,13 @@ def test_the_image_is_what_all_revisions_make() -> None:
     image = migrate.script_for("sqlite", None)
     assert image is not None
     assert shape(image) == shape(migrate.rendered("sqlite", None)), "run tools/make_schema.py"
+
+
+def test_without_an_image_the_revisions_make_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(migrate, "_NEWEST", made := tmp_path / "newest.sql")
+    assert migrate.script_for("sqlite", None) == migrate.rendered("sqlite", None)
+    made.write_text("INSERT INTO \"alembic_version\" VALUES('0001');\n")  # of another version
+    assert migrate.script_for("sqlite", None) == migrate.rendered("sqlite", None)
 
 
 def test_the_names_of_the_files_are_the_revisions() -> None:

@@ -12,6 +12,7 @@ from birthmark.broker.rules.partitions import BEGINNING, Positions, parse_positi
 from birthmark.console.mistaken import OperatorRequestError
 from birthmark.console.names import parse_name
 from birthmark.console.routing import SIGN_OF_LIFE_S
+from birthmark.net.backlog import OwnerTurns
 from birthmark.store import to_micros
 
 PAGE = 250
@@ -63,7 +64,11 @@ async def pages(
         where = page.next
         is_time = loop.time() >= said_at + SIGN_OF_LIFE_S
         if page.items or page.is_gap or is_time or (page.is_end and not query.follow):
-            views = [view(message) for message in page.items]
+            views = []
+            turns = OwnerTurns()
+            for message in page.items:
+                views.append(view(message))
+                await turns.step()
             yield {"items": views, "next": render_positions(where), "gap": page.is_gap}
             said_at = loop.time()
         if page.is_end:

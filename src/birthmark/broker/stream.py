@@ -48,7 +48,7 @@ _ATTEMPTS = 20
 _LOOK_S = 0.25  # for what another worker wrote
 _ROWS = 16
 MAX_PAGE_BYTES = 1024 * 1024
-"""What a page has of messages, as they are kept, before it ends with fewer than were asked for."""
+"""What the newest messages have, as they are kept, before there are fewer than were asked for."""
 _LOOKS = 32
 _HEAVY = 8
 """Who sent more than this part of what is kept goes first when it is too much."""
@@ -285,7 +285,9 @@ class SqlStream(Generic[T]):
 
     # ---- out
 
-    async def read(self, after: Positions, limit: int, device: str | None = None) -> Page[T]:
+    async def read(
+        self, after: Positions, limit: int, device: str | None = None, *, most_bytes: int | None = None
+    ) -> Page[T]:
         trimmed = await self._trimming.trimmed()
         thinned = (await self._trimming.frontier()).seq
         newest = (await self._newest()).seq  # before the rows: what comes meanwhile is not taken for read
@@ -298,7 +300,7 @@ class SqlStream(Generic[T]):
                 partition, seq = row["partition"], row["seq"]
                 each = len(row["body"]) // max(row["count"], 1)
                 for place, message in self._of(row, device, first_unread(seq, reached[partition])):
-                    if len(found) == limit or kept > MAX_PAGE_BYTES:
+                    if len(found) == limit or (most_bytes is not None and kept > most_bytes):
                         reached[partition] = position_of(seq, place) - 1
                         return Page(found, tuple(reached), is_end=False, is_gap=is_gap)
                     found.append(message)

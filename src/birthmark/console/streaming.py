@@ -12,7 +12,7 @@ from birthmark.broker.rules.partitions import BEGINNING, Positions, parse_positi
 from birthmark.console.mistaken import OperatorRequestError
 from birthmark.console.names import parse_name
 from birthmark.console.routing import SIGN_OF_LIFE_S
-from birthmark.net.backlog import OwnerTurns
+from birthmark.net.backlog import MAX_ANSWER_BYTES, OwnerTurns
 from birthmark.store import to_micros
 
 PAGE = 250
@@ -60,7 +60,7 @@ async def pages(
     loop = asyncio.get_running_loop()
     said_at = -SIGN_OF_LIFE_S
     while True:
-        page = await stream.read(where, PAGE, query.device)
+        page = await stream.read(where, PAGE, query.device, most_bytes=MAX_ANSWER_BYTES)
         where = page.next
         is_time = loop.time() >= said_at + SIGN_OF_LIFE_S
         if page.items or page.is_gap or is_time or (page.is_end and not query.follow):

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import shlex
 import subprocess
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -56,7 +57,7 @@ def typed(fix: str, directory: Path) -> Path:
     """Type the first command of a fix, without a password, and return the file that it writes."""
     command = fix.split("`")[1].replace(" pkcs12 ", " pkcs12 -passin pass: ")
     subprocess.run(["sh", "-c", command], cwd=directory, check=True)
-    return directory / command.rpartition("> ")[2].rstrip(")")
+    return directory / shlex.split(command.rpartition("> ")[2].rstrip(")"))[0]
 
 
 @pytest.mark.parametrize("form", FORMS)

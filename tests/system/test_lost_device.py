@@ -12,6 +12,7 @@ import pytest
 
 import warm
 from aws_device import document, statement
+from azure_clients import a_file_device
 from birthmark.pki.certificates import parse_bundle
 from conftest import empty_database
 from est_curl import EstByCurl
@@ -286,6 +287,19 @@ def test_run_again_it_says_since_when_the_name_is_held_also_where_nothing_else_i
             server.run("pki", "release", name)
             refused = server.attempt("device", "revoke", name, "--yes")
             assert (refused.returncode, "device.not_on_record" in refused.stderr) == (3, True)
+
+
+def test_a_device_that_is_called_otherwise_than_it_registers_is_shut_out_by_its_own_name(tmp_path: Path) -> None:
+    with a_new_server(tmp_path) as server:
+        device = a_file_device(tmp_path, "gw-0001")
+        server.run("device", "enroll", "line-2-gw-0001", "--cert", str(device.certificate_file))
+        files = ("--cert", str(device.certificate_file), "--key", str(device.key_file))
+        server.run("device", "revoke", "line-2-gw-0001", "--block", "--yes")
+        refused = server.attempt("device", "register", *files, **server.environment)
+        assert refused.returncode != 0
+        assert server.why("gw-0001")["code"] == "dps.device_taken_back"
+        server.run("pki", "release", "line-2-gw-0001")
+        server.run("device", "register", *files, **server.environment)
 
 
 def test_every_list_shows_a_certificate_that_was_taken_back_alone(lost: Lost) -> None:

@@ -94,10 +94,13 @@ class Stream(Protocol[T]):
         """Return when all that was appended is durable or refused."""
         ...
 
-    async def read(self, after: Positions, limit: int, device: str | None = None) -> Page[T]:
+    async def read(
+        self, after: Positions, limit: int, device: str | None = None, *, most_bytes: int | None = None
+    ) -> Page[T]:
         """Return what follows, oldest first, of one device or of all.
 
-        A page may be short or empty before the end: it has looked at its share.
+        A page may be short or empty before the end: it has looked at its share, or its messages have `most_bytes` as
+        they are kept.
         """
         ...
 

@@ -47,6 +47,8 @@ BEFORE = 0
 _ATTEMPTS = 20
 _LOOK_S = 0.25  # for what another worker wrote
 _ROWS = 16
+MAX_PAGE_BYTES = 1024 * 1024
+"""What the newest messages have, as they are kept, before there are fewer than were asked for."""
 _LOOKS = 32
 _HEAVY = 8
 """Who sent more than this part of what is kept goes first when it is too much."""
@@ -283,22 +285,26 @@ class SqlStream(Generic[T]):
 
     # ---- out
 
-    async def read(self, after: Positions, limit: int, device: str | None = None) -> Page[T]:
+    async def read(
+        self, after: Positions, limit: int, device: str | None = None, *, most_bytes: int | None = None
+    ) -> Page[T]:
         trimmed = await self._trimming.trimmed()
         thinned = (await self._trimming.frontier()).seq
         newest = (await self._newest()).seq  # before the rows: what comes meanwhile is not taken for read
         is_gap = any(0 < one < through(max(trimmed, thinned))[0] for one in after)
-        reached, found = list(after), list[T]()
+        reached, found, kept = list(after), list[T](), 0
         first = max(seq_of(min(after)), trimmed + 1)
         for _ in range(_LOOKS):
             rows = await self._rows_from(first, device)
             for row in rows:
                 partition, seq = row["partition"], row["seq"]
+                each = len(row["body"]) // max(row["count"], 1)
                 for place, message in self._of(row, device, first_unread(seq, reached[partition])):
-                    if len(found) == limit:
+                    if len(found) == limit or (most_bytes is not None and kept > most_bytes):
                         reached[partition] = position_of(seq, place) - 1
                         return Page(found, tuple(reached), is_end=False, is_gap=is_gap)
                     found.append(message)
+                    kept += each
                 reached[partition] = max(reached[partition], through(seq)[0])
             if len(rows) < _ROWS:
                 everything = [max(one, through(newest)[0]) for one in reached]
@@ -411,15 +417,15 @@ class SqlStream(Generic[T]):
     async def _newest_of_all(self, limit: int) -> list[tuple[int, T]]:
         """Return the newest messages, each with the number of its commit."""
         found: list[tuple[int, T]] = []
-        seen = (_MAX, 0)
+        seen, kept = (_MAX, 0), 0
         while rows := await self._database.all(store.SEGMENTS_BACK, stream=self.name, last=seen[0], limit=_ROWS):
             for row in rows:
                 here = (row["seq"], row["partition"])
-                if len(found) >= limit and here[0] != seen[0]:
+                if (len(found) >= limit or kept > MAX_PAGE_BYTES) and here[0] != seen[0]:
                     return found  # whole commits: another partition of the last may have what is newer
                 if here < seen:
                     found += [(row["seq"], message) for _, message in self._of(row, None)]
-                    seen = here
+                    seen, kept = here, kept + len(row["body"])
             if len(rows) < _ROWS:
                 break
             await asyncio.sleep(0)
@@ -432,14 +438,16 @@ class SqlStream(Generic[T]):
         is looked at in any case, and what lies before one that names this device.
         """
         found: list[tuple[int, T]] = []
+        kept = 0
         key, until, may_be_there = key_of(device), _MAX, True
         last = _MAX
         place: dict[str, Any] = {"stream": self.name, "partition": partition}
-        while len(found) < wanted:
+        while len(found) < wanted and kept < MAX_PAGE_BYTES:
             row = await self._database.one(store.NAMED_BEFORE, **place, last=last)
             first = 1 if row is None else row["seq"] + 1
             if may_be_there:
-                found += await self._between(device, first, until, place, wanted - len(found))
+                some, size = await self._between(device, first, until, place, wanted - len(found))
+                found, kept = found + some, kept + size
             if row is None:
                 break
             until, last, may_be_there = row["seq"], row["seq"] - 1, may_name(row["names"], key)
@@ -447,14 +455,16 @@ class SqlStream(Generic[T]):
 
     async def _between(
         self, device: str, first: int, last: int, place: dict[str, Any], wanted: int
-    ) -> list[tuple[int, T]]:
+    ) -> tuple[list[tuple[int, T]], int]:
         found: list[tuple[int, T]] = []
-        while len(found) < wanted and first <= last:
+        kept = 0
+        while len(found) < wanted and kept < MAX_PAGE_BYTES and first <= last:
             rows = await self._database.all(store.SEGMENTS_OF_ONE_BACK, **place, first=first, last=last, limit=_ROWS)
             for row in rows:
-                found += [(row["seq"], message) for _, message in self._of(row, device)]
+                some = [(row["seq"], message) for _, message in self._of(row, device)]
+                found, kept = found + some, kept + len(some) * len(row["body"]) // row["count"]
                 last = row["seq"] - 1
             if len(rows) < _ROWS:
                 break
             await asyncio.sleep(0)
-        return found
+        return found, kept

@@ -56,7 +56,10 @@ class PassphraseOptions:
         if self.passphrase_fd is not None:
             return Pin.from_descriptor(self.passphrase_fd).reveal()
         if self.passphrase_file is not None:
-            return Pin.from_file(self.passphrase_file).reveal()
+            found = Pin.from_file(self.passphrase_file)
+            if is_new:  # an earlier backup may have it
+                found.check_blanks()
+            return found.reveal()
         if not sys.stdin.isatty():
             wanted = PassphraseWantedError()
             if not is_new:

@@ -67,7 +67,9 @@ def add_user(
     only(password_file is None, "without --password-file", ask=ask)
     is_made = password_file is None and not ask
     if password_file is not None:
-        password = Pin.from_file(password_file).reveal()
+        given = Pin.from_file(password_file)
+        given.check_blanks()
+        password = given.reveal()
     elif ask:
         password = str(typer.prompt("Password", hide_input=True, confirmation_prompt=sys.stdin.isatty(), err=True))
     else:

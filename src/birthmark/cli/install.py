@@ -17,6 +17,7 @@ from birthmark.cli.installing import Installer, Step, groups_of
 from birthmark.cli.options import JsonOption
 from birthmark.cli.units import Service, agent_service, is_hidden, server_service
 from birthmark.owners import as_root
+from birthmark.pki.host_names import mistake_in_host
 from birthmark.text import reason_of
 
 RootOption = Annotated[Path, typer.Option("--root", help="An image's directory; default: this machine.")]
@@ -73,8 +74,10 @@ def install_server(
     place = _program(program)
     if config is not None and is_hidden(str(config.absolute())):
         typed = without("--config", takes_value=True)
-        raise OutOfReachError(path=str(config), command=f"{typed} --config /etc/{config.name}")
+        raise OutOfReachError(path=str(config), command=f"{typed} --config {shlex.quote(f'/etc/{config.name}')}")
     where = tuple(listen or (EVERYWHERE if host and config is None and not _is_here(host) else ()))
+    if host is not None and (wrong := mistake_in_host(host)):
+        raise typer.BadParameter(f"{host!a} is a host {wrong}", param_hint="--host")
     service = server_service(place, host, where, None if config is None else str(config.absolute()))
     _do(service, root, Installer.install, dry_run=dry_run, as_json=as_json)
     if where == EVERYWHERE and not listen:

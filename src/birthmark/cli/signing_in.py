@@ -11,6 +11,7 @@ from birthmark.cli.asking import agree, only
 from birthmark.cli.common import ActionNeededError, FileMissingError, again, read_file, say
 from birthmark.cli.operator import ListOptions, RemoveOptions, at
 from birthmark.errors import InvalidRequestError
+from birthmark.keys.pin import check_blanks
 from birthmark.text import printable
 
 _COLUMNS = ("id", "user", "how", "from", "browser", "created", "used", "ends")
@@ -72,6 +73,8 @@ def set_password(
     if file is None and is_own and current_file is None:
         current = getpass.getpass("Password until now (empty where there is none): ")
     password = _first_line(file) if file else _typed_twice()
+    if file:
+        check_blanks(password, file)
     body = {"user": name, "password": password, "current": current}
     set_for = server.client.post("/people/password", body)["user"]
     say(server.as_json, {"user": set_for}, f"Set the password of {set_for}; all sessions of that one have ended.")

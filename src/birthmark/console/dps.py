@@ -6,7 +6,7 @@ from typing import Any, Literal
 import msgspec
 
 from birthmark.auth.rights import Right
-from birthmark.console.names import parse_name
+from birthmark.console.names import parse_host, parse_name
 from birthmark.console.routing import Asked, Endpoint, Rows
 from birthmark.dps.model import IdScope, Instance
 from birthmark.dps.service import Authorities, Enrollments, Instances, Registrations
@@ -59,7 +59,9 @@ def endpoints(instances: Instances, registrations: Registrations, hubs: Hubs, de
     async def create(asked: Asked) -> Any:
         body: NewInstance = asked.body
         return _instance_view(
-            await instances.create(parse_name(body.name), body.host or default_host, actor=asked.actor)
+            await instances.create(
+                parse_name(body.name), parse_host(body.host or default_host, body.name, "dps"), actor=asked.actor
+            )
         )
 
     async def link(asked: Asked) -> Any:

@@ -8,7 +8,7 @@ import msgspec
 from birthmark.auth.rights import Right
 from birthmark.broker.rules.partitions import parse_positions
 from birthmark.console.dps import Verification, authority_view
-from birthmark.console.names import parse_name
+from birthmark.console.names import parse_host, parse_name
 from birthmark.console.routing import (
     Asked,
     Endpoint,
@@ -20,6 +20,7 @@ from birthmark.dps.service import Instances
 from birthmark.iothub.model import Hub, Message
 from birthmark.iothub.rules.tiers import edition_of, parse_edition
 from birthmark.iothub.service import IotHub
+from birthmark.net.backlog import each, fitting
 from birthmark.pki.certificates import parse_any
 from birthmark.store import from_micros
 from birthmark.text import readable
@@ -74,7 +75,7 @@ def endpoints(iothub: IotHub, instances: Instances, served: ServedNames) -> Sequ
     async def create(asked: Asked) -> Any:
         body, name = asked.body, parse_name(asked.body.name)
         edition = None if body.tier is None else parse_edition(body.tier, body.units, name)
-        made = await hubs.create(name, body.host, edition, actor=asked.actor)
+        made = await hubs.create(name, parse_host(body.host, name, "hub"), edition, actor=asked.actor)
         taken = {one.host.lower() for one in hubs.all()}
         free = [name for name in served.hosts() if name.lower() not in taken]
         return _hub_view(made) | {"in_certificate": served.covers(made.host), "names_that_fit": free}
@@ -96,7 +97,8 @@ def endpoints(iothub: IotHub, instances: Instances, served: ServedNames) -> Sequ
         query: MessagesQuery = asked.query
         hub = hubs.by_name(asked["name"])
         found = await iothub.telemetry.stream(hub).latest(query.limit, query.device)
-        return Rows([_message_view(hub, message) for message in found])
+        newest = (_message_view(hub, one) for one in reversed(found))
+        return Rows((await fitting(each(newest), lambda view: 2 * len(view["body"])))[::-1])
 
     async def stream(asked: Asked) -> Lines:
         query: StreamQuery = asked.query

@@ -3,6 +3,7 @@
 import re
 
 from birthmark.errors import InvalidRequestError
+from birthmark.pki.host_names import dns_name_of, is_host
 
 _NAME = re.compile("[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -14,6 +15,26 @@ class NameInvalidError(InvalidRequestError):
     cause = "A name has 1 to 64 letters, digits and - . _, and begins with a letter or digit."
     fix = "Choose another name. Those in use: `birthmark dps ls`, `birthmark hub ls`"
     name: str
+
+
+class HostNameInvalidError(InvalidRequestError):
+    """The host is no DNS name and no address."""
+
+    code = "operator.host_invalid"
+    cause = "{host} is no DNS name and no address, so no certificate can have it."
+    fix = "Give a name of letters, digits and hyphens: `birthmark {room} create {name} --host {known}`."
+    host: str
+    known: str
+    name: str
+    room: str
+
+
+def parse_host(host: str, name: str, room: str) -> str:
+    """Return the host of a service that an operator makes. Raise `HostNameInvalidError`."""
+    if not is_host(host):
+        known = dns_name_of(host) or f"{name}.example"
+        raise HostNameInvalidError(host=ascii(host[:100]), name=name, known=known, room=room)
+    return host
 
 
 def parse_name(text: str) -> str:

@@ -94,7 +94,7 @@ def _of_devices(aws: AwsIot, space: Space) -> Sequence[Endpoint]:
         page = await aws.index.search(place, parse_query(query.query, place), query.after, query.limit)
         if query.groups:
             return Rows([_group_view(one) for one in await aws.found.groups(page.items)], page.last)
-        return Rows([_found_view(one) for one in await aws.found.things(page.items)], page.last)
+        return Rows([_found_view(one) async for one in aws.found.things(page.items)], page.last)
 
     read = Right.READ
     return [

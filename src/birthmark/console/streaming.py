@@ -12,6 +12,7 @@ from birthmark.broker.rules.partitions import BEGINNING, Positions, parse_positi
 from birthmark.console.mistaken import OperatorRequestError
 from birthmark.console.names import parse_name
 from birthmark.console.routing import SIGN_OF_LIFE_S
+from birthmark.net.backlog import MAX_ANSWER_BYTES, OwnerTurns
 from birthmark.store import to_micros
 
 PAGE = 250
@@ -59,11 +60,15 @@ async def pages(
     loop = asyncio.get_running_loop()
     said_at = -SIGN_OF_LIFE_S
     while True:
-        page = await stream.read(where, PAGE, query.device)
+        page = await stream.read(where, PAGE, query.device, most_bytes=MAX_ANSWER_BYTES)
         where = page.next
         is_time = loop.time() >= said_at + SIGN_OF_LIFE_S
         if page.items or page.is_gap or is_time or (page.is_end and not query.follow):
-            views = [view(message) for message in page.items]
+            views = []
+            turns = OwnerTurns()
+            for message in page.items:
+                views.append(view(message))
+                await turns.step()
             yield {"items": views, "next": render_positions(where), "gap": page.is_gap}
             said_at = loop.time()
         if page.is_end:

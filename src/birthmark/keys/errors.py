@@ -47,8 +47,8 @@ class KeyFileIsPkcs12Error(KeyFileInvalidError):
     cause = "{path} is PKCS#12 (PFX): certificate and key in one file, which a password protects."
     fix = (
         "Take the key out: `(umask 077; set -C; made=$(openssl pkcs12{options} -in {path} -nocerts -noenc) && "
-        "printf '%s\\n' \"$made\" > device.key)`, and the certificate: `(set -C; "
-        "made=$(openssl pkcs12{options} -in {path} -clcerts -nokeys) && printf '%s\\n' \"$made\" > device.pem)`."
+        "printf '%s\\n' \"$made\" > {path}.key)`, and the certificate: `(set -C; "
+        "made=$(openssl pkcs12{options} -in {path} -nokeys) && printf '%s\\n' \"$made\" > {path}.pem)`."
     )
     options: str = ""
     """`-legacy` for algorithms of before OpenSSL 3."""

@@ -2,6 +2,7 @@
 
 import getpass
 import os
+import shlex
 import stat
 from collections.abc import Callable
 from contextlib import suppress
@@ -34,13 +35,8 @@ class Pin:
 
     def check_blanks(self) -> None:
         """Raise `PinFileError` where its file has white space around it: a wrong PIN costs one of the chip's tries."""
-        if self.path is None or self._text == self._text.strip():
-            return
-        error = PinFileError(path=self.path, detail="has white space around the PIN")
-        with suppress(OSError):  # a pipe was read; a file may be gone
-            command = to_trimmed(self.path, self.path.read_bytes()[:_MAX_BYTES])
-            error.quote(fix=f"Write the PIN without it, and give that file: `{command}`.")
-        raise error
+        if self.path is not None:
+            check_blanks(self._text, self.path)
 
     @classmethod
     def from_file(cls, path: Path) -> "Pin":
@@ -48,7 +44,10 @@ class Pin:
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
-            raise PinFileMissingError(path=path, detail=(error.strerror or "error").lower()) from error
+            missing = PinFileMissingError(path=path, detail=(error.strerror or "error").lower())
+            if isinstance(error, PermissionError):
+                missing.quote(fix=f"See whose it is, and who may read it: `ls -l {shlex.quote(str(path))}`.")
+            raise missing from error
         try:
             mode = os.fstat(descriptor).st_mode
             if stat.S_ISREG(mode) and mode & 0o077:
@@ -66,6 +65,17 @@ class Pin:
     def prompt(cls, token: str, ask: Callable[[str], str] = getpass.getpass) -> "Pin":
         """Ask the person at the terminal, without showing what is typed."""
         return cls(ask(f"PIN of token {token}: "))
+
+
+def check_blanks(text: str, path: Path) -> None:
+    """Raise `PinFileError` where the file of a secret has white space around it, which nobody sees."""
+    if text == text.strip():
+        return
+    error = PinFileError(path=path, detail="has white space around it")
+    with suppress(OSError):  # a pipe was read; a file may be gone
+        command = to_trimmed(path, path.read_bytes()[:_MAX_BYTES])
+        error.quote(fix=f"Write it without white space, and give that file: `{command}`.")
+    raise error
 
 
 def _read(descriptor: int, path: Path) -> str:

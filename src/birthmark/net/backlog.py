@@ -16,7 +16,7 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict, deque
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable
 from contextlib import suppress
 from types import coroutine
 from typing import Any, ClassVar, Protocol, TypeVar
@@ -24,6 +24,8 @@ from weakref import WeakKeyDictionary
 
 log = logging.getLogger(__name__)
 
+MAX_ANSWER_BYTES = 1024 * 1024
+"""What a page of an answer has before it ends with fewer rows than were asked for."""
 SLICE_S = 0.001
 TURN_S = 0.004
 _BEFORE_A_SLICE = SLICE_S / 2  # nobody has used one by then
@@ -308,3 +310,21 @@ class OwnerTurns:
             await asyncio.sleep(0)
             await asker_turn()
             self._until = now() + SLICE_S
+
+
+async def fitting(items: AsyncIterator[T], size_of: Callable[[T], int], most: int = MAX_ANSWER_BYTES) -> list[T]:
+    """Return items up to the one by which they have more bytes than `most`, made in turns; one where there is one."""
+    found: list[T] = []
+    turns, size = OwnerTurns(), 0
+    async for item in items:
+        found.append(item)
+        if (size := size + size_of(item)) > most:
+            break
+        await turns.step()
+    return found
+
+
+async def each(items: Iterable[T]) -> AsyncIterator[T]:
+    """Yield items that are made as they are asked for."""
+    for item in items:
+        yield item

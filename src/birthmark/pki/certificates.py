@@ -127,9 +127,9 @@ class CertificateIsPkcs12Error(CertificateInvalidError):
     code = "pki.certificate_is_pkcs12"
     cause = "This is PKCS#12 (PFX): certificate and key in one file, which a password protects."
     fix = (
-        "Take the certificate out: `(set -C; made=$(openssl pkcs12{options} -in {path} -clcerts -nokeys) && "
-        "printf '%s\\n' \"$made\" > certificate.pem)`. If the key is needed: `(umask 077; set -C; "
-        "made=$(openssl pkcs12{options} -in {path} -nocerts -noenc) && printf '%s\\n' \"$made\" > private.key)`."
+        "Take the certificate out: `(set -C; made=$(openssl pkcs12{options} -in {path} -nokeys) && "
+        "printf '%s\\n' \"$made\" > {path}.pem)`. If the key is needed: `(umask 077; set -C; "
+        "made=$(openssl pkcs12{options} -in {path} -nocerts -noenc) && printf '%s\\n' \"$made\" > {path}.key)`."
     )
     options: str = ""
     path: object = ""
@@ -150,7 +150,7 @@ class CertificateIsPkcs12WithoutKeyError(CertificateIsPkcs12Error):
     cause = "This is PKCS#12 (PFX) of certificates alone, which a password protects."
     fix = (
         "Take the certificates out: `(set -C; made=$(openssl pkcs12{options} -in {path} -nokeys) && "
-        "printf '%s\\n' \"$made\" > certificates.pem)`."
+        "printf '%s\\n' \"$made\" > {path}.pem)`."
     )
 
 

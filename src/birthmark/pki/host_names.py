@@ -5,11 +5,36 @@ For a server certificate of one's own, before it is served: the clients' TLS lib
 
 import ipaddress
 from collections.abc import Sequence
+from contextlib import suppress
 
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.checks import ChainError
 from birthmark.pki.extensions import names_of
 from birthmark.pki.name_constraints import is_host_name
+
+
+def mistake_in_host(host: str) -> str:
+    """Return why this is no DNS name and no address, with the name that DNS has for it; empty where it is one."""
+    if is_host(host):
+        return ""
+    known = dns_name_of(host)
+    return f"which DNS has as {known}" if known else "which is no DNS name and no address"
+
+
+def is_host(text: str) -> bool:
+    """Say whether a text is a DNS name or an address."""
+    with suppress(ValueError):
+        ipaddress.ip_address(text)
+        return True
+    return is_host_name(text)
+
+
+def dns_name_of(text: str) -> str:
+    """Return the name that DNS has for one in another script; empty where there is none."""
+    with suppress(UnicodeError):
+        known = text.encode("idna").decode()
+        return known if is_host_name(known) else ""
+    return ""
 
 
 def check_host(certificate: Certificate, host: str) -> None:

@@ -20,6 +20,7 @@ from birthmark.net.proxied import networks_of
 from birthmark.outbound import guard as outside
 from birthmark.outbound.mailto import Tls
 from birthmark.people.allowances import MOST_A_DAY
+from birthmark.pki.host_names import mistake_in_host
 from birthmark.pki.profiles import DEVICE, FOR_REQUESTS, Profile
 from birthmark.server.alert_settings import Alerting, mistakes_of_alerts
 from birthmark.server.ca_settings import Ca, mistakes_of, profiles_of
@@ -344,9 +345,16 @@ def _contradictions_of_bus(bus: str | None, tls: BusTls) -> Iterator[str]:
         yield "bus_tls is for a bus that begins with tls://"
 
 
+def _hosts_that_are_none(settings: Settings) -> Iterator[str]:
+    named = [("host", settings.host or ""), *(("names", one) for one in settings.names)]
+    for key, host in named:
+        if (wrong := mistake_in_host(host.removeprefix("*."))) and (host or key == "names"):
+            yield f"{key} is {ascii(host)[1:-1][:100]!r}, {wrong}"
+
+
 def _contradictions(settings: Settings, text: str) -> list[str]:
     """Return what is wrong with values that are each in order."""
-    found, bound = [], settings.bound
+    found, bound = [*_hosts_that_are_none(settings)], settings.bound
     if not (bound.mqtt or bound.https or bound.https_also or bound.est):
         found.append("every port is 0: nothing would be served")
     if (settings.server.certificate is None) != (settings.server.key is None):

@@ -280,6 +280,21 @@ async def test_the_latest_of_one_device_are_found_among_all(database_url: str, m
         assert await world.stream.latest(5, "nobody") == []
 
 
+async def test_a_page_ends_where_its_messages_are_large(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "MAX_PAGE_BYTES", 5000)
+    async with a_world(database_url) as world:
+        for number in range(20):
+            await world.send(("d1", f"{number:04}" * 250))
+        page = await world.stream.read(BEGINNING, 100, most_bytes=5000)
+        following = await world.stream.read(page.next, 100, most_bytes=5000)
+        assert 5 <= len(page.items) <= 7
+        assert bodies([*page.items, *following.items])[-1] == f"{len(page.items) + len(following.items) - 1:04}" * 250
+        for device in (None, "d1"):
+            newest = await world.stream.latest(16, device)
+            assert bodies(newest)[-1] == "0019" * 250
+            assert len(newest) <= 16
+
+
 async def test_a_quiet_device_costs_few_rows(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream, "NAMED_EVERY", 16)
     async with a_world(database_url) as world:

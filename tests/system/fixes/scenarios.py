@@ -480,6 +480,7 @@ SCENARIOS: Mapping[str, Scenario] = {
         "aws iot list-things", typed('eval "$(birthmark env)"', "export AWS_ACCESS_KEY_ID=AKIANONE")
     ),
     "cli.command_line": Scenario("birthmark hub ls --none --json", is_instead=True),
+    "operator.host_invalid": Scenario("birthmark hub create sued --host s\u00fcd.example", is_instead=True),
     "cli.argument_encoding": Scenario("birthmark hub show \"$(printf 'K\\366ln')\" --json", is_instead=True),
     "cli.column_unknown": Scenario("birthmark hub ls --where host-name=localhost", is_instead=True),
     "cli.command_unknown": Scenario("birthmark hub list --json", is_instead=True),

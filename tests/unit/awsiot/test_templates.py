@@ -1,6 +1,7 @@
 """Provisioning templates: every function, every property, what is wrong with one, and parameters of all kinds."""
 
 import json
+import tracemalloc
 from collections.abc import Mapping
 from typing import Any
 
@@ -56,6 +57,35 @@ def test_each_function_comes_to_its_text(value: Any, text: str) -> None:
     plan = made.plan({"Name": "a-b-c"})
     assert plan.thing is not None
     assert plan.thing.name == text
+
+
+def test_references_that_multiply_are_refused_after_a_few_thousand() -> None:
+    policies = {
+        f"r{one}": {
+            "Type": "AWS::IoT::Policy",
+            "Properties": {"PolicyName": {"Fn::Sub": f"${{r{one + 1}}}" * 18 if one < 10 else ""}},
+        }
+        for one in range(11)
+    }
+    thing = {"Type": "AWS::IoT::Thing", "Properties": {"ThingName": {"Fn::Sub": "x${r0}"}}}
+    made = parse_template(json.dumps({"Parameters": PARAMETERS, "Resources": {"thing": thing, **policies}}))
+    with pytest.raises(RegistrationFailedError, match="comes to more than"):
+        made.plan({"Name": "a"})
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"Fn::Join": ["s" * 9000, {"Fn::Split": [",", {"Ref": "Name"}]}]},
+        {"Fn::Sub": "${Name}" * 1000},
+    ],
+)
+def test_a_text_is_measured_before_it_is_made(value: Any) -> None:
+    tracemalloc.start()
+    with pytest.raises(RegistrationFailedError, match="comes to more than"):
+        name_of(value, Name="," * 60_000)
+    assert tracemalloc.get_traced_memory()[1] < 32 * 1024 * 1024
+    tracemalloc.stop()
 
 
 FAILING: list[tuple[Any, str]] = [

@@ -199,7 +199,7 @@ def test_the_commands_for_pkcs12_in_text_lead_to_the_key(tmp_path: Path, form: s
             FileKey.load(path)
         command = refusal.value.explain_fix().split("`")[1].replace("-nocerts", "-passin pass: -nocerts")
         subprocess.run(["sh", "-c", command], cwd=tmp_path, check=True)
-    assert FileKey.load(tmp_path / "device.key").public_key == EC_KEY.public_key()
+    assert FileKey.load(tmp_path / "device.pfx.key").public_key == EC_KEY.public_key()
 
 
 def test_pkcs12_without_a_key_is_told_with_no_command_that_takes_one_out(tmp_path: Path) -> None:

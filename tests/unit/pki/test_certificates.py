@@ -140,7 +140,7 @@ def test_pkcs12_in_the_place_of_a_certificate_is_recognized(read: Callable[[byte
         read(data)
     assert refusal.value.explain_fix() == "Send the certificate alone, in PEM or DER form."
     refusal.value.add_facts(path="FILE")
-    assert "openssl pkcs12 -in FILE -clcerts -nokeys" in refusal.value.explain_fix()
+    assert "openssl pkcs12 -in FILE -nokeys" in refusal.value.explain_fix()
 
 
 def armored(label: str, der: bytes) -> bytes:
@@ -187,7 +187,7 @@ def test_the_command_for_pkcs12_without_a_key_takes_the_certificates_out(tmp_pat
     refusal.value.add_facts(path=tmp_path / "device.pfx")
     (command,) = refusal.value.explain_fix().split("`")[1::2]
     subprocess.run(["sh", "-c", command.replace("-nokeys", "-passin pass: -nokeys")], cwd=tmp_path, check=True)
-    assert parse_bundle((tmp_path / "certificates.pem").read_bytes()) == (DEVICE.certificate,)
+    assert parse_bundle((tmp_path / "device.pfx.pem").read_bytes()) == (DEVICE.certificate,)
 
 
 def test_a_password_that_is_wrong_leaves_no_file_behind(tmp_path: Path) -> None:
@@ -209,9 +209,9 @@ def test_the_command_for_pkcs12_reads_the_algorithm_that_it_names(tmp_path: Path
     with pytest.raises(CertificateIsPkcs12Error) as refusal:
         parse_any(pfx)
     refusal.value.add_facts(path=tmp_path / "device.pfx")
-    command = refusal.value.explain_fix().split("`")[1].replace("-clcerts", "-passin pass:pw -clcerts")
+    command = refusal.value.explain_fix().split("`")[1].replace("-nokeys", "-passin pass:pw -nokeys")
     subprocess.run(["sh", "-c", command], cwd=tmp_path, check=True)
-    assert parse_pem((tmp_path / "certificate.pem").read_bytes()) == DEVICE.certificate
+    assert parse_pem((tmp_path / "device.pfx.pem").read_bytes()) == DEVICE.certificate
 
 
 def test_pkcs12_of_windows_is_opened_with_algorithms_of_before() -> None:

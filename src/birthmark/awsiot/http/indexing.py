@@ -1,7 +1,7 @@
 """Fleet indexing: what is indexed, searches over it, and groups whose things a search finds."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -16,6 +16,7 @@ from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.index import UnknownIndexError
 from birthmark.awsiot.wire.search import Place, QueryInvalidError, is_field, parse_query
 from birthmark.awsiot.wire.shadows import shadow_values
+from birthmark.net.backlog import fitting
 from birthmark.store.paging import marker_of, page_of, parse_marker
 
 VERSION = "2017-09-30"
@@ -75,11 +76,15 @@ class IndexingOperations:
             raise wire.BodyInvalidError(detail=f"maxResults is not between 1 and {_MOST}")
         query = parse_query(call["queryString"], place)
         page = await self._index.search(place, query, parse_marker(call.get("nextToken")), size or _USUAL)
+        last = page.last
         if place is Place.THINGS:
-            answer: dict[str, Any] = {"things": await self._things_json(page.items)}
+            shown = await fitting(self._things_json(page.items), lambda one: len(one.get("shadow", "")))
+            answer: dict[str, Any] = {"things": shown}
+            if shown and (name := shown[-1]["thingName"]) < page.items[-1]:
+                last = name  # the rest is on the next page
         else:
             answer = {"thingGroups": await self._groups_json(page.items)}
-        return answer | ({} if page.last is None else {"nextToken": marker_of(page.last)})
+        return answer | ({} if last is None else {"nextToken": marker_of(last)})
 
     async def get_statistics(self, call: Call) -> Any:
         return {"statistics": statistics(await self._values(call))}
@@ -109,9 +114,8 @@ class IndexingOperations:
             raise QueryInvalidError(detail=f"there is no field {field[:80]!r} in {place.value}")
         return await self._index.values(place, query, field)
 
-    async def _things_json(self, names: Sequence[str]) -> list[dict[str, Any]]:
-        found = []
-        for one in await self._found.things(names):
+    async def _things_json(self, names: Sequence[str]) -> AsyncIterator[dict[str, Any]]:
+        async for one in self._found.things(names):
             thing = one.thing
             told: dict[str, Any] = {"thingName": thing.name, "thingId": thing.thing_id}
             if thing.type_name is not None:
@@ -127,8 +131,7 @@ class IndexingOperations:
                 told["shadow"] = json.dumps(shadow)
             if one.presence:
                 told["connectivity"] = _connectivity(one.presence)
-            found.append(told)
-        return found
+            yield told
 
     async def _groups_json(self, names: Sequence[str]) -> list[dict[str, Any]]:
         found = []

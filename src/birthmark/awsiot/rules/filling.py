@@ -11,6 +11,8 @@ from birthmark.text import whole_number
 CERTIFICATE_ID = "AWS::IoT::Certificate::Id"
 FUNCTIONS = frozenset({"Ref", "Fn::Join", "Fn::Select", "Fn::FindInMap", "Fn::Split", "Fn::Sub"})
 _MAX_PLAN_CHARS = 262_144
+_OF_REFERENCE = 8
+"""What a reference counts for, in characters, however short what it leads to is."""
 _VARIABLE = re.compile(r"\$\{(!?)([^{}]*)\}")
 _WIDE = re.compile(r"[*?$\"\\{}+#/\x00-\x1f\x7f]")
 """What a document of a policy reads as more than a character, or what leads into the topics of others."""
@@ -34,6 +36,7 @@ class Filling:
 
     def of(self, value: Any, place: str, *, is_policy: bool = False) -> Any:
         """Return a value with its functions done. Raise `RegistrationFailedError`."""
+        self._charge(1, place)
         if isinstance(value, dict):
             name = function_of(value)
             if name is None:
@@ -53,7 +56,9 @@ class Filling:
             case "Ref", str(named):
                 return self._ref(named, place, is_policy=is_policy)
             case "Fn::Join", [str(between), parts]:
-                return between.join(self._texts(parts, place, is_policy=is_policy))
+                joined = self._texts(parts, place, is_policy=is_policy)
+                self._charge(sum(map(len, joined)) + len(between) * len(joined), place)
+                return between.join(joined)
             case "Fn::Select", [index, parts]:
                 return _selected(self.of(index, place), self._texts(parts, place, is_policy=is_policy), place)
             case "Fn::Split", [str(between), whole] if between:
@@ -67,6 +72,7 @@ class Filling:
                 raise failed(place, f"{name} is not written so")
 
     def _ref(self, name: str, place: str, *, is_policy: bool) -> str:
+        self._charge(_OF_REFERENCE, place)
         if name in self.parameters or name == CERTIFICATE_ID:
             found = self.given.get(name, self.parameters.get(name))
             if found is None:
@@ -113,7 +119,9 @@ class Filling:
             if name in values:
                 return self._text(values[name], place, is_policy=is_policy)
             if name in self.parameters or name in self.keys or name == CERTIFICATE_ID:
-                return self._ref(name, place, is_policy=is_policy)
+                filling = self._ref(name, place, is_policy=is_policy)
+                self._charge(len(filling), place)
+                return filling
             if ":" in name:
                 return found[0]  # a policy variable
             raise failed(place, f"Fn::Sub knows no {name[:60]!r}")
@@ -124,12 +132,16 @@ class Filling:
 
     def _spend(self, value: Any, place: str) -> Any:
         if isinstance(value, str):
-            self._left -= len(value)
+            self._charge(len(value), place)
         elif isinstance(value, list):
-            self._left -= sum(map(len, value))
+            self._charge(len(value) + sum(map(len, value)), place)
+        return value
+
+    def _charge(self, chars: int, place: str) -> None:
+        """Count characters before they are written, and what is done for them."""
+        self._left -= chars
         if self._left < 0:
             raise failed(place, f"it comes to more than {_MAX_PLAN_CHARS} characters")
-        return value
 
 
 def function_of(value: Mapping[str, Any]) -> str | None:

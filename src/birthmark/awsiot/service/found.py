@@ -1,7 +1,7 @@
 """What a search found, with all that is told of it: a few reads for many."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from birthmark.awsiot.model import Shadow, Thing, ThingGroup
@@ -24,6 +24,9 @@ class FoundThing:
     presence: Mapping[str, str] = field(default_factory=dict)
 
 
+_EACH = 16
+
+
 class Found:
     """Reads what names stand for; one that is gone since is left out."""
 
@@ -31,12 +34,11 @@ class Found:
         self._database = database
         self._index = index
 
-    async def things(self, names: Sequence[str]) -> Sequence[FoundThing]:
-        """Return things in the order of their names."""
-        found: list[FoundThing] = []
-        for first in range(0, len(names), MOST_AMONG):
-            found += await self._some(names[first : first + MOST_AMONG])
-        return found
+    async def things(self, names: Sequence[str]) -> AsyncIterator[FoundThing]:
+        """Yield things in the order of their names, read by a few: each may have shadows of many kilobytes."""
+        for first in range(0, len(names), _EACH):
+            for one in await self._some(names[first : first + _EACH]):
+                yield one
 
     async def _some(self, names: Sequence[str]) -> Sequence[FoundThing]:
         known, some = await self._index.indexing(), these(names)

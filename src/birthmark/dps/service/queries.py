@@ -9,6 +9,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+import msgspec
+
 from birthmark.clock import Clock
 from birthmark.documents.answers import fits
 from birthmark.documents.queries import Condition
@@ -19,7 +21,9 @@ from birthmark.dps.rules.queries import ID, as_asked, ids_of, read_query
 from birthmark.dps.service.enrollments import EnrollmentNotFoundError, Enrollments
 from birthmark.dps.service.registrations import Registrations
 from birthmark.errors import InvalidRequestError
+from birthmark.net.backlog import OwnerTurns, each, fitting
 
+_encode = msgspec.json.Encoder().encode
 MAX_READ = 10_000
 """So many records one page looks at."""
 MAX_S = 2.0
@@ -68,7 +72,11 @@ class Queries:
         async def page(last: str, size: int) -> Some:
             found = await self._enrollments.page(instance.id_scope, is_group=is_group, after=last, limit=size)
             known = {} if is_group or not found else await self._registrations.of_page(instance, last, size)
-            return [(one.id, view_of(one, known.get(one.id))) for one in found]
+            views, turns = list[tuple[str, View | None]](), OwnerTurns()
+            for one in found:
+                views.append((one.id, view_of(one, known.get(one.id))))
+                await turns.step()
+            return views
 
         async def one(name: str) -> View | None:
             try:
@@ -108,8 +116,14 @@ class Queries:
             if looked_at >= MAX_READ or self._clock.monotonic() - began > MAX_S:
                 if not found:
                     raise QueryTooBroadError(kind=kind, limit=looked_at)
-                return Found([view for _, view in found[:limit]], after if len(found) <= limit else found[limit - 1][0])
-        return Found([view for _, view in found[:limit]], found[limit - 1][0] if len(found) > limit else None)
+                return await _page_of(found, limit, after)
+        return await _page_of(found, limit, None)
+
+
+async def _page_of(found: Sequence[tuple[str, View]], limit: int, after: str | None) -> Found:
+    """Return a page of what was found; `after` is where more is looked for once all of it was shown."""
+    page = await fitting(each(found[:limit]), lambda one: len(_encode(one[1])))
+    return Found([view for _, view in page], page[-1][0] if len(page) < len(found) else after)
 
 
 def view_of(enrollment: EnrollmentDocument, registration: Registration | None) -> View:

@@ -138,7 +138,7 @@ class Registrations:
         instance = self._instances.by_scope(claim.id_scope)
         with _naming(instance):
             try:
-                return await self._attest_at(instance, claim, began)
+                attested = await self._attest_at(instance, claim, began)
             except attestation.EnrollmentDisabledError as disabled:
                 if self._inventory is not None and await self._inventory.is_lost(claim.registration_id):
                     raise attestation.DeviceTakenBackError(
@@ -147,6 +147,16 @@ class Registrations:
                         registration_id=disabled.registration_id,
                     ) from disabled
                 raise
+            await self._check_device(attested.enrollment, claim)
+        return attested
+
+    async def _check_device(self, enrollment: Enrollment, claim: Claim) -> None:
+        """Raise `DeviceTakenBackError` where it would register as a device, of another name, that was taken back."""
+        name = None if enrollment.is_group else enrollment.device_id
+        if name in {None, claim.registration_id} or self._inventory is None:
+            return
+        if await self._inventory.is_lost(name or ""):
+            raise attestation.DeviceTakenBackError(enrollment=enrollment.id, options="", registration_id=name)
 
     async def _attest_at(self, instance: Instance, claim: Claim, began: tuple[float, int]) -> Attested:
         registration_id = parse_registration_id(claim.registration_id)

@@ -6,7 +6,7 @@ many more are wanted: it goes back with the same query, and with another it is r
 
 import base64
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -34,7 +34,7 @@ from birthmark.iothub.service.finding import (
     modules_of,
 )
 from birthmark.iothub.service.registry import Registry
-from birthmark.net.backlog import OwnerTurns
+from birthmark.net.backlog import OwnerTurns, each, fitting
 from birthmark.store import Database
 from birthmark.text import decode_json, whole_number
 
@@ -98,11 +98,13 @@ class Queries:
         if query.is_summed:
             return await self._summed(hub, query, known, size, presence)
         found, is_last = await self._page(hub, query, known.after, size, presence)
+        rows = await self._rows(hub, query, found, presence)
+        found, is_last = found[: len(rows)], is_last and len(rows) == len(found)
         left = None if known.left is None else known.left - len(found)
         following = None
         if not is_last and left != 0:
             following = _text_of(msgspec.structs.replace(known, after=found[-1].key, left=left))
-        return Answer(await self._rows(hub, query, found, presence), not query.items, following)
+        return Answer(rows, not query.items, following)
 
     async def _page(
         self, hub: Hub, query: Query, after: str, size: int, presence: Presence
@@ -123,13 +125,8 @@ class Queries:
         paths = [item.path for item in query.items if item.path is not None]
         await self.sources[query.collection].ask(hub, found, EXTRAS if not query.items else extras_of(paths), presence)
         is_whole = not query.items or are_whole(paths)
-        rows = []
-        turns = OwnerTurns()
-        for one in found:
-            document = one.document(is_whole=is_whole)
-            rows.append(row_of(query, document) if query.items else document)
-            await turns.step()
-        return rows
+        documents = (one.document(is_whole=is_whole) for one in found)
+        return await _fitting(row_of(query, one) if query.items else one for one in documents)
 
     async def _summed(self, hub: Hub, query: Query, known: _Marker, size: int, presence: Presence) -> Answer:
         """Return rows that are made of many, beginning behind as many as the marker says."""
@@ -160,10 +157,15 @@ class Queries:
         rows, first = summing.rows(), whole_number(known.after or "0")
         if first is None:
             raise QueryMarkerError(detail=_NO_MARKER)
-        left = None if known.left is None else known.left - size
-        is_more = len(rows) > first + size and left != 0
-        following = msgspec.structs.replace(known, after=str(first + size), left=left)
-        return Answer(rows[first : first + size], False, _text_of(following) if is_more else None)  # noqa: FBT003 - as above
+        page = await _fitting(rows[first : first + size])
+        left = None if known.left is None else known.left - len(page)
+        is_more = len(rows) > first + len(page) and left != 0
+        following = msgspec.structs.replace(known, after=str(first + len(page)), left=left)
+        return Answer(page, False, _text_of(following) if is_more else None)  # noqa: FBT003 - as above
+
+
+async def _fitting(rows: Iterable[dict[str, Any]]) -> Sequence[dict[str, Any]]:
+    return await fitting(each(rows), lambda row: len(_encode(row)), MAX_PAGE_BYTES)
 
 
 def _text_of(marker: _Marker) -> str:

@@ -269,8 +269,10 @@ EXPECTED: dict[tuple[str, str], str] = {
     ),
     ("Azure queries", "rows of a page of twins"): (
         f"{hub_queries.DEFAULT_PAGE}; at most {hub_queries.MAX_PAGE} as asked for, "
-        f"{size(hub_queries.MAX_PAGE_BYTES)} as kept"
+        f"{size(hub_queries.MAX_PAGE_BYTES)} as kept and as answered"
     ),
+    ("Azure queries", "telemetry in one answer of the operator interface"): size(backlog.MAX_ANSWER_BYTES),
+    ("Azure queries", "enrollments, or things of `SearchIndex`, in one page"): size(backlog.MAX_ANSWER_BYTES),
     ("Azure queries", "groups of a query"): str(query_answers.MAX_GROUPS),
     ("Azure queries", "values of a twin that are indexed; characters of a path, of a value"): (
         f"{hub_terms.MAX_TERMS}; {hub_terms.MAX_PATH}, {hub_terms.MAX_VALUE}"

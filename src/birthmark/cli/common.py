@@ -260,7 +260,8 @@ def read_device_certificate(path: Path) -> "Certificate":
     with about(path):
         every = leaf_first(parse_bundle(read_file(path)))
         if sum(not one.is_ca for one in every) > 1:
-            raise CertificateInvalidError(detail="several devices stand in one file; give each a file of its own")
+            detail = "it has the certificates of several devices; give each device its own file"
+            raise CertificateInvalidError(detail=detail)
         return every[0]
 
 

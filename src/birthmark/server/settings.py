@@ -349,7 +349,7 @@ def _hosts_that_are_none(settings: Settings) -> Iterator[str]:
     named = [("host", settings.host or ""), *(("names", one) for one in settings.names)]
     for key, host in named:
         if (wrong := mistake_in_host(host.removeprefix("*."))) and (host or key == "names"):
-            yield f"{key} is {ascii(host)[1:-1][:100]!r}, {wrong}"
+            yield f"{key} is '{printable(host[:100])}', {wrong}"
 
 
 def _contradictions(settings: Settings, text: str) -> list[str]:

@@ -25,4 +25,4 @@ def test_two_devices_in_one_file_are_refused(tmp_path: Path) -> None:
     (file := tmp_path / "two.pem").write_text(DEVICE.pem() + OTHER.pem())
     with pytest.raises(CertificateInvalidError) as refused:
         read_device_certificate(file)
-    assert "give each a file of its own" in refused.value.explain_cause()
+    assert "give each device its own file" in refused.value.explain_cause()

@@ -271,7 +271,7 @@ EXPECTED: dict[tuple[str, str], str] = {
         f"{hub_queries.DEFAULT_PAGE}; at most {hub_queries.MAX_PAGE} as asked for, "
         f"{size(hub_queries.MAX_PAGE_BYTES)} as kept and as answered"
     ),
-    ("Azure queries", "telemetry in one answer of the operator interface"): size(backlog.MAX_ANSWER_BYTES),
+    ("Azure queries", "telemetry, or dead letters, in one answer"): size(backlog.MAX_ANSWER_BYTES),
     ("Azure queries", "enrollments, or things of `SearchIndex`, in one page"): size(backlog.MAX_ANSWER_BYTES),
     ("Azure queries", "groups of a query"): str(query_answers.MAX_GROUPS),
     ("Azure queries", "values of a twin that are indexed; characters of a path, of a value"): (

@@ -15,6 +15,7 @@ from birthmark.feed.model import Dead, Happening, Webhook
 from birthmark.feed.reading import Feed, parse_place, place_of
 from birthmark.feed.showing import host_only
 from birthmark.feed.webhooks import Webhooks, check_type
+from birthmark.net.backlog import each, fitting
 from birthmark.people.model import SERVER
 from birthmark.store import Database
 
@@ -116,7 +117,8 @@ def webhook_endpoints(webhooks: Webhooks) -> Sequence[Endpoint]:
         return _view(await webhooks.pause(asked["name"], is_paused=asked.body.paused, actor=asked.actor))
 
     async def dead(asked: Asked) -> Rows:
-        return Rows([_dead_view(one) for one in await webhooks.dead(asked["name"])])
+        found = await webhooks.dead(asked["name"])
+        return Rows(await fitting(each(map(_dead_view, found)), lambda view: len(view["body"])))
 
     async def replay(asked: Asked) -> Any:
         return {"name": asked["name"], "events": await webhooks.replay(asked["name"], actor=asked.actor)}

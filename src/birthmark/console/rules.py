@@ -14,6 +14,7 @@ from birthmark.console.names import parse_name
 from birthmark.console.routing import Asked, Endpoint, Lines, PageQuery, Rows
 from birthmark.console.streaming import Place, StreamQuery, beginning, pages
 from birthmark.errors import mended_by
+from birthmark.net.backlog import each, fitting
 from birthmark.outbound.sender import UrlInvalidError
 from birthmark.routing.carriers.streams import Entry
 from birthmark.routing.letters import Waiting
@@ -85,8 +86,9 @@ def endpoints(aws: AwsIot) -> Sequence[Endpoint]:
         query: PageQuery = asked.query
         name = (await rules.get(asked["name"])).name
         found = await rules.queue.dead(name, query.after, query.limit)
-        last = found[-1].id if len(found) == query.limit else None
-        return Rows([_dead(one) for one in found], last)
+        shown = await fitting(each(map(_dead, found)), lambda view: 2 * len(view["body"]))
+        is_last = len(shown) == len(found) < query.limit
+        return Rows(shown, None if is_last else found[len(shown) - 1].id)
 
     async def replay(asked: Asked) -> Any:
         return {"queued": await rules.replay(asked["name"], actor=asked.actor)}

@@ -5,7 +5,7 @@ from birthmark.store import insert, metadata, statement
 from birthmark.store.columns import number, text
 from birthmark.store.keyed import change, find, page, remove
 from birthmark.store.records import Records
-from birthmark.store.sql import Index, Table, bindparam, or_, select, tuple_
+from birthmark.store.sql import Index, Table, bindparam, func, or_, select, tuple_
 
 PRUNED_AT_ONCE = 2000
 WEBHOOKS = Records(Webhook)
@@ -28,6 +28,7 @@ ADD_DEAD = insert(dead)
 DEAD_OF = statement(
     select(dead).where(dead.c.hook == bindparam("hook")).order_by(dead.c.at, dead.c.id).limit(bindparam("limit"))
 )
+COUNT_DEAD_OF = statement(select(func.count().label("count")).where(dead.c.hook == bindparam("hook")))
 DEAD_ONE = find(dead)
 REMOVE_DEAD = remove(dead, "id")
 REMOVE_ALL_DEAD = remove(dead, "hook")

@@ -50,6 +50,7 @@ from birthmark.console.web import live, taking
 from birthmark.console.web.enroll import bounds as drops
 from birthmark.documents import answers as query_answers
 from birthmark.documents import queries as query_language
+from birthmark.dps import document as dps_document
 from birthmark.dps import mqtt as dps_mqtt
 from birthmark.dps import wire as dps_wire
 from birthmark.dps.rules import issuing, tpm
@@ -176,6 +177,7 @@ EXPECTED: dict[tuple[str, str], str] = {
     ("MQTT", "IoT Hub messages of one connection waiting for the database"): (
         f"{hub_telemetry.WINDOW}, or {size(hub_telemetry.WINDOW_BYTES)}"
     ),
+    ("DPS", "`optionalDeviceInformation` of an enrollment"): f"{size(dps_document.MAX_INFORMATION_BYTES)} of JSON",
     ("DPS", "storage root keys that came for a TPM and did not prove themselves"): (
         f"the last {tpm.MAX_ROOTS}, of one address {tpm.MAX_ROOTS_OF_ONE}, which sends new ones as registrations below"
     ),

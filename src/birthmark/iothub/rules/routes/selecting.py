@@ -180,7 +180,7 @@ def shown_body(message: Message) -> Any:
 
 
 def _enriched(value: str, hub: str, twin: Mapping[str, Any] | None) -> str:
-    """Return what an enrichment adds; a path that leads nowhere in the twin is said as it stands, as at Azure."""
+    """Return what an enrichment adds; a path that leads to no primitive value is added as it stands, as at Azure."""
     if value == "$iothubname":
         return hub
     if not value.startswith("$twin."):
@@ -188,7 +188,7 @@ def _enriched(value: str, hub: str, twin: Mapping[str, Any] | None) -> str:
     found: Any = twin
     for name in value.split(".")[1:]:
         found = found.get(name) if isinstance(found, Mapping) else None
-    if found is None:
+    if found is None or isinstance(found, Mapping | list):
         return value
     return found if isinstance(found, str) else to_json(found).decode()
 

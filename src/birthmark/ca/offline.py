@@ -50,6 +50,7 @@ from birthmark.pki.issue import SigningKey
 from birthmark.pki.names import text_of
 from birthmark.pki.pem import unarmor
 from birthmark.pki.profiles import Purpose
+from birthmark.text_files import plain_text
 
 VALID = timedelta(days=30)
 MAX_ANSWER_BYTES = 8 * 1024 * 1024
@@ -170,9 +171,9 @@ def install(
     `root` is its thumbprint, known to a person. Raise `AnswerRefusedError` or `LinksRefusedError`; then nothing has
     changed.
     """
-    last = next((one for one in BELOW if (directory / f"{one}.pending").exists()), "issuing")
+    last, data = next((one for one in BELOW if (directory / f"{one}.pending").exists()), "issuing"), plain_text(data)
     try:
-        listed = x509.load_pem_x509_crl(data) if _LIST in data else None
+        listed = x509.load_pem_x509_crl(data) if _LIST in data else _list_of(data)
         if listed is not None and b"-----BEGIN CERTIFICATE-----" not in data:
             with alone_in(directory):
                 return _install_list(directory, listed, last)
@@ -184,6 +185,14 @@ def install(
         return Purpose.ROOT
     with _alone(directory, passphrase) as secret:
         return _install_ca(directory, bundle, listed, _waiting(directory, secret), now=now, root=root)
+
+
+def _list_of(der: bytes) -> x509.CertificateRevocationList | None:
+    """Return a list in DER, as a distribution point serves it."""
+    try:
+        return x509.load_der_x509_crl(der)
+    except ValueError:
+        return None
 
 
 def _install_ca(

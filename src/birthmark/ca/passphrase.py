@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from birthmark.ca.keyfile import SecretUnreadableError, opens, read_private
-from birthmark.errors import UnavailableError
+from birthmark.errors import BirthmarkError, InvalidRequestError, UnavailableError
 from birthmark.text_files import plain_text
 
 FORMS = "file:/path, credential:NAME, fd:NUMBER or prompt"
@@ -34,6 +34,21 @@ class PassphraseMissingError(UnavailableError):
     )
     path: Path
     reason: str
+
+
+class NewPassphraseError(InvalidRequestError):
+    """What is to be the passphrase of the CA's keys cannot be it."""
+
+    code = "ca.passphrase_unusable"
+    message = "This cannot be the keys' passphrase"
+    cause = "The new passphrase, of {source}, {reason}. The keys in {path} keep the one that they have."
+    fix = (
+        "Name a file that is not there, and a passphrase is made in it: `birthmark ca passphrase --new "
+        '"file:$HOME/ca.passphrase" --dir {path}`'
+    )
+    path: Path
+    reason: str
+    source: str
 
 
 class SourceInvalidError(ValueError):
@@ -75,7 +90,7 @@ class Passphrase:
             self._known = self._of_text(self._read())
             if not 0 < len(self._known) <= MAX_CHARS:
                 self._known = None
-                raise self._missing("it is empty, or longer than 1024 bytes")
+                raise self._unusable(f"is empty, or longer than {MAX_CHARS} bytes")
         return self._known
 
     def _of_text(self, data: bytes) -> bytes:
@@ -90,7 +105,7 @@ class Passphrase:
         if any(opens(key, raw) for key in sorted(self.directory.glob("*.key"))[:1]):
             return raw
         if has_lines:
-            raise self._missing("it has more than one line")
+            raise self._unusable("has more than one line")
         return text
 
     def _read(self) -> bytes:
@@ -130,6 +145,11 @@ class Passphrase:
         if (self.is_new or not has_keys) and self.ask("The same once more: ") != typed:
             raise self._missing("what was typed the second time is something else")
         return typed.encode()
+
+    def _unusable(self, reason: str) -> BirthmarkError:
+        if self.is_new and self.source is not None:
+            return NewPassphraseError(source=self.source, reason=reason, path=self.directory)
+        return self._missing(f"it {reason}")
 
     def _missing(self, reason: str) -> PassphraseMissingError:
         return PassphraseMissingError(path=self.directory, reason=reason)

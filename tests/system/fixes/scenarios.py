@@ -302,6 +302,13 @@ SCENARIOS: Mapping[str, Scenario] = {
             "export SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt",
         ),
     ),
+    "agent.config_misnamed": Scenario(
+        "birthmark agent check --offline --config notes/config.toml",
+        typed(
+            "mkdir notes",
+            "(umask 077; birthmark env --format aziot --registration-id notes-1 > notes/config.toml.txt)",
+        ),
+    ),
     "agent.config_missing": Scenario("birthmark agent check --offline --config new/config.toml"),
     "awsiot.access_key_missing": Scenario("birthmark aws key rm AKIANONE --yes", is_instead=True),
     "awsiot.ca_state": Scenario(

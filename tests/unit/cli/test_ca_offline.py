@@ -284,7 +284,16 @@ def test_the_list_of_the_root_comes_with_the_answer(places: Path) -> None:
     assert listed.is_signature_valid(root_of(places).public_key())  # type: ignore[arg-type]  # an EC key
 
 
-def test_a_newer_list_of_the_root_is_installed_by_itself(places: Path) -> None:
+def as_der(pem: bytes) -> bytes:
+    return x509.load_pem_x509_crl(pem).public_bytes(Encoding.DER)
+
+
+def as_utf_16(pem: bytes) -> bytes:
+    return pem.decode().encode("utf-16")
+
+
+@pytest.mark.parametrize("written", [bytes, as_der, as_utf_16], ids=["PEM", "DER", "UTF-16"])
+def test_a_newer_list_of_the_root_is_installed_by_itself(places: Path, written: Callable[[bytes], bytes]) -> None:
     install(places / "ca", signed(places).read_bytes(), now())
     listed = places / "root.crl.pem"
     done("crl", "--of", "root", "--dir", places / "root-ca", "--out", listed)
@@ -292,6 +301,7 @@ def test_a_newer_list_of_the_root_is_installed_by_itself(places: Path) -> None:
     edge = parse_pem((places / "ca" / "edge.pem").read_text())
     done("revoke", f"{edge.serial:x}", "--dir", places / "root-ca")
     done("crl", "--of", "root", "--dir", places / "root-ca", "--out", listed)
+    listed.write_bytes(written(listed.read_bytes()))
     done("install", listed, "--dir", places / "ca")
     installed = x509.load_der_x509_crl((places / "ca" / "root.crl").read_bytes())
     assert installed.get_revoked_certificate_by_serial_number(edge.serial) is not None

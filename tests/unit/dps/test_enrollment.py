@@ -7,7 +7,6 @@ import msgspec
 import pytest
 
 from birthmark.dps.document import EnrollmentDocument, parse_document
-from birthmark.dps.wire import BodyInvalidError
 from birthmark.dps.model import (
     DeviceIdInvalidError,
     Enrollment,
@@ -24,6 +23,7 @@ from birthmark.dps.rules.enrollment import (
     enrollment_of,
 )
 from birthmark.dps.rules.registration import AllocationNotServedError
+from birthmark.dps.wire import BodyInvalidError
 from birthmark.pki.certificates import CertificateKeySwappedError
 from birthmark.pki.names import RegistrationIdInvalidError
 from fakes import SeededEntropy

@@ -33,6 +33,15 @@ class ConfigMissingError(NotFoundError):
     reason: str
 
 
+class ConfigMisnamedError(ConfigMissingError):
+    """An editor added `.txt` to the configuration's name."""
+
+    code = "agent.config_misnamed"
+    message = "The configuration has another name"
+    cause = "There is no file {file}, and there is {file}.txt: an editor added .txt to its name."
+    fix = "Give it its name: `mv -n {file}.txt {file}`"
+
+
 class ConfigInvalidError(InvalidRequestError):
     """The configuration is not valid."""
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from birthmark.agent.config import model
 from birthmark.agent.config.parse import parse_config
-from birthmark.agent.config.reader import ConfigInvalidError, ConfigMissingError
+from birthmark.agent.config.reader import ConfigInvalidError, ConfigMisnamedError, ConfigMissingError
 from birthmark.owners import closing
 from birthmark.text import reason_of
 from birthmark.text_files import decode_text, encoding_of, foreign_line, not_utf_8, to_utf_8
@@ -31,7 +31,7 @@ def read_config(file: Path) -> model.AgentConfig:
         raise ConfigMissingError(file=file, reason=f"{file.stem}.d and it are larger than 1 MiB")
     found = parse_config(file, text, [(path, one) for path, one, _ in files[1:]])
     exposed = [warning for one in files for warning in _exposed(*one)]
-    return replace(found, warnings=(*found.warnings, *exposed))
+    return replace(found, warnings=(*found.warnings, *exposed, *_misnamed(file)))
 
 
 def files_over(file: Path) -> list[Path]:
@@ -43,12 +43,27 @@ def files_over(file: Path) -> list[Path]:
     return found
 
 
+def _named_text(file: Path) -> Path:
+    """Return the name that editors of Windows give it."""
+    return file.with_name(f"{file.name}.txt")
+
+
+def _misnamed(file: Path) -> list[model.ConfigWarning]:
+    """Warn of files beside the configuration that are not read for their name."""
+    found = sorted(file.with_suffix(".d").glob("*.toml.txt"))[:MAX_FILES]
+    return [
+        model.ConfigWarning(1, "(name)", "ends in .txt and is not read: give it the name without", one) for one in found
+    ]
+
+
 def _read(file: Path) -> tuple[str, os.stat_result]:
     try:
         with file.open("rb") as opened:
             raw = opened.read(MAX_CONFIG_BYTES + 1)
             seen = os.fstat(opened.fileno())
     except OSError as error:
+        if isinstance(error, FileNotFoundError) and _named_text(file).is_file():
+            raise ConfigMisnamedError(file=file, reason=reason_of(error)) from error
         raise ConfigMissingError(file=file, reason=reason_of(error)) from error
     if len(raw) > MAX_CONFIG_BYTES:
         raise ConfigMissingError(file=file, reason="it is larger than 1 MiB")

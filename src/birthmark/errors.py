@@ -14,6 +14,7 @@ import contextlib
 import re
 import shlex
 from collections.abc import Iterator, Mapping
+from pathlib import PurePath
 from string import Formatter
 from typing import ClassVar, dataclass_transform
 
@@ -21,6 +22,10 @@ _TWO_ENDS = re.compile(r"([.!?…])\.(?=\s|$)")  # a fact that is a sentence, in
 
 # Facts that are commands or options themselves, quoted by who made them; `options` says which chip.
 _COMMANDS = frozenset({"again", "command", "options", "without"})
+
+_OWN_COMMAND = re.compile(r"birthmark [^|&;<>$()]+")
+_ARGUMENT = re.compile(r"(?: --?[a-z-]+)? \{(\w+)\}(?= |$)")
+"""A fact by itself in a command, with the option before it."""
 
 _NO_UTF8 = re.compile(r"[\udc80-\udcff]")
 _PIN = re.compile(r"(?i)(pin-value=)[^&;?\s\"'`]+")
@@ -93,9 +98,7 @@ class BirthmarkError(Exception):
         """Return `fix` with this error's facts filled in; what a stranger chose is one word of a command, quoted."""
         plain = self._filled()
         typed = {name: text if name in _COMMANDS else shell_word(text) for name, text in plain.items()}
-        parts = self.fix.split("`")
-        filled = (part.format_map(typed if number % 2 else plain) for number, part in enumerate(parts))
-        return _TWO_ENDS.sub(r"\1", "`".join(filled))
+        return _TWO_ENDS.sub(r"\1", self._fixed(plain, typed))
 
     def explain_apart(self) -> tuple[str, str]:
         """Return cause and fix for whoever shows what is between backticks as a command: a fact makes none.
@@ -105,9 +108,12 @@ class BirthmarkError(Exception):
         plain = {name: text.replace("`", "'") for name, text in self._filled().items()}
         typed = {name: text if name in _COMMANDS else shell_word(text) for name, text in self._filled().items()}
         typed = {name: text.replace("`", BACKTICK) for name, text in typed.items()}
-        parts = self.fix.split("`")
-        fix = "`".join(part.format_map(typed if number % 2 else plain) for number, part in enumerate(parts))
-        return _TWO_ENDS.sub(r"\1", self.cause.format_map(plain)), _TWO_ENDS.sub(r"\1", fix)
+        cause, fix = self.cause.format_map(plain), self._fixed(plain, typed)
+        return _TWO_ENDS.sub(r"\1", cause), _TWO_ENDS.sub(r"\1", fix)
+
+    def _fixed(self, plain: Mapping[str, str], typed: Mapping[str, str]) -> str:
+        parts = enumerate(self.fix.split("`"))
+        return "`".join(_command(part, typed) if number % 2 else part.format_map(plain) for number, part in parts)
 
     def _filled(self) -> dict[str, str]:
         """Return every fact as text: what the raise said, else what was added, else the default or what follows."""
@@ -127,6 +133,16 @@ def shell_word(text: str) -> str:
         return shlex.quote(text)
     escaped = text.replace("\\", "\\\\").replace("'", "\\'")
     return "$'" + _NO_UTF8.sub(lambda found: f"\\x{ord(found[0]) - 0xDC00:02x}", escaped) + "'"
+
+
+def _command(template: str, words: Mapping[str, str]) -> str:
+    """Return a command with its words; an argument that begins with a hyphen comes last, where it is no option."""
+    last = ""
+    if _OWN_COMMAND.fullmatch(template):
+        for found in list(_ARGUMENT.finditer(template)):
+            if not found[0].startswith(" -") and words[found[1]].lstrip("'").startswith("-"):
+                template, last = template.replace(found[0], "", 1), last + found[0]
+    return (f"{template} --{last}" if last else template).format_map(words)
 
 
 @contextlib.contextmanager
@@ -152,6 +168,8 @@ def about(path: object) -> Iterator[None]:
 
 def _text(value: object) -> str:
     """Return a fact as text; the PIN of a PKCS#11 URI in it, or in a command as it was typed, is never told."""
+    if isinstance(value, PurePath) and str(value).startswith("-"):
+        return f"./{value}"  # which no command takes for an option
     return value.hex() if isinstance(value, bytes) else _PIN.sub(r"\1…", str(value))
 
 

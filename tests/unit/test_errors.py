@@ -179,7 +179,7 @@ class _HyphenError(BirthmarkError):
     """A refusal of something whose name begins with a hyphen."""
 
     code = "test.hyphen"
-    fix = "`birthmark hub device rm {device_id} --hub {hub} --yes` or `cat {path}` or `birthmark x {device_id} | grep y`"
+    fix = "`birthmark hub device rm {device_id} --hub {hub} --yes` or `cat {path}`"
     device_id: str
     hub: str
     path: Path

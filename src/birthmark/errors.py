@@ -14,7 +14,6 @@ import contextlib
 import re
 import shlex
 from collections.abc import Iterator, Mapping
-from pathlib import PurePath
 from string import Formatter
 from typing import ClassVar, dataclass_transform
 
@@ -168,7 +167,7 @@ def about(path: object) -> Iterator[None]:
 
 def _text(value: object) -> str:
     """Return a fact as text; the PIN of a PKCS#11 URI in it, or in a command as it was typed, is never told."""
-    if isinstance(value, PurePath) and str(value).startswith("-"):
+    if hasattr(value, "__fspath__") and str(value).startswith("-"):
         return f"./{value}"  # which no command takes for an option
     return value.hex() if isinstance(value, bytes) else _PIN.sub(r"\1…", str(value))
 

@@ -25,7 +25,7 @@ from birthmark.auth.rights import Right
 from birthmark.background import ended
 from birthmark.console.mistaken import OperatorRequestError
 from birthmark.errors import BirthmarkError, UnauthenticatedError
-from birthmark.net.backlog import OwnerTurns
+from birthmark.net.backlog import give_way
 from birthmark.net.late import Late
 from birthmark.net.refusing import Handler, refusing, whole
 from birthmark.people.approvals_model import MAX_BODY, Wanted
@@ -338,10 +338,10 @@ def _carrying_out(
 
 async def _list_of(rows: Rows, status: int) -> Response:
     """Return a list in JSON, made row by row in its asker's turns: rows may be large."""
-    turns, items = OwnerTurns(), []
+    items = []
     for row in rows.items:
         items.append(_as_json(row))
-        await turns.step()
+        await give_way()
     content = f'{{"items":[{",".join(items)}],"next":{_as_json(rows.next)}}}'
     return Response(content, status, media_type=JSONResponse.media_type)
 

@@ -118,12 +118,14 @@ class _Asked(Statement):
         self._values = values
 
     def compiled(self, engine: Engine) -> Compiled:
-        expression = self.expression(engine)
-        kind = engine, digest_of(expression)
-        if (known := _asked.get(kind)) is None:
-            known = _compiled(expression, engine)
-            _asked.add(kind, known)
-        return replace(known, fixed={**known.fixed, **self._values})
+        if (mine := self._compiled.get(engine)) is None:
+            expression = self.expression(engine)
+            kind = engine, digest_of(expression)
+            if (known := _asked.get(kind)) is None:
+                known = _compiled(expression, engine)
+                _asked.add(kind, known)
+            mine = self._compiled[engine] = replace(known, fixed={**known.fixed, **self._values})
+        return mine
 
 
 class _Kinds:

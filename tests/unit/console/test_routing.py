@@ -119,6 +119,10 @@ async def test_a_role_may_what_it_and_those_below_it_may(method: str, path: str,
     assert {status for token, status in answers.items() if token not in allowed} <= {403}
 
 
+class Peer:
+    owner = "user:looker"
+
+
 async def test_a_list_of_large_rows_is_made_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     ticks = itertools.count()
     monkeypatch.setattr(backlog, "now", lambda: next(ticks))  # each row takes longer than a slice
@@ -128,7 +132,8 @@ async def test_a_list_of_large_rows_is_made_in_turns(monkeypatch: pytest.MonkeyP
 
     mount = operator_mount(identify, [Endpoint("GET", "/large", Right.READ, "Large rows.", large)], openapi)
     headers = {"authorization": "Bearer rules"}
-    asking, turns = asyncio.ensure_future(ask(mount, "GET", "http://x/operator/v1/large", headers=headers)), 0
+    asked, turns = ask(mount, "GET", "http://x/operator/v1/large", headers=headers), 0
+    asking = asyncio.ensure_future(backlog.Backlog.running().counted(asked, Peer()))
     while not asking.done():
         turns += 1
         await asyncio.sleep(0)

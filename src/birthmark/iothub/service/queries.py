@@ -34,7 +34,7 @@ from birthmark.iothub.service.finding import (
     modules_of,
 )
 from birthmark.iothub.service.registry import Registry
-from birthmark.net.backlog import OwnerTurns, each, fitting
+from birthmark.net.backlog import asker_turn, each, fitting, give_way
 from birthmark.store import Database
 from birthmark.store.statements import load_compiler
 from birthmark.text import decode_json, whole_number
@@ -92,6 +92,7 @@ class Queries:
 
         Raise `HubQueryInvalidError`, `QueryTooBroadError`, `IndexBehindError` or `QueryMarkerError`.
         """
+        await asker_turn()
         query = read_query(text)
         await load_compiler()
         asked = hashlib.sha256(f"{hub.name}\0{text}".encode()).hexdigest()[:16]
@@ -139,13 +140,12 @@ class Queries:
         summing, paths = Summing(query), list(paths_of(query))
         extras, is_whole = extras_of(paths), are_whole(paths)
         some: list[Candidate] = []
-        turns = OwnerTurns()
 
         async def add() -> None:
             await self.sources[query.collection].ask(hub, some, extras, presence)
             for one in some:
                 summing.add(one.document(is_whole=is_whole))
-                await turns.step()
+                await give_way()
             some.clear()
 
         try:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from birthmark.ca.keyfile import SecretUnreadableError, opens, read_private
 from birthmark.errors import BirthmarkError, InvalidRequestError, UnavailableError
-from birthmark.text_files import plain_text
+from birthmark.text_files import decode_text, not_utf_8, plain_text
 
 FORMS = "file:/path, credential:NAME, fd:NUMBER or prompt"
 BESIDE = "passphrase"
@@ -100,6 +100,8 @@ class Passphrase:
         """
         raw, text = data.strip(), plain_text(data).strip()
         has_lines = any(end in text for end in (b"\n", b"\r"))
+        if self._comes_new() and (trouble := _trouble_of(data)):
+            raise self._unusable(trouble)
         if text == raw and not has_lines:
             return text
         if any(opens(key, raw) for key in sorted(self.directory.glob("*.key"))[:1]):
@@ -141,10 +143,13 @@ class Passphrase:
         if not sys.stdin.isatty():
             raise self._missing("nobody is at a terminal to be asked")
         typed = self.ask(f"Passphrase of the CA's keys in {self.directory}: ")
-        has_keys = any(True for pattern in ("*.key", "*.pending") for _ in self.directory.glob(pattern))
-        if (self.is_new or not has_keys) and self.ask("The same once more: ") != typed:
+        if self._comes_new() and self.ask("The same once more: ") != typed:
             raise self._missing("what was typed the second time is something else")
         return typed.encode()
+
+    def _comes_new(self) -> bool:
+        has_keys = any(True for pattern in ("*.key", "*.pending") for _ in self.directory.glob(pattern))
+        return self.is_new or not has_keys
 
     def _unusable(self, reason: str) -> BirthmarkError:
         if self.is_new and self.source is not None:
@@ -153,6 +158,15 @@ class Passphrase:
 
     def _missing(self, reason: str) -> PassphraseMissingError:
         return PassphraseMissingError(path=self.directory, reason=reason)
+
+
+def _trouble_of(data: bytes) -> str:
+    """Say why nobody could type a new passphrase again, if so: what an editor adds is not seen."""
+    try:
+        text = decode_text(data).rstrip("\r\n")
+    except UnicodeDecodeError:
+        return not_utf_8(data)
+    return "begins or ends with a blank" if text != text.strip() else ""
 
 
 def check_source(text: str) -> str:

@@ -32,6 +32,7 @@ FAILED, WRONG_USAGE, NOT_FOUND, NOT_AUTHORIZED, CANNOT_REACH, ACTION_NEEDED, SOM
 _PASSWORD = re.compile(r"(://[^:/@\s]*:)[^@\s]+@")
 _CHIP = frozenset({"--module", "--pin-file", "--slot", "--token"})
 MAX_FILE_BYTES = 4 * 1024 * 1024
+_LIST = b"-----BEGIN X509 CRL-----"
 INTERRUPTED = 130  # as shells report Ctrl-C
 
 
@@ -245,14 +246,6 @@ def read_text(path: Path) -> str:
         raise FileEncodingError(path=path, command=command, detail=not_utf_8(raw)) from error
 
 
-def read_certificate(path: Path) -> "Certificate":
-    """Return the certificate in a PEM or DER file, the first of several."""
-    from birthmark.pki.certificates import parse_bundle
-
-    with about(path):
-        return parse_bundle(read_file(path))[0]
-
-
 def read_device_certificate(path: Path) -> "Certificate":
     """Return the device's certificate of a file, in whatever order its chain stands there."""
     from birthmark.pki.certificates import CertificateInvalidError, leaf_first, parse_bundle
@@ -263,6 +256,18 @@ def read_device_certificate(path: Path) -> "Certificate":
             detail = "it has the certificates of several devices; give each device its own file"
             raise CertificateInvalidError(detail=detail)
         return every[0]
+
+
+def read_single_certificate(path: Path) -> "Certificate":
+    """Return the device's certificate of a file, or a CA's where the file has no other: never one of a chain's CAs."""
+    from birthmark.pki.certificates import CertificateInvalidError, parse_bundle
+
+    found = read_device_certificate(path)
+    if found.is_ca and len(parse_bundle(read_file(path))) > 1:
+        with about(path):
+            detail = "it has the certificates of several CAs; give the one that is meant in a file of its own"
+            raise CertificateInvalidError(detail=detail)
+    return found
 
 
 def read_ca_certificate(path: Path) -> "Certificate":
@@ -313,7 +318,7 @@ def certificate_row(certificate: "Certificate") -> dict[str, Any]:
 def write_result(path: Path | None, text: str, *, keeps: bool = True) -> None:
     """Write to a file, or to stdout when there is none; other content of an earlier file is kept under another name.
 
-    Without `keeps` it is replaced: a revocation list, which a broker reads and a timer writes. A key never is.
+    Without `keeps` an earlier revocation list is replaced, which a broker reads and a timer writes; a key never is.
     """
     if path is None:
         typer.echo(text, nl=False)
@@ -321,8 +326,16 @@ def write_result(path: Path | None, text: str, *, keeps: bool = True) -> None:
     data = text.encode("ascii")
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.is_file() or path.stat().st_size != len(data) or path.read_bytes() != data:
-        with replacing(path, keeps=keeps) as file:
+        with replacing(path, keeps=keeps or not _is_list(path)) as file:
             file.write(data)
+
+
+def _is_list(path: Path) -> bool:
+    """Say whether a file holds a revocation list, as it is written here."""
+    if not path.is_file():
+        return not path.exists()
+    with path.open("rb") as file:
+        return file.read(len(_LIST)) == _LIST
 
 
 @contextmanager

@@ -152,7 +152,12 @@ def test_a_passphrase_of_two_lines_is_refused(tmp_path: Path) -> None:
 
 def test_a_new_one_that_cannot_be_it_is_told_as_the_new_one(ca: Path, tmp_path: Path) -> None:
     given = tmp_path / "secret"
-    for content, reason in ((b"a\nb\n", "has more than one line"), (b"", "is empty")):
+    for content, reason in (
+        (b"a\nb\n", "has more than one line"),
+        (b"", "is empty"),
+        ("gr\u00f6\u00dfe eins".encode("cp1252"), "is not UTF-8"),
+        ("geheim\u00a0".encode(), "begins or ends with a blank"),
+    ):
         given.write_bytes(content)
         given.chmod(0o600)
         with pytest.raises(NewPassphraseError) as refused:

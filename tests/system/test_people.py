@@ -510,6 +510,7 @@ def test_an_invitation_is_not_used_up_where_nothing_can_be_written(plant: Plant)
     [
         {"roots": "-----BEGIN CERTIFICATE-----\nnonsense\n-----END CERTIFICATE-----\n"},
         {"roots": ""},
+        {"roots": "\u2013----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"},
         {"url": "https://localhost:99999"},
         {"url": "http://localhost:8080"},
         {"url": ""},
@@ -523,6 +524,13 @@ def test_a_damaged_login_or_invitation_is_told_as_that(plant: Plant, wrong: dict
     invitation = plant.directory / "anna.invitation"
     invitation.write_text(json.dumps(json.loads(invitation.read_text()) | wrong))
     assert anna.refused("login", str(invitation)) == "login.invitation_invalid"
+
+
+def test_a_token_that_no_header_can_carry_is_a_damaged_login(plant: Plant) -> None:
+    anna = plant.person("anna", "viewer")
+    file = anna.home / ".config/birthmark/login.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"token": "bmt_\u2013"}))
+    assert anna.refused("whoami") == "login.damaged"
 
 
 def test_a_token_that_is_given_in_a_names_place_is_told_to_nobody(plant: Plant) -> None:

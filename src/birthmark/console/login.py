@@ -140,9 +140,9 @@ def check(login: Login) -> None:
     """Raise `LoginDamagedError` for one that leads nowhere, or where nobody could be known."""
     try:
         ssl.create_default_context(cadata=login.roots)
-    except (ValueError, ssl.SSLError) as error:
+    except (TypeError, ValueError, ssl.SSLError) as error:  # the first for text that is not ASCII
         raise LoginDamagedError(path=place()) from error
-    if not is_url(login.url) or "BEGIN CERTIFICATE" not in login.roots:
+    if not login.token.isascii() or not is_url(login.url) or "BEGIN CERTIFICATE" not in login.roots:
         raise LoginDamagedError(path=place())
 
 

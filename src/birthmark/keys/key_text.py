@@ -41,7 +41,7 @@ def as_openssl_reads(path: Path) -> str | None:
         raw = file.read(_LOOKED_AT)
     if raw.startswith(b"-----BEGIN") and b"\n" in raw:
         return None
-    text = f"LC_ALL=C tr -dc '\\r\\n -~' < {shlex.quote(str(path))} | tr '\\r' '\\n'"
+    text = f"LC_ALL=C tr -dc '\\r\\n -~' < {shlex.quote(str(path))} | tr -s '\\r' '\\n'"
     is_pem = b"-----BEGIN" in raw.replace(b"\0", b"")
     return f"{text} | openssl pkey" if is_pem else f"{text} | base64 -di | openssl pkey"
 

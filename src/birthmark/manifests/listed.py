@@ -41,6 +41,8 @@ from birthmark.text_files import encoding_of, not_utf_8, plain_text, to_utf_8, u
 MAX_FILE_BYTES = 64 * 1024
 MAX_ZIP_FILES = 100_000
 _SEPARATOR = re.compile(r"sep=([,;\t|])\s*$", re.IGNORECASE)
+_TYPE = "#TYPE "
+"""As `Export-Csv` of Windows PowerShell begins."""
 _SUFFIXES = frozenset({".pem", ".crt", ".cer", ".der", ".pfx", ".p12", ".p7b", ".p7c"})
 """Of what is read; what wraps certificates is refused with the command that unpacks it, and not left out."""
 _TEXT = frozenset({".txt", ".tsv"})
@@ -77,9 +79,20 @@ def is_list(path: Path, begin: bytes) -> bool:
     """Say whether a file, by its name and how it begins, or a directory is such a list."""
     if path.is_dir() or begin.startswith(_ZIP) or path.suffix.lower() == ".csv":
         return True
-    head = plain_text(begin).lower()
-    is_table = any(name.encode() in head for name in _CERTIFICATES) and not head.lstrip().startswith((b"[", b"{", b"-"))
-    return path.suffix.lower() in _TEXT and is_table  # as Excel calls its "Unicode text"
+    return path.suffix.lower() in _TEXT and is_table(begin)  # as Excel calls its "Unicode text"
+
+
+def is_table(begin: bytes) -> bool:
+    """Say whether text, by its first line, is a table of certificates, whatever its file is called."""
+    lines = plain_text(begin).decode("latin-1").lstrip().splitlines()
+    first = next((line for line in lines if not line.startswith(_TYPE) and not _SEPARATOR.match(line)), "")
+    if first.startswith(("[", "{", "-")) or (begin[:1] == b"\x30" and begin[1:2] >= b"\x80"):  # JSON, PEM, DER
+        return False
+    return "\t" in first or any(_column(cell.strip('"')) in _CERTIFICATES for cell in re.split(r"[,;|]", first))
+
+
+def _column(name: str) -> str:
+    return name.strip().lower().replace(" ", "_")
 
 
 def count_listed(path: Path) -> int:
@@ -218,11 +231,13 @@ def _of_table(path: Path, label: str) -> Iterator[_Listed]:
         try:
             lines = _bounded_lines(file)
             first, separator = next(lines, ""), None
+            if first.startswith(_TYPE):
+                first = next(lines, "")
             if (said := _SEPARATOR.match(first)) is not None:  # as Excel is told which one
                 first, separator = next(lines, ""), said[1]
             separator = separator or max(_SEPARATORS, key=first.count)
             rows = csv.reader(itertools.chain((first,), lines), delimiter=separator)
-            columns = [name.strip().lower().replace(" ", "_") for name in next(rows, [])]
+            columns = [_column(name) for name in next(rows, [])]
             holders = [at for at, name in enumerate(columns) if name in _CERTIFICATES]
             if len(holders) != 1:
                 hint = ', or call the one column of certificates "certificate" in its first line'

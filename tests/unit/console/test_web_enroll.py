@@ -1,5 +1,6 @@
 """A form with files, taken in any pieces, within its bounds; and reports that no spreadsheet takes for formulas."""
 
+import base64
 import csv
 import io
 import json
@@ -9,6 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.serialization import NoEncryption, pkcs12
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -25,7 +27,7 @@ from birthmark.errors import ForbiddenError
 from birthmark.manifests.bundle import wire
 from birthmark.manifests.errors import ManifestError
 from fakes import NOON, FakeClock, SeededEntropy
-from pki_builders import a_ca, a_device
+from pki_builders import a_ca, a_device, a_key
 
 KIND = "multipart/form-data; boundary=x"
 
@@ -124,6 +126,34 @@ def test_a_cell_that_begins_a_formula_is_inert(text: str) -> None:
 def test_a_list_is_known_by_its_text_however_that_is_coded(tmp_path: Path, text: str, kind: Kind, coded: str) -> None:
     (path := tmp_path / "0").write_bytes(text.encode(coded))
     assert sort([Received(LIST, "shipment", path)]).kind is kind
+
+
+CERTIFICATE = a_device().certificate
+
+
+@pytest.mark.parametrize("coded", ["utf-8", "utf-16"])
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        (CERTIFICATE.pem(), Kind.CERTIFICATES),
+        (f"Certificate:\n    Data:\n{CERTIFICATE.pem()}", Kind.CERTIFICATES),
+        (base64.b64encode(CERTIFICATE.der).decode(), Kind.CERTIFICATES),
+        ('#TYPE Chip\n"uid","certificate"\n', Kind.TABLE),
+        ("uid\tcertificate\n", Kind.TABLE),
+    ],
+)
+def test_a_text_file_is_known_by_what_it_holds(tmp_path: Path, text: str, kind: Kind, coded: str) -> None:
+    (path := tmp_path / "0").write_bytes(text.encode(coded))
+    assert sort([Received(LIST, "chips.TXT", path)]).kind is kind
+
+
+def test_a_pfx_as_text_is_told_as_a_pfx(tmp_path: Path) -> None:
+    key = a_key()
+    parsed = a_device(key=key).certificate.parsed
+    pfx = pkcs12.serialize_key_and_certificates(None, key, parsed, None, NoEncryption())
+    (path := tmp_path / "0").write_bytes(base64.encodebytes(pfx))
+    (row,) = rows_of(sort([Received(LIST, "chip.txt", path)]), NOON, lambda: False)
+    assert "PKCS#12" in str(row["problem"])
 
 
 @pytest.mark.parametrize("form", ["pem", "der"])

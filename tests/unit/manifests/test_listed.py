@@ -74,6 +74,13 @@ def test_the_line_that_tells_excel_the_separator_is_skipped(tmp_path: Path, line
     assert [entry.device_id for entry in verified(table) if isinstance(entry, Entry)] == ["chip-0"]
 
 
+@pytest.mark.parametrize("line", ["#TYPE System.Management.Automation.PSCustomObject", "#TYPE Chip\r"])
+def test_the_line_of_the_type_that_powershell_writes_is_skipped(tmp_path: Path, line: str) -> None:
+    table = a_table(tmp_path, [("chip-0", pem(DEVICES[0]))])
+    table.write_text(f"{line}\n{table.read_text()}")
+    assert [entry.device_id for entry in verified(table) if isinstance(entry, Entry)] == ["chip-0"]
+
+
 KEY = a_key()
 PARSED = a_device(SIGNER, "chip-9", key=KEY).certificate.parsed
 PFX = pkcs12.serialize_key_and_certificates(None, KEY, PARSED, None, NoEncryption())
@@ -210,7 +217,19 @@ def test_a_table_as_excel_saves_unicode_text_is_read(tmp_path: Path, coded: str)
     assert [isinstance(one, Entry) for one in verified(path)] == [True]
 
 
-@pytest.mark.parametrize("begin", [b'[{"a"', b'{"format":', b"-----BEGIN CERT", '[{"a"'.encode("utf-16")])
+@pytest.mark.parametrize(
+    "begin",
+    [
+        b'[{"a"',
+        b'{"format":',
+        b'[\t{"uid": "1"}]',
+        b"-----BEGIN CERT",
+        '[{"a"'.encode("utf-16"),
+        b"Certificate:\n    Data:\n",
+        b"subject=CN = Cert Signer, O = certificate Ltd\n",
+        a_device(SIGNER, "certificate").certificate.der,
+    ],
+)
 def test_other_text_is_no_table_whatever_its_file_is_called(begin: bytes) -> None:
     assert not is_list(Path("t.txt"), begin)
 

@@ -21,7 +21,7 @@ from birthmark.manifests.bundle.model import Trust as BundleTrust
 from birthmark.manifests.bundle.verify import Verifier as BundleVerifier
 from birthmark.manifests.bundle.verify import verify_file
 from birthmark.manifests.errors import ManifestError
-from birthmark.manifests.listed import MAX_FILE_BYTES, ListTrust, verify_list
+from birthmark.manifests.listed import MAX_FILE_BYTES, ListTrust, is_table, verify_list
 from birthmark.manifests.microchip import Verifier, root_of, signer_of, trust_of
 from birthmark.manifests.model import Entry
 from birthmark.manifests.splitting import pieces_of
@@ -83,7 +83,8 @@ def _kind_of(file: Received) -> Kind:
         return Kind.BUNDLE
     if begin.lstrip()[:1] == b"[" or file.name.lower().endswith(".json"):
         return Kind.MANIFEST
-    return Kind.TABLE if file.name.lower().endswith((".csv", ".txt", ".tsv")) else Kind.CERTIFICATES
+    is_named_so = file.name.lower().endswith((".csv", ".tsv"))
+    return Kind.TABLE if is_named_so or is_table(begin) else Kind.CERTIFICATES
 
 
 def _certificates(files: Sequence[Received], kind: str) -> list[Certificate]:

@@ -106,6 +106,17 @@ def test_doctor_says_that_the_directory_is_closed(data: Path) -> None:
     assert as_the_owner(f"doctor --offline --data {data}") in done.stdout
 
 
+@pytest.mark.parametrize("is_closed_above", [False, True])
+def test_doctor_says_that_a_running_server_is_another_users(is_closed_above: bool) -> None:
+    with tempfile.TemporaryDirectory(prefix="birthmark-owners-") as place:
+        Path(place).chmod(0o755)
+        with a_server(Path(place), is_warm=False) as server:
+            (server.data.parent if is_closed_above else server.data).chmod(0o700 if is_closed_above else 0o755)
+            done = typed(f"birthmark doctor --offline --data {server.data}", user="daemon")
+    assert "operator.data_directory_closed" in done.stdout
+    assert "no server" not in done.stdout
+
+
 def test_root_may_type_the_agents_first_command_before_its_service_ran() -> None:
     """Its lock was root's, and the service, of another user, never started."""
     with tempfile.TemporaryDirectory(prefix="birthmark-agent-") as place:

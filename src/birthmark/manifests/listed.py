@@ -35,6 +35,7 @@ from birthmark.pki.certificates import (
     parse_bundle,
 )
 from birthmark.pki.chains import ChainIncompleteError, SignatureCache
+from birthmark.pki.der import is_der
 from birthmark.text import printable
 from birthmark.text_files import encoding_of, not_utf_8, plain_text, to_utf_8, utf_16_of
 
@@ -86,7 +87,7 @@ def is_table(begin: bytes) -> bool:
     """Say whether text, by its first line, is a table of certificates, whatever its file is called."""
     lines = plain_text(begin).decode("latin-1").lstrip().splitlines()
     first = next((line for line in lines if not line.startswith(_TYPE) and not _SEPARATOR.match(line)), "")
-    if first.startswith(("[", "{", "-")) or (begin[:1] == b"\x30" and begin[1:2] >= b"\x80"):  # JSON, PEM, DER
+    if first.startswith(("[", "{", "-")) or is_der(begin):  # JSON, PEM
         return False
     return "\t" in first or any(_column(cell.strip('"')) in _CERTIFICATES for cell in re.split(r"[,;|]", first))
 

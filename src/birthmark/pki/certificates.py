@@ -32,6 +32,7 @@ from birthmark.pki.der import (
     SEQUENCE,
     element,
     has_pkcs12_key,
+    is_der,
     is_pkcs7,
     is_pkcs12,
     pkcs12_options,
@@ -357,19 +358,14 @@ def _loadable(der: bytes) -> bytes:
 
 def _every(data: str | bytes) -> Iterator[bytes]:
     raw = _bounded(data)
-    if not _is_der(raw) and b"-----BEGIN" not in raw:
+    if not is_der(raw) and b"-----BEGIN" not in raw:
         raw = _from_base64(raw)  # also of PEM, as Key Vault and Kubernetes keep it
         if is_pkcs12(raw):
             raise CertificateIsPkcs12TextError
-    if _is_der(raw):
+    if is_der(raw):
         yield from _all_in(raw)
     else:
         yield from _blocks_of(raw)
-
-
-def _is_der(raw: bytes) -> bool:
-    """Say whether this is PKCS#7, or DER of 128 bytes or more, which begins as no text does."""
-    return raw[:1] == b"\x30" and (raw[1:2] >= b"\x80" or is_pkcs7(raw))
 
 
 def _from_base64(raw: bytes) -> bytes:

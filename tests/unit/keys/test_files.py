@@ -364,6 +364,7 @@ ENCRYPTED_FORMS = {
         for coded in ("utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be")
         for name, end in (("CRLF", "\r\n"), ("CR", "\r"))
     },
+    "DER": EC_KEY.private_bytes(Encoding.DER, PrivateFormat.PKCS8, BestAvailableEncryption(b"pw")),
     "base64 of PEM": base64.encodebytes(ENCRYPTED.encode()),
 }
 

@@ -247,4 +247,5 @@ def _secret(name: str, path: Path) -> str:
     except OSError as error:
         raise ProfileError(profile=name, detail=f"{path}: {reason_of(error)}") from error
     except UnicodeDecodeError as error:
-        raise ProfileError(profile=name, detail=f"{path} is not text") from error
+        mend = f"Write it as UTF-8, and name that: `{to_utf_8(path, encoding_of(path.read_bytes()))}`. "
+        raise ProfileError(profile=name, detail=f"{path} is not UTF-8", mend=mend) from error

@@ -18,6 +18,7 @@ _OF_DOS = re.compile(rb"[A-Za-z][\x81\x82\x84\x87-\x89\x8a\x94][a-z\xe1]")
 """A letter of CP850 between others, which in CP1252 is a quotation mark or the like."""
 _BETWEEN_WORDS = re.compile(r"[^\w\u0080-\uffff]+")
 _MOST_SHOWN = 24
+_UNSEEN = re.compile("[\r\u00a0\u2000-\u200f\u2010-\u201f\u2028\u2029\u202f\u3000\ufeff\uff02\uff07\uff1d]")
 
 
 def utf_16_of(raw: bytes) -> str | None:
@@ -57,6 +58,17 @@ def not_utf_8(raw: bytes) -> str:
     said = raw.split(b"\n", line)[line - 1].decode(encoding, errors="replace")
     word = next((one for one in _BETWEEN_WORDS.split(said) if not one.isascii()), "")
     return f'is not UTF-8 (line {line}: "{word[:_MOST_SHOWN]}" in {encoding})'
+
+
+def unseen(text: str, line: int) -> str:
+    """Return what of a line a person does not see, or takes for another character, if there is something."""
+    lines = text.split("\n")
+    if (found := _UNSEEN.search(lines[line - 1] if line <= len(lines) else "")) is None:
+        return ""
+    if found[0] == "\r":
+        return "; the line ends as an old Macintosh ends lines, with CR alone: write LF"
+    what = unicodedata.name(found[0], "a character").lower()
+    return f"; U+{ord(found[0]):04X} ({what}) at character {found.start() + 1} is not the one of a keyboard"
 
 
 def plain_text(raw: bytes) -> bytes:

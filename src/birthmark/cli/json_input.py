@@ -5,7 +5,7 @@ from typing import Any
 
 import typer
 
-from birthmark.toml_text import unseen
+from birthmark.text_files import unseen
 
 
 def json_of(text: str, what: str) -> Any:

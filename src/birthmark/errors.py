@@ -93,6 +93,11 @@ class BirthmarkError(Exception):
         """Return `cause` with this error's facts filled in."""
         return _TWO_ENDS.sub(r"\1", self.cause.format_map(self._filled()))
 
+    def explain_case(self) -> str:
+        """Return the same where it stands without the message: behind what it is about, unless it says so itself."""
+        cause = self.explain_cause()
+        return cause if self._about.removesuffix(": ") in cause else self._about + cause
+
     def explain_fix(self) -> str:
         """Return `fix` with this error's facts filled in; what a stranger chose is one word of a command, quoted."""
         plain = self._filled()

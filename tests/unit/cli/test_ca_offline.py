@@ -254,6 +254,31 @@ def test_nothing_is_asked_for_a_ca_that_came_a_moment_before(places: Path, monke
     assert not (places / "ca" / "edge.pending").exists()
 
 
+@pytest.mark.parametrize("purpose", ["est", "edge", "servers"])
+def test_a_damaged_request_is_asked_again_for_its_own_purpose(places: Path, purpose: str) -> None:
+    (csr := places / f"{purpose}.csr").write_text("-----BEGIN CERTIFICATE REQUEST-----\nMIIB\n")
+    told = run("root", "sign", csr, "--dir", places / "root-ca", "--json").stderr
+    assert f"ca request --purpose {purpose} --dir ca --out {purpose}.csr" in told
+    unnamed = csr.rename(places / "asked.csr")
+    assert "--purpose" not in run("root", "sign", unnamed, "--dir", places / "root-ca", "--json").stderr
+
+
+@pytest.mark.parametrize("waiting", [["edge"], ["est", "edge"], []])
+def test_a_damaged_answer_is_asked_again_for_the_purpose_of_its_file(places: Path, waiting: list[str]) -> None:
+    for purpose in waiting:
+        done("request", "--purpose", purpose, "--dir", places / "ca", "--out", places / f"{purpose}.csr")
+    (answer := places / "edge.answer").write_text("nothing")
+    told = run("install", answer, "--dir", places / "ca", "--json").stderr
+    assert "ca root sign edge.csr --dir root-ca --out edge.answer" in told
+
+
+def test_a_ca_that_waits_names_the_purpose_that_it_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "edge.pending").touch()
+    told = run("show", "--dir", tmp_path, "--json").stderr
+    assert "ca install edge.answer" in told
+    assert "issuing" not in told
+
+
 def test_an_answer_of_another_root_is_refused(places: Path) -> None:
     answer = signed(places)
     leaf, _ = parse_bundle(answer.read_text())

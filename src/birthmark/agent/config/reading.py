@@ -5,13 +5,16 @@
 
 import os
 import re
+import shlex
+import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 from birthmark.agent.config import model
 from birthmark.agent.config.parse import parse_config
 from birthmark.agent.config.reader import ConfigInvalidError, ConfigMisnamedError, ConfigMissingError
-from birthmark.owners import closing
+from birthmark.owners import as_root, as_root_with, closing
 from birthmark.text import reason_of
 from birthmark.text_files import decode_text, encoding_of, foreign_line, not_utf_8, to_utf_8
 
@@ -64,7 +67,10 @@ def _read(file: Path) -> tuple[str, os.stat_result]:
     except OSError as error:
         if isinstance(error, FileNotFoundError) and _named_text(file).is_file():
             raise ConfigMisnamedError(file=file, reason=reason_of(error)) from error
-        raise ConfigMissingError(file=file, reason=reason_of(error)) from error
+        missing = ConfigMissingError(file=file, reason=reason_of(error))
+        if (fix := _fix_by_root(file, error)) is not None:
+            missing.quote(fix=fix)
+        raise missing from error
     if len(raw) > MAX_CONFIG_BYTES:
         raise ConfigMissingError(file=file, reason="it is larger than 1 MiB")
     try:
@@ -73,6 +79,19 @@ def _read(file: Path) -> tuple[str, os.stat_result]:
         accepted = f"If that word is right, write it as UTF-8, and use that: `{to_utf_8(file, encoding_of(raw))}`"
         line, detail = str(foreign_line(raw)), not_utf_8(raw)
         raise ConfigInvalidError(file=file, line=line, key="(text)", detail=detail, accepted=accepted) from error
+
+
+def _fix_by_root(file: Path, error: OSError) -> str | None:
+    """Return what to do where root alone may read the file, or write it; None where this user may."""
+    if isinstance(error, PermissionError):
+        return f"Do it as root: `{as_root(shlex.join([shutil.which(sys.argv[0]) or sys.argv[0], *sys.argv[1:]]))}`"
+    above = next((one for one in file.absolute().parents if one.is_dir()), None)
+    if not isinstance(error, FileNotFoundError) or above is None or os.access(above, os.W_OK | os.X_OK):
+        return None
+    quoted = shlex.quote(str(file.absolute()))
+    made = 'made=$(mktemp) && birthmark env --format aziot --registration-id "$(hostname)" > "$made"'
+    command = f"[ ! -e {quoted} ] && {made} && {as_root_with('made', f'install -D -m 0600 $made {quoted}')}"
+    return f'For a Birthmark server, where no file is yet: `{command}; rm -f "$made"`'
 
 
 def _exposed(file: Path, text: str, seen: os.stat_result) -> list[model.ConfigWarning]:

@@ -23,7 +23,7 @@ from birthmark.cli.journal import note
 from birthmark.cli.printable import text_of
 from birthmark.cli.table import wrapped
 from birthmark.text import printable, reason_of
-from birthmark.text_files import encoding_of, not_utf_8, plain_text, to_utf_8
+from birthmark.text_files import also_to_utf_8, encoding_of, not_utf_8, plain_text, to_utf_8
 
 if TYPE_CHECKING:
     from birthmark.pki.certificates import Certificate  # which loads what no --help needs
@@ -243,7 +243,9 @@ def read_text(path: Path) -> str:
         if b"\0" in raw:
             raise FileMissingError(path=path, reason="it is no text") from error
         command = to_utf_8(path, encoding_of(raw))
-        raise FileEncodingError(path=path, command=command, detail=not_utf_8(raw)) from error
+        refusal = FileEncodingError(path=path, command=command, detail=not_utf_8(raw))
+        refusal.quote(fix=f"{refusal.explain_fix().removesuffix('.')}{also_to_utf_8(path, raw)}.")
+        raise refusal from error
 
 
 def read_device_certificate(path: Path) -> "Certificate":

@@ -25,7 +25,7 @@ from birthmark.console.login import (
     read_invitation,
 )
 from birthmark.console.trusting import roots_of
-from birthmark.errors import about
+from birthmark.errors import BirthmarkError, about
 from birthmark.pki.certificates import pem_bundle
 from birthmark.text import reason_of
 
@@ -125,7 +125,12 @@ def _by_token(url: str, roots: str, file: Path, *, as_json: bool) -> None:
     token = found.pop()
     token_id = token.split("_")[1]
     client = RemoteClient(place(), url, token, roots)
-    own = next((one for one in client.rows("/people/tokens") if one["id"] == token_id), None)
+    try:
+        own = next((one for one in client.rows("/people/tokens") if one["id"] == token_id), None)
+    except BirthmarkError as error:
+        if error.code == "people.token_refused":
+            error.quote(fix=TokenFileError.fix)
+        raise
     if own is None:
         raise TokenFileError(path=file)
     _keep(url, roots, own, token, as_json=as_json)

@@ -58,6 +58,17 @@ _BLOCK = re.compile(
     rb"-----BEGIN (?:%b)-----([A-Za-z0-9+/=\s]*)-----END (?:%b)-----" % (_OF_CERTIFICATES, _OF_CERTIFICATES)
 )
 _ANY_BLOCK = re.compile(rb"-----BEGIN [A-Z0-9# ]{1,40}-----([A-Za-z0-9+/=\s]*)-----END ")
+_OTHERS = (
+    (re.compile(rb"\Z"), "it is empty"),
+    (re.compile(rb"pk\x03\x04"), "it is a ZIP archive"),
+    (re.compile(rb"<!doctype html|<html"), "it is an HTML page"),
+    (re.compile(rb"age-encryption\.org/"), "it is a backup, or another file that age encrypted"),
+    (re.compile(rb"-----begin x509 crl-----"), "it is a revocation list"),
+    (re.compile(rb"-----begin public key-----"), "it is a public key"),
+    (re.compile(rb"[{\[]"), "it is JSON"),
+    (re.compile(rb"[\w ./#\"-]{1,60}+[,;\t][^\n\r]{0,400}+[\n\r]"), "it is a table (CSV)"),
+)
+"""How other files begin, in small letters."""
 _LABEL = re.compile(rb"-----BEGIN ([A-Z0-9# ]{1,40})-----")
 _SEND_CERTIFICATE = "Send the certificate alone, in PEM or DER form."
 DECODE_PKCS12 = "(umask 077; set -C; tr -d '\\0' < FILE | tr '\\r' '\\n' | sed /-----/d | base64 -di > device.pfx)"
@@ -521,19 +532,23 @@ def _what_is_it(raw: bytes, problem: Exception | None) -> CertificateInvalidErro
         return CertificateKeySwappedError()
     if any(label.endswith(b"CERTIFICATE REQUEST") for label in labels) or _is_request(raw):
         return CertificateIsRequestError()
-    return CertificateInvalidError(detail="its DER cannot be read" if problem else _name_of(raw))
+    if problem is not None:
+        return CertificateInvalidError(detail="it is a revocation list" if _is_crl(raw) else "its DER cannot be read")
+    return CertificateInvalidError(detail=_name_of(raw))
+
+
+def _is_crl(raw: bytes) -> bool:
+    try:
+        x509.load_der_x509_crl(raw)
+    except UNREADABLE:
+        return False
+    return True
 
 
 def _name_of(raw: bytes) -> str:
     """Return what other files say of themselves by how they begin."""
     begin = raw.lstrip()[:_LOOKED_AT].lower()
-    if not begin:
-        return "it is empty"
-    if begin.startswith(b"pk\x03\x04"):
-        return "it is a ZIP archive"
-    if begin.startswith((b"<!doctype html", b"<html")):
-        return "it is an HTML page"
-    return "no certificate block in it"
+    return next((said for pattern, said in _OTHERS if pattern.match(begin)), "no certificate block in it")
 
 
 def _starts_with_version(raw: bytes) -> bool:

@@ -26,6 +26,7 @@ from birthmark.console.web.rollover import gates_of, place_of, share_of
 from birthmark.errors import ForbiddenError
 from birthmark.manifests.bundle import wire
 from birthmark.manifests.errors import ManifestError
+from birthmark.pki.certificates import CertificateInvalidError
 from fakes import NOON, FakeClock, SeededEntropy
 from pki_builders import a_ca, a_device, a_key
 
@@ -145,6 +146,13 @@ CERTIFICATE = a_device().certificate
 def test_a_text_file_is_known_by_what_it_holds(tmp_path: Path, text: str, kind: Kind, coded: str) -> None:
     (path := tmp_path / "0").write_bytes(text.encode(coded))
     assert sort([Received(LIST, "chips.TXT", path)]).kind is kind
+
+
+def test_a_root_that_is_none_is_told_by_its_name(tmp_path: Path) -> None:
+    (listed := tmp_path / "0").write_bytes(CERTIFICATE.der)
+    (root := tmp_path / "1").write_bytes(b"a,b\n1,2\n")
+    with pytest.raises(CertificateInvalidError, match=r"maker\.csv: Not a certificate: it is a table"):
+        sort([Received(LIST, "chip.cer", listed), Received(TRUST, "maker.csv", root)])
 
 
 def test_a_pfx_as_text_is_told_as_a_pfx(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 from birthmark.console.routing import told
 from birthmark.console.web.enroll.bounds import MAX_ROWS
 from birthmark.console.web.enroll.receiving import LIST, SIGNERS, TRUST, DropRefusedError, Received
-from birthmark.errors import BirthmarkError
+from birthmark.errors import BirthmarkError, about
 from birthmark.manifests.anchors import MICROCHIP_ROOTS, MICROCHIP_SIGNERS
 from birthmark.manifests.bundle import wire
 from birthmark.manifests.bundle.model import Trust as BundleTrust
@@ -91,8 +91,8 @@ def _certificates(files: Sequence[Received], kind: str) -> list[Certificate]:
     found: list[Certificate] = []
     for one in files:
         if one.kind == kind:
-            data = one.path.read_bytes()
-            found += parse_bundle(data)
+            with about(one.name):
+                found += parse_bundle(one.path.read_bytes())
     return found
 
 

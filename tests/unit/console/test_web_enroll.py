@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from birthmark import flock
+from birthmark.console.routing import told
 from birthmark.console.web.enroll import receiving
 from birthmark.console.web.enroll.bounds import MOST_OF_ONE
 from birthmark.console.web.enroll.drops import Drop, DropGoneError, Drops, State, TooManyDropsError
@@ -153,6 +154,17 @@ def test_a_root_that_is_none_is_told_by_its_name(tmp_path: Path) -> None:
     (root := tmp_path / "1").write_bytes(b"a,b\n1,2\n")
     with pytest.raises(CertificateInvalidError, match=r"maker\.csv: Not a certificate: it is a table"):
         sort([Received(LIST, "chip.cer", listed), Received(TRUST, "maker.csv", root)])
+
+
+@pytest.mark.parametrize(("name", "is_command"), [("list.csv", True), ("a list's.csv", True), ("`rm x`.csv", False)])
+def test_the_command_for_a_table_in_a_code_page_is_one(tmp_path: Path, name: str, is_command: bool) -> None:
+    (listed := tmp_path / "0").write_bytes("certificate,site\n,Gerätehalle\n".encode("cp1252"))
+    (root := tmp_path / "1").write_text(a_ca().certificate.pem())
+    dropped = sort([Received(LIST, name, listed), Received(TRUST, "ca.pem", root)])
+    with pytest.raises(ManifestError) as refused:
+        list(rows_of(dropped, NOON, lambda: False))
+    commands = told(refused.value)["fix"].split("`")[1::2]
+    assert [one.startswith("(umask 077; set -C; iconv -f CP1252") for one in commands] == [True] * is_command
 
 
 def test_a_pfx_as_text_is_told_as_a_pfx(tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ def _fix_by_root(file: Path, error: OSError) -> str | None:
     quoted = shlex.quote(str(file.absolute()))
     made = 'made=$(mktemp) && birthmark env --format aziot --registration-id "$(hostname)" > "$made"'
     command = f"[ ! -e {quoted} ] && {made} && {as_root_with('made', f'install -D -m 0600 $made {quoted}')}"
-    return f'For a Birthmark server, where no file is yet: `{command}; rm -f "$made"`'
+    return f'For a Birthmark server, where no file is yet: `{command} && rm -f "$made"`'
 
 
 def _exposed(file: Path, text: str, seen: os.stat_result) -> list[model.ConfigWarning]:

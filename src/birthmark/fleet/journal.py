@@ -7,6 +7,7 @@ another target, is never written to. It tells how far a run came that was cut of
 what is on record there, only the target says.
 """
 
+import codecs
 import json
 import os
 import shlex
@@ -318,7 +319,7 @@ def _written(file: BinaryIO) -> "array[int]":
 
 def _object(line: bytes) -> dict[str, Any]:
     try:
-        found = json.loads(line.decode("utf-8-sig"))
+        found = json.loads(line.removeprefix(codecs.BOM_UTF8).decode())
     except ValueError:
         return {}  # the line a kill cut off
     return found if isinstance(found, dict) else {}

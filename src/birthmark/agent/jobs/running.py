@@ -8,7 +8,6 @@ running: the next one knows it, and what it started, by the mark in its environm
 import asyncio
 import contextlib
 import os
-import shlex
 import signal
 import stat
 import time
@@ -87,9 +86,7 @@ def _reason_of(error: OSError | ValueError, script: Path) -> str:
     with contextlib.suppress(OSError), script.open("rb") as file:
         if (first := file.readline(_MAX_INTERPRETER)).startswith(b"#!"):
             if first.endswith(b"\r\n"):
-                return (
-                    f"its lines end as in Windows; let them end as here: `sed -i 's/\\r$//' {shlex.quote(str(script))}`"
-                )
+                return "its lines end with CR and LF, as in Windows, and have to end with LF"
             return f"there is no {printable(first[2:].decode(errors='replace').strip())}, which its first line names"
     return reason_of(error)
 

@@ -286,6 +286,22 @@ def test_a_token_that_ends_soon_attaches_no_policy_that_reaches_beyond_one_devic
     assert by_aws_cli(soon, "iot", "attach-thing-principal", *own).returncode == 0
 
 
+def test_an_enroller_gives_a_device_no_more_than_is_a_devices_own(plant: Plant) -> None:
+    admin, enroller = (exported(plant.person(f"b-{role}", role, "aws")) for role in ("admin", "enroller"))
+    for name, client in (("of-one", "${iot:Connection.Thing.ThingName}"), ("of-all", "*")):
+        allowed = {"Effect": "Allow", "Action": "iot:Connect", "Resource": f"arn:aws:iot:*:*:client/{client}"}
+        document = json.dumps({"Version": "2012-10-17", "Statement": [allowed]})
+        made = by_aws_cli(admin, "iot", "create-policy", "--policy-name", name, "--policy-document", document)
+        assert made.returncode == 0, made.stderr
+    certificate = by_aws_cli(enroller, "iot", "create-keys-and-certificate", "--set-as-active")
+    target = ["--target", json.loads(certificate.stdout)["certificateArn"]]
+    assert by_aws_cli(enroller, "iot", "attach-policy", "--policy-name", "of-one", *target).returncode == 0
+    told = by_aws_cli(enroller, "iot", "attach-policy", "--policy-name", "of-all", *target).stderr
+    assert "ForbiddenException" in told
+    assert "birthmark role grant b-enroller operator --at aws" in told
+    assert by_aws_cli(admin, "iot", "attach-policy", "--policy-name", "of-all", *target).returncode == 0
+
+
 def test_to_let_a_certificate_in_takes_another_right_than_to_shut_it_out_or_bring_it_back(plant: Plant) -> None:
     enroller, operator = (exported(plant.person(f"a-{role}", role, "aws")) for role in ("enroller", "operator"))
     officer = exported(plant.person("officer", "security-officer", "aws"))

@@ -10,6 +10,7 @@ ZIP is unpacked to disk, and of each file no more is read than a certificate may
 import csv
 import itertools
 import lzma
+import os
 import re
 import shlex
 import struct
@@ -41,6 +42,8 @@ from birthmark.text_files import also_to_utf_8, encoding_of, not_utf_8, plain_te
 
 MAX_FILE_BYTES = 64 * 1024
 MAX_ZIP_FILES = 100_000
+MAX_ZIP_DIRECTORY_BYTES = 12 * 1024 * 1024
+"""Of a ZIP's directory, which is read whole: names of a hundred characters for as many files."""
 _SEPARATOR = re.compile(r"sep=([,;\t|])\s*$", re.IGNORECASE)
 _TYPE = "#TYPE "
 """As `Export-Csv` of Windows PowerShell begins."""
@@ -55,6 +58,9 @@ _SEPARATORS = ",;\t"
 _MAX_NAME_CHARS, _MAX_HEADER_CHARS = 128, 300
 _WORKBOOK = "xl/workbook.xml"
 _ZIP = b"PK"
+_END, _LOCATOR, _END_64 = b"PK\x05\x06", b"PK\x06\x07", b"PK\x06\x06"
+_END_BYTES, _LOCATOR_BYTES, _END_64_BYTES = 22, 20, 56
+_MOST_END = 65_536 + _END_BYTES + _LOCATOR_BYTES + _END_64_BYTES  # a comment and the records before it
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,8 +192,26 @@ def _of_file(path: Path, called: str) -> _Listed:
         return _Listed(None, _bounded(file.read(MAX_FILE_BYTES + 1), PurePath(called).name), file=called)
 
 
+def _directory_bytes(path: Path) -> int:
+    """Return how long a ZIP's directory is as its end says, where `zipfile` looks for it (APPNOTE 4.3.14 to 4.3.16)."""
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - _MOST_END))
+        end = file.read()
+    has_no_comment = end[-_END_BYTES:].startswith(_END) and end.endswith(b"\0\0")
+    at = len(end) - _END_BYTES if has_no_comment else end.rfind(_END)
+    if at < 0:
+        return 0
+    larger = end[max(0, at - _LOCATOR_BYTES - _END_64_BYTES) : max(0, at - _LOCATOR_BYTES)]
+    if end[max(0, at - _LOCATOR_BYTES) : at].startswith(_LOCATOR) and larger.startswith(_END_64):
+        return int.from_bytes(larger[40:48], "little")
+    return int.from_bytes(end[at + 12 : at + 16], "little")
+
+
 def _of_zip(path: Path) -> Iterator[_Listed]:
     try:
+        if _directory_bytes(path) > MAX_ZIP_DIRECTORY_BYTES:
+            raise MalformedEntryError(place=1, detail=f"the ZIP has over {MAX_ZIP_FILES} files; unpack it")
         with zipfile.ZipFile(path) as archive:
             files = [one for one in archive.infolist() if PurePosixPath(one.filename).suffix.lower() in _SUFFIXES]
             if not files and _WORKBOOK in archive.namelist():

@@ -179,6 +179,20 @@ def narrowed(takes: Takes | None) -> Takes:
     return checked
 
 
+def bounded(takes: Takes | None, check: Callable[[], None]) -> Takes:
+    """Return what an actor's actions are kept with where a device may get no more than is a device's own.
+
+    `check` raises for who does not operate: a device with a wide policy does all that an operator does.
+    """
+
+    def checked(action: str, detail: Mapping[str, object]) -> Any:
+        if "wide" in detail:
+            check()
+        return None if takes is None else takes(action, detail)
+
+    return checked
+
+
 async def left_by(database: Database, user: str) -> Sequence[Mapping[str, Any]]:
     """Return what stays of a user, each thing once: when, which action, of what, and what to type.
 

@@ -1,7 +1,7 @@
 from birthmark import errors
 from birthmark.awsiot.errors import HTTP, http_error
-from birthmark.awsiot.service.claims import TooManyOwnedError
 from birthmark.awsiot.service.first_contact import CaTooFastError
+from birthmark.awsiot.service.rsa_keys import TooManyOwnedError
 from birthmark.pki.chains import CertificateExpiredError
 
 

@@ -12,7 +12,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birthmark.manifests.errors import DuplicateEntryError, ManifestError
+from birthmark.manifests import listed
+from birthmark.manifests.errors import DuplicateEntryError, MalformedEntryError, ManifestError
 from birthmark.manifests.listed import MAX_FILE_BYTES, ListTrust, count_listed, is_list, verify_list
 from birthmark.manifests.model import Entry
 from birthmark.pki import profiles
@@ -291,6 +292,22 @@ def test_a_table_may_have_base64_instead_of_pem(tmp_path: Path) -> None:
     path = tmp_path / "export.csv"
     path.write_text(f"\ufeffcert\n{base64.b64encode(DEVICES[0].der).decode()}\n")
     assert [entry.device_id for entry in verified(path) if isinstance(entry, Entry)] == ["chip-0"]
+
+
+@pytest.mark.parametrize("comment", [b"", b"a comment"])
+@pytest.mark.parametrize("count", [300, 70_000], ids=["32 bits", "64 bits"])
+def test_the_directory_of_a_zip_is_bounded_before_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int, comment: bytes
+) -> None:
+    path = tmp_path / "many.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for number in range(count):
+            archive.writestr(zipfile.ZipInfo(f"{number}.txt"), b"")
+        archive.comment = comment
+    monkeypatch.setattr(listed, "MAX_ZIP_DIRECTORY_BYTES", 10_000)
+    monkeypatch.setattr(zipfile, "ZipFile", None)
+    with pytest.raises(MalformedEntryError, match="unpack it"):
+        count_listed(path)
 
 
 @pytest.mark.parametrize("how", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])

@@ -22,12 +22,12 @@ from birthmark.store.postgresql.beside import Beside
 from birthmark.store.postgresql.patience import PATIENCE_S, TROUBLE, patiently
 from birthmark.store.postgresql.session import OPTIONS
 from birthmark.store.postgresql.steps import Plan, Steps
-from birthmark.store.postgresql.turns import Turns
 from birthmark.store.postgresql.writer import AnswerLostError, Writer
 from birthmark.store.schema import audit, audit_heads, outbox
 from birthmark.store.sealing import Seal
 from birthmark.store.sql import bindparam, delete
 from birthmark.store.statements import Statement, insert, statement, upsert
+from birthmark.turns import Turns
 
 log = logging.getLogger(__name__)
 

@@ -23,6 +23,7 @@ from birthmark.iothub.wire.routes import BUILT_IN, FALLBACK, Endpoint, Enrichmen
 from birthmark.routing import model
 from birthmark.routing.rules.conditions import Condition, Subject, TooMuchError, holds
 from birthmark.text import decode_json
+from birthmark.text_files import plain_text
 
 log = logging.getLogger(__name__)
 SOURCE = "iothub-message-source"
@@ -173,7 +174,7 @@ def shown_body(message: Message) -> Any:
     if kind == "application/json" and system.get("contentEncoding", "").lower() == "utf-8":
         try:
             decode_json(message.body)  # a number that is none, or half of a character, is nobody's JSON
-            return msgspec.Raw(message.body.replace(b"\r", b" ").replace(b"\n", b" "))  # one line
+            return msgspec.Raw(plain_text(message.body).replace(b"\r", b" ").replace(b"\n", b" "))  # one line
         except (ValueError, RecursionError):
             pass
     return base64.b64encode(message.body).decode()

@@ -1,4 +1,4 @@
-"""Who reads next, where more is asked at once than there are connections: each asker in turn, not each question."""
+"""Who is next, where more is asked for at once than there is room: each asker in turn, not each question."""
 
 import asyncio
 import contextlib

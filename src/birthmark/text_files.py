@@ -30,6 +30,9 @@ _OF_NO_LATIN_1 = range(0x80, 0xA0)
 _MOST_SHOWN = 24
 _UNSEEN = re.compile("[\r\u00a0\u2000-\u200f\u2010-\u201f\u2028\u2029\u202f\u3000\ufeff\uff02\uff07\uff1d]")
 
+_ARMOR = re.compile("\\W{0,3}?[-\u2010-\u2015\u2212\uff0d]{2,}\\W{0,3}(BEGIN|END)\\b")
+_NOT_IN_PEM = re.compile("[^\t -~]")
+
 
 def utf_16_of(raw: bytes) -> str | None:
     """Return the name of the codec for text that begins as UTF-16 does, else None."""
@@ -101,6 +104,24 @@ def unseen(text: str, line: int) -> str:
         return "; the line ends as an old Macintosh ends lines, with CR alone: write LF"
     what = unicodedata.name(found[0], "a character").lower()
     return f"; U+{ord(found[0]):04X} ({what}) at character {found.start() + 1} is not the one of a keyboard"
+
+
+def unseen_in_pem(raw: bytes) -> str:
+    """Return the line of PEM, and its first character, which PEM does not have; empty where there is none."""
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError:
+        text = raw.decode("cp1252", errors="replace")
+    is_inside = False
+    for number, line in enumerate(text.replace("\r\n", "\n").replace("\r", "\n").split("\n"), 1):
+        mark = _ARMOR.match(line)
+        is_inside = is_inside or mark is not None
+        if is_inside and (found := _NOT_IN_PEM.search(line.removeprefix("\ufeff"))) is not None:
+            what = unicodedata.name(found[0], "a character").lower()
+            return f"line {number} has U+{ord(found[0]):04X} ({what}), which PEM has not"
+        if mark is not None and mark[1] == "END":
+            is_inside = False
+    return ""
 
 
 def plain_text(raw: bytes) -> bytes:

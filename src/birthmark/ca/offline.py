@@ -50,7 +50,7 @@ from birthmark.pki.issue import SigningKey
 from birthmark.pki.names import text_of
 from birthmark.pki.pem import unarmor
 from birthmark.pki.profiles import Purpose
-from birthmark.text_files import plain_text
+from birthmark.text_files import plain_text, unseen_in_pem
 
 VALID = timedelta(days=30)
 MAX_ANSWER_BYTES = 8 * 1024 * 1024
@@ -193,7 +193,8 @@ def install(
                 return _install_list(directory, listed, last)
         bundle = parse_bundle(data)
     except (InvalidRequestError, ValueError) as error:
-        raise AnswerRefusedError(detail="it is not an answer of `birthmark ca root sign`", purpose=last) from error
+        detail = unseen_in_pem(data) or "it is not an answer of `birthmark ca root sign`"
+        raise AnswerRefusedError(detail=detail, purpose=last) from error
     if (links := links_in(bundle)) is not None:
         install_links(directory, links)
         return Purpose.ROOT

@@ -39,7 +39,7 @@ from birthmark.pki.der import (
 )
 from birthmark.pki.extensions import Extensions, read_extensions
 from birthmark.pki.names import MAKE_CERTIFICATE, common_name_of, text_of
-from birthmark.text_files import plain_text
+from birthmark.text_files import plain_text, unseen_in_pem
 
 Thumbprint = NewType("Thumbprint", bytes)
 """SHA-256 of the DER certificate, 32 raw bytes; hex only at the edge."""
@@ -466,6 +466,8 @@ def _blocks_of(pem: str | bytes) -> Iterator[bytes]:
     blocks = [block[1] for block in _BLOCK.finditer(raw)]
     if not blocks:
         raise _what_is_it(raw, None)
+    if not raw.isascii() and (seen := unseen_in_pem(raw)):  # which would leave a block out
+        raise CertificateInvalidError(detail=seen)
     if len(blocks) > MAX_BUNDLE_CERTIFICATES:
         raise CertificateTooLargeError(limit=f"{MAX_BUNDLE_CERTIFICATES} certificates")
     for block in blocks:
@@ -548,7 +550,8 @@ def _is_crl(raw: bytes) -> bool:
 def _name_of(raw: bytes) -> str:
     """Return what other files say of themselves by how they begin."""
     begin = raw.lstrip()[:_LOOKED_AT].lower()
-    return next((said for pattern, said in _OTHERS if pattern.match(begin)), "no certificate block in it")
+    known = next((said for pattern, said in _OTHERS if pattern.match(begin)), "")
+    return known or unseen_in_pem(raw) or "no certificate block in it"
 
 
 def _starts_with_version(raw: bytes) -> bool:

@@ -26,6 +26,7 @@ from birthmark.pki.checks import ChainError
 from birthmark.pki.der import is_der, is_pkcs7
 from birthmark.pki.host_names import check_host
 from birthmark.pki.issue import SigningKey
+from birthmark.text_files import unseen_in_pem
 
 _WRAPPED = (CertificateIsPkcs12Error, KeyFileIsPkcs12Error)
 
@@ -102,7 +103,9 @@ class OwnCertificate:
                 refusal.quote(fix=f"{error.explain_fix()} Then name those files in the configuration.")
             raise refusal from error
         except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-            raise self._refusal(self._key, "it is not a private key in PEM form without a passphrase") from error
+            seen = unseen_in_pem(pem_of_key(self._key.read_bytes()))
+            detail = seen or "it is not a private key in PEM form without a passphrase"
+            raise self._refusal(self._key, detail) from error
 
     def _refusal(self, path: object, detail: str) -> OwnCertificateError:
         refusal = OwnCertificateError(

@@ -5,6 +5,7 @@ Each reader of such a file decodes it here, so that no form of text is known to 
 
 import codecs
 import itertools
+import os
 import re
 import shlex
 import unicodedata
@@ -29,7 +30,6 @@ _OF_NO_LATIN_1 = range(0x80, 0xA0)
 """No letters in CP1252, but for a few; in the others nearly all that words have."""
 _MOST_SHOWN = 24
 _UNSEEN = re.compile("[\r\u00a0\u2000-\u200f\u2010-\u201f\u2028\u2029\u202f\u3000\ufeff\uff02\uff07\uff1d]")
-
 _ARMOR = re.compile("\\W{0,3}?[-\u2010-\u2015\u2212\uff0d]{2,}\\W{0,3}(BEGIN|END)\\b")
 _NOT_IN_PEM = re.compile("[^\t -~]")
 
@@ -145,10 +145,21 @@ def read_text_file(path: Path, limit: int = -1) -> str:
         return decode_text(file.read(limit))
 
 
+def copy_of(path: PurePath | str, name: str = "") -> Path:
+    """Return where a changed copy of a file goes: to its directory, or to this one where that is closed to this user.
+
+    Without a name the copy has that of the file, for a caller that adds an ending.
+    """
+    known = Path(path)
+    copy = known.with_name(name) if name else known
+    is_open = os.access(known.parent, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids)
+    return copy if is_open else Path(copy.name)
+
+
 def to_utf_8(path: Path | str, encoding: str = "UTF-16") -> str:
-    """Return the command that writes a file as UTF-8, beside it under a new name of the same kind."""
+    """Return the command that writes a file as UTF-8, under a new name of the same kind."""
     known = PurePath(path)
-    quoted = shlex.quote(str(known.with_name(f"{known.stem}.utf8{known.suffix}")))
+    quoted = shlex.quote(str(copy_of(known, f"{known.stem}.utf8{known.suffix}")))
     return f"(umask 077; set -C; iconv -f {encoding} -t UTF-8 {shlex.quote(str(path))} > {quoted})"
 
 
@@ -173,7 +184,7 @@ def to_trimmed(path: Path | str, raw: bytes) -> str:
 def trimmed(path: PurePath | str) -> PurePath:
     """Return the new name of a file whose text `to_trimmed` writes."""
     known = PurePath(path)
-    return known.with_name(f"{known.stem}.trimmed{known.suffix}")
+    return copy_of(known, f"{known.stem}.trimmed{known.suffix}")
 
 
 def _without_begin(text: str) -> str:

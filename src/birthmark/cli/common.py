@@ -23,7 +23,7 @@ from birthmark.cli.journal import note
 from birthmark.cli.printable import text_of
 from birthmark.cli.table import wrapped
 from birthmark.text import printable, reason_of
-from birthmark.text_files import also_to_utf_8, encoding_of, not_utf_8, plain_text, to_utf_8
+from birthmark.text_files import also_to_utf_8, copy_of, encoding_of, not_utf_8, plain_text, to_utf_8
 
 if TYPE_CHECKING:
     from birthmark.pki.certificates import Certificate  # which loads what no --help needs
@@ -83,6 +83,11 @@ class FileExistsAlreadyError(errors.ConflictError):
     cause = "{path} exists already."
     fix = "Move it away first: `mv -nT {path} {aside}`"
     path: Path
+
+    def __init__(self, **facts: Any) -> None:
+        super().__init__(**facts)
+        if (here := copy_of(self.path)) != Path(self.path):
+            self.quote(fix=f"You may not write to its directory: give another name, such as {durable.aside(here)}.")
 
     @property
     def aside(self) -> Path:

@@ -24,7 +24,7 @@ from typing import Any, BinaryIO, Self
 from birthmark.errors import BirthmarkError, ConflictError, InvalidRequestError
 from birthmark.fleet.target import Change, Done, EnrollmentTarget, Note, WayBack
 from birthmark.flock import take
-from birthmark.text_files import plain_text, utf_16_of
+from birthmark.text_files import copy_of, plain_text, utf_16_of
 
 FORMAT = "birthmark-enroll-journal/1"
 COMPLETE, TAKEN_BACK = "complete", "taken back"
@@ -43,9 +43,13 @@ class NoJournalError(InvalidRequestError):
     code = "enroll.no_journal"
     message = "{path} is not a journal"
     cause = "{path} is not a journal of `birthmark device`; nothing is added to another program's file."
-    fix = "Name a file that does not exist yet: `{again} --journal {path}.journal`"
+    fix = "Name a file that does not exist yet: `{again} --journal {copy}.journal`"
     again: str = "?"
     path: Path
+
+    @property
+    def copy(self) -> Path:
+        return copy_of(self.path)
 
 
 class JournalChangedError(InvalidRequestError):
@@ -252,7 +256,7 @@ def _refusal(path: Path, head: bytes, again: str) -> BirthmarkError:
     """Return why what begins so is not read as a journal."""
     text = plain_text(head[: len(head) // 2 * 2]).replace(b"\r", b"\n").lstrip(b"\n")
     if _object(text.partition(b"\n")[0]).get("format") == FORMAT:
-        codec, copy = _CODECS.get(utf_16_of(head) or "", "UTF-8"), path.with_name(f"{path.stem}.utf8{path.suffix}")
+        codec, copy = _CODECS.get(utf_16_of(head) or "", "UTF-8"), copy_of(path, f"{path.stem}.utf8{path.suffix}")
         read = f"iconv -f {codec} -t UTF-8 {shlex.quote(str(path))}"
         edit = "tr '\\r' '\\n' | sed '1s/^\\xef\\xbb\\xbf//; /^$/d'"
         command = f"(umask 077; set -C; {read} | {edit} > {shlex.quote(str(copy))})"

@@ -39,7 +39,7 @@ from birthmark.pki.der import (
 )
 from birthmark.pki.extensions import Extensions, read_extensions
 from birthmark.pki.names import MAKE_CERTIFICATE, common_name_of, text_of
-from birthmark.text_files import plain_text, unseen_in_pem
+from birthmark.text_files import copy_of, plain_text, unseen_in_pem
 
 Thumbprint = NewType("Thumbprint", bytes)
 """SHA-256 of the DER certificate, 32 raw bytes; hex only at the edge."""
@@ -140,11 +140,17 @@ class CertificateIsPkcs12Error(CertificateInvalidError):
     cause = "This is PKCS#12 (PFX): certificate and key in one file, which a password protects."
     fix = (
         "Take the certificate out: `(set -C; made=$(openssl pkcs12{options} -in {path} -nokeys) && "
-        "printf '%s\\n' \"$made\" > {path}.pem)`. If the key is needed: `(umask 077; set -C; "
-        "made=$(openssl pkcs12{options} -in {path} -nocerts -noenc) && printf '%s\\n' \"$made\" > {path}.key)`."
+        "printf '%s\\n' \"$made\" > {copy}.pem)`. If the key is needed: `(umask 077; set -C; "
+        "made=$(openssl pkcs12{options} -in {path} -nocerts -noenc) && printf '%s\\n' \"$made\" > {copy}.key)`."
     )
     options: str = ""
     path: object = ""
+
+    @property
+    def copy(self) -> object:
+        """Where what is taken out goes, but for its ending; nowhere for what a request carried."""
+        path = self._added.get("path", self.path)
+        return path and copy_of(str(path))
 
     def explain_fix(self) -> str:
         """Return `fix`; without its commands for what a request carried, as that is no file."""
@@ -162,7 +168,7 @@ class CertificateIsPkcs12WithoutKeyError(CertificateIsPkcs12Error):
     cause = "This is PKCS#12 (PFX) of certificates alone, which a password protects."
     fix = (
         "Take the certificates out: `(set -C; made=$(openssl pkcs12{options} -in {path} -nokeys) && "
-        "printf '%s\\n' \"$made\" > {path}.pem)`."
+        "printf '%s\\n' \"$made\" > {copy}.pem)`."
     )
 
 

@@ -184,7 +184,7 @@ def _read(path: Path, name_of: Callable[[Path], str]) -> Iterator[_Listed]:
         return (_of_file(path / name, name_of(path / name)) for name in names)
     with path.open("rb") as file:
         is_zip = file.read(len(_ZIP)) == _ZIP
-    return _of_zip(path) if is_zip else _of_table(path, name_of(path))
+    return _of_zip(path, Path(name_of(path))) if is_zip else _of_table(path, name_of(path))
 
 
 def _of_file(path: Path, called: str) -> _Listed:
@@ -208,7 +208,7 @@ def _directory_bytes(path: Path) -> int:
     return int.from_bytes(end[at + 12 : at + 16], "little")
 
 
-def _of_zip(path: Path) -> Iterator[_Listed]:
+def _of_zip(path: Path, called: Path) -> Iterator[_Listed]:
     try:
         if _directory_bytes(path) > MAX_ZIP_DIRECTORY_BYTES:
             raise MalformedEntryError(place=1, detail=f"the ZIP has over {MAX_ZIP_FILES} files; unpack it")
@@ -225,7 +225,7 @@ def _of_zip(path: Path) -> Iterator[_Listed]:
                 with archive.open(one) as file:
                     name = one.filename[:_MAX_NAME_CHARS]
                     data = _bounded(file.read(MAX_FILE_BYTES + 1), name)
-                yield _Listed(None, data, file=_unpacked(name), archive=path)
+                yield _Listed(None, data, file=_unpacked(name), archive=called)
     except _ZIP_BROKEN as error:
         raise MalformedEntryError(place=1, detail=f"the ZIP cannot be read: {str(error)[:200]}") from error
 

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import shutil
+import zipfile
 from datetime import timedelta
 from pathlib import Path
 
@@ -168,10 +169,7 @@ def test_the_command_for_a_table_in_a_code_page_is_one(tmp_path: Path, name: str
 
 
 def test_a_pfx_as_text_is_told_as_a_pfx(tmp_path: Path) -> None:
-    key = a_key()
-    parsed = a_device(key=key).certificate.parsed
-    pfx = pkcs12.serialize_key_and_certificates(None, key, parsed, None, NoEncryption())
-    (path := tmp_path / "0").write_bytes(base64.encodebytes(pfx))
+    (path := tmp_path / "0").write_bytes(base64.encodebytes(a_pfx()))
     (row,) = rows_of(sort([Received(LIST, "chip.txt", path)]), NOON, lambda: False)
     assert "PKCS#12" in str(row["problem"])
 
@@ -193,6 +191,40 @@ def test_a_list_is_called_as_it_was_uploaded(tmp_path: Path) -> None:
         list(rows_of(dropped, NOON, lambda: False))
     assert "'Werk 1.csv' > 'Werk 1.utf8.csv'" in refused.value.explain_fix()
     assert str(tmp_path) not in refused.value.explain_fix()
+
+
+def zipped(name: str, content: bytes) -> bytes:
+    with zipfile.ZipFile(file := io.BytesIO(), "w") as archive:
+        archive.writestr(name, content)
+    return file.getvalue()
+
+
+def a_pfx() -> bytes:
+    made = a_device(key=(key := a_key())).certificate.parsed
+    return pkcs12.serialize_key_and_certificates(None, key, made, None, NoEncryption())
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("chips 1.json", '[{"payload": ""}]'.encode("utf-16")),
+        ("chips 1.json", b"\x1f\x8b packed"),
+        ("chips 1.json", CERTIFICATE.pem().encode()),
+        ("chips 1.zip", zipped("chip.pem", a_pfx())),
+    ],
+    ids=["UTF-16", "gzip", "certificate", "ZIP"],
+)
+def test_no_place_on_the_server_is_told_of_a_list(tmp_path: Path, name: str, content: bytes) -> None:
+    (listed := tmp_path / "0000").write_bytes(content)
+    (root := tmp_path / "0001").write_bytes(a_ca().certificate.der)
+    dropped = sort([Received(LIST, name, listed), Received(TRUST, "root.cer", root)])
+    try:
+        (row,) = rows_of(dropped, NOON, lambda: False)
+        said = str(row["problem"])
+    except ManifestError as error:
+        said = str(told(error))
+    assert "chips 1" in said
+    assert str(tmp_path) not in said
 
 
 def test_names_of_lists_lead_nowhere_else(tmp_path: Path) -> None:

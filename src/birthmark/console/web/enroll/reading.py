@@ -133,7 +133,7 @@ def _of_manifest(path: Path, dropped: Dropped) -> Iterator[Entry | BirthmarkErro
     verifier = Verifier(trust_of(signers, [root_of(one) for one in dropped.roots] or MICROCHIP_ROOTS))
     once, place = Once(), 0
     with path.open("rb") as file:
-        for piece in pieces_of(file):
+        for piece in pieces_of(file, dropped.files[0].name):
             for raw in piece.entries():
                 place += 1
                 verdict: Entry | ManifestError

@@ -59,12 +59,12 @@ def decode_json(body: bytes | str, kind: Any = Any) -> Any:
     except msgspec.DecodeError as error:
         if isinstance(body, bytes) and utf_16_of(body) is not None:
             raise msgspec.DecodeError("it is UTF-16: send UTF-8") from error
-        if not isinstance(error, msgspec.ValidationError) and (more := _unseen_in(body, str(error))):
+        if not isinstance(error, msgspec.ValidationError) and (more := unseen_in(body, str(error))):
             raise msgspec.DecodeError(f"{error}{more}") from error
         raise
 
 
-def _unseen_in(body: bytes | str, said: str) -> str:
+def unseen_in(body: bytes | str, said: str) -> str:
     """Return the line where what `said` tells is wrong, and its first character that a person takes for another."""
     raw = body if isinstance(body, bytes) else body.encode(errors="surrogatepass")
     at = int(found[1]) if (found := _AT_BYTE.search(said)) else len(raw)

@@ -69,6 +69,7 @@ _OTHERS = (
     (re.compile(rb"[\w ./#\"-]{1,60}+[,;\t][^\n\r]{0,400}+[\n\r]"), "it is a table (CSV)"),
 )
 """How other files begin, in small letters."""
+_OF_TEXT = frozenset({"it is empty", "it is JSON", "it is a table (CSV)"})
 _LABEL = re.compile(rb"-----BEGIN ([A-Z0-9# ]{1,40})-----")
 _SEND_CERTIFICATE = "Send the certificate alone, in PEM or DER form."
 DECODE_PKCS12 = "(umask 077; set -C; tr -d '\\0' < FILE | tr '\\r' '\\n' | sed /-----/d | base64 -di > device.pfx)"
@@ -353,6 +354,23 @@ def parse_bundle(data: str | bytes) -> tuple[Certificate, ...]:
 def parse_any(data: str | bytes) -> Certificate:
     """Return the first certificate in PEM, DER, or base64 of either with or without line breaks."""
     return parse_der(next(_every(data)))
+
+
+def kind_of(raw: bytes) -> str:
+    """Return what the file of a key store, or another that is no text of ours, is; empty where that is not known."""
+    try:
+        parse_any(raw[:MAX_BUNDLE_BYTES])
+    except CertificateIsPkcs12Error:
+        return "it is PKCS#12 (PFX)"
+    except CertificateIsPkcs7Error:
+        return "it is PKCS#7"
+    except CertificateKeySwappedError:
+        return "it is a private key"
+    except CertificateIsRequestError:
+        return "it is a certificate request"
+    except CertificateInvalidError as error:
+        return error.detail if error.detail.startswith("it is ") and error.detail not in _OF_TEXT else ""
+    return "it is a certificate"
 
 
 def pem_bundle(data: str | bytes) -> str:

@@ -24,6 +24,7 @@ from birthmark import durable
 from birthmark.clock import Entropy
 from birthmark.errors import about
 from birthmark.flock import take
+from birthmark.keys.errors import PassphraseWrongError
 from birthmark.keys.file_key import FileKey
 from birthmark.keys.pin import Pin
 from birthmark.keys.private_key import as_private_key
@@ -146,7 +147,7 @@ class CaMaker:
         word = None if identities.passphrase_file is None else Pin.from_file(identities.passphrase_file)
         with about(cert_file):
             chain = parse_bundle(cert_file.read_bytes())
-        held = FileKey.load(key_file, word)
+        held = _opened(key_file, word)
         own = next((one for one in chain if one.public_key() == held.public_key), None)
         if own is None:
             raise _no_pair(chain[0], cert_file, key_file)
@@ -172,6 +173,22 @@ class CaMaker:
 def ca_file(identities: Identities) -> Path:
     """Return where the certificate of the CA at hand is."""
     return identities.ca_cert or identities.directory / CA_CERT
+
+
+def _opened(key_file: Path, word: Pin | None) -> FileKey:
+    """Return the key. Raise `PassphraseWrongError`, or `PinFileError` where the file's white space may be why."""
+    try:
+        return FileKey.load(key_file, word)
+    except PassphraseWrongError as error:
+        if word is not None:
+            word.check_blanks()
+        error.quote(
+            fix=(
+                "Write its passphrase to a file, for you alone: `(umask 077; set -C; cat > ca.passphrase)`, then type "
+                "it, Enter and Ctrl-D. Then name that file with `--ca-passphrase-file ca.passphrase`."
+            )
+        )
+        raise
 
 
 def _no_pair(first: Certificate, cert_file: Path, key_file: Path) -> CertificateKeyMismatchError:

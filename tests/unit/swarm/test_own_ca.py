@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
 
+from birthmark.errors import BirthmarkError
 from birthmark.links.errors import CertificateKeyMismatchError
 from birthmark.pki.profiles import ISSUING_CA
 from birthmark.swarm.identities import CaMaker
@@ -35,3 +37,32 @@ def test_the_certificate_of_the_key_signs_wherever_it_stands_in_its_file(tmp_pat
     maker = a_maker(tmp_path, key, root.certificate.pem(), below.pem())
     assert maker.issuer.certificate == below
     assert maker.make("device-1", NOON)[1][1:] == (below,)
+
+
+def locked(tmp_path: Path, written: str | None) -> BirthmarkError:
+    key = a_key()
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"pw"))
+    for name, content in (("ca.key", pem), ("word", (written or "").encode())):
+        (tmp_path / name).write_bytes(content)
+        (tmp_path / name).chmod(0o600)
+    (tmp_path / "ca.pem").write_text(a_ca(key=key).certificate.pem())
+    word = None if written is None else tmp_path / "word"
+    identities = Identities(ca_cert=tmp_path / "ca.pem", ca_key=tmp_path / "ca.key", passphrase_file=word)
+    with pytest.raises(BirthmarkError) as refused:
+        CaMaker.of(identities, SeededEntropy(), NOON)
+    return refused.value
+
+
+@pytest.mark.parametrize("written", [None, "another"])
+def test_a_key_that_does_not_open_leads_to_the_option_that_this_command_reads(
+    tmp_path: Path, written: str | None
+) -> None:
+    fix = locked(tmp_path, written).explain_fix()
+    assert "--ca-passphrase-file" in fix
+    assert "PASS_PHRASE" not in fix
+
+
+def test_a_blank_at_the_end_of_the_file_of_its_passphrase_is_told(tmp_path: Path) -> None:
+    refused = locked(tmp_path, "pw ")
+    assert "ends with white space" in refused.explain_cause()
+    assert "sed" in refused.explain_fix()

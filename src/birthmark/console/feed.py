@@ -10,12 +10,15 @@ import msgspec
 from birthmark.auth.rights import Right
 from birthmark.console.names import parse_name
 from birthmark.console.routing import SIGN_OF_LIFE_S, Asked, Endpoint, Lines, Rows
+from birthmark.errors import mended_by
 from birthmark.feed.catalogue import event_of
 from birthmark.feed.model import Dead, Happening, Webhook
 from birthmark.feed.reading import Feed, parse_place, place_of
 from birthmark.feed.showing import host_only
 from birthmark.feed.webhooks import Webhooks, check_type
 from birthmark.net.backlog import each, fitting
+from birthmark.outbound.guard import PlainRefusedError
+from birthmark.outbound.sender import EXAMPLE, UrlInvalidError
 from birthmark.people.model import SERVER
 from birthmark.store import Database
 
@@ -104,7 +107,9 @@ def webhook_endpoints(webhooks: Webhooks) -> Sequence[Endpoint]:
 
     async def create(asked: Asked) -> Any:
         body: NewWebhook = asked.body
-        made = await webhooks.create(parse_name(body.name), body.url, body.types, actor=asked.actor)
+        name = parse_name(body.name)
+        with mended_by(f"birthmark webhook create {name} {EXAMPLE}", UrlInvalidError, PlainRefusedError):
+            made = await webhooks.create(name, body.url, body.types, actor=asked.actor)
         return {**_view(made), "secret": made.secret}
 
     async def remove(asked: Asked) -> None:

@@ -15,6 +15,7 @@ from birthmark.console.routing import Asked, Endpoint, Lines, PageQuery, Rows
 from birthmark.console.streaming import Place, StreamQuery, beginning, pages
 from birthmark.errors import mended_by
 from birthmark.net.backlog import each, fitting
+from birthmark.outbound.guard import PlainRefusedError
 from birthmark.outbound.sender import UrlInvalidError
 from birthmark.routing.carriers.streams import Entry
 from birthmark.routing.letters import Waiting
@@ -67,7 +68,8 @@ def endpoints(aws: AwsIot) -> Sequence[Endpoint]:
         return whole | {"lag_s": round(rules.engine.lag_s, 3), "payload": without_secrets(known.rule.payload)}
 
     async def create(asked: Asked) -> Any:
-        with mended_by("birthmark aws rule create --help", BodyInvalidError), mended_by(_CALLED, UrlInvalidError):
+        called = mended_by(_CALLED, UrlInvalidError, PlainRefusedError)
+        with mended_by("birthmark aws rule create --help", BodyInvalidError), called:
             made = await rules.create(asked.body.rule, asked.body.payload, actor=asked.actor)
         return _view(aws, made, (await rules.ready(made.name)).filter, {})
 

@@ -248,7 +248,7 @@ OWN = {
     },
     "what the system tells": {"agent/state.py", "doctor/servers.py", "cli/port_holder.py", "flock.py", "swarm/run.py"},
     "within a program under chip exec": {"elements/exec/proxy.py", "elements/hook/sitecustomize.py"},
-    "a table that is read line by line": {"manifests/listed.py"},
+    "a file that is read line by line": {"manifests/listed.py", "server/backup/exported.py"},
 }
 BYPASS = re.compile(r"\.read_text\(|read_bytes\(\)\.decode|utf-8-sig|tomllib\.load\b|json\.load\(")
 

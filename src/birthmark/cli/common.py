@@ -245,8 +245,10 @@ def read_text(path: Path) -> str:
     try:
         return raw.decode()
     except UnicodeDecodeError as error:
-        if b"\0" in raw:
-            raise FileMissingError(path=path, reason="it is no text") from error
+        from birthmark.pki.certificates import kind_of
+
+        if (kind := kind_of(raw)) or b"\0" in raw:
+            raise FileMissingError(path=path, reason=kind or "it is no text") from error
         command = to_utf_8(path, encoding_of(raw))
         refusal = FileEncodingError(path=path, command=command, detail=not_utf_8(raw))
         refusal.quote(fix=f"{refusal.explain_fix().removesuffix('.')}{also_to_utf_8(path, raw)}.")

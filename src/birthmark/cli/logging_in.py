@@ -28,6 +28,7 @@ from birthmark.console.trusting import roots_of
 from birthmark.errors import BirthmarkError, about
 from birthmark.pki.certificates import pem_bundle
 from birthmark.text import reason_of
+from birthmark.text_files import unseen
 
 _BEGIN, _HOST_PORT = "https://", re.compile(r"[A-Za-z0-9.-]+:[0-9]{1,5}/?")
 _MAX_BYTES = 256 * 1024
@@ -61,6 +62,8 @@ def login(
     """
     if where.startswith("http://") or (_HOST_PORT.fullmatch(where) and not Path(where).exists()):
         raise typer.BadParameter(f"write https://{where.removeprefix('http://')}", param_hint="URL")
+    if (seen := unseen(where, 1)) and not Path(where).exists():
+        raise typer.BadParameter(f"write https://HOST:PORT, or a file's name{seen}", param_hint="URL")
     with written_as(place()):
         if where.startswith(_BEGIN):
             only(False, "for an invitation's file", url=url)
@@ -81,7 +84,7 @@ def _by_invitation(invitation: Path, url: str | None, *, as_json: bool) -> None:
     except LoginDamagedError as error:
         if url is not None:
             raise typer.BadParameter("give an https:// URL of the server", param_hint="--url") from error
-        raise InvitationInvalidError(path=invitation) from error
+        raise InvitationInvalidError(path=invitation, detail=unseen(at_url, 1)) from error
     check_place()
     client = RemoteClient(place(), at_url, "", invited.roots)
     made = client.post("/people/login", {"code": invited.code, "label": _label()})

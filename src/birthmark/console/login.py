@@ -65,9 +65,10 @@ class InvitationInvalidError(InvalidRequestError):
     """The file is no invitation."""
 
     code = "login.invitation_invalid"
-    cause = "{path} is not a file that `birthmark user invite` writes."
+    cause = "{path} is not a file that `birthmark user invite` writes{detail}."
     fix = "Ask whoever invited you for that file, whole."
     for_a_person = "only who invited has it"
+    detail: str = ""
     path: Path
 
 
@@ -122,7 +123,8 @@ def read_invitation(path: Path) -> Invited:
     try:
         return decode_json(plain_text(_read(path)), Invited)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise InvitationInvalidError(path=path) from error
+        _, sign, seen = str(error).partition("; ")
+        raise InvitationInvalidError(path=path, detail=sign + seen) from error
 
 
 def check_place() -> None:

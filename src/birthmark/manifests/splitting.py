@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from birthmark.manifests.errors import MalformedEntryError, PackedManifestError
-from birthmark.pki.der import is_pkcs7, is_pkcs12
+from birthmark.pki.certificates import kind_of
+from birthmark.pki.der import is_der
 from birthmark.text_files import plain_text, to_utf_8, utf_16_of
 
 MAX_ENTRY_BYTES = 64 * 1024
@@ -81,9 +82,12 @@ def _begin(file: BinaryIO, called: str) -> bytes:
     if (packed := _PACKED.get(held[:2])) is not None:
         raise PackedManifestError(form=packed[0], unpack=packed[1], file=called)
     said = plain_text(held)
-    if said.lstrip().startswith(b"-----BEGIN ") or is_pkcs7(held) or is_pkcs12(held):
-        hint = f", or enroll one device by it: `birthmark device enroll --cert {shlex.quote(called)}`"
-        raise MalformedEntryError(place=1, detail="the file is a certificate, not a list", hint=hint)
+    if said.lstrip().startswith(b"-----BEGIN ") or is_der(held):
+        kind = kind_of(said)
+        by = "device.pem" if kind.endswith(("key", "request")) else shlex.quote(called)
+        hint = f", or enroll one device by its certificate: `birthmark device enroll --cert {by}`"
+        detail = f"the file {kind.removeprefix('it ') or 'is a certificate'}, not a list"
+        raise MalformedEntryError(place=1, detail=detail, hint=hint)
     if all(name in said[:MAX_ENTRY_BYTES] for name in _ENROLLMENT):
         hint = ", or enroll each device by its certificate: `birthmark device enroll --cert device.pem`"
         raise MalformedEntryError(place=1, detail="the file is a list of enrollments of DPS, not of chips", hint=hint)

@@ -163,6 +163,15 @@ def to_utf_8(path: Path | str, encoding: str = "UTF-16") -> str:
     return f"(umask 077; set -C; iconv -f {encoding} -t UTF-8 {shlex.quote(str(path))} > {quoted})"
 
 
+def to_lines(path: Path | str, text: str) -> str:
+    """Return the command that ends the lines of a file with LF, under a new name; empty where no CR alone ends one."""
+    if "\r" not in text.replace("\r\n", ""):
+        return ""
+    known = PurePath(path)
+    made = shlex.quote(str(copy_of(known, f"{known.stem}.lines{known.suffix}")))
+    return f"(umask 077; set -C; tr '\\r' '\\n' < {shlex.quote(str(path))} > {made})"
+
+
 def also_to_utf_8(path: Path | str, raw: bytes) -> str:
     """Return what to do if the other word is right that `not_utf_8` shows; empty where it shows one."""
     other = other_encoding(raw)

@@ -2,6 +2,8 @@
 
 import io
 import json
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,8 +14,12 @@ from birthmark.audit.heads import HeadInvalidError, parse_heads
 from birthmark.cli.common import FileMissingError, read_text
 from birthmark.cli.logging_in import login
 from birthmark.console.login import InvitationInvalidError, read_invitation
+from birthmark.errors import BirthmarkError
+from birthmark.fleet.template import parse_template
 from birthmark.manifests.errors import MalformedEntryError
 from birthmark.manifests.splitting import count_of
+from birthmark.server.settings import read_settings
+from birthmark.swarm.scenario.parse import parse_scenario
 from pki_builders import a_device, a_key
 
 KEY = a_key()
@@ -66,3 +72,27 @@ def test_a_character_in_an_invitation_is_told(tmp_path: Path) -> None:
     with pytest.raises(InvitationInvalidError) as refused:
         read_invitation(path)
     assert "U+201C" in refused.value.explain_cause()
+
+
+def scenario(file: Path, text: str) -> None:
+    parse_scenario(file, text)
+
+
+def settings(file: Path, _text: str) -> None:
+    read_settings(file, {})
+
+
+def template(file: Path, text: str) -> None:
+    parse_template(text, file)
+
+
+@pytest.mark.parametrize("read", [scenario, settings, template])
+def test_lines_that_cr_alone_ends_are_told_with_the_command_that_ends_them(
+    tmp_path: Path, read: Callable[[Path, str], None]
+) -> None:
+    (file := tmp_path / "a file.toml").write_bytes(b"# one\r[a]\rb = 1\r")
+    with pytest.raises(BirthmarkError) as refused:
+        read(file, file.read_bytes().decode())
+    command = next(one for one in refused.value.explain_fix().split("`") if "tr '" in one)
+    subprocess.run(["sh", "-c", command], check=True)
+    assert (tmp_path / "a file.lines.toml").read_bytes() == b"# one\n[a]\nb = 1\n"

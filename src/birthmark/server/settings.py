@@ -35,7 +35,7 @@ from birthmark.server.function_settings import (
 )
 from birthmark.server.oidc_settings import Oidc, mistakes_of_oidc
 from birthmark.text import printable
-from birthmark.text_files import also_to_utf_8, encoding_of, not_utf_8, read_text_file, to_utf_8
+from birthmark.text_files import also_to_utf_8, encoding_of, not_utf_8, read_text_file, to_lines, to_utf_8
 from birthmark.toml_mistakes import mistakes_in
 from birthmark.toml_text import TomlError, lines_of, parse
 
@@ -305,7 +305,8 @@ def read_settings(path: Path | None, environment: Mapping[str, str], **flags: ob
             command = f"`{to_utf_8(path, encoding_of(raw))}`{also_to_utf_8(path, raw)}"
             raise ConfigInvalidError(where=where, detail=f"it {not_utf_8(raw)}", example=f" ({command})") from error
         except TomlError as error:
-            raise ConfigInvalidError(where=where, detail=printable(str(error))) from error
+            example = f" (`{command}`)" if (command := to_lines(path, text)) else ""
+            raise ConfigInvalidError(where=where, detail=printable(str(error)), example=example) from error
     for name in ("data", "host", "database", "bus"):
         if value := environment.get(f"BIRTHMARK_{name.upper()}"):
             known[name] = value

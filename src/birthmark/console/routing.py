@@ -25,7 +25,7 @@ from birthmark.auth.rights import Right
 from birthmark.background import ended
 from birthmark.console.mistaken import OperatorRequestError
 from birthmark.errors import BirthmarkError, UnauthenticatedError
-from birthmark.net.backlog import give_way
+from birthmark.net.backlog import begin_task, give_way
 from birthmark.net.late import Late
 from birthmark.net.refusing import Handler, refusing, whole
 from birthmark.people.approvals_model import MAX_BODY, Wanted
@@ -268,7 +268,7 @@ async def _as_long_as(
     ending: asyncio.Future[Mapping[str, Any]] | None = None
     try:
         while True:
-            ending = ending or asyncio.ensure_future(anext(parts))
+            ending = ending or begin_task(anext(parts))
             is_there = (await asyncio.wait((ending,), timeout=LOOK_AGAIN_S))[0]
             check()
             if is_there:
@@ -414,7 +414,7 @@ async def while_there(
 
     `check` raises when whoever asked may no more, which gives it up, too.
     """
-    asking, leaving = asyncio.create_task(answering), asyncio.create_task(_left(request))
+    asking, leaving = begin_task(answering), asyncio.create_task(_left(request))
     pause = None if check is None else LOOK_AGAIN_S
     try:
         while not (await asyncio.wait((asking, leaving), timeout=pause, return_when=asyncio.FIRST_COMPLETED))[0]:

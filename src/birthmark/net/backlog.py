@@ -293,6 +293,23 @@ class Backlog:
         self._dear.pop(owner, None)
 
 
+class _Named:
+    """An owner, by its name alone."""
+
+    __slots__ = ("owner",)
+
+    def __init__(self, owner: str) -> None:
+        self.owner = owner
+
+
+def begin_task(work: Awaitable[T]) -> asyncio.Future[T]:
+    """Begin a task that works for the owner whose request begins it, and in that owner's turns, as the request does."""
+    backlog = Backlog.running()
+    if owner := backlog.at_work:
+        return asyncio.ensure_future(backlog.counted(work, _Named(owner)))
+    return asyncio.ensure_future(work)
+
+
 def count_for(owner: str) -> None:
     """Count the request that is being decided on as its asker's from here on, whatever connection it came by."""
     with suppress(RuntimeError):  # no loop: nothing else waits

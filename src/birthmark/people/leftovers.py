@@ -100,7 +100,7 @@ LEFT: Mapping[str, Left] = {
     "awsiot.rule_enable": _RULE,
     "awsiot.rule_replace": _RULE,
     "awsiot.stream_create": _at_aws("delete-stream", "--stream-id", "{subject}"),
-    "awsiot.task_start": _NO_COMMAND,
+    "awsiot.task_start": _at_aws("stop-thing-registration-task", "--task-id", "{subject}"),
     "awsiot.thing_attach": _of_a_device(_at_aws("list-thing-principals", "--thing-name", "{subject}")),
     "awsiot.thing_group_add": _of_a_device(_at_aws("list-things-in-thing-group", "--thing-group-name", "{subject}")),
     "awsiot.thing_group_create": _at_aws("delete-thing-group", "--thing-group-name", "{subject}"),

@@ -263,6 +263,21 @@ async def test_a_task_whose_steps_are_dear_is_lent_what_they_cost() -> None:
     await asyncio.gather(*tasks)
 
 
+async def test_a_task_that_a_request_begins_works_for_its_asker() -> None:
+    waiting, seen = Backlog.running(), list[str]()
+
+    async def inner() -> None:
+        seen.append(waiting.at_work)
+
+    async def ask() -> None:
+        backlog.count_for("user:anna")
+        await asyncio.gather(backlog.begin_task(inner()), asyncio.ensure_future(inner()))
+
+    await waiting.counted(ask(), Peer("192.0.2.7"))
+    await backlog.begin_task(inner())
+    assert seen == ["user:anna", "", ""]
+
+
 async def test_who_took_long_in_one_step_rests_as_long_while_others_work(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (("now", time.perf_counter), ("SLICE_S", SLICE_S), ("TURN_S", TURN_S)):
         monkeypatch.setattr(backlog, name, value)

@@ -132,11 +132,15 @@ def is_utf_8(text: str) -> bool:
 
 
 def shell_word(text: str) -> str:
-    """Return a text as one word of a command; bytes of a file's name that are no UTF-8 as a shell has them escaped."""
-    if is_utf_8(text):
+    """Return a text as one word of a command; what is not UTF-8, or is not seen, as a shell has its bytes escaped."""
+    if is_utf_8(text) and text.isprintable():
         return shlex.quote(text)
     escaped = text.replace("\\", "\\\\").replace("'", "\\'")
-    return "$'" + _NO_UTF8.sub(lambda found: f"\\x{ord(found[0]) - 0xDC00:02x}", escaped) + "'"
+    return "$'" + "".join(char if char.isprintable() else _bytes_of(char) for char in escaped) + "'"
+
+
+def _bytes_of(char: str) -> str:
+    return "".join(f"\\x{byte:02x}" for byte in char.encode("utf-8", "surrogateescape"))
 
 
 def _command(template: str, words: Mapping[str, str]) -> str:

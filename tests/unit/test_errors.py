@@ -193,3 +193,14 @@ def test_a_name_that_begins_with_a_hyphen_is_no_option_of_a_command() -> None:
 def test_any_other_name_stays_where_the_command_has_it() -> None:
     fix = _HyphenError(device_id="pump-7", hub="h", path=Path("v")).explain_fix()
     assert fix.startswith("`birthmark hub device rm pump-7 --hub h --yes` or `cat v`")
+
+
+def test_what_is_not_seen_of_a_name_is_typed_by_its_bytes() -> None:
+    word = (
+        _HyphenError(device_id="pumpe\u00a0'7", hub="h", path=Path("v"))
+        .explain_fix()
+        .split("rm ")[1]
+        .split(" --hub")[0]
+    )
+    typed = subprocess.run(["bash", "-c", f"printf %s {word}"], capture_output=True, check=True)
+    assert (word, typed.stdout.decode()) == (r"$'pumpe\xc2\xa0\'7'", "pumpe\u00a0'7")

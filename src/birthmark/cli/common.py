@@ -257,13 +257,14 @@ def read_text(path: Path) -> str:
 
 def read_device_certificate(path: Path) -> "Certificate":
     """Return the device's certificate of a file, in whatever order its chain stands there."""
-    from birthmark.pki.certificates import CertificateInvalidError, leaf_first, parse_bundle
+    from birthmark.pki.certificates import CertificateInvalidError, chain_ends, leaf_first, parse_bundle
 
     with about(path):
         every = leaf_first(parse_bundle(read_file(path)))
-        if sum(not one.is_ca for one in every) > 1:
-            detail = "it has the certificates of several devices; give each device its own file"
-            raise CertificateInvalidError(detail=detail)
+        devices = {one for one in every if not one.is_ca}
+        if len(devices or chain_ends(every)) > 1:  # OpenSSL's own signed certificates are of CAs, too
+            whose = "devices" if devices else "devices, or of several CAs"
+            raise CertificateInvalidError(detail=f"it has the certificates of several {whose}; give each its own file")
         return every[0]
 
 
@@ -280,13 +281,11 @@ def read_single_certificate(path: Path) -> "Certificate":
 
 
 def read_ca_certificate(path: Path) -> "Certificate":
-    """Return the only CA's certificate of a file, also where a device's is first, else the first certificate."""
-    from birthmark.pki.certificates import parse_bundle
+    """Return the only CA's certificate of a file, also where a device's is first: see `parse_ca`."""
+    from birthmark.pki.certificates import parse_ca
 
     with about(path):
-        every = parse_bundle(read_file(path))
-        cas = [one for one in every if one.is_ca]
-        return cas[0] if len(cas) == 1 else every[0]
+        return parse_ca(read_file(path))
 
 
 def emit(as_json: bool, row: Mapping[str, Any]) -> None:

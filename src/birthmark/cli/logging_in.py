@@ -27,7 +27,7 @@ from birthmark.console.login import (
 from birthmark.console.trusting import roots_of
 from birthmark.errors import BirthmarkError, about
 from birthmark.pki.certificates import pem_bundle
-from birthmark.text import reason_of
+from birthmark.text import printable, reason_of
 from birthmark.text_files import unseen
 
 _BEGIN, _HOST_PORT = "https://", re.compile(r"[A-Za-z0-9.-]+:[0-9]{1,5}/?")
@@ -140,7 +140,9 @@ def _by_token(url: str, roots: str, file: Path, *, as_json: bool) -> None:
 
 
 def _keep(url: str, roots: str, made: dict[str, Any], token: str, *, as_json: bool) -> None:
-    kept = keep(Login(url, roots, made["user"], made["id"], token, made["ends"]))
+    kept, aside = keep(Login(url, roots, made["user"], made["id"], token, made["ends"]))
+    if aside is not None:
+        typer.echo(printable(f"The earlier {kept.name} is {aside} now."), err=True)
     said = f"Signed in at {url} as {made['user']}, until {made['ends'][:10]}. Commands without --data go there."
     say(as_json, {"url": url, "user": made["user"], "ends": made["ends"], "file": str(kept)}, said)
 

@@ -13,7 +13,7 @@ from birthmark import durable
 from birthmark.console.variables import system_roots
 from birthmark.errors import InvalidRequestError, NotFoundError, PolicyError
 from birthmark.text import decode_json
-from birthmark.text_files import plain_text
+from birthmark.text_files import decode_text, plain_text
 
 FILE = "~/.config/birthmark/login.json"
 _VARIABLE = "BIRTHMARK_LOGIN"
@@ -46,7 +46,7 @@ class LoginDamagedError(InvalidRequestError):
 
     code = "login.damaged"
     cause = "{path} is not what `birthmark login` writes."
-    fix = "Remove it: `rm {path}`. Then sign in again, by an invitation."
+    fix = "Put it aside, `mv -n {path} {path}.damaged`, and sign in again, by an invitation."
     for_a_person = "it takes an invitation"
     path: Path
 
@@ -157,12 +157,22 @@ def is_url(text: str) -> bool:
     return parts.scheme == "https" and bool(parts.hostname)
 
 
-def keep(login: Login) -> Path:
-    """Write who is signed in, for its owner alone; return where."""
-    path = place()
+def keep(login: Login) -> tuple[Path, Path | None]:
+    """Write who is signed in, for its owner alone; return where, and where a file is now that was no login."""
+    path, aside = place(), None
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if path.is_file() and not _is_login(path):
+        aside = durable.keep_aside(path)
     durable.replace(path, msgspec.json.format(msgspec.json.encode(login)) + b"\n", 0o600)
-    return path
+    return path, aside
+
+
+def _is_login(path: Path) -> bool:
+    try:
+        decode_json(decode_text(path.read_bytes()[:_MAX_BYTES]), Login)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def roots_file(login: Login) -> Path:

@@ -356,6 +356,25 @@ def parse_any(data: str | bytes) -> Certificate:
     return parse_der(next(_every(data)))
 
 
+def parse_ca(data: str | bytes) -> Certificate:
+    """Return the only CA's certificate, also behind a device's, else the first certificate: it may be an old CA's.
+
+    Raise `CertificateInvalidError` for several CAs: the form of a file is no reason to trust one and not another.
+    """
+    certificates = parse_bundle(data)
+    cas = list(dict.fromkeys(one for one in certificates if one.is_ca))
+    if len(cas) > 1:
+        detail = "it has the certificates of several CAs; give the one that is meant in a file of its own"
+        raise CertificateInvalidError(detail=detail)
+    return cas[0] if cas else certificates[0]
+
+
+def chain_ends(certificates: Sequence[Certificate]) -> Sequence[Certificate]:
+    """Return the certificates that issued none of the others."""
+    issuers = {one.issuer_der for one in certificates if not one.is_self_issued}
+    return [one for one in dict.fromkeys(certificates) if one.subject_der not in issuers]
+
+
 def kind_of(raw: bytes) -> str:
     """Return what the file of a key store, or another that is no text of ours, is; empty where that is not known."""
     try:
@@ -531,8 +550,7 @@ def leaf_first(certificates: tuple[Certificate, ...]) -> tuple[Certificate, ...]
     As they are, where several could be the first.
     """
     left = dict.fromkeys(certificates)
-    issuers = {one.issuer_der for one in left if not one.is_self_issued}
-    ends = [one for one in left if one.subject_der not in issuers]
+    ends = chain_ends(certificates)
     ends = [one for one in ends if not one.is_ca] or ends
     if len(ends) != 1:
         return certificates

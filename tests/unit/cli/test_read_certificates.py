@@ -28,7 +28,7 @@ def test_two_devices_in_one_file_are_refused(tmp_path: Path) -> None:
     (file := tmp_path / "two.pem").write_text(DEVICE.pem() + OTHER.pem())
     with pytest.raises(CertificateInvalidError) as refused:
         read_device_certificate(file)
-    assert "give each device its own file" in refused.value.explain_cause()
+    assert "give each its own file" in refused.value.explain_cause()
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)], ids=["root first", "leaf first"])
@@ -44,7 +44,7 @@ def test_a_ca_is_meant_where_its_file_has_no_other_certificate(tmp_path: Path) -
     file.write_text(CA.certificate.pem() + a_ca("Other CA").certificate.pem())
     with pytest.raises(CertificateInvalidError) as refused:
         read_single_certificate(file)
-    assert "certificates of several CAs" in refused.value.explain_cause()
+    assert "of several CAs" in refused.value.explain_cause()
 
 
 def test_the_certificate_of_a_ca_renews_no_devices(tmp_path: Path) -> None:
@@ -52,3 +52,23 @@ def test_the_certificate_of_a_ca_renews_no_devices(tmp_path: Path) -> None:
     with pytest.raises(CertificateInvalidError) as refused:
         renew(ServerOutputOptions(), "0" * 64, file)
     assert "has a CA's certificate" in refused.value.explain_cause()
+
+
+def test_of_two_cas_none_is_taken_whatever_the_form_of_the_file(tmp_path: Path) -> None:
+    cas = (CA.certificate, a_ca("Other CA").certificate)
+    forms = (
+        "".join(one.pem() for one in cas).encode(),
+        pkcs7.serialize_certificates([one.parsed for one in cas], Encoding.DER),
+    )
+    for form in forms:
+        (file := tmp_path / "cas").write_bytes(form)
+        with pytest.raises(CertificateInvalidError) as refused:
+            read_ca_certificate(file)
+        assert "several CAs" in refused.value.explain_cause()
+
+
+def test_two_devices_that_signed_their_own_certificates_as_cas_are_refused(tmp_path: Path) -> None:
+    (file := tmp_path / "two.pem").write_text("".join(a_ca(f"sensor-{n}").certificate.pem() for n in (1, 2)))
+    with pytest.raises(CertificateInvalidError) as refused:
+        read_device_certificate(file)
+    assert "several devices" in refused.value.explain_cause()

@@ -26,6 +26,9 @@ from servers import RunningServer
 
 _CONDITION = " AND ".join(["NOT contains(tags.text, 'yyyyyyyyyyyy')"] * 90)
 _QUERY = quote(f"SELECT deviceId FROM devices WHERE {_CONDITION}")
+_COUNTED = quote("SELECT deviceId FROM devices WHERE " + " OR ".join([f"tags.k{n} >= -{n}" for n in range(99)]))
+_SEARCH = quote(f"NOT ({' OR '.join(f'attributes.a1:w{n}*' for n in range(30))})")
+_OF_ENROLLMENTS = " OR ".join([f"CONTAINS(initialTwin.tags.text, '{n}')" for n in range(95)])
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,7 @@ class Requests:
 def requests_of(server: RunningServer) -> Mapping[str, Requests]:
     """Return each kind of request. A viewer and two thousand devices are made for them."""
     _make_devices(server, 2000)
+    _make_things(server, 1000)
     server.run("user", "create", "looker", "--role", "viewer", "--out", str(server.data.parent / "looker.invitation"))
     token = json.loads(server.run("token", "create", "flood", "--user", "looker", "--json").stdout)["token"]
     console = urlsplit(str(json.loads((server.data.parent / "looker.invitation").read_text())["url"]))
@@ -67,9 +71,47 @@ def requests_of(server: RunningServer) -> Mapping[str, Requests]:
         "queries of new shapes": Requests(
             *at, "GET", "/operator/v1/hubs/birthmark/query?query=", by, at_once=6, queries=True
         ),
+        "queries that are counted": Requests(
+            *at, "GET", f"/operator/v1/hubs/birthmark/query?query={_COUNTED}", by, at_once=8
+        ),
+        "searches of a viewer": Requests(
+            *at, "GET", f"/operator/v1/aws/search?limit=100&query={_SEARCH}", by, at_once=4
+        ),
+        "queries of enrollments": _of_enrollments(server),
         "headers of a form": Requests(*here, "POST", "/enroll/drop", form, "--x--", is_tls=False),
         "documents of the interface": Requests(*at, "GET", "/operator/v1/openapi.json"),
     }
+
+
+def _make_things(server: RunningServer, count: int) -> None:
+    """Make things that a search looks through, of which it finds none, and wait until they are indexed."""
+    iot = server.cloud.boto3()
+    iot.update_indexing_configuration(thingIndexingConfiguration={"thingIndexingMode": "REGISTRY"})
+    for number in range(count):
+        iot.create_thing(thingName=f"found-{number}", attributePayload={"attributes": {"a1": f"w{number}"}})
+    while iot.describe_index(indexName="AWS_Things")["indexStatus"] != "ACTIVE":
+        time.sleep(0.05)
+
+
+def _of_enrollments(server: RunningServer) -> Requests:
+    """Return a query of enrollments of which it finds none; some hundred are made for it."""
+    parts = parse_connection_string(server.endpoints["dps"]["service_connection_string"])
+    at, version = (server.address, server.endpoints["dps"]["https_port"]), "api-version=2021-10-01"
+    token = make_sas(parts.host, parts.key, int(time.time()) + 3600, parts.policy)
+    told = {"Authorization": token, "Content-Type": "application/json", "Host": parts.host}
+    context = ssl.create_default_context(cafile=server.endpoints["trust_bundle"])
+    context.check_hostname = False
+    connection = http.client.HTTPSConnection(*at, context=context)
+    like = {"attestation": {"type": "symmetricKey"}, "initialTwin": {"tags": {"text": "x" * 300}}}
+    for number in range(300):
+        body = json.dumps(like | {"registrationId": f"found-{number}"})
+        connection.request("PUT", f"/enrollments/found-{number}?{version}", body, told)
+        answer = connection.getresponse()
+        text = answer.read()
+        assert answer.status == 200, text
+    connection.close()
+    query = json.dumps({"query": f"SELECT * FROM enrollments WHERE {_OF_ENROLLMENTS}"})
+    return Requests(*at, "POST", f"/enrollments/query?{version}", told, query, at_once=8)
 
 
 def _make_devices(server: RunningServer, count: int) -> None:
@@ -80,7 +122,8 @@ def _make_devices(server: RunningServer, count: int) -> None:
     context.check_hostname = False
     connection = http.client.HTTPSConnection(server.address, hub["https_port"], context=context)
     headers = {"Authorization": token, "Content-Type": "application/json", "Host": parts.host}
-    more = {"importMode": "create", "status": "enabled", "tags": {"text": "x" * 300}, "authentication": {"type": "sas"}}
+    more = {"importMode": "create", "status": "enabled", "authentication": {"type": "sas"}}
+    more |= {"tags": {"text": "x" * 300, "k0": 1}}
     for begin in range(0, count, 100):
         some = [{"id": f"found-{number}", **more} for number in range(begin, begin + 100)]
         connection.request("POST", "/devices?api-version=2021-04-12", json.dumps(some), headers)

@@ -22,6 +22,10 @@ _TWO_ENDS = re.compile(r"([.!?…])\.(?=\s|$)")  # a fact that is a sentence, in
 # Facts that are commands or options themselves, quoted by who made them; `options` says which chip.
 _COMMANDS = frozenset({"again", "command", "options", "without"})
 
+_OWN_COMMAND = re.compile(r"birthmark [^|&;<>$()]+")
+_ARGUMENT = re.compile(r"(?: --?[a-z-]+)? \{(\w+)\}(?= |$)")
+"""A fact by itself in a command, with the option before it."""
+
 _NO_UTF8 = re.compile(r"[\udc80-\udcff]")
 _PIN = re.compile(r"(?i)(pin-value=)[^&;?\s\"'`]+")
 
@@ -89,13 +93,16 @@ class BirthmarkError(Exception):
         """Return `cause` with this error's facts filled in."""
         return _TWO_ENDS.sub(r"\1", self.cause.format_map(self._filled()))
 
+    def explain_case(self) -> str:
+        """Return the same where it stands without the message: behind what it is about, unless it says so itself."""
+        cause = self.explain_cause()
+        return cause if self._about.removesuffix(": ") in cause else self._about + cause
+
     def explain_fix(self) -> str:
         """Return `fix` with this error's facts filled in; what a stranger chose is one word of a command, quoted."""
         plain = self._filled()
         typed = {name: text if name in _COMMANDS else shell_word(text) for name, text in plain.items()}
-        parts = self.fix.split("`")
-        filled = (part.format_map(typed if number % 2 else plain) for number, part in enumerate(parts))
-        return _TWO_ENDS.sub(r"\1", "`".join(filled))
+        return _TWO_ENDS.sub(r"\1", self._fixed(plain, typed))
 
     def explain_apart(self) -> tuple[str, str]:
         """Return cause and fix for whoever shows what is between backticks as a command: a fact makes none.
@@ -105,9 +112,12 @@ class BirthmarkError(Exception):
         plain = {name: text.replace("`", "'") for name, text in self._filled().items()}
         typed = {name: text if name in _COMMANDS else shell_word(text) for name, text in self._filled().items()}
         typed = {name: text.replace("`", BACKTICK) for name, text in typed.items()}
-        parts = self.fix.split("`")
-        fix = "`".join(part.format_map(typed if number % 2 else plain) for number, part in enumerate(parts))
-        return _TWO_ENDS.sub(r"\1", self.cause.format_map(plain)), _TWO_ENDS.sub(r"\1", fix)
+        cause, fix = self.cause.format_map(plain), self._fixed(plain, typed)
+        return _TWO_ENDS.sub(r"\1", cause), _TWO_ENDS.sub(r"\1", fix)
+
+    def _fixed(self, plain: Mapping[str, str], typed: Mapping[str, str]) -> str:
+        parts = enumerate(self.fix.split("`"))
+        return "`".join(_command(part, typed) if number % 2 else part.format_map(plain) for number, part in parts)
 
     def _filled(self) -> dict[str, str]:
         """Return every fact as text: what the raise said, else what was added, else the default or what follows."""
@@ -122,11 +132,25 @@ def is_utf_8(text: str) -> bool:
 
 
 def shell_word(text: str) -> str:
-    """Return a text as one word of a command; bytes of a file's name that are no UTF-8 as a shell has them escaped."""
-    if is_utf_8(text):
+    """Return a text as one word of a command; what is not UTF-8, or is not seen, as a shell has its bytes escaped."""
+    if is_utf_8(text) and text.isprintable():
         return shlex.quote(text)
     escaped = text.replace("\\", "\\\\").replace("'", "\\'")
-    return "$'" + _NO_UTF8.sub(lambda found: f"\\x{ord(found[0]) - 0xDC00:02x}", escaped) + "'"
+    return "$'" + "".join(char if char.isprintable() else _bytes_of(char) for char in escaped) + "'"
+
+
+def _bytes_of(char: str) -> str:
+    return "".join(f"\\x{byte:02x}" for byte in char.encode("utf-8", "surrogateescape"))
+
+
+def _command(template: str, words: Mapping[str, str]) -> str:
+    """Return a command with its words; an argument that begins with a hyphen comes last, where it is no option."""
+    last = ""
+    if _OWN_COMMAND.fullmatch(template):
+        for found in list(_ARGUMENT.finditer(template)):
+            if not found[0].startswith(" -") and words[found[1]].lstrip("'").startswith("-"):
+                template, last = template.replace(found[0], "", 1), last + found[0]
+    return (f"{template} --{last}" if last else template).format_map(words)
 
 
 @contextlib.contextmanager
@@ -152,6 +176,8 @@ def about(path: object) -> Iterator[None]:
 
 def _text(value: object) -> str:
     """Return a fact as text; the PIN of a PKCS#11 URI in it, or in a command as it was typed, is never told."""
+    if hasattr(value, "__fspath__") and str(value).startswith("-"):
+        return f"./{value}"  # which no command takes for an option
     return value.hex() if isinstance(value, bytes) else _PIN.sub(r"\1…", str(value))
 
 

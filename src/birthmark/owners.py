@@ -53,6 +53,14 @@ def as_root(command: str) -> str:
     return f"sudo {command}" if shutil.which("sudo") else shlex.join(["su", "-c", command])
 
 
+def as_root_with(variable: str, command: str) -> str:
+    """Return the command line by which root runs a command with one of this shell's variables, a file's name."""
+    before, _, after = command.partition(f"${variable}")
+    if shutil.which("sudo"):
+        return f'sudo {before}"${variable}"{after}'
+    return f'su -c {shlex.quote(before)}"${variable}"{shlex.quote(after)}'
+
+
 def starting(data: Path, database: str | None = None) -> str:
     """Return the command that starts the server of a data directory, from a shell of this user's.
 

@@ -11,7 +11,7 @@ import msgspec
 
 from birthmark.errors import BirthmarkError
 from birthmark.shapes import known
-from birthmark.text_files import utf_16_of
+from birthmark.text_files import unseen, utf_16_of
 
 _T = TypeVar("_T")
 _MAX_REASON_CHARS = 300
@@ -21,6 +21,8 @@ _MAX_DIGITS = 18  # within 64 bits
 
 _FORMULA = re.compile(r"(?<!\s)\s*+(?=[=+\-@\uff1d\uff0b\uff0d\uff20])")
 """The white space before a formula's sign, once from its start: wide signs count in Japan."""
+_AT_BYTE, _MOST_BYTES = re.compile(r"\(byte ([0-9]+)\)"), 4
+"""Where a mistake is, and how many bytes a character has there."""
 _SEPARATOR = re.compile(r"[\t\r\n]")
 
 
@@ -57,7 +59,20 @@ def decode_json(body: bytes | str, kind: Any = Any) -> Any:
     except msgspec.DecodeError as error:
         if isinstance(body, bytes) and utf_16_of(body) is not None:
             raise msgspec.DecodeError("it is UTF-16: send UTF-8") from error
+        if not isinstance(error, msgspec.ValidationError) and (more := unseen_in(body, str(error))):
+            raise msgspec.DecodeError(f"{error}{more}") from error
         raise
+
+
+def unseen_in(body: bytes | str, said: str) -> str:
+    """Return the line where what `said` tells is wrong, and its first character that a person takes for another."""
+    raw = body if isinstance(body, bytes) else body.encode(errors="surrogatepass")
+    at = int(found[1]) if (found := _AT_BYTE.search(said)) else len(raw)
+    before = raw[: at + _MOST_BYTES].replace(b"\r\n", b" \n").replace(b"\r", b"\n")
+    begin = before.rfind(b"\n", 0, at) + 1
+    seen = unseen(before[begin:].partition(b"\n")[0].decode(errors="ignore"), 1)
+    line = before.count(b"\n", 0, begin) + 1
+    return seen and f", line {line}{seen}"
 
 
 class NotUtf8Error(UnicodeDecodeError):

@@ -4,6 +4,8 @@ Each reader of such a file decodes it here, so that no form of text is known to 
 """
 
 import codecs
+import itertools
+import os
 import re
 import shlex
 import unicodedata
@@ -14,10 +16,22 @@ _UNMARKED = re.compile(rb"(?P<le>[\t\n\r -~]\0[\t\n\r -~]\0)|\0[\t\n\r -~]\0[\t\
 """Two characters of ASCII as UTF-16 begins with them; no DER and no UTF-8 text does."""
 _OF_JAPAN = re.compile(r"[\u3041-\u30ff]|[\u4e00-\u9fff]{2}")
 """Kana, or two kanji in a row: of western letters CP932 makes single kanji, as of the one in Ger\u00e4t."""
-_OF_DOS = re.compile(rb"[A-Za-z][\x81\x82\x84\x87-\x89\x8a\x94][a-z\xe1]")
+_OF_THE_WEST = re.compile(
+    r"[a-z][\u3041-\u30ff\u4e00-\u9fff][a-z]|(?<!\w)[\u3041-\u30ff\u4e00-\u9fff][a-z]|[a-z][\u30a1-\u30ff](?!\w)"
+)
+"""One of these alone among small letters, which CP932 makes of an accented letter and the one behind it."""
+_OF_DOS = re.compile(rb"[A-Za-z][\x81-\x84\x87-\x8c\x93\x94][a-z\xe1]")
 """A letter of CP850 between others, which in CP1252 is a quotation mark or the like."""
 _BETWEEN_WORDS = re.compile(r"[^\w\u0080-\uffff]+")
+_WORD = re.compile(rb"(?<![A-Za-z\x80-\xff])[A-Za-z]*+[\x80-\xff][A-Za-z\x80-\xff]*+")
+_ACCENTED = re.compile(r"(?:[A-Za-z]|[\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u00ff\u0152\u0153\u0160\u0161\u017d\u017e])+")
+_WESTERN = ("CP1252", "CP850", "MACINTOSH")
+_OF_NO_LATIN_1 = range(0x80, 0xA0)
+"""No letters in CP1252, but for a few; in the others nearly all that words have."""
 _MOST_SHOWN = 24
+_UNSEEN = re.compile("[\r\u00a0\u2000-\u200f\u2010-\u201f\u2028\u2029\u202f\u3000\ufeff\uff02\uff07\uff1d]")
+_ARMOR = re.compile("\\W{0,3}?[-\u2010-\u2015\u2212\uff0d]{2,}\\W{0,3}(BEGIN|END)\\b")
+_NOT_IN_PEM = re.compile("[^\t -~]")
 
 
 def utf_16_of(raw: bytes) -> str | None:
@@ -32,7 +46,7 @@ def encoding_of(raw: bytes) -> str:
     """Return what text is probably written in that is not UTF-8: as Windows writes it in Japan or the west, or DOS."""
     text = raw.decode("cp932", errors="replace")
     has_others = "\ufffd" in text[:-1] or any(unicodedata.category(char) == "Co" for char in text)
-    if _OF_JAPAN.search(text) is not None and not has_others:
+    if _OF_JAPAN.search(text) is not None and _OF_THE_WEST.search(text) is None and not has_others:
         return "CP932"
     return "CP850" if _OF_DOS.search(raw) is not None else "CP1252"
 
@@ -56,7 +70,58 @@ def not_utf_8(raw: bytes) -> str:
     encoding = encoding_of(raw)
     said = raw.split(b"\n", line)[line - 1].decode(encoding, errors="replace")
     word = next((one for one in _BETWEEN_WORDS.split(said) if not one.isascii()), "")
-    return f'is not UTF-8 (line {line}: "{word[:_MOST_SHOWN]}" in {encoding})'
+    shown = f'"{word[:_MOST_SHOWN]}" in {encoding}'
+    if (other := other_encoding(raw)) is not None:
+        shown += f', "{_first_word(raw).decode(other)[:_MOST_SHOWN]}" in {other}'
+    return f"is not UTF-8 (line {line}: {shown})"
+
+
+def other_encoding(raw: bytes) -> str | None:
+    """Return the other western encoding in which that word has letters alone; None where there is none."""
+    word, first = _first_word(raw), encoding_of(raw)
+    if first == "CP932" or all(byte not in _OF_NO_LATIN_1 for byte in word):
+        return None
+    for encoding in _WESTERN:
+        text = word.decode(encoding, errors="replace")
+        is_mixed = any(one.islower() and other.isupper() for one, other in itertools.pairwise(text))
+        if encoding != first and _ACCENTED.fullmatch(text) and not is_mixed:
+            return encoding
+    return None
+
+
+def _first_word(raw: bytes) -> bytes:
+    line = raw.split(b"\n", foreign_line(raw))[max(foreign_line(raw) - 1, 0)]
+    found = _WORD.search(line)
+    return found[0] if found is not None else b""
+
+
+def unseen(text: str, line: int) -> str:
+    """Return what of a line a person does not see, or takes for another character, if there is something."""
+    lines = text.split("\n")
+    if (found := _UNSEEN.search(lines[line - 1] if line <= len(lines) else "")) is None:
+        return ""
+    if found[0] == "\r":
+        return "; the line ends as an old Macintosh ends lines, with CR alone: write LF"
+    what = unicodedata.name(found[0], "a character").lower()
+    return f"; U+{ord(found[0]):04X} ({what}) at character {found.start() + 1} is not the one of a keyboard"
+
+
+def unseen_in_pem(raw: bytes) -> str:
+    """Return the line of PEM, and its first character, which PEM does not have; empty where there is none."""
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError:
+        text = raw.decode("cp1252", errors="replace")
+    is_inside = False
+    for number, line in enumerate(text.replace("\r\n", "\n").replace("\r", "\n").split("\n"), 1):
+        mark = _ARMOR.match(line)
+        is_inside = is_inside or mark is not None
+        if is_inside and (found := _NOT_IN_PEM.search(line.removeprefix("\ufeff"))) is not None:
+            what = unicodedata.name(found[0], "a character").lower()
+            return f"line {number} has U+{ord(found[0]):04X} ({what}), which PEM has not"
+        if mark is not None and mark[1] == "END":
+            is_inside = False
+    return ""
 
 
 def plain_text(raw: bytes) -> bytes:
@@ -80,11 +145,37 @@ def read_text_file(path: Path, limit: int = -1) -> str:
         return decode_text(file.read(limit))
 
 
+def copy_of(path: PurePath | str, name: str = "") -> Path:
+    """Return where a changed copy of a file goes: to its directory, or to this one where that is closed to this user.
+
+    Without a name the copy has that of the file, for a caller that adds an ending.
+    """
+    known = Path(path)
+    copy = known.with_name(name) if name else known
+    is_open = os.access(known.parent, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids)
+    return copy if is_open else Path(copy.name)
+
+
 def to_utf_8(path: Path | str, encoding: str = "UTF-16") -> str:
-    """Return the command that writes a file as UTF-8, beside it under a new name of the same kind."""
+    """Return the command that writes a file as UTF-8, under a new name of the same kind."""
     known = PurePath(path)
-    quoted = shlex.quote(str(known.with_name(f"{known.stem}.utf8{known.suffix}")))
+    quoted = shlex.quote(str(copy_of(known, f"{known.stem}.utf8{known.suffix}")))
     return f"(umask 077; set -C; iconv -f {encoding} -t UTF-8 {shlex.quote(str(path))} > {quoted})"
+
+
+def to_lines(path: Path | str, text: str) -> str:
+    """Return the command that ends the lines of a file with LF, under a new name; empty where no CR alone ends one."""
+    if "\r" not in text.replace("\r\n", ""):
+        return ""
+    known = PurePath(path)
+    made = shlex.quote(str(copy_of(known, f"{known.stem}.lines{known.suffix}")))
+    return f"(umask 077; set -C; tr '\\r' '\\n' < {shlex.quote(str(path))} > {made})"
+
+
+def also_to_utf_8(path: Path | str, raw: bytes) -> str:
+    """Return what to do if the other word is right that `not_utf_8` shows; empty where it shows one."""
+    other = other_encoding(raw)
+    return "" if other is None else f"; if the other word is right: `{to_utf_8(path, other)}`"
 
 
 def to_trimmed(path: Path | str, raw: bytes) -> str:
@@ -102,7 +193,7 @@ def to_trimmed(path: Path | str, raw: bytes) -> str:
 def trimmed(path: PurePath | str) -> PurePath:
     """Return the new name of a file whose text `to_trimmed` writes."""
     known = PurePath(path)
-    return known.with_name(f"{known.stem}.trimmed{known.suffix}")
+    return copy_of(known, f"{known.stem}.trimmed{known.suffix}")
 
 
 def _without_begin(text: str) -> str:

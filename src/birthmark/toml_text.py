@@ -2,8 +2,9 @@
 
 import re
 import tomllib
-import unicodedata
 from typing import Any
+
+from birthmark.text_files import unseen
 
 MAX_PARTS = 64
 """Of one key: the parser takes memory by the square of them."""
@@ -11,7 +12,6 @@ _PARTS = r"""(?:[A-Za-z0-9_-]++|"[^"\n]*+"|'[^'\n]*+')"""
 _TOO_DEEP = re.compile(rf"""(?<![A-Za-z0-9_-])(?:{_PARTS}[ \t]*+\.[ \t]*+){{{MAX_PARTS}}}""")
 _WINDOWS_PATH = re.compile(r"""^[^#'"\n]*+"[A-Za-z]:\\(?!\\)""", re.MULTILINE)
 _NO_BACKSLASH = "a path with \\ needs single quotes, or / in place of each \\"
-_UNSEEN = re.compile("[\r\u00a0\u2000-\u200f\u2010-\u201f\u2028\u2029\u202f\u3000\ufeff\uff02\uff07\uff1d]")
 _AT_LINE = re.compile(r" \(at line ([0-9]+), column [0-9]+\)")
 _AT_END = " (at end of document)"
 _HEADER = re.compile(r"\s*\[\[?([^\]]+)\]\]?\s*(?:#.*)?")
@@ -40,17 +40,6 @@ def parse(text: str) -> dict[str, Any]:
         line = int(found[1]) if (found := _AT_LINE.search(said)) else 1 + text.rstrip().count("\n")
         detail = _AT_LINE.sub("", said).removesuffix(_AT_END) + unseen(text.replace("\r\n", "\n"), line)
         raise TomlError(detail, line) from error
-
-
-def unseen(text: str, line: int) -> str:
-    """Return what of a line a person does not see, or takes for another character, if there is something."""
-    lines = text.split("\n")
-    if (found := _UNSEEN.search(lines[line - 1] if line <= len(lines) else "")) is None:
-        return ""
-    if found[0] == "\r":
-        return "; the line ends as an old Macintosh ends lines, with CR alone: write LF"
-    what = unicodedata.name(found[0], "a character").lower()
-    return f"; U+{ord(found[0]):04X} ({what}) at character {found.start() + 1} is not the one of a keyboard"
 
 
 def lines_of(text: str) -> dict[tuple[str, ...], int]:

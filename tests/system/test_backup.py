@@ -141,6 +141,16 @@ def test_the_file_opens_by_its_passphrase_alone_and_by_common_tools(tmp_path: Pa
         assert not (tmp_path / "x").exists()
 
 
+def test_a_passphrase_that_does_not_open_is_told_the_white_space_around_it(tmp_path: Path, secret: Path) -> None:
+    with a_server(tmp_path) as server:
+        out, options = str(tmp_path / "b"), ("--passphrase-file", str(secret))
+        server.run("server", "backup", "--out", out, *options)
+        secret.write_text(f"{secret.read_text().strip()} \n")
+        refused = server.attempt("server", "restore", out, "--data", str(tmp_path / "x"), *options)
+    assert "white space" in refused.stderr
+    assert "sed" in refused.stderr
+
+
 def test_a_backup_that_is_told_to_end_leaves_nothing_behind(tmp_path: Path, secret: Path) -> None:
     """The database is copied already, and a file follows that takes a while."""
     with a_server(tmp_path) as server:

@@ -63,7 +63,8 @@ def people(world: FloodWorld) -> Mapping[str, Requests]:
 
 OF_VIEWERS = (
     *("expressions of a viewer", "everyday expressions of a viewer"),
-    *("queries of a viewer", "queries of new shapes"),
+    *("queries of a viewer", "queries of new shapes", "queries that are counted"),
+    *("searches of a viewer", "queries of enrollments"),
 )
 
 

@@ -85,11 +85,12 @@ def test_a_station_s_key_may_be_in_a_token(tmp_path: Path) -> None:
     assert [json.loads(line)["board"] for line in done.stdout.splitlines()] == ["B-1", "B-1"]
 
 
-def test_a_scanner_takes_boards_in_one_after_the_other(tmp_path: Path) -> None:
+@pytest.mark.parametrize("written", ["cat", "iconv -t UTF-16", "iconv -t UTF-16LE"])
+def test_a_scanner_takes_boards_in_one_after_the_other(tmp_path: Path, written: str) -> None:
     done = shell(
         tmp_path,
         CHIP.format(n=1),
-        "printf 'B-1\\r\\n\\nB-1\\nB-2\\n' | birthmark chip intake --loop",
+        f"printf 'B-1\\r\\n\\nB-1\\nB-2\\n' | {written} | birthmark chip intake --loop",
         "echo code $?",
     )
     words = [line.split()[:2] for line in done.stdout.splitlines()]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -104,6 +105,39 @@ def test_doctor_says_that_the_directory_is_closed(data: Path) -> None:
     assert done.returncode == 6, done.stderr
     assert "operator.data_directory_closed" in done.stdout
     assert as_the_owner(f"doctor --offline --data {data}") in done.stdout
+
+
+@pytest.mark.parametrize("is_closed_above", [False, True])
+def test_doctor_says_that_a_running_server_is_another_users(is_closed_above: bool) -> None:
+    with tempfile.TemporaryDirectory(prefix="birthmark-owners-") as place:
+        Path(place).chmod(0o755)
+        with a_server(Path(place), is_warm=False) as server:
+            (server.data.parent if is_closed_above else server.data).chmod(0o700 if is_closed_above else 0o755)
+            done = typed(f"birthmark doctor --offline --data {server.data}", user="daemon")
+    assert "operator.data_directory_closed" in done.stdout
+    assert "no server" not in done.stdout
+
+
+def test_a_configuration_that_root_alone_may_write_is_written_by_root() -> None:
+    with tempfile.TemporaryDirectory(prefix="birthmark-config-") as place:
+        Path(place).chmod(0o755)
+        file, program = Path(place, "an etc/config.toml"), Path(place, "bin/birthmark")
+        fix = refused(f"birthmark agent check --offline --config {shlex.quote(str(file))}", user="daemon")["fix"]
+        program.parent.mkdir()
+        program.write_text("#!/bin/sh\necho whole\n")
+        program.chmod(0o755)
+        done = typed(f"PATH={program.parent}:$PATH; {command_in(fix)}")
+        assert (done.returncode, done.stderr, file.read_text()) == (0, "", "whole\n")
+        assert file.stat().st_mode & 0o777 == 0o600
+    assert "sudo " in fix or "su -c " in fix
+
+
+def test_a_configuration_that_root_alone_may_read_is_read_by_root() -> None:
+    with tempfile.TemporaryDirectory(prefix="birthmark-config-") as place:
+        Path(place).chmod(0o755)
+        (file := Path(place, "config.toml")).touch(0o600)
+        fix = refused(f"birthmark agent check --offline --config {file}", user="daemon")["fix"]
+    assert re.search(rf"`(sudo |su -c ')\S+ agent check --offline --config {file}", fix)
 
 
 def test_root_may_type_the_agents_first_command_before_its_service_ran() -> None:

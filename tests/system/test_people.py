@@ -286,6 +286,22 @@ def test_a_token_that_ends_soon_attaches_no_policy_that_reaches_beyond_one_devic
     assert by_aws_cli(soon, "iot", "attach-thing-principal", *own).returncode == 0
 
 
+def test_an_enroller_gives_a_device_no_more_than_is_a_devices_own(plant: Plant) -> None:
+    admin, enroller = (exported(plant.person(f"b-{role}", role, "aws")) for role in ("admin", "enroller"))
+    for name, client in (("of-one", "${iot:Connection.Thing.ThingName}"), ("of-all", "*")):
+        allowed = {"Effect": "Allow", "Action": "iot:Connect", "Resource": f"arn:aws:iot:*:*:client/{client}"}
+        document = json.dumps({"Version": "2012-10-17", "Statement": [allowed]})
+        made = by_aws_cli(admin, "iot", "create-policy", "--policy-name", name, "--policy-document", document)
+        assert made.returncode == 0, made.stderr
+    certificate = by_aws_cli(enroller, "iot", "create-keys-and-certificate", "--set-as-active")
+    target = ["--target", json.loads(certificate.stdout)["certificateArn"]]
+    assert by_aws_cli(enroller, "iot", "attach-policy", "--policy-name", "of-one", *target).returncode == 0
+    told = by_aws_cli(enroller, "iot", "attach-policy", "--policy-name", "of-all", *target).stderr
+    assert "ForbiddenException" in told
+    assert "birthmark role grant b-enroller operator --at aws" in told
+    assert by_aws_cli(admin, "iot", "attach-policy", "--policy-name", "of-all", *target).returncode == 0
+
+
 def test_to_let_a_certificate_in_takes_another_right_than_to_shut_it_out_or_bring_it_back(plant: Plant) -> None:
     enroller, operator = (exported(plant.person(f"a-{role}", role, "aws")) for role in ("enroller", "operator"))
     officer = exported(plant.person("officer", "security-officer", "aws"))
@@ -510,6 +526,7 @@ def test_an_invitation_is_not_used_up_where_nothing_can_be_written(plant: Plant)
     [
         {"roots": "-----BEGIN CERTIFICATE-----\nnonsense\n-----END CERTIFICATE-----\n"},
         {"roots": ""},
+        {"roots": "\u2013----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"},
         {"url": "https://localhost:99999"},
         {"url": "http://localhost:8080"},
         {"url": ""},
@@ -523,6 +540,13 @@ def test_a_damaged_login_or_invitation_is_told_as_that(plant: Plant, wrong: dict
     invitation = plant.directory / "anna.invitation"
     invitation.write_text(json.dumps(json.loads(invitation.read_text()) | wrong))
     assert anna.refused("login", str(invitation)) == "login.invitation_invalid"
+
+
+def test_a_token_that_no_header_can_carry_is_a_damaged_login(plant: Plant) -> None:
+    anna = plant.person("anna", "viewer")
+    file = anna.home / ".config/birthmark/login.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"token": "bmt_\u2013"}))
+    assert anna.refused("whoami") == "login.damaged"
 
 
 def test_a_token_that_is_given_in_a_names_place_is_told_to_nobody(plant: Plant) -> None:

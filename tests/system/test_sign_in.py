@@ -396,6 +396,10 @@ def test_a_token_in_a_file_signs_in_too(house: House) -> None:
     (laptop.home / "token").write_text(f"{made['token']}\n")
     laptop.run("login", house.url, "--roots", str(house.roots), "--token-file", "token")
     assert laptop.rows("whoami")[0]["user"] == "anna"
+    (laptop.home / "token").write_text(f"bmt_{'A' * 16}_{'A' * 43}\n")
+    refused = laptop.attempt("login", house.url, "--roots", str(house.roots), "--token-file", "token", "--json")
+    told = json.loads(refused.stderr.splitlines()[-1])
+    assert (told["error"], "birthmark token create" in told["fix"]) == ("people.token_refused", True)
     (laptop.home / "token").write_text("secret\n")
     assert (
         laptop.refused("login", house.url, "--roots", str(house.roots), "--token-file", "token") == "login.token_file"

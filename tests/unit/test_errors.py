@@ -173,3 +173,34 @@ def test_a_name_without_backticks_is_explained_as_ever() -> None:
     refused = _ValveError(name="hall 7")
     assert refused.explain_apart() == (refused.explain_cause(), refused.explain_fix())
     assert shlex.split(refused.explain_fix().split("`")[1]) == ["valve", "open", "hall 7"]
+
+
+class _HyphenError(BirthmarkError):
+    """A refusal of something whose name begins with a hyphen."""
+
+    code = "test.hyphen"
+    fix = "`birthmark hub device rm {device_id} --hub {hub} --yes` or `cat {path}`"
+    device_id: str
+    hub: str
+    path: Path
+
+
+def test_a_name_that_begins_with_a_hyphen_is_no_option_of_a_command() -> None:
+    fix = _HyphenError(device_id="--data=x y", hub="-h", path=Path("-v")).explain_fix()
+    assert fix.startswith("`birthmark hub device rm --hub -h --yes -- '--data=x y'` or `cat ./-v`")
+
+
+def test_any_other_name_stays_where_the_command_has_it() -> None:
+    fix = _HyphenError(device_id="pump-7", hub="h", path=Path("v")).explain_fix()
+    assert fix.startswith("`birthmark hub device rm pump-7 --hub h --yes` or `cat v`")
+
+
+def test_what_is_not_seen_of_a_name_is_typed_by_its_bytes() -> None:
+    word = (
+        _HyphenError(device_id="pumpe\u00a0'7", hub="h", path=Path("v"))
+        .explain_fix()
+        .split("rm ")[1]
+        .split(" --hub")[0]
+    )
+    typed = subprocess.run(["bash", "-c", f"printf %s {word}"], capture_output=True, check=True)
+    assert (word, typed.stdout.decode()) == (r"$'pumpe\xc2\xa0\'7'", "pumpe\u00a0'7")

@@ -50,6 +50,7 @@ from birthmark.console.web import live, taking
 from birthmark.console.web.enroll import bounds as drops
 from birthmark.documents import answers as query_answers
 from birthmark.documents import queries as query_language
+from birthmark.dps import document as dps_document
 from birthmark.dps import mqtt as dps_mqtt
 from birthmark.dps import wire as dps_wire
 from birthmark.dps.rules import issuing, tpm
@@ -176,6 +177,7 @@ EXPECTED: dict[tuple[str, str], str] = {
     ("MQTT", "IoT Hub messages of one connection waiting for the database"): (
         f"{hub_telemetry.WINDOW}, or {size(hub_telemetry.WINDOW_BYTES)}"
     ),
+    ("DPS", "`optionalDeviceInformation` of an enrollment"): f"{size(dps_document.MAX_INFORMATION_BYTES)} of JSON",
     ("DPS", "storage root keys that came for a TPM and did not prove themselves"): (
         f"the last {tpm.MAX_ROOTS}, of one address {tpm.MAX_ROOTS_OF_ONE}, which sends new ones as registrations below"
     ),
@@ -269,8 +271,10 @@ EXPECTED: dict[tuple[str, str], str] = {
     ),
     ("Azure queries", "rows of a page of twins"): (
         f"{hub_queries.DEFAULT_PAGE}; at most {hub_queries.MAX_PAGE} as asked for, "
-        f"{size(hub_queries.MAX_PAGE_BYTES)} as kept"
+        f"{size(hub_queries.MAX_PAGE_BYTES)} as kept and as answered"
     ),
+    ("Azure queries", "telemetry, or dead letters, in one answer"): size(backlog.MAX_ANSWER_BYTES),
+    ("Azure queries", "enrollments, or things of `SearchIndex`, in one page"): size(backlog.MAX_ANSWER_BYTES),
     ("Azure queries", "groups of a query"): str(query_answers.MAX_GROUPS),
     ("Azure queries", "values of a twin that are indexed; characters of a path, of a value"): (
         f"{hub_terms.MAX_TERMS}; {hub_terms.MAX_PATH}, {hub_terms.MAX_VALUE}"

@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 from test_errors import every_class
 
+from birthmark.agent.config.reader import ConfigMisnamedError
 from birthmark.agent.service import PayloadInvalidError
 from birthmark.cli.common import FileExistsAlreadyError
 from birthmark.cli.element import ProofUnreadableError
+from birthmark.console.login import LoginDamagedError
 from birthmark.elements.errors import ElementExistsError, ElementProofInvalidError
 from birthmark.errors import BirthmarkError
 from birthmark.manifests.bundle.errors import BundleDamagedError, StationUnusableError
@@ -72,5 +74,12 @@ def test_one_command_that_was_printed_twice_takes_nothing_the_second_time(tmp_pa
 def test_every_fix_that_moves_something_aside_is_one_of_them() -> None:
     of_files, of_directories = (FileExistsAlreadyError, BundleDamagedError), (ElementExistsError, DirectoryForeignError)
     and_written_anew = (ElementProofInvalidError, PayloadInvalidError, ProofUnreadableError)  # typed again: both stay
-    known = {*of_files, *of_directories, StationUnusableError, *and_written_anew}
+    known = {
+        *of_files,
+        *of_directories,
+        StationUnusableError,
+        *and_written_anew,
+        ConfigMisnamedError,
+        LoginDamagedError,
+    }
     assert {cls for cls in every_class() if "`mv " in cls.fix} == known

@@ -51,6 +51,28 @@ def test_a_cell_that_begins_a_formula_is_inert(text: str) -> None:
     assert cell(text) == f"'{text}"
 
 
+@pytest.mark.parametrize(
+    ("text", "line", "place"),
+    [
+        ("{\u201cname\u201d: 1}", 1, 2),
+        ('{"name\u201d: 1}', 1, 7),
+        ('{\r\n "a": 1,\r\n\u00a0"b": 1}', 3, 1),
+        ('{"a": 1}\u00a0', 1, 9),
+        ('{\n "a": \uff02x"}', 2, 7),
+    ],
+)
+def test_json_says_where_a_character_is_that_no_keyboard_has(text: str, line: int, place: int) -> None:
+    with pytest.raises(msgspec.DecodeError, match=rf"line {line}; U\+[0-9A-F]{{4}} \(.*\) at character {place} is not"):
+        decode_json(text.encode())
+
+
+@pytest.mark.parametrize("text", ['{"a": 1,}', '{"a": "\u201cx\u201d",\n "b" 1}', '{"a": 1'])
+def test_json_without_such_a_character_in_the_line_says_no_more(text: str) -> None:
+    with pytest.raises(msgspec.DecodeError) as refused:
+        decode_json(text)
+    assert "U+" not in str(refused.value)
+
+
 def test_a_formula_in_the_middle_is_inert_where_another_separator_would_begin_a_cell() -> None:
     assert cell("pump;=1;-2\n@x") == "pump;'=1;'-2\n'@x"
 

@@ -184,6 +184,26 @@ def test_text_in_a_code_page_is_told_the_command_that_converts_it(tmp_path: Path
     assert read_text(file.with_name("file.utf8")) == text
 
 
+@pytest.mark.parametrize("text", ["Neuchâtel", "Gerät", "Größe", "Fläche groß", "hôtel"])
+@pytest.mark.parametrize("encoding", ["CP1252", "CP850", "MACINTOSH"])
+def test_one_of_the_words_that_are_shown_is_right_and_its_command_too(tmp_path: Path, text: str, encoding: str) -> None:
+    file = written(tmp_path, text.encode(encoding))
+    with pytest.raises(FileEncodingError) as refused:
+        read_text(file)
+    first = next(word for word in text.split() if not word.isascii())
+    assert f'"{first}" in {encoding}' in refused.value.explain_cause()
+    (command,) = (one for one in refused.value.explain_fix().split("`") if f"iconv -f {encoding} " in one)
+    subprocess.run(["sh", "-c", command], check=True)
+    assert read_text(file.with_name("file.utf8")) == text
+
+
+@pytest.mark.parametrize("text", ["web版の設定", "A棟 第2工場", "大阪 site"])
+def test_a_japanese_word_among_others_is_japanese(tmp_path: Path, text: str) -> None:
+    with pytest.raises(FileEncodingError) as refused:
+        read_text(written(tmp_path, text.encode("cp932")))
+    assert refused.value.explain_cause().endswith("in CP932).")
+
+
 @pytest.mark.parametrize("name", ["config.toml", "t.csv", "x"])
 def test_a_converted_file_is_for_its_user_alone(tmp_path: Path, name: str) -> None:
     (file := tmp_path / name).write_bytes("Gerätehalle".encode("cp1252"))
@@ -228,7 +248,7 @@ OWN = {
     },
     "what the system tells": {"agent/state.py", "doctor/servers.py", "cli/port_holder.py", "flock.py", "swarm/run.py"},
     "within a program under chip exec": {"elements/exec/proxy.py", "elements/hook/sitecustomize.py"},
-    "a table that is read line by line": {"manifests/listed.py"},
+    "a file that is read line by line": {"manifests/listed.py", "server/backup/exported.py"},
 }
 BYPASS = re.compile(r"\.read_text\(|read_bytes\(\)\.decode|utf-8-sig|tomllib\.load\b|json\.load\(")
 

@@ -357,6 +357,6 @@ async def _guarded(look: Look) -> Answer:
         answer = look()
         return await answer if isinstance(answer, Awaitable) else answer
     except BirthmarkError as error:
-        return Answer(Result.ERROR, f"{error.explain_cause()} {error.explain_fix()}", error=error)
+        return Answer(Result.ERROR, f"{error.explain_case()} {error.explain_fix()}", error=error)
     except OSError as error:  # a file that a check reads itself
         return Answer(Result.ERROR, f"{error.filename}: {reason_of(error)}")

@@ -296,4 +296,4 @@ class Loop:
 
 
 def _words(problem: BirthmarkError) -> dict[str, object]:
-    return {"error": problem.code, "cause": problem.explain_cause(), "fix": problem.explain_fix()}
+    return {"error": problem.code, "cause": problem.explain_case(), "fix": problem.explain_fix()}

@@ -154,7 +154,7 @@ class Upkeep:
         except BirthmarkError as error:
             pause = pace.failed(self.agent, error, managed.renewal, _DAY, self._left(managed))
             self.note(error, managed.id)
-            told = {"id": managed.id, "error": error.code, "cause": error.explain_cause(), "fix": error.explain_fix()}
+            told = {"id": managed.id, "error": error.code, "cause": error.explain_case(), "fix": error.explain_fix()}
             self.tell("certificate not renewed", {**told, "again_in_s": round(pause.total_seconds(), 1)})
             return
         if (problem := _over(self.agent, made)) is None:

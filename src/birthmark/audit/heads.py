@@ -88,9 +88,12 @@ def parse_head(text: bytes) -> Head:
         raise HeadInvalidError(detail="it is too large")
     try:
         told: dict[str, Any] = decode_json(text, dict)
+        if missing := [name for name in ("digest", "key", "signature") if name not in told]:
+            is_row = "action" in told
+            raise HeadInvalidError(detail="it has audit rows" if is_row else f"it has no '{missing[0]}'")
         digests = {name: bytes.fromhex(told[name]) for name in ("digest", "key", "signature")}
         return msgspec.convert(told | digests, Head)
-    except (msgspec.MsgspecError, KeyError, TypeError, ValueError, RecursionError) as error:
+    except (msgspec.MsgspecError, TypeError, ValueError, RecursionError) as error:
         raise HeadInvalidError(detail=error) from error
 
 

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from birthmark.audit.verify import ROWS, Verified
-from birthmark.net.backlog import OwnerTurns
+from birthmark.net.backlog import give_way
 from birthmark.store import from_micros
 from birthmark.store.database import Reader
 from birthmark.store.holding import MAIN
@@ -25,13 +25,12 @@ def report(verified: Sequence[Verified]) -> dict[str, Any]:
 
 async def entries(database: Reader, verified: Sequence[Verified]) -> AsyncIterator[dict[str, Any]]:
     """Yield every row that was verified, chain by chain, oldest first."""
-    turns = OwnerTurns()
     for one in verified:
         seq = 0
         while seq < one.rows:
             for row in await database.all(ROWS, chain=one.chain, after=seq, limit=min(_PAGE, one.rows - seq)):
                 seq = row["seq"]
-                await turns.step()
+                await give_way()
                 yield {
                     "chain": one.chain,
                     "seq": seq,

@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from birthmark.audit.heads import HEADS, Head
 from birthmark.errors import ConflictError
-from birthmark.net.backlog import OwnerTurns
+from birthmark.net.backlog import give_way
 from birthmark.store import AuditRow, Changes, Database, statement
 from birthmark.store.chain import GENESIS, HeadSigner, link
 from birthmark.store.database import Reader, Row
@@ -144,13 +144,13 @@ async def verify_chain(
     database: Reader, *, key: bytes | None, chain: str = MAIN, claims: Sequence[Claim] = ()
 ) -> Verified:
     """Return what was checked of one chain, which must be as each of `claims` about it says. Raise as above."""
-    walk, turns = _Walk(chain, claims), OwnerTurns()
+    walk = _Walk(chain, claims)
     while True:
         before = walk.seq
         while rows := await database.all(ROWS, chain=chain, after=walk.seq, limit=_PAGE):
             for row in rows:
                 walk.follow(row)
-                await turns.step()  # a server has others to serve
+                await give_way()  # a server has others to serve
         head = await _head(database, chain)
         if head is None or head.seq <= walk.seq or walk.seq == before:  # else a server has written meanwhile
             break

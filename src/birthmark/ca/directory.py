@@ -58,11 +58,12 @@ class CaWaitingError(NotFoundError):
     code = "ca.waiting"
     cause = "{path} asked a root on another machine for its CA, and the answer was not installed yet."
     fix = (
-        "Install it: `birthmark ca install issuing.answer --dir {path}`. Where the root is, this makes it: "
-        "`birthmark ca root sign issuing.csr --dir root-ca --out issuing.answer`. Where the request is lost, ask anew: "
-        "`birthmark ca request --purpose issuing --dir {path} --out issuing.csr`."
+        "Install it: `birthmark ca install {purpose}.answer --dir {path}`. Where the root is, this makes it: "
+        "`birthmark ca root sign {purpose}.csr --dir root-ca --out {purpose}.answer`. Where the request is lost, ask "
+        "anew: `birthmark ca request --purpose {purpose} --dir {path} --out {purpose}.csr`."
     )
     path: Path
+    purpose: str
 
 
 class CaLostError(UnavailableError):
@@ -172,7 +173,7 @@ def load_or_create(
     if root is not None:
         raise CaLostError(path=directory, data=directory.parent, root=root)
     if is_waiting(directory):
-        raise CaWaitingError(path=directory)
+        raise CaWaitingError(path=directory, purpose=purpose_that_waits(directory))
     return create(directory, name, now=now(), entropy=entropy, places=places, passphrase=passphrase)
 
 
@@ -181,9 +182,19 @@ def is_waiting(directory: Path) -> bool:
     return any((directory / f"{one}.pending").exists() for one in BELOW)
 
 
+def purpose_that_waits(directory: Path, name: str = "") -> str:
+    """Return the purpose that a root was asked for: `name` where it is one of several, or none waits."""
+    waiting = [one for one in BELOW if (directory / f"{one}.pending").exists()] or list(BELOW)
+    return name if name in waiting else waiting[0]
+
+
 def missing(directory: Path) -> NotFoundError:
     """Return what says why there is no CA."""
-    return CaWaitingError(path=directory) if is_waiting(directory) else CaMissingError(path=directory)
+    return (
+        CaWaitingError(path=directory, purpose=purpose_that_waits(directory))
+        if is_waiting(directory)
+        else CaMissingError(path=directory)
+    )
 
 
 def _write(

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import AttributeOID
 
 from birthmark import durable
-from birthmark.ca.directory import CaExistsError, is_waiting
+from birthmark.ca.directory import CaExistsError, is_waiting, purpose_that_waits
 from birthmark.ca.kept import (
     BELOW,
     ROOT_LIST,
@@ -50,6 +50,7 @@ from birthmark.pki.issue import SigningKey
 from birthmark.pki.names import text_of
 from birthmark.pki.pem import unarmor
 from birthmark.pki.profiles import Purpose
+from birthmark.text_files import plain_text, unseen_in_pem
 
 VALID = timedelta(days=30)
 MAX_ANSWER_BYTES = 8 * 1024 * 1024
@@ -71,7 +72,7 @@ class RequestRefusedError(PolicyError):
         "`birthmark ca request --purpose {purpose} --dir ca --out {purpose}.csr`."
     )
     detail: str
-    purpose: str = "issuing"
+    purpose: str
 
 
 class AnswerRefusedError(PolicyError):
@@ -84,7 +85,7 @@ class AnswerRefusedError(PolicyError):
         "`birthmark ca root sign {purpose}.csr --dir root-ca --out {purpose}.answer`."
     )
     detail: str
-    purpose: str = "issuing"
+    purpose: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +136,8 @@ def ask(
         return text.decode()
 
 
-def read_request(data: bytes, root: Certificate, now: datetime) -> CaRequest:
-    """Return what a root is asked for. Raise `RequestRefusedError`."""
+def read_request(data: bytes, root: Certificate, now: datetime, name: str = "") -> CaRequest:
+    """Return what a root is asked for. Raise `RequestRefusedError`, of the purpose that a file of that `name` has."""
     try:
         request = parse_csr(unarmor(data))
         says = _told(request)
@@ -145,15 +146,23 @@ def read_request(data: bytes, root: Certificate, now: datetime) -> CaRequest:
         reason = (
             error.explain_cause() if isinstance(error, BirthmarkError) else "it is not one of `birthmark ca request`"
         )
-        raise RequestRefusedError(detail=reason.rstrip(".")) from error
+        raise _refusal(reason.rstrip("."), name) from error
     if purpose not in BELOW:
-        raise RequestRefusedError(detail=f"there is no CA for the purpose '{purpose}'")
+        raise _refusal(f"there is no CA for the purpose '{purpose}'", name)
     if says["root"] not in {"", root.thumbprint.hex()}:
         detail = f"it is for the root {says['root'][:16]}…, and this one is {root.thumbprint.hex()[:16]}…"
         raise RequestRefusedError(detail=detail, purpose=purpose)
     if now > until:
         raise RequestRefusedError(detail=f"it was good until {until.isoformat()}", purpose=purpose)
     return CaRequest(request, purpose, says["root"], until)
+
+
+def _refusal(detail: str, name: str) -> RequestRefusedError:
+    """Return the refusal of a request that does not say its purpose, by the name of its file."""
+    refusal = RequestRefusedError(detail=detail, purpose=name)
+    if name not in BELOW:
+        refusal.quote(fix="Ask anew where the CA is to work, for the same purpose, and bring that file.")
+    return refusal
 
 
 def render_answer(certificate: Certificate, root: Certificate, crl: bytes) -> str:
@@ -163,27 +172,42 @@ def render_answer(certificate: Certificate, root: Certificate, crl: bytes) -> st
 
 
 def install(
-    directory: Path, data: bytes, now: datetime, *, root: str | None = None, passphrase: Passphrase | None = None
+    directory: Path,
+    data: bytes,
+    now: datetime,
+    *,
+    root: str | None = None,
+    passphrase: Passphrase | None = None,
+    name: str = "",
 ) -> Purpose:
     """Take over what the root has signed: a CA, its newest list alone, or the links between two roots.
 
-    `root` is its thumbprint, known to a person. Raise `AnswerRefusedError` or `LinksRefusedError`; then nothing has
-    changed.
+    `root` is its thumbprint, known to a person; `name` that of the file, as of a purpose. Raise `AnswerRefusedError` or
+    `LinksRefusedError`; then nothing has changed.
     """
-    last = next((one for one in BELOW if (directory / f"{one}.pending").exists()), "issuing")
+    last, data = purpose_that_waits(directory, name), plain_text(data)
     try:
-        listed = x509.load_pem_x509_crl(data) if _LIST in data else None
+        listed = x509.load_pem_x509_crl(data) if _LIST in data else _list_of(data)
         if listed is not None and b"-----BEGIN CERTIFICATE-----" not in data:
             with alone_in(directory):
                 return _install_list(directory, listed, last)
         bundle = parse_bundle(data)
     except (InvalidRequestError, ValueError) as error:
-        raise AnswerRefusedError(detail="it is not an answer of `birthmark ca root sign`", purpose=last) from error
+        detail = unseen_in_pem(data) or "it is not an answer of `birthmark ca root sign`"
+        raise AnswerRefusedError(detail=detail, purpose=last) from error
     if (links := links_in(bundle)) is not None:
         install_links(directory, links)
         return Purpose.ROOT
     with _alone(directory, passphrase) as secret:
-        return _install_ca(directory, bundle, listed, _waiting(directory, secret), now=now, root=root)
+        return _install_ca(directory, bundle, listed, _waiting(directory, secret), now=now, root=root, last=last)
+
+
+def _list_of(der: bytes) -> x509.CertificateRevocationList | None:
+    """Return a list in DER, as a distribution point serves it."""
+    try:
+        return x509.load_der_x509_crl(der)
+    except ValueError:
+        return None
 
 
 def _install_ca(
@@ -194,12 +218,12 @@ def _install_ca(
     *,
     now: datetime,
     root: str | None,
+    last: str,
 ) -> Purpose:
     """Put a CA that the root has signed to its key, which waits here."""
     certificate, *above = bundle
     purpose = next((one for one, key in waiting.items() if key.public_key() == certificate.public_key()), None)
     if purpose is None:
-        last = next(iter(waiting), "issuing")
         raise AnswerRefusedError(detail="no request that waits here is what it answers", purpose=last)
     anchor = above[-1] if above else certificate
     _check(certificate, anchor, purpose, now)

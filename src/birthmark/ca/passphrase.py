@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from birthmark.ca.keyfile import SecretUnreadableError, opens, read_private
-from birthmark.errors import UnavailableError
-from birthmark.text_files import plain_text
+from birthmark.errors import BirthmarkError, InvalidRequestError, UnavailableError
+from birthmark.text_files import decode_text, not_utf_8, plain_text
 
 FORMS = "file:/path, credential:NAME, fd:NUMBER or prompt"
 BESIDE = "passphrase"
@@ -34,6 +34,21 @@ class PassphraseMissingError(UnavailableError):
     )
     path: Path
     reason: str
+
+
+class NewPassphraseError(InvalidRequestError):
+    """What is to be the passphrase of the CA's keys cannot be it."""
+
+    code = "ca.passphrase_unusable"
+    message = "This cannot be the keys' passphrase"
+    cause = "The new passphrase, of {source}, {reason}. The keys in {path} keep the one that they have."
+    fix = (
+        "Name a file that is not there, and a passphrase is made in it: `birthmark ca passphrase --new "
+        '"file:$HOME/ca.passphrase" --dir {path}`'
+    )
+    path: Path
+    reason: str
+    source: str
 
 
 class SourceInvalidError(ValueError):
@@ -75,7 +90,7 @@ class Passphrase:
             self._known = self._of_text(self._read())
             if not 0 < len(self._known) <= MAX_CHARS:
                 self._known = None
-                raise self._missing("it is empty, or longer than 1024 bytes")
+                raise self._unusable(f"is empty, or longer than {MAX_CHARS} bytes")
         return self._known
 
     def _of_text(self, data: bytes) -> bytes:
@@ -85,12 +100,14 @@ class Passphrase:
         """
         raw, text = data.strip(), plain_text(data).strip()
         has_lines = any(end in text for end in (b"\n", b"\r"))
+        if self._comes_new() and (trouble := _trouble_of(data)):
+            raise self._unusable(trouble)
         if text == raw and not has_lines:
             return text
         if any(opens(key, raw) for key in sorted(self.directory.glob("*.key"))[:1]):
             return raw
         if has_lines:
-            raise self._missing("it has more than one line")
+            raise self._unusable("has more than one line")
         return text
 
     def _read(self) -> bytes:
@@ -126,13 +143,30 @@ class Passphrase:
         if not sys.stdin.isatty():
             raise self._missing("nobody is at a terminal to be asked")
         typed = self.ask(f"Passphrase of the CA's keys in {self.directory}: ")
-        has_keys = any(True for pattern in ("*.key", "*.pending") for _ in self.directory.glob(pattern))
-        if (self.is_new or not has_keys) and self.ask("The same once more: ") != typed:
+        if self._comes_new() and self.ask("The same once more: ") != typed:
             raise self._missing("what was typed the second time is something else")
         return typed.encode()
 
+    def _comes_new(self) -> bool:
+        has_keys = any(True for pattern in ("*.key", "*.pending") for _ in self.directory.glob(pattern))
+        return self.is_new or not has_keys
+
+    def _unusable(self, reason: str) -> BirthmarkError:
+        if self.is_new and self.source is not None:
+            return NewPassphraseError(source=self.source, reason=reason, path=self.directory)
+        return self._missing(f"it {reason}")
+
     def _missing(self, reason: str) -> PassphraseMissingError:
         return PassphraseMissingError(path=self.directory, reason=reason)
+
+
+def _trouble_of(data: bytes) -> str:
+    """Say why nobody could type a new passphrase again, if so: what an editor adds is not seen."""
+    try:
+        text = decode_text(data).rstrip("\r\n")
+    except UnicodeDecodeError:
+        return not_utf_8(data)
+    return "begins or ends with a blank" if text != text.strip() else ""
 
 
 def check_source(text: str) -> str:

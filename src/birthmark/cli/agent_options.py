@@ -23,7 +23,13 @@ class AgentOptions:
 
     config: Annotated[
         Path | None,
-        typer.Option("--config", "-c", envvar="BIRTHMARK_AGENT_CONFIG", help="Default: ROOT/etc/aziot/config.toml."),
+        typer.Option(
+            "--config",
+            "-c",
+            envvar="BIRTHMARK_AGENT_CONFIG",
+            readable=False,
+            help="Default: ROOT/etc/aziot/config.toml.",
+        ),
     ] = None
     root: Annotated[
         Path, typer.Option(envvar="BIRTHMARK_AGENT_ROOT", help="Where etc/aziot and var/lib/aziot are.")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from birthmark.cli.common import emit, read_certificate, read_text, say
+from birthmark.cli.common import emit, read_device_certificate, read_text, say
 from birthmark.cli.operator import ListOptions, RemoveOptions, ServerOutputOptions, at
 
 _COLUMNS = ("template", "type", "enabled", "version", "hook", "description")
@@ -142,5 +142,9 @@ def renew(
 
     What this server's own CA renewed, by EST, follows by itself at its first connection.
     """
-    body = {"certificate": read_certificate(file).pem()}
+    from birthmark.pki.certificates import CertificateInvalidError
+
+    if (following := read_device_certificate(file)).is_ca:
+        raise CertificateInvalidError(detail=f"{file.name} has a CA's certificate, and none of a device")
+    body = {"certificate": following.pem()}
     emit(server.as_json, server.client.post(at("aws", "certificates", certificate_id, "renew"), body))

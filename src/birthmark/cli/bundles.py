@@ -14,7 +14,7 @@ from birthmark.cli.common import (
     about,
     emit,
     open_file,
-    read_certificate,
+    read_device_certificate,
     read_file,
     tell_row,
     written_as,
@@ -40,7 +40,7 @@ class StationsOptions:
     def trust(self) -> "Trust":
         from birthmark.manifests.bundle.model import Trust
 
-        return Trust(tuple(read_certificate(path) for path in self.station or ()), tuple(self.roots()))
+        return Trust(tuple(read_device_certificate(path) for path in self.station or ()), tuple(self.roots()))
 
     def roots(self) -> Iterator["Certificate"]:
         """Yield the certificates of every file. Raise `BadParameter` for a device's, which would vouch for itself."""

@@ -23,7 +23,7 @@ from birthmark.cli.journal import note
 from birthmark.cli.printable import text_of
 from birthmark.cli.table import wrapped
 from birthmark.text import printable, reason_of
-from birthmark.text_files import encoding_of, not_utf_8, plain_text, to_utf_8
+from birthmark.text_files import also_to_utf_8, copy_of, encoding_of, not_utf_8, plain_text, to_utf_8
 
 if TYPE_CHECKING:
     from birthmark.pki.certificates import Certificate  # which loads what no --help needs
@@ -32,6 +32,7 @@ FAILED, WRONG_USAGE, NOT_FOUND, NOT_AUTHORIZED, CANNOT_REACH, ACTION_NEEDED, SOM
 _PASSWORD = re.compile(r"(://[^:/@\s]*:)[^@\s]+@")
 _CHIP = frozenset({"--module", "--pin-file", "--slot", "--token"})
 MAX_FILE_BYTES = 4 * 1024 * 1024
+_LIST = b"-----BEGIN X509 CRL-----"
 INTERRUPTED = 130  # as shells report Ctrl-C
 
 
@@ -82,6 +83,11 @@ class FileExistsAlreadyError(errors.ConflictError):
     cause = "{path} exists already."
     fix = "Move it away first: `mv -nT {path} {aside}`"
     path: Path
+
+    def __init__(self, **facts: Any) -> None:
+        super().__init__(**facts)
+        if (here := copy_of(self.path)) != Path(self.path):
+            self.quote(fix=f"You may not write to its directory: give another name, such as {durable.aside(here)}.")
 
     @property
     def aside(self) -> Path:
@@ -239,39 +245,47 @@ def read_text(path: Path) -> str:
     try:
         return raw.decode()
     except UnicodeDecodeError as error:
-        if b"\0" in raw:
-            raise FileMissingError(path=path, reason="it is no text") from error
+        from birthmark.pki.certificates import kind_of
+
+        if (kind := kind_of(raw)) or b"\0" in raw:
+            raise FileMissingError(path=path, reason=kind or "it is no text") from error
         command = to_utf_8(path, encoding_of(raw))
-        raise FileEncodingError(path=path, command=command, detail=not_utf_8(raw)) from error
-
-
-def read_certificate(path: Path) -> "Certificate":
-    """Return the certificate in a PEM or DER file, the first of several."""
-    from birthmark.pki.certificates import parse_bundle
-
-    with about(path):
-        return parse_bundle(read_file(path))[0]
+        refusal = FileEncodingError(path=path, command=command, detail=not_utf_8(raw))
+        refusal.quote(fix=f"{refusal.explain_fix().removesuffix('.')}{also_to_utf_8(path, raw)}.")
+        raise refusal from error
 
 
 def read_device_certificate(path: Path) -> "Certificate":
     """Return the device's certificate of a file, in whatever order its chain stands there."""
-    from birthmark.pki.certificates import CertificateInvalidError, leaf_first, parse_bundle
+    from birthmark.pki.certificates import CertificateInvalidError, chain_ends, leaf_first, parse_bundle
 
     with about(path):
         every = leaf_first(parse_bundle(read_file(path)))
-        if sum(not one.is_ca for one in every) > 1:
-            raise CertificateInvalidError(detail="several devices stand in one file; give each a file of its own")
+        devices = {one for one in every if not one.is_ca}
+        if len(devices or chain_ends(every)) > 1:  # OpenSSL's own signed certificates are of CAs, too
+            whose = "devices" if devices else "devices, or of several CAs"
+            raise CertificateInvalidError(detail=f"it has the certificates of several {whose}; give each its own file")
         return every[0]
 
 
+def read_single_certificate(path: Path) -> "Certificate":
+    """Return the device's certificate of a file, or a CA's where the file has no other: never one of a chain's CAs."""
+    from birthmark.pki.certificates import CertificateInvalidError, parse_bundle
+
+    found = read_device_certificate(path)
+    if found.is_ca and len(parse_bundle(read_file(path))) > 1:
+        with about(path):
+            detail = "it has the certificates of several CAs; give the one that is meant in a file of its own"
+            raise CertificateInvalidError(detail=detail)
+    return found
+
+
 def read_ca_certificate(path: Path) -> "Certificate":
-    """Return the only CA's certificate of a file, also where a device's is first, else the first certificate."""
-    from birthmark.pki.certificates import parse_bundle
+    """Return the only CA's certificate of a file, also where a device's is first: see `parse_ca`."""
+    from birthmark.pki.certificates import parse_ca
 
     with about(path):
-        every = parse_bundle(read_file(path))
-        cas = [one for one in every if one.is_ca]
-        return cas[0] if len(cas) == 1 else every[0]
+        return parse_ca(read_file(path))
 
 
 def emit(as_json: bool, row: Mapping[str, Any]) -> None:
@@ -312,7 +326,7 @@ def certificate_row(certificate: "Certificate") -> dict[str, Any]:
 def write_result(path: Path | None, text: str, *, keeps: bool = True) -> None:
     """Write to a file, or to stdout when there is none; other content of an earlier file is kept under another name.
 
-    Without `keeps` it is replaced: a revocation list, which a broker reads and a timer writes. A key never is.
+    Without `keeps` an earlier revocation list is replaced, which a broker reads and a timer writes; a key never is.
     """
     if path is None:
         typer.echo(text, nl=False)
@@ -320,8 +334,16 @@ def write_result(path: Path | None, text: str, *, keeps: bool = True) -> None:
     data = text.encode("ascii")
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.is_file() or path.stat().st_size != len(data) or path.read_bytes() != data:
-        with replacing(path, keeps=keeps) as file:
+        with replacing(path, keeps=keeps or not _is_list(path)) as file:
             file.write(data)
+
+
+def _is_list(path: Path) -> bool:
+    """Say whether a file holds a revocation list, as it is written here."""
+    if not path.is_file():
+        return not path.exists()
+    with path.open("rb") as file:
+        return file.read(len(_LIST)) == _LIST
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from birthmark.cli.asking import only
-from birthmark.cli.common import UsageError, emit, read_ca_certificate, read_certificate, say
+from birthmark.cli.common import UsageError, emit, read_ca_certificate, read_device_certificate, say
 from birthmark.cli.keys import PolicyArgument, PolicyOption, RotateOption, WhichArgument, show_keys, show_policies
 from birthmark.cli.operator import ListOptions, RemoveOptions, ServerOutputOptions, at
 
@@ -173,7 +173,7 @@ def proof_of(name: str, file: Path | None, without_proof: bool, room: str) -> st
     if file is None and not without_proof:
         raise VerificationMissingError(name=name, room=room)
     only(file is None, "without a verification certificate", without_proof=without_proof)
-    return None if file is None else read_certificate(file).pem()
+    return None if file is None else read_device_certificate(file).pem()
 
 
 def remove(server: RemoveOptions, name: CaName, dps: Dps = "birthmark") -> None:

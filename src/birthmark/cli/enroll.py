@@ -268,7 +268,10 @@ def group(
         hub=host,
         issue=issue,
     )
-    emit(as_json, {"group": group_id, "outcome": done.value} | _told_of(difference, as_json=as_json))
+    row = {"group": group_id, "outcome": done.value}
+    if certificates:
+        row["ca"] = ", ".join(one.subject_text for one in certificates)
+    emit(as_json, row | _told_of(difference, as_json=as_json))
 
 
 def _keep(files: "Sequence[Path | None]", keys: "Sequence[str | None]") -> None:

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from birthmark.cli.asking import agree, only
-from birthmark.cli.common import emit, read_ca_certificate, read_certificate, write_result
+from birthmark.cli.common import emit, read_ca_certificate, read_single_certificate, write_result
 from birthmark.cli.inventory import INVENTORY_COLUMNS, InventoryOptions, export
 from birthmark.cli.operator import ListOptions, RemoveOptions, ServerOutputOptions, at, show
 from birthmark.clock import SystemClock, SystemEntropy
@@ -177,7 +177,7 @@ def revoke(
     body, nothing = {"reason": reason.value}, "The key is revoked; this CA issued no certificate for it that is alive."
     path = at("certificates", str(thumbprint), "revoke") if device is None else at("names", device, "revoke")
     if key_of is not None:
-        certificate, path = read_certificate(key_of), "/keys/revoke"
+        certificate, path = read_single_certificate(key_of), "/keys/revoke"
         body["certificate"] = certificate.pem()
         if certificate.is_ca:
             below = f"Take back the CA '{printable(certificate.subject_text)}', with everything below it, for good?"

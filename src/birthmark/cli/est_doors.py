@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from birthmark.cli.ca.issuing import parse_lifetime
-from birthmark.cli.common import emit, read_certificate
+from birthmark.cli.common import emit, read_device_certificate
 from birthmark.cli.operator import ListOptions, RemoveOptions, ServerOutputOptions, at
 from birthmark.text import printable
 
@@ -43,7 +43,7 @@ def add_authority(
 
     When it renews its own certificate by EST, the next one takes the place on the list.
     """
-    server.do("est", "authorities", certificate=read_certificate(file).pem(), names=names)
+    server.do("est", "authorities", certificate=read_device_certificate(file).pem(), names=names)
 
 
 def list_authorities(server: ListOptions) -> None:

@@ -1,6 +1,5 @@
 """`birthmark chip intake`: a production line takes chips in, each with the board it is on."""
 
-import codecs
 import getpass
 import json
 import sys
@@ -31,8 +30,9 @@ from birthmark.pki.certificates import Certificate, parse_bundle
 from birthmark.pki.chains import SignatureCache
 from birthmark.pki.checks import ChainError
 from birthmark.text import printable
+from birthmark.text_files import plain_text, utf_16_of
 
-_MAX_SCAN_BYTES = 1024
+_MAX_SCAN_BYTES, _MAX_LIST_BYTES = 1024, 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,8 +206,11 @@ def _scanned() -> Iterator[str]:
         raw = sys.stdin.buffer.readline(_MAX_SCAN_BYTES)
         if not raw:
             return
-        if board := raw.removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogateescape").strip():
-            yield board
+        if utf_16_of(raw) is not None:  # a list in a file, and no scanner
+            raw += sys.stdin.buffer.read(_MAX_LIST_BYTES)
+        for line in plain_text(raw).splitlines():
+            if board := line.decode("utf-8", "surrogateescape").strip():
+                yield board
 
 
 def _tell(row: dict[str, object], *, as_json: bool) -> None:

@@ -5,13 +5,13 @@ from typing import Any
 
 import typer
 
-from birthmark.toml_text import unseen
+from birthmark.text_files import unseen
 
 
 def json_of(text: str, what: str) -> Any:
     """Return the JSON of an argument. Raise `typer.BadParameter` naming it."""
     try:
-        return json.loads(text)
+        return json.loads(text.removeprefix("\ufeff"))  # of a file of Windows, put here by the shell
     except json.JSONDecodeError as error:
         seen = unseen(text.replace("\r\n", "\n"), error.lineno)
         raise typer.BadParameter(f"{what} is not JSON: {error}{seen}") from error

@@ -25,9 +25,10 @@ from birthmark.console.login import (
     read_invitation,
 )
 from birthmark.console.trusting import roots_of
-from birthmark.errors import about
+from birthmark.errors import BirthmarkError, about
 from birthmark.pki.certificates import pem_bundle
-from birthmark.text import reason_of
+from birthmark.text import printable, reason_of
+from birthmark.text_files import unseen
 
 _BEGIN, _HOST_PORT = "https://", re.compile(r"[A-Za-z0-9.-]+:[0-9]{1,5}/?")
 _MAX_BYTES = 256 * 1024
@@ -61,6 +62,8 @@ def login(
     """
     if where.startswith("http://") or (_HOST_PORT.fullmatch(where) and not Path(where).exists()):
         raise typer.BadParameter(f"write https://{where.removeprefix('http://')}", param_hint="URL")
+    if (seen := unseen(where, 1)) and not Path(where).exists():
+        raise typer.BadParameter(f"write https://HOST:PORT, or a file's name{seen}", param_hint="URL")
     with written_as(place()):
         if where.startswith(_BEGIN):
             only(False, "for an invitation's file", url=url)
@@ -81,7 +84,7 @@ def _by_invitation(invitation: Path, url: str | None, *, as_json: bool) -> None:
     except LoginDamagedError as error:
         if url is not None:
             raise typer.BadParameter("give an https:// URL of the server", param_hint="--url") from error
-        raise InvitationInvalidError(path=invitation) from error
+        raise InvitationInvalidError(path=invitation, detail=unseen(at_url, 1)) from error
     check_place()
     client = RemoteClient(place(), at_url, "", invited.roots)
     made = client.post("/people/login", {"code": invited.code, "label": _label()})
@@ -125,14 +128,21 @@ def _by_token(url: str, roots: str, file: Path, *, as_json: bool) -> None:
     token = found.pop()
     token_id = token.split("_")[1]
     client = RemoteClient(place(), url, token, roots)
-    own = next((one for one in client.rows("/people/tokens") if one["id"] == token_id), None)
+    try:
+        own = next((one for one in client.rows("/people/tokens") if one["id"] == token_id), None)
+    except BirthmarkError as error:
+        if error.code == "people.token_refused":
+            error.quote(fix=TokenFileError.fix)
+        raise
     if own is None:
         raise TokenFileError(path=file)
     _keep(url, roots, own, token, as_json=as_json)
 
 
 def _keep(url: str, roots: str, made: dict[str, Any], token: str, *, as_json: bool) -> None:
-    kept = keep(Login(url, roots, made["user"], made["id"], token, made["ends"]))
+    kept, aside = keep(Login(url, roots, made["user"], made["id"], token, made["ends"]))
+    if aside is not None:
+        typer.echo(printable(f"The earlier {kept.name} is {aside} now."), err=True)
     said = f"Signed in at {url} as {made['user']}, until {made['ends'][:10]}. Commands without --data go there."
     say(as_json, {"url": url, "user": made["user"], "ends": made["ends"], "file": str(kept)}, said)
 

@@ -22,7 +22,7 @@ from birthmark.cli.common import (
     FileExistsAlreadyError,
     again,
     open_file,
-    read_certificate,
+    read_device_certificate,
     read_file,
     say,
 )
@@ -74,7 +74,7 @@ class ManifestOptions:
         from birthmark.manifests.microchip import root_of, signer_of, trust_of
 
         only(False, "for a bundle of our own, and this is none", station=self.stations.station)
-        own_signers = [signer_of(read_certificate(path)) for path in self.signer or ()]
+        own_signers = [signer_of(read_device_certificate(path)) for path in self.signer or ()]
         own_roots = [root_of(root) for root in self.stations.roots()]
         return trust_of(own_signers or MICROCHIP_SIGNERS.values(), own_roots or MICROCHIP_ROOTS)
 

@@ -12,6 +12,7 @@ from birthmark.cli.backup import Database, PassphraseOptions, whole_or_undone
 from birthmark.cli.common import emit, read_file, without, working
 from birthmark.cli.options import JsonOption
 from birthmark.clock import SystemClock
+from birthmark.keys.pin import check_blanks
 from birthmark.owners import starting
 from birthmark.text import printable
 
@@ -40,6 +41,7 @@ def restore(
     tokens for one use that were unused are taken away; what was revoked, removed or switched off later is so again by
     --replay only, which names what came back all the same.
     """
+    from birthmark.server.backup.archive import BackupUnreadableError
     from birthmark.server.backup.copying import DatabaseNotEmptyError
     from birthmark.server.backup.exported import ReplayRefusedError
     from birthmark.server.backup.restoring import RestoreTargetError, restore_backup
@@ -54,6 +56,10 @@ def restore(
     )
     try:
         done = whole_or_undone(restoring)
+    except BackupUnreadableError as error:
+        if error.is_locked and passphrase.passphrase_file is not None:
+            check_blanks(secret, passphrase.passphrase_file)
+        raise
     except RestoreTargetError as error:
         error.add_facts(command=f"{without('--data', takes_value=True)} --data {shlex.quote(f'{data}.restored')}")
         raise

@@ -8,11 +8,12 @@ from typing import Annotated
 import typer
 
 from birthmark.cli.asking import agree, only
-from birthmark.cli.common import ActionNeededError, FileMissingError, again, read_file, say
+from birthmark.cli.common import ActionNeededError, FileEncodingError, FileMissingError, again, read_file, say
 from birthmark.cli.operator import ListOptions, RemoveOptions, at
 from birthmark.errors import InvalidRequestError
 from birthmark.keys.pin import check_blanks
 from birthmark.text import printable
+from birthmark.text_files import encoding_of, to_utf_8
 
 _COLUMNS = ("id", "user", "how", "from", "browser", "created", "used", "ends")
 _MAX_BYTES = 4096
@@ -22,7 +23,7 @@ class PasswordFileError(InvalidRequestError):
     """The file holds no password."""
 
     code = "people.password_file"
-    cause = "{path} is to hold a password in its first line, as UTF-8 text."
+    cause = "{path} is to hold a password in its first line."
     fix = "Write one into it that nobody guesses, with an editor: 12 characters or more."
     for_a_person = "only a person chooses a password"
     path: Path
@@ -81,10 +82,12 @@ def set_password(
 
 
 def _first_line(path: Path) -> str:
+    raw = read_file(path, _MAX_BYTES, FileMissingError)
     try:
-        line = read_file(path, _MAX_BYTES, FileMissingError).decode().partition("\n")[0].rstrip("\r")
+        line = raw.decode().partition("\n")[0].rstrip("\r")
     except UnicodeDecodeError as error:
-        raise PasswordFileError(path=path) from error
+        command = to_utf_8(path, encoding_of(raw))
+        raise FileEncodingError(path=path, command=command, detail="is not UTF-8") from error
     if not line:
         raise PasswordFileError(path=path)
     return line

@@ -14,6 +14,7 @@ from birthmark.audit.verify import verify_chains
 from birthmark.auth.rights import Right
 from birthmark.clock import Clock
 from birthmark.console.routing import SIGN_OF_LIFE_S, Asked, Endpoint, Lines, Rows
+from birthmark.net.backlog import begin_task
 from birthmark.store import Database
 
 _PAGE = 200
@@ -69,7 +70,7 @@ def endpoints(database: Database, public_key: bytes, clock: Clock) -> Sequence[E
 
 async def _pages(database: Database, public_key: bytes) -> AsyncIterator[Mapping[str, Any]]:
     """Yield the rows, page by page, and with the last what was verified; before, empty ones as signs of life."""
-    verifying = asyncio.ensure_future(verify_chains(database, key=public_key))
+    verifying = begin_task(verify_chains(database, key=public_key))
     try:
         while not (await asyncio.wait([verifying], timeout=SIGN_OF_LIFE_S))[0]:
             yield {"entries": []}

@@ -13,7 +13,7 @@ from birthmark.dps.service import Authorities, Enrollments, Instances, Registrat
 from birthmark.dps.service.instances import OWNER
 from birthmark.iothub.service import Hubs
 from birthmark.pki.authority import Authority
-from birthmark.pki.certificates import parse_any
+from birthmark.pki.certificates import parse_any, parse_ca
 
 
 class NewInstance(msgspec.Struct):
@@ -121,7 +121,7 @@ def ca_endpoints(instances: Instances, authorities: Authorities, enrollments: En
         body: NewAuthority = asked.body
         scope, name = scope_of(asked), parse_name(body.name)
         if body.group is None:
-            wanted = {name: parse_any(body.certificate or "")}
+            wanted = {name: parse_ca(body.certificate or "")}
         else:
             carried = await enrollments.group_certificates(scope, body.group)
             wanted = dict(zip((name, f"{name}-2"), carried, strict=False))

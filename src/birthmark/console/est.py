@@ -17,7 +17,7 @@ from birthmark.console.routing import Asked, Endpoint, PageQuery, Rows, Seconds
 from birthmark.est.model import Authority, BootstrapCa, User, WaitingRequest
 from birthmark.est.service import Approvals, Credentials, RegistrationAuthorities, Tokens
 from birthmark.people.model import SERVER
-from birthmark.pki.certificates import Thumbprint, parse_any, parse_thumbprint
+from birthmark.pki.certificates import Thumbprint, parse_any, parse_ca, parse_thumbprint
 from birthmark.pki.crl import RevocationReason
 from birthmark.pki.csr import parse_csr
 
@@ -83,7 +83,7 @@ def est_endpoints(credentials: Credentials, seed: bytes) -> Sequence[Endpoint]:
 
     async def add_ca(asked: Asked) -> Any:
         body: NewBootstrapCa = asked.body
-        maker = parse_any(body.certificate)
+        maker = parse_ca(body.certificate)
         return _ca_view(await credentials.accept_ca(maker, any_name=body.any_name, actor=asked.actor))
 
     async def remove_ca(asked: Asked) -> None:

@@ -10,11 +10,15 @@ import msgspec
 from birthmark.auth.rights import Right
 from birthmark.console.names import parse_name
 from birthmark.console.routing import SIGN_OF_LIFE_S, Asked, Endpoint, Lines, Rows
+from birthmark.errors import mended_by
 from birthmark.feed.catalogue import event_of
 from birthmark.feed.model import Dead, Happening, Webhook
 from birthmark.feed.reading import Feed, parse_place, place_of
 from birthmark.feed.showing import host_only
 from birthmark.feed.webhooks import Webhooks, check_type
+from birthmark.net.backlog import each, fitting
+from birthmark.outbound.guard import PlainRefusedError
+from birthmark.outbound.sender import EXAMPLE, UrlInvalidError
 from birthmark.people.model import SERVER
 from birthmark.store import Database
 
@@ -103,7 +107,9 @@ def webhook_endpoints(webhooks: Webhooks) -> Sequence[Endpoint]:
 
     async def create(asked: Asked) -> Any:
         body: NewWebhook = asked.body
-        made = await webhooks.create(parse_name(body.name), body.url, body.types, actor=asked.actor)
+        name = parse_name(body.name)
+        with mended_by(f"birthmark webhook create {name} {EXAMPLE}", UrlInvalidError, PlainRefusedError):
+            made = await webhooks.create(name, body.url, body.types, actor=asked.actor)
         return {**_view(made), "secret": made.secret}
 
     async def remove(asked: Asked) -> None:
@@ -116,7 +122,8 @@ def webhook_endpoints(webhooks: Webhooks) -> Sequence[Endpoint]:
         return _view(await webhooks.pause(asked["name"], is_paused=asked.body.paused, actor=asked.actor))
 
     async def dead(asked: Asked) -> Rows:
-        return Rows([_dead_view(one) for one in await webhooks.dead(asked["name"])])
+        found = await webhooks.dead(asked["name"])
+        return Rows(await fitting(each(map(_dead_view, found)), lambda view: len(view["body"])))
 
     async def replay(asked: Asked) -> Any:
         return {"name": asked["name"], "events": await webhooks.replay(asked["name"], actor=asked.actor)}

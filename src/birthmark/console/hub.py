@@ -21,7 +21,7 @@ from birthmark.iothub.model import Hub, Message
 from birthmark.iothub.rules.tiers import edition_of, parse_edition
 from birthmark.iothub.service import IotHub
 from birthmark.net.backlog import each, fitting
-from birthmark.pki.certificates import parse_any
+from birthmark.pki.certificates import parse_any, parse_ca
 from birthmark.store import from_micros
 from birthmark.text import readable
 
@@ -139,7 +139,7 @@ def ca_endpoints(iothub: IotHub) -> Sequence[Endpoint]:
 
     async def add_ca(asked: Asked) -> Any:
         body: NewHubCa = asked.body
-        hub, name, certificate = hubs.by_name(asked["name"]), parse_name(body.name), parse_any(body.certificate)
+        hub, name, certificate = hubs.by_name(asked["name"]), parse_name(body.name), parse_ca(body.certificate)
         made = await authorities.add(hub, name, certificate, is_verified=body.verified, actor=asked.actor)
         return authority_view(made)
 

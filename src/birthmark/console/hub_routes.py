@@ -12,7 +12,7 @@ from birthmark.console.mistaken import OperatorRequestError
 from birthmark.console.names import parse_name
 from birthmark.console.routing import Asked, Endpoint, Lines, Rows
 from birthmark.console.streaming import Place, StreamQuery, pages
-from birthmark.errors import mended_by
+from birthmark.errors import mended_by, shell_word
 from birthmark.feed.showing import host_only
 from birthmark.iothub.model import Hub
 from birthmark.iothub.rules.routes import changing, selecting
@@ -33,6 +33,8 @@ from birthmark.iothub.wire.routes import (
 )
 from birthmark.iothub.wire.routes import Endpoint as HubEndpoint
 from birthmark.net.backlog import asker_turn
+from birthmark.outbound.guard import PlainRefusedError
+from birthmark.outbound.sender import EXAMPLE, UrlInvalidError
 from birthmark.routing.carriers.streams import Entry
 from birthmark.routing.queue import Lane
 from birthmark.routing.rules.conditions import Subject
@@ -142,12 +144,14 @@ class _Endpoints:
     async def add(self, asked: Asked) -> Any:
         hub = self._hubs.by_name(asked["name"])
         made = _endpoint_of(asked.body, hub.name)
-        kept = await self._routes.change(
-            *(hub, lambda known: changing.with_endpoint(known, made, hub.name)),
-            *("iothub.endpoint_add", made.name),
-            actor=asked.actor,
-            kind=made.__struct_config__.tag,
-        )
+        again = f"birthmark hub endpoint create {shell_word(made.name[:64])} --webhook {EXAMPLE} --hub {hub.name}"
+        with mended_by(again, UrlInvalidError, PlainRefusedError):
+            kept = await self._routes.change(
+                *(hub, lambda known: changing.with_endpoint(known, made, hub.name)),
+                *("iothub.endpoint_add", made.name),
+                actor=asked.actor,
+                kind=made.__struct_config__.tag,
+            )
         shown = _endpoint_view(kept.routing, made)
         return shown | {"secret": kept.secrets[made.name]} if made.name in kept.secrets else shown
 

@@ -13,7 +13,7 @@ from birthmark import durable
 from birthmark.console.variables import system_roots
 from birthmark.errors import InvalidRequestError, NotFoundError, PolicyError
 from birthmark.text import decode_json
-from birthmark.text_files import plain_text
+from birthmark.text_files import decode_text, plain_text
 
 FILE = "~/.config/birthmark/login.json"
 _VARIABLE = "BIRTHMARK_LOGIN"
@@ -46,7 +46,7 @@ class LoginDamagedError(InvalidRequestError):
 
     code = "login.damaged"
     cause = "{path} is not what `birthmark login` writes."
-    fix = "Remove it: `rm {path}`. Then sign in again, by an invitation."
+    fix = "Put it aside, `mv -n {path} {path}.damaged`, and sign in again, by an invitation."
     for_a_person = "it takes an invitation"
     path: Path
 
@@ -65,9 +65,10 @@ class InvitationInvalidError(InvalidRequestError):
     """The file is no invitation."""
 
     code = "login.invitation_invalid"
-    cause = "{path} is not a file that `birthmark user invite` writes."
+    cause = "{path} is not a file that `birthmark user invite` writes{detail}."
     fix = "Ask whoever invited you for that file, whole."
     for_a_person = "only who invited has it"
+    detail: str = ""
     path: Path
 
 
@@ -122,7 +123,8 @@ def read_invitation(path: Path) -> Invited:
     try:
         return decode_json(plain_text(_read(path)), Invited)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise InvitationInvalidError(path=path) from error
+        _, sign, seen = str(error).partition("; ")
+        raise InvitationInvalidError(path=path, detail=sign + seen) from error
 
 
 def check_place() -> None:
@@ -140,9 +142,9 @@ def check(login: Login) -> None:
     """Raise `LoginDamagedError` for one that leads nowhere, or where nobody could be known."""
     try:
         ssl.create_default_context(cadata=login.roots)
-    except (ValueError, ssl.SSLError) as error:
+    except (TypeError, ValueError, ssl.SSLError) as error:  # the first for text that is not ASCII
         raise LoginDamagedError(path=place()) from error
-    if not is_url(login.url) or "BEGIN CERTIFICATE" not in login.roots:
+    if not login.token.isascii() or not is_url(login.url) or "BEGIN CERTIFICATE" not in login.roots:
         raise LoginDamagedError(path=place())
 
 
@@ -155,12 +157,22 @@ def is_url(text: str) -> bool:
     return parts.scheme == "https" and bool(parts.hostname)
 
 
-def keep(login: Login) -> Path:
-    """Write who is signed in, for its owner alone; return where."""
-    path = place()
+def keep(login: Login) -> tuple[Path, Path | None]:
+    """Write who is signed in, for its owner alone; return where, and where a file is now that was no login."""
+    path, aside = place(), None
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if path.is_file() and not _is_login(path):
+        aside = durable.keep_aside(path)
     durable.replace(path, msgspec.json.format(msgspec.json.encode(login)) + b"\n", 0o600)
-    return path
+    return path, aside
+
+
+def _is_login(path: Path) -> bool:
+    try:
+        decode_json(decode_text(path.read_bytes()[:_MAX_BYTES]), Login)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def roots_file(login: Login) -> Path:

@@ -4,6 +4,7 @@ import re
 
 from birthmark.errors import InvalidRequestError
 from birthmark.pki.host_names import dns_name_of, is_host
+from birthmark.text import printable
 
 _NAME = re.compile("[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -33,7 +34,7 @@ def parse_host(host: str, name: str, room: str) -> str:
     """Return the host of a service that an operator makes. Raise `HostNameInvalidError`."""
     if not is_host(host):
         known = dns_name_of(host) or f"{name}.example"
-        raise HostNameInvalidError(host=ascii(host[:100]), name=name, known=known, room=room)
+        raise HostNameInvalidError(host=f"'{printable(host[:100])}'", name=name, known=known, room=room)
     return host
 
 

@@ -25,6 +25,7 @@ from birthmark.auth.rights import Right
 from birthmark.background import ended
 from birthmark.console.mistaken import OperatorRequestError
 from birthmark.errors import BirthmarkError, UnauthenticatedError
+from birthmark.net.backlog import begin_task, give_way
 from birthmark.net.late import Late
 from birthmark.net.refusing import Handler, refusing, whole
 from birthmark.people.approvals_model import MAX_BODY, Wanted
@@ -44,6 +45,7 @@ LOOK_AGAIN_S = 0.5
 """How long who reads line by line may go on after that right was taken."""
 _NOT_KEPT = {"cache-control": "no-store"}
 _TAG_DIGITS = 32
+_as_json = partial(json.dumps, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 _PARAMETER = re.compile(r"\{(\w+)(?::\w+)?\}")
 
 Identify: TypeAlias = Callable[[Request], Caller]
@@ -266,7 +268,7 @@ async def _as_long_as(
     ending: asyncio.Future[Mapping[str, Any]] | None = None
     try:
         while True:
-            ending = ending or asyncio.ensure_future(anext(parts))
+            ending = ending or begin_task(anext(parts))
             is_there = (await asyncio.wait((ending,), timeout=LOOK_AGAIN_S))[0]
             check()
             if is_there:
@@ -323,15 +325,25 @@ def _carrying_out(
             is_sse = SSE in given.get("accept", "")
             written = _written(value, check, as_event if is_sse else as_line)
             return StreamingResponse(written, endpoint.status, _NOT_KEPT, SSE if is_sse else NDJSON)
-        if isinstance(value, Rows):
-            value = seen(value, endpoint, asked.caller)
-            value = {"items": value.items, "next": value.next}
         if value is None:
             return Response(status_code=204)
-        made = JSONResponse(value, endpoint.status)
+        if isinstance(value, Rows):
+            made = await _list_of(seen(value, endpoint, asked.caller), endpoint.status)
+        else:
+            made = JSONResponse(value, endpoint.status)
         return tagged(made, given) if endpoint.method == "GET" else made
 
     return carry_out
+
+
+async def _list_of(rows: Rows, status: int) -> Response:
+    """Return a list in JSON, made row by row in its asker's turns: rows may be large."""
+    items = []
+    for row in rows.items:
+        items.append(_as_json(row))
+        await give_way()
+    content = f'{{"items":[{",".join(items)}],"next":{_as_json(rows.next)}}}'
+    return Response(content, status, media_type=JSONResponse.media_type)
 
 
 async def _keyed(request: Request, caller: Caller) -> OnceRequest:
@@ -402,7 +414,7 @@ async def while_there(
 
     `check` raises when whoever asked may no more, which gives it up, too.
     """
-    asking, leaving = asyncio.create_task(answering), asyncio.create_task(_left(request))
+    asking, leaving = begin_task(answering), asyncio.create_task(_left(request))
     pause = None if check is None else LOOK_AGAIN_S
     try:
         while not (await asyncio.wait((asking, leaving), timeout=pause, return_when=asyncio.FIRST_COMPLETED))[0]:

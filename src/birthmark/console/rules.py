@@ -14,6 +14,8 @@ from birthmark.console.names import parse_name
 from birthmark.console.routing import Asked, Endpoint, Lines, PageQuery, Rows
 from birthmark.console.streaming import Place, StreamQuery, beginning, pages
 from birthmark.errors import mended_by
+from birthmark.net.backlog import each, fitting
+from birthmark.outbound.guard import PlainRefusedError
 from birthmark.outbound.sender import UrlInvalidError
 from birthmark.routing.carriers.streams import Entry
 from birthmark.routing.letters import Waiting
@@ -66,7 +68,8 @@ def endpoints(aws: AwsIot) -> Sequence[Endpoint]:
         return whole | {"lag_s": round(rules.engine.lag_s, 3), "payload": without_secrets(known.rule.payload)}
 
     async def create(asked: Asked) -> Any:
-        with mended_by("birthmark aws rule create --help", BodyInvalidError), mended_by(_CALLED, UrlInvalidError):
+        called = mended_by(_CALLED, UrlInvalidError, PlainRefusedError)
+        with mended_by("birthmark aws rule create --help", BodyInvalidError), called:
             made = await rules.create(asked.body.rule, asked.body.payload, actor=asked.actor)
         return _view(aws, made, (await rules.ready(made.name)).filter, {})
 
@@ -85,8 +88,9 @@ def endpoints(aws: AwsIot) -> Sequence[Endpoint]:
         query: PageQuery = asked.query
         name = (await rules.get(asked["name"])).name
         found = await rules.queue.dead(name, query.after, query.limit)
-        last = found[-1].id if len(found) == query.limit else None
-        return Rows([_dead(one) for one in found], last)
+        shown = await fitting(each(map(_dead, found)), lambda view: 2 * len(view["body"]))
+        is_last = len(shown) == len(found) < query.limit
+        return Rows(shown, None if is_last else found[len(shown) - 1].id)
 
     async def replay(asked: Asked) -> Any:
         return {"queued": await rules.replay(asked["name"], actor=asked.actor)}

@@ -12,7 +12,7 @@ from birthmark.broker.rules.partitions import BEGINNING, Positions, parse_positi
 from birthmark.console.mistaken import OperatorRequestError
 from birthmark.console.names import parse_name
 from birthmark.console.routing import SIGN_OF_LIFE_S
-from birthmark.net.backlog import MAX_ANSWER_BYTES, OwnerTurns
+from birthmark.net.backlog import MAX_ANSWER_BYTES, give_way
 from birthmark.store import to_micros
 
 PAGE = 250
@@ -65,10 +65,9 @@ async def pages(
         is_time = loop.time() >= said_at + SIGN_OF_LIFE_S
         if page.items or page.is_gap or is_time or (page.is_end and not query.follow):
             views = []
-            turns = OwnerTurns()
             for message in page.items:
                 views.append(view(message))
-                await turns.step()
+                await give_way()
             yield {"items": views, "next": render_positions(where), "gap": page.is_gap}
             said_at = loop.time()
         if page.is_end:

@@ -57,7 +57,7 @@ def roots_of(url: str, roots: str | None, thumbprint: str | None) -> str:
         ServerUnknownError,
         ssl.SSLError,
     ):  # its certificate is of an authority that it does not name
-        return told + (system_roots().decode() if roots is None else roots)
+        return told + (system_roots().decode("ascii", "ignore") if roots is None else roots)
     return told
 
 
@@ -84,7 +84,7 @@ def _asked(url: str, context: ssl.SSLContext) -> str:
         with connection.getresponse() as response:
             body: Any = decode_json(response.read(_MAX_BYTES)) if response.status == http.client.OK else None
         told = body["roots"] if isinstance(body, dict) else None
-        if not isinstance(told, str) or "BEGIN CERTIFICATE" not in told:
+        if not isinstance(told, str) or not told.isascii() or "BEGIN CERTIFICATE" not in told:
             raise ServerAwayError(url=url, reason=f"HTTP status {response.status}, and no roots")
     except ssl.SSLCertVerificationError as error:
         reason = f"its certificate is not known ({error.verify_message})"

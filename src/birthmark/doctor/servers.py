@@ -59,7 +59,7 @@ def look(named: Setting | None, environment: Mapping[str, str]) -> ServerSeen | 
 
 
 def _server(data: Path, named: Setting | None, environment: Mapping[str, str]) -> ServerSeen:
-    if os.path.exists(data) and not os.access(data, os.R_OK | os.X_OK):  # noqa: PTH110 - False below what is closed
+    if _is_closed(data):
         return ServerSeen(str(data), named, as_owner=as_owner(other_owner(data) or "root"))
     is_running, theirs = is_served(data), _variables(data)
     has_run = (data / "server.lock").exists()  # a server that ends takes its endpoints.json away
@@ -75,6 +75,15 @@ def _server(data: Path, named: Setting | None, environment: Mapping[str, str]) -
         is_known_to_shell=named is not None or any(environment.get(name) for name in _HOSTS),
         start=starting(data),
     )
+
+
+def _is_closed(data: Path) -> bool:
+    """Say whether this user may not read what a server wrote there, or may not look into the directory or one above."""
+    try:
+        os.close(os.open(data / "endpoints.json", os.O_RDONLY | os.O_NONBLOCK))
+    except OSError as error:
+        return isinstance(error, PermissionError)
+    return not os.access(data, os.R_OK | os.X_OK)
 
 
 def _others(data: Path, environment: Mapping[str, str], *, has_run: bool) -> list[str]:

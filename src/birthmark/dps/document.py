@@ -125,6 +125,8 @@ class _InitialTwin(msgspec.Struct, frozen=True):
     properties: _Desired | None = None
 
 
+MAX_INFORMATION_BYTES = 8 * 1024
+"""Of what an enrollment tells of its device, as much as of a twin's tags."""
 _TOLD = frozenset({"registrationState"})
 """What the service tells of an enrollment beside what is on record."""
 
@@ -183,6 +185,8 @@ def check_members(given: Any, document: EnrollmentDocument) -> None:
         member = None if inner is None else f"initialTwin.{inner}"
     if member is not None:
         raise BodyInvalidError(detail=f"{member} is not served here, leave it out")
+    if len(msgspec.json.encode(document.optional_device_information)) > MAX_INFORMATION_BYTES:
+        raise BodyInvalidError(detail=f"optionalDeviceInformation has more than {MAX_INFORMATION_BYTES} bytes of JSON")
 
 
 def document_view(enrollment: EnrollmentDocument, *, with_keys: bool = False) -> dict[str, Any]:

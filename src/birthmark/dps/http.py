@@ -33,6 +33,7 @@ from birthmark.dps.service import Enrollments, Instances, Queries, Registrations
 from birthmark.dps.service.queries import Found, view_of
 from birthmark.errors import BirthmarkError, ThrottledError
 from birthmark.members import unread
+from birthmark.net.backlog import begin_task
 from birthmark.net.refusing import Handler, refusing, whole
 from birthmark.text import read_json, whole_number
 
@@ -202,7 +203,7 @@ def service_routes(
             for item in items:
                 by_id[item.id.lower()].append(item)
             refused = await asyncio.gather(
-                *(_bulk_of_one(enrollments, instance, given.mode, each, actor) for each in by_id.values())
+                *(begin_task(_bulk_of_one(enrollments, instance, given.mode, each, actor)) for each in by_id.values())
             )
             problems = []
             for item, problem in itertools.chain(*refused):

@@ -1,6 +1,6 @@
 """The tables of webhooks and of what is noticed, and their statements."""
 
-from sqlalchemy import Index, Table, bindparam, or_, select, tuple_
+from sqlalchemy import Index, Table, bindparam, func, or_, select, tuple_
 
 from birthmark.feed.model import Dead, Webhook
 from birthmark.store import insert, metadata, statement
@@ -29,6 +29,7 @@ ADD_DEAD = insert(dead)
 DEAD_OF = statement(
     select(dead).where(dead.c.hook == bindparam("hook")).order_by(dead.c.at, dead.c.id).limit(bindparam("limit"))
 )
+COUNT_DEAD_OF = statement(select(func.count().label("count")).where(dead.c.hook == bindparam("hook")))
 DEAD_ONE = find(dead)
 REMOVE_DEAD = remove(dead, "id")
 REMOVE_ALL_DEAD = remove(dead, "hook")

@@ -78,6 +78,7 @@ log = logging.getLogger(__name__)
 
 BATCH = "application/cloudevents-batch+json"
 _MOST_AT_ONCE, _MOST_HOOKS, _MOST_DEAD = 100, 100, 1000
+_REPLAYED_AT_ONCE = 10
 _LOOK_EVERY_S, _CLAIM = 1.0, timedelta(seconds=30)
 _FIRST_PAUSE, _LONGEST_PAUSE = timedelta(seconds=1), timedelta(minutes=5)
 _TRIES = 5
@@ -212,17 +213,22 @@ class Webhooks:
         await self.get(name)
         return [store.DEAD.of(row) for row in await self.database.all(store.DEAD_OF, hook=name, limit=limit)]
 
+    async def _count_dead(self, name: str) -> int:
+        row = await self.database.one(store.COUNT_DEAD_OF, hook=name)
+        return 0 if row is None else int(row["count"])
+
     async def replay(self, name: str, *, actor: str) -> int:
         """Send what was put aside once more, oldest first, until something is not taken; return how much was.
 
         Raise `NotAnsweredError`, `WebhookMissingError`.
         """
         hook, done = await self.get(name), 0
-        for one in await self.dead(name, _MOST_DEAD):
-            await self._send(hook, one.id, one.body)
-            changes = Changes().run(store.REMOVE_DEAD, id=one.id)
-            await self.database.commit(changes.audit(actor, "webhook.replay", name, id=one.id))
-            done += one.count
+        while found := await self.dead(name, _REPLAYED_AT_ONCE):
+            for one in found:
+                await self._send(hook, one.id, one.body)
+                changes = Changes().run(store.REMOVE_DEAD, id=one.id)
+                await self.database.commit(changes.audit(actor, "webhook.replay", name, id=one.id))
+                done += one.count
         return done
 
     # What this worker does
@@ -351,7 +357,7 @@ class Webhooks:
         if not is_refused:
             await self._moved(hook, later)
             return
-        if len(await self.dead(hook.name, _MOST_DEAD)) >= _MOST_DEAD:
+        if await self._count_dead(hook.name) >= _MOST_DEAD:
             await self.pause(hook.name, is_paused=True, actor="server")
             return
         aside = replace(sent, id=f"{sent.id}-{to_micros(now)}", problem=problem)

@@ -7,6 +7,7 @@ another target, is never written to. It tells how far a run came that was cut of
 what is on record there, only the target says.
 """
 
+import codecs
 import json
 import os
 import shlex
@@ -23,11 +24,13 @@ from typing import Any, BinaryIO, Self
 from birthmark.errors import BirthmarkError, ConflictError, InvalidRequestError
 from birthmark.fleet.target import Change, Done, EnrollmentTarget, Note, WayBack
 from birthmark.flock import take
+from birthmark.text_files import copy_of, plain_text, utf_16_of
 
 FORMAT = "birthmark-enroll-journal/1"
 COMPLETE, TAKEN_BACK = "complete", "taken back"
 _MAX_HEADER_BYTES = 4096
 _PATIENCE = 3
+_CODECS = {"utf-16": "UTF-16", "utf-16le": "UTF-16LE", "utf-16be": "UTF-16BE"}
 KEPT = frozenset({Done.CREATED, Done.UPDATED, Done.UNCHANGED, Done.REFUSED, Done.TAKEN_BACK, Done.GONE})
 _UNDONE = (Done.TAKEN_BACK.value, Done.GONE.value)
 _MAY_BE_WRITTEN = frozenset({Done.CREATED.value, Done.UPDATED.value, Done.UNCHANGED.value, Done.REFUSED.value})
@@ -40,9 +43,40 @@ class NoJournalError(InvalidRequestError):
     code = "enroll.no_journal"
     message = "{path} is not a journal"
     cause = "{path} is not a journal of `birthmark device`; nothing is added to another program's file."
-    fix = "Name a file that does not exist yet: `{again} --journal {path}.journal`"
+    fix = "Name a file that does not exist yet: `{again} --journal {copy}.journal`"
     again: str = "?"
     path: Path
+
+    @property
+    def copy(self) -> Path:
+        return copy_of(self.path)
+
+
+class JournalChangedError(InvalidRequestError):
+    """An editor saved the journal in another form."""
+
+    code = "enroll.journal_changed"
+    message = "The journal {path} was saved by an editor"
+    cause = "{path} is a journal in another form than it was written in ({form}); a run reads and adds lines of UTF-8."
+    fix = "Write it as UTF-8 under another name: `{command}`; then use that: `{again} --journal {copy}`"
+    again: str = "?"
+    command: str
+    copy: Path
+    form: str
+    path: Path
+
+
+class NoJournalOfRunError(NoJournalError):
+    """What is to be taken back stands in the journal of the run that did it."""
+
+    code = "enroll.no_journal_of_run"
+    message = "{path} is not the journal of a run"
+    cause = "{path} does not begin as a journal of `birthmark device` does, so that nothing of it is taken back."
+    fix = "Name the file that the run wrote, or an untouched copy of it. The files there: `ls -l {directory}`"
+
+    @property
+    def directory(self) -> Path:
+        return self.path.parent
 
 
 class OtherTargetsJournalError(ConflictError):
@@ -195,7 +229,8 @@ class Journal:
             line = b"\n"
             header = _object(file.readline(_MAX_HEADER_BYTES))
             if header.get("format") != FORMAT:
-                raise NoJournalError(path=path, again=self._again)
+                file.seek(0)
+                raise _refusal(path, file.read(_MAX_HEADER_BYTES), self._again)
             if header.get("target") != self._target:
                 belongs_to = str(header.get("target"))
                 another = f"{self._again} --journal {shlex.quote(f'{path}.other')}"
@@ -215,6 +250,19 @@ class Journal:
             self.moved.discard(str(row["begun"]))
         elif row.get("end") == TAKEN_BACK:
             self.moved.clear()
+
+
+def _refusal(path: Path, head: bytes, again: str) -> BirthmarkError:
+    """Return why what begins so is not read as a journal."""
+    text = plain_text(head[: len(head) // 2 * 2]).replace(b"\r", b"\n").lstrip(b"\n")
+    if _object(text.partition(b"\n")[0]).get("format") == FORMAT:
+        codec, copy = _CODECS.get(utf_16_of(head) or "", "UTF-8"), copy_of(path, f"{path.stem}.utf8{path.suffix}")
+        read = f"iconv -f {codec} -t UTF-8 {shlex.quote(str(path))}"
+        edit = "tr '\\r' '\\n' | sed '1s/^\\xef\\xbb\\xbf//; /^$/d'"
+        command = f"(umask 077; set -C; {read} | {edit} > {shlex.quote(str(copy))})"
+        form = "UTF-16" if codec != "UTF-8" else "other line ends, or a byte order mark"
+        return JournalChangedError(path=path, command=command, copy=copy, form=form, again=again)
+    return (NoJournalOfRunError if "--undo" in again.split() else NoJournalError)(path=path, again=again)
 
 
 class Noting:
@@ -275,7 +323,7 @@ def _written(file: BinaryIO) -> "array[int]":
 
 def _object(line: bytes) -> dict[str, Any]:
     try:
-        found = json.loads(line)
+        found = json.loads(line.removeprefix(codecs.BOM_UTF8).decode())
     except ValueError:
         return {}  # the line a kill cut off
     return found if isinstance(found, dict) else {}

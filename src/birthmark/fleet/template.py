@@ -21,6 +21,7 @@ from birthmark.errors import InvalidRequestError
 from birthmark.fleet.target import DeviceCertificate, EnrollmentRequest
 from birthmark.iothub.rules.twins import PROPERTIES, TAGS
 from birthmark.manifests.model import Entry
+from birthmark.text_files import to_lines
 from birthmark.toml_mistakes import mistakes_in
 from birthmark.toml_text import TomlError, lines_of, parse
 
@@ -202,7 +203,10 @@ def parse_template(text: str, file: Path) -> Template:
         given = parse(text)
         template = msgspec.convert(given, Template)
     except TomlError as error:
-        raise TemplateInvalidError(file=file, line=error.line, detail=error.detail) from error
+        refusal = TemplateInvalidError(file=file, line=error.line, detail=error.detail)
+        if command := to_lines(file, text):
+            refusal.quote(fix=f"End its lines with LF, and use that: `{command}`")
+        raise refusal from error
     except msgspec.ValidationError as error:
         mistake = mistakes_in(given, Template, text)[0]
         raise TemplateInvalidError(file=file, line=mistake.line or 1, detail=mistake.what) from error

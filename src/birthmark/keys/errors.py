@@ -11,6 +11,7 @@ from birthmark.errors import (
     UnauthenticatedError,
     UnavailableError,
 )
+from birthmark.text_files import copy_of
 
 # ---- key files
 
@@ -47,11 +48,16 @@ class KeyFileIsPkcs12Error(KeyFileInvalidError):
     cause = "{path} is PKCS#12 (PFX): certificate and key in one file, which a password protects."
     fix = (
         "Take the key out: `(umask 077; set -C; made=$(openssl pkcs12{options} -in {path} -nocerts -noenc) && "
-        "printf '%s\\n' \"$made\" > {path}.key)`, and the certificate: `(set -C; "
-        "made=$(openssl pkcs12{options} -in {path} -nokeys) && printf '%s\\n' \"$made\" > {path}.pem)`."
+        "printf '%s\\n' \"$made\" > {copy}.key)`, and the certificate: `(set -C; "
+        "made=$(openssl pkcs12{options} -in {path} -nokeys) && printf '%s\\n' \"$made\" > {copy}.pem)`."
     )
     options: str = ""
     """`-legacy` for algorithms of before OpenSSL 3."""
+
+    @property
+    def copy(self) -> Path:
+        """Where what is taken out goes, but for its ending."""
+        return copy_of(self.path)
 
 
 class SharedKeyFileInvalidError(KeyFileInvalidError):
@@ -91,9 +97,14 @@ class PassphraseWrongError(UnauthenticatedError):
     fix = (
         "The device commands take it from the environment, without showing it: "
         "`stty -echo; read -r PASS_PHRASE; stty echo; export PASS_PHRASE`. The agent takes a key that has none: "
-        "`(umask 077; set -C; made=$(openssl pkey -in {path}) && printf '%s\\n' \"$made\" > {path}.plain)`."
+        "`(umask 077; set -C; made=$(openssl pkey -in {path}) && printf '%s\\n' \"$made\" > {copy}.plain)`."
     )
     path: Path
+
+    @property
+    def copy(self) -> Path:
+        """Where the key without a passphrase goes, but for its ending."""
+        return copy_of(self.path)
 
 
 class ReferenceKeyError(PolicyError):

@@ -24,7 +24,7 @@ from birthmark.keys.key_text import as_openssl_reads, check_no_pkcs12, pem_of_ke
 from birthmark.keys.pin import Pin
 from birthmark.keys.reference import MAX_KEY_FILE_BYTES, parse_reference_key
 from birthmark.keys.scheme import PrivateKey, PublicKey, Scheme
-from birthmark.text_files import plain_text
+from birthmark.text_files import plain_text, unseen_in_pem
 
 log = logging.getLogger(__name__)
 
@@ -107,9 +107,10 @@ def _load(path: Path, text: bytes, secret: bytes | None) -> PrivateKey:
         # A passphrase for a key that has none is a habit of configurations, not a mistake.
         key = load_pem_private_key(text, secret if is_encrypted else None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        if is_encrypted:
+        seen = unseen_in_pem(text)
+        if is_encrypted and not seen:
             raise PassphraseWrongError(path=path) from error
-        raise KeyFileInvalidError(path=path, detail="it does not parse") from error
+        raise KeyFileInvalidError(path=path, detail=seen or "it does not parse") from error
     if not isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
         raise KeyUnsupportedError(where=f"file {path}", scheme="any scheme")
     return key

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from birthmark.keys.errors import KeyFileIsPkcs12Error
 from birthmark.pki.certificates import DECODE_PKCS12
-from birthmark.pki.der import has_pkcs12_key, is_pkcs12, pkcs12_options
+from birthmark.pki.der import has_pkcs12_key, is_der, is_pkcs12, pkcs12_options
 from birthmark.pki.pem import PemInvalidError, pem_in, unarmor
 from birthmark.text_files import plain_text
 
@@ -39,9 +39,9 @@ def as_openssl_reads(path: Path) -> str | None:
     """Return the command that reads a key whose file OpenSSL cannot read as it is; None where it can."""
     with path.open("rb") as file:
         raw = file.read(_LOOKED_AT)
-    if raw.startswith(b"-----BEGIN") and b"\n" in raw:
+    if (raw.startswith(b"-----BEGIN") and b"\n" in raw) or is_der(raw):
         return None
-    text = f"LC_ALL=C tr -dc '\\r\\n -~' < {shlex.quote(str(path))} | tr '\\r' '\\n'"
+    text = f"LC_ALL=C tr -dc '\\r\\n -~' < {shlex.quote(str(path))} | tr -s '\\r' '\\n'"
     is_pem = b"-----BEGIN" in raw.replace(b"\0", b"")
     return f"{text} | openssl pkey" if is_pem else f"{text} | base64 -di | openssl pkey"
 

@@ -68,10 +68,10 @@ class Pin:
 
 
 def check_blanks(text: str, path: Path) -> None:
-    """Raise `PinFileError` where the file of a secret has white space around it, which nobody sees."""
+    """Raise `PinFileError` where the file of a secret begins or ends with white space."""
     if text == text.strip():
         return
-    error = PinFileError(path=path, detail="has white space around it")
+    error = PinFileError(path=path, detail="begins or ends with white space")
     with suppress(OSError):  # a pipe was read; a file may be gone
         command = to_trimmed(path, path.read_bytes()[:_MAX_BYTES])
         error.quote(fix=f"Write it without white space, and give that file: `{command}`.")

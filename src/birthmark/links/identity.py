@@ -13,7 +13,6 @@ from birthmark.keys.pin import Pin
 from birthmark.keys.token_key import TokenKey
 from birthmark.links.errors import CertificateKeyMismatchError, ChainOrderError, ServerUntrustedError
 from birthmark.pki.certificates import Certificate, pem_bundle
-from birthmark.text_files import read_text_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +96,8 @@ class Trust:
     def plus(self, files: Iterable[Path]) -> "Trust":
         """Trust these files' CAs too. Raise `OSError` or `CertificateInvalidError`."""
         present = (path for path in _SYSTEM_BUNDLES if path.exists())
-        roots = next((read_text_file(path) for path in present), "") if self.pem is None else self.pem
+        system = next((path.read_bytes() for path in present), b"") if self.pem is None else b""
+        roots = system.decode("ascii", "ignore") if self.pem is None else self.pem  # comments may name a CA otherwise
         return Trust(roots.rstrip() + "\n" + (Trust.of(files).pem or ""))
 
     def including(self, pem: str) -> "Trust":

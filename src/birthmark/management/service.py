@@ -31,7 +31,7 @@ from birthmark.management.routes_wire import (
     routing_of,
 )
 from birthmark.management.rules.paths import OperationNotServedError
-from birthmark.net.backlog import OwnerTurns
+from birthmark.net.backlog import give_way
 from birthmark.people.demand import demand
 from birthmark.people.service import People, TokenRefusedError
 from birthmark.pki.authority import Authority
@@ -158,10 +158,9 @@ class Management:
         if given is None:
             return shown
         known = self.iothub.routes.ready(hub.name)
-        turns = OwnerTurns()
         for route in routing_of(given, Routing(), hub.name).routes[:MAX_ROUTES]:
             changing.compiled(route.condition, hub.name, changing.read_once)
-            await turns.step()
+            await give_way()
         revision = None if etag in {None, "*"} else 0 if known is None else known.kept.revision
         await self.iothub.routes.change(
             hub,

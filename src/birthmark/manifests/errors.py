@@ -25,6 +25,12 @@ class MalformedEntryError(ManifestError):
     hint: str = ""
     """What else helps, where that is known."""
 
+    def explain_apart(self) -> tuple[str, str]:
+        """Return cause and fix, with the commands of the hint: where a name in it has a backtick, they are none."""
+        cause, fix = super().explain_apart()
+        is_whole = all(part.count("'") % 2 == 0 for part in self.hint.split("`"))
+        return cause, self.explain_fix() if is_whole else fix
+
 
 class ListUnsignedError(ManifestError):
     """Nobody says that the list is genuine."""

@@ -10,6 +10,7 @@ ZIP is unpacked to disk, and of each file no more is read than a certificate may
 import csv
 import itertools
 import lzma
+import os
 import re
 import shlex
 import struct
@@ -35,12 +36,17 @@ from birthmark.pki.certificates import (
     parse_bundle,
 )
 from birthmark.pki.chains import ChainIncompleteError, SignatureCache
+from birthmark.pki.der import is_der
 from birthmark.text import printable
-from birthmark.text_files import encoding_of, not_utf_8, plain_text, to_utf_8, utf_16_of
+from birthmark.text_files import also_to_utf_8, encoding_of, not_utf_8, plain_text, to_utf_8, utf_16_of
 
 MAX_FILE_BYTES = 64 * 1024
 MAX_ZIP_FILES = 100_000
+MAX_ZIP_DIRECTORY_BYTES = 12 * 1024 * 1024
+"""Of a ZIP's directory, which is read whole: names of a hundred characters for as many files."""
 _SEPARATOR = re.compile(r"sep=([,;\t|])\s*$", re.IGNORECASE)
+_TYPE = "#TYPE "
+"""As `Export-Csv` of Windows PowerShell begins."""
 _SUFFIXES = frozenset({".pem", ".crt", ".cer", ".der", ".pfx", ".p12", ".p7b", ".p7c"})
 """Of what is read; what wraps certificates is refused with the command that unpacks it, and not left out."""
 _TEXT = frozenset({".txt", ".tsv"})
@@ -52,6 +58,9 @@ _SEPARATORS = ",;\t"
 _MAX_NAME_CHARS, _MAX_HEADER_CHARS = 128, 300
 _WORKBOOK = "xl/workbook.xml"
 _ZIP = b"PK"
+_END, _LOCATOR, _END_64 = b"PK\x05\x06", b"PK\x06\x07", b"PK\x06\x06"
+_END_BYTES, _LOCATOR_BYTES, _END_64_BYTES = 22, 20, 56
+_MOST_END = 65_536 + _END_BYTES + _LOCATOR_BYTES + _END_64_BYTES  # a comment and the records before it
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +86,20 @@ def is_list(path: Path, begin: bytes) -> bool:
     """Say whether a file, by its name and how it begins, or a directory is such a list."""
     if path.is_dir() or begin.startswith(_ZIP) or path.suffix.lower() == ".csv":
         return True
-    head = plain_text(begin).lower()
-    is_table = any(name.encode() in head for name in _CERTIFICATES) and not head.lstrip().startswith((b"[", b"{", b"-"))
-    return path.suffix.lower() in _TEXT and is_table  # as Excel calls its "Unicode text"
+    return path.suffix.lower() in _TEXT and is_table(begin)  # as Excel calls its "Unicode text"
+
+
+def is_table(begin: bytes) -> bool:
+    """Say whether text, by its first line, is a table of certificates, whatever its file is called."""
+    lines = plain_text(begin).decode("latin-1").lstrip().splitlines()
+    first = next((line for line in lines if not line.startswith(_TYPE) and not _SEPARATOR.match(line)), "")
+    if first.startswith(("[", "{", "-")) or is_der(begin):  # JSON, PEM
+        return False
+    return "\t" in first or any(_column(cell.strip('"')) in _CERTIFICATES for cell in re.split(r"[,;|]", first))
+
+
+def _column(name: str) -> str:
+    return name.strip().lower().replace(" ", "_")
 
 
 def count_listed(path: Path) -> int:
@@ -164,7 +184,7 @@ def _read(path: Path, name_of: Callable[[Path], str]) -> Iterator[_Listed]:
         return (_of_file(path / name, name_of(path / name)) for name in names)
     with path.open("rb") as file:
         is_zip = file.read(len(_ZIP)) == _ZIP
-    return _of_zip(path) if is_zip else _of_table(path, name_of(path))
+    return _of_zip(path, Path(name_of(path))) if is_zip else _of_table(path, name_of(path))
 
 
 def _of_file(path: Path, called: str) -> _Listed:
@@ -172,8 +192,26 @@ def _of_file(path: Path, called: str) -> _Listed:
         return _Listed(None, _bounded(file.read(MAX_FILE_BYTES + 1), PurePath(called).name), file=called)
 
 
-def _of_zip(path: Path) -> Iterator[_Listed]:
+def _directory_bytes(path: Path) -> int:
+    """Return how long a ZIP's directory is as its end says, where `zipfile` looks for it (APPNOTE 4.3.14 to 4.3.16)."""
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - _MOST_END))
+        end = file.read()
+    has_no_comment = end[-_END_BYTES:].startswith(_END) and end.endswith(b"\0\0")
+    at = len(end) - _END_BYTES if has_no_comment else end.rfind(_END)
+    if at < 0:
+        return 0
+    larger = end[max(0, at - _LOCATOR_BYTES - _END_64_BYTES) : max(0, at - _LOCATOR_BYTES)]
+    if end[max(0, at - _LOCATOR_BYTES) : at].startswith(_LOCATOR) and larger.startswith(_END_64):
+        return int.from_bytes(larger[40:48], "little")
+    return int.from_bytes(end[at + 12 : at + 16], "little")
+
+
+def _of_zip(path: Path, called: Path) -> Iterator[_Listed]:
     try:
+        if _directory_bytes(path) > MAX_ZIP_DIRECTORY_BYTES:
+            raise MalformedEntryError(place=1, detail=f"the ZIP has over {MAX_ZIP_FILES} files; unpack it")
         with zipfile.ZipFile(path) as archive:
             files = [one for one in archive.infolist() if PurePosixPath(one.filename).suffix.lower() in _SUFFIXES]
             if not files and _WORKBOOK in archive.namelist():
@@ -187,7 +225,7 @@ def _of_zip(path: Path) -> Iterator[_Listed]:
                 with archive.open(one) as file:
                     name = one.filename[:_MAX_NAME_CHARS]
                     data = _bounded(file.read(MAX_FILE_BYTES + 1), name)
-                yield _Listed(None, data, file=_unpacked(name), archive=path)
+                yield _Listed(None, data, file=_unpacked(name), archive=called)
     except _ZIP_BROKEN as error:
         raise MalformedEntryError(place=1, detail=f"the ZIP cannot be read: {str(error)[:200]}") from error
 
@@ -218,11 +256,13 @@ def _of_table(path: Path, label: str) -> Iterator[_Listed]:
         try:
             lines = _bounded_lines(file)
             first, separator = next(lines, ""), None
+            if first.startswith(_TYPE):
+                first = next(lines, "")
             if (said := _SEPARATOR.match(first)) is not None:  # as Excel is told which one
                 first, separator = next(lines, ""), said[1]
             separator = separator or max(_SEPARATORS, key=first.count)
             rows = csv.reader(itertools.chain((first,), lines), delimiter=separator)
-            columns = [name.strip().lower().replace(" ", "_") for name in next(rows, [])]
+            columns = [_column(name) for name in next(rows, [])]
             holders = [at for at, name in enumerate(columns) if name in _CERTIFICATES]
             if len(holders) != 1:
                 hint = ', or call the one column of certificates "certificate" in its first line'
@@ -237,6 +277,7 @@ def _of_table(path: Path, label: str) -> Iterator[_Listed]:
         except UnicodeError as error:
             begin = _begin(path)
             hint = f", or, if that word is right, write it so: `{to_utf_8(label, encoding_of(begin))}`"
+            hint += also_to_utf_8(label, begin)
             raise MalformedEntryError(place=place + 1, detail=f"the table {not_utf_8(begin)}", hint=hint) from error
         except csv.Error as error:
             raise MalformedEntryError(place=place + 1, detail=f"the table cannot be read: {error}") from error

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from birthmark.manifests.errors import MalformedEntryError, PackedManifestError
-from birthmark.pki.der import is_pkcs7, is_pkcs12
+from birthmark.pki.certificates import kind_of
+from birthmark.pki.der import is_der
 from birthmark.text_files import plain_text, to_utf_8, utf_16_of
 
 MAX_ENTRY_BYTES = 64 * 1024
@@ -50,9 +51,9 @@ class Piece:
         return len(_BETWEEN.findall(self.data)) + 1
 
 
-def pieces_of(file: BinaryIO) -> Iterator[Piece]:
-    """Yield the entries of a manifest, many at once, in order."""
-    held, place = _begin(file), 1
+def pieces_of(file: BinaryIO, called: str = "") -> Iterator[Piece]:
+    """Yield the entries of a manifest, many at once, in order; `called` is what a person calls the file."""
+    held, place = _begin(file, called or _name_of(file)), 1
     read = len(held)
     held = held[_BEGIN.match(held).end() :]  # type: ignore[union-attr]  # _begin has looked
     while chunk := file.read(_PIECE_BYTES):
@@ -75,20 +76,23 @@ def count_of(file: BinaryIO) -> int:
 TOO_LARGE = f"an entry is larger than {MAX_ENTRY_BYTES} bytes"
 
 
-def _begin(file: BinaryIO) -> bytes:
+def _begin(file: BinaryIO, called: str) -> bytes:
     """Return the first bytes, which begin as a list does."""
     held = file.read(_PIECE_BYTES)
     if (packed := _PACKED.get(held[:2])) is not None:
-        raise PackedManifestError(form=packed[0], unpack=packed[1], file=_name_of(file))
+        raise PackedManifestError(form=packed[0], unpack=packed[1], file=called)
     said = plain_text(held)
-    if said.lstrip().startswith(b"-----BEGIN ") or is_pkcs7(held) or is_pkcs12(held):
-        hint = f", or enroll one device by it: `birthmark device enroll --cert {shlex.quote(_name_of(file))}`"
-        raise MalformedEntryError(place=1, detail="the file is a certificate, not a list", hint=hint)
+    if said.lstrip().startswith(b"-----BEGIN ") or is_der(held):
+        kind = kind_of(said)
+        by = "device.pem" if kind.endswith(("key", "request")) else shlex.quote(called)
+        hint = f", or enroll one device by its certificate: `birthmark device enroll --cert {by}`"
+        detail = f"the file {kind.removeprefix('it ') or 'is a certificate'}, not a list"
+        raise MalformedEntryError(place=1, detail=detail, hint=hint)
     if all(name in said[:MAX_ENTRY_BYTES] for name in _ENROLLMENT):
         hint = ", or enroll each device by its certificate: `birthmark device enroll --cert device.pem`"
         raise MalformedEntryError(place=1, detail="the file is a list of enrollments of DPS, not of chips", hint=hint)
     if (codec := utf_16_of(held)) is not None:
-        hint = f", or write it so: `{to_utf_8(_name_of(file), codec.upper())}`"
+        hint = f", or write it so: `{to_utf_8(called, codec.upper())}`"
         raise MalformedEntryError(place=1, detail="the file is UTF-16, not UTF-8", hint=hint)
     if _BEGIN.match(held) is None:
         raise MalformedEntryError(place=1, detail="the file does not begin as a list does, with [")

@@ -10,6 +10,9 @@ have its turn one after the other.
 What an owner works outside of its turns is counted together, whatever does it: a read, an end, a step of a task. When
 all together have worked for a turn in this round, which ends with the next turn of the loop, whoever has had a slice of
 it goes on in its turns.
+
+After a step that took longer than two turns its owner rests for as long: a new connection takes some twenty looks of
+the loop, and would wait for as many such steps.
 """
 
 import asyncio
@@ -28,6 +31,7 @@ MAX_ANSWER_BYTES = 1024 * 1024
 """What a page of an answer has before it ends with fewer rows than were asked for."""
 SLICE_S = 0.001
 TURN_S = 0.004
+MAX_REST_S = 0.1
 _BEFORE_A_SLICE = SLICE_S / 2  # nobody has used one by then
 _KEPT = 0.9  # of what a dear step cost, when the next one costs less
 _NOT = -1.0
@@ -71,6 +75,7 @@ class Backlog:
         self._is_called = False
         self._lent = 0.0  # to tasks that were woken in this turn and work after it
         self._dear: dict[str, float] = {}  # what steps of those who wait cost, where that is more than a slice
+        self._rests: dict[str, float] = {}  # by owner, until when
         self._used: dict[str, float] = {}  # by owner, in this round
         self._spent = 0.0  # of it, by all of them
         self._since = _NOT  # when what is at work began
@@ -141,8 +146,16 @@ class Backlog:
         return await self.work(steps, owner)
 
     def is_behind(self, owner: str) -> bool:
-        """Say whether an owner's next work has to wait: it used its slice of a full round, or something of it waits."""
-        return owner in self._waiting or (self._spent > TURN_S and self._has_used_slice(owner))
+        """Say whether an owner's next work has to wait.
+
+        It used its slice of a full round, or rests, or something of it waits.
+        """
+        is_over = self._spent > TURN_S and self._has_used_slice(owner)
+        return owner in self._waiting or is_over or self._rest_of(owner) > 0
+
+    def _rest_of(self, owner: str) -> float:
+        until = self._rests.get(owner)
+        return 0.0 if until is None else until - now()
 
     def _has_used_slice(self, owner: str) -> bool:
         return self._used.get(owner, 0.0) > SLICE_S
@@ -156,6 +169,11 @@ class Backlog:
     def at_work(self) -> str:
         """The owner of the task that takes a step; of nobody's, which is the server's own, nothing."""
         return "" if self._work is None else self._work.owner
+
+    @property
+    def is_long(self) -> bool:
+        """Say whether a task's step has taken longer than a slice by now."""
+        return self._work is not None and self._since != _NOT and now() - self._since > SLICE_S
 
     def is_for(self, owner: str) -> None:
         """Count the task that takes a step as this owner's from here on: who asks, wherever it comes from."""
@@ -176,12 +194,16 @@ class Backlog:
         spent = self._spent = self._spent + worked
         if worked > SLICE_S and owner in self._waiting:
             self._dear[owner] = max(worked, _KEPT * self._dear.get(owner, 0.0))
+        if worked > 2 * TURN_S and owner:
+            self._rests[owner] = since + worked + min(worked, MAX_REST_S)
         if spent > _BEFORE_A_SLICE and not self._is_ending:  # most loops never end a round
             self._is_ending = True
             asyncio.get_running_loop().call_soon(self._end_round)
 
     def _end_round(self) -> None:
         self._used.clear()
+        if self._rests:
+            self._rests = {owner: until for owner, until in self._rests.items() if until > now()}
         self._spent, self._is_ending = 0.0, False
 
     async def counted(self, work: Awaitable[T], whose: Owned) -> T:
@@ -221,6 +243,9 @@ class Backlog:
             self._since = now()
         if self._has_used_slice(owner) if has_turn else self.is_behind(owner):
             await self._next(owner)
+            while (rest := self._rest_of(owner)) > 0:
+                await asyncio.sleep(rest)
+                await self._next(owner)
             self._has_turn = True
 
     async def _next(self, owner: str) -> None:
@@ -268,6 +293,23 @@ class Backlog:
         self._dear.pop(owner, None)
 
 
+class _Named:
+    """An owner, by its name alone."""
+
+    __slots__ = ("owner",)
+
+    def __init__(self, owner: str) -> None:
+        self.owner = owner
+
+
+def begin_task(work: Awaitable[T]) -> asyncio.Future[T]:
+    """Begin a task that works for the owner whose request begins it, and in that owner's turns, as the request does."""
+    backlog = Backlog.running()
+    if owner := backlog.at_work:
+        return asyncio.ensure_future(backlog.counted(work, _Named(owner)))
+    return asyncio.ensure_future(work)
+
+
 def count_for(owner: str) -> None:
     """Count the request that is being decided on as its asker's from here on, whatever connection it came by."""
     with suppress(RuntimeError):  # no loop: nothing else waits
@@ -298,29 +340,24 @@ class Slices:
                 self._until = now() + SLICE_S
 
 
-class OwnerTurns:
-    """Lets others have their turn after each slice of time, where one answer may cost many of them."""
+async def give_way() -> None:
+    """Go on in the next turn of the owner whose request this is, where it has worked for longer than a slice at once.
 
-    def __init__(self) -> None:
-        self._until = now() + SLICE_S
-
-    async def step(self) -> None:
-        """Go on, when a slice is used up, in the next turn of the owner whose request this is."""
-        if now() > self._until:
-            await asyncio.sleep(0)
-            await asker_turn()
-            self._until = now() + SLICE_S
+    For work that may be long, between its parts.
+    """
+    if (backlog := Backlog.running()).is_long:
+        await backlog.turn(backlog.at_work)
 
 
 async def fitting(items: AsyncIterator[T], size_of: Callable[[T], int], most: int = MAX_ANSWER_BYTES) -> list[T]:
     """Return items up to the one by which they have more bytes than `most`, made in turns; one where there is one."""
     found: list[T] = []
-    turns, size = OwnerTurns(), 0
+    size = 0
     async for item in items:
         found.append(item)
         if (size := size + size_of(item)) > most:
             break
-        await turns.step()
+        await give_way()
     return found
 
 

@@ -43,8 +43,9 @@ class PlainRefusedError(PolicyError):
 
     code = "outbound.plain_refused"
     cause = "{host} is {address}: without TLS only those addresses are called that [outbound] allow names."
-    fix = "Give its https:// URL: `birthmark webhook create plant https://hooks.example.com/birthmark`"
+    fix = "Give its https:// URL: `{command}`"
     address: str
+    command: str = "birthmark webhook create plant https://hooks.example.com/birthmark"
     host: str
 
 

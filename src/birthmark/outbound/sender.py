@@ -14,11 +14,13 @@ from birthmark.background import waiting
 from birthmark.errors import InvalidRequestError, UnavailableError
 from birthmark.outbound.guard import Network, check_addresses
 from birthmark.text import reason_of, split_url
+from birthmark.text_files import unseen
 
 PATIENCE_S = 15.0
 CONNECT_S = 5.0
 _MOST = 2048
 """So much of an answer is read: it is for people, who look why it was refused."""
+EXAMPLE = "https://hooks.example.com/birthmark"
 _MAX_HOST, _MAX_LABEL = 253, 63
 
 
@@ -26,9 +28,13 @@ class UrlInvalidError(InvalidRequestError):
     """Nothing that can be called."""
 
     code = "outbound.url_invalid"
-    cause = "A URL that is called is https://HOST/… without user, password or fragment; http:// takes outbound.allow."
+    cause = (
+        "A URL that is called is https://HOST/… without user, password or fragment; http:// takes "
+        "outbound.allow{detail}."
+    )
     fix = "Give the receiver's URL: `{command}`"
-    command: str = "birthmark webhook create plant https://hooks.example.com/birthmark"
+    command: str = f"birthmark webhook create plant {EXAMPLE}"
+    detail: str = ""
 
 
 class NotAnsweredError(UnavailableError):
@@ -71,12 +77,12 @@ def check_url(url: str, *, allows_plain: bool) -> str:
         parts = split_url(url)
         host, _ = parts.hostname or "", parts.port
     except ValueError as error:
-        raise UrlInvalidError from error
+        raise UrlInvalidError(detail=unseen(url, 1)) from error
     is_good = parts.scheme == "https" or (allows_plain and parts.scheme == "http")
     if not (is_good and host and parts.username is None and not parts.fragment):
-        raise UrlInvalidError
+        raise UrlInvalidError(detail=unseen(url, 1))
     if not (url.isprintable() and " " not in url and _may_be_host(host)):
-        raise UrlInvalidError
+        raise UrlInvalidError(detail=unseen(url, 1))
     return host
 
 

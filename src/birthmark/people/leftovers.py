@@ -79,6 +79,7 @@ LEFT: Mapping[str, Left] = {
     "awsiot.ca_update": _AWS_CA,
     "awsiot.certificate_add": _of_a_device(_CERTIFICATE),
     "awsiot.certificate_claim": _CERTIFICATE,
+    "awsiot.certificate_renew": _of_a_device(_CERTIFICATE),
     "awsiot.default_authorizer_set": _at_aws("clear-default-authorizer"),
     "awsiot.job_create": _left("aws", "job", "cancel", "{subject}"),
     "awsiot.job_template_create": _at_aws("delete-job-template", "--job-template-id", "{subject}"),
@@ -99,10 +100,11 @@ LEFT: Mapping[str, Left] = {
     "awsiot.rule_enable": _RULE,
     "awsiot.rule_replace": _RULE,
     "awsiot.stream_create": _at_aws("delete-stream", "--stream-id", "{subject}"),
-    "awsiot.task_start": _NO_COMMAND,
+    "awsiot.task_start": _at_aws("stop-thing-registration-task", "--task-id", "{subject}"),
     "awsiot.thing_attach": _of_a_device(_at_aws("list-thing-principals", "--thing-name", "{subject}")),
     "awsiot.thing_group_add": _of_a_device(_at_aws("list-things-in-thing-group", "--thing-group-name", "{subject}")),
     "awsiot.thing_group_create": _at_aws("delete-thing-group", "--thing-group-name", "{subject}"),
+    "awsiot.thing_group_update": _at_aws("describe-thing-group", "--thing-group-name", "{subject}"),
     "awsiot.template_change": _TEMPLATE,
     "awsiot.template_create": _TEMPLATE,
     "certificate.comeback": _of_a_device(_NO_COMMAND),
@@ -172,6 +174,20 @@ def narrowed(takes: Takes | None) -> Takes:
     def checked(action: str, detail: Mapping[str, object]) -> Any:
         if (left := _is_left(action, detail)) is not None and not left.is_of_a_device:
             raise NarrowedTokenError
+        return None if takes is None else takes(action, detail)
+
+    return checked
+
+
+def bounded(takes: Takes | None, check: Callable[[], None]) -> Takes:
+    """Return what an actor's actions are kept with where a device may get no more than is a device's own.
+
+    `check` raises for who does not operate: a device with a wide policy does all that an operator does.
+    """
+
+    def checked(action: str, detail: Mapping[str, object]) -> Any:
+        if "wide" in detail:
+            check()
         return None if takes is None else takes(action, detail)
 
     return checked

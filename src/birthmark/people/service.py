@@ -3,8 +3,9 @@
 import base64
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, NamedTuple
 
 from birthmark.actor import Actor
@@ -17,8 +18,9 @@ from birthmark.errors import ConflictError, InvalidRequestError, NotFoundError, 
 from birthmark.net.backlog import count_for
 from birthmark.people import approvals_store, sign_in_store, store
 from birthmark.people.allowances import DAY, MOST_A_DAY, holder_of, takes_of
+from birthmark.people.demand import demand
 from birthmark.people.events import PeopleChanged
-from birthmark.people.leftovers import narrowed
+from birthmark.people.leftovers import bounded, narrowed
 from birthmark.people.model import MACHINE_USER, RESERVED, SERVER, Grant, Invitation, Role, Token, User, is_place
 from birthmark.people.places import ANYWHERE, Commit, PlaceMissingError, Places
 from birthmark.people.two import SamePersonError, check_invited
@@ -35,6 +37,7 @@ _ID_BYTES, _SECRET_BYTES = 6, 24
 _MAX_CHARS = 128
 _MAX_LABEL = 64
 _MOST_OF_ONE = 200
+_AWS = "aws"
 
 
 class UserMissingError(NotFoundError):
@@ -196,7 +199,11 @@ class People:
         actor = self.actor(known.user, known.made_by, token=known.id, address=address)
         if is_narrowed:
             actor = Actor(str(actor), actor.told, narrowed(actor.takes))
-        return Caller(actor, self.rights_of(known), known.user, is_narrowed, is_bound, known.made_by)
+        caller = Caller(actor, self.rights_of(known), known.user, is_narrowed, is_bound, known.made_by)
+        if not caller.rights.allow(Right.OPERATE, _AWS):
+            takes = bounded(actor.takes, partial(demand, caller, Right.OPERATE, _AWS))
+            caller = replace(caller, actor=Actor(str(actor), actor.told, takes))
+        return caller
 
     def rights_of(self, token: Token) -> Rights:
         """Return what who shows a token may do: what its user may, as far as the token goes."""

@@ -32,13 +32,14 @@ from birthmark.pki.der import (
     SEQUENCE,
     element,
     has_pkcs12_key,
+    is_der,
     is_pkcs7,
     is_pkcs12,
     pkcs12_options,
 )
 from birthmark.pki.extensions import Extensions, read_extensions
 from birthmark.pki.names import MAKE_CERTIFICATE, common_name_of, text_of
-from birthmark.text_files import plain_text
+from birthmark.text_files import copy_of, plain_text, unseen_in_pem
 
 Thumbprint = NewType("Thumbprint", bytes)
 """SHA-256 of the DER certificate, 32 raw bytes; hex only at the edge."""
@@ -57,6 +58,18 @@ _BLOCK = re.compile(
     rb"-----BEGIN (?:%b)-----([A-Za-z0-9+/=\s]*)-----END (?:%b)-----" % (_OF_CERTIFICATES, _OF_CERTIFICATES)
 )
 _ANY_BLOCK = re.compile(rb"-----BEGIN [A-Z0-9# ]{1,40}-----([A-Za-z0-9+/=\s]*)-----END ")
+_OTHERS = (
+    (re.compile(rb"\Z"), "it is empty"),
+    (re.compile(rb"pk\x03\x04"), "it is a ZIP archive"),
+    (re.compile(rb"<!doctype html|<html"), "it is an HTML page"),
+    (re.compile(rb"age-encryption\.org/"), "it is a backup, or another file that age encrypted"),
+    (re.compile(rb"-----begin x509 crl-----"), "it is a revocation list"),
+    (re.compile(rb"-----begin public key-----"), "it is a public key"),
+    (re.compile(rb"[{\[]"), "it is JSON"),
+    (re.compile(rb"[\w ./#\"-]{1,60}+[,;\t][^\n\r]{0,400}+[\n\r]"), "it is a table (CSV)"),
+)
+"""How other files begin, in small letters."""
+_OF_TEXT = frozenset({"it is empty", "it is JSON", "it is a table (CSV)"})
 _LABEL = re.compile(rb"-----BEGIN ([A-Z0-9# ]{1,40})-----")
 _SEND_CERTIFICATE = "Send the certificate alone, in PEM or DER form."
 DECODE_PKCS12 = "(umask 077; set -C; tr -d '\\0' < FILE | tr '\\r' '\\n' | sed /-----/d | base64 -di > device.pfx)"
@@ -128,11 +141,17 @@ class CertificateIsPkcs12Error(CertificateInvalidError):
     cause = "This is PKCS#12 (PFX): certificate and key in one file, which a password protects."
     fix = (
         "Take the certificate out: `(set -C; made=$(openssl pkcs12{options} -in {path} -nokeys) && "
-        "printf '%s\\n' \"$made\" > {path}.pem)`. If the key is needed: `(umask 077; set -C; "
-        "made=$(openssl pkcs12{options} -in {path} -nocerts -noenc) && printf '%s\\n' \"$made\" > {path}.key)`."
+        "printf '%s\\n' \"$made\" > {copy}.pem)`. If the key is needed: `(umask 077; set -C; "
+        "made=$(openssl pkcs12{options} -in {path} -nocerts -noenc) && printf '%s\\n' \"$made\" > {copy}.key)`."
     )
     options: str = ""
     path: object = ""
+
+    @property
+    def copy(self) -> object:
+        """Where what is taken out goes, but for its ending; nowhere for what a request carried."""
+        path = self._added.get("path", self.path)
+        return path and copy_of(str(path))
 
     def explain_fix(self) -> str:
         """Return `fix`; without its commands for what a request carried, as that is no file."""
@@ -150,7 +169,7 @@ class CertificateIsPkcs12WithoutKeyError(CertificateIsPkcs12Error):
     cause = "This is PKCS#12 (PFX) of certificates alone, which a password protects."
     fix = (
         "Take the certificates out: `(set -C; made=$(openssl pkcs12{options} -in {path} -nokeys) && "
-        "printf '%s\\n' \"$made\" > {path}.pem)`."
+        "printf '%s\\n' \"$made\" > {copy}.pem)`."
     )
 
 
@@ -337,6 +356,42 @@ def parse_any(data: str | bytes) -> Certificate:
     return parse_der(next(_every(data)))
 
 
+def parse_ca(data: str | bytes) -> Certificate:
+    """Return the only CA's certificate, also behind a device's, else the first certificate: it may be an old CA's.
+
+    Raise `CertificateInvalidError` for several CAs: the form of a file is no reason to trust one and not another.
+    """
+    certificates = parse_bundle(data)
+    cas = list(dict.fromkeys(one for one in certificates if one.is_ca))
+    if len(cas) > 1:
+        detail = "it has the certificates of several CAs; give the one that is meant in a file of its own"
+        raise CertificateInvalidError(detail=detail)
+    return cas[0] if cas else certificates[0]
+
+
+def chain_ends(certificates: Sequence[Certificate]) -> Sequence[Certificate]:
+    """Return the certificates that issued none of the others."""
+    issuers = {one.issuer_der for one in certificates if not one.is_self_issued}
+    return [one for one in dict.fromkeys(certificates) if one.subject_der not in issuers]
+
+
+def kind_of(raw: bytes) -> str:
+    """Return what the file of a key store, or another that is no text of ours, is; empty where that is not known."""
+    try:
+        parse_any(raw[:MAX_BUNDLE_BYTES])
+    except CertificateIsPkcs12Error:
+        return "it is PKCS#12 (PFX)"
+    except CertificateIsPkcs7Error:
+        return "it is PKCS#7"
+    except CertificateKeySwappedError:
+        return "it is a private key"
+    except CertificateIsRequestError:
+        return "it is a certificate request"
+    except CertificateInvalidError as error:
+        return error.detail if error.detail.startswith("it is ") and error.detail not in _OF_TEXT else ""
+    return "it is a certificate"
+
+
 def pem_bundle(data: str | bytes) -> str:
     """Return every certificate of a file as PEM, for OpenSSL to trust: it takes roots that `parse_bundle` refuses.
 
@@ -357,19 +412,14 @@ def _loadable(der: bytes) -> bytes:
 
 def _every(data: str | bytes) -> Iterator[bytes]:
     raw = _bounded(data)
-    if not _is_der(raw) and b"-----BEGIN" not in raw:
+    if not is_der(raw) and b"-----BEGIN" not in raw:
         raw = _from_base64(raw)  # also of PEM, as Key Vault and Kubernetes keep it
         if is_pkcs12(raw):
             raise CertificateIsPkcs12TextError
-    if _is_der(raw):
+    if is_der(raw):
         yield from _all_in(raw)
     else:
         yield from _blocks_of(raw)
-
-
-def _is_der(raw: bytes) -> bool:
-    """Say whether this is PKCS#7, or DER of 128 bytes or more, which begins as no text does."""
-    return raw[:1] == b"\x30" and (raw[1:2] >= b"\x80" or is_pkcs7(raw))
 
 
 def _from_base64(raw: bytes) -> bytes:
@@ -459,6 +509,8 @@ def _blocks_of(pem: str | bytes) -> Iterator[bytes]:
     blocks = [block[1] for block in _BLOCK.finditer(raw)]
     if not blocks:
         raise _what_is_it(raw, None)
+    if not raw.isascii() and (seen := unseen_in_pem(raw)):  # which would leave a block out
+        raise CertificateInvalidError(detail=seen)
     if len(blocks) > MAX_BUNDLE_CERTIFICATES:
         raise CertificateTooLargeError(limit=f"{MAX_BUNDLE_CERTIFICATES} certificates")
     for block in blocks:
@@ -498,8 +550,7 @@ def leaf_first(certificates: tuple[Certificate, ...]) -> tuple[Certificate, ...]
     As they are, where several could be the first.
     """
     left = dict.fromkeys(certificates)
-    issuers = {one.issuer_der for one in left if not one.is_self_issued}
-    ends = [one for one in left if one.subject_der not in issuers]
+    ends = chain_ends(certificates)
     ends = [one for one in ends if not one.is_ca] or ends
     if len(ends) != 1:
         return certificates
@@ -525,19 +576,24 @@ def _what_is_it(raw: bytes, problem: Exception | None) -> CertificateInvalidErro
         return CertificateKeySwappedError()
     if any(label.endswith(b"CERTIFICATE REQUEST") for label in labels) or _is_request(raw):
         return CertificateIsRequestError()
-    return CertificateInvalidError(detail="its DER cannot be read" if problem else _name_of(raw))
+    if problem is not None:
+        return CertificateInvalidError(detail="it is a revocation list" if _is_crl(raw) else "its DER cannot be read")
+    return CertificateInvalidError(detail=_name_of(raw))
+
+
+def _is_crl(raw: bytes) -> bool:
+    try:
+        x509.load_der_x509_crl(raw)
+    except UNREADABLE:
+        return False
+    return True
 
 
 def _name_of(raw: bytes) -> str:
     """Return what other files say of themselves by how they begin."""
     begin = raw.lstrip()[:_LOOKED_AT].lower()
-    if not begin:
-        return "it is empty"
-    if begin.startswith(b"pk\x03\x04"):
-        return "it is a ZIP archive"
-    if begin.startswith((b"<!doctype html", b"<html")):
-        return "it is an HTML page"
-    return "no certificate block in it"
+    known = next((said for pattern, said in _OTHERS if pattern.match(begin)), "")
+    return known or unseen_in_pem(raw) or "no certificate block in it"
 
 
 def _starts_with_version(raw: bytes) -> bool:

@@ -54,6 +54,11 @@ def is_pkcs7(raw: bytes) -> bool:
     return raw[:1] == b"\x30" and raw[_content(raw) :].startswith(_PKCS7 + b"\x02")
 
 
+def is_der(raw: bytes) -> bool:
+    """Say whether this is PKCS#7, or DER of 128 bytes or more, which begins as no text does."""
+    return raw[:1] == b"\x30" and (raw[1:2] >= b"\x80" or is_pkcs7(raw))
+
+
 def _content(raw: bytes) -> int:
     """Return where the content of the first element begins, also where its length is open (BER)."""
     return _HEADER + (raw[1] & _LONG if len(raw) > 1 and raw[1] & _SHORT else 0)

@@ -5,7 +5,7 @@ import re
 
 from birthmark.errors import InvalidRequestError
 from birthmark.pki.names import MAKE_REQUEST
-from birthmark.text_files import plain_text
+from birthmark.text_files import plain_text, unseen_in_pem
 
 MAX_PEM_BYTES = 256 * 1024
 _BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9# ]{1,40})-----([A-Za-z0-9+/=\s]*)-----END \1-----")
@@ -44,7 +44,7 @@ def unarmor(data: bytes) -> bytes:
     try:
         der = base64.b64decode(b"".join(text.split()), validate=True)
     except ValueError as error:
-        raise PemInvalidError(detail="broken base64") from error
+        raise PemInvalidError(detail=unseen_in_pem(data) or "broken base64") from error
     if not der:
         raise PemInvalidError(detail="it is empty")
     return der

@@ -14,7 +14,7 @@ from birthmark.pki.certificates import CertificateInvalidError, pem_bundle
 from birthmark.routing.servers import Server
 from birthmark.server.settings import ConfigInvalidError, Settings
 from birthmark.text import reason_of
-from birthmark.text_files import decode_text
+from birthmark.text_files import also_to_utf_8, decode_text, encoding_of, not_utf_8, to_utf_8
 
 _MAX_BYTES, _LEAST_KEY_BYTES = 65_536, 16
 
@@ -34,7 +34,7 @@ def roles_of(settings: Settings) -> Mapping[str, Policy]:
     for arn, one in settings.roles.items():
         where = f"The file {one.policy_file} of roles.{arn}.policy_file"
         try:
-            found[arn] = parse_policy(arn, _read(where, one.policy_file), of_iam=True)
+            found[arn] = parse_policy(arn, _read(where, one.policy_file, is_secret=False), of_iam=True)
         except PolicyMalformedError as error:
             raise ConfigInvalidError(where=where, detail=str(error)) from error
     return found
@@ -79,11 +79,16 @@ def _secret(arn: str, file: str) -> str:
     return found
 
 
-def _read(where: str, file: str) -> str:
+def _read(where: str, file: str, *, is_secret: bool = True) -> str:
+    """Return the text of a file. Raise `ConfigInvalidError`, which shows nothing of a secret."""
+    path, raw = Path(file).expanduser(), b""
     try:
-        with Path(file).expanduser().open("rb") as opened:
-            return decode_text(opened.read(_MAX_BYTES))
+        with path.open("rb") as opened:
+            raw = opened.read(_MAX_BYTES)
+        return decode_text(raw)
     except OSError as error:
         raise ConfigInvalidError(where=where, detail=reason_of(error)) from error
     except UnicodeDecodeError as error:
-        raise ConfigInvalidError(where=where, detail="it is not UTF-8 text") from error
+        detail = "is not UTF-8" if is_secret else not_utf_8(raw)
+        command = f"`{to_utf_8(path, encoding_of(raw))}`{'' if is_secret else also_to_utf_8(path, raw)}"
+        raise ConfigInvalidError(where=where, detail=f"it {detail}", example=f" ({command})") from error

@@ -4,26 +4,39 @@ In:   the chain, leaf first, and its private key without a passphrase.
 Out:  chain and key as `FreshContext` takes them. Raises `OwnCertificateError`, which names the file.
 """
 
+import hashlib
+import re
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes, PublicKeyTypes
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 from OpenSSL import SSL
 
 from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError, UnavailableError
 from birthmark.keys.errors import KeyFileIsPkcs12Error
-from birthmark.keys.key_text import check_no_pkcs12, pem_of_key
+from birthmark.keys.key_text import as_openssl_reads, check_no_pkcs12, pem_of_key
 from birthmark.net.tls import server_context
 from birthmark.pki.certificates import Certificate, CertificateIsPkcs12Error, parse_bundle
 from birthmark.pki.checks import ChainError
+from birthmark.pki.der import is_der, is_pkcs7
 from birthmark.pki.host_names import check_host
 from birthmark.pki.issue import SigningKey
+from birthmark.text_files import unseen_in_pem
 
 _WRAPPED = (CertificateIsPkcs12Error, KeyFileIsPkcs12Error)
+
+
+_PEM = re.compile(rb"^-----BEGIN CERTIFICATE-----\s*\n", re.MULTILINE)
+_IN_ANOTHER_FORM = (
+    "Name a certificate and its own key in the configuration: the dates must include today, and the names {host}, by "
+    "which clients reach the server (`host` in the configuration)."
+)
+"""Where OpenSSL's tools cannot read one of the files, so that no command of theirs shows what is in it."""
 
 
 class OwnCertificateError(UnavailableError):
@@ -63,7 +76,7 @@ class OwnCertificate:
             raise self._refusal(self._key, "its key is neither RSA nor on an elliptic curve")
         leaf, now = chain[0], self._clock.now()
         if key.public_key() != leaf.public_key():
-            raise self._refusal(self._key, "it is not the key of the first certificate")
+            raise self._refusal(self._key, _difference(leaf.public_key(), key.public_key()))
         if not leaf.not_before <= now <= leaf.not_after:
             raise self._refusal(self._certificate, f"it is valid from {leaf.not_before} to {leaf.not_after}")
         try:
@@ -90,12 +103,18 @@ class OwnCertificate:
                 refusal.quote(fix=f"{error.explain_fix()} Then name those files in the configuration.")
             raise refusal from error
         except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-            raise self._refusal(self._key, "it is not a private key in PEM form without a passphrase") from error
+            seen = unseen_in_pem(pem_of_key(self._key.read_bytes()))
+            detail = seen or "it is not a private key in PEM form without a passphrase"
+            raise self._refusal(self._key, detail) from error
 
     def _refusal(self, path: object, detail: str) -> OwnCertificateError:
-        return OwnCertificateError(
+        refusal = OwnCertificateError(
             path=path, detail=detail, certificate=self._certificate, key=self._key, host=self._host
         )
+        with suppress(OSError):
+            if not _is_for_openssl(self._certificate) or as_openssl_reads(self._key) is not None:
+                refusal.quote(fix=_IN_ANOTHER_FORM.format(host=self._host))
+        return refusal
 
     @staticmethod
     def _stamp(path: Path) -> object:
@@ -104,6 +123,20 @@ class OwnCertificate:
         except OSError:
             return None
         return (seen.st_mtime_ns, seen.st_size, seen.st_ino)
+
+
+def _is_for_openssl(certificate: Path) -> bool:
+    raw = certificate.read_bytes()
+    return (is_der(raw) and not is_pkcs7(raw)) or _PEM.search(raw) is not None
+
+
+def _difference(wanted: PublicKeyTypes, found: PublicKeyTypes) -> str:
+    """Return in what a pair differs: the SHA-256 of each public key's DER."""
+    one, other = (
+        hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
+        for key in (wanted, found)
+    )
+    return f"it is not the key of the first certificate, whose public key has the SHA-256 {one}, and this {other}"
 
 
 def _parse_key(path: Path) -> PrivateKeyTypes:

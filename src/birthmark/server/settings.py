@@ -35,7 +35,7 @@ from birthmark.server.function_settings import (
 )
 from birthmark.server.oidc_settings import Oidc, mistakes_of_oidc
 from birthmark.text import printable
-from birthmark.text_files import encoding_of, not_utf_8, read_text_file, to_utf_8
+from birthmark.text_files import also_to_utf_8, encoding_of, not_utf_8, read_text_file, to_lines, to_utf_8
 from birthmark.toml_mistakes import mistakes_in
 from birthmark.toml_text import TomlError, lines_of, parse
 
@@ -302,10 +302,11 @@ def read_settings(path: Path | None, environment: Mapping[str, str], **flags: ob
             raise ConfigInvalidError(where=where, detail=detail) from error
         except UnicodeDecodeError as error:
             raw = path.read_bytes()
-            command = f"`{to_utf_8(path, encoding_of(raw))}`"
+            command = f"`{to_utf_8(path, encoding_of(raw))}`{also_to_utf_8(path, raw)}"
             raise ConfigInvalidError(where=where, detail=f"it {not_utf_8(raw)}", example=f" ({command})") from error
         except TomlError as error:
-            raise ConfigInvalidError(where=where, detail=printable(str(error))) from error
+            example = f" (`{command}`)" if (command := to_lines(path, text)) else ""
+            raise ConfigInvalidError(where=where, detail=printable(str(error)), example=example) from error
     for name in ("data", "host", "database", "bus"):
         if value := environment.get(f"BIRTHMARK_{name.upper()}"):
             known[name] = value
@@ -349,7 +350,7 @@ def _hosts_that_are_none(settings: Settings) -> Iterator[str]:
     named = [("host", settings.host or ""), *(("names", one) for one in settings.names)]
     for key, host in named:
         if (wrong := mistake_in_host(host.removeprefix("*."))) and (host or key == "names"):
-            yield f"{key} is {ascii(host)[1:-1][:100]!r}, {wrong}"
+            yield f"{key} is '{printable(host[:100])}', {wrong}"
 
 
 def _contradictions(settings: Settings, text: str) -> list[str]:

@@ -54,7 +54,11 @@ def upstream_of(settings: Settings, data: DataDirectory, clock: Clock, entropy: 
         return None
     from birthmark.est.upstream import EstUpstream
 
-    password = None if table.password_file is None else Pin.from_file(Path(table.password_file).expanduser()).reveal()
+    password = None
+    if table.password_file is not None:
+        given = Pin.from_file(Path(table.password_file).expanduser())
+        given.check_blanks()
+        password = given.reveal()
     return EstUpstream(table.url, _links_of(table, clock), table.username, password, table.labels, keep, known)
 
 

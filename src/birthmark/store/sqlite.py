@@ -1,7 +1,7 @@
 """SQLite: one writer thread with group commit (WAL, synchronous=FULL), short reads on a connection of their own.
 
-Reads run in the loop: they are indexed look-ups of tens of microseconds, cheaper than a hop to a thread. What measures
-a whole table is read aside, in a thread.
+Reads run in the loop: they are indexed look-ups of tens of microseconds, cheaper than a hop to a thread. Whoever has
+read for longer than a slice goes on in its owner's turn. What measures a whole table is read aside, in a thread.
 """
 
 import asyncio
@@ -17,6 +17,7 @@ from typing import Any, Self, TypeVar
 
 from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError, UnavailableError
+from birthmark.net.backlog import give_way
 from birthmark.store import chain as audit_chain
 from birthmark.store import migrate
 from birthmark.store.changes import Changes
@@ -159,6 +160,7 @@ class SqliteDatabase:
 
     async def one(self, statement: Statement, /, **params: Any) -> Row | None:
         compiled = statement.compiled("sqlite")
+        await give_way()
         try:
             row = self._reader.execute(compiled.sql, compiled.arguments(params, self.seal)).fetchone()
         except _UNREADABLE as error:
@@ -167,6 +169,7 @@ class SqliteDatabase:
 
     async def all(self, statement: Statement, /, **params: Any) -> Sequence[Row]:
         compiled = statement.compiled("sqlite")
+        await give_way()
         try:
             rows = self._reader.execute(compiled.sql, compiled.arguments(params, self.seal)).fetchall()
         except _UNREADABLE as error:

@@ -121,8 +121,10 @@ class _Asked(Statement):
         self._values = values
 
     def compiled(self, engine: Engine) -> Compiled:
-        known = _kinds.compiled(self.expression(engine), engine)
-        return replace(known, fixed={**known.fixed, **self._values})
+        if (mine := self._compiled.get(engine)) is None:
+            known = _kinds.compiled(self.expression(engine), engine)
+            mine = self._compiled[engine] = replace(known, fixed={**known.fixed, **self._values})
+        return mine
 
 
 class _Kinds:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -23,9 +24,11 @@ from birthmark import durable
 from birthmark.clock import Entropy
 from birthmark.errors import about
 from birthmark.flock import take
+from birthmark.keys.errors import PassphraseWrongError
 from birthmark.keys.file_key import FileKey
 from birthmark.keys.pin import Pin
 from birthmark.keys.private_key import as_private_key
+from birthmark.links.errors import CertificateKeyMismatchError
 from birthmark.pki import profiles
 from birthmark.pki.certificates import Certificate, parse_bundle
 from birthmark.pki.issue import Issuer, issue, new_serial, self_signed
@@ -144,9 +147,12 @@ class CaMaker:
         word = None if identities.passphrase_file is None else Pin.from_file(identities.passphrase_file)
         with about(cert_file):
             chain = parse_bundle(cert_file.read_bytes())
-        issuer = Issuer(chain[0], as_private_key(FileKey.load(key_file, word)))
-        above = tuple(one for one in chain if not one.is_self_signed)
-        return cls(issuer, above, entropy, timedelta(seconds=identities.lifetime_s))
+        held = _opened(key_file, word)
+        own = next((one for one in chain if one.public_key() == held.public_key), None)
+        if own is None:
+            raise _no_pair(chain[0], cert_file, key_file)
+        above = tuple(one for one in dict.fromkeys((own, *chain)) if not one.is_self_signed)
+        return cls(Issuer(own, as_private_key(held)), above, entropy, timedelta(seconds=identities.lifetime_s))
 
     def make(self, name: str, now: datetime, *, is_expired: bool = False) -> "tuple[Key, tuple[Certificate, ...]]":
         """Return a new key and its chain; one that is expired was valid for some time within its CA's life."""
@@ -167,6 +173,34 @@ class CaMaker:
 def ca_file(identities: Identities) -> Path:
     """Return where the certificate of the CA at hand is."""
     return identities.ca_cert or identities.directory / CA_CERT
+
+
+def _opened(key_file: Path, word: Pin | None) -> FileKey:
+    """Return the key. Raise `PassphraseWrongError`, or `PinFileError` where the file's white space may be why."""
+    try:
+        return FileKey.load(key_file, word)
+    except PassphraseWrongError as error:
+        if word is not None:
+            word.check_blanks()
+        error.quote(
+            fix=(
+                "Write its passphrase to a file, for you alone: `(umask 077; set -C; cat > ca.passphrase)`, then type "
+                "it, Enter and Ctrl-D. Then name that file with `--ca-passphrase-file ca.passphrase`."
+            )
+        )
+        raise
+
+
+def _no_pair(first: Certificate, cert_file: Path, key_file: Path) -> CertificateKeyMismatchError:
+    error = CertificateKeyMismatchError(subject=first.subject_text, where=f"file {key_file}")
+    error.quote(
+        cause=f"No certificate in {cert_file} carries the public half of the key in {key_file}.",
+        fix=(
+            f"Give the key that this certificate was issued for. See both: `openssl x509 -in {quote(str(cert_file))} "
+            f"-noout -subject -pubkey` and `openssl pkey -in {quote(str(key_file))} -pubout`."
+        ),
+    )
+    return error
 
 
 Key = ec.EllipticCurvePrivateKey

@@ -100,7 +100,9 @@ class Readying:
         if identities.origin is not Origin.EST:
             yield None
         elif identities.est_user is not None and identities.est_password_file is not None:
-            yield EstAccount(identities.est_user, Pin.from_file(identities.est_password_file).reveal())
+            password = Pin.from_file(identities.est_password_file)
+            password.check_blanks()
+            yield EstAccount(identities.est_user, password.reveal())
         elif self.scenario.wish.where.is_local:
             from birthmark.swarm.local import an_account
 

@@ -226,6 +226,18 @@ def test_a_dynamic_group_has_what_its_query_finds(indexed: Any) -> None:
     assert refused(indexed.describe_thing_group, thingGroupName="loaded") == "ResourceNotFoundException"
 
 
+def test_a_page_of_large_shadows_ends_early_and_goes_on(indexed: Any, client: Callable[..., Any]) -> None:
+    data, names = client("iot-data"), [f"large-{number:03}" for number in range(160)]
+    payload = json.dumps({"state": {"reported": {"text": "x" * 7_800}}})
+    for name in names:
+        indexed.create_thing(thingName=name)
+        data.update_thing_shadow(thingName=name, payload=payload)
+    first = indexed.search_index(queryString="thingName:large-*", maxResults=250)
+    second = indexed.search_index(queryString="thingName:large-*", maxResults=250, nextToken=first["nextToken"])
+    assert [one["thingName"] for one in first["things"] + second["things"]] == names
+    assert "nextToken" not in second
+
+
 def test_what_is_switched_off_is_found_no_more(indexed: Any) -> None:
     assert indexed.list_indices()["indexNames"] == ["AWS_ThingGroups", "AWS_Things"]
     told = indexed.get_indexing_configuration()["thingIndexingConfiguration"]

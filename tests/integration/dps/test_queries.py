@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -20,9 +21,9 @@ async def a_world(database_url: str) -> AsyncIterator[tuple[DpsWorld, Queries]]:
         yield world, Queries(world.enrollments, world.registrations, world.clock)
 
 
-async def enrolled(world: DpsWorld, name: str, status: str = "enabled") -> None:
+async def enrolled(world: DpsWorld, name: str, status: str = "enabled", **more: Any) -> None:
     attestation = AttestationMechanism("symmetricKey")
-    document = EnrollmentDocument(attestation=attestation, registration_id=name, provisioning_status=status)
+    document = EnrollmentDocument(attestation=attestation, registration_id=name, provisioning_status=status, **more)
     await world.enrollments.put(world.instance, document, None, actor="test")
 
 
@@ -49,6 +50,16 @@ async def test_pages_end_with_the_last_record_that_fits(database_url: str) -> No
         assert await pages(asked, world, off, 3) == [["d-1", "d-3", "d-5"]]
         by_id = "SELECT * FROM enrollments WHERE registrationId IN ['D-5', 'd-0', 'none', 'd-3']"
         assert await pages(asked, world, by_id, 2) == [["d-0", "d-3"], ["d-5"]]
+
+
+async def test_a_page_of_large_records_ends_early_and_goes_on(database_url: str) -> None:
+    names, texts = [f"d-{number:02}" for number in range(50)], {f"t{number}": "x" * 4_000 for number in range(7)}
+    async with a_world(database_url) as (world, asked):
+        for name in names:
+            await enrolled(world, name, initial_twin={"properties": {"desired": texts}})
+        found = await pages(asked, world, "SELECT * FROM enrollments", 100)
+        assert [name for page in found for name in page] == names
+        assert len(found) == 2
 
 
 async def test_a_page_looks_at_so_many_and_is_continued_or_refused(

@@ -313,13 +313,21 @@ def test_a_template_that_says_too_little_shows_no_certificate_of_a_signer(
         assert not [item for item in element.objects() if (item.kind, item.label) == ("certificate", "signer")]
 
 
-def test_a_template_without_end_is_not_read_to_its_end(
-    make: Callable[[str], SoftwareAtecc], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("/dev/zero", "/dev/zero, which holds no certificates in PEM"),  # and is not read to its end
+        ("/missing.pem", "/missing.pem: no such file or directory"),
+    ],
+)
+def test_a_template_that_cannot_be_read_is_named(
+    make: Callable[[str], SoftwareAtecc], monkeypatch: pytest.MonkeyPatch, path: str, said: str
 ) -> None:
     software = make("TRUSTCUSTOM")
-    monkeypatch.setenv(VARIABLE, "/dev/zero")
-    with Element(AteccToken.at(software.module)) as element:
-        assert not [item for item in element.objects() if item.kind == "certificate"]
+    monkeypatch.setenv(VARIABLE, path)
+    with Element(AteccToken.at(software.module)) as element, pytest.raises(TokenFailedError) as failed:
+        element.objects()
+    assert failed.value.facts["detail"] == f"{VARIABLE} names {said}"
 
 
 # ---- trouble

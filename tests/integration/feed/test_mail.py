@@ -120,6 +120,13 @@ async def test_a_password_that_cannot_be_read_is_said(server: MailServer) -> Non
     assert "/nowhere/password" in refused.value.explain_cause()
 
 
+async def test_a_password_as_windows_writes_it_is_told_how_to_become_utf_8(server: MailServer, tmp_path: Path) -> None:
+    (file := tmp_path / "latin").write_bytes("Ger\u00e4t".encode("cp1252"))
+    with pytest.raises(MailLoginError) as refused:
+        await replace(server.mailer(), password_file=file).send(*MAIL)
+    assert f"iconv -f CP1252 -t UTF-8 {file} >" in refused.value.explain_fix()
+
+
 async def test_a_certificate_of_another_host_gets_no_password(tmp_path: Path) -> None:
     server = MailServer(tmp_path, shows="127.99.99.99")
     with pytest.raises(NotAnsweredError) as refused:

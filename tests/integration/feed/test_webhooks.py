@@ -181,6 +181,25 @@ async def test_what_is_refused_again_and_again_is_put_aside_and_can_be_sent_once
         assert await world.webhooks.dead("plant") == []
 
 
+async def test_everything_that_was_put_aside_is_sent_once_more_a_few_at_a_time(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_REPLAYED_AT_ONCE", 2)
+    receiver = Receiver(answer=b"HTTP/1.1 410 Gone\r\ncontent-length: 0\r\n\r\n")
+    async with a_receiver(receiver), a_world(database_url) as world:
+        await world.told("plant", receiver)
+        for number in range(5):
+            await world.happen(f"pump-{number}")
+
+            async def is_aside(count: int = number + 1) -> bool:
+                return len(await world.webhooks.dead("plant")) == count
+
+            await until(is_aside)
+        receiver.answer = b"HTTP/1.1 204 No Content\r\n\r\n"
+        assert await world.webhooks.replay("plant", **ME) == 5
+        assert receiver.subjects == [f"pump-{number}" for number in range(5)]
+
+
 async def test_a_mail_to_nobody_is_put_aside_at_once_and_one_by_a_wrong_password_waits_for_the_right_one(
     database_url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

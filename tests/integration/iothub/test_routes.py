@@ -232,16 +232,18 @@ async def test_enrichments_add_texts_the_hub_and_what_the_twin_says(tmp_path: Pa
             Enrichment("hub", "$iothubname", ("archive",)),
             Enrichment("site", "$twin.tags.site", ("archive",)),
             Enrichment("none", "$twin.tags.none", ("archive",)),
+            Enrichment("floor", "$twin.tags.floor", ("archive",)),
+            Enrichment("all", "$twin.tags.plan", ("archive",)),
         )
-        await world.iothub.twins.desire(
-            world.hub, "device-1", {"tags": {"site": "north"}}, None, replaces=False, actor="t"
-        )
+        tags = {"site": "north", "floor": 2, "plan": {"is": "no primitive value"}}
+        await world.iothub.twins.desire(world.hub, "device-1", {"tags": tags}, None, replaces=False, actor="t")
         await hub.have(ARCHIVE, LIVE, routes=(Route("all", ("archive", "live")),), enrichments=added)
         await hub.send(1)
         await until(hub.lines)
         await until(lambda: _has(hub, 1))
-        told = {"plant": "7", "hub": "main", "site": "north", "none": "$twin.tags.none"}
-        assert hub.lines()[0]["Properties"] == told
+        told = {"plant": "7", "hub": "main", "site": "north", "floor": "2"}
+        as_they_stand = {"none": "$twin.tags.none", "all": "$twin.tags.plan"}
+        assert hub.lines()[0]["Properties"] == told | as_they_stand
         assert (await hub.streamed())[0]["Properties"] == {}
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.serialization import NoEncryption, pkcs12
 from sqlalchemy import Table
 
 from birthmark.audit.heads import AuditKey
@@ -32,9 +33,12 @@ from birthmark.server.backup.replaying import ACTIONS, Replayed, replayed
 from birthmark.store import Changes, Database, open_database
 from exports import exported
 from fakes import FakeClock
+from pki_builders import a_ca, a_key
 
 pytestmark = pytest.mark.integration
 KEY = AuditKey("seed")
+DEVICE = a_ca()
+PFX = pkcs12.serialize_key_and_certificates(None, a_key(), None, None, NoEncryption())
 TWIN: dict[str, Any] = {"version": 1, "updated_at": 0, "body": b""}
 LATER = timedelta(minutes=1)
 
@@ -403,6 +407,35 @@ async def test_an_export_is_read_however_its_text_is_coded(loss: Loss, coded: st
     path = await loss.export()
     path.write_bytes(path.read_text().replace("\n", "\r\n").encode(coded))
     assert [row.subject for row in (await loss.read(path)).rows] == ["pump-1"]
+
+
+async def test_an_export_is_read_whatever_ends_its_lines(loss: Loss) -> None:
+    await loss.since("device.revoke", "pump-1", reason="keyCompromise")
+    path = await loss.export()
+    path.write_bytes(path.read_bytes().replace(b"\n", b"\r"))
+    assert [row.subject for row in (await loss.read(path)).rows] == ["pump-1"]
+
+
+@pytest.mark.parametrize(
+    ("damaged", "told"),
+    [
+        (lambda text: text.replace('"seq"', "\u201cseq\u201d", 1).encode(), "U+201C"),
+        (lambda text: text.replace(" ", "\u00a0", 1).encode(), "U+00A0"),
+        (lambda _: DEVICE.key_pem.encode(), "it is a private key"),
+        (lambda _: DEVICE.certificate.der, "it is a certificate"),
+        (lambda _: PFX, "it is PKCS#12 (PFX)"),
+        (lambda _: b"age-encryption.org/v1\n-> scrypt", "it is a backup"),
+    ],
+    ids=["quotes", "blank", "key", "certificate", "PFX", "backup"],
+)
+async def test_what_is_wrong_with_a_line_is_told(loss: Loss, damaged: Callable[[str], bytes], told: str) -> None:
+    await loss.since("device.revoke", "pump-1", reason="keyCompromise")
+    path = await loss.export()
+    path.write_bytes(damaged(path.read_text()))
+    with pytest.raises(ReplayRefusedError) as refused:
+        await loss.read(path)
+    assert told in refused.value.explain_cause()
+    assert refused.value.explain_fix().index("copy") < refused.value.explain_fix().index("server restore")
 
 
 async def test_an_export_of_another_server_or_of_another_past_is_refused(loss: Loss, tmp_path: Path) -> None:

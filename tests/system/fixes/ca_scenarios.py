@@ -97,6 +97,11 @@ CA: Mapping[str, Scenario] = {
             'birthmark ca passphrase --new "file:$HOME/ca.passphrase" --dir ca',
         ),
     ),
+    "ca.passphrase_unusable": Scenario(
+        'birthmark ca passphrase --new "file:$PWD/two-lines" --dir ca',
+        typed("birthmark ca init --name Fixes --dir ca", "(umask 077; printf 'a\\nb\\n' > two-lines)"),
+        is_instead=True,
+    ),
     "ca.request_refused": Scenario(
         "birthmark ca root sign servers.csr --dir root-ca --out servers.answer",
         typed(

@@ -62,6 +62,11 @@ EST: Mapping[str, Scenario] = {
         config="# a server of its own\n",
     ),
     "device.not_on_record": Scenario("birthmark device revoke fix-nobody --yes", is_instead=True),
+    "device.name_unseen": Scenario(
+        "birthmark device revoke $'fix-unseen\\u00a0' --yes",
+        typed("birthmark hub device create fix-unseen"),
+        is_instead=True,
+    ),
     "ca.name_not_held": Scenario("birthmark pki release fix-nobody", is_instead=True),
     "ca.revoked": Scenario(
         POST,

@@ -97,6 +97,13 @@ def another_servers_journal(scene: Scene) -> None:
     (scene.directory / "journal").write_text('{"format": "birthmark-enroll-journal/1", "target": "another"}\n')
 
 
+def a_journal_of_notepad(scene: Scene) -> None:
+    a_shipment(scene)
+    scene.must(f"{MANIFEST} --journal run.journal")
+    journal = scene.directory / "run.journal"
+    journal.write_bytes(journal.read_text().encode("utf-16"))
+
+
 def a_template(text: str) -> Callable[[Scene], None]:
     def prepare(scene: Scene) -> None:
         a_shipment(scene)
@@ -257,6 +264,12 @@ SCENARIOS: Mapping[str, Scenario] = {
     "enroll.journal_of_another_target": Scenario(
         f"{MANIFEST} --journal journal", another_servers_journal, is_instead=True
     ),
+    "enroll.journal_changed": Scenario(
+        f"{MANIFEST} --undo --yes --journal run.journal", a_journal_of_notepad, is_instead=True, types_all=True
+    ),
+    "enroll.no_journal_of_run": Scenario(
+        f"{MANIFEST} --undo --yes --journal shipment/root.pem", a_shipment, is_instead=True
+    ),
     "enroll.no_journal": Scenario(f"{MANIFEST} --journal shipment/root.pem", a_shipment, is_instead=True),
     "fleet.different_record": Scenario(
         'birthmark device enroll --cert "$X509_CERT_FILE"', enrolled_otherwise("fix-record"), is_instead=True
@@ -300,6 +313,13 @@ SCENARIOS: Mapping[str, Scenario] = {
             device("fix-trust-2"),
             'birthmark device enroll --cert "$X509_CERT_FILE"',
             "export SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt",
+        ),
+    ),
+    "agent.config_misnamed": Scenario(
+        "birthmark agent check --offline --config notes/config.toml",
+        typed(
+            "mkdir notes",
+            "(umask 077; birthmark env --format aziot --registration-id notes-1 > notes/config.toml.txt)",
         ),
     ),
     "agent.config_missing": Scenario("birthmark agent check --offline --config new/config.toml"),

@@ -191,6 +191,16 @@ async def test_a_preloaded_certificate_that_is_gone_or_cannot_be_read_is_an_erro
     assert (directory.result, directory.details) == (Result.ERROR, f"{tmp_path}: is a directory")
 
 
+@pytest.mark.parametrize("name", ["born.pem", "born.key", "trust.pem", "more.pem"])
+async def test_every_error_of_a_file_names_it(tmp_path: Path, name: str) -> None:
+    agent = World(tmp_path).agent(f'{BOOTSTRAP}[preloaded_certs]\nroots = "file://{tmp_path}/more.pem"\n')
+    (tmp_path / "more.pem").write_text(a_ca().certificate.pem())
+    (tmp_path / name).write_text("none")
+    wrong = [one.details for one in (await checked(agent)).values() if one.result is Result.ERROR]
+    assert wrong
+    assert all(str(tmp_path / name) in details for details in wrong)
+
+
 async def test_a_preloaded_pkcs12_is_told_by_its_name_with_commands_for_it(tmp_path: Path) -> None:
     pfx = pkcs12.serialize_key_and_certificates(None, None, None, [a_ca().certificate.parsed], NoEncryption())
     (path := tmp_path / "device.pfx").write_bytes(pfx)

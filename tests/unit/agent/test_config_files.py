@@ -7,6 +7,7 @@ import pytest
 from agent_world import CONFIG, World
 from birthmark.agent.config import ConfigInvalidError, read_config
 from birthmark.agent.config.parse import effective
+from birthmark.agent.config.reader import ConfigMisnamedError
 from birthmark.agent.files import Places
 from birthmark.agent.lastgood import keep, recall
 from fakes import NOON
@@ -49,6 +50,16 @@ def test_a_mistake_names_the_file_it_stands_in_and_all_are_told_at_once(file: Pa
     told = f"{refused.value.explain_cause()}\n{refused.value.facts['others']}"
     assert f"{there}:2: hostname" in told
     assert f"{file}:8: provisioning.attestation.identity_cert" in told
+
+
+def test_a_file_that_an_editor_named_txt_is_told_and_how_to_name_it(file: Path) -> None:
+    over(file, "10-later.toml.txt", 'hostname = "later"\n')
+    (warning,) = read_config(file).warnings
+    assert (warning.file, warning.key) == (file.with_suffix(".d") / "10-later.toml.txt", "(name)")
+    file.rename(file.with_name("config.toml.txt"))
+    with pytest.raises(ConfigMisnamedError) as refused:
+        read_config(file)
+    assert f"`mv -n {file}.txt {file}`" in refused.value.explain_fix()
 
 
 def test_a_syntax_error_names_its_file(file: Path) -> None:

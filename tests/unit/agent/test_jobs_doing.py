@@ -119,6 +119,20 @@ async def test_a_script_that_writes_without_end_is_kept_in_little_memory_and_its
     assert len(outcome.details["output"]) == MAX_CHARS
 
 
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("#!/bin/sh\r\necho ran\r\n", "its lines end with CR and LF, as in Windows, and have to end with LF"),
+        ("#!/opt/none\necho ran\n", "there is no /opt/none, which its first line names"),
+    ],
+)
+async def test_a_script_whose_first_line_names_no_program_is_told(machine: Machine, text: str, reason: str) -> None:
+    words = machine.script("")
+    Path(words[0]).write_bytes(text.encode())
+    outcome = await machine.does(a_run(words))
+    assert outcome.details["reason"] == f"{words[0]} cannot be run: {reason}"
+
+
 async def test_a_signal_that_ends_a_script_is_told(machine: Machine) -> None:
     assert (await machine.does(a_run(machine.script("kill -9 $$")))).details["reason"] == "signal 9 ended it"
 

@@ -5,6 +5,8 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from birthmark.awsiot.rules import schedule
 from birthmark.awsiot.wire import BodyInvalidError
@@ -87,6 +89,40 @@ def test_a_window_recurs_as_its_expression_says(cron: str, following: str) -> No
 def test_what_is_no_expression_is_refused(cron: str) -> None:
     with pytest.raises(BodyInvalidError):
         schedule.parse_cron(cron)
+
+
+def first_by_looking(cron: schedule.Cron, moment: datetime) -> datetime | None:
+    """Return what `after` returns, minute by minute."""
+    minute = moment.replace(second=0, microsecond=0)
+    for _ in range(3 * 24 * 60):
+        minute += timedelta(minutes=1)
+        if cron.is_on(minute) and minute.hour in cron.hours and minute.minute in cron.minutes:
+            return minute
+    return None
+
+
+@given(
+    st.sampled_from(["* 0-22 ? * FRI *", "0/7 * * * ? *", "59 23 L * ? *", "30 5 29 2 ? 2028", "1,58 0/5 ? * 2#1 *"]),
+    st.datetimes(datetime(2026, 1, 1), datetime(2028, 12, 31)),  # noqa: DTZ001 - hypothesis adds the zone
+)
+def test_the_first_time_after_a_moment_is_that_which_looking_finds(cron: str, moment: datetime) -> None:
+    parsed, at_once = schedule.parse_cron(cron), moment.replace(tzinfo=UTC)
+    found, looked = parsed.after(at_once), first_by_looking(parsed, at_once)
+    assert found == looked if looked is not None else found is None or found > at_once + timedelta(days=2)
+
+
+def test_a_window_of_every_minute_costs_no_more_than_one_of_a_single_one() -> None:
+    """By how many moments are looked at: a day has 1440."""
+    every, looked = schedule.parse_cron("* 0-22 ? * FRI *"), 0
+
+    class Counted(datetime):
+        def replace(self, *args: Any, **more: Any) -> Any:
+            nonlocal looked
+            looked += 1
+            return super().replace(*args, **more)
+
+    every.after(Counted(2026, 1, 2, 22, 59, tzinfo=UTC), days=2)  # a Friday, of which all is over
+    assert looked < 10
 
 
 def test_a_window_is_open_from_its_start_until_its_time_is_over() -> None:

@@ -361,3 +361,9 @@ def test_any_bytes_are_read_or_refused(payload: bytes) -> None:
 @pytest.mark.parametrize(("number", "text"), [(b"1e999", "Infinity"), (b"-1e999", "-Infinity")])
 def test_a_number_beyond_a_double_is_kept_as_text(number: bytes, text: str) -> None:
     assert wire.parse_request(b'{"state":{"desired":{"a":%s}}}' % number).document["state"]["desired"]["a"] == text
+
+
+def test_a_byte_order_mark_before_a_document_says_nothing() -> None:
+    document = b'{"state":{"desired":{"a":1}}}'
+    with_mark = wire.parse_request(b"\xef\xbb\xbf" + document)
+    assert with_mark.document == wire.parse_request(document).document

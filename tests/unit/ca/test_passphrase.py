@@ -11,7 +11,13 @@ from birthmark.ca import directory as ca_directory
 from birthmark.ca.directory import load
 from birthmark.ca.kept import finish
 from birthmark.ca.keyfile import SecretExposedError, SecretUnreadableError, read_pair
-from birthmark.ca.passphrase import Passphrase, PassphraseMissingError, SourceInvalidError, check_source
+from birthmark.ca.passphrase import (
+    NewPassphraseError,
+    Passphrase,
+    PassphraseMissingError,
+    SourceInvalidError,
+    check_source,
+)
 from birthmark.ca.rekey import move
 from birthmark.pki.issue import Issuer
 from birthmark.pki.profiles import Purpose
@@ -142,6 +148,21 @@ def test_a_passphrase_of_two_lines_is_refused(tmp_path: Path) -> None:
     with pytest.raises(PassphraseMissingError) as refused:
         Passphrase(tmp_path, source).reveal()
     assert "more than one line" in refused.value.explain_cause()
+
+
+def test_a_new_one_that_cannot_be_it_is_told_as_the_new_one(ca: Path, tmp_path: Path) -> None:
+    given = tmp_path / "secret"
+    for content, reason in (
+        (b"a\nb\n", "has more than one line"),
+        (b"", "is empty"),
+        ("gr\u00f6\u00dfe eins".encode("cp1252"), "is not UTF-8"),
+        ("geheim\u00a0".encode(), "begins or ends with a blank"),
+    ):
+        given.write_bytes(content)
+        given.chmod(0o600)
+        with pytest.raises(NewPassphraseError) as refused:
+            Passphrase(ca, f"file:{given}", is_new=True).reveal()
+        assert str(refused.value.facts["reason"]).startswith(reason)
 
 
 @pytest.mark.parametrize("coded", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])

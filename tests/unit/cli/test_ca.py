@@ -8,7 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.serialization import NoEncryption, pkcs12
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    KeySerializationEncryption,
+    NoEncryption,
+    PrivateFormat,
+    pkcs12,
+)
 from typer.testing import CliRunner, Result
 
 from birthmark import durable
@@ -81,6 +88,22 @@ def test_a_certificate_in_the_place_of_a_request_is_named(ca: Path, tmp_path: Pa
     (tmp_path / "device.csr").write_bytes(a_device().certificate.der)
     result = run("sign", ca, str(tmp_path / "device.csr"))
     assert "it is a certificate, not a request for one" in " ".join(result.stderr.split())
+
+
+@pytest.mark.parametrize(
+    ("form", "way"),
+    [
+        (PrivateFormat.TraditionalOpenSSL, NoEncryption()),
+        (PrivateFormat.PKCS8, NoEncryption()),
+        (PrivateFormat.PKCS8, BestAvailableEncryption(b"pw")),
+    ],
+)
+def test_a_key_in_the_place_of_a_request_is_named(
+    ca: Path, tmp_path: Path, form: PrivateFormat, way: KeySerializationEncryption
+) -> None:
+    (tmp_path / "device.csr").write_bytes(a_device().private_key.private_bytes(Encoding.PEM, form, way))
+    result = run("sign", ca, str(tmp_path / "device.csr"))
+    assert "it is a private key, not a request" in " ".join(result.stderr.split())
 
 
 def test_pkcs12_in_the_place_of_a_request_is_told_from_one(ca: Path, tmp_path: Path) -> None:

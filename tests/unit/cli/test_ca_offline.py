@@ -254,6 +254,31 @@ def test_nothing_is_asked_for_a_ca_that_came_a_moment_before(places: Path, monke
     assert not (places / "ca" / "edge.pending").exists()
 
 
+@pytest.mark.parametrize("purpose", ["est", "edge", "servers"])
+def test_a_damaged_request_is_asked_again_for_its_own_purpose(places: Path, purpose: str) -> None:
+    (csr := places / f"{purpose}.csr").write_text("-----BEGIN CERTIFICATE REQUEST-----\nMIIB\n")
+    told = run("root", "sign", csr, "--dir", places / "root-ca", "--json").stderr
+    assert f"ca request --purpose {purpose} --dir ca --out {purpose}.csr" in told
+    unnamed = csr.rename(places / "asked.csr")
+    assert "--purpose" not in run("root", "sign", unnamed, "--dir", places / "root-ca", "--json").stderr
+
+
+@pytest.mark.parametrize("waiting", [["edge"], ["est", "edge"], []])
+def test_a_damaged_answer_is_asked_again_for_the_purpose_of_its_file(places: Path, waiting: list[str]) -> None:
+    for purpose in waiting:
+        done("request", "--purpose", purpose, "--dir", places / "ca", "--out", places / f"{purpose}.csr")
+    (answer := places / "edge.answer").write_text("nothing")
+    told = run("install", answer, "--dir", places / "ca", "--json").stderr
+    assert "ca root sign edge.csr --dir root-ca --out edge.answer" in told
+
+
+def test_a_ca_that_waits_names_the_purpose_that_it_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "edge.pending").touch()
+    told = run("show", "--dir", tmp_path, "--json").stderr
+    assert "ca install edge.answer" in told
+    assert "issuing" not in told
+
+
 def test_an_answer_of_another_root_is_refused(places: Path) -> None:
     answer = signed(places)
     leaf, _ = parse_bundle(answer.read_text())
@@ -284,7 +309,16 @@ def test_the_list_of_the_root_comes_with_the_answer(places: Path) -> None:
     assert listed.is_signature_valid(root_of(places).public_key())  # type: ignore[arg-type]  # an EC key
 
 
-def test_a_newer_list_of_the_root_is_installed_by_itself(places: Path) -> None:
+def as_der(pem: bytes) -> bytes:
+    return x509.load_pem_x509_crl(pem).public_bytes(Encoding.DER)
+
+
+def as_utf_16(pem: bytes) -> bytes:
+    return pem.decode().encode("utf-16")
+
+
+@pytest.mark.parametrize("written", [bytes, as_der, as_utf_16], ids=["PEM", "DER", "UTF-16"])
+def test_a_newer_list_of_the_root_is_installed_by_itself(places: Path, written: Callable[[bytes], bytes]) -> None:
     install(places / "ca", signed(places).read_bytes(), now())
     listed = places / "root.crl.pem"
     done("crl", "--of", "root", "--dir", places / "root-ca", "--out", listed)
@@ -292,6 +326,7 @@ def test_a_newer_list_of_the_root_is_installed_by_itself(places: Path) -> None:
     edge = parse_pem((places / "ca" / "edge.pem").read_text())
     done("revoke", f"{edge.serial:x}", "--dir", places / "root-ca")
     done("crl", "--of", "root", "--dir", places / "root-ca", "--out", listed)
+    listed.write_bytes(written(listed.read_bytes()))
     done("install", listed, "--dir", places / "ca")
     installed = x509.load_der_x509_crl((places / "ca" / "root.crl").read_bytes())
     assert installed.get_revoked_certificate_by_serial_number(edge.serial) is not None

@@ -213,6 +213,10 @@ def test_h_is_help(line: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Cap
     assert "Usage:" in capfd.readouterr().out
 
 
+def test_a_mark_before_json_that_the_shell_put_there_is_none_of_it() -> None:
+    assert json_of('\ufeff{"speed": 1}', "--desired") == {"speed": 1}
+
+
 def test_a_typographic_quotation_mark_in_json_is_named() -> None:
     with pytest.raises(typer.BadParameter, match=r"U\+201C \(left double quotation mark\) at character 2"):
         json_of("{\u201cspeed\u201d: 1}", "--desired")

@@ -25,6 +25,14 @@ def test_an_argument_is_refused_by_name(words: list[str]) -> None:
     assert "The argument K\\xf6ln is not UTF-8" in done.stderr
 
 
+def test_a_password_as_windows_writes_it_is_told_how_to_become_utf_8(tmp_path: Path) -> None:
+    (file := tmp_path / "password").write_bytes("Geräte genug".encode("cp1252"))
+    program = [str(Path(sys.executable).with_name("birthmark")), "user", "password", "--current-file", str(file)]
+    done = subprocess.run([*program, "--password-file", "x"], capture_output=True, text=True, check=False)
+    assert f"iconv -f CP1252 -t UTF-8 {file} >" in "".join(done.stderr.split("\n"))
+    assert "Ger" not in done.stderr
+
+
 def test_a_word_of_a_command_is_typed_as_it_is(tmp_path: Path) -> None:
     (tmp_path / f"a {NAME}'\\").write_text("found")
     command = f"cat {shell_word(f'a {NAME}{chr(39)}{chr(92)}')}"

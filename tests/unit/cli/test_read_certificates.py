@@ -5,7 +5,10 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 
-from birthmark.cli.common import read_ca_certificate, read_device_certificate
+from birthmark.cli.aws_templates import renew
+from birthmark.cli.common import read_ca_certificate, read_device_certificate, read_single_certificate
+from birthmark.cli.dps import proof_of
+from birthmark.cli.operator import ServerOutputOptions
 from birthmark.pki.certificates import CertificateInvalidError
 from pki_builders import a_ca, a_device, a_key
 
@@ -25,4 +28,47 @@ def test_two_devices_in_one_file_are_refused(tmp_path: Path) -> None:
     (file := tmp_path / "two.pem").write_text(DEVICE.pem() + OTHER.pem())
     with pytest.raises(CertificateInvalidError) as refused:
         read_device_certificate(file)
-    assert "give each a file of its own" in refused.value.explain_cause()
+    assert "give each its own file" in refused.value.explain_cause()
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)], ids=["root first", "leaf first"])
+def test_of_a_chain_the_device_is_meant_in_whatever_order_it_stands(tmp_path: Path, order: tuple[int, int]) -> None:
+    (file := tmp_path / "chain.pem").write_text("".join((CA.certificate.pem(), DEVICE.pem())[one] for one in order))
+    assert read_single_certificate(file) == DEVICE
+    assert proof_of("ca", file, False, "dps") == DEVICE.pem()
+
+
+def test_a_ca_is_meant_where_its_file_has_no_other_certificate(tmp_path: Path) -> None:
+    (file := tmp_path / "ca.pem").write_text(CA.certificate.pem())
+    assert read_single_certificate(file) == CA.certificate
+    file.write_text(CA.certificate.pem() + a_ca("Other CA").certificate.pem())
+    with pytest.raises(CertificateInvalidError) as refused:
+        read_single_certificate(file)
+    assert "of several CAs" in refused.value.explain_cause()
+
+
+def test_the_certificate_of_a_ca_renews_no_devices(tmp_path: Path) -> None:
+    (file := tmp_path / "chain.pem").write_text(CA.certificate.pem())
+    with pytest.raises(CertificateInvalidError) as refused:
+        renew(ServerOutputOptions(), "0" * 64, file)
+    assert "has a CA's certificate" in refused.value.explain_cause()
+
+
+def test_of_two_cas_none_is_taken_whatever_the_form_of_the_file(tmp_path: Path) -> None:
+    cas = (CA.certificate, a_ca("Other CA").certificate)
+    forms = (
+        "".join(one.pem() for one in cas).encode(),
+        pkcs7.serialize_certificates([one.parsed for one in cas], Encoding.DER),
+    )
+    for form in forms:
+        (file := tmp_path / "cas").write_bytes(form)
+        with pytest.raises(CertificateInvalidError) as refused:
+            read_ca_certificate(file)
+        assert "several CAs" in refused.value.explain_cause()
+
+
+def test_two_devices_that_signed_their_own_certificates_as_cas_are_refused(tmp_path: Path) -> None:
+    (file := tmp_path / "two.pem").write_text("".join(a_ca(f"sensor-{n}").certificate.pem() for n in (1, 2)))
+    with pytest.raises(CertificateInvalidError) as refused:
+        read_device_certificate(file)
+    assert "several devices" in refused.value.explain_cause()

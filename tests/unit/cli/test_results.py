@@ -131,9 +131,9 @@ def test_the_same_result_again_changes_nothing(tmp_path: Path) -> None:
 
 
 def test_a_list_replaces_the_earlier_one(tmp_path: Path) -> None:
-    for text in ("first", "second"):
+    for text in ("-----BEGIN X509 CRL-----\nfirst", "-----BEGIN X509 CRL-----\nsecond"):
         write_result(tmp_path / "ca.crl", text, keeps=False)
-    assert [one.read_text() for one in tmp_path.iterdir()] == ["second"]
+    assert [one.read_text() for one in tmp_path.iterdir()] == [text]
 
 
 @pytest.mark.parametrize("keeps", [True, False])
@@ -158,3 +158,12 @@ def test_a_report_keeps_the_earlier_one(tmp_path: Path) -> None:
         pass
     assert (tmp_path / "run.csv.old").read_text() == "my list"
     assert (tmp_path / "run.csv").read_text().startswith("device,")
+
+
+@pytest.mark.parametrize("earlier", [b"a table", b"\x30\x82\x01", b"-----BEGIN CERTIFICATE-----\n"])
+def test_a_revocation_list_takes_the_place_of_a_list_alone(tmp_path: Path, earlier: bytes) -> None:
+    (out := tmp_path / "list.pem").write_bytes(earlier)
+    for text in ("-----BEGIN X509 CRL-----\n1\n", "-----BEGIN X509 CRL-----\n2\n"):
+        write_result(out, text, keeps=False)
+    assert out.read_text() == text
+    assert {path.read_bytes() for path in tmp_path.iterdir()} == {text.encode(), earlier}

@@ -30,6 +30,7 @@ from birthmark.console.routing import (
     problem,
 )
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError
+from birthmark.net import backlog
 from birthmark.people.model import Grant, Role
 from tools_pages import operator_page, operator_table
 
@@ -116,6 +117,30 @@ async def test_a_role_may_what_it_and_those_below_it_may(method: str, path: str,
     answers = {token: (await call(method, path, token, body)).status for token in CALLERS}
     assert {token for token, status in answers.items() if status < 300} == allowed
     assert {status for token, status in answers.items() if token not in allowed} <= {403}
+
+
+class Peer:
+    owner = "user:looker"
+
+
+async def test_a_list_of_large_rows_is_made_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = itertools.count()
+    monkeypatch.setattr(backlog, "now", lambda: next(ticks))  # each row takes longer than a slice
+    monkeypatch.setattr(backlog, "SLICE_S", 1)
+    monkeypatch.setattr(backlog, "TURN_S", 12)
+
+    async def large(_asked: Asked) -> Rows:
+        return Rows([{"text": "x"} for _ in range(50)])
+
+    mount = operator_mount(identify, [Endpoint("GET", "/large", Right.READ, "Large rows.", large)], openapi)
+    headers = {"authorization": "Bearer rules"}
+    asked, turns = ask(mount, "GET", "http://x/operator/v1/large", headers=headers), 0
+    asking = asyncio.ensure_future(backlog.Backlog.running().counted(asked, Peer()))
+    while not asking.done():
+        turns += 1
+        await asyncio.sleep(0)
+    assert json.loads(asking.result().text) == {"items": [{"text": "x"}] * 50, "next": None}
+    assert turns > 50 / 4
 
 
 async def test_a_list_is_read_page_by_page() -> None:

@@ -1,18 +1,22 @@
 """A form with files, taken in any pieces, within its bounds; and reports that no spreadsheet takes for formulas."""
 
+import base64
 import csv
 import io
 import json
 import os
 import shutil
+import zipfile
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.serialization import NoEncryption, pkcs12
 from hypothesis import given
 from hypothesis import strategies as st
 
 from birthmark import flock
+from birthmark.console.routing import told
 from birthmark.console.web.enroll import receiving
 from birthmark.console.web.enroll.bounds import MOST_OF_ONE
 from birthmark.console.web.enroll.drops import Drop, DropGoneError, Drops, State, TooManyDropsError
@@ -24,8 +28,9 @@ from birthmark.console.web.rollover import gates_of, place_of, share_of
 from birthmark.errors import ForbiddenError
 from birthmark.manifests.bundle import wire
 from birthmark.manifests.errors import ManifestError
+from birthmark.pki.certificates import CertificateInvalidError
 from fakes import NOON, FakeClock, SeededEntropy
-from pki_builders import a_ca, a_device
+from pki_builders import a_ca, a_device, a_key
 
 KIND = "multipart/form-data; boundary=x"
 
@@ -126,6 +131,49 @@ def test_a_list_is_known_by_its_text_however_that_is_coded(tmp_path: Path, text:
     assert sort([Received(LIST, "shipment", path)]).kind is kind
 
 
+CERTIFICATE = a_device().certificate
+
+
+@pytest.mark.parametrize("coded", ["utf-8", "utf-16"])
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        (CERTIFICATE.pem(), Kind.CERTIFICATES),
+        (f"Certificate:\n    Data:\n{CERTIFICATE.pem()}", Kind.CERTIFICATES),
+        (base64.b64encode(CERTIFICATE.der).decode(), Kind.CERTIFICATES),
+        ('#TYPE Chip\n"uid","certificate"\n', Kind.TABLE),
+        ("uid\tcertificate\n", Kind.TABLE),
+    ],
+)
+def test_a_text_file_is_known_by_what_it_holds(tmp_path: Path, text: str, kind: Kind, coded: str) -> None:
+    (path := tmp_path / "0").write_bytes(text.encode(coded))
+    assert sort([Received(LIST, "chips.TXT", path)]).kind is kind
+
+
+def test_a_root_that_is_none_is_told_by_its_name(tmp_path: Path) -> None:
+    (listed := tmp_path / "0").write_bytes(CERTIFICATE.der)
+    (root := tmp_path / "1").write_bytes(b"a,b\n1,2\n")
+    with pytest.raises(CertificateInvalidError, match=r"maker\.csv: Not a certificate: it is a table"):
+        sort([Received(LIST, "chip.cer", listed), Received(TRUST, "maker.csv", root)])
+
+
+@pytest.mark.parametrize(("name", "is_command"), [("list.csv", True), ("a list's.csv", True), ("`rm x`.csv", False)])
+def test_the_command_for_a_table_in_a_code_page_is_one(tmp_path: Path, name: str, is_command: bool) -> None:
+    (listed := tmp_path / "0").write_bytes("certificate,site\n,Gerätehalle\n".encode("cp1252"))
+    (root := tmp_path / "1").write_text(a_ca().certificate.pem())
+    dropped = sort([Received(LIST, name, listed), Received(TRUST, "ca.pem", root)])
+    with pytest.raises(ManifestError) as refused:
+        list(rows_of(dropped, NOON, lambda: False))
+    commands = told(refused.value)["fix"].split("`")[1::2]
+    assert [one.startswith("(umask 077; set -C; iconv -f CP1252") for one in commands] == [True] * is_command
+
+
+def test_a_pfx_as_text_is_told_as_a_pfx(tmp_path: Path) -> None:
+    (path := tmp_path / "0").write_bytes(base64.encodebytes(a_pfx()))
+    (row,) = rows_of(sort([Received(LIST, "chip.txt", path)]), NOON, lambda: False)
+    assert "PKCS#12" in str(row["problem"])
+
+
 @pytest.mark.parametrize("form", ["pem", "der"])
 @pytest.mark.parametrize("coded", ["utf-8-sig", "utf-16"])
 def test_a_signer_is_read_in_any_form(tmp_path: Path, form: str, coded: str) -> None:
@@ -143,6 +191,40 @@ def test_a_list_is_called_as_it_was_uploaded(tmp_path: Path) -> None:
         list(rows_of(dropped, NOON, lambda: False))
     assert "'Werk 1.csv' > 'Werk 1.utf8.csv'" in refused.value.explain_fix()
     assert str(tmp_path) not in refused.value.explain_fix()
+
+
+def zipped(name: str, content: bytes) -> bytes:
+    with zipfile.ZipFile(file := io.BytesIO(), "w") as archive:
+        archive.writestr(name, content)
+    return file.getvalue()
+
+
+def a_pfx() -> bytes:
+    made = a_device(key=(key := a_key())).certificate.parsed
+    return pkcs12.serialize_key_and_certificates(None, key, made, None, NoEncryption())
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("chips 1.json", '[{"payload": ""}]'.encode("utf-16")),
+        ("chips 1.json", b"\x1f\x8b packed"),
+        ("chips 1.json", CERTIFICATE.pem().encode()),
+        ("chips 1.zip", zipped("chip.pem", a_pfx())),
+    ],
+    ids=["UTF-16", "gzip", "certificate", "ZIP"],
+)
+def test_no_place_on_the_server_is_told_of_a_list(tmp_path: Path, name: str, content: bytes) -> None:
+    (listed := tmp_path / "0000").write_bytes(content)
+    (root := tmp_path / "0001").write_bytes(a_ca().certificate.der)
+    dropped = sort([Received(LIST, name, listed), Received(TRUST, "root.cer", root)])
+    try:
+        (row,) = rows_of(dropped, NOON, lambda: False)
+        said = str(row["problem"])
+    except ManifestError as error:
+        said = str(told(error))
+    assert "chips 1" in said
+    assert str(tmp_path) not in said
 
 
 def test_names_of_lists_lead_nowhere_else(tmp_path: Path) -> None:

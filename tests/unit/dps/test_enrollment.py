@@ -23,6 +23,7 @@ from birthmark.dps.rules.enrollment import (
     enrollment_of,
 )
 from birthmark.dps.rules.registration import AllocationNotServedError
+from birthmark.dps.wire import BodyInvalidError
 from birthmark.pki.certificates import CertificateKeySwappedError
 from birthmark.pki.names import RegistrationIdInvalidError
 from fakes import SeededEntropy
@@ -108,6 +109,13 @@ def test_what_else_is_decided_on() -> None:
 def test_the_one_hub_that_is_named_wins_over_a_list() -> None:
     found = decided(registrationId="d", iotHubHostName="one.example", iotHubs=["a.example"], allocationPolicy="hashed")
     assert found.hubs == ("one.example",)
+
+
+def test_what_is_told_of_a_device_has_as_many_bytes_as_a_twins_tags() -> None:
+    kept = decided(registrationId="d", optionalDeviceInformation={"note": "x" * 8_000})
+    assert kept.id == "d"
+    with pytest.raises(BodyInvalidError, match="optionalDeviceInformation has more than 8192 bytes"):
+        decided(registrationId="d", optionalDeviceInformation={"note": "x" * 8_192})
 
 
 @pytest.mark.parametrize(

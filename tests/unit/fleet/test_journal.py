@@ -2,7 +2,8 @@
 
 import json
 import os
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,10 @@ import pytest
 from birthmark.fleet.bulk import enroll_all
 from birthmark.fleet.journal import (
     Journal,
+    JournalChangedError,
     JournalInUseError,
     NoJournalError,
+    NoJournalOfRunError,
     OtherTargetsJournalError,
     Outcome,
     naming,
@@ -137,3 +140,36 @@ def test_a_full_disk_names_the_journal(tmp_path: Path) -> None:
     ):
         file.write("x")
     assert refused.value.filename == str(tmp_path / "journal")
+
+
+EDITED: dict[str, Callable[[str], bytes]] = {
+    "UTF-16 of Notepad": lambda text: text.encode("utf-16"),
+    "UTF-16 without a mark": lambda text: text.encode("utf-16-be"),
+    "line ends of old": lambda text: text.replace("\n", "\r").encode(),
+    "an empty line first": lambda text: f"\r\n{text}".encode(),
+}
+
+
+@pytest.mark.parametrize("edit", EDITED.values(), ids=list(EDITED))
+def test_a_journal_that_an_editor_saved_comes_back_by_the_command_that_is_told(
+    tmp_path: Path, edit: Callable[[str], bytes]
+) -> None:
+    path = tmp_path / "a.journal"
+    with Journal(path, HERE) as journal:
+        journal.begin("pump-1", {"key": "old"})
+        journal.begin("Pumpe-ü", {"key": "alt"})
+    as_written = list(journal.written())
+    path.write_bytes(edit(path.read_text()))
+    with pytest.raises(JournalChangedError) as refused, Journal(path, HERE, again="birthmark undo --undo"):
+        pass
+    subprocess.run(["sh", "-c", str(refused.value.facts["command"])], check=True)
+    with Journal(tmp_path / "a.utf8.journal", HERE) as journal:
+        assert list(journal.written()) == as_written
+
+
+def test_to_take_back_what_is_no_journal_another_is_not_begun(tmp_path: Path) -> None:
+    path = tmp_path / "a.journal"
+    path.write_text('{“format”: "birthmark-enroll-journal/1"}\n')
+    with pytest.raises(NoJournalOfRunError) as refused, Journal(path, HERE, again="birthmark x --undo"):
+        pass
+    assert f"`ls -l {tmp_path}`" in refused.value.explain_fix()

@@ -173,8 +173,11 @@ def test_a_connection_string_that_is_not_there_is_refused(home: Path) -> None:
 
 
 def test_a_connection_string_that_is_no_text_is_refused(home: Path) -> None:
-    (home / "dps").write_bytes(b"\xff")
-    assert "is not text" in why_not("factory")
+    (home / "dps").write_bytes("HostName=Gerät".encode("cp1252"))
+    with pytest.raises(ProfileError) as refused:
+        azure_profile("factory", Path("/nowhere"))
+    assert "is not UTF-8" in refused.value.explain_cause()
+    assert f"iconv -f CP1252 -t UTF-8 {home / 'dps'} >" in refused.value.explain_fix()
 
 
 def test_without_a_file_of_profiles_there_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -150,6 +150,7 @@ def test_a_device_cannot_pass_telemetry_off_as_what_the_hub_says() -> None:
     [
         (b'{"t": 1}', WANTED, {"t": 1}),
         (b'{"t":\n1}', WANTED, {"t": 1}),
+        (b'\xef\xbb\xbf{"t": 1}', WANTED, {"t": 1}),
         (b'{"t": 1}', {}, base64.b64encode(b'{"t": 1}').decode()),
         (b'{"t": NaN}', WANTED, base64.b64encode(b'{"t": NaN}').decode()),
         (b"\xff", WANTED, base64.b64encode(b"\xff").decode()),

@@ -359,7 +359,12 @@ ENCRYPTED_FORMS = {
     "PEM with a mark": ENCRYPTED.encode("utf-8-sig"),
     "UTF-16": ENCRYPTED.encode("utf-16"),
     "UTF-16 without a mark": ENCRYPTED.encode("utf-16-be"),
-    "lone CR": ENCRYPTED.replace("\n", "\r").encode(),
+    **{
+        f"{coded} {name}": ENCRYPTED.replace("\n", end).encode(coded)
+        for coded in ("utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be")
+        for name, end in (("CRLF", "\r\n"), ("CR", "\r"))
+    },
+    "DER": EC_KEY.private_bytes(Encoding.DER, PrivateFormat.PKCS8, BestAvailableEncryption(b"pw")),
     "base64 of PEM": base64.encodebytes(ENCRYPTED.encode()),
 }
 

@@ -12,7 +12,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birthmark.manifests.errors import DuplicateEntryError, ManifestError
+from birthmark.manifests import listed
+from birthmark.manifests.errors import DuplicateEntryError, MalformedEntryError, ManifestError
 from birthmark.manifests.listed import MAX_FILE_BYTES, ListTrust, count_listed, is_list, verify_list
 from birthmark.manifests.model import Entry
 from birthmark.pki import profiles
@@ -71,6 +72,13 @@ def test_each_certificate_is_an_entry_with_its_root(tmp_path: Path, write: Write
 def test_the_line_that_tells_excel_the_separator_is_skipped(tmp_path: Path, line: str) -> None:
     table = a_table(tmp_path, [("chip-0", pem(DEVICES[0]))])
     table.write_text(f"{line}\n{table.read_text().replace(',', line.strip()[-1])}")
+    assert [entry.device_id for entry in verified(table) if isinstance(entry, Entry)] == ["chip-0"]
+
+
+@pytest.mark.parametrize("line", ["#TYPE System.Management.Automation.PSCustomObject", "#TYPE Chip\r"])
+def test_the_line_of_the_type_that_powershell_writes_is_skipped(tmp_path: Path, line: str) -> None:
+    table = a_table(tmp_path, [("chip-0", pem(DEVICES[0]))])
+    table.write_text(f"{line}\n{table.read_text()}")
     assert [entry.device_id for entry in verified(table) if isinstance(entry, Entry)] == ["chip-0"]
 
 
@@ -210,7 +218,19 @@ def test_a_table_as_excel_saves_unicode_text_is_read(tmp_path: Path, coded: str)
     assert [isinstance(one, Entry) for one in verified(path)] == [True]
 
 
-@pytest.mark.parametrize("begin", [b'[{"a"', b'{"format":', b"-----BEGIN CERT", '[{"a"'.encode("utf-16")])
+@pytest.mark.parametrize(
+    "begin",
+    [
+        b'[{"a"',
+        b'{"format":',
+        b'[\t{"uid": "1"}]',
+        b"-----BEGIN CERT",
+        '[{"a"'.encode("utf-16"),
+        b"Certificate:\n    Data:\n",
+        b"subject=CN = Cert Signer, O = certificate Ltd\n",
+        a_device(SIGNER, "certificate").certificate.der,
+    ],
+)
 def test_other_text_is_no_table_whatever_its_file_is_called(begin: bytes) -> None:
     assert not is_list(Path("t.txt"), begin)
 
@@ -272,6 +292,22 @@ def test_a_table_may_have_base64_instead_of_pem(tmp_path: Path) -> None:
     path = tmp_path / "export.csv"
     path.write_text(f"\ufeffcert\n{base64.b64encode(DEVICES[0].der).decode()}\n")
     assert [entry.device_id for entry in verified(path) if isinstance(entry, Entry)] == ["chip-0"]
+
+
+@pytest.mark.parametrize("comment", [b"", b"a comment"])
+@pytest.mark.parametrize("count", [300, 70_000], ids=["32 bits", "64 bits"])
+def test_the_directory_of_a_zip_is_bounded_before_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int, comment: bytes
+) -> None:
+    path = tmp_path / "many.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for number in range(count):
+            archive.writestr(zipfile.ZipInfo(f"{number}.txt"), b"")
+        archive.comment = comment
+    monkeypatch.setattr(listed, "MAX_ZIP_DIRECTORY_BYTES", 10_000)
+    monkeypatch.setattr(zipfile, "ZipFile", None)
+    with pytest.raises(MalformedEntryError, match="unpack it"):
+        count_listed(path)
 
 
 @pytest.mark.parametrize("how", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])

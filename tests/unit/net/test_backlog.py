@@ -1,6 +1,7 @@
 """Who has more to do than a slice of time has a turn after each look of the loop at everybody else, and no second."""
 
 import asyncio
+import time
 from collections.abc import Generator
 from functools import partial
 from itertools import count
@@ -260,6 +261,40 @@ async def test_a_task_whose_steps_are_dear_is_lent_what_they_cost() -> None:
         await asyncio.sleep(0)
         assert answered - before <= 1
     await asyncio.gather(*tasks)
+
+
+async def test_a_task_that_a_request_begins_works_for_its_asker() -> None:
+    waiting, seen = Backlog.running(), list[str]()
+
+    async def inner() -> None:
+        seen.append(waiting.at_work)
+
+    async def ask() -> None:
+        backlog.count_for("user:anna")
+        await asyncio.gather(backlog.begin_task(inner()), asyncio.ensure_future(inner()))
+
+    await waiting.counted(ask(), Peer("192.0.2.7"))
+    await backlog.begin_task(inner())
+    assert seen == ["user:anna", "", ""]
+
+
+async def test_who_took_long_in_one_step_rests_as_long_while_others_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("now", time.perf_counter), ("SLICE_S", SLICE_S), ("TURN_S", TURN_S)):
+        monkeypatch.setattr(backlog, name, value)
+    waiting, order = Backlog.running(), list[str]()
+
+    async def ask(owner: str, takes_s: float) -> None:
+        await waiting.turn(owner)
+        order.append(owner)
+        time.sleep(takes_s)  # it keeps the loop
+
+    await waiting.counted(ask("dear", 0.05), Peer("dear"))
+    resting = asyncio.create_task(waiting.counted(ask("dear", 0.0), Peer("dear")))
+    for _ in range(5):
+        await asyncio.sleep(0)
+        await waiting.counted(ask("other", 0.0), Peer("other"))
+    await resting
+    assert order == ["dear", *["other"] * 5, "dear"]
 
 
 async def test_a_task_waits_for_its_own_owners_others_and_for_nobody_elses() -> None:

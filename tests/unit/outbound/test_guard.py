@@ -76,6 +76,20 @@ def test_what_is_no_receiver_is_refused(url: str) -> None:
         check_url(url, allows_plain=False)
 
 
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("\u201chttps://hooks.example/\u201d", "U+201C"),
+        ("\ufeffhttps://hooks.example/", "U+FEFF"),
+        ("https://hooks.example/\u00a0", "U+00A0"),
+    ],
+)
+def test_a_character_that_looks_like_none_of_a_url_is_told(url: str, told: str) -> None:
+    with pytest.raises(UrlInvalidError) as refused:
+        check_url(url, allows_plain=False)
+    assert told in refused.value.explain_cause()
+
+
 @pytest.mark.parametrize("url", ["https://127.0.0.1/", "https://[::1]/", "https://169.254.169.254/latest"])
 def test_an_address_inside_is_refused_before_it_is_kept(url: str) -> None:
     with pytest.raises(AddressRefusedError):

@@ -12,7 +12,7 @@ from birthmark.people.leftovers import LEFT, narrowed
 
 LEAVES_NOTHING = """
 alert.over alert.raised alert.unsilence audit.break awsiot.authorizer_delete awsiot.ca_delete
-awsiot.certificate_delete awsiot.certificate_renew awsiot.connection_delete awsiot.default_authorizer_clear
+awsiot.certificate_delete awsiot.connection_delete awsiot.default_authorizer_clear
 awsiot.job_cancel awsiot.job_delete awsiot.job_execution_cancel
 awsiot.job_execution_delete awsiot.job_pause
 awsiot.job_template_delete awsiot.job_update awsiot.key_remove awsiot.policy_delete awsiot.policy_detach
@@ -20,7 +20,7 @@ awsiot.registration_code_delete awsiot.role_alias_delete awsiot.rule_delete awsi
 awsiot.rule_destination_delete awsiot.rule_disable awsiot.rule_replay awsiot.shadow_delete awsiot.shadow_update
 awsiot.stream_remove awsiot.tag awsiot.task_stop awsiot.template_delete
 awsiot.thing_create awsiot.thing_delete awsiot.thing_detach
-awsiot.thing_group_delete awsiot.thing_group_remove awsiot.thing_group_update awsiot.thing_type_create
+awsiot.thing_group_delete awsiot.thing_group_remove awsiot.thing_type_create
 awsiot.thing_type_delete awsiot.thing_type_deprecate awsiot.thing_type_update awsiot.thing_update awsiot.untag
 ca.rollover.back ca.rollover.next ca.rollover.start ca.root_noted certificate.renewed certificate.revoke device.connect
 device.disconnect device.lose device.refuse device.revoke dps.ca_code dps.ca_remove dps.delete dps.enrollment_delete

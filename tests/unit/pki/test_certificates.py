@@ -275,6 +275,11 @@ def test_a_root_whose_serial_number_is_not_positive_is_trusted_in_any_form(form:
     assert pem_bundle((DEVICE.certificate.pem() + odd).encode(form)) == DEVICE.certificate.pem() + odd
 
 
+def a_list() -> x509.CertificateRevocationList:
+    made = x509.CertificateRevocationListBuilder(ROOT.certificate.parsed.subject, NOON, NOON + timedelta(days=1))
+    return made.sign(ROOT.private_key, hashes.SHA256())
+
+
 @pytest.mark.parametrize(
     ("data", "detail"),
     [
@@ -285,6 +290,13 @@ def test_a_root_whose_serial_number_is_not_positive_is_trusted_in_any_form(form:
         ("<html>".encode("utf-16"), "it is an HTML page"),
         (b"PK\3\4\x14\0", "it is a ZIP archive"),
         (b"hello", "no certificate block in it"),
+        (b"uid,site\nS1,Osaka\n", "it is a table (CSV)"),
+        ('"uid";"site"\r\n'.encode("utf-16"), "it is a table (CSV)"),
+        (b"age-encryption.org/v1\n-> scrypt", "it is a backup, or another file that age encrypted"),
+        (b'{"format": 1}', "it is JSON"),
+        (b"-----BEGIN PUBLIC KEY-----\nMFkw\n-----END PUBLIC KEY-----\n", "it is a public key"),
+        (a_list().public_bytes(Encoding.PEM), "it is a revocation list"),
+        (a_list().public_bytes(Encoding.DER), "it is a revocation list"),
     ],
 )
 def test_another_file_is_named_by_what_it_is(data: bytes, detail: str) -> None:

@@ -17,7 +17,8 @@ from birthmark.routing.model import Message
 from birthmark.routing.rules.conditions import Subject, holds, parse_condition
 from birthmark.routing.rules.sql import SqlMistake, TooMuchError, evaluate, fill, new_meter, parse, parse_template
 from birthmark.routing.rules.sql.functions import FUNCTIONS
-from birthmark.routing.rules.sql.values import MAX_BYTES, MAX_DEPTH
+from birthmark.routing.rules.sql.syntax import Version
+from birthmark.routing.rules.sql.values import MAX_BYTES, MAX_DEPTH, read_payload
 from fakes import SeededEntropy
 
 _TEXT = (
@@ -318,3 +319,8 @@ def test_conditions_share_the_steps_of_a_message() -> None:
 def test_a_name_in_another_letter_case_is_the_first_one_written_so() -> None:
     subject = Subject(Message("t", b'{"Level": 1, "LEVEL": 2}', system_properties=_AS_JSON))
     assert holds(parse_condition("$body.level = 1 AND $body.LEVEL = 2"), subject)
+
+
+def test_a_byte_order_mark_before_a_messages_json_says_nothing() -> None:
+    for version in Version:
+        assert read_payload(b'\xef\xbb\xbf{"t": 1}', version) == {"t": 1}

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from birthmark.outbound.signing import secret_of
-from birthmark.server.account_files import functions_of, roles_of
+from birthmark.server.account_files import functions_of, roles_of, servers_of
 from birthmark.server.settings import ConfigInvalidError, Settings, read_settings
 
 ARN = "arn:aws:lambda:us-east-1:000000000000:function:hook"
@@ -44,6 +44,23 @@ def test_a_secret_that_cannot_be_used_is_told_with_its_file(tmp_path: Path, cont
         (tmp_path / "secret").write_bytes(content)
     with pytest.raises(ConfigInvalidError):
         functions_of(read(tmp_path))
+
+
+@pytest.mark.parametrize("key", ["secret", "password", "policy"])
+def test_a_file_as_windows_writes_it_is_told_how_to_become_utf_8(tmp_path: Path, key: str) -> None:
+    (file := tmp_path / "file").write_bytes("Neuchâtel".encode("cp1252"))
+    (config := tmp_path / "server.toml").write_text(
+        {
+            "secret": f'[functions."{ARN}"]\nurl = "https://hook.example"\nsecret_file = "{file}"\n',
+            "password": f'[servers.bus]\nurl = "nats://bus.example"\npassword_file = "{file}"\n',
+            "policy": f'[roles."{ROLE}"]\npolicy_file = "{file}"\n',
+        }[key]
+    )
+    settings = read_settings(config, {})
+    with pytest.raises(ConfigInvalidError) as refused:
+        [reads(settings) for reads in (functions_of, servers_of, roles_of)]
+    assert f"iconv -f CP1252 -t UTF-8 {file} >" in refused.value.explain_fix()
+    assert ("Neuchâtel" in refused.value.explain_cause()) is (key == "policy")
 
 
 ROLE = "arn:aws:iam::000000000000:role/reader"

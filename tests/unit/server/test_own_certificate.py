@@ -1,5 +1,6 @@
 """A server certificate of one's own is for the host by which clients reach the server."""
 
+import hashlib
 import logging
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import NoEncryption, pkcs12
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, pkcs7, pkcs12
 
 from birthmark.pki.profiles import SERVER
 from birthmark.server.certificate import FreshContext
@@ -94,6 +95,23 @@ def test_pkcs12_in_the_place_of_either_file_is_told_with_what_unpacks_it(tmp_pat
     with pytest.raises(OwnCertificateError) as refused:
         pair.load()
     assert f"openssl pkcs12 -in {tmp_path / file} -nocerts" in refused.value.explain_fix()
+
+
+OTHER = a_device(a_ca(), "other", profile=SERVER)
+FOREIGN_FORMS = {
+    "own.key": OTHER.key_pem.encode("utf-16"),
+    "own.pem": pkcs7.serialize_certificates([OTHER.certificate.parsed], Encoding.DER),
+}
+
+
+@pytest.mark.parametrize("file", FOREIGN_FORMS)
+def test_no_command_of_openssls_is_printed_for_a_file_that_it_cannot_read(tmp_path: Path, file: str) -> None:
+    pair = own(tmp_path, "hub.example", "hub.example")
+    (tmp_path / file).write_bytes(FOREIGN_FORMS[file])
+    with pytest.raises(OwnCertificateError) as refused:
+        pair.load()
+    assert hashlib.sha256(OTHER.certificate.spki_der).hexdigest() in refused.value.explain_cause()
+    assert "openssl" not in refused.value.explain_fix()
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le"])

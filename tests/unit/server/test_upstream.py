@@ -1,18 +1,24 @@
 """The CAs of whoever signs for this server: what could not be written is written by a later look."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from birthmark.est.upstream import EstUpstream
 from birthmark.est.wire import render_certs_only
+from birthmark.keys.errors import PinFileError
 from birthmark.links.ports import HttpAnswer
 from birthmark.pki.certificates import Certificate
+from birthmark.server.data_dir import DataDirectory
 from birthmark.server.private_ca import PrivateCa
+from birthmark.server.settings import read_settings
+from birthmark.server.upstream import upstream_of
 from fakes import FakeClock, SeededEntropy
 from pki_builders import a_ca
 
 CA = a_ca().certificate
+CLOCK, ENTROPY = FakeClock(), SeededEntropy()
 
 
 class Disk:
@@ -59,3 +65,14 @@ async def test_cas_that_could_not_be_kept_are_kept_by_a_later_look_and_then_no_m
     for _ in range(3):
         await upstream.refresh()
     assert disk.kept == [(CA,)] == [upstream.certificates()]
+
+
+def test_white_space_around_the_password_is_told_at_the_start(tmp_path: Path) -> None:
+    (file := tmp_path / "password").touch(0o600)
+    file.write_text("secret\u00a0\n")
+    (config := tmp_path / "server.toml").write_text(
+        f'[est.upstream]\nurl = "https://above.test/.well-known/est"\nusername = "u"\npassword_file = "{file}"\n'
+    )
+    with pytest.raises(PinFileError) as refused:
+        upstream_of(read_settings(config, {}), DataDirectory(tmp_path, CLOCK, ENTROPY), CLOCK, ENTROPY)
+    assert "white space" in refused.value.explain_cause()

@@ -6,7 +6,7 @@ from typing import Self
 
 import pytest
 
-from birthmark.store.postgresql.database import OWN, Turns
+from birthmark.turns import OWN, Turns
 
 
 class Asking:

@@ -10,6 +10,7 @@ import msgspec
 from birthmark.agent.config.model import ConfigWarning
 from birthmark.errors import InvalidRequestError, NotFoundError, PolicyError
 from birthmark.text import printable
+from birthmark.text_files import to_lines
 from birthmark.toml_text import TomlError, lines_of, parse
 
 T = TypeVar("T")
@@ -31,6 +32,15 @@ class ConfigMissingError(NotFoundError):
     )
     file: Path
     reason: str
+
+
+class ConfigMisnamedError(ConfigMissingError):
+    """An editor added `.txt` to the configuration's name."""
+
+    code = "agent.config_misnamed"
+    message = "The configuration has another name"
+    cause = "There is no file {file}, and there is {file}.txt: an editor added .txt to its name."
+    fix = "Give it its name: `mv -n {file}.txt {file}`"
 
 
 class ConfigInvalidError(InvalidRequestError):
@@ -266,17 +276,21 @@ def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     return out
 
 
+_SYNTAX = "See https://toml.io for the syntax; texts stand in double quotes."
+
+
 def _parse_toml(file: Path, text: str) -> dict[str, Any]:
     """Return what a file says. Raise `ConfigInvalidError` with the line of a syntax error."""
     try:
         return parse(text)
     except TomlError as error:
+        command = to_lines(file, text)
         raise ConfigInvalidError(
             file=file,
             line=str(error.line),
             key="(syntax)",
             detail=printable(error.detail),
-            accepted="See https://toml.io for the syntax; texts stand in double quotes.",
+            accepted=f"End its lines with LF, and use that: `{command}`" if command else _SYNTAX,
         ) from error
 
 

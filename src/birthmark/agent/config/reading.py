@@ -5,15 +5,18 @@
 
 import os
 import re
+import shlex
+import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 from birthmark.agent.config import model
 from birthmark.agent.config.parse import parse_config
-from birthmark.agent.config.reader import ConfigInvalidError, ConfigMissingError
-from birthmark.owners import closing
+from birthmark.agent.config.reader import ConfigInvalidError, ConfigMisnamedError, ConfigMissingError
+from birthmark.owners import as_root, as_root_with, closing
 from birthmark.text import reason_of
-from birthmark.text_files import decode_text, encoding_of, foreign_line, not_utf_8, to_utf_8
+from birthmark.text_files import also_to_utf_8, decode_text, encoding_of, foreign_line, not_utf_8, to_utf_8
 
 MAX_CONFIG_BYTES = 1024 * 1024
 MAX_FILES = 100
@@ -31,7 +34,7 @@ def read_config(file: Path) -> model.AgentConfig:
         raise ConfigMissingError(file=file, reason=f"{file.stem}.d and it are larger than 1 MiB")
     found = parse_config(file, text, [(path, one) for path, one, _ in files[1:]])
     exposed = [warning for one in files for warning in _exposed(*one)]
-    return replace(found, warnings=(*found.warnings, *exposed))
+    return replace(found, warnings=(*found.warnings, *exposed, *_misnamed(file)))
 
 
 def files_over(file: Path) -> list[Path]:
@@ -43,21 +46,53 @@ def files_over(file: Path) -> list[Path]:
     return found
 
 
+def _named_text(file: Path) -> Path:
+    """Return the name that editors of Windows give it."""
+    return file.with_name(f"{file.name}.txt")
+
+
+def _misnamed(file: Path) -> list[model.ConfigWarning]:
+    """Warn of files beside the configuration that are not read for their name."""
+    found = sorted(file.with_suffix(".d").glob("*.toml.txt"))[:MAX_FILES]
+    return [
+        model.ConfigWarning(1, "(name)", "ends in .txt and is not read: give it the name without", one) for one in found
+    ]
+
+
 def _read(file: Path) -> tuple[str, os.stat_result]:
     try:
         with file.open("rb") as opened:
             raw = opened.read(MAX_CONFIG_BYTES + 1)
             seen = os.fstat(opened.fileno())
     except OSError as error:
-        raise ConfigMissingError(file=file, reason=reason_of(error)) from error
+        if isinstance(error, FileNotFoundError) and _named_text(file).is_file():
+            raise ConfigMisnamedError(file=file, reason=reason_of(error)) from error
+        missing = ConfigMissingError(file=file, reason=reason_of(error))
+        if (fix := _fix_by_root(file, error)) is not None:
+            missing.quote(fix=fix)
+        raise missing from error
     if len(raw) > MAX_CONFIG_BYTES:
         raise ConfigMissingError(file=file, reason="it is larger than 1 MiB")
     try:
         return decode_text(raw), seen
     except UnicodeDecodeError as error:
         accepted = f"If that word is right, write it as UTF-8, and use that: `{to_utf_8(file, encoding_of(raw))}`"
+        accepted += also_to_utf_8(file, raw)
         line, detail = str(foreign_line(raw)), not_utf_8(raw)
         raise ConfigInvalidError(file=file, line=line, key="(text)", detail=detail, accepted=accepted) from error
+
+
+def _fix_by_root(file: Path, error: OSError) -> str | None:
+    """Return what to do where root alone may read the file, or write it; None where this user may."""
+    if isinstance(error, PermissionError):
+        return f"Do it as root: `{as_root(shlex.join([shutil.which(sys.argv[0]) or sys.argv[0], *sys.argv[1:]]))}`"
+    above = next((one for one in file.absolute().parents if one.is_dir()), None)
+    if not isinstance(error, FileNotFoundError) or above is None or os.access(above, os.W_OK | os.X_OK):
+        return None
+    quoted = shlex.quote(str(file.absolute()))
+    made = 'made=$(mktemp) && birthmark env --format aziot --registration-id "$(hostname)" > "$made"'
+    command = f"[ ! -e {quoted} ] && {made} && {as_root_with('made', f'install -D -m 0600 $made {quoted}')}"
+    return f'For a Birthmark server, where no file is yet: `{command} && rm -f "$made"`'
 
 
 def _exposed(file: Path, text: str, seen: os.stat_result) -> list[model.ConfigWarning]:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from birthmark.agent.jobs.details import MAX_CHARS, tail
 from birthmark.agent.jobs.model import JobFailedError
-from birthmark.text import reason_of
+from birthmark.text import printable, reason_of
 
 _KEPT_BYTES = 4 * MAX_CHARS
 _READ_BYTES = 64 * 1024
@@ -26,6 +26,8 @@ _LAST_WORDS_S = 1.0
 _MARK = "BIRTHMARK_JOB_RUN"
 _MAX_LOOKS = 100
 _LOOK_S = 0.05
+_MAX_INTERPRETER = 256
+"""How long the first line of a script may be ("execve", Linux 5.1)."""
 _ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
 
 
@@ -54,8 +56,7 @@ async def run(words: Sequence[str], job_id: str, mark: str, timeout_s: float) ->
         )
     except (OSError, ValueError) as error:
         os.close(reading)
-        reason = reason_of(error) if isinstance(error, OSError) else str(error)
-        raise JobFailedError(f"{words[0]} cannot be run: {reason}") from error
+        raise JobFailedError(f"{words[0]} cannot be run: {_reason_of(error, Path(words[0]))}") from error
     finally:
         os.close(writing)
     kept = bytearray()
@@ -76,6 +77,18 @@ async def run(words: Sequence[str], job_id: str, mark: str, timeout_s: float) ->
         with contextlib.suppress(asyncio.CancelledError):
             await listening
     return Ended(code, tail(kept))
+
+
+def _reason_of(error: OSError | ValueError, script: Path) -> str:
+    """Say why the system did not start it; what a script names may be what is not there."""
+    if not isinstance(error, FileNotFoundError):
+        return reason_of(error)
+    with contextlib.suppress(OSError), script.open("rb") as file:
+        if (first := file.readline(_MAX_INTERPRETER)).startswith(b"#!"):
+            if first.endswith(b"\r\n"):
+                return "its lines end with CR and LF, as in Windows, and have to end with LF"
+            return f"there is no {printable(first[2:].decode(errors='replace').strip())}, which its first line names"
+    return reason_of(error)
 
 
 async def _listen(reading: int, kept: bytearray) -> None:

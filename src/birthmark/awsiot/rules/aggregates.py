@@ -1,5 +1,6 @@
 """What aggregations tell of the values that things have in a field: API pages of GetStatistics and its neighbours."""
 
+import sys
 from collections import Counter
 from collections.abc import Sequence
 
@@ -13,19 +14,24 @@ def statistics(values: Sequence[str]) -> dict[str, float]:
     numbers = [number for number in map(number_of, values) if number is not None]
     if not numbers:
         return {"count": len(values)}
-    count, total = len(numbers), sum(numbers)
+    count, total = len(numbers), _finite(sum(numbers))
     average = total / count
-    variance = sum((number - average) ** 2 for number in numbers) / count
+    variance = _finite(sum((number - average) * (number - average) for number in numbers) / count)
     return {
         "count": len(values),
         "average": average,
         "sum": total,
         "minimum": min(numbers),
         "maximum": max(numbers),
-        "sumOfSquares": sum(number * number for number in numbers),
+        "sumOfSquares": _finite(sum(number * number for number in numbers)),
         "variance": variance,
         "stdDeviation": variance**0.5,
     }
+
+
+def _finite(number: float) -> float:
+    """Return a sum, or the largest number there is where it is larger: JSON has no infinity."""
+    return max(-sys.float_info.max, min(sys.float_info.max, number))
 
 
 def percentiles(values: Sequence[str], percents: Sequence[float]) -> list[tuple[float, float]]:
@@ -38,7 +44,7 @@ def percentiles(values: Sequence[str], percents: Sequence[float]) -> list[tuple[
         below, part = divmod(percent / 100 * (len(numbers) - 1), 1)
         at = int(below)
         after = numbers[min(at + 1, len(numbers) - 1)]
-        found.append((percent, numbers[at] + part * (after - numbers[at])))
+        found.append((percent, numbers[at] * (1 - part) + after * part))
     return found
 
 

@@ -47,7 +47,7 @@ _OTHERS: Mapping[str, Right] = {
             "DeleteProvisioningTemplateVersion",
             "RegisterThing",
             "StartThingRegistrationTask",
-            "ListThingRegistrationTaskReports",  # whoever has one of their URLs reads it
+            "ListThingRegistrationTaskReports",  # its URLs need no credentials
         ),
         Right.ADMINISTER,
     ),

@@ -8,6 +8,7 @@ long.
 
 import calendar
 import re
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -61,13 +62,27 @@ class Cron:
     def after(self, moment: datetime, days: int = _LOOK_DAYS) -> datetime | None:
         """Return when it recurs first after a moment; None where it does not within so many days."""
         day = moment.replace(hour=0, minute=0, second=0, microsecond=0)
-        for _ in range(days):
-            if self.is_on(day):
-                for hour in self.hours:
-                    for minute in self.minutes:
-                        if (found := day.replace(hour=hour, minute=minute)) > moment:
-                            return found
-            day += timedelta(days=1)
+        last = day + timedelta(days=days)
+        while day < last:
+            if day.year not in self.years:
+                day = day.replace(year=day.year + 1, month=1, day=1)
+            elif day.month not in self.months:
+                day = (day.replace(day=1) + timedelta(days=32)).replace(day=1)
+            else:
+                if self.is_on(day) and (found := self._first(day, moment)) is not None:
+                    return found
+                day += timedelta(days=1)
+        return None
+
+    def _first(self, day: datetime, moment: datetime) -> datetime | None:
+        """Return when it recurs first on a day on which it does, after a moment of that day or of one before."""
+        if day > moment:
+            return day.replace(hour=self.hours[0], minute=self.minutes[0])
+        for hour in self.hours[bisect_left(self.hours, moment.hour) :]:
+            this_hour = hour == moment.hour
+            for minute in self.minutes[bisect_left(self.minutes, moment.minute) if this_hour else 0 :][:2]:
+                if (found := day.replace(hour=hour, minute=minute)) > moment:
+                    return found
         return None
 
 

@@ -1,9 +1,8 @@
 """Device certificates: register (without a CA, or by one on record), issue, change state, delete."""
 
-import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -21,6 +20,7 @@ from birthmark.awsiot.model import (
     parse_certificate_id,
 )
 from birthmark.awsiot.service.base import AccountService
+from birthmark.awsiot.service.rsa_keys import RsaKeys
 from birthmark.awsiot.store import certificates as store
 from birthmark.awsiot.store import policies as policy_store
 from birthmark.awsiot.store import registry as registry_store
@@ -160,6 +160,7 @@ class Certificates(AccountService):
 
     issuer: Callable[[], Issuer]
     revocations: RevocationCheck | None = None
+    keys: RsaKeys = field(default_factory=RsaKeys)
 
     async def get(self, certificate_id: str) -> DeviceCertificate:
         """Return a certificate. Raise `UnknownCertificateError`."""
@@ -210,7 +211,7 @@ class Certificates(AccountService):
         self, status: CertificateStatus, *, actor: str
     ) -> tuple[DeviceCertificate, rsa.RSAPrivateKey]:
         """Make an RSA key and its certificate; the key leaves with the answer and is not kept."""
-        key = await asyncio.to_thread(rsa.generate_private_key, 65537, _MIN_RSA_BITS)
+        key = await self.keys.make(str(actor))
         known = await self._add(await self.issue(key.public_key()), status, CertificateMode.DEFAULT, None, actor=actor)
         return known, key
 

@@ -36,11 +36,12 @@ from birthmark.awsiot.rules.templates import parse_template
 from birthmark.awsiot.service.base import AccountService
 from birthmark.awsiot.service.certificates import CURVES, Certificates, putting
 from birthmark.awsiot.service.provisioning import Provisioning, Registered
+from birthmark.awsiot.service.rsa_keys import TooManyOwnedError
 from birthmark.awsiot.service.templates import ProvisioningTemplates, hook_arn
 from birthmark.awsiot.store import policies as policy_store
 from birthmark.awsiot.store import provisioning as store
 from birthmark.awsiot.wire.provisioning import parse_hook_answer
-from birthmark.errors import ChangedMeanwhileError, ForbiddenError, InvalidRequestError, ThrottledError
+from birthmark.errors import ChangedMeanwhileError, ForbiddenError, InvalidRequestError
 from birthmark.pki.csr import parse_csr
 from birthmark.pki.pem import unarmor
 from birthmark.refusals.rate_limits import RateLimits
@@ -52,9 +53,6 @@ MAX_OWNED = 1_000
 """Certificates that one claim certificate was given, and that no device uses yet."""
 BURST, PER_SECOND = 200, 20
 """Certificates that one claim certificate is given at once, and then in a second."""
-_KEYS_AT_ONCE = 2
-_MAX_WAITING = 64
-_RSA_BITS = 2048
 _SWEEP_S = 15.0
 
 
@@ -89,17 +87,6 @@ class HookRefusedError(ForbiddenError):
     detail: str
     template: str
     thing: str
-
-
-class TooManyOwnedError(ThrottledError):
-    """The claim certificate was given as many certificates as it may."""
-
-    code = "awsiot.too_many_owned"
-    cause = "{principal} was given as many certificates as it may: {limit} {what}."
-    fix = "Ask again in a minute; those that no device uses go within an hour. Who asks: `birthmark why`"
-    limit: int
-    principal: str
-    what: str
 
 
 class AnswerUnheardError(InvalidRequestError):
@@ -157,8 +144,6 @@ class Claims(AccountService):
     functions: Functions
     pace: RateLimits = field(default_factory=lambda: RateLimits(BURST, PER_SECOND))
     """By claim: one does not use up in a moment what all its devices may be given."""
-    _at_keys: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_KEYS_AT_ONCE))
-    _waiting: int = 0
 
     async def create_from_csr(self, asker: Asker, csr: str) -> Given:
         """Sign a request's key. Raise `InvalidRequestError` of `pki.csr`, `TooManyOwnedError`."""
@@ -169,19 +154,8 @@ class Claims(AccountService):
     async def create_keys(self, asker: Asker) -> Given:
         """Make a key and its certificate; the key leaves with the answer and is not kept."""
         await self._check_room(asker)
-        key = await self._key(asker)
+        key = await self.certificates.keys.make(asker.principal)
         return await self._give(asker, key.public_key(), key)
-
-    async def _key(self, asker: Asker) -> rsa.RSAPrivateKey:
-        """Make an RSA key in a thread; so many are made at once, and so many may wait. Raise `TooManyOwnedError`."""
-        if self._waiting >= _MAX_WAITING:
-            raise _too_many(asker, _MAX_WAITING, "whose keys are being made", 5)
-        self._waiting += 1
-        try:
-            async with self._at_keys:
-                return await asyncio.to_thread(rsa.generate_private_key, 65537, _RSA_BITS)
-        finally:
-            self._waiting -= 1
 
     async def _check_room(self, asker: Asker) -> None:
         if not self.pace.has_room(asker.principal, self.clock.monotonic()):
@@ -290,7 +264,7 @@ class Claims(AccountService):
         template = await self.templates.get(name)
         if template.kind is not TemplateType.FLEET_PROVISIONING:
             raise RegistrationFailedError(step=f"the template {name}", detail="it is for just-in-time provisioning")
-        key = await self._key(Asker(str(actor), ""))
+        key = await self.certificates.keys.make(str(actor))
         until = self.clock.now() + CLAIM_FOR
         made = await self.certificates.adding(
             await self.certificates.issue(key.public_key()),

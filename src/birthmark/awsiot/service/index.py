@@ -18,7 +18,7 @@ from birthmark.awsiot.rules.terms import Term
 from birthmark.awsiot.service.settings import Settings
 from birthmark.awsiot.store import registry, search, settings, shadows
 from birthmark.awsiot.store import terms as store
-from birthmark.awsiot.wire.search import All, And, Is, Leaf, Not, Or, Place, Query, Within, number_of
+from birthmark.awsiot.wire.search import All, And, Is, Leaf, Not, Or, Place, Query, Within, count_terms, number_of
 from birthmark.clock import Clock
 from birthmark.documents.ordering import ordered
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError, ConflictError, InvalidRequestError, NotFoundError
@@ -33,6 +33,9 @@ MAX_READ = 50_000
 MAX_S = 2.0
 """When so many seconds are over, a page of a search begins no other read."""
 _MOST_COUNTED = 10_000
+_FEW = 100
+_ASKED_AT_ONCE = 2_000
+"""Terms of a query that one statement asks of all the subjects it goes through, at most: milliseconds."""
 _AGAIN_S = 5.0
 _FORGOTTEN = 100  # earlier generations, each of which is forgotten by the next already
 _OFF = "OFF"
@@ -285,15 +288,15 @@ class Index:
         """Return the names of what a query finds, in their order. Raise `SearchTooBroadError`, `IndexNotReadyError`."""
         at = await self.ready(place)
         plan, is_whole = await self._plan(at, query)
-        walk = search.Walk(at, NAME_FIELD[place], plan, query)
+        following = search.next_of(search.Walk(at, NAME_FIELD[place], plan, query))
         found: list[str] = []
-        read, chunk = 0, size + 1 if is_whole else max(size + 1, 100)
+        read, chunk, most = 0, size + 1 if is_whole else max(size + 1, 100), _ASKED_AT_ONCE // count_terms(query) + 1
         began = self._clock.monotonic()
         while len(found) <= size:
-            chunk = min(chunk, MAX_READ - read)
+            chunk = min(chunk, most, MAX_READ - read)
             if chunk <= 0 or self._clock.monotonic() - began > MAX_S:
                 raise SearchTooBroadError(index=place.value, limit=read)
-            rows = await self._database.all(search.next_of(walk, after, chunk))
+            rows = await self._database.all(following, after=after, limit=chunk)
             found += [str(row["subject"]) for row in rows if row["fits"]]
             if len(rows) < chunk:
                 break
@@ -332,7 +335,12 @@ class Index:
                 row = await self._database.one(search.counting(at, query, _MOST_COUNTED + 1))
                 return (0 if row is None else row["count"]), (query,)
             case And(parts=parts):
-                return min([await self._cheapest(at, part) for part in parts], key=lambda one: one[0])
+                best: tuple[float, Sequence[Leaf]] = float("inf"), (All(),)
+                for part in parts:
+                    best = min(best, await self._cheapest(at, part), key=lambda one: one[0])
+                    if best[0] <= _FEW:
+                        break
+                return best
             case Or(parts=parts):
                 each = [await self._cheapest(at, part) for part in parts]
                 return sum(cost for cost, _ in each), [leaf for _, plan in each for leaf in plan]

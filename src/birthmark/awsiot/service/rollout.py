@@ -21,6 +21,7 @@ from birthmark.awsiot.store import jobs as store
 from birthmark.awsiot.wire.jobs import JobSettings, settings_of
 from birthmark.clock import Clock
 from birthmark.errors import ChangedMeanwhileError
+from birthmark.net.backlog import Slices
 from birthmark.store import Changes, Database
 
 LOOK_S = 1.0
@@ -71,9 +72,10 @@ class Rollout:
             self._changed, self._looked_at = False, now
         await self._time_out()
         await self._begin_scheduled()
-        after = ""
+        after, slices = "", Slices(1)
         while rows := await self._database.all(store.ACTIVE, after=after, limit=PORTION):
             for row in rows:
+                await slices.step()
                 with contextlib.suppress(ChangedMeanwhileError, rules.UnknownJobError):  # the next step sees how it is
                     await self._go_on(store.JOBS.of(row), looks_again=is_fresh)
             after = rows[-1]["job_id"]

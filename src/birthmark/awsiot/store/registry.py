@@ -143,30 +143,26 @@ MAY_JOIN = still(things, "name", bindparam("most", type_=Integer) >= _IS_IN)
 _AS_TARGET = literal("thinggroup/", Text)
 _HAS = select(func.count()).where(policy_targets.c.target == _AS_TARGET + thing_groups.c.name).scalar_subquery()
 GROUP_MAY_HAVE_MORE = still(thing_groups, "name", bindparam("most", type_=Integer) > _HAS)
-# A thing's groups and those above them, each with its policies: what its connections may do besides.
+_DEFAULT = (policy_versions.c.policy == policies.c.name) & (policy_versions.c.version == policies.c.default_version)
+_OF_LINE = policy_targets.c.target == _AS_TARGET + lines.c.ancestor
 DOCUMENTS_ABOVE = statement(
     select(policy_versions.c.document)
     .select_from(lines)
-    .join(policy_targets, policy_targets.c.target == _AS_TARGET + lines.c.ancestor)
+    .join(policy_targets, _OF_LINE)
     .join(policies, policies.c.name == policy_targets.c.policy)
-    .join(
-        policy_versions,
-        (policy_versions.c.policy == policies.c.name) & (policy_versions.c.version == policies.c.default_version),
-    )
+    .join(policy_versions, _DEFAULT)
     .where(lines.c.thing_group == bindparam("thing_group"))
     .limit(2000)
 )
-"""Of the policies of a group and of those above it."""
+"""The default documents of the policies of a group and of the groups above it."""
+# A thing's groups and those above them, each with its policies: what its connections may do besides.
 GROUPS_AND_DOCUMENTS_OF = statement(
     select(lines.c.ancestor, policies.c.name, policy_versions.c.document)
     .select_from(members)
     .join(lines, lines.c.thing_group == members.c.thing_group)
-    .outerjoin(policy_targets, policy_targets.c.target == _AS_TARGET + lines.c.ancestor)
+    .outerjoin(policy_targets, _OF_LINE)
     .outerjoin(policies, policies.c.name == policy_targets.c.policy)
-    .outerjoin(
-        policy_versions,
-        (policy_versions.c.policy == policies.c.name) & (policy_versions.c.version == policies.c.default_version),
-    )
+    .outerjoin(policy_versions, _DEFAULT)
     .where(members.c.thing == bindparam("thing"))
     .order_by(lines.c.ancestor, policies.c.name)
     .limit(2000)

@@ -13,6 +13,7 @@ from sqlalchemy import (
     ColumnElement,
     Text,
     and_,
+    bindparam,
     exists,
     func,
     literal,
@@ -29,6 +30,8 @@ from birthmark.store import Statement
 from birthmark.store.statements import Given
 
 _LAST = "\U0010ffff"
+_AFTER: ColumnElement[str] = bindparam("after", type_=Text())
+_LIMIT: ColumnElement[int] = bindparam("limit", type_=BigInteger())
 
 
 def counting(place: str, leaf: Is | Within, most: int) -> Statement:
@@ -48,16 +51,16 @@ class Walk:
     query: Query
 
 
-def next_of(walk: Walk, after: str, limit: int) -> Statement:
-    """Return a SELECT of the next `limit` subjects, and whether each fits."""
+def next_of(walk: Walk) -> Statement:
+    """Return a SELECT of the next `limit` subjects behind `after`, and whether each fits."""
     place, name_field, plan, query = walk.place, walk.name_field, walk.plan, walk.query
     given = Given()
-    parts = [_subjects(given, walk, leaf, after, limit) for leaf in plan]
+    parts = [_subjects(given, walk, leaf) for leaf in plan]
     if len(parts) == 1:
         candidates = parts[0].subquery()
     else:
         each = union_all(*(select(part.subquery().c.subject) for part in parts)).subquery()
-        candidates = select(each.c.subject).distinct().order_by(each.c.subject).limit(limit).subquery()
+        candidates = select(each.c.subject).distinct().order_by(each.c.subject).limit(_LIMIT).subquery()
     subject = candidates.c.subject
     here = exists().where(
         terms.c.place == given(place),
@@ -69,29 +72,29 @@ def next_of(walk: Walk, after: str, limit: int) -> Statement:
     return given.statement(select(subject, fits.label("fits")).order_by(subject))
 
 
-def _subjects(given: Given, walk: Walk, leaf: Leaf, after: str, limit: int) -> Any:
+def _subjects(given: Given, walk: Walk, leaf: Leaf) -> Any:
     """Subjects that a condition finds, in their order; one by its value alone needs no sorting."""
     if isinstance(leaf, All):
-        where = [terms.c.field == given(walk.name_field), terms.c.value > given(after)]
+        where = [terms.c.field == given(walk.name_field), terms.c.value > _AFTER]
         return (
             select(terms.c.subject)
             .where(terms.c.place == given(walk.place), *where)
             .order_by(terms.c.value)
-            .limit(limit)
+            .limit(_LIMIT)
         )
     if isinstance(leaf, Is) and leaf.field and not leaf.begins:
         found = select(terms.c.subject).where(
-            terms.c.place == given(walk.place), _fits(given, leaf, terms), terms.c.subject > given(after)
+            terms.c.place == given(walk.place), _fits(given, leaf, terms), terms.c.subject > _AFTER
         )
-        return found.order_by(terms.c.subject).limit(limit)
+        return found.order_by(terms.c.subject).limit(_LIMIT)
     # By no index of subjects: few have such a value, and many follow.
     subject = (terms.c.subject + literal("", Text)).label("subject")
     found = (
         select(subject)
         .distinct()
-        .where(terms.c.place == given(walk.place), _fits(given, leaf, terms), subject.element > given(after))
+        .where(terms.c.place == given(walk.place), _fits(given, leaf, terms), subject.element > _AFTER)
     )
-    return found.order_by(subject).limit(limit)
+    return found.order_by(subject).limit(_LIMIT)
 
 
 def _holds(given: Given, place: str, query: Query, subject: ColumnElement[Any]) -> ColumnElement[bool]:

@@ -95,6 +95,18 @@ class Or:
 Leaf: TypeAlias = Is | Within | All
 Query: TypeAlias = Leaf | Not | And | Or
 
+
+def count_terms(query: Query) -> int:
+    """Return how many terms a query asks of each subject."""
+    match query:
+        case And(parts=parts) | Or(parts=parts):
+            return sum(map(count_terms, parts))
+        case Not(one=one):
+            return count_terms(one)
+        case _:
+            return 1
+
+
 _TOKEN = re.compile(
     r"""\s*(?:
         (?P<open>\() | (?P<close>\))

@@ -4,6 +4,7 @@ service documents").
 Times are whole seconds since 1970. Metadata has a timestamp for every value, and one for every element of an array.
 """
 
+import codecs
 from collections.abc import Mapping
 from math import isinf
 from typing import Any
@@ -60,7 +61,7 @@ class Request(msgspec.Struct, frozen=True):
 def parse_request(payload: bytes) -> Request:
     """Return a request; an empty one is `{}`. Raise `ShadowInvalidError` or `ShadowEncodingError`."""
     try:
-        document = _decode(payload or b"{}")
+        document = _decode(payload.removeprefix(codecs.BOM_UTF8) or b"{}")  # RFC 8259 section 8.1
     except RecursionError as error:
         raise too_deep() from error
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:

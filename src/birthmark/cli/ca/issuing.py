@@ -21,7 +21,7 @@ from birthmark.cli.ca.common import OPERATOR, AuthorityOptions, Out, file_name, 
 from birthmark.cli.ca.standing import Instead, by_another, by_est
 from birthmark.cli.common import FileExistsAlreadyError, about, read_file
 from birthmark.durations import FORMS, lifetime_of
-from birthmark.pki.certificates import Certificate, CertificateInvalidError, parse_der
+from birthmark.pki.certificates import Certificate, CertificateInvalidError, CertificateKeySwappedError, parse_der
 from birthmark.pki.csr import MAX_CSR_BYTES, CertificateRequest, CsrMalformedError, CsrTooLargeError, parse_csr
 from birthmark.pki.der import is_pkcs7, is_pkcs12
 from birthmark.pki.names import name_of
@@ -142,17 +142,19 @@ def _read_csr(path: Path) -> CertificateRequest:
         try:
             return parse_csr(der)
         except CsrMalformedError as error:
-            raise _what_else(der) or error from error
+            raise _what_else(der, is_key=b"PRIVATE KEY-----" in data) or error from error
 
 
-def _what_else(der: bytes) -> CsrMalformedError | None:
+def _what_else(der: bytes, *, is_key: bool) -> CsrMalformedError | None:
     """Return what says what this is instead of a request: `certutil -encode` calls anything a certificate."""
     if is_pkcs12(der) or is_pkcs7(der):
         return CsrMalformedError(detail="it wraps certificates (PKCS#12 or PKCS#7), and is no request for one")
-    with contextlib.suppress(CertificateInvalidError):
+    try:
         parse_der(der)
-        return CsrMalformedError(detail="it is a certificate, not a request for one")
-    return None
+    except CertificateInvalidError as error:
+        is_key = is_key or isinstance(error, CertificateKeySwappedError)
+        return CsrMalformedError(detail="it is a private key, not a request made by it") if is_key else None
+    return CsrMalformedError(detail="it is a certificate, not a request for one")
 
 
 def _check_new(path: Path) -> None:

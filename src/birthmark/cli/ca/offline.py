@@ -76,7 +76,7 @@ async def sign(
     async with opened(authority, by_another("A CA of another machine", "--flat", directory="root-ca")) as ca:
         now = ca.clock.now()
         with about(file):
-            wanted = read_request(read_file(file, 2 * MAX_CSR_BYTES), ca.hierarchy.anchor, now)
+            wanted = read_request(read_file(file, 2 * MAX_CSR_BYTES), ca.hierarchy.anchor, now, file.stem)
         profile, asked, above = BELOW[wanted.purpose][1], wanted.request, ca.hierarchy.root
         there = await ca.live_of(asked.spki_der)
         same = [
@@ -147,5 +147,6 @@ def install_answer(
             SystemClock().now(),
             root=thumbprint,
             passphrase=authority.passphrase,
+            name=file.stem,
         )
     show_hierarchy(authority, authority.load())

@@ -21,7 +21,7 @@ from birthmark.dps.rules.queries import ID, as_asked, ids_of, read_query
 from birthmark.dps.service.enrollments import EnrollmentNotFoundError, Enrollments
 from birthmark.dps.service.registrations import Registrations
 from birthmark.errors import InvalidRequestError
-from birthmark.net.backlog import OwnerTurns, each, fitting
+from birthmark.net.backlog import each, fitting, give_way
 
 _encode = msgspec.json.Encoder().encode
 MAX_READ = 10_000
@@ -72,10 +72,10 @@ class Queries:
         async def page(last: str, size: int) -> Some:
             found = await self._enrollments.page(instance.id_scope, is_group=is_group, after=last, limit=size)
             known = {} if is_group or not found else await self._registrations.of_page(instance, last, size)
-            views, turns = list[tuple[str, View | None]](), OwnerTurns()
+            views = list[tuple[str, View | None]]()
             for one in found:
                 views.append((one.id, view_of(one, known.get(one.id))))
-                await turns.step()
+                await give_way()
             return views
 
         async def one(name: str) -> View | None:
@@ -109,7 +109,10 @@ class Queries:
         while len(found) <= limit:  # one more than a page says whether it is the last
             size = _EACH if where is not None else limit + 1 - len(found)
             some = await read(after, size)
-            found += [(key, view) for key, view in some if view is not None and fits(where, as_asked(view, kind))]
+            for key, view in some:
+                if view is not None and fits(where, as_asked(view, kind)):
+                    found.append((key, view))
+                await give_way()
             if len(some) < size:
                 break
             looked_at, after = looked_at + len(some), some[-1][0]

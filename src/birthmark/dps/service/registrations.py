@@ -151,7 +151,7 @@ class Registrations:
         return attested
 
     async def _check_device(self, enrollment: Enrollment, claim: Claim) -> None:
-        """Raise `DeviceTakenBackError` where it would register as a device, of another name, that was taken back."""
+        """Raise `DeviceTakenBackError` where the enrollment has another device id, and that one was revoked."""
         name = None if enrollment.is_group else enrollment.device_id
         if name in {None, claim.registration_id} or self._inventory is None:
             return

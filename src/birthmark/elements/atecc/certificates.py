@@ -30,6 +30,7 @@ from birthmark.elements.atecc.rebuild import (
 )
 from birthmark.keys.errors import TokenFailedError
 from birthmark.pki.certificates import Certificate, CertificateInvalidError, parse_bundle, parse_der
+from birthmark.text import reason_of
 
 VARIABLE = "BIRTHMARK_ATECC_TEMPLATE"
 _MAX_BYTES = 64 * 1024
@@ -146,13 +147,17 @@ def template_of(example: Certificate) -> Template:
 
 
 def _examples(path: str) -> tuple[Certificate, ...]:
+    """Return a device's certificate and its signer's. Raise `TokenFailedError`: no certificate can be told without."""
     try:
         with Path(path).open("rb") as file:
             found = parse_bundle(file.read(_MAX_BYTES))
     except OSError as error:
-        raise CertificateInvalidError(detail=f"{VARIABLE} names {path}, which cannot be read") from error
+        raise TokenFailedError(detail=f"{VARIABLE} names {path}: {reason_of(error)}") from error
+    except CertificateInvalidError as error:
+        raise TokenFailedError(detail=f"{VARIABLE} names {path}, which holds no certificates in PEM") from error
     if len(found) < 2:  # noqa: PLR2004 (a device's and its signer's)
-        raise CertificateInvalidError(detail=f"{path} has to hold a device's certificate and its signer's")
+        detail = f"{VARIABLE} names {path}, which has to hold a device's certificate and its signer's"
+        raise TokenFailedError(detail=detail)
     return found
 
 

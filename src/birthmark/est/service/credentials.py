@@ -1,5 +1,6 @@
 """What an operator does: users and bootstrap CAs on record, each change audited."""
 
+import asyncio
 import contextlib
 import hashlib
 import hmac
@@ -15,6 +16,7 @@ from birthmark.pki.certificates import Certificate, Thumbprint
 from birthmark.pki.names import fold, parse_registration_id
 from birthmark.store import Changes, Database
 from birthmark.store.paging import every
+from birthmark.turns import Turns
 
 _NONCE_BYTES = 16
 _PASSWORD_BYTES = 24
@@ -71,6 +73,8 @@ class Credentials:
     database: Database = field(repr=False)
     clock: Clock = field(repr=False)
     entropy: Entropy = field(repr=False)
+    _digesting: Turns = field(default_factory=lambda: Turns(1), init=False, repr=False)
+    """A digest takes 16 MiB and some hundredths of a second: one at a time, each actor in turn."""
 
     async def add_user(
         self, name: str, password: str, *, device_id: str | None, actor: str, nonce: bytes | None = None
@@ -80,7 +84,11 @@ class Credentials:
             raise UserNameInvalidError
         if await self.database.one(store.USER, name=name) is not None:
             raise UserExistsError(name=name)
-        digest = hash_password(password, self.entropy) if nonce is None else hash_made(password)
+        if nonce is None:
+            async with self._digesting.of(str(actor)):
+                digest = await asyncio.to_thread(hash_password, password, self.entropy)
+        else:
+            digest = hash_made(password)
         user = User(name, digest, device_id, self.clock.now())
         changes = Changes().run(store.ADD_USER, nonce=nonce, **store.USER_RECORDS.row(user))
         await self.database.commit(changes.audit(actor, "est.user.add", name, device_id=device_id))

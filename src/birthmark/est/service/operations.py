@@ -42,7 +42,7 @@ MAX_LIFETIME = timedelta(days=366)
 _NAME_BYTES, _PASSWORD_BYTES = 6, 18
 _KEPT = timedelta(days=30)
 _FOR_A_DAY = timedelta(days=1)
-"""A token of a day introduces the device that somebody is about to enroll."""
+"""A narrowed access token may create enrollment tokens of this lifetime at most."""
 
 
 class TokenLifetimeError(InvalidRequestError):

@@ -10,6 +10,7 @@ from birthmark.iothub.model import Hub, Twin, name_of
 from birthmark.iothub.service.registry import Registry
 from birthmark.iothub.service.twins import Twins
 from birthmark.iothub.wire import BodyInvalidError, BulkItem
+from birthmark.net.backlog import begin_task
 
 _ANY = "*"
 
@@ -48,7 +49,7 @@ class Bulk:
                 return error
             return None
 
-        return await asyncio.gather(*map(one, items)), changed
+        return await asyncio.gather(*(begin_task(one(item)) for item in items)), changed
 
     async def _do(self, hub: Hub, item: BulkItem, actor: str) -> tuple[Twin, Twin] | None:
         """Do one; return its twin before and after, where that changed of one that was there."""

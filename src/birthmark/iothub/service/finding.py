@@ -33,7 +33,7 @@ from birthmark.iothub.rules.queries import (
     plan,
 )
 from birthmark.iothub.service.c2d import CloudToDevice
-from birthmark.net.backlog import OwnerTurns
+from birthmark.net.backlog import asker_turn, give_way
 from birthmark.store import Database
 from birthmark.store.database import Row
 
@@ -167,7 +167,7 @@ class Scanned:
         """See `Source`."""
         paths = [] if where is None else list(paths_in(where))
         extras, is_whole = extras_of(paths), are_whole(paths)
-        count, read, turns, began = 0, 0, OwnerTurns(), self._clock.monotonic()
+        count, read, began = 0, 0, self._clock.monotonic()
         while count <= wanted:
             if read >= MAX_READ or self._clock.monotonic() - began > MAX_S:
                 raise QueryTooBroadError(limit=read, detail="they have no index")
@@ -177,7 +177,7 @@ class Scanned:
                 if where is None or fits(where, one.document(is_whole=is_whole)):
                     count += 1
                     yield one
-                await turns.step()
+                await give_way()
             if len(some) < EACH:
                 return
             read, after = read + len(some), some[-1].key
@@ -219,13 +219,13 @@ class Finding:
         paths = [] if where is None else list(paths_in(where))
         extras, is_whole = extras_of(paths), are_whole(paths)
         count, read, chunk = 0, 0, min(max(wanted + 1, _FIRST), EACH)
-        turns, began = OwnerTurns(), self._clock.monotonic()
+        began = self._clock.monotonic()
         while count <= wanted:
             chunk = min(chunk, MAX_READ - read)
             if chunk <= 0 or self._clock.monotonic() - began > MAX_S:
                 raise await self._refused(read)
             some, last = _next_named(leaves, after, chunk)
-            await turns.step()  # a statement of many terms takes milliseconds to be made
+            await asker_turn()  # a statement of many terms takes milliseconds to be made
             rows = await self._database.all(searching.next_of(hub.name, some, states, after, chunk))
             found = [
                 Found(row, store.device_of(searching.device_row_of(row))) for row in rows if row["hub"] is not None
@@ -235,7 +235,7 @@ class Finding:
                 if where is None or fits(where, one.document(is_whole=is_whole)):
                     count += 1
                     yield one
-                await turns.step()
+                await give_way()
             if last is None and len(rows) < chunk:
                 return
             read, after = read + chunk, last or rows[-1]["subject"]

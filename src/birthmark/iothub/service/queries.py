@@ -34,7 +34,7 @@ from birthmark.iothub.service.finding import (
     modules_of,
 )
 from birthmark.iothub.service.registry import Registry
-from birthmark.net.backlog import OwnerTurns, each, fitting
+from birthmark.net.backlog import asker_turn, each, fitting, give_way
 from birthmark.store import Database
 from birthmark.text import decode_json, whole_number
 
@@ -91,6 +91,7 @@ class Queries:
 
         Raise `HubQueryInvalidError`, `QueryTooBroadError`, `IndexBehindError` or `QueryMarkerError`.
         """
+        await asker_turn()
         query = read_query(text)
         asked = hashlib.sha256(f"{hub.name}\0{text}".encode()).hexdigest()[:16]
         known = _Marker(asked, "", query.top) if not marker else _read_marker(marker, asked)
@@ -137,13 +138,12 @@ class Queries:
         summing, paths = Summing(query), list(paths_of(query))
         extras, is_whole = extras_of(paths), are_whole(paths)
         some: list[Candidate] = []
-        turns = OwnerTurns()
 
         async def add() -> None:
             await self.sources[query.collection].ask(hub, some, extras, presence)
             for one in some:
                 summing.add(one.document(is_whole=is_whole))
-                await turns.step()
+                await give_way()
             some.clear()
 
         try:

@@ -43,6 +43,8 @@ class BackupUnreadableError(InvalidRequestError):
         "backup.tar.gz.age of a whole one."
     )
     detail: str
+    is_locked: bool = False
+    """The passphrase may be another."""
     path: Path
 
 
@@ -133,7 +135,9 @@ def read_archive(path: Path, passphrase: str, into: Path) -> None:
             with _drained(lambda pipe: _unpack(pipe, into, most)) as plain:
                 pyrage.decrypt_io(content, plain, [identity])
     except (pyrage.DecryptError, pyrage.IdentityError) as error:
-        raise BackupUnreadableError(path=path, detail="the passphrase is another, or it is damaged") from error
+        raise BackupUnreadableError(
+            path=path, detail="the passphrase is another, or it is damaged", is_locked=True
+        ) from error
     except (tarfile.TarError, EOFError, KeyError, ValueError, RecursionError) as error:
         raise BackupUnreadableError(path=path, detail="it is none, or it is damaged") from error
     except OSError as error:

@@ -19,10 +19,11 @@ from birthmark.audit.heads import HEADS, parse_head
 from birthmark.audit.verify import ROW, ROWS, Verified, verify_chains
 from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError, InvalidRequestError
+from birthmark.pki.certificates import MAX_BUNDLE_BYTES, kind_of
 from birthmark.store import Changes, Database, from_micros, insert, open_database, to_micros, upsert
 from birthmark.store.changes import canonical
 from birthmark.store.schema import audit, audit_heads
-from birthmark.text import decode_json
+from birthmark.text import decode_json, unseen_in
 from birthmark.text_files import utf_16_of
 
 _MAX_LINE = 1 << 20
@@ -38,8 +39,9 @@ class ReplayRefusedError(InvalidRequestError):
     code = "server.replay_refused"
     cause = "{path} is no whole export of this server's audit rows: {detail}."
     fix = (
-        "Name a file that `birthmark server audit export --rows --out FILE` wrote on the lost server. If there is "
-        "none, `{without}` restores what the backup has, and whatever was revoked since is good again."
+        "Name a copy, which no editor saved, of what `birthmark server audit export --rows --out FILE` wrote on the "
+        "lost server. Only if there is none: `{without}` restores what the backup has, and whatever was revoked since "
+        "is good again."
     )
     detail: str
     path: Path
@@ -109,7 +111,10 @@ async def _load(database: Database, path: Path) -> None:
                 changes.run(_ADD_ROW, **msgspec.structs.asdict(row) | told)
                 has_rows = True
         except (BirthmarkError, msgspec.MsgspecError, ValueError, RecursionError) as error:
-            raise _NotOfThisServerError(f"line {number} is neither a row nor a head, or it was cut") from error
+            seen = kind_of(_begin(path)) if number == 1 else ""
+            seen = seen or unseen_in(line, str(error)).partition("; ")[2]
+            said = f"line {number} is neither a row nor a head, or it was cut{seen and f' ({seen})'}"
+            raise _NotOfThisServerError(said) from error
         if len(changes.writes) == _PAGE:
             await database.commit(changes)
             changes = Changes()
@@ -118,15 +123,21 @@ async def _load(database: Database, path: Path) -> None:
     await database.commit(changes)
 
 
+def _begin(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(MAX_BUNDLE_BYTES)
+
+
 def _lines(path: Path) -> Iterator[bytes]:
     with path.open("rb") as file:
-        codec = utf_16_of(file.read(len("{}".encode("utf-16"))))
+        codec = utf_16_of(file.read(len("{}".encode("utf-16")))) or "utf-8-sig"
         file.seek(0)
-        text = None if codec is None else io.TextIOWrapper(file, encoding=codec)
+        errors = "surrogateescape" if codec == "utf-8-sig" else "strict"
+        text = io.TextIOWrapper(file, encoding=codec, errors=errors)
         try:
-            while line := file.readline(_MAX_LINE) if text is None else text.readline(_MAX_LINE).encode():
+            while line := text.readline(_MAX_LINE):
                 if line.strip():
-                    yield line
+                    yield line.encode(errors=errors)
         except UnicodeError as error:
             raise _NotOfThisServerError("it is cut in the middle of a character") from error
 

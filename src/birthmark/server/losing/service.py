@@ -36,6 +36,18 @@ class DeviceNotOnRecordError(NotFoundError):
     name: str
 
 
+class DeviceNameUnseenError(DeviceNotOnRecordError):
+    """Nothing is on record of a name with characters that are not seen."""
+
+    code = "device.name_unseen"
+    cause = "Nothing here is of '{name}', which has white space around it or characters that are not seen."
+    fix = "Without them: `birthmark device revoke {seen} --yes`"
+
+    @property
+    def seen(self) -> str:
+        return "".join(char for char in self.name if char.isprintable()).strip()
+
+
 def _anywhere(_place: str) -> bool:
     return True
 
@@ -67,7 +79,8 @@ class Losing:
             principal = replace(principal, by=principal.by.counted)
         first = await self._look(name, principal, reason, may)
         if not block and not any(one.is_record for one in first):
-            raise DeviceNotOnRecordError(name=name)
+            kind = DeviceNotOnRecordError if name.isprintable() and name == name.strip() else DeviceNameUnseenError
+            raise kind(name=name)
         if dry_run:
             return [*map(_as_it_is, first), *await self._left()]
         changes = Changes().audit(asked.actor, "device.revoke", name, reason=reason.value)

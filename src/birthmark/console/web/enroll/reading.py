@@ -14,14 +14,14 @@ from typing import Any, TypeAlias
 from birthmark.console.routing import told
 from birthmark.console.web.enroll.bounds import MAX_ROWS
 from birthmark.console.web.enroll.receiving import LIST, SIGNERS, TRUST, DropRefusedError, Received
-from birthmark.errors import BirthmarkError
+from birthmark.errors import BirthmarkError, about
 from birthmark.manifests.anchors import MICROCHIP_ROOTS, MICROCHIP_SIGNERS
 from birthmark.manifests.bundle import wire
 from birthmark.manifests.bundle.model import Trust as BundleTrust
 from birthmark.manifests.bundle.verify import Verifier as BundleVerifier
 from birthmark.manifests.bundle.verify import verify_file
 from birthmark.manifests.errors import ManifestError
-from birthmark.manifests.listed import MAX_FILE_BYTES, ListTrust, verify_list
+from birthmark.manifests.listed import MAX_FILE_BYTES, ListTrust, is_table, verify_list
 from birthmark.manifests.microchip import Verifier, root_of, signer_of, trust_of
 from birthmark.manifests.model import Entry
 from birthmark.manifests.splitting import pieces_of
@@ -83,15 +83,16 @@ def _kind_of(file: Received) -> Kind:
         return Kind.BUNDLE
     if begin.lstrip()[:1] == b"[" or file.name.lower().endswith(".json"):
         return Kind.MANIFEST
-    return Kind.TABLE if file.name.lower().endswith((".csv", ".txt", ".tsv")) else Kind.CERTIFICATES
+    is_named_so = file.name.lower().endswith((".csv", ".tsv"))
+    return Kind.TABLE if is_named_so or is_table(begin) else Kind.CERTIFICATES
 
 
 def _certificates(files: Sequence[Received], kind: str) -> list[Certificate]:
     found: list[Certificate] = []
     for one in files:
         if one.kind == kind:
-            data = one.path.read_bytes()
-            found += parse_bundle(data)
+            with about(one.name):
+                found += parse_bundle(one.path.read_bytes())
     return found
 
 
@@ -132,7 +133,7 @@ def _of_manifest(path: Path, dropped: Dropped) -> Iterator[Entry | BirthmarkErro
     verifier = Verifier(trust_of(signers, [root_of(one) for one in dropped.roots] or MICROCHIP_ROOTS))
     once, place = Once(), 0
     with path.open("rb") as file:
-        for piece in pieces_of(file):
+        for piece in pieces_of(file, dropped.files[0].name):
             for raw in piece.entries():
                 place += 1
                 verdict: Entry | ManifestError

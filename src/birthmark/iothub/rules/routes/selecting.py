@@ -23,6 +23,7 @@ from birthmark.iothub.wire.routes import BUILT_IN, FALLBACK, Endpoint, Enrichmen
 from birthmark.routing import model
 from birthmark.routing.rules.conditions import Condition, Subject, TooMuchError, holds
 from birthmark.text import decode_json
+from birthmark.text_files import plain_text
 
 log = logging.getLogger(__name__)
 SOURCE = "iothub-message-source"
@@ -173,14 +174,14 @@ def shown_body(message: Message) -> Any:
     if kind == "application/json" and system.get("contentEncoding", "").lower() == "utf-8":
         try:
             decode_json(message.body)  # a number that is none, or half of a character, is nobody's JSON
-            return msgspec.Raw(message.body.replace(b"\r", b" ").replace(b"\n", b" "))  # one line
+            return msgspec.Raw(plain_text(message.body).replace(b"\r", b" ").replace(b"\n", b" "))  # one line
         except (ValueError, RecursionError):
             pass
     return base64.b64encode(message.body).decode()
 
 
 def _enriched(value: str, hub: str, twin: Mapping[str, Any] | None) -> str:
-    """Return what an enrichment adds; a path that leads nowhere in the twin is said as it stands, as at Azure."""
+    """Return what an enrichment adds; a path that leads to no primitive value is added as it stands, as at Azure."""
     if value == "$iothubname":
         return hub
     if not value.startswith("$twin."):
@@ -188,7 +189,7 @@ def _enriched(value: str, hub: str, twin: Mapping[str, Any] | None) -> str:
     found: Any = twin
     for name in value.split(".")[1:]:
         found = found.get(name) if isinstance(found, Mapping) else None
-    if found is None:
+    if found is None or isinstance(found, Mapping | list):
         return value
     return found if isinstance(found, str) else to_json(found).decode()
 

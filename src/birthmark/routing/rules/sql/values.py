@@ -4,6 +4,7 @@ A value is what JSON has, read by msgspec: None is Null, `int` is Int, `Decimal`
 `bool`, `list`, `dict` as they are; `bytes` is a payload that is no JSON, and `UNDEFINED` is no value at all.
 """
 
+import codecs
 import re
 from collections.abc import Callable
 from decimal import ROUND_FLOOR, ROUND_HALF_EVEN, ROUND_HALF_UP, Context, Decimal
@@ -102,7 +103,7 @@ _DECODERS = {
 def read_payload(payload: bytes, version: Version) -> Value:
     """Return the JSON of a payload, or its bytes where it is none: not JSON, or nested deeper than `MAX_DEPTH`."""
     try:
-        value = _DECODERS[version].decode(payload)
+        value = _DECODERS[version].decode(payload.removeprefix(codecs.BOM_UTF8))  # RFC 8259 section 8.1
     except (ValueError, RecursionError):
         return payload
     if payload.count(b"{") + payload.count(b"[") > MAX_DEPTH and is_deeper(value, MAX_DEPTH):

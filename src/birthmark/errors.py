@@ -26,6 +26,7 @@ _OWN_COMMAND = re.compile(r"birthmark [^|&;<>$()]+")
 _ARGUMENT = re.compile(r"(?: --?[a-z-]+)? \{(\w+)\}(?= |$)")
 """A fact by itself in a command, with the option before it."""
 
+_NO_ASCII = re.compile(r"[^ -~]+")
 _NO_UTF8 = re.compile(r"[\udc80-\udcff]")
 _PIN = re.compile(r"(?i)(pin-value=)[^&;?\s\"'`]+")
 
@@ -136,11 +137,15 @@ def shell_word(text: str) -> str:
     if is_utf_8(text) and text.isprintable():
         return shlex.quote(text)
     escaped = text.replace("\\", "\\\\").replace("'", "\\'")
-    return "$'" + "".join(char if char.isprintable() else _bytes_of(char) for char in escaped) + "'"
+    return "$'" + _NO_ASCII.sub(lambda found: "".join(map(_typed_char, found[0])), escaped) + "'"
 
 
-def _bytes_of(char: str) -> str:
-    return "".join(f"\\x{byte:02x}" for byte in char.encode("utf-8", "surrogateescape"))
+def _typed_char(char: str) -> str:
+    """Return a character as it is typed; a half of one that JSON may hold has bytes, too, though no shell's locale."""
+    if char.isprintable():
+        return char
+    way = "surrogatepass" if is_utf_8(char) else "surrogateescape"
+    return "".join(f"\\x{byte:02x}" for byte in char.encode("utf-8", way))
 
 
 def _command(template: str, words: Mapping[str, str]) -> str:

@@ -12,6 +12,7 @@ import unicodedata
 from pathlib import Path, PurePath
 
 _MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_END_OF_DOS = b"\x1a"
 _UNMARKED = re.compile(rb"(?P<le>[\t\n\r -~]\0[\t\n\r -~]\0)|\0[\t\n\r -~]\0[\t\n\r -~]")
 """Two characters of ASCII as UTF-16 begins with them; no DER and no UTF-8 text does."""
 _OF_JAPAN = re.compile(r"[\u3041-\u30ff]|[\u4e00-\u9fff]{2}")
@@ -125,13 +126,18 @@ def unseen_in_pem(raw: bytes) -> str:
 
 
 def plain_text(raw: bytes) -> bytes:
-    """Return text of UTF-16, or with a mark, as UTF-8 without its mark; other bytes, such as DER, as they are."""
+    """Return text of UTF-16, or with a mark, as UTF-8 without its mark; other bytes, such as DER, as they are.
+
+    Some editors write a second mark behind the first, and `copy` of Windows the sign that ends a text in DOS.
+    """
     if (codec := utf_16_of(raw)) is not None:
         try:
-            return raw.decode(codec).encode()
+            raw = raw.decode(codec).encode()
         except UnicodeError:
             return raw
-    return raw.removeprefix(codecs.BOM_UTF8)
+    text = raw.removeprefix(codecs.BOM_UTF8).removeprefix(codecs.BOM_UTF8)
+    is_ended = text.endswith(_END_OF_DOS) and not foreign_line(text)
+    return text[:-1] if is_ended else text
 
 
 def decode_text(raw: bytes) -> str:

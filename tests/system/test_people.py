@@ -109,6 +109,13 @@ def test_what_is_taken_away_counts_at_once(plant: Plant) -> None:
     assert anna.refused("hub", "ls") == "people.token_refused"
 
 
+def test_a_login_that_notepad_saved_in_utf_16_goes_on(plant: Plant) -> None:
+    anna = plant.person("anna", "viewer")
+    file = anna.home / ".config/birthmark/login.json"
+    file.write_bytes(file.read_text().encode("utf-16"))
+    assert anna.rows("whoami")[0]["user"] == "anna"
+
+
 def test_an_invitation_is_used_up_and_signing_out_ends_the_token(plant: Plant) -> None:
     anna = plant.person("anna", "viewer")
     other = Person(plant.directory / "other")

@@ -10,10 +10,12 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import birthmark
 from birthmark.cli.table import laid_out
-from birthmark.errors import BirthmarkError
+from birthmark.errors import BirthmarkError, shell_word
 
 ROOMS = ("dps", "iothub", "est", "awsiot", "management")
 KINDS = 8
@@ -204,3 +206,18 @@ def test_what_is_not_seen_of_a_name_is_typed_by_its_bytes() -> None:
     )
     typed = subprocess.run(["bash", "-c", f"printf %s {word}"], capture_output=True, check=True)
     assert (word, typed.stdout.decode()) == (r"$'pumpe\xc2\xa0\'7'", "pumpe\u00a0'7")
+
+
+@given(st.text(st.characters(exclude_categories=[]), min_size=1))
+def test_any_name_can_be_told_of_in_a_command(name: str) -> None:
+    """Halves of characters, too: JSON has them, and no file's name."""
+    refused = _ValveError(name=name)
+    assert refused.explain_fix()
+    assert refused.explain_apart()
+
+
+@settings(max_examples=50)
+@given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=8))
+def test_a_name_as_it_is_printed_is_the_one_that_is_meant(name: str) -> None:
+    typed = subprocess.run(["bash", "-c", f"printf %s {shell_word(name)}"], capture_output=True, check=True)
+    assert typed.stdout.decode() == name

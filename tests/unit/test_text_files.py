@@ -46,6 +46,9 @@ FORMS: dict[str, Callable[[str], bytes]] = {
     "BOM and CRLF": lambda text: codecs.BOM_UTF8 + text.replace("\n", "\r\n").encode(),
     "UTF-16 LE": lambda text: codecs.BOM_UTF16_LE + text.encode("utf-16-le"),
     "UTF-16 BE": lambda text: codecs.BOM_UTF16_BE + text.encode("utf-16-be"),
+    "two marks": lambda text: codecs.BOM_UTF8 * 2 + text.encode(),
+    "UTF-16 LE and two marks": lambda text: codecs.BOM_UTF16_LE * 2 + text.encode("utf-16-le"),
+    "the end as DOS writes it": lambda text: text.replace("\n", "\r\n").encode() + b"\x1a",
     "UTF-16 LE without a mark": lambda text: text.encode("utf-16-le"),
     "UTF-16 BE without a mark": lambda text: text.encode("utf-16-be"),
 }

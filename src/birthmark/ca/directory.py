@@ -60,7 +60,7 @@ class CaWaitingError(NotFoundError):
     fix = (
         "Install it: `birthmark ca install {purpose}.answer --dir {path}`. Where the root is, this makes it: "
         "`birthmark ca root sign {purpose}.csr --dir root-ca --out {purpose}.answer`. Where the request is lost, ask "
-        "anew: `birthmark ca request --purpose {purpose} --dir {path} --out {purpose}.csr`."
+        "again: `birthmark ca request --purpose {purpose} --dir {path} --out {purpose}.csr`."
     )
     path: Path
     purpose: str

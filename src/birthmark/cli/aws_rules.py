@@ -11,6 +11,7 @@ from birthmark.cli.common import emit, read_text, say
 from birthmark.cli.json_input import object_of
 from birthmark.cli.operator import ListOptions, RemoveOptions, ServerOutputOptions, at
 from birthmark.cli.reading import Reading, read
+from birthmark.text import decode_json
 
 _COLUMNS = ("rule", "enabled", "topic", "matched", "sent", "waiting", "dead", "created")
 _DEAD_COLUMNS = ("at", "action", "topic", "client", "tries", "problem")
@@ -56,6 +57,8 @@ def try_rule(
         raise typer.BadParameter("say which statement: --sql TEXT or --rule RULE")
     told = {"topic": topic, "payload": payload, "sql": sql, "rule": rule, "client": client}
     found = server.client.post(at("aws", "rules-test"), told)
+    if not _is_object(payload):
+        typer.echo("The message is not a JSON object: the statement finds no fields in it.", err=True)
     if server.as_json:
         emit(server.as_json, found)
         return
@@ -69,6 +72,13 @@ def try_rule(
             typer.echo(f"  {action['action']}: {json.dumps(action['address'])}")
             if action.get("problem"):
                 typer.echo(f"    fails: {action['problem']}")
+
+
+def _is_object(payload: str) -> bool:
+    try:
+        return isinstance(decode_json(payload), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def enable_rule(server: ServerOutputOptions, rule: Rule) -> None:

@@ -4,6 +4,7 @@ One JSON object a line in ~/.local/state/birthmark/refusals.jsonl (0600), the ne
 """
 
 import contextlib
+import errno
 import json
 import os
 from collections.abc import Mapping
@@ -37,15 +38,22 @@ def note(error: BirthmarkError) -> None:
         "facts": {name: value for name, value in error.facts.items() if name not in _OURS},
         "server": _server_of(error.facts),
     }
-    path = journal_path()
-    with contextlib.suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        kept = path.read_bytes() if path.exists() and path.stat().st_size > MAX_BYTES else None
-        if kept is not None:
-            path.write_bytes(kept[-MAX_BYTES // 2 :].partition(b"\n")[2])
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+    with contextlib.suppress(OSError), os.fdopen(_opened(journal_path()), "r+b") as file:
+        if file.seek(0, os.SEEK_END) > MAX_BYTES:
+            file.seek(-MAX_BYTES // 2, os.SEEK_END)
+            kept = file.read().partition(b"\n")[2]
+            file.truncate(0)
+            file.write(kept)
+        file.write(json.dumps(row).encode() + b"\n")
+
+
+def _opened(path: Path) -> int:
+    """Open the journal. Raise `OSError`, also for root in another user's directory, who may have put links there."""
+    there = next(one for one in path.parents if one.exists())
+    if os.geteuid() == 0 and there.stat().st_uid != 0:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), str(there))
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
 
 
 def _server_of(facts: Mapping[str, str]) -> dict[str, str] | None:

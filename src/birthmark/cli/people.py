@@ -23,6 +23,7 @@ from birthmark.durations import lifetime_of
 from birthmark.errors import BirthmarkError, PolicyError
 from birthmark.people.model import RIGHTS_OF, Role
 
+_MAX_OF_DEVICES = 250
 _USERS, _TOKENS = at("people", "users"), at("people", "tokens")
 _USER_COLUMNS = ("name", "roles", "tokens", "created", "made_by")
 _TOKEN_COLUMNS = ("id", "user", "label", "role", "place", "may", "created", "ends")
@@ -93,12 +94,27 @@ def remove_user(server: RemoveOptions, name: UserArgument) -> None:
 
     Commands that are signed in as that user do nothing from then on.
     """
-    left = list(server.client.rows(at("people", "users", name, "left")))
     server.remove("people", "users", name, what=f"the user {name}, with all tokens of that one")
-    if left and not server.as_json:
-        typer.echo(f"{name} made, or was shown, what stays:")
-        show(left, ("at", "action", "subject", "command"), as_json=False, nothing="")
-        typer.echo(f"The audit trail keeps it: birthmark server audit ls --by user:{name}")
+    if not server.as_json:
+        _list_left(server, name)
+
+
+def _list_left(server: ServerOptions, name: str) -> None:
+    """List what a user made and was shown; of what is one device's alone, the latest."""
+    left: dict[tuple[str, ...], dict[str, Any]] = {}
+    typer.echo(f"Searching the audit trail for what {name} made.", err=True)
+    for row in server.client.rows(at("people", "users", name, "left")):
+        left.setdefault((row["action"], row["subject"], row["command"]), row)
+    wider = [row for row in left.values() if not row["is_of_a_device"]]
+    of_devices = [row for row in left.values() if row["is_of_a_device"]]
+    if not left:
+        return
+    typer.echo(f"{name} made, or was shown, what stays:")
+    shown = [*wider, *of_devices[:_MAX_OF_DEVICES]]
+    show(shown, ("at", "action", "subject", "command"), as_json=False, nothing="")
+    if len(of_devices) > _MAX_OF_DEVICES:
+        typer.echo(f"{len(of_devices) - _MAX_OF_DEVICES} older ones, each of one device, are not listed.")
+    typer.echo(f"The audit trail keeps it: birthmark server audit ls --by user:{name}")
 
 
 def grant(

@@ -24,7 +24,7 @@ class PasswordFileError(InvalidRequestError):
 
     code = "people.password_file"
     cause = "{path} is to hold a password in its first line."
-    fix = "Write one into it that nobody guesses, with an editor: 12 characters or more."
+    fix = "Write a password into it with an editor: 12 characters or more, hard to guess."
     for_a_person = "only a person chooses a password"
     path: Path
 

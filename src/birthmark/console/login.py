@@ -111,7 +111,7 @@ def signed_in(environment: Mapping[str, str] = os.environ) -> Login | None:
             return None
         raise LoginDamagedError(path=path) from error
     try:
-        found = decode_json(text, Login)
+        found = decode_json(plain_text(text), Login)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise LoginDamagedError(path=path) from error
     check(found)

@@ -7,6 +7,7 @@ from birthmark.pki.host_names import dns_name_of, is_host
 from birthmark.text import printable
 
 _NAME = re.compile("[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_OTHERS = re.compile("[^A-Za-z0-9._-]+")
 
 
 class NameInvalidError(InvalidRequestError):
@@ -14,7 +15,8 @@ class NameInvalidError(InvalidRequestError):
 
     code = "operator.name_invalid"
     cause = "A name has 1 to 64 letters, digits and - . _, and begins with a letter or digit."
-    fix = "Choose another name. Those in use: `birthmark dps ls`, `birthmark hub ls`"
+    fix = "Choose another name, such as `{like}`."
+    like: str
     name: str
 
 
@@ -41,5 +43,6 @@ def parse_host(host: str, name: str, room: str) -> str:
 def parse_name(text: str) -> str:
     """Return the name of something an operator makes. Raise `NameInvalidError`."""
     if _NAME.fullmatch(text) is None:
-        raise NameInvalidError(name=text[:64])
+        like = _OTHERS.sub("-", text)[:64].strip("-._") or "line-1"
+        raise NameInvalidError(name=text[:64], like=like)
     return text

@@ -37,6 +37,12 @@ class WhoseTokenError(InvalidRequestError):
     for_a_person = "only a person knows for whom"
 
 
+class LeftQuery(msgspec.Struct, forbid_unknown_fields=True):
+    """What comes after a place: the `next` of the page before."""
+
+    after: Annotated[str, msgspec.Meta(max_length=512)] = ""
+
+
 class GrantBody(msgspec.Struct):
     """A role, and where: `*` is everywhere."""
 
@@ -122,13 +128,17 @@ def user_endpoints(people: People, reached: Reached, sessions: SessionsOf) -> Se
         Endpoint("DELETE", one, rule, "Remove a user, and all tokens of that one.", remove, status=204),
         Endpoint("POST", f"{one}/invitation", rule, "Return what that person signs in by: a secret.", invite),
         Endpoint("POST", f"{one}/roles", rule, "Give a role at a place.", grant, GrantBody),
-        Endpoint("GET", f"{one}/left", look, "What a user made and was shown that stays.", partial(_left, people)),
+        Endpoint(
+            "GET", f"{one}/left", look, "What a user made or saw that stays.", partial(_left, people), query=LeftQuery
+        ),
         Endpoint("POST", f"{one}/roles/remove", rule, "Take a role at a place.", revoke, GrantBody),
     ]
 
 
 async def _left(people: People, asked: Asked) -> Rows:
-    return Rows(await left_by(people.database, people.user(asked["name"]).name))
+    query: LeftQuery = asked.query
+    page = await left_by(people.database, asked["name"], after=query.after)
+    return Rows(page.items, page.last)
 
 
 async def _me(people: People, asked: Asked) -> Any:

@@ -20,6 +20,7 @@ from birthmark.fleet.errors import (
     TargetRefusedError,
     TargetThrottledError,
     TargetUnreachableError,
+    network_reason,
     refusal,
     role_missing,
 )
@@ -191,6 +192,6 @@ class AwsAccount:
         except self._errors.BotoCoreError as error:
             if type(error).__name__ in _NO_CREDENTIALS:
                 raise CredentialsRefusedError(target=self.description, reason=str(error).rstrip(".")) from error
-            raise TargetUnreachableError(target=self.description, reason=error) from error
+            raise TargetUnreachableError(target=self.description, reason=network_reason(error)) from error
         except self._unread as error:
             raise TargetAnswerError(target=self.description, reason=str(error)[:200]) from error

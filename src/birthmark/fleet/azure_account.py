@@ -19,6 +19,7 @@ from birthmark.fleet.errors import (
     SdkMissingError,
     TargetRefusedError,
     TargetUnreachableError,
+    network_reason,
 )
 
 POLICY = "provisioningserviceowner"
@@ -64,7 +65,7 @@ def connect(account: Account, credential: Any = None) -> tuple[str, str | None]:
     except exceptions.HttpResponseError as error:
         raise _meant(account, error) from error
     except exceptions.AzureError as error:
-        raise TargetUnreachableError(target=account.description, reason=error) from error
+        raise TargetUnreachableError(target=account.description, reason=network_reason(error)) from error
     host, key = found.properties.service_operations_host_name, _key(rule.primary_key)
     if not host or key is None:
         raise ProfileError(profile=account.service, detail=f"{account.description} tells no host or no key of it")

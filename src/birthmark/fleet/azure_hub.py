@@ -14,7 +14,13 @@ from urllib.parse import quote
 from birthmark.auth.connection_strings import parse_connection_string
 from birthmark.auth.sas import hmac_sha256, render_sas
 from birthmark.clock import Clock
-from birthmark.fleet.errors import TargetAnswerError, TargetThrottledError, TargetUnreachableError, refusal
+from birthmark.fleet.errors import (
+    TargetAnswerError,
+    TargetThrottledError,
+    TargetUnreachableError,
+    network_reason,
+    refusal,
+)
 from birthmark.fleet.following import Stand, Standing
 from birthmark.text import whole_number
 
@@ -99,7 +105,7 @@ class HubDevices:
         try:
             answer = self._session.request(method, url, headers=signed, json=body, timeout=self.patience_s)
         except self._errors.RequestException as error:
-            raise TargetUnreachableError(target=self.description, reason=error) from error
+            raise TargetUnreachableError(target=self.description, reason=network_reason(error)) from error
         if answer.status_code == HTTPStatus.NOT_FOUND:
             return answer
         if answer.status_code == HTTPStatus.TOO_MANY_REQUESTS:

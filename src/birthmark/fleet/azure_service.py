@@ -19,6 +19,7 @@ from birthmark.fleet.errors import (
     TargetAnswerError,
     TargetThrottledError,
     TargetUnreachableError,
+    network_reason,
     refusal,
 )
 from birthmark.fleet.profiles import AzureProfile
@@ -147,7 +148,7 @@ class AzureService:
         except self._error as error:
             raise self._refused(error, name, how) from error
         except OSError as error:  # requests' errors are OSErrors
-            raise TargetUnreachableError(target=self.description, reason=error) from error
+            raise TargetUnreachableError(target=self.description, reason=network_reason(error)) from error
         except (AttributeError, TypeError) as error:  # the SDK expects what the service sent to be of a kind
             raise self._unread(error) from error
         except Exception as error:
@@ -155,7 +156,7 @@ class AzureService:
                 raise self._unread(error) from error
             if type(error).__module__.startswith("msrest"):
                 reason = getattr(error, "inner_exception", None) or error
-                raise TargetUnreachableError(target=self.description, reason=reason) from error
+                raise TargetUnreachableError(target=self.description, reason=network_reason(reason)) from error
             raise
 
     def _unread(self, error: Exception) -> TargetAnswerError:

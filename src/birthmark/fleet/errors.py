@@ -9,6 +9,9 @@ import msgspec
 from birthmark import errors
 from birthmark.fleet.target import Change
 from birthmark.shapes import known
+from birthmark.text import reason_of
+
+_MOST_CAUSES = 10
 
 
 class ProfileError(errors.InvalidRequestError):
@@ -37,6 +40,21 @@ class SdkMissingError(errors.UnavailableError):
     for_a_person = "packages have to be installed from somewhere"
     extra: str = "fleet"
     package: str
+
+
+def network_reason(error: BaseException) -> str:
+    """Return the system's reason below the errors of a library; what the library says where there is none."""
+    found: BaseException | None = error
+    for _ in range(_MOST_CAUSES):
+        if found is None:
+            break
+        if said := getattr(found, "verify_message", ""):
+            return str(said).lower()
+        if isinstance(found, TimeoutError) or (isinstance(found, OSError) and found.strerror):
+            return reason_of(found)
+        told = getattr(found, "reason", None) or getattr(found, "inner_exception", None)
+        found = told if isinstance(told, BaseException) else found.__cause__ or found.__context__
+    return reason_of(error).rstrip(".")
 
 
 class TargetUnreachableError(errors.UnavailableError):

@@ -67,11 +67,11 @@ class JournalChangedError(InvalidRequestError):
 
 
 class NoJournalOfRunError(NoJournalError):
-    """What is to be taken back stands in the journal of the run that did it."""
+    """The file to undo is not the journal of a run."""
 
     code = "enroll.no_journal_of_run"
     message = "{path} is not the journal of a run"
-    cause = "{path} does not begin as a journal of `birthmark device` does, so that nothing of it is taken back."
+    cause = "{path} does not begin as a journal of `birthmark device` does, so nothing in it can be undone."
     fix = "Name the file that the run wrote, or an untouched copy of it. The files there: `ls -l {directory}`"
 
     @property

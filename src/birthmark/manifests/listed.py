@@ -250,12 +250,16 @@ def _bounded(data: bytes, name: str) -> bytes | ManifestError:
     return MalformedEntryError(detail=f"{name} is larger than {MAX_FILE_BYTES} bytes")
 
 
+_EMPTY = " \t\r\n\x1a"
+"""With the sign by which DOS ends a text."""
+
+
 def _of_table(path: Path, label: str) -> Iterator[_Listed]:
     place = 0
     with path.open(encoding=utf_16_of(_begin(path)) or "utf-8-sig", newline="") as file:
         try:
             lines = _bounded_lines(file)
-            first, separator = next(lines, ""), None
+            first, separator = next(lines, "").lstrip("\ufeff"), None
             if first.startswith(_TYPE):
                 first = next(lines, "")
             if (said := _SEPARATOR.match(first)) is not None:  # as Excel is told which one
@@ -271,7 +275,7 @@ def _of_table(path: Path, label: str) -> Iterator[_Listed]:
             once = [(at, name) for at, name in enumerate(columns) if name and columns.count(name) == 1]
             others = [(at, name) for at, name in once if at != holders[0]]
             for place, row in enumerate(rows, 1):  # noqa: B007 (told by what ends the loop)
-                if any(cell.strip() for cell in row):
+                if any(cell.strip(_EMPTY) for cell in row):
                     says = tuple((name, row[at].strip()) for at, name in others if at < len(row))
                     yield _of_row(row, holders[0], called)._replace(columns=says)
         except UnicodeError as error:

@@ -293,8 +293,8 @@ class Backlog:
         self._dear.pop(owner, None)
 
 
-class _Named:
-    """An owner, by its name alone."""
+class _Owner:
+    """An owner that is known by its name alone, without a connection."""
 
     __slots__ = ("owner",)
 
@@ -306,7 +306,7 @@ def begin_task(work: Awaitable[T]) -> asyncio.Future[T]:
     """Begin a task that works for the owner whose request begins it, and in that owner's turns, as the request does."""
     backlog = Backlog.running()
     if owner := backlog.at_work:
-        return asyncio.ensure_future(backlog.counted(work, _Named(owner)))
+        return asyncio.ensure_future(backlog.counted(work, _Owner(owner)))
     return asyncio.ensure_future(work)
 
 

@@ -5,17 +5,17 @@ is removed, everything that this user created or was shown is listed.
 """
 
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from birthmark.actor import Takes
 from birthmark.audit.latest import Wanted, latest
 from birthmark.people.demand import NarrowedTokenError
 from birthmark.store import Database
+from birthmark.store.paging import Page
 
-MAX_LEFT = 250
-_MAX_PAGES, _PAGE = 40, 250
-"""So much of what a user did is looked through."""
+_PAGE = 250
+"""So many rows of the audit trail make a page."""
 _Row = Mapping[str, Any]
 
 
@@ -29,7 +29,10 @@ class Left(NamedTuple):
 def _typed(*words: str) -> Callable[[_Row], str]:
     def typed(row: _Row) -> str:
         facts = {"of": "*", "which": "primary", **row["detail"], "subject": row["subject"]}
-        return shlex.join([word.format_map(facts) for word in words])
+        try:
+            return shlex.join([word.format_map(facts) for word in words])
+        except KeyError:  # A row of an earlier release says less.
+            return ""
 
     return typed
 
@@ -193,27 +196,21 @@ def bounded(takes: Takes | None, check: Callable[[], None]) -> Takes:
     return checked
 
 
-async def left_by(database: Database, user: str) -> Sequence[Mapping[str, Any]]:
-    """Return what stays of a user, each thing once: when, which action, of what, and what to type.
+async def left_by(database: Database, user: str, *, after: str = "") -> Page[Mapping[str, Any]]:
+    """Return what stays of a user, the latest first, by a page of the audit trail.
 
-    What is one device's alone stands behind all else.
+    Each says when, which action, of what, what to type, and whether it is one device's alone. A page may be empty with
+    others behind it. Raise `PageInvalidError`.
     """
-    found: dict[tuple[str, str, str], tuple[bool, Mapping[str, Any]]] = {}
-    before = ""
-    for _ in range(_MAX_PAGES):
-        page = await latest(database, Wanted(actor=f"user:{user}"), before=before, limit=_PAGE)
-        for row in page.items:
-            action, subject = row["action"], row["subject"]
-            if (left := _is_left(action, row["detail"])) is None or (action in _OF_OTHERS and subject == user):
-                continue
-            command = left.command(row)
-            target = row["detail"].get("certificate_id") or row["detail"].get("thing_group")
-            subject = f"{subject} at {target}" if target else subject
-            found.setdefault(
-                (action, subject, command),
-                (left.is_of_a_device, {"at": row["at"], "action": action, "subject": subject, "command": command}),
-            )
-        if page.last is None:
-            break
-        before = page.last
-    return [one for _, one in sorted(found.values(), key=lambda pair: pair[0])][:MAX_LEFT]
+    page = await latest(database, Wanted(actor=f"user:{user}"), before=after, limit=_PAGE)
+    found: dict[tuple[str, str, str], Mapping[str, Any]] = {}
+    for row in page.items:
+        action, subject, detail = row["action"], row["subject"], row["detail"]
+        if (left := _is_left(action, detail)) is None or (action in _OF_OTHERS and subject == user):
+            continue
+        command = left.command(row)
+        if target := detail.get("certificate_id") or detail.get("thing_group"):
+            subject = f"{subject} at {target}"
+        told = {"action": action, "subject": subject, "command": command, "is_of_a_device": left.is_of_a_device}
+        found.setdefault((action, subject, command), {"at": row["at"], **told})
+    return Page(list(found.values()), page.last)

@@ -148,7 +148,7 @@ class SignIn:
         check_fit(password, name)
         digest = await self.passwords.digest(password)
         actor = Actor(f"user:{name}", {"from": browser.address})
-        changes = self.redeeming(invitation)
+        changes = self.redeeming(invitation).run(store.REMOVE_PASSWORD, user_name=name)
         await self._set(changes, name, digest, invitation.made_by, (share_of(browser.address),), actor=actor)
         text = self.sessions.begin(changes, name, "invitation", invitation.made_by, browser)
         self.sessions.forget(name)
@@ -231,12 +231,10 @@ class SignIn:
         made = Password(name, digest, let_in_by, self.people.clock.now(), addresses)
         for statement in store.SIGNED_IN:
             changes.run(statement, user_name=name)
-        if known is None:
-            changes.run(store.REMOVE_PASSWORD, user_name=name)
-        else:  # it is the one that was looked at
-            again = ChangedMeanwhileError(what="The password")
+        again = ChangedMeanwhileError(what="The password")
+        if known is not None:  # it is the one that was looked at
             changes.run(store.DROP_PASSWORD, expect=1, otherwise=again, user_name=name, hash=known.hash)
-        changes.run(store.ADD_PASSWORD, **store.PASSWORDS.row(made))
+        changes.run(store.ADD_PASSWORD, expect=1, otherwise=again, **store.PASSWORDS.row(made))
         changes.audit(actor, "people.password_set", name)
 
     async def _password(self, name: str) -> Password | None:

@@ -357,16 +357,17 @@ def parse_any(data: str | bytes) -> Certificate:
 
 
 def parse_ca(data: str | bytes) -> Certificate:
-    """Return the only CA's certificate, also behind a device's, else the first certificate: it may be an old CA's.
+    """Return the CA's certificate, also behind a device's; of a chain of CAs the lowest, in whatever order they stand.
 
-    Raise `CertificateInvalidError` for several CAs: the form of a file is no reason to trust one and not another.
+    Where there is none it is the first certificate: it may be an old CA's. Raise `CertificateInvalidError` for CAs that
+    are of no chain: the form of a file is no reason to trust one and not another.
     """
     certificates = parse_bundle(data)
-    cas = list(dict.fromkeys(one for one in certificates if one.is_ca))
-    if len(cas) > 1:
+    cas = [one for one in certificates if one.is_ca]
+    if len(ends := chain_ends(cas)) > 1:
         detail = "it has the certificates of several CAs; give the one that is meant in a file of its own"
         raise CertificateInvalidError(detail=detail)
-    return cas[0] if cas else certificates[0]
+    return ends[0] if ends else certificates[0]
 
 
 def chain_ends(certificates: Sequence[Certificate]) -> Sequence[Certificate]:

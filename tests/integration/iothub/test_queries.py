@@ -12,6 +12,7 @@ from birthmark.iothub.rules.queries import CollectionNotServedError
 from birthmark.iothub.service import finding, index, queries
 from birthmark.iothub.service.finding import IndexBehindError, QueryTooBroadError
 from birthmark.iothub.service.queries import QueryMarkerError
+from birthmark.net.backlog import Backlog
 from birthmark.store import Changes
 from birthmark.store.keyed import MOST_AMONG
 from query_world import SAS, a_world
@@ -235,13 +236,18 @@ async def test_a_query_ends_after_its_time(tmp_path: Path, monkeypatch: pytest.M
             await world.found("tags.n = 4")
 
 
+class Peer:
+    owner = "user:looker"
+
+
 @pytest.mark.parametrize("begin", ["SELECT deviceId", "SELECT COUNT()"])
 async def test_the_loop_looks_at_others_while_conditions_are_asked_of_twins(tmp_path: Path, begin: str) -> None:
     async with a_world(f"sqlite:///{tmp_path}/x.db") as world:
         for number in range(100):
             await world.has(f"d{number}", {"text": "x" * 500})
         where = " AND ".join(["NOT contains(tags.text, 'yyyyyyyyyyyy')"] * 90)
-        task, looks = asyncio.create_task(world.asked(f"{begin} FROM devices WHERE {where}")), 0
+        asked = Backlog.running().counted(world.asked(f"{begin} FROM devices WHERE {where}"), Peer())
+        task, looks = asyncio.create_task(asked), 0
         while not task.done():
             await asyncio.sleep(0)
             looks += 1

@@ -12,6 +12,7 @@ from argon2 import PasswordHasher
 
 import birthmark.server.tables  # noqa: F401 - all tables
 from birthmark.auth.principals import MACHINE
+from birthmark.errors import ChangedMeanwhileError
 from birthmark.people.model import Role
 from birthmark.people.passwords import Passwords
 from birthmark.people.service import InvitationRefusedError, People
@@ -108,6 +109,14 @@ async def test_an_invitation_is_good_once_also_for_two_browsers_at_once(database
         found = await asyncio.gather(*tries, return_exceptions=True)
         assert sum(isinstance(one, str) for one in found) == 1
         assert sum(isinstance(one, InvitationRefusedError) for one in found) == 3
+
+
+async def test_one_of_two_first_passwords_at_once_is_kept(database_url: str) -> None:
+    async with house(database_url) as world:
+        await world.sign_in.people.create("anna", None, "*", **ME)
+        tries = [world.sign_in.set_password("anna", one, "", MACHINE, "") for one in (PASSWORD, ANOTHER)]
+        found = await asyncio.gather(*tries, return_exceptions=True)
+        assert [type(one) for one in found if one is not None] == [ChangedMeanwhileError]
 
 
 async def test_what_a_page_asks_by_itself_keeps_no_session_alive(database_url: str) -> None:

@@ -93,7 +93,7 @@ WIRE: Mapping[str, Row] = {
     "net.websocket_subprotocol": Row(
         lambda desk: websocket(desk, "/mqtt", "Sec-WebSocket-Protocol: AMQPWSB10\r\n"), is_instead=True
     ),
-    "operator.name_invalid": Row(typed("birthmark dps create 'a b'"), is_instead=True),
+    "operator.name_invalid": Row(typed('birthmark dps create "${NAME:-a b}"'), apply=into("NAME")),
     "tls.handshake_failed": Row(other_group, in_hub("fix-tls"), is_instead=True),
     "tls.no_shared_cipher": Row(rsa_suites_alone, is_instead=True),
     "tls.plain_text": Row(in_the_clear, is_instead=True),

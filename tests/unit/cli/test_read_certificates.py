@@ -72,3 +72,10 @@ def test_two_devices_that_signed_their_own_certificates_as_cas_are_refused(tmp_p
     with pytest.raises(CertificateInvalidError) as refused:
         read_device_certificate(file)
     assert "several devices" in refused.value.explain_cause()
+
+
+def test_of_a_chain_of_cas_the_lowest_is_meant_in_whatever_order_it_stands(tmp_path: Path) -> None:
+    below = a_ca("Line CA", parent=CA).certificate
+    for order in ((CA.certificate, below), (below, CA.certificate)):
+        (file := tmp_path / "chain.pem").write_text("".join(one.pem() for one in order))
+        assert read_ca_certificate(file) == below

@@ -16,10 +16,10 @@ _BITS, _EXPONENT = 2048, 65537
 
 
 class TooManyOwnedError(ThrottledError):
-    """The claim certificate was given as many certificates as it may."""
+    """Too many certificates for one claim certificate or access key."""
 
     code = "awsiot.too_many_owned"
-    cause = "{principal} was given as many certificates as it may: {limit} {what}."
+    cause = "{principal} reached its limit of certificates: {limit} {what}."
     fix = "Ask again in a minute; those that no device uses go within an hour. Who asks: `birthmark why`"
     limit: int
     principal: str

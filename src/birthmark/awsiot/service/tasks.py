@@ -29,7 +29,8 @@ from birthmark.text import read_json
 MAX_RUNNING = 10
 KEEP = timedelta(days=30)
 _LOOK_S = 2.0
-_PORTION = 256
+_PORTION = 64
+_OVER = object()
 _PAGE = 500
 
 
@@ -137,18 +138,25 @@ class RegistrationTasks(AccountService):
 
     async def keep_running(self) -> None:
         """Go on with what was started, here or by who led before, as long as the server runs."""
+        running = dict[str, AsyncIterator[None]]()
         while True:
             self._started.clear()
             if await self.leads():
-                for row in await self.database.all(store.RUNNING):
-                    await self._run(store.TASKS.of(row))
+                for task in (store.TASKS.of(row) for row in await self.database.all(store.RUNNING)):
+                    running.setdefault(task.task_id, self._portions(task))
+                for task_id, portions in list(running.items()):
+                    if await anext(portions, _OVER) is _OVER:
+                        del running[task_id]
                 await self._forget_old()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_LOOK_S):
-                    await self._started.wait()
+            else:
+                running.clear()
+            if not running:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_LOOK_S):
+                        await self._started.wait()
 
-    async def _run(self, task: RegistrationTask) -> None:
-        """Try what is left of a task's lines."""
+    async def _portions(self, task: RegistrationTask) -> AsyncIterator[None]:
+        """Try what is left of a task's lines; between portions others have their turn."""
         try:
             total = await asyncio.to_thread(self._count, task)
             if task.total != total:
@@ -159,8 +167,7 @@ class RegistrationTasks(AccountService):
                 for line in portion:
                     done += 1
                     await self._try(task, done, line)
-                if not await self.leads():
-                    return
+                yield
             await self.database.commit(self._ending(task, TaskStatus.COMPLETED, ""))
         except ChangedMeanwhileError:  # it was stopped, or another goes on with it
             return

@@ -43,7 +43,7 @@ def _pin_in(raw: bytes) -> bytes:
     """Return the first line as UTF-8, as `birthmark.text_files` does: a wrong PIN counts as a try."""
     codec = "utf-16-le" if raw[1:2] == b"\0" else "utf-16-be" if raw[:1] == b"\0" else "utf-8-sig"
     text = raw.decode("utf-16" if raw[:2] in {b"\xff\xfe", b"\xfe\xff"} else codec)
-    return text.encode().splitlines()[0]
+    return text.removeprefix("\ufeff").encode().splitlines()[0]
 
 
 def _values(der: bytes) -> list[tuple[int, bytes]]:

@@ -46,96 +46,93 @@ def options_of(command: Any) -> dict[str, Any]:
     return {option: parameter for parameter in command.params for option in parameter.opts if option.startswith("-")}
 
 
+def helps_of(command: Any) -> list[str]:
+    return [getattr(one, "help", None) or "" for one in command.params]
+
+
+def not_with(options: set[str], ending: str) -> list[str]:
+    """Return the commands of that ending that lack one of the options."""
+    return [path for path, one in LEAVES.items() if path.endswith(ending) and not options.issubset(options_of(one))]
+
+
 def test_every_group_is_mounted() -> None:
     assert {path.split()[1] for path in LEAVES} == set(TREE.commands)
     assert len(LEAVES) > 60
 
 
-@pytest.mark.parametrize("path", EVERY)
-def test_no_word_of_a_help_is_lost_as_markup(path: str) -> None:
-    texts = [EVERY[path].help or "", *(getattr(one, "help", None) or "" for one in EVERY[path].params)]
-    assert [text for text in texts if Text.from_markup(text).plain != text.replace("\\[", "[")] == []
+def test_no_word_of_a_help_is_lost_as_markup() -> None:
+    texts = [(path, text) for path, one in EVERY.items() for text in (one.help or "", *helps_of(one))]
+    assert [said for said in texts if Text.from_markup(said[1]).plain != said[1].replace("\\[", "[")] == []
 
 
-@pytest.mark.parametrize("path", EVERY)
-def test_no_flag_is_shown_as_if_a_value_followed(path: str) -> None:
-    flags = [one for one in EVERY[path].get_params(typer.Context(EVERY[path])) if getattr(one, "is_flag", False)]
-    assert flags
-    assert all(one.metavar == "" for one in flags)
+def test_no_flag_is_shown_as_if_a_value_followed() -> None:
+    params = {path: one.get_params(typer.Context(one)) for path, one in EVERY.items()}
+    flags = {path: [one for one in found if getattr(one, "is_flag", False)] for path, found in params.items()}
+    assert [path for path, found in flags.items() if not found or any(one.metavar != "" for one in found)] == []
 
 
-@pytest.mark.parametrize("path", EVERY)
-def test_it_says_in_one_line_what_it_is_for(path: str) -> None:
-    lines = (EVERY[path].help or "").strip().splitlines()
-    assert lines, path
-    assert 10 <= len(lines[0]) <= 120
-    assert lines[0].rstrip().endswith((".", ":"))
+def test_it_says_in_one_line_what_it_is_for() -> None:
+    firsts = {path: (one.help or "").strip().partition("\n")[0] for path, one in EVERY.items()}
+    assert [path for path, line in firsts.items() if not 10 <= len(line) <= 120] == []
+    assert [path for path, line in firsts.items() if not line.rstrip().endswith((".", ":"))] == []
 
 
-@pytest.mark.parametrize("path", EVERY)
-def test_it_shows_an_example_of_itself(path: str) -> None:
-    text = f"{EVERY[path].help or ''}\n{EVERY[path].epilog or ''}"
-    examples = [line for line in text.splitlines() if line.strip().startswith("Example: ")]
-    assert len(examples) == 1, f"{path}: {examples}"
-    assert path in examples[0]
+def test_it_shows_an_example_of_itself() -> None:
+    texts = {path: f"{one.help or ''}\n{one.epilog or ''}".splitlines() for path, one in EVERY.items()}
+    shown = {path: [line for line in lines if line.strip().startswith("Example: ")] for path, lines in texts.items()}
+    assert {path: found for path, found in shown.items() if len(found) != 1 or path not in found[0]} == {}
 
 
-@pytest.mark.parametrize("path", EVERY)
-def test_every_parameter_is_explained(path: str) -> None:
-    for parameter in EVERY[path].params:
-        assert getattr(parameter, "help", None), f"{path} {parameter.name}"
+def test_every_parameter_is_explained() -> None:
+    assert [path for path, one in EVERY.items() if not all(helps_of(one))] == []
 
 
-@pytest.mark.parametrize("path", EVERY)
-def test_a_name_means_the_same_everywhere(path: str) -> None:
-    options = options_of(EVERY[path])
+def test_a_name_means_the_same_everywhere() -> None:
+    options = {path: options_of(one) for path, one in EVERY.items()}
     for name, meaning in MEANING.items():
-        if name in options and path != "birthmark serve":
-            assert options[name].help == meaning
-    assert not {name for name in options if "completion" in name}
+        has = {path: found[name].help for path, found in options.items() if name in found and path != "birthmark serve"}
+        assert {path: said for path, said in has.items() if said != meaning} == {}
+    assert [name for found in options.values() for name in found if "completion" in name] == []
 
 
-@pytest.mark.parametrize("path", LEAVES)
-def test_results_can_be_read_by_programs(path: str) -> None:
-    assert ("--json" in options_of(LEAVES[path])) == (path not in WITHOUT_JSON)
+def test_results_can_be_read_by_programs() -> None:
+    assert {path for path, one in LEAVES.items() if "--json" not in options_of(one)} == WITHOUT_JSON
 
 
 ON_RECORD = [" ".join(("birthmark", *words)) for words, leaf in leaves() if leaf.place.startswith("enroll:")]
 
 
-@pytest.mark.parametrize("path", ON_RECORD)
-def test_what_changes_a_cloud_can_be_rehearsed(path: str) -> None:
-    changes = path not in {"birthmark device ls", "birthmark device template"}
-    assert {"--dry-run", "--yes"}.issubset(options_of(LEAVES[path])) == changes
-    assert ("--profile" in options_of(LEAVES[path])) == (path != "birthmark device template")
+def test_what_changes_a_cloud_can_be_rehearsed() -> None:
+    options = {path: set(options_of(LEAVES[path])) for path in ON_RECORD}
+    neither = {"birthmark device ls", "birthmark device template"}
+    assert {path for path, found in options.items() if not {"--dry-run", "--yes"} <= found} == neither
+    assert [path for path, found in options.items() if "--profile" not in found] == ["birthmark device template"]
 
 
-@pytest.mark.parametrize("path", [path for path in LEAVES if path.endswith(" rm")])
-def test_what_removes_asks(path: str) -> None:
-    assert "--yes" in options_of(LEAVES[path])
+def test_what_removes_asks() -> None:
+    assert not_with({"--yes"}, " rm") == []
 
 
-@pytest.mark.parametrize("path", [path for path in LEAVES if path.endswith(" ls")])
-def test_every_list_is_picked_from_alike(path: str) -> None:
-    assert {"--where", "--limit", "--json"}.issubset(options_of(LEAVES[path]))
+def test_every_list_is_picked_from_alike() -> None:
+    assert not_with({"--where", "--limit", "--json"}, " ls") == []
 
 
-@pytest.mark.parametrize("path", [path for path in EVERY if path not in LEAVES])
-def test_the_example_of_a_group_has_what_its_command_needs(path: str) -> None:
-    words = shlex.split(EVERY[path].epilog.removeprefix("Example: "))
-    path = next(known for count in range(len(words), 0, -1) if (known := " ".join(words[:count])) in LEAVES)
-    needs = [one for one in LEAVES[path].params if one.param_type_name == "argument" and one.required]
-    assert len(words) - len(path.split()) >= len(needs)
+def test_the_example_of_a_group_has_what_its_command_needs() -> None:
+    for path in EVERY.keys() - LEAVES.keys():
+        words = shlex.split(EVERY[path].epilog.removeprefix("Example: "))
+        shown = next(known for count in range(len(words), 0, -1) if (known := " ".join(words[:count])) in LEAVES)
+        needs = [one for one in LEAVES[shown].params if one.param_type_name == "argument" and one.required]
+        assert len(words) - len(shown.split()) >= len(needs), path
 
 
-@pytest.mark.parametrize("path", LEAVES)
-def test_no_secret_is_taken_as_a_word_of_the_command(path: str) -> None:
-    assert not {"--pin", "--password", "--secret", "--token-pin"} & set(options_of(LEAVES[path]))
+def test_no_secret_is_taken_as_a_word_of_the_command() -> None:
+    secrets = {"--pin", "--password", "--secret", "--token-pin"}
+    assert [path for path, one in LEAVES.items() if secrets & set(options_of(one))] == []
 
 
-@pytest.mark.parametrize("path", LEAVES)
-def test_one_verb_for_one_act(path: str) -> None:
-    assert path.rsplit(maxsplit=1)[-1] not in {"list", "remove", "delete", "add", "new", "get"}
+def test_one_verb_for_one_act() -> None:
+    others = {"list", "remove", "delete", "add", "new", "get"}
+    assert [path for path in LEAVES if path.rsplit(maxsplit=1)[-1] in others] == []
 
 
 @pytest.mark.parametrize("was", RENAMED)
@@ -223,7 +220,7 @@ def test_what_has_no_command_is_told_how_it_is_done(path: str, word: str, told: 
     assert told in note_on(tuple(path.split()), word)
 
 
-@pytest.mark.parametrize("path", EVERY)
-def test_a_help_text_breaks_where_the_terminal_does(path: str) -> None:
-    paragraphs = (EVERY[path].help or "").strip().split("\n\n")
-    assert [one for one in paragraphs if "\n" in one and not any(sign in one for sign in ("\n ", "\n-", "\n*"))] == []
+def test_a_help_text_breaks_where_the_terminal_does() -> None:
+    paragraphs = [(path, one) for path in EVERY for one in (EVERY[path].help or "").strip().split("\n\n")]
+    laid_out = ("\n ", "\n-", "\n*")
+    assert [said for said in paragraphs if "\n" in said[1] and not any(sign in said[1] for sign in laid_out)] == []

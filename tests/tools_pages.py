@@ -77,3 +77,7 @@ def aws_tool() -> ModuleType:
 
 def azure_tool() -> ModuleType:
     return _tool("make_azure_page")
+
+
+def limits_tool() -> ModuleType:
+    return _tool("make_limits")

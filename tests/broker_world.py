@@ -101,12 +101,14 @@ class World:
         self.clock = clock
         self.rules = rules
         self.observer = Observer()
+        self.has_room = True
         self._starts = 0
 
     async def start(self) -> None:
         """Start the worker, anew where it ran before."""
         self._starts += 1
-        self.broker = Broker(self.database, self.clock, f"worker.{self._starts}")
+        name = f"worker.{self._starts}"
+        self.broker = Broker(self.database, self.clock, name, has_room=lambda: self.has_room)
         await self.broker.load()
         self.space = self.observer.space = self.broker.space("test", self.rules, self.observer)
         await self.broker.start()

@@ -136,7 +136,8 @@ def plain_text(raw: bytes) -> bytes:
         except UnicodeError:
             return raw
     text = raw.removeprefix(codecs.BOM_UTF8).removeprefix(codecs.BOM_UTF8)
-    is_ended = text.endswith(_END_OF_DOS) and not foreign_line(text)
+    is_der = text[:1] == b"0" and text[1:2] == bytes([(len(text) - 2) % 256])
+    is_ended = text.endswith(_END_OF_DOS) and not is_der and not foreign_line(text)
     return text[:-1] if is_ended else text
 
 

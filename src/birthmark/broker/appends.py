@@ -121,8 +121,10 @@ class Appends:
         *,
         sleep: Callable[[float], Awaitable[None]],
         ask: Callable[[str, str, str, bytes], Awaitable[bool]],
+        has_room: Callable[[], bool],
     ) -> None:
         self._database = database
+        self._has_room, self._had_room = has_room, True
         self._now = now
         self._since = since
         self._spawn = spawn
@@ -337,12 +339,24 @@ class Appends:
                 return record.owner
             tail, depth = record.tail, record.tail - record.cursor
         room = max(0, space.rules.max_waiting - depth)
+        if not self._disk_has_room():
+            space.dropped += len(items)
+            _all_done(items, None)
+            return None
         if len(items) > room:
             space.dropped += len(items) - room
             space.observer.overrun(client, space.rules.max_waiting)
             _all_done(items[room:], None)
             items = items[:room]
         return _Write(key, attached, items, tail + 1, record) if items else None
+
+    def _disk_has_room(self) -> bool:
+        """Say whether what waits for clients may take more of the disk; in the log is when that changes."""
+        has_room = self._has_room()
+        if has_room != self._had_room:
+            log.warning("broker.disk_has_room" if has_room else "broker.disk_nearly_full")
+            self._had_room = has_room
+        return has_room
 
     def _changes(self, write: _Write, shared: Mapping[int, int]) -> Changes:
         space, client = write.key

@@ -60,10 +60,20 @@ async def _nothing_else(_worker: str) -> None: ...
 
 
 class Broker:
-    """See the module. With a `bus` other workers use this database too."""
+    """See the module. With a `bus` other workers use this database too.
+
+    `has_room` says whether messages that wait for clients may take more of the database's disk.
+    """
 
     def __init__(
-        self, database: Database, clock: Clock, worker: str, bus: Bus | None = None, timers: Timers | None = None
+        self,
+        database: Database,
+        clock: Clock,
+        worker: str,
+        bus: Bus | None = None,
+        timers: Timers | None = None,
+        *,
+        has_room: Callable[[], bool] = lambda: True,
     ) -> None:
         self.database = database
         self.worker = worker
@@ -84,12 +94,19 @@ class Broker:
         self.across = Across(self._deliver_at, self.spawn)
         self.underway = self.across.underway
         self.unwritten = Underway(UNWRITTEN_BYTES, overhead_bytes=0)
+        self.deleting = asyncio.Semaphore(1)
         self._settling: Timer | None = None
         self._due: Timer | None = None
         self._next = self._swept_upto = 0
         self._sweep_at = -math.inf
         self.appends = Appends(
-            database, self.now, self.since, self.spawn, sleep=self._timers.sleep, ask=self._append_at
+            database,
+            self.now,
+            self.since,
+            self.spawn,
+            sleep=self._timers.sleep,
+            ask=self._append_at,
+            has_room=has_room,
         )
         self._when_lost: Callable[[], object] = lambda: None
         self.freeing: Callable[[str], Awaitable[None]] = _nothing_else

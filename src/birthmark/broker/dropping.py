@@ -1,5 +1,6 @@
 """Deleting much by portions: one commit of a hundred megabytes would keep every other write waiting for seconds."""
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,7 +9,7 @@ from birthmark.errors import ChangedMeanwhileError
 from birthmark.store import Changes, Database
 from birthmark.store.database import Row
 
-PORTION_BYTES = 2 * 1024 * 1024
+PORTION_BYTES, _LITTLE_BYTES = 2 * 1024 * 1024, 16 * 1024
 _ROWS = 256
 
 
@@ -22,17 +23,21 @@ def portion_of(rows: Sequence[Row]) -> Sequence[Row]:
     return rows
 
 
-async def nearly_emptied(database: Database, space: str, client: str, epoch: int) -> bool:
-    """Delete a session's queue but for a last portion; say False when the session changed meanwhile."""
+async def nearly_emptied(database: Database, space: str, client: str, epoch: int, turns: asyncio.Semaphore) -> bool:
+    """Delete a session's queue but for a little; say False when the session changed meanwhile.
+
+    Sessions that end at the same time take turns: what waits together goes into one commit.
+    """
     name: dict[str, Any] = {"space": space, "client": client}
     while True:
         rows = await database.all(store.QUEUE_SIZES, limit=_ROWS, **name)
-        part = portion_of(rows)
-        if len(part) == len(rows) < _ROWS:
+        if len(rows) < _ROWS and sum(row["size"] for row in rows) <= _LITTLE_BYTES:
             return True
         changes = Changes().run(store.STILL_AS_READ, expect=1, key_epoch=epoch, key_space=space, key_client=client)
+        changes.run(store.DROP_SETTLED, upto=portion_of(rows)[-1]["last"], **name)
         try:
-            await database.commit(changes.run(store.DROP_SETTLED, upto=part[-1]["last"], **name))
+            async with turns:
+                await database.commit(changes)
         except ChangedMeanwhileError:
             return False
 

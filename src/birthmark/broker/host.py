@@ -1,5 +1,6 @@
 """What the spaces of a worker need of its broker, and their parts of both."""
 
+import asyncio
 from collections.abc import Awaitable, Iterable
 from typing import Protocol
 
@@ -25,6 +26,8 @@ class Host(Protocol):
     unwritten: Underway
     unsettled: set[Attached]
     watch: Watch | None
+    deleting: asyncio.Semaphore
+    """The turn of a session whose queue is deleted."""
 
     @property
     def is_fresh(self) -> bool:

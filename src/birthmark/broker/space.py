@@ -251,7 +251,7 @@ class Space(Presence):
         outgoing = self._outgoing(arrival, record, old, goes_on=goes_on) if keeps and self.rules.routes else None
         if record is not None and not (goes_on and keeps):
             gone = await self.subscriptions.stored(client)
-            if not await nearly_emptied(self._database, self.name, client, record.epoch):
+            if not await nearly_emptied(self._database, self.name, client, record.epoch, self._broker.deleting):
                 raise ChangedMeanwhileError(what="The session")
         else:
             gone = {}
@@ -511,7 +511,9 @@ class Space(Presence):
     async def _emptied(self, client: str, record: Record | None, *, epoch: int | None = None) -> bool:
         """Do so, and tell nobody of its subscriptions."""
         epoch = record.epoch if record is not None else epoch
-        if epoch is not None and not await nearly_emptied(self._database, self.name, client, epoch):
+        if epoch is not None and not await nearly_emptied(
+            self._database, self.name, client, epoch, self._broker.deleting
+        ):
             return False
         name: dict[str, Any] = {"space": self.name, "client": client}
         changes = Changes().run(store.DELETE, expect=1, epoch=epoch, **name)

@@ -259,6 +259,12 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def database_url(self) -> str:
         return self.database or f"sqlite:///{self.directory / 'birthmark.db'}"
 
+    @property
+    def sqlite_file(self) -> Path | None:
+        """The file of the database; None for PostgreSQL."""
+        kind, _, path = self.database_url.partition(":///")
+        return Path(path) if kind == "sqlite" else None
+
     def bounds(self) -> Limits:
         """Return the transport's limits; `read_settings` let no other names in."""
         whole = {one.name for one in fields(Limits) if isinstance(one.default, int)}

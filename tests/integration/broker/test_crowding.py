@@ -92,6 +92,21 @@ async def test_a_large_queue_is_dropped_by_many_small_commits(database_url: str)
         assert client.payloads == [b"new"]
 
 
+async def test_large_queues_that_are_dropped_at_once_take_turns(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        names = [f"full-{number}" for number in range(6)]
+        for name in names:
+            client = await world.connect(name, expiry_s=HOUR)
+            await world.subscribe(client, name)
+            await world.leave(client)
+            for _ in range(18):
+                await world.publish(name, b"x" * BIG)
+        before = sum(world.database.commits.seconds.counts)
+        await asyncio.gather(*map(world.connect, names))
+        assert sum(world.database.commits.seconds.counts) - before >= 6 * 18 * BIG // PORTION_BYTES
+        assert [await world.space.queued_after(name, 0) for name in names] == [[]] * 6
+
+
 async def test_a_session_that_expired_with_a_large_queue_goes_by_small_commits(database_url: str) -> None:
     async with a_world(database_url) as world:
         await a_full_queue(world)

@@ -207,6 +207,17 @@ async def test_who_was_connected_at_a_crash_has_the_whole_time_to_come_back(data
         assert again.payloads == [b"1"]
 
 
+async def test_on_a_full_disk_nothing_more_waits_for_clients_that_are_away(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        client = await world.connect("c", expiry_s=HOUR)
+        await world.subscribe(client, "t")
+        await world.leave(client)
+        for has_room, payload in ((True, b"1"), (False, b"2"), (True, b"3")):
+            world.has_room = has_room
+            await world.publish("t", payload)
+        assert (await world.connect("c", expiry_s=HOUR)).payloads == [b"1", b"3"]
+
+
 async def test_a_session_takes_a_limited_number_and_says_so(database_url: str) -> None:
     async with a_world(database_url, SpaceRules(max_waiting=3)) as world:
         client = await world.connect("c", expiry_s=HOUR, principal="its key")

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
@@ -17,7 +17,7 @@ from birthmark.people.model import Role
 from birthmark.people.passwords import Passwords
 from birthmark.people.service import InvitationRefusedError, People
 from birthmark.people.sessions import IDLE, LONGEST, SessionEndedError, Sessions
-from birthmark.people.sign_in import SignIn, SignInPausedError, SignInRefusedError
+from birthmark.people.sign_in import CurrentPasswordError, SignIn, SignInPausedError, SignInRefusedError
 from birthmark.people.sign_in_model import Browser
 from birthmark.store import Database, open_database
 from birthmark.store.keyed import find
@@ -114,9 +114,12 @@ async def test_an_invitation_is_good_once_also_for_two_browsers_at_once(database
 async def test_one_of_two_first_passwords_at_once_is_kept(database_url: str) -> None:
     async with house(database_url) as world:
         await world.sign_in.people.create("anna", None, "*", **ME)
-        tries = [world.sign_in.set_password("anna", one, "", MACHINE, "") for one in (PASSWORD, ANOTHER)]
+        anna = replace(MACHINE, user="anna")
+        tries = [world.sign_in.set_password("anna", one, "", anna, HOME.address) for one in (PASSWORD, ANOTHER)]
         found = await asyncio.gather(*tries, return_exceptions=True)
-        assert [type(one) for one in found if one is not None] == [ChangedMeanwhileError]
+        refused = [one for one in found if one is not None]
+        assert len(refused) == 1
+        assert isinstance(refused[0], ChangedMeanwhileError | CurrentPasswordError)
 
 
 async def test_what_a_page_asks_by_itself_keeps_no_session_alive(database_url: str) -> None:

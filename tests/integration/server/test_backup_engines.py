@@ -32,8 +32,8 @@ from birthmark.pki.crl import RevocationReason
 from birthmark.server.backup import archive, copying, making, restoring
 from birthmark.server.backup.archive import BackupUnreadableError, Part, read_archive, write_archive
 from birthmark.server.backup.copying import DatabaseNotEmptyError, TablesDifferError
-from birthmark.server.backup.linked import read_linked
-from birthmark.server.backup.making import BackupInsideError, NothingToBackUpError, make_backup
+from birthmark.server.backup.linked import open_below, read_linked
+from birthmark.server.backup.making import NAMES, BackupInsideError, NothingToBackUpError, make_backup
 from birthmark.server.backup.restoring import STEP, RestoreTargetError, restore_backup
 from birthmark.server.data_dir import DataDirectory, RestoreUnfinishedError
 from birthmark.server.figures import Figures
@@ -213,7 +213,7 @@ def test_only_files_below_the_directory_are_written(tmp_path: Path, member: tarf
     into = tmp_path / "into"
     into.mkdir()
     with pytest.raises(BackupUnreadableError):
-        read_archive(an_archive(tmp_path / "b", a_member("manifest.json"), member), SECRET, into)
+        read_archive(an_archive(tmp_path / "b", a_member("manifest.json"), member), SECRET, into, NAMES)
     assert [one.name for one in into.iterdir()] == ["manifest.json"]
     assert not (tmp_path / "evil").exists()
 
@@ -226,7 +226,7 @@ def test_a_bit_that_changed_in_the_content_is_told_as_damage(tmp_path: Path) -> 
     changed[len(changed) // 2] ^= 1
     damaged.write_bytes(changed)
     with pytest.raises(BackupUnreadableError):
-        read_archive(damaged, SECRET, into)
+        read_archive(damaged, SECRET, into, NAMES)
 
 
 def test_a_key_that_is_a_link_to_itself_is_told_as_damage(tmp_path: Path) -> None:
@@ -235,7 +235,7 @@ def test_a_key_that_is_a_link_to_itself_is_told_as_damage(tmp_path: Path) -> Non
     with tarfile.open(tmp_path / "b", mode="w") as outer:
         outer.addfile(member)
     with pytest.raises(BackupUnreadableError):
-        read_archive(tmp_path / "b", SECRET, tmp_path)
+        read_archive(tmp_path / "b", SECRET, tmp_path, NAMES)
 
 
 def a_backup(path: Path, *members: tuple[str, bytes]) -> Path:
@@ -281,7 +281,7 @@ def test_a_little_that_becomes_far_too_much_is_refused_before_it_is_written(
     into.mkdir()
     bomb = a_backup(tmp_path / "b", ("data/small", bytes(1 << 19)), ("data/big", bytes(1 << 24)))
     with pytest.raises(BackupUnreadableError):
-        read_archive(bomb, SECRET, into)
+        read_archive(bomb, SECRET, into, NAMES)
     assert sum(one.stat().st_size for one in into.rglob("*") if one.is_file()) < 1 << 20
 
 
@@ -290,8 +290,60 @@ def test_what_says_nothing_of_itself_is_not_unpacked(tmp_path: Path) -> None:
     into.mkdir()
     write_archive(tmp_path / "b", SECRET, [Part("birthmark.db", b"x"), Part("manifest.json", b"{}")])
     with pytest.raises(BackupUnreadableError):
-        read_archive(tmp_path / "b", SECRET, into)
+        read_archive(tmp_path / "b", SECRET, into, NAMES)
     assert list(into.iterdir()) == []
+
+
+def test_many_files_of_a_small_archive_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archive, "_MOST_FILES", 10)
+    many = a_backup(tmp_path / "b", *((f"data/{number}", b"") for number in range(1000)))
+    (tmp_path / "into").mkdir()
+    with pytest.raises(BackupUnreadableError):
+        read_archive(many, SECRET, tmp_path / "into", NAMES)
+    assert len(list((tmp_path / "into/data").iterdir())) < 500
+
+
+@pytest.mark.parametrize("note", ["moved.json", "ended.json"])
+async def test_an_archive_writes_none_of_the_notes_of_a_restore(tmp_path: Path, note: str) -> None:
+    (tmp_path / "kept").mkdir()
+    evil = a_backup(tmp_path / "b", (note, json.dumps([str(tmp_path / "kept")]).encode()))
+    with pytest.raises(BackupUnreadableError):
+        await restore_backup(evil, tmp_path / "new", SECRET, SystemClock())
+    assert (tmp_path / "kept").exists()
+
+
+@pytest.mark.parametrize("name", ["/kept", "../kept", "new/../../kept"])
+async def test_what_a_restore_noted_is_no_path_out_of_its_directory(tmp_path: Path, name: str) -> None:
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "new/.restoring").mkdir(parents=True)
+    noted = name if name.startswith(".") else f"{tmp_path}{name}"
+    (tmp_path / "new/.restoring/moved.json").write_text(json.dumps([noted]))
+    with pytest.raises(BackupUnreadableError):
+        await restore_backup(a_backup(tmp_path / "b"), tmp_path / "new", SECRET, SystemClock())
+    assert (tmp_path / "kept").exists()
+
+
+@pytest.mark.parametrize("linked", ["a/b/file", "a/b", "a"])
+def test_a_link_that_was_put_in_a_file_s_place_is_not_followed(tmp_path: Path, linked: str) -> None:
+    for top in ("data", "other"):
+        (tmp_path / top / "a/b").mkdir(parents=True)
+        (tmp_path / top / "a/b/file").write_text(top)
+    (tmp_path / "data" / linked).rename(tmp_path / "away")
+    (tmp_path / "data" / linked).symlink_to(tmp_path / "other" / linked)
+    with pytest.raises(OSError):
+        open_below(tmp_path / "data", tmp_path / "data/a/b/file")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can read what the owner cannot")
+@pytest.mark.parametrize("named", ["data/birthmark.db", "of-another"], ids=["by a link", "by its configuration"])
+async def test_for_root_the_database_is_none_that_the_owner_cannot_read(tmp_path: Path, named: str) -> None:
+    data = await a_data_directory(tmp_path, f"sqlite:///{tmp_path}/data/birthmark.db")
+    (data / "birthmark.db").rename(tmp_path / "of-another")
+    (data / "birthmark.db").symlink_to(tmp_path / "of-another")
+    os.chown(data, 65534, 65534)
+    with pytest.raises(PermissionError):
+        await make_backup(data, tmp_path / "b", SECRET, url=f"sqlite:///{tmp_path}/{named}", now=NOON)
+    assert not (tmp_path / "b").exists()
 
 
 async def test_a_file_that_was_cut_or_changed_is_refused(tmp_path: Path) -> None:
@@ -373,7 +425,7 @@ async def test_a_backup_waits_for_no_other_and_leaves_it_whole(tmp_path: Path) -
     url = f"sqlite:///{tmp_path}/data/birthmark.db"
     data = await a_data_directory(tmp_path, url)
     os.mkfifo(tmp_path / "fifo")  # who reads it stays in the middle until it is written
-    parts = [Part(archive.FIRST, b"{}"), Part("other", tmp_path / "fifo")]
+    parts = [Part(archive.FIRST, b"{}"), Part("data/other", tmp_path / "fifo")]
     other = threading.Thread(target=write_archive, args=(tmp_path / "other", SECRET, parts))
     with durable.directory_beside(data, making._COPIES) as copies:
         other.start()
@@ -386,8 +438,8 @@ async def test_a_backup_waits_for_no_other_and_leaves_it_whole(tmp_path: Path) -
     assert sorted(one.name for one in tmp_path.iterdir()) == ["b", "data", "fifo", "other"]
     assert not list(data.glob(".*"))
     (tmp_path / "of-other").mkdir()
-    read_archive(tmp_path / "other", SECRET, tmp_path / "of-other")
-    assert (tmp_path / "of-other" / "other").exists()
+    read_archive(tmp_path / "other", SECRET, tmp_path / "of-other", NAMES)
+    assert (tmp_path / "of-other" / "data/other").exists()
     await restore_backup(tmp_path / "b", tmp_path / "new", SECRET, SystemClock())
 
 
@@ -539,7 +591,7 @@ async def test_an_archive_without_some_of_the_tables_is_refused_by_name(postgres
     data = await a_data_directory(tmp_path, postgres_url)
     await make_backup(data, tmp_path / "b", SECRET, url=postgres_url, now=NOON)
     (tmp_path / "parts").mkdir()
-    read_archive(tmp_path / "b", SECRET, tmp_path / "parts")
+    read_archive(tmp_path / "b", SECRET, tmp_path / "parts", NAMES)
     (tmp_path / "parts/tables/dps_enrollments.rows").unlink()
     names = sorted(str(one.relative_to(tmp_path / "parts")) for one in (tmp_path / "parts").rglob("*") if one.is_file())
     names.sort(key=lambda name: name != "manifest.json")
@@ -674,7 +726,7 @@ def test_a_disk_that_is_full_is_told_with_the_file_that_was_written(tmp_path: Pa
             write_archive(tmp_path / "b", SECRET, parts)
         assert refused.value.filename == str(tmp_path / "b")
         with pytest.raises(OSError, match="File too large") as refused:
-            read_archive(whole, SECRET, into)
+            read_archive(whole, SECRET, into, NAMES)
         assert refused.value.filename == str(into / "data/big")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)

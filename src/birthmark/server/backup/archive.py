@@ -11,7 +11,7 @@ import errno
 import os
 import tarfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path, PurePosixPath
@@ -21,6 +21,7 @@ import pyrage
 
 from birthmark import durable
 from birthmark.errors import BirthmarkError, InvalidRequestError
+from birthmark.server.backup.linked import open_below
 from birthmark.server.backup.passphrase import decrypted
 
 KEY, CONTENT = "key.age", "backup.tar.gz.age"
@@ -30,6 +31,8 @@ FIRST = "manifest.json"
 BUILDING = ".birthmark-backup.new"
 _CHUNK = 1 << 20
 _MOST_UNPACKED, _MOST_TIMES = 64 << 20, 100
+_MOST_FILES, _LEAST_OF_A_FILE = 10_000, 32
+"""Bytes of an archive for each file that is more."""
 
 
 class BackupUnreadableError(InvalidRequestError):
@@ -50,10 +53,20 @@ class BackupUnreadableError(InvalidRequestError):
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A file of the backup: its name there, and its bytes or where they are."""
+    """A file of the backup: its name there, and its bytes or where they are.
+
+    `below` is the folder from which no link leads to it.
+    """
 
     name: str
     source: Path | bytes
+    below: Path | None = None
+
+    def opened(self) -> IO[bytes]:
+        """Return its bytes as a file. Raise `OSError`."""
+        if isinstance(self.source, bytes):
+            return BytesIO(self.source)
+        return self.source.open("rb") if self.below is None else open_below(self.below, self.source)
 
 
 def write_archive(out: Path, passphrase: str, parts: Sequence[Part]) -> None:
@@ -123,16 +136,20 @@ def _filling(size: int) -> bytes:
     return bytes(-size % tarfile.BLOCKSIZE)
 
 
-def read_archive(path: Path, passphrase: str, into: Path) -> None:
-    """Put the content into an existing directory. Raise `BackupUnreadableError`, `OSError`."""
+def read_archive(path: Path, passphrase: str, into: Path, names: Collection[str]) -> None:
+    """Put the content into an existing directory: what is called so, or is below a folder that is.
+
+    Raise `BackupUnreadableError`, `OSError`.
+    """
     try:
         with tarfile.open(path, mode="r:") as outer:
             identity = pyrage.x25519.Identity.from_str(_decrypted_key(outer, passphrase))
             content = outer.extractfile(CONTENT)
             if content is None:
                 raise BackupUnreadableError(path=path, detail=f"there is no {CONTENT} in it")
-            most = _MOST_UNPACKED + _MOST_TIMES * path.stat().st_size
-            with _drained(lambda pipe: _unpack(pipe, into, most)) as plain:
+            size = path.stat().st_size
+            most = _MOST_UNPACKED + _MOST_TIMES * size, _MOST_FILES + size // _LEAST_OF_A_FILE
+            with _drained(lambda pipe: _unpack(pipe, into, names, most)) as plain:
                 pyrage.decrypt_io(content, plain, [identity])
     except (pyrage.DecryptError, pyrage.IdentityError) as error:
         raise BackupUnreadableError(
@@ -158,17 +175,19 @@ def _pack(pipe: IO[bytes], parts: Sequence[Part]) -> None:
             _add(inner, part)
 
 
-def _unpack(pipe: IO[bytes], into: Path, most_bytes: int) -> None:
+def _unpack(pipe: IO[bytes], into: Path, names: Collection[str], most: tuple[int, int]) -> None:
     """Write files only, below `into` only, each for its owner; certificates also for others to read.
 
-    What says nothing of itself, or becomes far more than any backup of its size, ends there.
+    What says nothing of itself, or becomes far more bytes or files than any backup of its size, ends there.
     """
-    left = most_bytes
+    left, files_left = most
     with tarfile.open(fileobj=pipe, mode="r|gz") as inner:
         for member in inner:
             name = PurePosixPath(member.name)
             file = inner.extractfile(member)
             if file is None or not member.isreg() or name.is_absolute() or ".." in name.parts:
+                raise ValueError(member.name)
+            if (files_left := files_left - 1) < 0 or next(iter(name.parts), "") not in names:
                 raise ValueError(member.name)
             if (left := left - member.size) < 0 or not (member.name == FIRST or (into / FIRST).exists()):
                 raise ValueError(member.name)
@@ -191,12 +210,8 @@ def _unpack(pipe: IO[bytes], into: Path, most_bytes: int) -> None:
 def _add(archive: tarfile.TarFile, part: Part) -> None:
     member = tarfile.TarInfo(part.name)
     member.mode = 0o600
-    if isinstance(part.source, bytes):
-        member.size = len(part.source)
-        archive.addfile(member, BytesIO(part.source))
-        return
-    with part.source.open("rb") as file:
-        member.size = os.fstat(file.fileno()).st_size
+    with part.opened() as file:
+        member.size = len(part.source) if isinstance(part.source, bytes) else os.fstat(file.fileno()).st_size
         archive.addfile(member, file)
 
 

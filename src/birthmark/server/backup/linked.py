@@ -5,6 +5,7 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO
 
 from birthmark.text import reason_of
 
@@ -41,6 +42,40 @@ def _mode_of(path: Path) -> int:
         if isinstance(error, FileNotFoundError):  # removed meanwhile
             return 0
         raise
+
+
+def open_below(folder: Path, path: Path) -> IO[bytes]:
+    """Open a file below a folder, as no link leads to it. Raise `OSError`.
+
+    Whoever owns the folder may put links there at any moment: each step is taken from the folder that is open.
+    """
+    *folders, name = path.relative_to(folder).parts
+    at = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for step in folders:
+            below = os.open(step, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=at)
+            os.close(at)
+            at = below
+        file = os.fdopen(os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=at), "rb")
+    except OSError as error:
+        error.filename = str(path)
+        raise
+    finally:
+        os.close(at)
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(errno.EINVAL, "it is no file any more", str(path))
+    return file
+
+
+def check_readable(path: Path, folder: Path) -> None:
+    """Raise `PermissionError` where root would read what the owner of a folder names, and cannot read.
+
+    A file that is in the folder itself counts as the owner's.
+    """
+    is_inside = not path.is_symlink() and path.parent.resolve() == folder.resolve()
+    if os.geteuid() == 0 and not is_inside and not _may_read(path, path.stat(), folder.stat().st_uid):
+        raise PermissionError(errno.EACCES, "it is not the data directory's owner's", str(path))
 
 
 def read_linked(path: Path, owner: int) -> bytes:

@@ -3,6 +3,7 @@
 In that order: what the database tells of (a CA that was made a moment ago) is then among the files too.
 """
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,11 +20,13 @@ from birthmark.console.web.enroll.bounds import DIRECTORY as DROPPED
 from birthmark.errors import ConflictError, NotFoundError
 from birthmark.server.backup.archive import FIRST, Part, write_archive
 from birthmark.server.backup.copying import SQLITE, copy_sqlite, dump_postgresql
-from birthmark.server.backup.linked import files_below, read_linked
+from birthmark.server.backup.linked import check_readable, files_below, read_linked
 from birthmark.server.upgrading import NOTE, note_backup
 
 _CAS = ".cas"  # of the copies
 MANIFEST, DATABASE, TABLES, FILES, CONFIG = FIRST, "birthmark.db", "tables", "data", "server.toml"
+NAMES = frozenset({MANIFEST, DATABASE, TABLES, FILES, CONFIG})
+"""What an archive has: a restore keeps notes of its own beside these."""
 FORMAT = 1
 _COPIES = ".backup"
 # Of a run, not of the server: they are made anew.
@@ -100,8 +103,7 @@ async def make_backup(
     data: Path, out: Path, passphrase: str, *, url: str, now: datetime, config: Path | None = None
 ) -> Made:
     """Write the backup. Raise `NothingToBackUpError`, `BackupInsideError`, `FileExistsError`."""
-    _check_places(data, out)
-    with durable.directory_beside(data, _COPIES) as copies:
+    with durable.directory_beside(_check_places(data, out), _COPIES) as copies:
         tables: list[str] = []
         if url.startswith(SQLITE):
             revision = _copied(Path(url.removeprefix(SQLITE)), copies / DATABASE, data)
@@ -123,10 +125,12 @@ def check_is_server(data: Path) -> None:
         raise NothingToBackUpError(path=data)
 
 
-def _check_places(data: Path, out: Path) -> None:
+def _check_places(data: Path, out: Path) -> Path:
+    """Return where copies go meanwhile: of another user's server not to where that user could put links."""
     check_is_server(data)
     if out.resolve().is_relative_to(data.resolve()):
         raise BackupInsideError(path=out, data=data)
+    return data if data.stat().st_uid == os.geteuid() else out.absolute().parent
 
 
 def _copy_cas(data: Path, to: Path) -> frozenset[Path]:
@@ -141,13 +145,15 @@ def _copy_cas(data: Path, to: Path) -> frozenset[Path]:
             for part in _below(ca, "", owner=data.stat().st_uid):
                 copy = to / ca.name / part.name
                 copy.parent.mkdir(parents=True, exist_ok=True)
-                copy.write_bytes(part.source if isinstance(part.source, bytes) else part.source.read_bytes())
+                with part.opened() as file:
+                    copy.write_bytes(file.read())
     return cas
 
 
 def _copied(file: Path, to: Path, data: Path) -> str:
     if not file.exists():
         raise DatabaseElsewhereError(data=data, detail=f"There is no {file}")
+    check_readable(file, data)
     return copy_sqlite(file, to)
 
 
@@ -170,4 +176,5 @@ def _below(
 
     whose = folder.stat().st_uid if owner is None else owner
     for path, is_linked in sorted(files_below(folder, is_wanted, is_linked=folder.is_symlink())):
-        yield Part(f"{prefix}{path.relative_to(folder)}", read_linked(path, whose) if is_linked else path)
+        name = f"{prefix}{path.relative_to(folder)}"
+        yield Part(name, read_linked(path, whose)) if is_linked else Part(name, path, folder)

@@ -167,7 +167,7 @@ async def _restored(
     keep_tokens: bool,
     replay: Path | None,
 ) -> Restored:
-    read_archive(file, passphrase, building)
+    read_archive(file, passphrase, building, making.NAMES)
     manifest = _manifest(file, building)
     _check_revision(file, building, manifest)
     files, database_file = building / making.FILES, building / making.DATABASE
@@ -286,9 +286,10 @@ def _check_empty(data: Path) -> None:
 
 
 def _moved(data: Path) -> list[str]:
-    """Return the names that a restore was about to put in place."""
+    """Return the names that a restore was about to put in place; no path, whoever wrote the list."""
     listed = data / RESTORING / _MOVED
-    return decode_json(listed.read_bytes(), list[str]) if listed.exists() else []
+    names = decode_json(listed.read_bytes(), list[str]) if listed.exists() else []
+    return [name for name in names if name == Path(name).name]
 
 
 def _clear(data: Path) -> None:

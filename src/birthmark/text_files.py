@@ -13,8 +13,12 @@ from pathlib import Path, PurePath
 
 _MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _END_OF_DOS = b"\x1a"
-_UNMARKED = re.compile(rb"(?P<le>[\t\n\r -~]\0[\t\n\r -~]\0)|\0[\t\n\r -~]\0[\t\n\r -~]")
-"""Two characters of ASCII as UTF-16 begins with them; no DER and no UTF-8 text does."""
+_LOOKED_AT_BYTES = 4096
+_OF_PEOPLE = re.compile(
+    "[\t\r\n -~\u00a0-\u06ff\u0e00-\u0e7f\u1e00-\u1eff\u2010-\u26ff"
+    "\u3000-\u31ff\u4e00-\u9fff\uac00-\ud7a3\uff00-\uffef]++"
+)
+"""Characters of scripts that people type; other bytes are seldom these alone."""
 _OF_JAPAN = re.compile(r"[\u3041-\u30ff]|[\u4e00-\u9fff]{2}")
 """Kana, or two kanji in a row: of western letters CP932 makes single kanji, as of the one in Ger\u00e4t."""
 _OF_THE_WEST = re.compile(
@@ -36,11 +40,21 @@ _NOT_IN_PEM = re.compile("[^\t -~]")
 
 
 def utf_16_of(raw: bytes) -> str | None:
-    """Return the name of the codec for text that begins as UTF-16 does, else None."""
+    """Return the name of the codec for text of UTF-16, by its mark or by the zero bytes of its ASCII; else None."""
     if raw.startswith(_MARKS):
         return "utf-16"
-    found = _UNMARKED.match(raw)
-    return found and ("utf-16le" if found["le"] else "utf-16be")
+    head = raw[:_LOOKED_AT_BYTES]
+    is_le, is_be = 0 in head[1::2], 0 in head[::2]
+    if is_le is is_be or _is_der(head):
+        return None
+    codec = "utf-16le" if is_le else "utf-16be"
+    text = head[: len(head) & ~1].decode(codec, errors="replace")
+    return codec if _OF_PEOPLE.fullmatch(text) is not None else None
+
+
+def _is_der(raw: bytes) -> bool:
+    """Say whether bytes begin as a SEQUENCE in DER."""
+    return raw[:1] == b"0" and (b"\x80" <= raw[1:2] <= b"\x84" or raw[1:2] == bytes([(len(raw) - 2) % 256]))
 
 
 def encoding_of(raw: bytes) -> str:
@@ -136,8 +150,7 @@ def plain_text(raw: bytes) -> bytes:
         except UnicodeError:
             return raw
     text = raw.removeprefix(codecs.BOM_UTF8).removeprefix(codecs.BOM_UTF8)
-    is_der = text[:1] == b"0" and text[1:2] == bytes([(len(text) - 2) % 256])
-    is_ended = text.endswith(_END_OF_DOS) and not is_der and not foreign_line(text)
+    is_ended = text.endswith(_END_OF_DOS) and not _is_der(text) and not foreign_line(text)
     return text[:-1] if is_ended else text
 
 

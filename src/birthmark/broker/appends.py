@@ -247,7 +247,10 @@ class Appends:
                     await self._looked_again(write.attached)
             else:
                 was_refused = False
-                self._written(write, problem)
+                try:
+                    self._written(write, problem)
+                except Exception as error:  # noqa: BLE001 - a mistake of ours is one session's
+                    note(f"the queue of {write.key[1]}", error)
             await slices.step()
         if was_refused:
             await self._sleep(_AGAIN_S)

@@ -4,11 +4,13 @@ from collections import deque
 from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any, Protocol
 
+from birthmark.background import note
 from birthmark.broker.model import RETAIN_AS_PUBLISHED, Message, Record, Subscription, Will
 from birthmark.broker.ports import Connection
 from birthmark.broker.rules.limits import SpaceRules
 from birthmark.broker.rules.outgoing import Outgoing, packet_id_of
 from birthmark.errors import UnavailableError
+from birthmark.mqtt.errors import LocalProtocolError
 from birthmark.mqtt.parcel import Parcel
 from birthmark.net.admission import Closed
 
@@ -97,7 +99,10 @@ class Attached:
             return
         keeps_flag = bool(options & RETAIN_AS_PUBLISHED)
         if (parcel := self.space.parcel_of(message, retain=message.retain and keeps_flag)) is not None:
-            self.connection.deliver(parcel, qos)
+            try:
+                self.connection.deliver(parcel, qos)
+            except LocalProtocolError as error:  # others get it
+                note(f"a message to {self.client}", error)
 
     def _hold(self, message: Message, qos: int, options: int) -> None:
         if self._held is None:
@@ -139,7 +144,7 @@ class Attached:
             packet_id = packet_id_of(number)
             parcel = self.space.parcel_of(message, retain=message.retain)
             dup = number <= outgoing.resent_upto
-            if parcel is None or not self.connection.forward(parcel, packet_id, dup=dup):
+            if parcel is None or not self._forward(parcel, packet_id, dup=dup):
                 outgoing.settled((packet_id,))
                 self.space.settle_later(self)
             if not self._may_go_on():
@@ -147,6 +152,14 @@ class Attached:
         if not self._is_reading and outgoing.wanted_after is not None:
             self._is_reading = True
             self.space.spawn(self._read(outgoing))
+
+    def _forward(self, parcel: Parcel, packet_id: int, *, dup: bool) -> bool:
+        """Send a message of the queue; say False where it cannot be sent now or ever."""
+        try:
+            return self.connection.forward(parcel, packet_id, dup=dup)
+        except LocalProtocolError as error:  # it would stand before all others at each connect
+            note(f"a message to {self.client}", error)
+            return False
 
     def _may_go_on(self) -> bool:
         return not self.is_over and not self.is_on_hold

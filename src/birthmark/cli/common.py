@@ -288,6 +288,16 @@ def read_ca_certificate(path: Path) -> "Certificate":
         return parse_ca(read_file(path))
 
 
+@contextmanager
+def with_certificate(path: Path) -> Iterator[None]:
+    """Let the fix of a refusal name the certificate that was given, and not the one of the environment."""
+    try:
+        yield
+    except errors.BirthmarkError as error:
+        error.quote(fix=error.explain_fix().replace('"$X509_CERT_FILE"', shlex.quote(str(path))))
+        raise
+
+
 def emit(as_json: bool, row: Mapping[str, Any]) -> None:
     """Print one result: a JSON object in a line, or `name: value` lines."""
     if as_json:

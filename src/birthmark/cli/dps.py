@@ -1,6 +1,7 @@
 """`birthmark dps`: provisioning services, their links and CA certificates."""
 
 import shlex
+from contextlib import nullcontext
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -8,7 +9,7 @@ from typing import Annotated
 import typer
 
 from birthmark.cli.asking import only
-from birthmark.cli.common import UsageError, emit, read_ca_certificate, read_device_certificate, say
+from birthmark.cli.common import UsageError, emit, read_ca_certificate, read_device_certificate, say, with_certificate
 from birthmark.cli.keys import PolicyArgument, PolicyOption, RotateOption, WhichArgument, show_keys, show_policies
 from birthmark.cli.operator import ListOptions, RemoveOptions, ServerOutputOptions, at
 
@@ -146,7 +147,8 @@ def add(
         raise CertificateNotGivenError(name=name)
     pem = None if file is None else read_ca_certificate(file).pem()
     body = {"name": name, "certificate": pem, "group": of_group, "verified": verified}
-    made = server.client.post(at("dps", dps, "cas"), body)
+    with with_certificate(file) if file is not None else nullcontext():
+        made = server.client.post(at("dps", dps, "cas"), body)
     for one in made if isinstance(made, list) else [made]:
         emit(server.as_json, one)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from birthmark.cli.asking import agree, only, only_typed
-from birthmark.cli.common import UsageError, emit, read_ca_certificate, read_device_certificate, say
+from birthmark.cli.common import UsageError, emit, read_ca_certificate, read_device_certificate, say, with_certificate
 from birthmark.cli.dps import CA_COLUMNS, CaName, proof_of
 from birthmark.cli.duration_options import DurationParser
 from birthmark.cli.json_input import json_of, object_of
@@ -516,7 +516,8 @@ def add_ca(
     hub: HubOption = "birthmark",
 ) -> None:
     """Put a CA certificate on record, whose certificates let devices in that are made with --by-ca."""
-    server.do("hubs", hub, "cas", name=name, certificate=read_ca_certificate(file).pem(), verified=verified)
+    with with_certificate(file):
+        server.do("hubs", hub, "cas", name=name, certificate=read_ca_certificate(file).pem(), verified=verified)
 
 
 def ca_code(server: ServerOutputOptions, name: CaName, hub: HubOption = "birthmark") -> None:

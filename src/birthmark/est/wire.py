@@ -9,7 +9,6 @@ Not here: who may enroll (service), HTTP statuses (errors), TLS (net).
 """
 
 import base64
-import binascii
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -117,7 +116,7 @@ def decode_body(body: bytes, limit: int = MAX_BODY_BYTES) -> bytes:
     text = b"".join(_ARMOR.sub(b"", _request_in(pem_in(plain_text(body)))).split())
     try:
         der = base64.b64decode(text, validate=True)
-    except binascii.Error as error:
+    except ValueError as error:
         raise EstBodyInvalidError(detail="broken base64") from error
     if not der:
         raise EstBodyInvalidError(detail="it is empty")

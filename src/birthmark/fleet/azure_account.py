@@ -5,7 +5,6 @@ its management interface hands out the key of one policy (Azure Resource Manager
 """
 
 import base64
-import binascii
 import re
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -84,5 +83,5 @@ def _meant(account: Account, error: Any) -> Exception:
 def _key(text: str | None) -> bytes | None:
     try:
         return base64.b64decode(text or "", validate=True) or None
-    except binascii.Error:
+    except ValueError:
         return None

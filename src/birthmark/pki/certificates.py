@@ -501,7 +501,7 @@ def _bounded(data: str | bytes) -> bytes:
 def _unbase64(body: bytes) -> bytes:
     try:
         return base64.b64decode(b"".join(body.split()), validate=True)
-    except binascii.Error as error:
+    except ValueError as error:
         raise CertificateInvalidError(detail="broken base64") from error
 
 

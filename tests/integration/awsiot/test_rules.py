@@ -55,6 +55,17 @@ class Outside:
         return [one.body for one in self.got]
 
 
+class Taking:
+    """Takes what a rule publishes."""
+
+    def __init__(self, sent: list[Message]) -> None:
+        self._sent = sent
+
+    def hand_on(self, messages: Sequence[Message], done: Any) -> None:
+        self._sent += messages
+        done(None)
+
+
 class World:
     def __init__(self, aws: AwsIot, clock: FakeClock) -> None:
         self.aws, self.clock, self.rules, self.queue = aws, clock, aws.rules, aws.rules.queue
@@ -537,6 +548,59 @@ async def test_much_that_is_made_of_a_page_goes_out_in_parts_and_once(
         world.begin()
         await world.run()
         assert [one[1:2] for one in world.outside.bodies] == [b"0", b"1", b"2", b"3", b"4"]
+
+
+@pytest.mark.parametrize(
+    ("header", "value"),
+    [
+        ("correlationData", "\ud800"),
+        ("contentType", "a\0b"),
+        ("contentType", "x" * 70_000),
+        ("responseTopic", "#"),
+        ("userProperties", "a\0b"),
+    ],
+)
+async def test_what_no_packet_can_hold_is_put_aside_and_keeps_nothing_waiting(
+    database_url: str, header: str, value: str
+) -> None:
+    async with a_world(database_url) as world:
+        world.carriers["republish"] = republisher = world.aws.republisher
+        sent: list[Message] = []
+        republisher.messages = Taking(sent)  # type: ignore[assignment]
+        filled = [{"key": "k", "value": "${x}"}] if header == "userProperties" else "${x}"
+        await world.rule("one", "SELECT * FROM 'in'", {"republish": {"topic": "out", "headers": {header: filled}}})
+        await world.rule("other", "SELECT * FROM 'in'", {"republish": {"topic": "other"}})
+        await world.publish("in", json.dumps({"x": value}), json.dumps({"x": "plain"}))
+        await world.run()
+        assert [one.topic for one in sent].count("other") == 2
+        assert (await world.waiting("one"))[0] == 0
+
+
+async def test_correlation_data_may_be_any_text(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        world.carriers["republish"] = republisher = world.aws.republisher
+        sent: list[Message] = []
+        republisher.messages = Taking(sent)  # type: ignore[assignment]
+        headers = {"correlationData": "${x}"}
+        await world.rule("one", "SELECT * FROM 'in'", {"republish": {"topic": "out", "headers": headers}})
+        await world.publish("in", '{"x": "\u00e9"}', '{"x": "AAE="}')
+        await world.run()
+        assert [one.properties[0][1] for one in sent] == ["\u00e9".encode(), b"\0\1"]
+
+
+async def test_a_carrier_with_a_mistake_keeps_no_other_waiting(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        await world.rule("one", "SELECT * FROM 'in'", {"republish": {"topic": "y"}})
+        world.quick.during = RuntimeError("a mistake of ours")
+        await world.publish("in", "1")
+        await world.run()
+        world.quick.during = None
+        await world.publish("in", "2")
+        await world.run()
+        assert world.quick.bodies == [b"2"]
+        world.clock.move(timedelta(minutes=10))
+        await world.run()
+        assert sorted(world.quick.bodies) == [b"1", b"2"]
 
 
 async def test_a_circle_through_basic_ingest_is_stopped(database_url: str) -> None:

@@ -1,7 +1,6 @@
 """The data plane: publish, shadows, retained messages. Devices may ask here too, under their policies."""
 
 import base64
-import binascii
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -244,5 +243,5 @@ def _text(name: str, text: str) -> str:
 def _unpacked(name: str, text: str) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
-    except binascii.Error as error:
+    except ValueError as error:
         raise BodyInvalidError(detail=f"{name} is not base64") from error

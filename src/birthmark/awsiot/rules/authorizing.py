@@ -6,7 +6,6 @@ Out:  the token once its signature held, the event for the function, a verdict w
 """
 
 import base64
-import binascii
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -184,7 +183,7 @@ def _why_not(authorizer: Authorizer, token: str | None, signature: str | None) -
         return f"there was no {SIGNATURE}"
     try:
         raw = base64.b64decode(signature.replace(" ", "+"), validate=True)
-    except binascii.Error:
+    except ValueError:
         return "the signature is not base64"
     for name, pem in authorizer.signing_keys.items():
         try:

@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-import binascii
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,7 +19,8 @@ from birthmark.broker.model import MICROS, Message
 from birthmark.broker.publishing import Messages
 from birthmark.broker.waiting import until_done
 from birthmark.errors import BirthmarkError
-from birthmark.mqtt.properties import PropertyId
+from birthmark.mqtt.errors import LocalProtocolError
+from birthmark.mqtt.properties import Place, PropertyId, write_properties
 from birthmark.outbound.sender import Answer, UrlInvalidError
 from birthmark.routing.carriers.errors import AddressInvalidError
 from birthmark.routing.carriers.files import FileCarrier, LineCarrier, Room
@@ -80,11 +80,12 @@ class Republisher:
                 if topic.startswith("$"):
                     await self._ask(letter)
                     continue
+                some.append((number, self._message(letter), _trail_of(letter)))
+            except AddressInvalidError as error:
+                results[number] = error
             except BirthmarkError as error:
                 reason = error.explain_cause().removesuffix(".")
                 results[number] = AddressInvalidError(receiver=topic[:200], reason=reason)
-                continue
-            some.append((number, self._message(letter), _trail_of(letter)))
         if some:
             try:
                 await self._publish([(message, trail) for _, message, trail in some])
@@ -120,6 +121,10 @@ class Republisher:
             else:
                 properties.append((PropertyId(key), values[0]))
         address = letter.address
+        try:
+            write_properties(tuple(properties), Place.PUBLISH)  # a template may have made anything of a message
+        except LocalProtocolError as error:
+            raise AddressInvalidError(receiver=address["topic"][:200], reason=str(error)) from error
         return Message(address["topic"], letter.body, address["qos"], False, tuple(properties), expires_at)  # noqa: FBT003 - retained
 
 
@@ -130,7 +135,7 @@ def _trail_of(letter: Letter) -> tuple[str, ...]:
 def _unpacked(text: str) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
-    except binascii.Error:
+    except ValueError:
         return text.encode()
 
 

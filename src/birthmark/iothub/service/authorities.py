@@ -5,6 +5,7 @@ A CA at a hub is no group at a provisioning service, and the other way round: ea
 
 import base64
 import re
+import shlex
 from collections.abc import Awaitable, Callable, Sequence
 
 from birthmark.clock import Clock, Entropy
@@ -63,8 +64,9 @@ class CaNotACaError(InvalidRequestError):
     cause = "The certificate '{subject}' is not a CA: it has no basicConstraints CA:TRUE."
     fix = (
         "Put the certificate of the CA on record, not a device's. To make the one device: `birthmark hub device create "
-        'pump-7 --hub {hub} --cert "$X509_CERT_FILE"`'
+        '{device} --hub {hub} --cert "$X509_CERT_FILE"`'
     )
+    device: str
     hub: str
     subject: str
 
@@ -122,7 +124,8 @@ class HubAuthorities:
         `etag` is that of what may be on record: `NOTHING` where nothing may.
         """
         if not certificate.is_ca:
-            raise CaNotACaError(hub=hub.name, subject=certificate.subject_text)
+            device = shlex.quote(certificate.subject_cn or "pump-7")
+            raise CaNotACaError(device=device, hub=hub.name, subject=certificate.subject_text)
         now = self._clock.now()
         check_dates(certificate, now)
 

@@ -63,7 +63,7 @@ def test_it_says_from_where_to_where_and_changes_nothing(data: Path) -> None:
     assert (told["found_schema"], told["found_release"]) == (OF_0_2_0, "0.2.0")
     steps = told["steps"]
     assert isinstance(steps, list)
-    assert (steps[0]["revision"], steps[-1]["revision"]) == ("0021", told["schema"])
+    assert (steps[0]["revision"], steps[-1]["revision"]) == ("0050", told["schema"])
     assert contents(data) == before
 
 

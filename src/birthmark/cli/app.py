@@ -40,7 +40,6 @@ EXTRAS = {
             "pyrage",
             "python_multipart",
             "re2",
-            "sqlalchemy",
             "starlette",
             "uvicorn",
             "uvloop",

@@ -44,6 +44,8 @@ class SdkMissingError(errors.UnavailableError):
 
 def network_reason(error: BaseException) -> str:
     """Return the system's reason below the errors of a library; what the library says where there is none."""
+    if "proxy" in str(error).lower():  # it is who is to blame, which the system does not know
+        return reason_of(error).rstrip(".")
     found: BaseException | None = error
     for _ in range(_MOST_CAUSES):
         if found is None:

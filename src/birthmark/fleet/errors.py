@@ -44,16 +44,17 @@ class SdkMissingError(errors.UnavailableError):
 
 def network_reason(error: BaseException) -> str:
     """Return the system's reason below the errors of a library; what the library says where there is none."""
-    if "proxy" in str(error).lower():  # it is who is to blame, which the system does not know
-        return reason_of(error).rstrip(".")
     found: BaseException | None = error
+    by = ""
     for _ in range(_MOST_CAUSES):
         if found is None:
             break
+        if type(found).__name__.startswith("Proxy"):  # of each library its own
+            by = "the proxy: "
         if said := getattr(found, "verify_message", ""):
-            return str(said).lower()
+            return f"{by}{said}".lower()
         if isinstance(found, TimeoutError) or (isinstance(found, OSError) and found.strerror):
-            return reason_of(found)
+            return by + reason_of(found)
         told = getattr(found, "reason", None) or getattr(found, "inner_exception", None)
         found = told if isinstance(told, BaseException) else found.__cause__ or found.__context__
     return reason_of(error).rstrip(".")

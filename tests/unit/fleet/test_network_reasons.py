@@ -39,6 +39,19 @@ def test_a_silent_server_takes_too_long(silent_port: int) -> None:
     assert of_requests(f"http://127.0.0.1:{silent_port}") == "timed out"
 
 
+def test_a_proxy_is_blamed(closed_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{closed_port}")
+    assert of_requests("https://hub.example") == "the proxy: connection refused"
+
+
+def test_the_proxy_of_the_sdk_of_aws_is_blamed(closed_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{closed_port}")
+    key = {"aws_access_key_id": "x", "aws_secret_access_key": "y", "region_name": "us-east-1"}
+    with pytest.raises(botocore.exceptions.BotoCoreError) as raised:
+        boto3.client("iot", endpoint_url="https://aws.example", **key).list_things()
+    assert network_reason(raised.value) == "the proxy: connection refused"
+
+
 def test_an_unknown_name_is_that() -> None:
     assert not re.search(r"[A-Z]\w+\(|Errno", of_requests("https://hub.invalid"))
 

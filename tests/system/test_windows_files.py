@@ -86,3 +86,16 @@ def test_a_ca_is_not_offered_to_be_enrolled_by_force(server: RunningServer, tmp_
     assert done.returncode == 6
     assert "--force" not in done.stderr
     assert "Use the device's own certificate" in " ".join(done.stderr.split())
+
+
+@pytest.mark.parametrize("service", ["hub", "dps"])
+def test_a_device_in_the_place_of_a_ca_is_offered_by_its_own_file(
+    server: RunningServer, tmp_path: Path, service: str
+) -> None:
+    given, other = tmp_path / "given of werk.pem", tmp_path / "other.pem"
+    given.write_text(DEVICE.certificate.pem())
+    other.write_text(a_device(CA, "werk-2", now=NOW, lifetime=timedelta(days=1)).certificate.pem())
+    done = server.attempt(service, "ca", "create", "no-ca", str(given), X509_CERT_FILE=str(other))
+    assert done.returncode != 0
+    assert f"--cert {shlex.quote(str(given))}" in " ".join(done.stderr.split())
+    assert service == "dps" or "device create werk-1 " in done.stderr

@@ -226,6 +226,12 @@ def test_bytes_that_are_no_text_stay(data: bytes) -> None:
     assert plain_text(b"\x30\x82" + data) == b"\x30\x82" + data
 
 
+@pytest.mark.parametrize("codec", ["utf-16le", "utf-16be"])
+@pytest.mark.parametrize("text", ["Pässwort-2026", "пароль-2026", "パスワード1\r\n", "é1"])
+def test_utf_16_without_a_mark_is_known_by_its_zero_bytes(text: str, codec: str) -> None:
+    assert decode_text(text.encode(codec)) == text
+
+
 def test_half_a_letter_of_utf_16_is_no_text() -> None:
     with pytest.raises(UnicodeDecodeError):
         decode_text(codecs.BOM_UTF16_LE + b"a")

@@ -47,7 +47,7 @@ def servers_of(settings: Settings) -> Mapping[str, Server]:
         password = ""
         if one.password_file is not None:
             where = f"The file {one.password_file} of servers.{name}.password_file"
-            password = _read(where, one.password_file).strip()
+            password = _in_one_line(where, _read(where, one.password_file).strip())
         found[name] = Server(one.url, one.user, password, cas_of(f"servers.{name}.ca", one.ca))
     return found
 
@@ -77,6 +77,13 @@ def _secret(arn: str, file: str) -> str:
     if not (is_good and found.startswith(SECRET_BEGINS)):
         raise ConfigInvalidError(where=where, detail="it is not whsec_ and base64 of 16 bytes or more")
     return found
+
+
+def _in_one_line(where: str, text: str) -> str:
+    """Return a secret that is one line without control characters. Raise `ConfigInvalidError`."""
+    if not text.isprintable():
+        raise ConfigInvalidError(where=where, detail="it holds more than one line, or a control character")
+    return text
 
 
 def _read(where: str, file: str, *, is_secret: bool = True) -> str:

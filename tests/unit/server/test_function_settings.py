@@ -6,6 +6,7 @@ import pytest
 
 from birthmark.outbound.signing import secret_of
 from birthmark.server.account_files import functions_of, roles_of, servers_of
+from birthmark.server.function_settings import ServerTable
 from birthmark.server.settings import ConfigInvalidError, Settings, read_settings
 
 ARN = "arn:aws:lambda:us-east-1:000000000000:function:hook"
@@ -89,3 +90,12 @@ def test_a_policy_that_says_nothing_is_told_with_its_file(tmp_path: Path, text: 
 def test_what_names_no_role_is_told(tmp_path: Path) -> None:
     with pytest.raises(ConfigInvalidError):
         roles_in(tmp_path, "{}", "reader")
+
+
+@pytest.mark.parametrize("text", ["one\r\ntwo", "P\0a\0s\0s", "a\x1fsecret"])
+def test_a_password_with_a_control_character_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "secret").write_bytes(text.encode())
+    server = ServerTable("mqtts://broker.example", user="me", password_file=str(tmp_path / "secret"))
+    with pytest.raises(ConfigInvalidError) as refused:
+        servers_of(Settings(servers={"plant": server}))
+    assert "a control character" in refused.value.explain_cause()

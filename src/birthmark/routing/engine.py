@@ -20,7 +20,7 @@ from birthmark.background import ended, kept, note
 from birthmark.broker.rules.partitions import BEGINNING, Positions, key_of
 from birthmark.broker.stream import SqlStream
 from birthmark.clock import Clock
-from birthmark.errors import BirthmarkError
+from birthmark.errors import BirthmarkError, UnavailableError
 from birthmark.routing.letters import Carrier, Letter, is_final
 from birthmark.routing.queue import Queue
 from birthmark.routing.shares import Held, Pair, RoutedMessage, TimeShares, in_turns, spent
@@ -306,6 +306,8 @@ class Engine(Generic[T]):
         for kind, some in by_kind.items():
             try:
                 results = await self._carriers[kind].carry([letter for _, letter in some])
+            except UnavailableError:  # the database is away: the page is read again
+                raise
             except Exception as error:  # noqa: BLE001 - a mistake of ours: these letters wait, each lane by itself
                 note(f"what goes by {kind}", error)
                 continue

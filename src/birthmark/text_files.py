@@ -57,6 +57,11 @@ def _is_der(raw: bytes) -> bool:
     return raw[:1] == b"0" and (b"\x80" <= raw[1:2] <= b"\x84" or raw[1:2] == bytes([(len(raw) - 2) % 256]))
 
 
+def is_binary(raw: bytes) -> bool:
+    """Say whether bytes are no text in any encoding."""
+    return utf_16_of(raw) is None and (0 in raw[:_LOOKED_AT_BYTES] or _is_der(raw))
+
+
 def encoding_of(raw: bytes) -> str:
     """Return what text is probably written in that is not UTF-8: as Windows writes it in Japan or the west, or DOS."""
     text = raw.decode("cp932", errors="replace")
@@ -80,6 +85,8 @@ def not_utf_8(raw: bytes) -> str:
 
     It shows a word as `encoding_of` has it, by which a person sees whether that is right.
     """
+    if is_binary(raw):
+        return "is not text, but binary, as a PFX is"
     if not (line := foreign_line(raw)):
         return "is not UTF-8"
     encoding = encoding_of(raw)
@@ -192,19 +199,31 @@ def to_lines(path: Path | str, text: str) -> str:
     return f"(umask 077; set -C; tr '\\r' '\\n' < {shlex.quote(str(path))} > {made})"
 
 
-def also_to_utf_8(path: Path | str, raw: bytes) -> str:
-    """Return what to do if the other word is right that `not_utf_8` shows; empty where it shows one."""
+def in_utf_8(path: Path | str, raw: bytes, *, is_shown: bool = True) -> str:
+    """Return what to do, as a sentence without its end, about a file that is not UTF-8.
+
+    `is_shown` says that the reader was told of the word that `not_utf_8` shows, and may judge by it.
+    """
+    if is_binary(raw):
+        return "Give the file of text that is meant"
+    command = f"write it as UTF-8, and give that: `{to_utf_8(path, encoding_of(raw))}`"
+    if not is_shown:
+        return f"W{command[1:]}"
     other = other_encoding(raw)
-    return "" if other is None else f"; if the other word is right: `{to_utf_8(path, other)}`"
+    also = "" if other is None else f"; if the other word is right: `{to_utf_8(path, other)}`"
+    return f"If that word is right, {command}{also}"
 
 
 def to_trimmed(path: Path | str, raw: bytes) -> str:
-    """Return the command that writes a line of text as UTF-8 without the white space around it, under a new name."""
+    """Return the command that writes a line of text as UTF-8 without the white space around it, under a new name.
+
+    White space can be empty lines: sed reads the file as one.
+    """
     known, codec = PurePath(path), utf_16_of(raw)
     text = raw.decode(codec or "utf-8", errors="replace").rstrip("\r\n")
     begin, end = text[: len(text) - len(_without_begin(text))], text[len(text.rstrip()) :]
-    edits = [f"s/^{_escaped(begin)}//"] * bool(begin) + [f"s/{_escaped(end)}\\r*$//"]
-    edit = f"LC_ALL=C sed {shlex.quote('; '.join(edits))}"
+    edits = [f"s/^{_escaped(begin)}//"] * bool(begin) + [f"s/{_escaped(end)}[\\r\\n]*$//"]
+    edit = f"LC_ALL=C sed -z {shlex.quote('; '.join(edits))}"
     quoted = shlex.quote(str(path))
     made = f"iconv -f {codec.upper()} -t UTF-8 {quoted} | {edit}" if codec else f"{edit} {quoted}"
     return f"(umask 077; set -C; {made} > {shlex.quote(str(trimmed(known)))})"

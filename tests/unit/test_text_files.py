@@ -17,7 +17,7 @@ import birthmark
 from birthmark.agent.config import read_config
 from birthmark.agent.config.model import DpsSource, Preloaded
 from birthmark.agent.service import payload_of
-from birthmark.cli.common import FileEncodingError, FileMissingError, read_file, read_text
+from birthmark.cli.common import FileEncodingError, read_file, read_text
 from birthmark.cli.enroll_options import DeviceOptions
 from birthmark.cli.shipment import template_of
 from birthmark.elements.exec import HOOK
@@ -36,7 +36,7 @@ from birthmark.pki.pem import unarmor
 from birthmark.server.machines.record import made, render
 from birthmark.server.machines.record import parse as parse_invitation
 from birthmark.server.settings import read_settings
-from birthmark.text_files import decode_text, plain_text, read_text_file, to_utf_8
+from birthmark.text_files import decode_text, plain_text, read_text_file, to_trimmed, to_utf_8, trimmed
 from fakes import NOON
 from pki_builders import a_csr, a_device, a_key, key_pem
 
@@ -216,9 +216,18 @@ def test_a_converted_file_is_for_its_user_alone(tmp_path: Path, name: str) -> No
 
 
 def test_a_certificate_in_the_place_of_text_is_no_text(tmp_path: Path) -> None:
-    with pytest.raises(FileMissingError, match="cannot be read") as refused:
+    with pytest.raises(FileEncodingError) as refused:
         read_text(written(tmp_path, CERTIFICATE.der + b"\0"))
-    assert refused.value.explain_cause().endswith("cannot be read: it is no text.")
+    assert refused.value.explain_cause().endswith("is not text, but binary, as a PFX is.")
+    assert refused.value.explain_fix() == "Give the file of text that is meant."
+
+
+@pytest.mark.parametrize("text", ["\n1234\n", "\n\n 1234", "\r\n1234 \r\n\r\n", "1234\n\n"])
+@pytest.mark.parametrize("codec", ["utf-8", "utf-8-sig", "utf-16"])
+def test_empty_lines_around_a_secret_are_taken_away_too(tmp_path: Path, text: str, codec: str) -> None:
+    path = written(tmp_path, text.encode(codec))
+    subprocess.run(["sh", "-c", to_trimmed(path, path.read_bytes())], check=True)
+    assert Path(trimmed(path)).read_text() == "1234"
 
 
 @given(st.binary())

@@ -1,6 +1,7 @@
 """What the account's services need of the broker, and of whatever they call."""
 
 from collections.abc import Awaitable, Mapping, Sequence
+from enum import Enum
 from typing import Any, Protocol
 
 from birthmark.broker.model import Done, Message
@@ -18,11 +19,19 @@ class Audience(Protocol):
         ...
 
 
+class Caller(Enum):
+    """For whom a function is called."""
+
+    STRANGER = "stranger"
+    KNOWN = "known"
+    PERSON = "person"
+
+
 class Functions(Protocol):
     """What stands for functions of AWS Lambda: addresses that the configuration maps their ARNs to."""
 
-    async def call(self, arn: str, event: Mapping[str, Any], *, is_known: bool = False) -> Any:
-        """Return what a function answers to an event, as JSON; who is known waits for no stranger.
+    async def call(self, arn: str, event: Mapping[str, Any], caller: Caller, whose: str = "") -> Any:
+        """Return what a function answers to an event, as JSON; callers of one kind wait for no others.
 
         Raise `FunctionNotMappedError` where no address is configured, `FunctionFailedError` where nothing came in time.
         """

@@ -433,9 +433,8 @@ class Broker:
     async def do_what_is_due(self) -> None:
         """Send the wills and end the sessions whose time has come."""
         while rows := await self.database.all(store.DUE_WILLS, now=self.now(), limit=_PAGE):
-            for row in rows:
-                if (space := self._spaces.get(row["space"])) is not None:
-                    await space.send_due_will(row)
+            sending = [(self._spaces.get(row["space"]), row) for row in rows]
+            await asyncio.gather(*(space.send_due_will(row) for space, row in sending if space is not None))
             if len(rows) < _PAGE:
                 break
         while rows := await self.database.all(store.EXPIRED, now=self.now(), since=self.since(), limit=_PAGE):

@@ -23,7 +23,7 @@ from birthmark.cli.journal import note
 from birthmark.cli.printable import text_of
 from birthmark.cli.table import wrapped
 from birthmark.text import printable, reason_of
-from birthmark.text_files import also_to_utf_8, copy_of, encoding_of, not_utf_8, plain_text, to_utf_8
+from birthmark.text_files import copy_of, encoding_of, in_utf_8, not_utf_8, plain_text, to_utf_8
 
 if TYPE_CHECKING:
     from birthmark.pki.certificates import Certificate  # which loads what no --help needs
@@ -247,11 +247,10 @@ def read_text(path: Path) -> str:
     except UnicodeDecodeError as error:
         from birthmark.pki.certificates import kind_of
 
-        if (kind := kind_of(raw)) or b"\0" in raw:
-            raise FileMissingError(path=path, reason=kind or "it is no text") from error
-        command = to_utf_8(path, encoding_of(raw))
-        refusal = FileEncodingError(path=path, command=command, detail=not_utf_8(raw))
-        refusal.quote(fix=f"{refusal.explain_fix().removesuffix('.')}{also_to_utf_8(path, raw)}.")
+        kind = kind_of(raw)
+        detail = f"is not text: {kind}" if kind else not_utf_8(raw)
+        refusal = FileEncodingError(path=path, command=to_utf_8(path, encoding_of(raw)), detail=detail)
+        refusal.quote(fix=f"{in_utf_8(path, raw)}.")
         raise refusal from error
 
 

@@ -13,7 +13,7 @@ from birthmark.cli.operator import ListOptions, RemoveOptions, at
 from birthmark.errors import InvalidRequestError
 from birthmark.keys.pin import check_blanks
 from birthmark.text import printable
-from birthmark.text_files import encoding_of, to_utf_8
+from birthmark.text_files import encoding_of, in_utf_8, to_utf_8
 
 _COLUMNS = ("id", "user", "how", "from", "browser", "created", "used", "ends")
 _MAX_BYTES = 4096
@@ -87,7 +87,9 @@ def _first_line(path: Path) -> str:
         line = raw.decode().partition("\n")[0].rstrip("\r")
     except UnicodeDecodeError as error:
         command = to_utf_8(path, encoding_of(raw))
-        raise FileEncodingError(path=path, command=command, detail="is not UTF-8") from error
+        refusal = FileEncodingError(path=path, command=command, detail="is not UTF-8")
+        refusal.quote(fix=f"{in_utf_8(path, raw, is_shown=False)}.")
+        raise refusal from error
     if not line:
         raise PasswordFileError(path=path)
     return line

@@ -33,7 +33,7 @@ from birthmark.console.client import endpoints_for, served
 from birthmark.fleet.errors import ProfileError
 from birthmark.pki.certificates import MAX_BUNDLE_BYTES, CertificateInvalidError, pem_bundle
 from birthmark.text import reason_of
-from birthmark.text_files import also_to_utf_8, encoding_of, not_utf_8, read_text_file, to_utf_8
+from birthmark.text_files import in_utf_8, not_utf_8, read_text_file
 from birthmark.toml_text import parse
 
 _FILE = "~/.config/birthmark/profiles.toml"
@@ -225,11 +225,11 @@ def _named(name: str, cloud: str) -> dict[str, Any]:
         raise ProfileError(profile=name, detail=f"{path}: {reason_of(error)}") from error
     except UnicodeDecodeError as error:
         raw = path.read_bytes()
-        mend = f"If that word is right, write it as UTF-8, and rename that: `{to_utf_8(path, encoding_of(raw))}`"
-        mend += f"{also_to_utf_8(path, raw)}. "
+        mend = f"{in_utf_8(path, raw)}, under the name of the first. "
         raise ProfileError(profile=name, detail=f"{path} {not_utf_8(raw)}", mend=mend) from error
     except ValueError as error:  # it is no UTF-8, no TOML, or no tables of tables
-        raise ProfileError(profile=name, detail=f"{path}: {error}") from error
+        mend = f"Correct {path}, and try again. "
+        raise ProfileError(profile=name, detail=f"{path}: {error}", mend=mend) from error
     table = tables.get(name, {}).get(cloud)
     if not isinstance(table, dict):
         raise ProfileError(profile=name, detail=f"{path} has no table [{name}.{cloud}]")
@@ -248,5 +248,5 @@ def _secret(name: str, path: Path) -> str:
     except OSError as error:
         raise ProfileError(profile=name, detail=f"{path}: {reason_of(error)}") from error
     except UnicodeDecodeError as error:
-        mend = f"Write it as UTF-8, and name that: `{to_utf_8(path, encoding_of(path.read_bytes()))}`. "
+        mend = f"{in_utf_8(path, path.read_bytes(), is_shown=False)}. "
         raise ProfileError(profile=name, detail=f"{path} is not UTF-8", mend=mend) from error

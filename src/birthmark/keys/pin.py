@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from birthmark.keys.errors import PinFileError, PinFileMissingError
-from birthmark.text_files import encoding_of, plain_text, to_trimmed, to_utf_8
+from birthmark.text_files import in_utf_8, plain_text, to_trimmed
 
 MAX_PIN_BYTES = 255
 _MAX_BYTES = 2 * MAX_PIN_BYTES + 8  # in UTF-16
@@ -91,5 +91,5 @@ def _read(descriptor: int, path: Path) -> str:
         return line.decode()
     except UnicodeDecodeError:
         error = PinFileError(path=path, detail="is not UTF-8 text")
-        error.quote(fix=f"Write it in UTF-8, and give that: `{to_utf_8(path, encoding_of(raw))}`.")
+        error.quote(fix=f"{in_utf_8(path, raw, is_shown=False)}.")
         raise error from None

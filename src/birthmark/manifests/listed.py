@@ -38,7 +38,7 @@ from birthmark.pki.certificates import (
 from birthmark.pki.chains import ChainIncompleteError, SignatureCache
 from birthmark.pki.der import is_der
 from birthmark.text import printable
-from birthmark.text_files import also_to_utf_8, encoding_of, not_utf_8, plain_text, to_utf_8, utf_16_of
+from birthmark.text_files import in_utf_8, not_utf_8, plain_text, utf_16_of
 
 MAX_FILE_BYTES = 64 * 1024
 MAX_ZIP_FILES = 100_000
@@ -280,8 +280,7 @@ def _of_table(path: Path, label: str) -> Iterator[_Listed]:
                     yield _of_row(row, holders[0], called)._replace(columns=says)
         except UnicodeError as error:
             begin = _begin(path)
-            hint = f", or, if that word is right, write it so: `{to_utf_8(label, encoding_of(begin))}`"
-            hint += also_to_utf_8(label, begin)
+            hint = f". {in_utf_8(label, begin)}"
             raise MalformedEntryError(place=place + 1, detail=f"the table {not_utf_8(begin)}", hint=hint) from error
         except csv.Error as error:
             raise MalformedEntryError(place=place + 1, detail=f"the table cannot be read: {error}") from error

@@ -105,7 +105,7 @@ def _name_of(file: BinaryIO) -> str:
 
 def _end(held: bytes, place: int, offset: int) -> Iterator[Piece]:
     """Yield what stands before the closing bracket."""
-    last = held.rstrip()
+    last = held.rstrip().removesuffix(b"\x1a").rstrip()  # where DOS ended a text
     is_closed = last.endswith(b"]")
     last = last.removesuffix(b"]").rstrip()
     if not is_closed:  # what may be half an entry is none

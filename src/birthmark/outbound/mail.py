@@ -27,7 +27,7 @@ from birthmark.outbound.sender import (
     callable_addresses,
 )
 from birthmark.text import printable, reason_of
-from birthmark.text_files import encoding_of, read_text_file, to_utf_8
+from birthmark.text_files import in_utf_8, read_text_file
 
 _PERMANENT = 500
 _OF_LOGIN = (530, 534, 535, 538)
@@ -110,16 +110,20 @@ class Mailer:
         if self.password_file is None or not self._logs_in:
             return ""
         try:
-            return (await asyncio.to_thread(read_text_file, self.password_file)).strip()
+            found = (await asyncio.to_thread(read_text_file, self.password_file)).strip()
         except (OSError, UnicodeDecodeError) as error:
             is_away = isinstance(error, OSError)
             reason = f"its password cannot be read from {self.password_file}: "
             reason += reason_of(error) if is_away else "it is not UTF-8"
             refusal = MailLoginError(host=self.host, user=self.user, reason=reason)
             if not is_away:
-                command = to_utf_8(self.password_file, encoding_of(self.password_file.read_bytes()))
-                refusal.quote(fix=f"Write it as UTF-8, and name that in mail.password_file: `{command}`.")
+                advice = in_utf_8(self.password_file, self.password_file.read_bytes(), is_shown=False)
+                refusal.quote(fix=f"{advice}. mail.password_file names it.")
             raise refusal from error
+        if not found.isprintable():
+            reason = f"{self.password_file} holds more than one line, or a control character"
+            raise MailLoginError(host=self.host, user=self.user, reason=reason)
+        return found
 
     async def _given(self, to: str, message: bytes, password: str) -> aiosmtplib.SMTP:
         """Hand a message to the server, and return the connection that it took it by."""

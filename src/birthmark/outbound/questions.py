@@ -1,18 +1,19 @@
 """Questions to programs of the user: one POST of JSON, one answer; few at a time for each, and not many that wait."""
 
 import asyncio
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Hashable, Mapping
 from typing import Protocol
 from urllib.parse import urlsplit
 
 from birthmark.errors import ThrottledError
 from birthmark.outbound.sender import NotAnsweredError
+from birthmark.turns import Turns
 
 PATIENCE_S = 5.0
 MAX_ANSWER_BYTES = 64 * 1024
-MOST_AT_ONCE, MOST_WAITING = 16, 64
-"""The second with those that are being asked."""
+MOST_AT_ONCE, MOST_WAITING, MOST_OF_ONE = 16, 64, 32
+"""The second and the third with those that are being asked."""
 _MAX_KNOWN = 1024
 
 
@@ -38,13 +39,13 @@ class Ask(Protocol):
 
 
 class _Line:
-    """Who asks one program: some do, and some wait for their turn."""
+    """Who asks one program: some do, and some wait, each asker in turn."""
 
     __slots__ = ("asking", "turns")
 
     def __init__(self) -> None:
-        self.turns = asyncio.Semaphore(MOST_AT_ONCE)
-        self.asking = 0
+        self.turns = Turns(MOST_AT_ONCE)
+        self.asking: Counter[str] = Counter()
 
 
 class Questions:
@@ -54,34 +55,33 @@ class Questions:
         self._outside = outside
         self._lines: OrderedDict[Hashable, _Line] = OrderedDict()
 
-    async def ask(self, line: Hashable, url: str, headers: Mapping[str, str], body: bytes) -> tuple[int, bytes]:
-        """Return status and body of what the program at `url` answers. `line` says who waits for whom.
+    async def ask(
+        self, line: Hashable, whose: str, url: str, headers: Mapping[str, str], body: bytes
+    ) -> tuple[int, bytes]:
+        """Return status and body of what the program at `url` answers.
+
+        Askers of one `line` wait for each other; `whose` the question is says whose turn it takes.
 
         Raise `NotAnsweredError`, `QuestionsWaitError` where others keep it waiting for too long, or why it may not be
         asked.
         """
         host, own = urlsplit(url).hostname or "", self._line(line)
-        if own.asking >= MOST_WAITING:
-            raise QuestionsWaitError(host=host, most=MOST_WAITING, retry_after_s=1)
-        own.asking += 1
+        if (most := own.asking.total()) >= MOST_WAITING or (most := own.asking[whose]) >= MOST_OF_ONE:
+            raise QuestionsWaitError(host=host, most=most, retry_after_s=1)
+        own.asking[whose] += 1
+        is_asked = False
         try:
-            await self._turn(own, host)
-            try:
-                async with asyncio.timeout(PATIENCE_S):
-                    return await self._outside.fetch("POST", url, headers, body, MAX_ANSWER_BYTES)
-            finally:
-                own.turns.release()
+            async with asyncio.timeout(PATIENCE_S) as patience, own.turns.of(whose):
+                is_asked = True
+                patience.reschedule(asyncio.get_running_loop().time() + PATIENCE_S)
+                return await self._outside.fetch("POST", url, headers, body, MAX_ANSWER_BYTES)
         except TimeoutError as error:
+            if not is_asked:
+                raise QuestionsWaitError(host=host, most=own.asking.total(), retry_after_s=1) from error
             raise NotAnsweredError(host=host, reason=f"no answer in {PATIENCE_S:g} s") from error
         finally:
-            own.asking -= 1
-
-    async def _turn(self, own: _Line, host: str) -> None:
-        try:
-            async with asyncio.timeout(PATIENCE_S):
-                await own.turns.acquire()
-        except TimeoutError as error:
-            raise QuestionsWaitError(host=host, most=own.asking, retry_after_s=1) from error
+            own.asking[whose] -= 1
+            own.asking += Counter()  # forgets who asks nothing
 
     def _line(self, line: Hashable) -> _Line:
         """Return a line; of those where nobody stands the oldest are forgotten."""

@@ -14,7 +14,7 @@ from birthmark.pki.certificates import CertificateInvalidError, pem_bundle
 from birthmark.routing.servers import Server
 from birthmark.server.settings import ConfigInvalidError, Settings
 from birthmark.text import reason_of
-from birthmark.text_files import also_to_utf_8, decode_text, encoding_of, not_utf_8, to_utf_8
+from birthmark.text_files import decode_text, in_utf_8, not_utf_8
 
 _MAX_BYTES, _LEAST_KEY_BYTES = 65_536, 16
 
@@ -97,5 +97,6 @@ def _read(where: str, file: str, *, is_secret: bool = True) -> str:
         raise ConfigInvalidError(where=where, detail=reason_of(error)) from error
     except UnicodeDecodeError as error:
         detail = "is not UTF-8" if is_secret else not_utf_8(raw)
-        command = f"`{to_utf_8(path, encoding_of(raw))}`{'' if is_secret else also_to_utf_8(path, raw)}"
-        raise ConfigInvalidError(where=where, detail=f"it {detail}", example=f" ({command})") from error
+        refusal = ConfigInvalidError(where=where, detail=f"it {detail}")
+        refusal.quote(fix=f"{in_utf_8(path, raw, is_shown=not is_secret)}.")
+        raise refusal from error

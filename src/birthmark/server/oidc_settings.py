@@ -12,7 +12,7 @@ from birthmark.errors import UnavailableError
 from birthmark.people.model import EVERYWHERE, Role, is_place, may_be_called
 from birthmark.people.oidc_model import Provider
 from birthmark.text import reason_of
-from birthmark.text_files import decode_text, encoding_of, to_utf_8
+from birthmark.text_files import decode_text, in_utf_8
 
 _ROLE = re.compile(r"(?P<role>[a-z-]+)(?: at (?P<place>\S+))?")
 _MAX_BYTES = 4096
@@ -117,7 +117,7 @@ def _secret(name: str, file: str | None) -> str | None:
         raise SecretFileError(name=name, path=path, reason=reason_of(error)) from error
     except UnicodeDecodeError as error:
         refusal = SecretFileError(name=name, path=path, reason="it is not UTF-8")
-        refusal.quote(fix=f"Write it as UTF-8, and name that: `{to_utf_8(path, encoding_of(raw))}`.")
+        refusal.quote(fix=f"{in_utf_8(path, raw, is_shown=False)}.")
         raise refusal from error
     if not found:
         raise SecretFileError(name=name, path=path, reason="it is empty")

@@ -35,7 +35,7 @@ from birthmark.server.function_settings import (
 )
 from birthmark.server.oidc_settings import Oidc, mistakes_of_oidc
 from birthmark.text import printable
-from birthmark.text_files import also_to_utf_8, encoding_of, not_utf_8, read_text_file, to_lines, to_utf_8
+from birthmark.text_files import in_utf_8, not_utf_8, read_text_file, to_lines
 from birthmark.toml_mistakes import mistakes_in
 from birthmark.toml_text import TomlError, lines_of, parse
 
@@ -308,8 +308,9 @@ def read_settings(path: Path | None, environment: Mapping[str, str], **flags: ob
             raise ConfigInvalidError(where=where, detail=detail) from error
         except UnicodeDecodeError as error:
             raw = path.read_bytes()
-            command = f"`{to_utf_8(path, encoding_of(raw))}`{also_to_utf_8(path, raw)}"
-            raise ConfigInvalidError(where=where, detail=f"it {not_utf_8(raw)}", example=f" ({command})") from error
+            refusal = ConfigInvalidError(where=where, detail=f"it {not_utf_8(raw)}")
+            refusal.quote(fix=f"{in_utf_8(path, raw)}.")
+            raise refusal from error
         except TomlError as error:
             example = f" (`{command}`)" if (command := to_lines(path, text)) else ""
             raise ConfigInvalidError(where=where, detail=printable(str(error)), example=example) from error

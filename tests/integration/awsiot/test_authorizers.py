@@ -1,5 +1,6 @@
 """What a custom authorizer decides later: it is asked again at its time, and nobody stays longer than it said."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -13,6 +14,7 @@ from aws_account import ACCOUNT, ME, an_aws_account
 from aws_device import document, statement
 from birthmark.awsiot.model import Authorizer
 from birthmark.awsiot.mqtt import AwsConnections
+from birthmark.awsiot.ports import Caller
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.functions import FunctionFailedError
 from birthmark.awsiot.service.strangers import OF_ADDRESS
@@ -40,15 +42,18 @@ class Functions:
 
     def __init__(self) -> None:
         self.answer: Any = None
-        self.asked: list[tuple[Mapping[str, Any], bool]] = []
+        self.asked: list[tuple[Mapping[str, Any], Caller]] = []
+        self.may_answer = asyncio.Event()
+        self.may_answer.set()
 
     def is_mapped(self, arn: str) -> bool:
         del arn
         return True
 
-    async def call(self, arn: str, event: Mapping[str, Any], *, is_known: bool = False) -> Any:
+    async def call(self, arn: str, event: Mapping[str, Any], caller: Caller, whose: str = "") -> Any:
         assert arn == ARN
-        self.asked.append((event, is_known))
+        self.asked.append((event, caller))
+        await self.may_answer.wait()
         if self.answer is None:
             raise FunctionFailedError(arn=arn, host="nowhere", reason="it is gone")
         return self.answer
@@ -140,9 +145,9 @@ async def test_an_authorizer_is_asked_again_and_what_it_says_then_counts(databas
         await until(lambda: len(world.functions.asked) == 2)
         await until(lambda: len(world.connections._due) == 2)
         assert not await client.may_publish()
-        (first, _), (second, is_known) = world.functions.asked
+        (first, _), (second, caller) = world.functions.asked
         assert first == second, "the same connection asks the same"
-        assert is_known
+        assert caller is Caller.KNOWN
         world.functions.say(WIDE)
         world.pass_by(301)
         await until(lambda: len(world.connections._due) == 2 and len(world.functions.asked) == 3)
@@ -197,3 +202,17 @@ async def test_a_stranger_has_the_function_asked_so_often_and_a_client_as_often_
         world.clock.move(timedelta(seconds=60))
         world.functions.say(WIDE)
         assert not (await world.connected()).pump.is_over
+
+
+@pytest.mark.anyio
+async def test_many_good_clients_of_one_address_who_wait_for_the_function_at_once_are_all_let_in(
+    database_url: str,
+) -> None:
+    async with a_world(database_url) as world:
+        world.functions.say(WIDE)
+        world.functions.may_answer.clear()
+        clients = [world.start(f"c{number}") for number in range(OF_ADDRESS + 10)]
+        await until(lambda: len(world.functions.asked) == len(clients))
+        world.functions.may_answer.set()
+        await until(lambda: all(client.wire.got(ConnAck) for client in clients))
+        assert not any(client.pump.is_over for client in clients)

@@ -19,6 +19,7 @@ from birthmark.awsiot.model import (
     TemplateType,
     ThingName,
 )
+from birthmark.awsiot.ports import Caller
 from birthmark.awsiot.rules.plans import RegistrationFailedError, TemplateInvalidError
 from birthmark.awsiot.rules.policy import PolicyDeniedError
 from birthmark.awsiot.rules.templates import parse_template
@@ -73,8 +74,8 @@ class Hook:
         del arn
         return True
 
-    async def call(self, arn: str, event: Mapping[str, Any], *, is_known: bool = False) -> Any:
-        del arn, is_known
+    async def call(self, arn: str, event: Mapping[str, Any], caller: Caller, whose: str = "") -> Any:
+        del arn, caller, whose
         self.events.append(event)
         if self.clock is not None:
             self.clock.move(timedelta(hours=2))

@@ -127,6 +127,13 @@ async def test_a_password_as_windows_writes_it_is_told_how_to_become_utf_8(serve
     assert f"iconv -f CP1252 -t UTF-8 {file} >" in refused.value.explain_fix()
 
 
+async def test_a_password_of_several_lines_is_sent_to_nobody(server: MailServer, tmp_path: Path) -> None:
+    (file := tmp_path / "lines").write_text("right\nRCPT")
+    with pytest.raises(MailLoginError) as refused:
+        await replace(server.mailer(), password_file=file).send(*MAIL)
+    assert "more than one line" in refused.value.explain_cause()
+
+
 async def test_a_certificate_of_another_host_gets_no_password(tmp_path: Path) -> None:
     server = MailServer(tmp_path, shows="127.99.99.99")
     with pytest.raises(NotAnsweredError) as refused:

@@ -37,6 +37,11 @@ JSON = st.recursive(
 )
 
 
+def numbers(e: int, bits: int) -> str:
+    key = rsa.RSAPublicNumbers(e, 2 ** (bits - 1) + 1).public_key()
+    return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+
+
 def pem_of(key: Any) -> str:
     text: bytes = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     return text.decode()
@@ -111,7 +116,15 @@ def test_a_token_that_does_not_hold_is_refused(token: str | None, signature: str
 
 
 @pytest.mark.parametrize(
-    "pem", ["", "x", pem_of(rsa.generate_private_key(65537, 1024)), pem_of(ec.generate_private_key(ec.SECP256R1()))]
+    "pem",
+    [
+        "",
+        "x",
+        pem_of(rsa.generate_private_key(65537, 1024)),
+        pem_of(ec.generate_private_key(ec.SECP256R1())),
+        numbers(e=65537, bits=8200),
+        numbers(e=2**2000 + 1, bits=2048),
+    ],
 )
 def test_a_key_that_checks_no_token_is_refused(pem: str) -> None:
     with pytest.raises(SigningKeyInvalidError):

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from birthmark.awsiot.ports import Caller
 from birthmark.awsiot.service.functions import Function, FunctionFailedError, FunctionNotMappedError, MappedFunctions
 from birthmark.outbound import questions
 from birthmark.outbound.guard import AddressRefusedError
@@ -44,7 +45,7 @@ def mapped(peer: Peer) -> MappedFunctions:
 @pytest.mark.anyio
 async def test_a_function_is_sent_its_event_signed_and_what_it_says_is_returned() -> None:
     peer = Peer(body=b'{"allowProvisioning": true}')
-    assert await mapped(peer).call(ARN, {"a": 1}) == {"allowProvisioning": True}
+    assert await mapped(peer).call(ARN, {"a": 1}, Caller.STRANGER) == {"allowProvisioning": True}
     ((method, url, headers, body),) = peer.asked
     assert (method, url, body) == ("POST", "https://hook.example/x", b'{"a": 1}')
     again = headers_of(headers["webhook-id"], int(headers["webhook-timestamp"]), body, [SECRET])
@@ -54,9 +55,9 @@ async def test_a_function_is_sent_its_event_signed_and_what_it_says_is_returned(
 @pytest.mark.anyio
 async def test_a_function_without_an_address_is_refused_by_name() -> None:
     with pytest.raises(FunctionNotMappedError, match="function:other"):
-        await mapped(Peer()).call(f"{ARN[:-4]}other", {})
+        await mapped(Peer()).call(f"{ARN[:-4]}other", {}, Caller.KNOWN)
     with pytest.raises(FunctionNotMappedError):
-        await MappedFunctions(FakeClock(), SeededEntropy()).call(ARN, {})
+        await MappedFunctions(FakeClock(), SeededEntropy()).call(ARN, {}, Caller.KNOWN)
 
 
 @pytest.mark.anyio
@@ -73,7 +74,7 @@ async def test_a_function_without_an_address_is_refused_by_name() -> None:
 )
 async def test_what_is_no_answer_fails_with_its_reason(peer: Peer, reason: str) -> None:
     with pytest.raises(FunctionFailedError) as failed:
-        await mapped(peer).call(ARN, {})
+        await mapped(peer).call(ARN, {}, Caller.STRANGER)
     assert reason in failed.value.explain_cause()
     assert reason not in str(failed.value), "who asked is not told where it is"
 
@@ -85,13 +86,40 @@ async def test_a_function_that_hangs_has_failed_in_time_and_delays_few(monkeypat
     peer.holds = True
     hook = mapped(peer)
 
-    async def call() -> Any:
+    async def call(whose: str) -> Any:
         with pytest.raises(FunctionFailedError):
-            await hook.call(ARN, {})
+            await hook.call(ARN, {}, Caller.STRANGER, whose)
 
     async with asyncio.TaskGroup() as group:
-        for _ in range(questions.MOST_WAITING + 10):
-            group.create_task(call())
+        for number in range(questions.MOST_WAITING + 10):
+            group.create_task(call(str(number)))
     assert questions.MOST_AT_ONCE <= len(peer.asked) <= questions.MOST_WAITING
     peer.holds = False
-    assert await hook.call(ARN, {}) == {}
+    assert await hook.call(ARN, {}, Caller.STRANGER) == {}
+
+
+async def test_one_of_many_calls_leaves_room_and_its_turn_to_another() -> None:
+    peer = Peer()
+    peer.holds = True
+    hook = mapped(peer)
+
+    def start(caller: Caller, whose: str) -> asyncio.Task[Any]:
+        return asyncio.create_task(hook.call(ARN, {"whose": whose}, caller, whose))
+
+    tasks = [start(Caller.STRANGER, "one") for _ in range(questions.MOST_WAITING)] + [start(Caller.STRANGER, "another")]
+    try:
+        await asyncio.sleep(0.01)
+        refused = [task for task in tasks if task.done()]
+        assert len(refused) == questions.MOST_WAITING - questions.MOST_OF_ONE
+        assert all(isinstance(task.exception(), FunctionFailedError) for task in refused)
+        for task in tasks[:2]:
+            task.cancel()
+        await asyncio.sleep(0.01)
+        assert b"another" in b"".join(body for *_, body in peer.asked[-2:]), "it waited for one of the first's"
+        tasks.append(start(Caller.PERSON, "somebody"))
+        await asyncio.sleep(0.01)
+        assert b"somebody" in peer.asked[-1][3], "people wait for no client"
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -13,9 +13,10 @@ def tries(known: Strangers, address: str, most: int = 1000) -> int:
     """Return how often an address may ask that is never let in."""
     for count in range(most):
         try:
-            known.begin("door", address)
+            known.check("door", address)
         except AuthorizerThrottledError:
             return count
+        known.turned_away("door", address)
     return most
 
 
@@ -34,24 +35,23 @@ def test_a_network_of_one_owner_is_one_address() -> None:
     assert tries(known, "2001:db8::2") == 0
 
 
-def test_who_is_let_in_has_it_back() -> None:
+def test_who_is_let_in_uses_nothing_up() -> None:
     known = Strangers(FakeClock())
     for _ in range(10 * OF_ADDRESS):
-        known.begin("door", "192.0.2.1")
+        known.check("door", "192.0.2.1")
         known.let_in("door", "192.0.2.1")
     assert tries(known, "192.0.2.1") == OF_ADDRESS
 
 
 def test_many_addresses_together_are_bounded_and_keep_nobody_out_that_was_let_in() -> None:
     known = Strangers(FakeClock())
-    known.begin("door", "198.51.100.1")
     known.let_in("door", "198.51.100.1")
     asked = sum(tries(known, f"192.0.2.{number}") for number in range(100))
     assert asked == OF_AUTHORIZER
     assert tries(known, "198.51.100.1") == OF_ADDRESS
     with pytest.raises(AuthorizerThrottledError, match="Too many"):
-        known.begin("door", "203.0.113.1")
-    known.begin("another door", "203.0.113.1")
+        known.check("door", "203.0.113.1")
+    known.check("another door", "203.0.113.1")
 
 
 def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,6 +60,6 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     known = Strangers(clock)
     for number in range(100):
         clock.move(timedelta(seconds=1))
-        known.begin("door", f"192.0.2.{number}")
+        known.turned_away("door", f"192.0.2.{number}")
         known.let_in("door", f"192.0.2.{number}")
     assert len(known._addresses._left) == len(known._welcome) == 8

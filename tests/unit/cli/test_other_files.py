@@ -11,7 +11,7 @@ import typer
 from cryptography.hazmat.primitives.serialization import NoEncryption, pkcs12
 
 from birthmark.audit.heads import HeadInvalidError, parse_heads
-from birthmark.cli.common import FileMissingError, read_text
+from birthmark.cli.common import FileEncodingError, read_text
 from birthmark.cli.logging_in import login
 from birthmark.console.login import InvitationInvalidError, read_invitation
 from birthmark.errors import BirthmarkError
@@ -29,9 +29,10 @@ PFX = pkcs12.serialize_key_and_certificates(None, KEY, DEVICE.certificate.parsed
 
 def test_a_pfx_in_the_place_of_text_is_told(tmp_path: Path) -> None:
     (path := tmp_path / "policy.json").write_bytes(PFX)
-    with pytest.raises(FileMissingError) as refused:
+    with pytest.raises(FileEncodingError) as refused:
         read_text(path)
     assert "it is PKCS#12 (PFX)" in refused.value.explain_cause()
+    assert "iconv" not in refused.value.explain_fix()
 
 
 LISTS = {

@@ -171,6 +171,16 @@ def test_white_space_around_a_pin_is_taken_away_where_the_token_refused_it() -> 
     assert (first.code, first.command.startswith("sed x && export ")) == ("doctor.pin_has_spaces", True)
 
 
+@pytest.mark.parametrize("tokens", [(), (TOKEN,)])
+def test_a_pin_file_that_holds_no_pin_is_told_once_and_written_anew_with_or_without_a_token(
+    tokens: tuple[TokenSeen, ...],
+) -> None:
+    seen = a_chip(pin=THERE, code="keys.pin_file", cause="several lines", tokens=tokens)
+    (found,) = chip.findings(replace(seen, asked=asked(pin_file=PIN_FILE)))
+    assert (found.code, found.cause) == ("keys.pin_file", "several lines")
+    assert found.command == "mv --backup=t /d/pin /d/pin.old && (umask 077; set -C; cat > /d/pin)"
+
+
 NORTH = TokenSeen("north", 3)
 
 

@@ -16,7 +16,7 @@ from birthmark.agent.config.parse import parse_config
 from birthmark.agent.config.reader import ConfigInvalidError, ConfigMisnamedError, ConfigMissingError
 from birthmark.owners import as_root, as_root_with, closing
 from birthmark.text import reason_of
-from birthmark.text_files import also_to_utf_8, decode_text, encoding_of, foreign_line, not_utf_8, to_utf_8
+from birthmark.text_files import decode_text, foreign_line, in_utf_8, not_utf_8
 
 MAX_CONFIG_BYTES = 1024 * 1024
 MAX_FILES = 100
@@ -76,10 +76,8 @@ def _read(file: Path) -> tuple[str, os.stat_result]:
     try:
         return decode_text(raw), seen
     except UnicodeDecodeError as error:
-        accepted = f"If that word is right, write it as UTF-8, and use that: `{to_utf_8(file, encoding_of(raw))}`"
-        accepted += also_to_utf_8(file, raw)
-        line, detail = str(foreign_line(raw)), not_utf_8(raw)
-        raise ConfigInvalidError(file=file, line=line, key="(text)", detail=detail, accepted=accepted) from error
+        told = {"line": str(foreign_line(raw)), "detail": not_utf_8(raw), "accepted": in_utf_8(file, raw)}
+        raise ConfigInvalidError(file=file, key="(text)", **told) from error
 
 
 def _fix_by_root(file: Path, error: OSError) -> str | None:

@@ -101,7 +101,7 @@ class AuthorizerOperations:
         if mqtt is not None:
             presented = replace(presented, username=mqtt.username, password=mqtt.password, client_id=mqtt.client_id)
         token, signature = call.get("token"), call.get("tokenSignature")
-        verdict = await self._authorizers.try_out(call["authorizerName"], presented, token, signature)
+        verdict = await self._authorizers.try_out(call["authorizerName"], presented, token, signature, actor=call.actor)
         if not verdict.is_authenticated:
             return {"isAuthenticated": False}
         return {

@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from birthmark.awsiot.model import Authorizer
 from birthmark.awsiot.rules.policy import Policy, PolicyDeniedError, PolicyMalformedError, parse_policy
 from birthmark.errors import ForbiddenError, InvalidRequestError, UnauthenticatedError
+from birthmark.pki.checks import MAX_EXPONENT_BITS, MAX_RSA_BITS, MIN_RSA_BITS
 
 NAME, SIGNATURE = "x-amz-customauthorizer-name", "x-amz-customauthorizer-signature"
 MIN_TIME_S, MAX_TIME_S = 300, 86_400
@@ -29,7 +30,6 @@ MAX_DOCUMENTS, MAX_KEYS = 10, 10
 MAX_TOKEN_CHARS = 6144
 MAX_PARTS, _MAX_KEY_CHARS = 64, 3 * 128
 """So many parts of a user name, or a query, are looked at: as many as a client sends, and a name of 128 characters."""
-_MIN_KEY_BITS = 2048
 _MAX_PRINCIPAL = 128
 _MAX_REASON = 200
 
@@ -40,7 +40,7 @@ class SigningKeyInvalidError(InvalidRequestError):
     code = "awsiot.signing_key_invalid"
     message = "Invalid token signing public key {name}: {detail}"
     fix = (
-        "Give an RSA key of 2048 bits or more as PEM, as this makes one: "
+        "Give an RSA key of 2048 to 8192 bits as PEM, as this makes one: "
         "`(umask 077; set -C; openssl genrsa 2048 > token.key) && openssl rsa -in token.key -pubout`"
     )
     name: str
@@ -162,8 +162,10 @@ def signing_key_of(name: str, pem: str) -> rsa.RSAPublicKey:
         raise SigningKeyInvalidError(name=name, detail="it is no public key in PEM") from error
     if not isinstance(key, rsa.RSAPublicKey):
         raise SigningKeyInvalidError(name=name, detail="it is no RSA key")
-    if key.key_size < _MIN_KEY_BITS:
+    if not MIN_RSA_BITS <= key.key_size <= MAX_RSA_BITS:
         raise SigningKeyInvalidError(name=name, detail=f"it has {key.key_size} bits")
+    if (bits := key.public_numbers().e.bit_length()) > MAX_EXPONENT_BITS:
+        raise SigningKeyInvalidError(name=name, detail=f"its exponent has {bits} bits")
     return key
 
 

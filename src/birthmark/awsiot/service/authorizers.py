@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 
 from birthmark.awsiot.events import AuthorizerChanged
 from birthmark.awsiot.model import Authorizer, parse_authorizer_name
-from birthmark.awsiot.ports import Functions
+from birthmark.awsiot.ports import Caller, Functions
 from birthmark.awsiot.rules.authorizing import (
     MAX_KEYS,
     NAME,
@@ -28,6 +28,8 @@ from birthmark.awsiot.store import credentials as store
 from birthmark.awsiot.wire import BodyInvalidError
 from birthmark.clock import new_uuid
 from birthmark.errors import ChangedMeanwhileError, ConflictError, ForbiddenError, NotFoundError
+from birthmark.net.share import share_of
+from birthmark.outbound.questions import QuestionsWaitError
 from birthmark.store import Changes
 from birthmark.store.paging import Page, page_of
 
@@ -200,8 +202,13 @@ class Authorizers(AccountService):
         authorizer = await self.get(name)
         connection_id = new_uuid(self.entropy)
         event = self._event(authorizer, presented, connection_id)
-        self.strangers.begin(name, presented.address)
-        grant = await self._granted(authorizer, event, presented, visitor)
+        self.strangers.check(name, presented.address)
+        try:
+            grant = await self._granted(authorizer, event, presented, visitor, Caller.STRANGER)
+        except BaseException as error:  # who leaves before the answer too
+            if not isinstance(error.__cause__, QuestionsWaitError):
+                self.strangers.turned_away(name, presented.address)
+            raise
         self.strangers.let_in(name, presented.address)
         return grant
 
@@ -211,20 +218,22 @@ class Authorizers(AccountService):
         assert authorized is not None  # noqa: S101 - it came by an authorizer
         authorizer = await self.get(authorized.authorizer)
         event = self._event(authorizer, authorized.presented, authorized.connection_id)
-        return await self._granted(authorizer, event, authorized.presented, authorized.visitor, is_known=True)
+        return await self._granted(authorizer, event, authorized.presented, authorized.visitor, Caller.KNOWN)
 
     async def check_stands(self, name: str, thing: str) -> None:
         """Raise why an authorizer that let a client in would let none in now."""
         if not (await self.get(name)).is_active:
             raise AuthorizerInactiveError(authorizer=name, thing=thing)
 
-    async def try_out(self, name: str, presented: Presented, token: str | None, signature: str | None) -> Verdict:
+    async def try_out(
+        self, name: str, presented: Presented, token: str | None, signature: str | None, *, actor: str
+    ) -> Verdict:
         """Return what an authorizer's function says to this, for who looks."""
         authorizer = await self.get(name)
         if is_verified := not authorizer.signing_disabled:
             check_token(authorizer, token, signature, presented.thing)
         event = event_of(presented, token, new_uuid(self.entropy), is_verified=is_verified)
-        return verdict_of(authorizer, await self.functions.call(authorizer.function_arn, event))
+        return verdict_of(authorizer, await self.functions.call(authorizer.function_arn, event, Caller.PERSON, actor))
 
     def _event(self, authorizer: Authorizer, presented: Presented, connection_id: str) -> Mapping[str, object]:
         """Return what the function is to be asked. Raise why it is not."""
@@ -241,10 +250,9 @@ class Authorizers(AccountService):
         event: Mapping[str, object],
         presented: Presented,
         visitor: Visitor,
-        *,
-        is_known: bool = False,
+        caller: Caller,
     ) -> Grant:
-        answer = await self.functions.call(authorizer.function_arn, event, is_known=is_known)
+        answer = await self.functions.call(authorizer.function_arn, event, caller, share_of(presented.address))
         verdict = verdict_of(authorizer, answer)
         if not verdict.is_authenticated:
             raise AuthorizerRefusedError(

@@ -29,7 +29,7 @@ from birthmark.awsiot.model import (
     TemplateType,
     is_certificate_id,
 )
-from birthmark.awsiot.ports import Functions
+from birthmark.awsiot.ports import Caller, Functions
 from birthmark.awsiot.rules.filling import CERTIFICATE_ID
 from birthmark.awsiot.rules.plans import RegistrationFailedError
 from birthmark.awsiot.rules.templates import parse_template
@@ -245,7 +245,7 @@ class Claims(AccountService):
             "parameters": dict(parameters),
         }
         try:
-            answer = parse_hook_answer(await self.functions.call(arn, event))
+            answer = parse_hook_answer(await self.functions.call(arn, event, Caller.STRANGER, asker.principal))
         except msgspec.ValidationError as error:
             raise HookRefusedError(detail=f"its answer is not understood: {error}"[:200], **told) from error
         if not answer.allow_provisioning:

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from birthmark.awsiot.ports import Caller
 from birthmark.clock import Clock, Entropy, new_uuid
 from birthmark.errors import BirthmarkError, InvalidRequestError, UnavailableError
 from birthmark.outbound.questions import Ask, Questions
@@ -78,10 +79,10 @@ class MappedFunctions:
         """Say whether it has an address."""
         return arn in self._functions
 
-    async def call(self, arn: str, event: Mapping[str, Any], *, is_known: bool = False) -> Any:
+    async def call(self, arn: str, event: Mapping[str, Any], caller: Caller, whose: str = "") -> Any:
         """Return what a function answers to an event. Raise `FunctionNotMappedError`, `FunctionFailedError`.
 
-        Calls for who `is_known` have turns of their own.
+        Callers of each kind have a line of their own; in it, each of them (`whose`) has its turn.
         """
         if (function := self._functions.get(arn)) is None or self._questions is None:
             raise FunctionNotMappedError(arn=arn[:_MAX_TOLD])
@@ -90,7 +91,7 @@ class MappedFunctions:
         signed = headers_of(new_uuid(self._entropy), at_s, body, [function.secret])
         headers = {"content-type": "application/json", "user-agent": "birthmark", **signed}
         try:
-            status, body = await self._questions.ask((arn, is_known), function.url, headers, body)
+            status, body = await self._questions.ask((arn, caller), whose, function.url, headers, body)
         except BirthmarkError as error:
             reason = error.reason if isinstance(error, NotAnsweredError) else error.explain_cause().removesuffix(".")
             raise FunctionFailedError(arn=arn, host=function.host, reason=reason) from error

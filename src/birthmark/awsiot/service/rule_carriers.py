@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import msgspec
 
 from birthmark.awsiot.model import Account
-from birthmark.awsiot.ports import Functions
+from birthmark.awsiot.ports import Caller, Functions
 from birthmark.awsiot.rules import topics
 from birthmark.awsiot.service.buckets import Buckets
 from birthmark.awsiot.service.data_streams import DataStreams
@@ -197,7 +197,7 @@ class _Functions:
                 event = base64.b64encode(letter.body).decode()
             async with turns:
                 try:
-                    await self._functions.call(letter.address["arn"], event, is_known=True)
+                    await self._functions.call(letter.address["arn"], event, Caller.KNOWN)
                 except BirthmarkError as error:
                     return error
             return None

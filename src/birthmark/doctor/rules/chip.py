@@ -153,6 +153,13 @@ def _pin_file(seen: ChipSeen) -> Iterator[Finding]:
             command=f"{seen.trimming} && {asked.to(str(trimmed(file.path)))}",
             advice="Write it without, and name that file",
         )
+    elif seen.code == "keys.pin_file":
+        yield fault(seen.code, seen=str(asked), cause=seen.cause, command=_written_anew(file.path), advice=_INTO)
+
+
+def _written_anew(path: str) -> str:
+    kept = shlex.join(["mv", "--backup=t", path, f"{path}.old"])
+    return f"{kept} && {_writing(path)}"
 
 
 def _writing(path: str) -> str:
@@ -165,7 +172,7 @@ def _writing(path: str) -> str:
 def _refused(seen: ChipSeen) -> Iterator[Finding]:
     if (rule := _BY_CODE.get(seen.code)) is not None:
         yield rule(seen)
-    elif seen.code and seen.tokens:
+    elif seen.code not in {"", "keys.pin_file"} and seen.tokens:
         yield Finding(seen.code, Topic.TOKEN, Severity.FAULT, seen.detail or seen.module, cause=seen.cause)
 
 
@@ -229,8 +236,7 @@ def _wrong_pin(seen: ChipSeen) -> Finding:
     if asked is not None and beside and beside != asked.value:
         command, advice = asked.to(beside), "The software chip's own stands beside its settings"
     elif file is not None:
-        kept = shlex.join(["mv", "--backup=t", file.path, f"{file.path}.old"])
-        command, advice = f"{kept} && {_writing(file.path)}", _INTO
+        command, advice = _written_anew(file.path), _INTO
     else:
         command, advice = _writing("pin"), f"{_INTO}, and name that file as the PIN's"
     if seen.asked.has_inline_pin:

@@ -53,14 +53,17 @@ class AllocationWebhooks:
         mine = scope, facts["registration_id"].lower()
         try:
             async with asyncio.timeout(PATIENCE_S), self._turns.alone_with(mine):
-                return await self._answer(self._questions, scope, url, body, facts)
+                return await self._answer(self._questions, mine, url, body, facts)
         except TimeoutError as error:
             raise AllocationFailedError(reason=f"no good answer in {PATIENCE_S:g} s", **facts) from error
 
-    async def _answer(self, questions: Questions, scope: str, url: str, body: bytes, facts: Mapping[str, str]) -> bytes:
+    async def _answer(
+        self, questions: Questions, mine: tuple[str, str], url: str, body: bytes, facts: Mapping[str, str]
+    ) -> bytes:
+        scope, device = mine
         for pause_s in (*self.pauses_s, None):
             try:
-                status, answer = await questions.ask((scope, url), url, _HEADERS, body)
+                status, answer = await questions.ask((scope, url), device, url, _HEADERS, body)
             except QuestionsWaitError:
                 raise
             except BirthmarkError as error:

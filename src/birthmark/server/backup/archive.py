@@ -41,9 +41,8 @@ class BackupUnreadableError(InvalidRequestError):
     code = "server.backup_unreadable"
     cause = "{path} cannot be opened as a backup: {detail}."
     fix = (
-        "Name the file with the passphrase it was made with: "
-        "`export BIRTHMARK_BACKUP_PASSPHRASE_FILE=backup.passphrase`. `tar tf {path}` lists key.age and "
-        "backup.tar.gz.age of a whole one."
+        "Name a backup: `tar tf {path}` lists key.age and backup.tar.gz.age of a whole one, and "
+        "`birthmark server backup --out server.birthmark` makes one."
     )
     detail: str
     is_locked: bool = False
@@ -152,9 +151,13 @@ def read_archive(path: Path, passphrase: str, into: Path, names: Collection[str]
             with _drained(lambda pipe: _unpack(pipe, into, names, most)) as plain:
                 pyrage.decrypt_io(content, plain, [identity])
     except (pyrage.DecryptError, pyrage.IdentityError) as error:
-        raise BackupUnreadableError(
-            path=path, detail="the passphrase is another, or it is damaged", is_locked=True
-        ) from error
+        detail = "the passphrase is another, or it is damaged"
+        refusal = BackupUnreadableError(path=path, detail=detail, is_locked=True)
+        refusal.quote(
+            fix="Name the file with the passphrase it was made with: "
+            "`export BIRTHMARK_BACKUP_PASSPHRASE_FILE=backup.passphrase`."
+        )
+        raise refusal from error
     except (tarfile.TarError, EOFError, KeyError, ValueError, RecursionError) as error:
         raise BackupUnreadableError(path=path, detail="it is none, or it is damaged") from error
     except OSError as error:

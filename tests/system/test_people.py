@@ -383,6 +383,7 @@ def test_a_token_that_ends_soon_leaves_nothing_that_ends_later(plant: Plant) -> 
     (made,) = anna.rows("token", "create", "ci", "--lifetime", "1h")
     kept = json.loads((anna.home / ".config/birthmark/login.json").read_text())
     (anna.home / "soon.json").write_text(json.dumps(kept | {"token": made["token"]}))
+    (anna.home / "secret").touch(0o600)
     (anna.home / "secret").write_text("four words by chance\n")
     by = {"BIRTHMARK_LOGIN": str(anna.home / "soon.json")}
     assert anna.attempt("hub", "ls", **by).returncode == 0

@@ -305,6 +305,7 @@ def test_on_loopback_the_cookie_is_named_by_the_port(house: House) -> None:
 def test_a_password_is_set_by_a_command_that_reads_it_from_a_file(house: House) -> None:
     anna = house.person("anna")
     file = house.directory / "password"
+    file.touch(0o600)
     file.write_text(f"{ANOTHER}\n")
     house.server.run("user", "password", "anna", "--password-file", str(file))
     assert ended_within(0.0, anna)
@@ -312,6 +313,7 @@ def test_a_password_is_set_by_a_command_that_reads_it_from_a_file(house: House) 
     laptop = Person(house.directory / "laptop")
     house.server.run("user", "invite", "anna", "--out", str(laptop.home / "again"))
     laptop.run("login", "again")
+    (laptop.home / "new").touch(0o600)
     (laptop.home / "new").write_text("third words by chance")
     assert laptop.refused("user", "password", "--password-file", "new") == "people.current_password"
     laptop.run("user", "password", "--password-file", "new", "--current-file", str(file))

@@ -8,25 +8,12 @@ from typing import Annotated
 import typer
 
 from birthmark.cli.asking import agree, only
-from birthmark.cli.common import ActionNeededError, FileEncodingError, FileMissingError, again, read_file, say
+from birthmark.cli.common import ActionNeededError, again, say
 from birthmark.cli.operator import ListOptions, RemoveOptions, at
-from birthmark.errors import InvalidRequestError
-from birthmark.keys.pin import check_blanks
+from birthmark.keys.pin import Pin
 from birthmark.text import printable
-from birthmark.text_files import encoding_of, in_utf_8, to_utf_8
 
 _COLUMNS = ("id", "user", "how", "from", "browser", "created", "used", "ends")
-_MAX_BYTES = 4096
-
-
-class PasswordFileError(InvalidRequestError):
-    """The file holds no password."""
-
-    code = "people.password_file"
-    cause = "{path} is to hold a password in its first line."
-    fix = "Write a password into it with an editor: 12 characters or more, hard to guess."
-    for_a_person = "only a person chooses a password"
-    path: Path
 
 
 def list_sessions(server: ListOptions) -> None:
@@ -47,10 +34,10 @@ def set_password(
     name: Annotated[str | None, typer.Argument(metavar="USER", help="Whose; without it, one's own.")] = None,
     file: Annotated[
         Path | None,
-        typer.Option("--password-file", help="Its first line is the new password; without it, you type it."),
+        typer.Option("--password-file", help="File of mode 0600 with the new password; without it, you type it."),
     ] = None,
     current_file: Annotated[
-        Path | None, typer.Option("--current-file", help="Its first line is one's own password until now.")
+        Path | None, typer.Option("--current-file", help="File of mode 0600 with one's own password until now.")
     ] = None,
     remove: Annotated[bool, typer.Option("--remove", help="Have no password any more; USER has to be named.")] = False,
 ) -> None:
@@ -69,30 +56,17 @@ def set_password(
     if file is None and not sys.stdin.isatty():
         question = "The password is typed at a terminal, or read from --password-file."
         raise ActionNeededError(question=question, again=f"{again()} --password-file FILE")
-    current = _first_line(current_file) if current_file else ""
+    current = Pin.from_file(current_file).reveal() if current_file else ""
+    given = Pin.from_file(file) if file else None
+    if given is not None:
+        given.check_blanks()
     is_own = name is None or name == server.client.get("/people/me")["user"]
-    if file is None and is_own and current_file is None:
+    if given is None and is_own and current_file is None:
         current = getpass.getpass("Password until now (empty where there is none): ")
-    password = _first_line(file) if file else _typed_twice()
-    if file:
-        check_blanks(password, file)
+    password = _typed_twice() if given is None else given.reveal()
     body = {"user": name, "password": password, "current": current}
     set_for = server.client.post("/people/password", body)["user"]
     say(server.as_json, {"user": set_for}, f"Set the password of {set_for}; all sessions of that one have ended.")
-
-
-def _first_line(path: Path) -> str:
-    raw = read_file(path, _MAX_BYTES, FileMissingError)
-    try:
-        line = raw.decode().partition("\n")[0].rstrip("\r")
-    except UnicodeDecodeError as error:
-        command = to_utf_8(path, encoding_of(raw))
-        refusal = FileEncodingError(path=path, command=command, detail="is not UTF-8")
-        refusal.quote(fix=f"{in_utf_8(path, raw, is_shown=False)}.")
-        raise refusal from error
-    if not line:
-        raise PasswordFileError(path=path)
-    return line
 
 
 def _typed_twice() -> str:

@@ -80,11 +80,12 @@ def check_blanks(text: str, path: Path) -> None:
 
 def _read(descriptor: int, path: Path) -> str:
     raw = b""
-    while len(raw) <= MAX_PIN_BYTES + 2 and (piece := os.read(descriptor, MAX_PIN_BYTES + 3)):
+    while len(raw) <= _MAX_BYTES and (piece := os.read(descriptor, _MAX_BYTES + 1)):
         raw += piece
     line = plain_text(raw).removesuffix(b"\n").removesuffix(b"\r")
     if not 0 < len(line) <= MAX_PIN_BYTES or b"\n" in line or b"\0" in line:
-        error = PinFileError(path=path, detail="is empty, or holds more than one line of text")
+        detail = f"is empty, or holds more than one line of text or {MAX_PIN_BYTES} bytes"
+        error = PinFileError(path=path, detail=detail)
         error.quote(fix="Let it hold the PIN or password alone, in one line.")
         raise error
     try:

@@ -139,6 +139,17 @@ def test_a_mistake_is_explained(birthmark: Callable[[str], tuple[int, str]], lin
         assert {"Why:", "Fix:", "Code:"}.issubset(text.split())
 
 
+def test_a_file_of_several_lines_is_no_password(birthmark: Callable[[str], tuple[int, str]]) -> None:
+    for name in ("device.key", "device.pem", "broken.toml"):
+        Path(name).write_text(f"{Path(name).read_text()}\nanother line\n")
+        Path(name).chmod(0o600)
+        for option in ("--password-file", "--current-file x --password-file", "--password-file x --current-file"):
+            Path("x").write_text("four words by chance\n")
+            Path("x").chmod(0o600)
+            code, text = birthmark(f"user password otto {option} {name} --yes")
+            assert (code, "keys.pin_file" in text, "more than one line" in text) == (1, True, True), text
+
+
 def test_programs_get_the_same_as_json(birthmark: Callable[[str], tuple[int, str]]) -> None:
     code, text = birthmark("device enroll --cert hello.txt --json")
     assert code == 1

@@ -27,6 +27,7 @@ def test_an_argument_is_refused_by_name(words: list[str]) -> None:
 
 def test_a_password_as_windows_writes_it_is_told_how_to_become_utf_8(tmp_path: Path) -> None:
     (file := tmp_path / "password").write_bytes("Geräte genug".encode("cp1252"))
+    file.chmod(0o600)
     program = [str(Path(sys.executable).with_name("birthmark")), "user", "password", "--current-file", str(file)]
     done = subprocess.run([*program, "--password-file", "x"], capture_output=True, text=True, check=False)
     assert f"iconv -f CP1252 -t UTF-8 {file} >" in "".join(done.stderr.split("\n"))

@@ -29,3 +29,13 @@ def test_a_file_that_may_not_be_opened_is_told_as_that(tmp_path: Path, monkeypat
         Pin.from_file(tmp_path / "pin")
     assert "ls -l" in refused.value.explain_fix()
     assert "cat >" not in refused.value.explain_fix()
+
+
+def test_a_secret_that_is_too_long_is_refused_and_never_cut(tmp_path: Path) -> None:
+    for codec in ("utf-8", "utf-16"):
+        (file := tmp_path / codec).touch(0o600)
+        file.write_bytes(("a" * 255 + "\r\n").encode(codec))
+        assert Pin.from_file(file).reveal() == "a" * 255
+        file.write_bytes(("a" * 256).encode(codec))
+        with pytest.raises(PinFileError):
+            Pin.from_file(file)

@@ -25,7 +25,7 @@ from birthmark.pki.csr import CertificateRequest
 from birthmark.pki.csr import parse_csr as parse_pkcs10
 from birthmark.pki.der import check_quick
 from birthmark.pki.extensions import ASN1_TROUBLE, dotted_of
-from birthmark.pki.pem import pem_in
+from birthmark.pki.pem import check_single_request, pem_in
 from birthmark.text_files import plain_text
 
 REJECTED = "An operator rejected this request"
@@ -108,7 +108,7 @@ class MethodWrongError(InvalidRequestError):
 
 
 def decode_body(body: bytes, limit: int = MAX_BODY_BYTES) -> bytes:
-    """Return the DER in a body. Raise `EstBodyInvalidError`."""
+    """Return the DER in a body. Raise `EstBodyInvalidError` or `RequestsSeveralError`."""
     if len(body) > limit:
         raise EstBodyTooLargeError(limit=limit)
     if body[:1] == _SEQUENCE:  # as text it would be "0", and base64 of a SEQUENCE begins with "M"
@@ -124,9 +124,11 @@ def decode_body(body: bytes, limit: int = MAX_BODY_BYTES) -> bytes:
 
 
 def _request_in(body: bytes) -> bytes:
-    """Return the first PEM block, as `openssl req -text` writes text before it; other bodies as they are."""
-    block = _BLOCK.search(body)
-    return body if block is None else block[0]
+    """Return the only PEM block, as `openssl req -text` writes text before it; other bodies as they are."""
+    if (block := _BLOCK.search(body)) is None:
+        return body
+    check_single_request(body, block[1])
+    return block[0]
 
 
 def encode_body(der: bytes, *, is_wrapped: bool = True) -> bytes:

@@ -9,6 +9,7 @@ from birthmark.text_files import plain_text, unseen_in_pem
 
 MAX_PEM_BYTES = 256 * 1024
 _BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9# ]{1,40})-----([A-Za-z0-9+/=\s]*)-----END \1-----")
+_REQUEST = b"CERTIFICATE REQUEST"
 
 
 class PemInvalidError(InvalidRequestError):
@@ -19,6 +20,23 @@ class PemInvalidError(InvalidRequestError):
     cause = "The data is neither PEM nor DER: {detail}."
     fix = f"Give the request in PEM form (-----BEGIN …-----) or in DER form. {MAKE_REQUEST}"
     detail: str
+
+
+class RequestsSeveralError(PemInvalidError):
+    """Several certificate requests where one is signed at a time."""
+
+    code = "pki.requests_several"
+    message = "There are several certificate requests"
+    cause = "It has {count} certificate requests, and one is signed at a time."
+    fix = f"Give each request its own file. {MAKE_REQUEST}"
+    count: int
+    detail: str = "it has several certificate requests"
+
+
+def check_single_request(text: bytes, label: bytes) -> None:
+    """Raise `RequestsSeveralError` where PEM has several blocks of a request's label."""
+    if (count := text.count(b"-----BEGIN %b-----" % label)) > 1:
+        raise RequestsSeveralError(count=count)
 
 
 def pem_in(text: bytes) -> bytes:
@@ -33,13 +51,18 @@ def pem_in(text: bytes) -> bytes:
 
 
 def unarmor(data: bytes) -> bytes:
-    """Return the DER of the first PEM block or of bare base64, or DER as it is. Raise `PemInvalidError`."""
+    """Return the DER of the first PEM block or of bare base64, or DER as it is. Raise `PemInvalidError`.
+
+    Keys and certificates may have others behind them; of several requests none is dropped in silence.
+    """
     if len(data) > MAX_PEM_BYTES:
         raise PemInvalidError(detail=f"more than {MAX_PEM_BYTES} bytes")
     data = pem_in(plain_text(data))
     if data[:1] == b"\x30":
         return data
     block = _BLOCK.search(data)
+    if block is not None and block[1].endswith(_REQUEST):
+        check_single_request(data, block[1])
     text = data if block is None else block[2]
     try:
         der = base64.b64decode(b"".join(text.split()), validate=True)

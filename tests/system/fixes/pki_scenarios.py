@@ -142,6 +142,9 @@ PKI: Mapping[str, Scenario] = {
     "pki.csr_signature_invalid": Scenario(SIGN, broken_signature),
     "pki.csr_subject_invalid": asked_by(f"{REQUEST} -subj /"),
     "pki.pem_invalid": asked_by("echo nonsense! > device.csr"),
+    "pki.requests_several": asked_by(
+        f"{REQUEST} -subj /CN=device-1", "cat device.csr device.csr > two", "mv two device.csr"
+    ),
     "pki.ocsp_malformed": Scenario(
         'curl -sSf --cacert "$SSL_CERT_FILE" -H "Content-Type: application/ocsp-request" --data-binary @request.der '
         '"https://$PROVISIONING_HOST:8085/ocsp" -o answer.der && openssl ocsp -respin answer.der -noverify',

@@ -84,6 +84,14 @@ def test_a_request_in_any_form_is_signed(ca: Path, tmp_path: Path, form: str) ->
     assert result.exit_code == 0, result.stderr
 
 
+def test_of_several_requests_in_a_file_none_is_dropped(ca: Path, tmp_path: Path) -> None:
+    for label in ("CERTIFICATE REQUEST", "NEW CERTIFICATE REQUEST"):
+        (tmp_path / "both.csr").write_bytes(armored(label) * 2)
+        result = run("sign", ca, str(tmp_path / "both.csr"))
+        assert result.exit_code == 1
+        assert "Give each request its own file" in " ".join(result.stderr.split())
+
+
 def test_a_certificate_in_the_place_of_a_request_is_named(ca: Path, tmp_path: Path) -> None:
     (tmp_path / "device.csr").write_bytes(a_device().certificate.der)
     result = run("sign", ca, str(tmp_path / "device.csr"))

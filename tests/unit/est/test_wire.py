@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from birthmark.errors import BirthmarkError
 from birthmark.est import wire
 from birthmark.est.wire import CsrAttribute
+from birthmark.pki.pem import RequestsSeveralError
 from fakes import NOON
 from pki_builders import a_ca, a_csr
 
@@ -48,6 +49,12 @@ def test_every_form_that_clients_send_is_read(body: bytes) -> None:
 def test_what_is_no_base64_is_refused(body: bytes) -> None:
     with pytest.raises(wire.EstBodyInvalidError):
         wire.decode_body(body)
+
+
+def test_several_requests_in_one_body_are_refused() -> None:
+    for body in (PEM * 2, (PEM * 2).replace(b" REQUEST", b""), base64.b64encode(PEM * 3)):
+        with pytest.raises(RequestsSeveralError):
+            wire.parse_csr(body)
 
 
 def test_a_body_has_a_limit() -> None:

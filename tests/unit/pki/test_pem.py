@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birthmark.pki.pem import PemInvalidError, unarmor
+from birthmark.pki.pem import PemInvalidError, RequestsSeveralError, unarmor
 
 DER = st.binary(max_size=127).map(lambda tail: b"\x30" + bytes([len(tail)]) + tail)
 
@@ -27,3 +27,11 @@ def test_any_bytes_are_unarmored_or_refused(data: bytes) -> None:
 def test_what_is_neither_is_refused(data: bytes) -> None:
     with pytest.raises(PemInvalidError):
         unarmor(data)
+
+
+def test_of_several_blocks_requests_are_refused_and_certificates_are_not() -> None:
+    block = "-----BEGIN {0}-----\nMAA=\n-----END {0}-----\n"
+    assert unarmor(block.format("CERTIFICATE").encode() * 2) == b"0\0"
+    assert unarmor((block.format("EC PARAMETERS") + block.format("EC PRIVATE KEY")).encode()) == b"0\0"
+    with pytest.raises(RequestsSeveralError):
+        unarmor(block.format("CERTIFICATE REQUEST").encode() * 2)

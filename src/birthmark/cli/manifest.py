@@ -32,10 +32,12 @@ from birthmark.cli.printable import counted
 from birthmark.cli.tally import Refusals
 from birthmark.clock import SystemClock
 from birthmark.errors import BirthmarkError
+from birthmark.text import printable
 
 _NOT_IN_NAMES = re.compile(r"^\.|[^A-Za-z0-9._:@+-]")
 _MAX_NAME_CHARS = 200
 _LOOKED_AT = 512
+_LEFT_OUT_SHOWN, _LEFT_OUT_LISTED = 5, 1000
 _COLUMNS = ("device", "part", "provisioned", "signer", "thumbprint", "unchecked")
 _COLUMNS_OF_BUNDLES = ("board", "device", "operator", "signer", "provisioned", "root", "thumbprint")
 
@@ -62,6 +64,7 @@ class ManifestOptions:
         from birthmark.manifests.listed import ListTrust
 
         if is_listed(self.file):
+            tell_left_out(self.file, as_json=self.as_json)
             whose = {"signer": self.signer, "station": self.stations.station}
             only(False, "for a signed list, and this one nobody signed", **whose)
             if not (roots := tuple(self.stations.roots())):
@@ -98,6 +101,20 @@ def is_listed(file: Path) -> bool:
         return True
     with open_file(file) as raw:
         return is_list(file, raw.read(_LOOKED_AT))
+
+
+def tell_left_out(file: Path, *, as_json: bool) -> None:
+    """Say which files of a directory or ZIP are not looked at, so that nobody takes a part for the whole."""
+    from birthmark.manifests.listed import left_out
+
+    if not (names := left_out(file)):
+        return
+    if as_json:
+        typer.echo(json.dumps({"left_out": len(names), "files": names[:_LEFT_OUT_LISTED]}))
+        return
+    more = f" and {len(names) - _LEFT_OUT_SHOWN} more" if len(names) > _LEFT_OUT_SHOWN else ""
+    said = f"{counted(len(names), 'file')} not looked at: {', '.join(names[:_LEFT_OUT_SHOWN])}{more}."
+    typer.echo(printable(f"{said} Certificates are files named .pem, .crt, .cer, .cert or .der."), err=True)
 
 
 def entries_of(file: Path, trust: Any, judge: Any = None, *, quiet: bool) -> Iterator[Any]:

@@ -4,7 +4,8 @@ What a chip's maker or one's own reader hands out. That a certificate is genuine
 is believed by roots alone. A table names its columns, which commas, semicolons or tabs part, in its first line: one of
 `certificate`, `cert`, `pem` has the certificate as PEM or base64; one of `uid`, `unique_id`, `serial`, `device` may
 have a name, as the chip's UID in an export of EdgeLock 2GO; what the others say a template may name. Nothing of a
-ZIP is unpacked to disk, and of each file no more is read than a certificate may have.
+ZIP is unpacked to disk, and of each file no more is read than a certificate may have. Directory and ZIP are read alike:
+with the directories in them, and by the files' names; no link leads out of a directory.
 """
 
 import csv
@@ -20,7 +21,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path, PurePath, PurePosixPath
-from typing import NamedTuple, TextIO
+from typing import NamedTuple, NoReturn, TextIO
 
 from birthmark.errors import BirthmarkError
 from birthmark.manifests.bundle.rules import path_above
@@ -42,12 +43,15 @@ from birthmark.text_files import in_utf_8, not_utf_8, plain_text, utf_16_of
 
 MAX_FILE_BYTES = 64 * 1024
 MAX_ZIP_FILES = 100_000
+MAX_DIRECTORY_FILES = 1_000_000
+MAX_DEPTH = 16
+"""Of directories in a directory."""
 MAX_ZIP_DIRECTORY_BYTES = 12 * 1024 * 1024
 """Of a ZIP's directory, which is read whole: names of a hundred characters for as many files."""
 _SEPARATOR = re.compile(r"sep=([,;\t|])\s*$", re.IGNORECASE)
 _TYPE = "#TYPE "
 """As `Export-Csv` of Windows PowerShell begins."""
-_SUFFIXES = frozenset({".pem", ".crt", ".cer", ".der", ".pfx", ".p12", ".p7b", ".p7c"})
+_SUFFIXES = frozenset({".pem", ".crt", ".cer", ".cert", ".der", ".pfx", ".p12", ".p7b", ".p7c"})
 """Of what is read; what wraps certificates is refused with the command that unpacks it, and not left out."""
 _TEXT = frozenset({".txt", ".tsv"})
 _CERTIFICATES = ("certificate", "cert", "pem", "device_certificate")
@@ -100,6 +104,51 @@ def is_table(begin: bytes) -> bool:
 
 def _column(name: str) -> str:
     return name.strip().lower().replace(" ", "_")
+
+
+def left_out(path: Path) -> list[str]:
+    """Return the files of a directory or ZIP that are not looked at, for their names or as links out of it."""
+    if path.is_dir():
+        return _in_directory(path)[1]
+    if not _is_zip(path) or _directory_bytes(path) > MAX_ZIP_DIRECTORY_BYTES:
+        return []
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return [one.filename for one in archive.infolist() if not (one.is_dir() or _is_looked_at(one.filename))]
+    except _ZIP_BROKEN:  # as whoever reads it is told
+        return []
+
+
+def _is_looked_at(name: str) -> bool:
+    return PurePosixPath(name).suffix.lower() in _SUFFIXES
+
+
+def _in_directory(path: Path) -> tuple[list[str], list[str]]:
+    """Return the files that are looked at, and those that are not, by their names below the directory."""
+    looked_at, others, inside = list[str](), list[str](), os.path.realpath(path)
+    for place, directories, files in os.walk(path, onerror=_refuse):
+        here = Path(place)
+        is_deepest = len(here.relative_to(path).parts) >= MAX_DEPTH
+        others += [
+            str((here / one).relative_to(path)) for one in directories if is_deepest or (here / one).is_symlink()
+        ]
+        directories[:] = [] if is_deepest else directories
+        for file in map(here.joinpath, files):
+            is_inside = not file.is_symlink() or Path(os.path.realpath(file)).is_relative_to(inside)
+            is_good = is_inside and _is_looked_at(file.name) and file.is_file()
+            (looked_at if is_good else others).append(str(file.relative_to(path)))
+        if len(looked_at) + len(others) > MAX_DIRECTORY_FILES:
+            raise MalformedEntryError(place=1, detail=f"the directory has over {MAX_DIRECTORY_FILES} files")
+    return sorted(looked_at), sorted(others)
+
+
+def _refuse(error: OSError) -> NoReturn:
+    raise error
+
+
+def _is_zip(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(_ZIP)) == _ZIP
 
 
 def count_listed(path: Path) -> int:
@@ -180,11 +229,8 @@ def _unpacking(archive: Path | None) -> str:
 
 def _read(path: Path, name_of: Callable[[Path], str]) -> Iterator[_Listed]:
     if path.is_dir():
-        names = sorted(one.name for one in path.iterdir() if one.suffix.lower() in _SUFFIXES and one.is_file())
-        return (_of_file(path / name, name_of(path / name)) for name in names)
-    with path.open("rb") as file:
-        is_zip = file.read(len(_ZIP)) == _ZIP
-    return _of_zip(path, Path(name_of(path))) if is_zip else _of_table(path, name_of(path))
+        return (_of_file(path / name, name_of(path / name)) for name in _in_directory(path)[0])
+    return _of_zip(path, Path(name_of(path))) if _is_zip(path) else _of_table(path, name_of(path))
 
 
 def _of_file(path: Path, called: str) -> _Listed:
@@ -213,7 +259,7 @@ def _of_zip(path: Path, called: Path) -> Iterator[_Listed]:
         if _directory_bytes(path) > MAX_ZIP_DIRECTORY_BYTES:
             raise MalformedEntryError(place=1, detail=f"the ZIP has over {MAX_ZIP_FILES} files; unpack it")
         with zipfile.ZipFile(path) as archive:
-            files = [one for one in archive.infolist() if PurePosixPath(one.filename).suffix.lower() in _SUFFIXES]
+            files = [one for one in archive.infolist() if _is_looked_at(one.filename) and not one.is_dir()]
             if not files and _WORKBOOK in archive.namelist():
                 hint = ', or save the workbook as "CSV UTF-8" and name that'
                 raise MalformedEntryError(

@@ -36,6 +36,18 @@ def test_its_row_says_what_was_not_checked(arguments: list[str]) -> None:
     assert json.loads(done.stdout)["unchecked"] == "it lists no public keys"
 
 
+def test_files_of_a_directory_that_are_not_looked_at_are_named(tmp_path: Path) -> None:
+    (tmp_path / "root.txt").write_text(LOG.certificate.pem())
+    (tmp_path / "list").mkdir()
+    for number in range(7):
+        (tmp_path / "list" / f"{number}.txt").touch()
+    arguments = ["manifest", "verify", str(tmp_path / "list"), "--trust-root", str(tmp_path / "root.txt")]
+    told = CliRunner().invoke(app, arguments).stderr
+    assert "7 files not looked at: 0.txt, 1.txt, 2.txt, 3.txt, 4.txt and 2 more." in " ".join(told.split())
+    row = json.loads(CliRunner().invoke(app, [*arguments, "--json"]).stdout)
+    assert row == {"left_out": 7, "files": [f"{number}.txt" for number in range(7)]}
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from birthmark.manifests import listed
 from birthmark.manifests.errors import DuplicateEntryError, MalformedEntryError, ManifestError
-from birthmark.manifests.listed import MAX_FILE_BYTES, ListTrust, count_listed, is_list, verify_list
+from birthmark.manifests.listed import MAX_FILE_BYTES, ListTrust, count_listed, is_list, left_out, verify_list
 from birthmark.manifests.model import Entry
 from birthmark.pki import profiles
 from birthmark.pki.certificates import Certificate
@@ -66,6 +66,42 @@ def test_each_certificate_is_an_entry_with_its_root(tmp_path: Path, write: Write
     assert [entry.device_id for entry in found if isinstance(entry, Entry)] == ["chip-0", "chip-1", "chip-2"]
     assert [entry.certificate for entry in found if isinstance(entry, Entry)] == DEVICES
     assert count_listed(path) == 3
+
+
+def test_directories_in_a_directory_are_read_as_those_of_a_zip_are(tmp_path: Path) -> None:
+    directory = a_directory(tmp_path, [("a.pem", pem(DEVICES[0]))])
+    (below := directory / "lot 2" / "tray").mkdir(parents=True)
+    (below / "b.CERT").write_bytes(pem(DEVICES[1]))
+    (below / "c.txt").write_bytes(pem(DEVICES[2]))
+    subprocess.run(["python3", "-m", "zipfile", "-c", "../all.zip", "."], cwd=directory, check=True)
+    for path in (directory, tmp_path / "all.zip"):
+        assert sorted(one.device_id for one in verified(path) if isinstance(one, Entry)) == ["chip-0", "chip-1"]
+        assert sorted(left_out(path)) == ["README.txt", "lot 2/tray/c.txt"]
+
+
+def test_no_link_leads_out_of_a_directory(tmp_path: Path) -> None:
+    directory = a_directory(tmp_path, [("a.pem", pem(DEVICES[0]))])
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "b.pem").write_bytes(pem(DEVICES[1]))
+    for name, target in (("b.pem", "../elsewhere/b.pem"), ("all", "../elsewhere"), ("loop.pem", "loop.pem")):
+        (directory / name).symlink_to(target)
+    (directory / "c.pem").symlink_to("a.pem")
+    assert [one.code if isinstance(one, ManifestError) else one.device_id for one in verified(directory)] == [
+        "chip-0",
+        "manifest.duplicate",
+    ]
+    assert left_out(directory) == ["README.txt", "all", "b.pem", "loop.pem"]
+
+
+def test_a_directory_is_read_to_a_depth_and_a_number_of_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listed, "MAX_DEPTH", 1)
+    directory = a_directory(tmp_path, [("a.pem", pem(DEVICES[0]))])
+    (directory / "1" / "2").mkdir(parents=True)
+    (directory / "1" / "2" / "b.pem").write_bytes(pem(DEVICES[1]))
+    assert (count_listed(directory), left_out(directory)) == (1, ["1/2", "README.txt"])
+    monkeypatch.setattr(listed, "MAX_DIRECTORY_FILES", 1)
+    with pytest.raises(MalformedEntryError, match="over 1 files"):
+        verified(directory)
 
 
 @pytest.mark.parametrize("line", ["sep=,", "SEP=,\r", "sep=;"])

@@ -1,8 +1,9 @@
 """Foreign text: JSON and numbers in it, made safe to print, and the system's reasons."""
 
 import codecs
+import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import isinf
 from typing import Any, TypeVar, overload
 from urllib.parse import SplitResult, urlsplit
@@ -98,6 +99,32 @@ def read_json(body: bytes, kind: type[_T], refused: Callable[..., BirthmarkError
         return decode_json(body, kind)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise refused(detail=str(error)[:_MAX_REASON_CHARS]) from error
+
+
+class KeyTwiceError(ValueError):
+    """An object of JSON has a key twice."""
+
+
+def keys_once(members: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object of JSON, as `object_pairs_hook` of `json.loads`. Raise `KeyTwiceError`: readers differ in which
+    member counts, and a person in which was meant.
+    """
+    found: dict[str, Any] = {}
+    for name, value in members:
+        if name in found:
+            raise KeyTwiceError(f"an object has the key {json.dumps(name)[:_MAX_REASON_CHARS]} twice")
+        found[name] = value
+    return found
+
+
+def check_keys_once(text: str, refused: Callable[..., BirthmarkError]) -> None:
+    """Raise `refused`, with the fact `detail`, for JSON of which an object has a key twice."""
+    try:
+        json.loads(text, object_pairs_hook=keys_once)
+    except KeyTwiceError as error:
+        raise refused(detail=str(error)) from error
+    except (ValueError, RecursionError):  # as who reads it is told
+        return
 
 
 def split_url(url: str) -> SplitResult:

@@ -7,7 +7,10 @@ from typing import Annotated
 
 import typer
 
+from birthmark.awsiot.rules.plans import TemplateInvalidError
+from birthmark.awsiot.rules.templates import MAX_TEMPLATE_CHARS
 from birthmark.cli.common import emit, read_device_certificate, read_text, say
+from birthmark.cli.json_input import object_of
 from birthmark.cli.operator import ListOptions, RemoveOptions, ServerOutputOptions, at
 
 _COLUMNS = ("template", "type", "enabled", "version", "hook", "description")
@@ -53,10 +56,14 @@ def create_template(
     description: Annotated[str, typer.Option(help="What it is for.")] = "",
 ) -> None:
     """Make a provisioning template, switched on."""
+    body = read_text(file)
+    if len(body) > MAX_TEMPLATE_CHARS:
+        raise TemplateInvalidError(detail=f"it has more than {MAX_TEMPLATE_CHARS} characters")
+    object_of(body, f"what is in {file}")
     server.do(
         *("aws", "templates"),
         name=name,
-        body=read_text(file),
+        body=body,
         type="JITP" if kind is Kind.JITP else "FLEET_PROVISIONING",
         hook=hook,
         description=description,

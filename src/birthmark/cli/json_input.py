@@ -5,13 +5,17 @@ from typing import Any
 
 import typer
 
+from birthmark.text import KeyTwiceError, keys_once
 from birthmark.text_files import unseen
 
 
 def json_of(text: str, what: str) -> Any:
     """Return the JSON of an argument. Raise `typer.BadParameter` naming it."""
     try:
-        return json.loads(text.removeprefix("\ufeff"))  # of a file of Windows, put here by the shell
+        # the mark of a file of Windows, put here by the shell
+        return json.loads(text.removeprefix("\ufeff"), object_pairs_hook=keys_once)
+    except KeyTwiceError as error:
+        raise typer.BadParameter(f"{what}: {error}; leave one") from error
     except json.JSONDecodeError as error:
         seen = unseen(text.replace("\r\n", "\n"), error.lineno)
         raise typer.BadParameter(f"{what} is not JSON: {error}{seen}") from error

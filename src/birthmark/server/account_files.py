@@ -13,7 +13,7 @@ from birthmark.outbound.signing import SECRET_BEGINS
 from birthmark.pki.certificates import CertificateInvalidError, pem_bundle
 from birthmark.routing.servers import Server
 from birthmark.server.settings import ConfigInvalidError, Settings
-from birthmark.text import reason_of
+from birthmark.text import check_keys_once, reason_of
 from birthmark.text_files import decode_text, in_utf_8, not_utf_8
 
 _MAX_BYTES, _LEAST_KEY_BYTES = 65_536, 16
@@ -34,7 +34,9 @@ def roles_of(settings: Settings) -> Mapping[str, Policy]:
     for arn, one in settings.roles.items():
         where = f"The file {one.policy_file} of roles.{arn}.policy_file"
         try:
-            found[arn] = parse_policy(arn, _read(where, one.policy_file, is_secret=False), of_iam=True)
+            document = _read(where, one.policy_file, is_secret=False)
+            check_keys_once(document, PolicyMalformedError)
+            found[arn] = parse_policy(arn, document, of_iam=True)
         except PolicyMalformedError as error:
             raise ConfigInvalidError(where=where, detail=str(error)) from error
     return found

@@ -10,6 +10,10 @@ from botocore.exceptions import ClientError
 from servers import RunningServer
 
 SIGNERS_CLOCK = "botocore.crt.auth.get_current_datetime"  # boto3 signs with awscrt where that is installed
+TWICE = (
+    '{"Version": "2012-10-17", "Statement": '
+    '{"Effect": "Deny", "Effect": "Allow", "Action": "iot:Connect", "Resource": "*"}}'
+)
 
 
 def code_of(caught: pytest.ExceptionInfo[ClientError]) -> tuple[str, int]:
@@ -54,6 +58,7 @@ def test_a_clock_that_is_wrong(client: Any, server: RunningServer) -> None:
         ("describe_certificate", {"certificateId": "0" * 64}, ("ResourceNotFoundException", 404)),
         ("get_policy", {"policyName": "nope"}, ("ResourceNotFoundException", 404)),
         ("create_policy", {"policyName": "x", "policyDocument": "{}"}, ("MalformedPolicyException", 400)),
+        ("create_policy", {"policyName": "x", "policyDocument": TWICE}, ("MalformedPolicyException", 400)),
         ("register_certificate_without_ca", {"certificatePem": "x"}, ("InvalidRequestException", 400)),
         ("describe_endpoint", {"endpointType": "iot:Nope"}, ("InvalidRequestException", 400)),
         ("attach_policy", {"policyName": "x", "target": "arn:nope"}, ("InvalidRequestException", 400)),

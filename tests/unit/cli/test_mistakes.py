@@ -231,3 +231,17 @@ def test_a_mark_before_json_that_the_shell_put_there_is_none_of_it() -> None:
 def test_a_typographic_quotation_mark_in_json_is_named() -> None:
     with pytest.raises(typer.BadParameter, match=r"U\+201C \(left double quotation mark\) at character 2"):
         json_of("{\u201cspeed\u201d: 1}", "--desired")
+
+
+def test_a_key_that_an_object_has_twice_is_named() -> None:
+    for text in ('{"Effect": "Deny", "Effect": "Allow"}', '[{"a": {"Effect": 1, "b": 2, "Effect": 1}}]'):
+        with pytest.raises(typer.BadParameter, match='an object has the key "Effect" twice'):
+            json_of(text, "--policy")
+
+
+def test_a_template_is_measured_before_it_is_sent(birthmark: Callable[[str], tuple[int, str]]) -> None:
+    Path("big.json").write_text(json.dumps({"Parameters": {}, "x": "y" * 3_000_000}))
+    code, text = birthmark("aws template create TB big.json")
+    assert (code, "it has more than 10240 characters" in text) == (1, True), text
+    Path("twice.json").write_text('{"Parameters": {}, "Parameters": {}}')
+    assert 'the key "Parameters" twice' in birthmark("aws template create TB twice.json")[1]

@@ -87,6 +87,13 @@ def test_a_policy_that_says_nothing_is_told_with_its_file(tmp_path: Path, text: 
     assert "policy.json" in refused.value.explain_cause()
 
 
+def test_a_policy_that_says_something_twice_is_refused(tmp_path: Path) -> None:
+    text = '{"Statement": {"Effect": "Deny", "Effect": "Allow", "Action": "iot:*", "Resource": "*"}}'
+    with pytest.raises(ConfigInvalidError) as refused:
+        roles_of(roles_in(tmp_path, text))
+    assert 'an object has the key "Effect" twice' in refused.value.explain_cause()
+
+
 def test_what_names_no_role_is_told(tmp_path: Path) -> None:
     with pytest.raises(ConfigInvalidError):
         roles_in(tmp_path, "{}", "reader")

@@ -7,13 +7,22 @@ from birthmark.awsiot import wire
 from birthmark.awsiot.http.routing import Call
 from birthmark.awsiot.http.tags import tags_of
 from birthmark.awsiot.model import group_of
+from birthmark.awsiot.rules.policy import PolicyMalformedError
 from birthmark.awsiot.rules.trial import ACTIONS, Trial
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.policies import UnknownPolicyError
 from birthmark.awsiot.wire import BodyInvalidError
+from birthmark.text import check_keys_once
 
 _MAX_VERSION_DIGITS = 9
 _MAX_ASKED = 10
+
+
+def _document(call: Call) -> str:
+    """Return a new policy's document; one on record may have a key twice, and stays. Raise `PolicyMalformedError`."""
+    document: str = call["policyDocument"]
+    check_keys_once(document, PolicyMalformedError)
+    return document
 
 
 class PolicyOperations:
@@ -25,7 +34,7 @@ class PolicyOperations:
         self._things = aws.things
 
     async def create_policy(self, call: Call) -> Any:
-        document = call["policyDocument"]
+        document = _document(call)
         policy = await self._policies.create(
             call["policyName"], document, tags=tags_of(call, call["policyName"]), actor=call.actor
         )
@@ -48,7 +57,7 @@ class PolicyOperations:
     async def create_policy_version(self, call: Call) -> Any:
         as_default = call.flag("setAsDefault")
         made = await self._policies.add_version(
-            call["policyName"], call["policyDocument"], as_default=as_default, actor=call.actor
+            call["policyName"], _document(call), as_default=as_default, actor=call.actor
         )
         return {
             "policyArn": call.account.arn("policy", made.policy),

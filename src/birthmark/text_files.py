@@ -33,6 +33,7 @@ _ACCENTED = re.compile(r"(?:[A-Za-z]|[\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u00ff\u0
 _WESTERN = ("CP1252", "CP850", "MACINTOSH")
 _OF_NO_LATIN_1 = range(0x80, 0xA0)
 """No letters in CP1252, but for a few; in the others nearly all that words have."""
+_NOT_ASCII_TEXT = re.compile(rb"[^\t\r\n -~]")
 _MOST_SHOWN = 24
 _UNSEEN = re.compile("[\r\u00a0\u2000-\u200f\u2010-\u201f\u2028\u2029\u202f\u3000\ufeff\uff02\uff07\uff1d]")
 _ARMOR = re.compile("\\W{0,3}?[-\u2010-\u2015\u2212\uff0d]{2,}\\W{0,3}(BEGIN|END)\\b")
@@ -45,11 +46,23 @@ def utf_16_of(raw: bytes) -> str | None:
         return "utf-16"
     head = raw[:_LOOKED_AT_BYTES]
     is_le, is_be = 0 in head[1::2], 0 in head[::2]
-    if is_le is is_be or _is_der(head):
+    if is_le is is_be or _is_der(head) or _is_of_8_bits(head, is_le=is_le):
         return None
     codec = "utf-16le" if is_le else "utf-16be"
     text = head[: len(head) & ~1].decode(codec, errors="replace")
     return codec if _OF_PEOPLE.fullmatch(text) is not None else None
+
+
+def _is_of_8_bits(head: bytes, *, is_le: bool) -> bool:
+    """Say whether bytes are rather text of 8 bits with a NUL, as C ends it: most are ASCII, and few are zero."""
+    upper, others = head[is_le::2], head.replace(b"\0", b"")
+    return 2 * upper.count(0) < len(upper) and 4 * len(_NOT_ASCII_TEXT.findall(others)) < len(others)
+
+
+def _may_be_utf_16(raw: bytes) -> bool:
+    """Say whether bytes may be Japanese in UTF-16 without a mark, which has no zero bytes by which to know it."""
+    texts = [] if len(raw) % 2 else [raw.decode(codec, errors="replace") for codec in ("utf-16le", "utf-16be")]
+    return any(_OF_PEOPLE.fullmatch(one) and _OF_JAPAN.search(one) for one in texts)
 
 
 def _is_der(raw: bytes) -> bool:
@@ -208,7 +221,7 @@ def in_utf_8(path: Path | str, raw: bytes, *, is_shown: bool = True) -> str:
         return "Give the file of text that is meant"
     command = f"write it as UTF-8, and give that: `{to_utf_8(path, encoding_of(raw))}`"
     if not is_shown:
-        return f"W{command[1:]}"
+        return "Write it as UTF-8 with the editor that made it" if _may_be_utf_16(raw) else f"W{command[1:]}"
     other = other_encoding(raw)
     also = "" if other is None else f"; if the other word is right: `{to_utf_8(path, other)}`"
     return f"If that word is right, {command}{also}"
@@ -217,11 +230,11 @@ def in_utf_8(path: Path | str, raw: bytes, *, is_shown: bool = True) -> str:
 def to_trimmed(path: Path | str, raw: bytes) -> str:
     """Return the command that writes a line of text as UTF-8 without the white space around it, under a new name.
 
-    White space can be empty lines: sed reads the file as one.
+    White space can be empty lines: sed reads the file as one. The sign that ends a text in DOS goes with it.
     """
     known, codec = PurePath(path), utf_16_of(raw)
     text = raw.decode(codec or "utf-8", errors="replace").rstrip("\r\n")
-    begin, end = text[: len(text) - len(_without_begin(text))], text[len(text.rstrip()) :]
+    begin, end = text[: len(text) - len(_without_begin(text))], text[len(_without_end(text)) :]
     edits = [f"s/^{_escaped(begin)}//"] * bool(begin) + [f"s/{_escaped(end)}[\\r\\n]*$//"]
     edit = f"LC_ALL=C sed -z {shlex.quote('; '.join(edits))}"
     quoted = shlex.quote(str(path))
@@ -237,6 +250,12 @@ def trimmed(path: PurePath | str) -> PurePath:
 
 def _without_begin(text: str) -> str:
     return text.removeprefix("\ufeff").lstrip()
+
+
+def _without_end(text: str) -> str:
+    while (less := text.rstrip().removesuffix(_END_OF_DOS.decode())) != text:
+        text = less
+    return text
 
 
 def _escaped(text: str) -> str:

@@ -24,6 +24,7 @@ from birthmark.elements.exec import HOOK
 from birthmark.errors import BirthmarkError
 from birthmark.est.wire import decode_body
 from birthmark.fleet.profiles import _secret, _tables, azure_profile
+from birthmark.keys.errors import PinFileError
 from birthmark.keys.file_key import FileKey
 from birthmark.keys.pin import Pin
 from birthmark.links.identity import FileIdentity, Trust
@@ -222,7 +223,9 @@ def test_a_certificate_in_the_place_of_text_is_no_text(tmp_path: Path) -> None:
     assert refused.value.explain_fix() == "Give the file of text that is meant."
 
 
-@pytest.mark.parametrize("text", ["\n1234\n", "\n\n 1234", "\r\n1234 \r\n\r\n", "1234\n\n"])
+@pytest.mark.parametrize(
+    "text", ["\n1234\n", "\n\n 1234", "\r\n1234 \r\n\r\n", "1234\n\n", "1234 \x1a", "1234 \r\n\x1a", "1234\x1a\r\n"]
+)
 @pytest.mark.parametrize("codec", ["utf-8", "utf-8-sig", "utf-16"])
 def test_empty_lines_around_a_secret_are_taken_away_too(tmp_path: Path, text: str, codec: str) -> None:
     path = written(tmp_path, text.encode(codec))
@@ -239,6 +242,21 @@ def test_bytes_that_are_no_text_stay(data: bytes) -> None:
 @pytest.mark.parametrize("text", ["Pässwort-2026", "пароль-2026", "パスワード1\r\n", "é1"])
 def test_utf_16_without_a_mark_is_known_by_its_zero_bytes(text: str, codec: str) -> None:
     assert decode_text(text.encode(codec)) == text
+
+
+def test_text_of_8_bits_with_a_nul_is_no_utf_16() -> None:
+    for text in ("1234567", "123456", "hunter2\0four", "Ölkanne", "10203040506"):
+        raw = text.encode("cp1252") + b"\0"
+        assert plain_text(raw) == raw
+
+
+def test_of_a_secret_no_encoding_is_guessed_where_it_may_be_utf_16(tmp_path: Path) -> None:
+    (file := tmp_path / "secret").touch(0o600)
+    for codec in ("utf-16le", "utf-16be"):
+        file.write_bytes("大阪工場の鍵".encode(codec))
+        with pytest.raises(PinFileError) as refused:
+            Pin.from_file(file)
+        assert refused.value.explain_fix() == "Write it as UTF-8 with the editor that made it."
 
 
 def test_half_a_letter_of_utf_16_is_no_text() -> None:

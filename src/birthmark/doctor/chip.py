@@ -89,7 +89,7 @@ def _how_it_ended(code: int, last: str) -> str:
 def _trimming(path: Path) -> str:
     raw = bytes_of(path, _MAX_PIN_FILE)
     line = plain_text(raw).decode("utf-8", errors="replace").rstrip("\r\n")
-    return to_trimmed(path, raw) if line != line.strip() else ""
+    return to_trimmed(path, raw) if line != line.strip() and "\n" not in line.strip() else ""
 
 
 def _softhsm(environment: Mapping[str, str], pin: Path | None) -> SoftHsmSeen | None:

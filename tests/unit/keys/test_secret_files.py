@@ -1,5 +1,6 @@
 """What a file of a secret has around it, which nobody sees, and one that cannot be opened."""
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -39,3 +40,17 @@ def test_a_secret_that_is_too_long_is_refused_and_never_cut(tmp_path: Path) -> N
         file.write_bytes(("a" * 256).encode(codec))
         with pytest.raises(PinFileError):
             Pin.from_file(file)
+
+
+def test_the_command_that_takes_white_space_away_makes_a_file_that_is_accepted(tmp_path: Path) -> None:
+    (file := tmp_path / "secret").touch(0o600)
+    for text in ("four words \x1a", " four words\r\n\x1a", "four words \r\n", "\u3000four words"):
+        for codec in ("utf-8", "utf-8-sig", "utf-16"):
+            file.write_bytes(text.encode(codec))
+            with pytest.raises(PinFileError) as refused:
+                Pin.from_file(file).check_blanks()
+            subprocess.run(["sh", "-c", refused.value.explain_fix().split("`")[1]], check=True)
+            (made,) = set(tmp_path.iterdir()) - {file}
+            Pin.from_file(made).check_blanks()
+            assert Pin.from_file(made).reveal() == "four words"
+            made.unlink()

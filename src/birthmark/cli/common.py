@@ -179,6 +179,11 @@ def without(option: str, *, takes_value: bool) -> str:
     return _typed(kept)
 
 
+def instead(path: Path, other: Path) -> str:
+    """Return the command as it was typed with another file in the place of one."""
+    return _typed(str(other) if word == str(path) else word for word in sys.argv[1:])
+
+
 def tell(error: errors.BirthmarkError, *, as_json: bool = False) -> int:
     """Show a refusal on stderr, keep it for `birthmark why`, and return its exit code."""
     error.add_facts(again=again(), options=chosen())

@@ -37,6 +37,8 @@ def hint(error: BirthmarkError) -> str | None:
         return f'This user has no HOME to write to. For as long as the machine runs: `{again} --data "$(mktemp -d)"`'
     if error.code in _NO_CHIP and not os.environ.get(_LIBRARY) and (command := made_here.command()) is not None:
         return f"A new terminal knows of no chip. To use the software chip that was made last: `{command}`"
+    if error.code == "pki.certificate_key_swapped" and place and place != os.environ.get("X509_CERT_FILE"):
+        return f"Give the certificate's file in the place of {shlex.quote(place)}."
     return _port_hint(error) if error.code == "net.port_taken" else _proxy_hint(error)
 
 

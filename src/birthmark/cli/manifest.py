@@ -15,12 +15,13 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, wrap_file
 
 from birthmark import durable
-from birthmark.cli.asking import only
+from birthmark.cli.asking import OptionNotApplicableError, only
 from birthmark.cli.bundles import StationsOptions, is_bundle
 from birthmark.cli.common import (
     SOME_ROWS_REFUSED,
     FileExistsAlreadyError,
     again,
+    instead,
     open_file,
     read_device_certificate,
     read_file,
@@ -61,12 +62,19 @@ class ManifestOptions:
     def trust(self) -> Any:
         """Return whose manifests are believed: the files given, and without any, Microchip's own."""
         from birthmark.manifests.errors import ListUnsignedError
-        from birthmark.manifests.listed import ListTrust
+        from birthmark.manifests.listed import ListTrust, manifest_in
 
         if is_listed(self.file):
             tell_left_out(self.file, as_json=self.as_json)
             whose = {"signer": self.signer, "station": self.stations.station}
-            only(False, "for a signed list, and this one nobody signed", **whose)
+            found = manifest_in(self.file) if any(whose.values()) else None
+            what = "this one nobody signed" if found is None else f"{found[1].name} in {self.file} may be one"
+            try:
+                only(False, f"for a signed list, and {what}", **whose)
+            except OptionNotApplicableError as error:
+                if found is not None:
+                    error.quote(fix=f"Name that: `{found[0]}{instead(self.file, found[1])}`")
+                raise
             if not (roots := tuple(self.stations.roots())):
                 raise ListUnsignedError(file=str(self.file), again=again())
             return ListTrust(roots)

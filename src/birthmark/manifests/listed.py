@@ -119,6 +119,15 @@ def left_out(path: Path) -> list[str]:
         return []
 
 
+def manifest_in(path: Path) -> tuple[str, Path] | None:
+    """Return the step that unpacks a ZIP, empty for a directory, and the JSON file that is in it then; None without."""
+    name = next((one for one in left_out(path) if one.lower().endswith((".json", ".bundle"))), None)
+    if name is None or path.is_dir():
+        return None if name is None else ("", path / name)
+    into = path.with_suffix("")
+    return f"unzip -n {shlex.quote(str(path))} -d {shlex.quote(str(into))} && ", into / _unpacked(name)
+
+
 def _is_looked_at(name: str) -> bool:
     return PurePosixPath(name).suffix.lower() in _SUFFIXES
 

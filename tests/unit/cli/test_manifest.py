@@ -1,6 +1,7 @@
 """What `birthmark manifest verify` says of entries of which only a part can be checked."""
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,21 @@ def test_files_of_a_directory_that_are_not_looked_at_are_named(tmp_path: Path) -
     assert "7 files not looked at: 0.txt, 1.txt, 2.txt, 3.txt, 4.txt and 2 more." in " ".join(told.split())
     row = json.loads(CliRunner().invoke(app, [*arguments, "--json"]).stdout)
     assert row == {"left_out": 7, "files": [f"{number}.txt" for number in range(7)]}
+
+
+def test_a_manifest_in_a_directory_or_zip_is_named_in_its_place(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder := tmp_path / "folder").mkdir()
+    (tmp_path / "manifest.json").rename(folder / "manifest.json")
+    subprocess.run(["python3", "-m", "zipfile", "-c", "packed.zip", "folder/"], cwd=tmp_path, check=True)
+    for given in (folder, tmp_path / "packed.zip"):
+        typed = ["manifest", "verify", str(given), *arguments[2:], "--trust-root", arguments[-1]]
+        monkeypatch.setattr("sys.argv", ["birthmark", *typed])
+        done = CliRunner().invoke(app, typed)
+        assert (done.exit_code, "manifest.json in" in done.stderr) == (2, True)
+        command = " ".join(done.stderr.split()).split("Fix: ")[1].split("`")[1]
+        assert command.split("birthmark ")[1].split()[2].endswith("folder/manifest.json")
 
 
 @pytest.mark.parametrize(

@@ -150,6 +150,18 @@ def test_a_file_of_several_lines_is_no_password(birthmark: Callable[[str], tuple
             assert (code, "keys.pin_file" in text, "more than one line" in text) == (1, True, True), text
 
 
+def test_variables_are_swapped_only_where_the_file_came_from_one(
+    birthmark: Callable[[str], tuple[int, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = ("device enroll --cert", "hub ca create k", "dps ca create k", "manifest verify hello.txt --signer")
+    for line in (*lines, "login https://host.example --roots"):
+        text = birthmark(f"{line} device.key")[1]
+        assert "Fix: Give the certificate's file in the place of device.key." in text
+        assert "X509" not in text
+    monkeypatch.setenv("X509_CERT_FILE", "device.key")
+    assert "export X509_CERT_FILE=" in birthmark("device enroll --cert device.key")[1]
+
+
 def test_programs_get_the_same_as_json(birthmark: Callable[[str], tuple[int, str]]) -> None:
     code, text = birthmark("device enroll --cert hello.txt --json")
     assert code == 1

@@ -121,7 +121,7 @@ def left_out(path: Path) -> list[str]:
 
 def manifest_in(path: Path) -> tuple[str, Path] | None:
     """Return the step that unpacks a ZIP, empty for a directory, and the JSON file that is in it then; None without."""
-    name = next((one for one in left_out(path) if one.lower().endswith((".json", ".bundle"))), None)
+    name = next((one for one in left_out(path) if one.lower().endswith((".json", ".jsonl"))), None)
     if name is None or path.is_dir():
         return None if name is None else ("", path / name)
     into = path.with_suffix("")

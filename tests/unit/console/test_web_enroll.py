@@ -20,7 +20,7 @@ from birthmark.console.routing import told
 from birthmark.console.web.enroll import receiving
 from birthmark.console.web.enroll.bounds import MOST_OF_ONE
 from birthmark.console.web.enroll.drops import Drop, DropGoneError, Drops, State, TooManyDropsError
-from birthmark.console.web.enroll.page import as_csv
+from birthmark.console.web.enroll.page import _command, as_csv
 from birthmark.console.web.enroll.reading import Kind, rows_of, sort
 from birthmark.console.web.enroll.receiving import LIST, SIGNERS, TRUST, DropRefusedError, Received, Receiver
 from birthmark.console.web.language import Reader, reader
@@ -293,3 +293,23 @@ def test_a_list_goes_when_another_one_has_come_whole_and_not_before(tmp_path: Pa
     assert looked.path.exists()
     last = a_drop(drops, "anna", clock, is_run=True)
     assert [one.path.exists() for one in (looked, *run, last)] == [False, False, *([True] * (MOST_OF_ONE - 1))]
+
+
+def test_the_same_as_a_command_is_one_that_works() -> None:
+    def said(kind: Kind, *names: str, **others: object) -> str:
+        drop = {"kind": kind, "name": names[0], "names": names, "count": len(names), "dps": "birthmark"}
+        return _command({**drop, SIGNERS: [], TRUST: [], **others})
+
+    roots: dict[str, object] = {TRUST: ["root.pem"]}
+    assert said(Kind.CERTIFICATES, "a.cer") == "birthmark device enroll --cert a.cer"
+    each = "for file in a.cer 'b c.cer'; do birthmark device enroll --cert \"$file\"; done"
+    assert said(Kind.CERTIFICATES, "a.cer", "b c.cer") == each
+    listed = "birthmark device enroll-list certificates --trust-root root.pem"
+    for names in (("a.cer",), ("a.cer", "b.cer")):
+        copied = f"mkdir certificates && cp -- {' '.join(names)} certificates && {listed}"
+        assert said(Kind.CERTIFICATES, *names, **roots) == copied
+    assert said(Kind.CERTIFICATES, "a.cer", count=30) == ""
+    assert said(Kind.ZIP, "a.zip", **roots, **{SIGNERS: ["s.pem"]}) == (
+        "birthmark device enroll-list a.zip --trust-root root.pem"
+    )
+    assert said(Kind.MANIFEST, "a.json", **{SIGNERS: ["s.pem"]}) == "birthmark device enroll-list a.json --signer s.pem"

@@ -59,7 +59,8 @@ def as_json(rows: Iterable[Mapping[str, Any]]) -> bytes:
     return json.dumps([report_row(row) for row in rows], indent=1).encode()
 
 
-_PAGE, _WAIT_S, _MAX_SHOWN = 50, 5, 120
+_PAGE, _WAIT_S, _MAX_SHOWN, _MAX_NAMED = 50, 5, 120, 20
+_COPIES = "certificates"
 OUTCOMES: Mapping[str, tuple[str, str]] = {
     "would create": (marked("would be put on record"), ""),
     "created": (marked("put on record"), ""),
@@ -170,7 +171,7 @@ class EnrollPage:
             "dps": received.fields["dps"],
             ONCE: once,
         }
-        about |= {"kind": dropped.kind.value, "name": names[0], "count": len(names)}
+        about |= {"kind": dropped.kind.value, "name": names[0], "names": names[:_MAX_NAMED], "count": len(names)}
         about |= {kind: [one.name for one in received.files if one.kind == kind] for kind in (SIGNERS, TRUST)}
         durable.put(drop.path / "about.json", json.dumps(about).encode(), mode=0o600)
         self.work.look(drop, received.files, lambda: self.site.who(request))
@@ -277,14 +278,26 @@ def _address(drop: str, outcome: str, after: int) -> str:
 
 
 def _command(about: Mapping[str, Any]) -> str:
-    """Return the same as it is typed, with the files by the names that they had."""
-    words = ["birthmark", "device", "enroll-list", about["name"]]
-    if about["kind"] == Kind.CERTIFICATES and not about[TRUST]:
-        words = ["birthmark", "device", "enroll", "--cert", about["name"]]
-    signer = "--station" if about["kind"] == Kind.BUNDLE else "--signer"
-    words += [word for one in about[SIGNERS] for word in (signer, one)]
-    words += [word for one in about[TRUST] for word in ("--trust-root", one)]
-    words += [] if about["dps"] == FIRST else ["--dps", about["dps"]]
+    """Return the same as it is typed, with the files by the names that they had; empty where those are too many."""
+    names: list[str] = about.get("names", [about["name"]])
+    options = [word for one in about[TRUST] for word in ("--trust-root", one)]
+    options += [] if about["dps"] == FIRST else ["--dps", about["dps"]]
+    if about["kind"] == Kind.CERTIFICATES and not names[about["count"] - 1 :]:
+        return ""
+    if about["kind"] == Kind.CERTIFICATES and about[TRUST]:  # which count for a directory of them
+        copied = _typed(["mkdir", _COPIES]) + " && " + _typed(["cp", "--", *names, _COPIES])
+        return f"{copied} && {_typed(['birthmark', 'device', 'enroll-list', _COPIES, *options])}"
+    if about["kind"] == Kind.CERTIFICATES and len(names) > 1:
+        each = _typed(["birthmark", "device", "enroll", *options, "--cert"])
+        return f'for file in {_typed(names)}; do {each} "$file"; done'
+    if about["kind"] == Kind.CERTIFICATES:
+        return _typed(["birthmark", "device", "enroll", "--cert", names[0], *options])
+    signer = {Kind.BUNDLE: "--station", Kind.MANIFEST: "--signer"}.get(about["kind"])
+    signers = [word for one in about[SIGNERS] for word in (signer, one) if signer is not None]
+    return _typed(["birthmark", "device", "enroll-list", about["name"], *signers, *options])
+
+
+def _typed(words: Iterable[str]) -> str:
     return shlex.join(printable(word)[:_MAX_SHOWN] for word in words)
 
 

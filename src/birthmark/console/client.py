@@ -4,9 +4,10 @@ import contextlib
 import http.client
 import json
 import os
+import re
 import shlex
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
@@ -32,6 +33,7 @@ _TIMEOUT_S = 30
 _MAX_BYTES = 64 * 1024 * 1024
 _PARTS = {"trust_bundle", "est", "dps", "iothub", "aws", "health_url"}
 _DAMAGED = "endpoints.json is damaged"
+_LIMIT = re.compile(rb"body is larger than (\d{1,12}) bytes")
 _KINDS: dict[int, type[errors.BirthmarkError]] = {
     400: errors.InvalidRequestError,
     401: errors.UnauthenticatedError,
@@ -308,6 +310,8 @@ class OperatorClient:
             command = self._by_curl(method, _path(path, query), body)
             raise AnswerTooLargeError(data=self.data, most=str(_MAX_BYTES), command=command)
         answer = _json(content)
+        if response.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE and (limit := _LIMIT.search(content)) is not None:
+            raise _too_large(limit[1].decode())
         if response.status >= HTTPStatus.BAD_REQUEST:
             raise _refused(response.status, answer, self.data)
         return answer
@@ -330,13 +334,9 @@ class OperatorClient:
         """
         connection = self._connection(patience_s)
         try:
-            connection.request(
-                method,
-                _path(path, query),
-                None if body is None else json.dumps(body),
-                {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"},
-            )
-            with connection.getresponse() as response:
+            headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"}
+            content = None if body is None else json.dumps(body)
+            with _answer(connection, method, _path(path, query), content, headers) as response:
                 yield response
         except TimeoutError as error:
             raise self._slow(f"{patience_s:g}") from error
@@ -393,6 +393,19 @@ class RemoteClient(OperatorClient):
         return f"curl -sS -X {method} -H @header{more} {shlex.quote(f'{self.url}{path}')}"
 
 
+def _answer(
+    connection: http.client.HTTPConnection, method: str, path: str, body: str | None, headers: Mapping[str, str]
+) -> http.client.HTTPResponse:
+    """Ask, and return the answer, also of a server that hangs up before it has read a body that is too large."""
+    try:
+        connection.request(method, path, body, headers)
+    except (BrokenPipeError, ConnectionResetError) as error:
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            return connection.getresponse()
+        raise error from None
+    return connection.getresponse()
+
+
 def _path(path: str, query: dict[str, object]) -> str:
     given = {name: str(value) for name, value in query.items() if value is not None}
     text = "&".join(f"{quote(name)}={quote(value, safe='')}" for name, value in given.items())
@@ -405,6 +418,16 @@ def _json(content: bytes) -> Any:
         return json.loads(content) if content else None
     except ValueError:
         return None
+
+
+def _too_large(limit: str) -> errors.InvalidRequestError:
+    """Return the refusal `http.body_too_large`, which the server says in plain text, before it looks at the path."""
+    error = errors.InvalidRequestError()
+    cause = f"The body has more than the {limit} bytes that this path takes."
+    fix = "Send less at once; docs/reference/limits.md has the size for each path."
+    message = f"The request body is larger than {limit} bytes."
+    error.quote(code="http.body_too_large", message=message, cause=cause, fix=fix)
+    return error
 
 
 def _refused(status: int, answer: Any, data: Path) -> errors.BirthmarkError:

@@ -24,6 +24,7 @@ from birthmark.console.client import (
 from birthmark.console.door import PORT_ALONE
 from birthmark.console.lock import DirectoryLock
 from birthmark.console.login import read_invitation
+from birthmark.errors import InvalidRequestError
 
 WHOLE: dict[str, dict[str, str]] = {name: {} for name in ("trust_bundle", "est", "dps", "iothub", "aws", "health_url")}
 
@@ -74,7 +75,7 @@ def test_a_directory_of_another_user_gives_no_rights(tmp_path: Path) -> None:
 
 
 @contextmanager
-def answering(data: Path, answer: bytes | None) -> Iterator[OperatorClient]:
+def answering(data: Path, answer: bytes | None, status: str = "200 OK") -> Iterator[OperatorClient]:
     """A server that gives one caller this answer, or none."""
     (data / PORT_ALONE).touch()  # as on a file system without sockets
     lock = DirectoryLock(data)
@@ -85,7 +86,7 @@ def answering(data: Path, answer: bytes | None) -> Iterator[OperatorClient]:
             with listening.accept()[0] as connection:
                 connection.recv(65536)
                 if answer is not None:
-                    connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n" + answer)
+                    connection.sendall(f"HTTP/1.1 {status}\r\n\r\n".encode() + answer)
                 else:
                     while connection.recv(65536):  # until the caller goes
                         pass
@@ -124,6 +125,13 @@ def test_an_answer_that_is_too_large_is_asked_for_by_another_program(
     with answering(tmp_path, b"[1, 2, 3, 4]") as client, pytest.raises(AnswerTooLargeError) as refused:
         client.get("/hubs")
     assert f"{client.url}/operator/v1/hubs`" in refused.value.explain_fix()
+
+
+def test_what_a_server_says_that_hangs_up_before_it_has_read_all_is_told(tmp_path: Path) -> None:
+    said, status = b"The request body is larger than 262144 bytes.\n", "413 Request Entity Too Large"
+    with answering(tmp_path, said, status) as client, pytest.raises(InvalidRequestError) as refused:
+        client.post("/aws/rules", {"sql": "x" * 30_000_000})
+    assert "the 262144 bytes that this path takes" in refused.value.explain_cause()
 
 
 @pytest.mark.parametrize("coded", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le"])

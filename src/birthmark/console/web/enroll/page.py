@@ -292,8 +292,8 @@ def _command(about: Mapping[str, Any]) -> str:
         return f'for file in {_typed(names)}; do {each} "$file"; done'
     if about["kind"] == Kind.CERTIFICATES:
         return _typed(["birthmark", "device", "enroll", "--cert", names[0], *options])
-    signer = {Kind.BUNDLE: "--station", Kind.MANIFEST: "--signer"}.get(about["kind"])
-    signers = [word for one in about[SIGNERS] for word in (signer, one) if signer is not None]
+    signer = {Kind.BUNDLE: "--station", Kind.MANIFEST: "--signer"}.get(about["kind"], "")
+    signers = [word for one in about[SIGNERS] for word in (signer, one) if signer]
     return _typed(["birthmark", "device", "enroll-list", about["name"], *signers, *options])
 
 

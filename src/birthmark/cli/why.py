@@ -78,17 +78,14 @@ def why(
     is_any = not this.scope and said == "DEFAULT"
     # A mistake made on this machine alone is no server's. It is told where it is asked for, and if it came after the
     # server was started that this shell is about.
-    since = "" if is_any else _started(data)
+    since, is_asked_for = "" if is_any else _started(data), subject is not None or code is not None
     here = [
         row
-        for row in noted(subject, limit + _MORE)
-        if is_any or (this.has(row) if row["server"] is not None else subject is not None or _is_told(row, since, said))
+        for row in noted(subject or code, _MOST if code else limit + _MORE)
+        if code is None or row["code"] == code
+        if is_any or (this.has(row) if row["server"] is not None else is_asked_for or _is_told(row, since, said))
     ]
-    if code is None:
-        found = joined(_told(server, subject, limit + _MORE, here), here)[:limit]
-    else:
-        here = [row for row in here if row["code"] == code]
-        found = joined(_ask(server, subject, limit, code), here)[:limit]
+    found = joined(_told(server, subject, limit if code else limit + _MORE, here, code), here)[:limit]
     if not found:
         of = "".join(f" {word} {printable(name)}" for word, name in (("for", subject), ("by", code)) if name)
         typer.echo(f"Nothing was refused{of}.", err=True)
@@ -226,12 +223,12 @@ def _server_of(data: Path) -> ThisServer:
         return ThisServer(str(data))
 
 
-def _told(server: ServerOptions, subject: str | None, limit: int, here: list[Row]) -> list[Row]:
-    """Return what the server knows, also under the tracking ids that clients here were given."""
+def _told(server: ServerOptions, subject: str | None, limit: int, here: list[Row], code: str | None) -> list[Row]:
+    """Return what the server knows; without a code also under the tracking ids that clients here were given."""
     try:
-        told = _ask(server, subject, limit)
+        told = _ask(server, subject, limit, code)
         known = {row["id"] for row in told}
-        for row in here:
+        for row in here if code is None else ():
             if (tracking_id := row["facts"].get("tracking_id")) and tracking_id not in known:
                 told += _ask(server, tracking_id, 1)
                 known.add(tracking_id)

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 from birthmark.cli.app import app
 from birthmark.cli.journal import note
 from birthmark.dps.service.enrollments import EnrollmentNotFoundError
+from birthmark.keys.errors import PinFileError
 
 
 def not_found(name: str) -> EnrollmentNotFoundError:
@@ -45,6 +46,22 @@ def test_other_text_finds_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     found = CliRunner().invoke(app, ["why", PASTED, "--data", str(tmp_path / "none")])
     assert found.exit_code != 0
     assert "pump-6" not in found.stdout
+
+
+def test_refusals_of_a_code_are_found_in_the_journal_of_this_machine_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    monkeypatch.setenv("BIRTHMARK_DATA", str(tmp_path / "none"))
+    note(PinFileError(path="pin", detail="is open to others (mode 0644)"))
+    for number in range(50):
+        note(not_found(f"pump-{number}"))
+    for more in ([], ["--data", str(tmp_path / "none")]):
+        found = CliRunner().invoke(app, ["why", "--code", "keys.pin_file", *more])
+        assert found.exit_code == 0, found.stderr
+        assert "The file pin, which should hold the PIN or password, is open to others" in " ".join(
+            found.stdout.split()
+        )
 
 
 @pytest.mark.parametrize(

@@ -16,9 +16,10 @@ from pathlib import Path
 
 from birthmark.ca.keyfile import SecretUnreadableError, opens, read_private
 from birthmark.errors import BirthmarkError, InvalidRequestError, UnavailableError
-from birthmark.text_files import decode_text, not_utf_8, plain_text
+from birthmark.text_files import decode_text, foreign_line, in_utf_8, not_utf_8, plain_text
 
 FORMS = "file:/path, credential:NAME, fd:NUMBER or prompt"
+ALONE = "Let it hold the passphrase alone, in one line."
 BESIDE = "passphrase"
 MAX_CHARS = 1024
 
@@ -90,7 +91,7 @@ class Passphrase:
             self._known = self._of_text(self._read())
             if not 0 < len(self._known) <= MAX_CHARS:
                 self._known = None
-                raise self._unusable(f"is empty, or longer than {MAX_CHARS} bytes")
+                raise self._unusable(f"is empty, or longer than {MAX_CHARS} bytes", ALONE)
         return self._known
 
     def _of_text(self, data: bytes) -> bytes:
@@ -101,13 +102,15 @@ class Passphrase:
         raw, text = data.strip(), plain_text(data).strip()
         has_lines = any(end in text for end in (b"\n", b"\r"))
         if self._comes_new() and (trouble := _trouble_of(data)):
-            raise self._unusable(trouble)
+            is_foreign = foreign_line(plain_text(data)) > 0
+            file = Path((self.source or "").removeprefix("file:")).expanduser()
+            raise self._unusable(trouble, f"{in_utf_8(file, data, is_shown=False)}." if is_foreign else "")
         if text == raw and not has_lines:
             return text
         if any(opens(key, raw) for key in sorted(self.directory.glob("*.key"))[:1]):
             return raw
         if has_lines:
-            raise self._unusable("has more than one line")
+            raise self._unusable("has more than one line", ALONE)
         return text
 
     def _read(self) -> bytes:
@@ -151,10 +154,13 @@ class Passphrase:
         has_keys = any(True for pattern in ("*.key", "*.pending") for _ in self.directory.glob(pattern))
         return self.is_new or not has_keys
 
-    def _unusable(self, reason: str) -> BirthmarkError:
+    def _unusable(self, reason: str, advice: str = "") -> BirthmarkError:
+        error: BirthmarkError = self._missing(f"it {reason}")
         if self.is_new and self.source is not None:
-            return NewPassphraseError(source=self.source, reason=reason, path=self.directory)
-        return self._missing(f"it {reason}")
+            error = NewPassphraseError(source=self.source, reason=reason, path=self.directory)
+        if advice and self._comes_new() and (self.source or "").startswith("file:"):
+            error.quote(fix=advice)
+        return error
 
     def _missing(self, reason: str) -> PassphraseMissingError:
         return PassphraseMissingError(path=self.directory, reason=reason)

@@ -24,7 +24,7 @@ from birthmark.fleet.bulk import enroll_all, take_back_all
 from birthmark.fleet.journal import TAKEN_BACK, Journal, OtherTargetsJournalError, Outcome, refused
 from birthmark.fleet.pace import Paced
 from birthmark.fleet.target import Done, EnrollmentRequest, EnrollmentTarget
-from birthmark.fleet.template import NameTakenTwiceError, Template, check_name, parse_template
+from birthmark.fleet.template import NameTakenTwiceError, Template, TemplateInvalidError, check_name, parse_template
 from birthmark.fleet.values import check_values
 from birthmark.manifests.doubts import Judge
 from birthmark.manifests.marks import Marks
@@ -116,6 +116,8 @@ class Shipment:
 def template_of(path: Path | None, how: "DeviceOptions") -> Template:
     """Return what each device gets: what the file says, and what options say in its place."""
     text = "" if path is None else read_text(path)
+    if path is not None and not text.strip():
+        raise TemplateInvalidError(file=path, line=1, detail="it is empty")
     template = parse_template(text, path or Path("template.toml"))
     azure = msgspec.structs.replace(
         template.azure,

@@ -358,6 +358,9 @@ def _of_header(columns: list[str], holders: list[int]) -> str:
 
 def _of_row(row: list[str], holder: int, named: int | None) -> _Listed:
     name = row[named].strip() if named is not None and named < len(row) else ""
+    if any("\0" in cell for cell in row):
+        called = name.replace("\0", "")[:_MAX_NAME_CHARS] or "the line"
+        return _Listed(called, MalformedEntryError(detail=f"{called} has a cell with U+0000, which is no text"))
     if holder >= len(row) or not row[holder].strip():
         return _Listed(name, MalformedEntryError(detail=f"{name[:_MAX_NAME_CHARS] or 'the line'} has no certificate"))
     text = row[holder].replace("\\n", "\n").strip()

@@ -19,6 +19,7 @@ from birthmark.ca.passphrase import (
     check_source,
 )
 from birthmark.ca.rekey import move
+from birthmark.errors import BirthmarkError
 from birthmark.pki.issue import Issuer
 from birthmark.pki.profiles import Purpose
 from fakes import NOON, SeededEntropy
@@ -278,3 +279,17 @@ def test_a_power_cut_at_any_step_leaves_all_keys_with_one_passphrase(
         if is_over:
             break
     assert is_over
+
+
+def test_a_new_one_is_told_how_its_file_becomes_right(tmp_path: Path) -> None:
+    (file := tmp_path / "secret").touch(0o600)
+    for content, advice in (
+        (b"", "Let it hold the passphrase alone, in one line."),
+        (b"one\ntwo\n", "Let it hold the passphrase alone, in one line."),
+        ("Ger\u00e4te genug".encode("cp1252"), f"iconv -f CP1252 -t UTF-8 {file} >"),
+    ):
+        file.write_bytes(content)
+        for is_new in (False, True):
+            with pytest.raises(BirthmarkError) as refused:
+                Passphrase(tmp_path / "ca", f"file:{file}", is_new=is_new).reveal()
+            assert advice in refused.value.explain_fix()

@@ -92,6 +92,17 @@ def test_of_several_requests_in_a_file_none_is_dropped(ca: Path, tmp_path: Path)
         assert "Give each request its own file" in " ".join(result.stderr.split())
 
 
+def test_a_table_in_the_place_of_a_request_is_named(ca: Path, tmp_path: Path) -> None:
+    tables = {
+        "list.txt": b"id,certificate\r\nchip-1,MIIB\r\n",
+        "list.csv": b'id,csr\nchip-1,"' + armored("CERTIFICATE REQUEST") + b'"\n',
+        "unicode.txt": "id\tcsr\r\nchip-1\tMIIB\r\n".encode("utf-16"),
+    }
+    for name, content in tables.items():
+        (tmp_path / name).write_bytes(content)
+        assert "it is a table" in " ".join(run("sign", ca, str(tmp_path / name)).stderr.split()), name
+
+
 def test_a_certificate_in_the_place_of_a_request_is_named(ca: Path, tmp_path: Path) -> None:
     (tmp_path / "device.csr").write_bytes(a_device().certificate.der)
     result = run("sign", ca, str(tmp_path / "device.csr"))

@@ -7,12 +7,12 @@ import typer
 
 from birthmark.cli import shipment
 from birthmark.cli.common import telling_refusals
-from birthmark.cli.enroll_options import RunOptions
-from birthmark.cli.shipment import Shipment, enroll_shipment
+from birthmark.cli.enroll_options import DeviceOptions, RunOptions
+from birthmark.cli.shipment import Shipment, enroll_shipment, template_of
 from birthmark.cli.tally import Refusals, Tally
 from birthmark.fleet.journal import Outcome
 from birthmark.fleet.target import Change, Done
-from birthmark.fleet.template import Template
+from birthmark.fleet.template import Template, TemplateInvalidError
 from birthmark.manifests.errors import MalformedEntryError
 from memory_target import MemoryTarget
 
@@ -99,3 +99,12 @@ def test_who_stops_a_long_run_is_told_how_far_it_came_and_how_it_goes_on(
     told = capsys.readouterr().err
     assert "2 taken back of 5" in told
     assert "goes on with the rest: birthmark device enroll-list s.json --undo" in told
+
+
+def test_an_empty_template_is_not_none(tmp_path: Path) -> None:
+    for content in (b"", b"\r\n\r\n", b"\xff\xfe", b"\x1a"):
+        (file := tmp_path / "template.toml").write_bytes(content)
+        with pytest.raises(TemplateInvalidError) as refused:
+            template_of(file, DeviceOptions())
+        assert "it is empty" in refused.value.explain_cause()
+    assert template_of(None, DeviceOptions()) == Template()

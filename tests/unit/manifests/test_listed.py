@@ -271,6 +271,14 @@ def test_other_text_is_no_table_whatever_its_file_is_called(begin: bytes) -> Non
     assert not is_list(Path("t.txt"), begin)
 
 
+def test_a_row_with_a_nul_is_refused_and_the_others_are_read(tmp_path: Path) -> None:
+    table = a_table(tmp_path, [("chip\0-0", pem(DEVICES[0])), ("chip-1", pem(DEVICES[1]))])
+    refused, entry = verified(table)
+    assert isinstance(refused, MalformedEntryError)
+    assert "chip-0 has a cell with U+0000" in refused.explain_cause()
+    assert isinstance(entry, Entry)
+
+
 def test_a_row_of_blanks_is_none(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text(f'serial;site;certificate\nS1;x;"{DEVICES[0].pem()}"\n;;\n ; ;\n')
     assert [isinstance(one, Entry) for one in verified(tmp_path / "t.csv")] == [True]

@@ -21,6 +21,7 @@ from birthmark.cli.ca.common import OPERATOR, AuthorityOptions, Out, file_name, 
 from birthmark.cli.ca.standing import Instead, by_another, by_est
 from birthmark.cli.common import FileExistsAlreadyError, about, read_file
 from birthmark.durations import FORMS, lifetime_of
+from birthmark.manifests.listed import is_table
 from birthmark.pki.certificates import Certificate, CertificateInvalidError, CertificateKeySwappedError, parse_der
 from birthmark.pki.csr import MAX_CSR_BYTES, CertificateRequest, CsrMalformedError, CsrTooLargeError, parse_csr
 from birthmark.pki.der import is_pkcs7, is_pkcs12
@@ -32,6 +33,7 @@ from birthmark.text import printable
 _DNS = re.compile(r"(?=.{1,253}$)(\*\.)?[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*")
 _YEAR = timedelta(days=365)
 # Those of an operator's own CA live a year: nobody renews them every day.
+_TABLES = {".csv", ".tsv"}
 _BY_HAND = {DEVICE.name: _YEAR, SERVER.name: _YEAR}
 
 
@@ -138,6 +140,8 @@ def _read_csr(path: Path) -> CertificateRequest:
         data = read_file(path, 2 * MAX_CSR_BYTES)
         if len(data) > 2 * MAX_CSR_BYTES:
             raise CsrTooLargeError(size=path.stat().st_size)
+        if path.suffix.lower() in _TABLES or (b"-----BEGIN " not in data and is_table(data)):
+            raise CsrMalformedError(detail="it is a table; a request has a file of its own")
         der = unarmor(data)
         try:
             return parse_csr(der)

@@ -159,7 +159,8 @@ class Passphrase:
         if self.is_new and self.source is not None:
             error = NewPassphraseError(source=self.source, reason=reason, path=self.directory)
         if advice and self._comes_new() and (self.source or "").startswith("file:"):
-            error.quote(fix=advice)
+            others = f" Or n{error.explain_fix()[1:]}" if self.is_new else ""
+            error.quote(fix=f"{advice}{others}")
         return error
 
     def _missing(self, reason: str) -> PassphraseMissingError:

@@ -80,8 +80,13 @@ def check_blanks(text: str, path: Path) -> None:
 
 def _read(descriptor: int, path: Path) -> str:
     raw = b""
-    while len(raw) <= MAX_PIN_BYTES + 2 and (piece := os.read(descriptor, MAX_PIN_BYTES + 3)):
-        raw += piece
+    try:
+        while len(raw) <= MAX_PIN_BYTES + 2 and (piece := os.read(descriptor, MAX_PIN_BYTES + 3)):
+            raw += piece
+    except OSError as problem:  # such as that of a directory
+        missing = PinFileMissingError(path=path, detail=(problem.strerror or "error").lower())
+        missing.quote(fix="Give a file that holds the PIN or password in one line.")
+        raise missing from problem
     line = plain_text(raw).removesuffix(b"\n").removesuffix(b"\r")
     if not 0 < len(line) <= MAX_PIN_BYTES or b"\n" in line or b"\0" in line:
         error = PinFileError(path=path, detail="is empty, or holds more than one line of text")

@@ -29,3 +29,11 @@ def test_a_file_that_may_not_be_opened_is_told_as_that(tmp_path: Path, monkeypat
         Pin.from_file(tmp_path / "pin")
     assert "ls -l" in refused.value.explain_fix()
     assert "cat >" not in refused.value.explain_fix()
+
+
+def test_a_directory_in_the_place_of_a_secret_is_told_as_that(tmp_path: Path) -> None:
+    (place := tmp_path / "pin").mkdir(0o700)
+    with pytest.raises(PinFileMissingError) as refused:
+        Pin.from_file(place)
+    assert "is a directory" in refused.value.explain_cause()
+    assert "cat >" not in refused.value.explain_fix()

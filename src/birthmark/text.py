@@ -184,3 +184,9 @@ def cell(value: object) -> str:
 def _quote_formula(found: re.Match[str]) -> str:
     is_first = found.start() == 0 or found.string[found.start() - 1] == ";"
     return ("'" if is_first else "") + _SEPARATOR.sub(r"\g<0>'", found.group())
+
+
+def masked_query(url: str) -> str:
+    """Return a URL as it is shown to who may not change it: its query may be a key."""
+    address, mark, _ = url.partition("?")
+    return f"{address}?****" if mark else url

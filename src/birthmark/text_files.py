@@ -93,15 +93,18 @@ def foreign_line(raw: bytes) -> int:
     return 0
 
 
-def not_utf_8(raw: bytes) -> str:
+def not_utf_8(raw: bytes, *, is_shown: bool = True) -> str:
     """Return what is to be said, behind the name of its file, of text that is not UTF-8.
 
-    It shows a word as `encoding_of` has it, by which a person sees whether that is right.
+    It shows a word as `encoding_of` has it, by which a person sees whether that is right; none of a file that may hold
+    a secret, where `is_shown` is False.
     """
     if is_binary(raw):
         return "is not text, but binary, as a PFX is"
     if not (line := foreign_line(raw)):
         return "is not UTF-8"
+    if not is_shown:
+        return f"is not UTF-8 (line {line})"
     encoding = encoding_of(raw)
     said = raw.split(b"\n", line)[line - 1].decode(encoding, errors="replace")
     word = next((one for one in _BETWEEN_WORDS.split(said) if not one.isascii()), "")

@@ -9,6 +9,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,9 @@ import pytest
 import requests
 
 import warm
+from birthmark.auth.connection_strings import parse_connection_string
 from persons import Person
+from sas_tokens import make_sas
 from servers import RunningServer, a_new_server, clean_environment
 
 pytestmark = pytest.mark.system
@@ -258,6 +261,36 @@ def test_a_person_is_told_no_url_of_a_file_that_a_job_is_about(plant: Plant) -> 
     for variables in (viewer, admin):
         told = json.loads(by_aws_cli(variables, *words).stdout)["execution"]["jobDocument"]
         assert json.loads(told) == document
+
+
+def of_dps(somebody: Person, method: str, path: str, body: Any = None) -> str:
+    """Return what the provisioning service answers to a service client that works in a person's name."""
+    variables = exported(somebody)
+    parts = parse_connection_string(variables["PROVISIONING_CONNECTION_STRING"])
+    headers = {"Authorization": make_sas(parts.host, parts.key, int(time.time()) + 600, parts.policy)}
+    url = f"https://{parts.host}{path}?api-version=2021-10-01"
+    answer = requests.request(method, url, json=body, headers=headers, verify=variables["SSL_CERT_FILE"], timeout=30)
+    assert answer.ok, answer.text
+    return answer.text
+
+
+def test_a_viewer_is_shown_no_key_that_a_rule_or_an_enrollment_sends_along(plant: Plant) -> None:
+    viewer, admin = plant.person("anna", "viewer"), plant.person("ben", "admin")
+    http = {"url": "https://hooks.example.com/x?code=U-KEY", "headers": [{"key": "authorization", "value": "H-KEY"}]}
+    rule = {"sql": "SELECT * FROM 'a'", "actions": [{"http": http}], "errorAction": {"http": http}}
+    create = ["iot", "create-topic-rule", "--rule-name", "hook", "--topic-rule-payload", json.dumps(rule)]
+    assert (made := by_aws_cli(exported(admin), *create)).returncode == 0, made.stderr
+    webhook = {"webhookUrl": "https://func.example.com/alloc?code=W-KEY", "apiVersion": "2021-10-01"}
+    enrollment = {"attestation": {"type": "symmetricKey"}, "registrationId": "pump-9", "allocationPolicy": "custom"}
+    of_dps(admin, "PUT", "/enrollments/pump-9", enrollment | {"customAllocationDefinition": webhook})
+    for person, is_shown in ((viewer, False), (admin, True)):
+        told = by_aws_cli(exported(person), "iot", "get-topic-rule", "--rule-name", "hook").stdout
+        tried = person.run("aws", "rule", "test", "--rule", "hook", "--topic", "a", "--payload", "{}", "--json")
+        for key in ("U-KEY", "H-KEY"):
+            assert (key in told, key in tried) == (is_shown, is_shown), key
+        everything = {"query": "SELECT * FROM enrollments"}
+        seen = of_dps(person, "GET", "/enrollments/pump-9"), of_dps(person, "POST", "/enrollments/query", everything)
+        assert ["W-KEY" in one for one in seen] == [is_shown, is_shown]
 
 
 def test_a_token_that_ends_soon_attaches_no_policy_that_reaches_beyond_one_device(plant: Plant) -> None:

@@ -162,7 +162,7 @@ def test_a_toml_file_in_a_code_page_is_told_its_line_and_the_command_that_conver
     with pytest.raises(BirthmarkError) as refused:
         read(written(tmp_path, text.encode("cp1252")))
     assert "2" in refused.value.explain_cause()
-    assert '"Gerätehalle" in CP1252' in refused.value.explain_cause()
+    assert ("Ger" in refused.value.explain_cause()) is (read is template), "others may hold secrets"
     command = next(one for one in refused.value.explain_fix().split("`") if "iconv" in one)
     subprocess.run(["sh", "-c", command], check=True)
     (converted,) = tmp_path.glob("*.utf8*")

@@ -128,8 +128,10 @@ async def verify_chains(database: Reader, *, key: bytes | None, exported: Sequen
     `key` is the public key that signs heads here; `exported` are heads kept elsewhere. Raise one of this module's
     errors, naming the first row that is wrong.
     """
+    exported = [*dict.fromkeys(exported)]
     for head in exported:
         _check_exported(head, key)
+        await give_way()
     heads = [HEADS.of(row) for row in await database.all(HEADS_OF_ALL)]
     claims = [claim for head in exported for claim in _claims_of(head, f"An exported head of chain {head.chain}")]
     for head in heads:

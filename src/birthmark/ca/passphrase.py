@@ -172,7 +172,7 @@ def _trouble_of(data: bytes) -> str:
     try:
         text = decode_text(data).rstrip("\r\n")
     except UnicodeDecodeError:
-        return not_utf_8(data)
+        return not_utf_8(data, is_shown=False)
     return "begins or ends with a blank" if text != text.strip() else ""
 
 

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from hashlib import sha256
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -47,7 +47,7 @@ class NewRegistrationAuthority(msgspec.Struct):
     """A registration authority's certificate, and a pattern of the device ids it may ask for."""
 
     certificate: str
-    names: str = "*"
+    names: Annotated[str, msgspec.Meta(min_length=1, max_length=256)] = "*"
 
 
 class NewBootstrapCa(msgspec.Struct):

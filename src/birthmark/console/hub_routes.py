@@ -1,7 +1,7 @@
 """The operator interface of a hub's routes: where messages leave to, which do, and what waits or was put aside."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -89,9 +89,9 @@ class NewEnrichment(msgspec.Struct):
 class RouteTest(msgspec.Struct):
     """A message that was never sent; with a condition, whether that holds, else which routes take it."""
 
-    source: str = "DeviceMessages"
+    source: Annotated[str, msgspec.Meta(max_length=64)] = "DeviceMessages"
     condition: str | None = None
-    device: str = "device"
+    device: Annotated[str, msgspec.Meta(max_length=256)] = "device"
     body: str = ""
     properties: dict[str, str] = {}
     system: dict[str, str] = {}

@@ -34,11 +34,14 @@ class InventoryQuery(msgspec.Struct, forbid_unknown_fields=True):
     limit: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 250
 
 
+_Name = Annotated[str, msgspec.Meta(max_length=256)]
+
+
 class StandingQuestion(msgspec.Struct):
     """Names of devices and thumbprints of certificates, whoever issued them."""
 
-    names: Annotated[list[str], msgspec.Meta(max_length=1000)] = []
-    thumbprints: Annotated[list[str], msgspec.Meta(max_length=1000)] = []
+    names: Annotated[list[_Name], msgspec.Meta(max_length=1000)] = []
+    thumbprints: Annotated[list[_Name], msgspec.Meta(max_length=1000)] = []
 
 
 def inventory_endpoints(authority: CertificateAuthority) -> Sequence[Endpoint]:

@@ -124,6 +124,10 @@ async def always(_asked: Asked) -> bool:
     return True
 
 
+MAX_QUERY_CHARS = 8192
+"""Of each value; what reads one may have a bound of its own."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rows:
     """A list, or a page of one: `next` is the `after` of the page that follows."""
@@ -451,6 +455,8 @@ async def _asked(endpoint: Endpoint, request: Request, caller: Caller) -> Asked:
     last = request.headers.get("last-event-id") if SSE in request.headers.get("accept", "") else None
     if last and "after" in endpoint.query.__struct_fields__:
         said["after"] = last  # one that was cut off asks by the same query, and says this besides
+    if (long := next((name for name, text in said.items() if len(text) > MAX_QUERY_CHARS), None)) is not None:
+        raise OperatorRequestError(detail=f"`{long[:64]}` has more than {MAX_QUERY_CHARS} characters")
     try:
         query = msgspec.convert(said, endpoint.query, strict=False)
         body = decode_json(raw or b"{}", endpoint.body)

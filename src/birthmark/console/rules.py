@@ -1,13 +1,17 @@
 """The operator interface of AWS IoT's topic rules, and of the streams that they write to."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from functools import partial
+from typing import Annotated, Any
 
 import msgspec
 
 from birthmark.auth.rights import Right
 from birthmark.awsiot.model import TopicRule
+from birthmark.awsiot.rules.rights import PLACE
+from birthmark.awsiot.rules.topic_rules import masked_address, without_secrets
 from birthmark.awsiot.service import AwsIot
+from birthmark.awsiot.service.topic_rules import TopicRules
 from birthmark.awsiot.wire import BodyInvalidError
 from birthmark.broker.rules.partitions import PositionInvalidError, parse_positions
 from birthmark.console.names import parse_name
@@ -23,7 +27,6 @@ from birthmark.routing.queue import Lane
 from birthmark.store import from_micros
 from birthmark.text import readable
 
-_HIDDEN = "(not shown)"
 _CALLED = "birthmark server settings --where 'key=outbound*'"
 
 
@@ -37,11 +40,11 @@ class NewRule(msgspec.Struct, forbid_unknown_fields=True):
 class Trial(msgspec.Struct, forbid_unknown_fields=True):
     """A message, and the statement or the rule that it is tried with."""
 
-    topic: str
+    topic: Annotated[str, msgspec.Meta(max_length=512)]
     payload: str
     sql: str | None = None
-    rule: str | None = None
-    client: str = "tester"
+    rule: Annotated[str, msgspec.Meta(max_length=128)] | None = None
+    client: Annotated[str, msgspec.Meta(max_length=128)] = "tester"
 
 
 class NewStream(msgspec.Struct, forbid_unknown_fields=True):
@@ -95,12 +98,7 @@ def endpoints(aws: AwsIot) -> Sequence[Endpoint]:
     async def replay(asked: Asked) -> Any:
         return {"queued": await rules.replay(asked["name"], actor=asked.actor)}
 
-    async def test(asked: Asked) -> Any:
-        given: Trial = asked.body
-        with mended_by("birthmark aws rule test --help", BodyInvalidError):
-            return await rules.tried(given.sql, given.rule, given.topic, given.payload.encode(), given.client)
-
-    one, change = "/aws/rules/{name}", Right.ADMINISTER
+    one, change, test = "/aws/rules/{name}", Right.ADMINISTER, partial(_tried, rules)
     return [
         Endpoint("GET", "/aws/rules", Right.READ, "A page of topic rules.", listing, query=PageQuery),
         Endpoint("GET", one, Right.READ, "A topic rule whole, with what waits.", one_rule),
@@ -149,16 +147,13 @@ def stream_endpoints(aws: AwsIot) -> Sequence[Endpoint]:
     ]
 
 
-def without_secrets(payload: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a rule without the values of its HTTP headers, as whoever may only look on sees it."""
-
-    def masked(action: Mapping[str, Any] | None) -> Any:
-        if action is None or not isinstance(http := action.get("http"), dict) or not http.get("headers"):
-            return action
-        return {**action, "http": {**http, "headers": [{**one, "value": _HIDDEN} for one in http["headers"]]}}
-
-    shown = {**payload, "actions": [masked(one) for one in payload["actions"]]}
-    return shown if "errorAction" not in payload else shown | {"errorAction": masked(payload["errorAction"])}
+async def _tried(rules: TopicRules, asked: Asked) -> Any:
+    given: Trial = asked.body
+    with mended_by("birthmark aws rule test --help", BodyInvalidError):
+        told = await rules.tried(given.sql, given.rule, given.topic, given.payload.encode(), given.client)
+    if asked.caller.rights.allow(Right.ADMINISTER, PLACE):
+        return told
+    return {**told, "actions": [one | {"address": masked_address(one["address"])} for one in told["actions"]]}
 
 
 def _view(aws: AwsIot, known: TopicRule, topic: str | None, lanes: Mapping[str, Lane]) -> dict[str, Any]:
@@ -199,7 +194,7 @@ def _dead(one: Waiting) -> dict[str, Any]:
         "problem": one.problem,
         "body": body,
         "encoding": encoding,
-        "address": {name: str(text) for name, text in one.address.items() if name != "headers"},
+        "address": {name: str(text) for name, text in masked_address(one.address).items() if name != "headers"},
     }
 
 

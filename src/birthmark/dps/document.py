@@ -10,7 +10,7 @@ import msgspec
 
 from birthmark.dps.wire import BodyInvalidError, CertificateInfo, TpmAttestation
 from birthmark.members import unread
-from birthmark.text import read_json, split_url
+from birthmark.text import masked_query, read_json, split_url
 
 
 class CertificateEntry(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -197,3 +197,10 @@ def document_view(enrollment: EnrollmentDocument, *, with_keys: bool = False) ->
     if not with_keys and "symmetricKey" in attestation:
         attestation["symmetricKey"] = {"primaryKey": None, "secondaryKey": None}
     return view
+
+
+def without_webhook_key(view: dict[str, Any]) -> dict[str, Any]:
+    """Return an enrollment as it is shown to who may not change it: the query of a webhook's URL may be its key."""
+    if (custom := view.get("customAllocationDefinition")) is None:
+        return view
+    return view | {"customAllocationDefinition": custom | {"webhookUrl": masked_query(custom["webhookUrl"])}}

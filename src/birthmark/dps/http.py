@@ -11,6 +11,7 @@ import re
 import uuid
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from http import HTTPStatus
 from typing import Any
@@ -35,6 +36,7 @@ from birthmark.errors import BirthmarkError, ThrottledError
 from birthmark.members import unread
 from birthmark.net.backlog import begin_task
 from birthmark.net.refusing import Handler, refusing, whole
+from birthmark.people.demand import RightMissingError
 from birthmark.text import read_json, whole_number
 
 _ENTROPY = SystemEntropy()
@@ -139,16 +141,25 @@ def service_routes(
 
     def asked(request: Request, right: Right) -> tuple[Instance, str]:
         """Return the instance that is asked for, and who asks."""
-        authorization, address = request.headers.get("authorization"), request.client.host if request.client else ""
-        instance, who = instances.authorize(authorization, request.scope["path"], right, address)
+        instance, who = authorized(request, right)
         instances.take(Paced.OPERATION, instance)
         return instance, who
 
+    def authorized(request: Request, right: Right) -> tuple[Instance, str]:
+        authorization, address = request.headers.get("authorization"), request.client.host if request.client else ""
+        return instances.authorize(authorization, request.scope["path"], right, address)
+
     queries = Queries(enrollments, registrations, clock)
 
-    async def with_state(instance: Instance, enrollment: EnrollmentDocument) -> dict[str, Any]:
-        is_group = enrollment.is_group
-        return view_of(enrollment, None if is_group else await registrations.find(instance, enrollment.id))
+    def may_enroll(request: Request) -> bool:
+        with suppress(RightMissingError):
+            authorized(request, Right.ENROLL)
+            return True
+        return False
+
+    async def shown(request: Request, instance: Instance, enrollment: EnrollmentDocument) -> Response:
+        registration = None if enrollment.is_group else await registrations.find(instance, enrollment.id)
+        return JSONResponse(view_of(enrollment, registration, may_enroll=may_enroll(request)))
 
     def one(*, is_group: bool) -> Handler:
         async def handle(request: Request) -> Response:
@@ -157,12 +168,12 @@ def service_routes(
             if request.method == "PUT":
                 given = _named(document.parse_document(await request.body()), enrollment_id, is_group=is_group)
                 done = await enrollments.put(instance, given, if_match, actor=actor)
-                return JSONResponse(await with_state(instance, done))
+                return await shown(request, instance, done)
             if request.method == "DELETE":
                 await enrollments.delete(instance.id_scope, enrollment_id, if_match, is_group=is_group, actor=actor)
                 return Response(status_code=204)
             found = await enrollments.document(instance.id_scope, enrollment_id, is_group=is_group)
-            return JSONResponse(await with_state(instance, found))
+            return await shown(request, instance, found)
 
         return handle
 
@@ -180,7 +191,9 @@ def service_routes(
         async def handle(request: Request) -> Response:
             instance, _ = asked(request, Right.READ)
             text, limit = _query_of(await request.body()), _page_size(request)
-            found = await queries.enrollments(instance, text, _marker(request), limit, is_group=is_group)
+            found = await queries.enrollments(
+                instance, text, _marker(request), limit, is_group=is_group, may_enroll=may_enroll(request)
+            )
             return _page(found, "EnrollmentGroup" if is_group else "IndividualEnrollment", limit)
 
         return handle

@@ -33,6 +33,7 @@ from birthmark.text import printable
 
 _RAISED, _OVER = "birthmark.alert.raised", "birthmark.alert.over"
 _MAX_SUBJECT = 120
+MAX_PATTERN_CHARS = 128
 
 
 def letter(events: Sequence[Mapping[str, Any]], source: str) -> tuple[str, str]:
@@ -387,5 +388,6 @@ class Webhooks:
 
 def check_type(pattern: str, **facts: str) -> None:
     """Raise `TypesInvalidError` where a pattern fits no type of events."""
-    if pattern != "*" and not (pattern.startswith(PREFIX) and any(fnmatchcase(kind.type, pattern) for kind in KINDS)):
+    is_one = len(pattern) <= MAX_PATTERN_CHARS and pattern.startswith(PREFIX)
+    if pattern != "*" and not (is_one and any(fnmatchcase(kind.type, pattern) for kind in KINDS)):
         raise TypesInvalidError(pattern=pattern[:64], **facts)

@@ -225,8 +225,8 @@ def _named(name: str, cloud: str) -> dict[str, Any]:
         raise ProfileError(profile=name, detail=f"{path}: {reason_of(error)}") from error
     except UnicodeDecodeError as error:
         raw = path.read_bytes()
-        mend = f"{in_utf_8(path, raw)}, under the name of the first. "
-        raise ProfileError(profile=name, detail=f"{path} {not_utf_8(raw)}", mend=mend) from error
+        mend = f"{in_utf_8(path, raw, is_shown=False)}, under the name of the first. "
+        raise ProfileError(profile=name, detail=f"{path} {not_utf_8(raw, is_shown=False)}", mend=mend) from error
     except ValueError as error:  # it is no UTF-8, no TOML, or no tables of tables
         mend = f"Correct {path}, and try again. "
         raise ProfileError(profile=name, detail=f"{path}: {error}", mend=mend) from error

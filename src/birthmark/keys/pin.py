@@ -80,8 +80,13 @@ def check_blanks(text: str, path: Path) -> None:
 
 def _read(descriptor: int, path: Path) -> str:
     raw = b""
-    while len(raw) <= _MAX_BYTES and (piece := os.read(descriptor, _MAX_BYTES + 1)):
-        raw += piece
+    try:
+        while len(raw) <= _MAX_BYTES and (piece := os.read(descriptor, _MAX_BYTES + 1)):
+            raw += piece
+    except OSError as problem:  # such as that of a directory
+        missing = PinFileMissingError(path=path, detail=(problem.strerror or "error").lower())
+        missing.quote(fix="Give a file that holds the PIN or password in one line.")
+        raise missing from problem
     line = plain_text(raw).removesuffix(b"\n").removesuffix(b"\r")
     if not 0 < len(line) <= MAX_PIN_BYTES or b"\n" in line or b"\0" in line:
         detail = f"is empty, or holds more than one line of text or {MAX_PIN_BYTES} bytes"

@@ -308,8 +308,8 @@ def read_settings(path: Path | None, environment: Mapping[str, str], **flags: ob
             raise ConfigInvalidError(where=where, detail=detail) from error
         except UnicodeDecodeError as error:
             raw = path.read_bytes()
-            refusal = ConfigInvalidError(where=where, detail=f"it {not_utf_8(raw)}")
-            refusal.quote(fix=f"{in_utf_8(path, raw)}.")
+            refusal = ConfigInvalidError(where=where, detail=f"it {not_utf_8(raw, is_shown=False)}")
+            refusal.quote(fix=f"{in_utf_8(path, raw, is_shown=False)}.")
             raise refusal from error
         except TomlError as error:
             example = f" (`{command}`)" if (command := to_lines(path, text)) else ""

@@ -343,9 +343,14 @@ async def test_a_name_that_leads_inside_is_not_called_wherever_it_led_before(
 async def test_what_cannot_be_made_says_why(tmp_path: Any) -> None:
     async with a_world(f"sqlite:///{tmp_path / 'x.db'}", is_telling=False) as world:
         await world.webhooks.create("plant", "https://hooks.example/", [], **ME)
+        long = f"birthmark.{'*' * 128}"
         refused: list[tuple[type[BirthmarkError], Any]] = [
             (WebhookExistsError, world.webhooks.create("plant", "https://hooks.example/", [], **ME)),
             (TypesInvalidError, world.webhooks.create("other", "https://hooks.example/", ["birthmark.nothing"], **ME)),
+            (
+                TypesInvalidError,
+                world.webhooks.create("other", "https://hooks.example/", [long], **ME),
+            ),
             (UrlInvalidError, world.webhooks.create("other", "file:///etc/passwd", [], **ME)),
             (AddressRefusedError, world.webhooks.create("other", "https://169.254.169.254/", [], **ME)),
             (WebhookMissingError, world.webhooks.remove("other", **ME)),

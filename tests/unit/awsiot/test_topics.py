@@ -59,6 +59,10 @@ from birthmark.errors import BirthmarkError
         ("a", 131072, 0, None),
         ("a", 131073, 0, topics.PayloadTooLargeError),
         ("a", 10, 2, topics.QosNotServedError),
+        (f"$aws/rules/{'r' * 128}/{'t' * 256}", 10, 1, None),
+        (f"$aws/rules/{'r' * 129}/t", 10, 1, topics.TopicInvalidError),
+        (f"$aws/rules/{'r' * 129}", 10, 1, topics.TopicInvalidError),
+        (f"$aws/rules/r/{'t' * 257}", 10, 1, topics.TopicInvalidError),
     ],
 )
 def test_publish(topic: str, size: int, qos: int, expected: type[BirthmarkError] | None) -> None:
@@ -108,6 +112,8 @@ def test_a_request_is_told_by_its_topic() -> None:
         ("$share/g", topics.TopicInvalidError),
         ("$share//a", topics.TopicInvalidError),
         ("$share/g+/a", topics.TopicInvalidError),
+        (f"$share/{'g' * 128}/{'a' * 256}", None),
+        (f"$share/{'g' * 129}/a", topics.TopicInvalidError),
         ("$share/g/$aws/things/t/jobs/notify", None),
         ("$aws/things/t/jobs/notify", None),
         ("$aws/things/t/jobs/#", None),

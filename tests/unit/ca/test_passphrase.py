@@ -164,6 +164,7 @@ def test_a_new_one_that_cannot_be_it_is_told_as_the_new_one(ca: Path, tmp_path: 
         with pytest.raises(NewPassphraseError) as refused:
             Passphrase(ca, f"file:{given}", is_new=True).reveal()
         assert str(refused.value.facts["reason"]).startswith(reason)
+        assert "gr\u00f6" not in str(refused.value) + refused.value.explain_cause() + refused.value.explain_fix()
 
 
 @pytest.mark.parametrize("coded", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])

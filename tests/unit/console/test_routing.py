@@ -3,10 +3,11 @@
 import asyncio
 import itertools
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any
 
 import msgspec
+import msgspec.inspect as mi
 import pytest
 from starlette.requests import Request
 
@@ -226,6 +227,36 @@ def test_what_only_looks_changes_nothing() -> None:
         "/aws/rules-test",
         "/hubs/{name}/route-test",
     }
+
+
+METERED = {"payload", "sql", "condition", "body", "properties", "system", "twin", "heads", "certificate"}
+"""Read by what counts its cost, or has a bound of its own."""
+
+
+def unbounded(kind: mi.Type, name: str = "") -> Iterator[str]:
+    match kind:
+        case mi.StrType(max_length=None) | mi.DictType():
+            yield name
+        case mi.StructType(fields=fields):
+            for field in fields:
+                yield from unbounded(field.type, field.name)
+        case mi.ListType(item_type=item):
+            yield from unbounded(item, name)
+        case mi.UnionType(types=types):
+            for one in types:
+                yield from unbounded(one, name)
+        case _:
+            pass
+
+
+def test_what_a_viewer_may_send_has_bounds() -> None:
+    asked = [one for one in operator_table() if one.right is Right.READ and one.method != "GET"]
+    assert {name for one in asked for name in unbounded(mi.type_info(one.body))} <= METERED
+
+
+async def test_a_value_of_a_query_has_a_bound() -> None:
+    answer = await call("GET", f"/things?after={'a' * 8193}")
+    assert (answer.status, "`after` has more than 8192 characters" in answer.text) == (400, True)
 
 
 def test_the_page_is_that_of_the_table() -> None:

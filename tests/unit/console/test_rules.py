@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from birthmark.console.rules import without_secrets
+from birthmark.awsiot.rules.topic_rules import without_secrets
 
 
 def test_values_of_headers_are_not_shown_and_all_else_is() -> None:

@@ -54,3 +54,11 @@ def test_the_command_that_takes_white_space_away_makes_a_file_that_is_accepted(t
             Pin.from_file(made).check_blanks()
             assert Pin.from_file(made).reveal() == "four words"
             made.unlink()
+
+
+def test_a_directory_in_the_place_of_a_secret_is_told_as_that(tmp_path: Path) -> None:
+    (place := tmp_path / "pin").mkdir(0o700)
+    with pytest.raises(PinFileMissingError) as refused:
+        Pin.from_file(place)
+    assert "is a directory" in refused.value.explain_cause()
+    assert "cat >" not in refused.value.explain_fix()

@@ -76,7 +76,8 @@ def _read(file: Path) -> tuple[str, os.stat_result]:
     try:
         return decode_text(raw), seen
     except UnicodeDecodeError as error:
-        told = {"line": str(foreign_line(raw)), "detail": not_utf_8(raw), "accepted": in_utf_8(file, raw)}
+        told = {"line": str(foreign_line(raw)), "detail": not_utf_8(raw, is_shown=False)}
+        told["accepted"] = in_utf_8(file, raw, is_shown=False)
         raise ConfigInvalidError(file=file, key="(text)", **told) from error
 
 

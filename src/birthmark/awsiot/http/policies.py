@@ -15,7 +15,7 @@ from birthmark.awsiot.wire import BodyInvalidError
 from birthmark.text import check_keys_once
 
 _MAX_VERSION_DIGITS = 9
-_MAX_ASKED = 10
+_MAX_ASKED, _MAX_RESOURCE = 10, 1024
 
 
 def _document(call: Call) -> str:
@@ -126,6 +126,8 @@ class PolicyOperations:
         asked = call.part("authInfos", list[wire.AuthInfo]) or []
         if not 1 <= len(asked) <= _MAX_ASKED or any(len(one.resources) > _MAX_ASKED for one in asked):
             raise BodyInvalidError(detail=f"authInfos has 1 to {_MAX_ASKED} entries of up to {_MAX_ASKED} resources")
+        if any(len(resource) > _MAX_RESOURCE for one in asked for resource in one.resources):
+            raise BodyInvalidError(detail=f"a resource has more than {_MAX_RESOURCE} characters")
         principal, add, skip = (
             call.get("principal"),
             call.part("policyNamesToAdd", list[str]) or [],

@@ -7,10 +7,13 @@ import msgspec
 
 from birthmark.awsiot.http.routing import Call
 from birthmark.awsiot.http.tags import parse_header_tags
-from birthmark.awsiot.model import Account, MemberNotServedError, RuleDestination, TopicRule
+from birthmark.awsiot.model import MemberNotServedError, RuleDestination, TopicRule
+from birthmark.awsiot.rules.rights import PLACE, right_for
+from birthmark.awsiot.rules.topic_rules import without_secrets
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.destinations import KIND
 from birthmark.awsiot.wire import BodyInvalidError
+from birthmark.text import masked_query
 
 
 class HttpUrlConfiguration(msgspec.Struct, rename={"url": "confirmationUrl"}):
@@ -36,7 +39,10 @@ class TopicRuleOperations:
 
     async def get_topic_rule(self, call: Call) -> Any:
         known = await self._rules.get(call["ruleName"])
-        return {"ruleArn": call.account.arn("rule", known.name), "rule": _rule_json(known)}
+        return {
+            "ruleArn": call.account.arn("rule", known.name),
+            "rule": _rule_json(known, may_change=_may_change(call)),
+        }
 
     async def list_topic_rules(self, call: Call) -> Any:
         is_disabled = call.flag("ruleDisabled") if call.carries("ruleDisabled") else None
@@ -74,17 +80,17 @@ class TopicRuleOperations:
                 member="destinationConfiguration without httpUrlConfiguration", operation=call.operation.name
             )
         made = await self._destinations.create(given.http.url, actor=call.actor)
-        return {"topicRuleDestination": _destination_json(call.account, made)}
+        return {"topicRuleDestination": _destination_json(call, made)}
 
     async def get_topic_rule_destination(self, call: Call) -> Any:
         known = await self._destinations.get(_id(call))
-        return {"topicRuleDestination": _destination_json(call.account, known)}
+        return {"topicRuleDestination": _destination_json(call, known)}
 
     async def list_topic_rule_destinations(self, call: Call) -> Any:
         page = await self._destinations.page(call.after, call.size)
         found = []
         for one in page.items:
-            told = _destination_json(call.account, one)
+            told = _destination_json(call, one)
             told["httpUrlSummary"] = told.pop("httpUrlProperties")
             found.append(told)
         return call.paged("destinationSummaries", found, page)
@@ -106,8 +112,13 @@ def _payload(call: Call) -> Mapping[str, Any]:
     return given
 
 
-def _rule_json(known: TopicRule) -> dict[str, Any]:
-    payload = known.payload
+def _may_change(call: Call) -> bool:
+    """Say whether who asks may change rules: an access key of the account, or a person with the right."""
+    return call.grant.caller is None or call.grant.caller.rights.allow(right_for("CreateTopicRule"), PLACE)
+
+
+def _rule_json(known: TopicRule, *, may_change: bool) -> dict[str, Any]:
+    payload = known.payload if may_change else without_secrets(known.payload)
     return {
         "ruleName": known.name,
         "sql": payload["sql"],
@@ -120,13 +131,13 @@ def _rule_json(known: TopicRule) -> dict[str, Any]:
     }
 
 
-def _destination_json(account: Account, known: RuleDestination) -> dict[str, Any]:
+def _destination_json(call: Call, known: RuleDestination) -> dict[str, Any]:
     told: dict[str, Any] = {
-        "arn": account.arn(KIND, known.id),
+        "arn": call.account.arn(KIND, known.id),
         "status": known.status.value,
         "createdAt": known.created_at.timestamp(),
         "lastUpdatedAt": known.modified_at.timestamp(),
-        "httpUrlProperties": {"confirmationUrl": known.url},
+        "httpUrlProperties": {"confirmationUrl": known.url if _may_change(call) else masked_query(known.url)},
     }
     return told if not known.reason else told | {"statusReason": known.reason}
 

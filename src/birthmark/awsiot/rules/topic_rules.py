@@ -17,12 +17,14 @@ from birthmark.routing.letters import Letter
 from birthmark.routing.model import Message
 from birthmark.routing.noted import Noted
 from birthmark.routing.rules import sql
-from birthmark.text import split_url
+from birthmark.text import masked_query, split_url
 
 MAX_TRAIL = 6
 """So many rules may follow one another by republishing."""
 _ERROR = "error"
 _MAX_TOLD = 200
+_HIDDEN = "(not shown)"
+_URLS = ("url", "confirmed", "confirmationUrl")
 
 
 class SqlInvalidError(InvalidRequestError):
@@ -367,3 +369,31 @@ def basic_ingest(topic: str) -> tuple[str, str] | None:
         return None
     name, _, rest = topic.removeprefix(BASIC_INGEST).partition("/")
     return (name, rest) if name else None
+
+
+def without_secrets(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a rule without the values of its HTTP headers and the queries of its URLs, as whoever looks on sees it."""
+    shown = {**payload, "actions": [_without_secrets(one) for one in payload["actions"]]}
+    error_action = payload.get("errorAction")
+    return shown if error_action is None else shown | {"errorAction": _without_secrets(error_action)}
+
+
+def _without_secrets(action: Mapping[str, Any]) -> Mapping[str, Any]:
+    if not isinstance(http := action.get("http"), dict):
+        return action
+    shown = _with_masked_urls(http)
+    if http.get("headers"):
+        shown["headers"] = [{**one, "value": _HIDDEN} for one in http["headers"]]
+    return {**action, "http": shown}
+
+
+def masked_address(address: Mapping[str, Any]) -> dict[str, Any]:
+    """Return where a rule's action goes, as whoever looks on sees it."""
+    shown = _with_masked_urls(address)
+    if "url" in shown and "headers" in shown:
+        shown["headers"] = dict.fromkeys(address["headers"], _HIDDEN)
+    return shown
+
+
+def _with_masked_urls(told: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: masked_query(one) if name in _URLS and isinstance(one, str) else one for name, one in told.items()}

@@ -10,6 +10,9 @@ MAX_PAYLOAD_BYTES = 128 * 1024
 MAX_CLIENT_ID_BYTES = 128
 MAX_FILTERS = 8
 MAX_SUBSCRIPTIONS = 50
+MAX_NAME_CHARS = 128
+"""Of a rule in a topic of basic ingest, and of a shared subscription."""
+_TOO_LONG = f"longer than {MAX_NAME_CHARS} characters"
 _SHARED = "$share/"
 
 _RIGHT = "This is taken: `aws iot-data publish --topic hello --qos 1 --payload aGVsbG8=`"
@@ -149,7 +152,7 @@ def check_publish(client_id: str, topic: str, size: int, qos: int, *, retain: bo
         raise QosNotServedError(**facts)
     if not is_valid_name(topic):
         raise TopicInvalidError(detail="it is empty or has a wildcard", **facts)
-    _check_size(topic if not topic.startswith(BASIC_INGEST) else topic.split("/", 3)[-1], facts)
+    check_size(client_id, topic)
     if topic.startswith("$") and request_of(topic) is None and not topic.startswith(BASIC_INGEST):
         raise ReservedTopicError(**facts)
     if retain and topic.startswith("$"):
@@ -166,14 +169,22 @@ def check_filter(client_id: str, name: str) -> None:
         _, share, topic_filter = [*name.split("/", 2), ""][:3]
         if not share or "+" in share or "#" in share:
             raise TopicInvalidError(detail="the name of a shared subscription is empty or has a wildcard", **facts)
+        if len(share) > MAX_NAME_CHARS:
+            raise TopicInvalidError(detail=f"the name of a shared subscription is {_TOO_LONG}", **facts)
     if not is_valid_filter(topic_filter):
         raise TopicInvalidError(detail="it is empty or has a misplaced wildcard", **facts)
-    _check_size(topic_filter, facts)
+    check_size(client_id, topic_filter)
     if topic_filter.startswith("$") and not may_subscribe(topic_filter):
         raise ReservedTopicError(**facts)
 
 
-def _check_size(topic: str, facts: dict[str, str]) -> None:
+def check_size(client_id: str, topic: str) -> None:
+    """Raise why a topic, or filter, is too long or deep: of basic ingest, what stands behind the rule's name."""
+    facts = {"thing": client_id, "topic": topic[:MAX_TOPIC_BYTES]}
+    if topic.startswith(BASIC_INGEST):
+        name, _, topic = topic.removeprefix(BASIC_INGEST).partition("/")
+        if len(name) > MAX_NAME_CHARS:
+            raise TopicInvalidError(detail=f"the name of the rule is {_TOO_LONG}", **facts)
     if len(topic.encode()) > MAX_TOPIC_BYTES:
         raise TopicInvalidError(detail="it is longer than 256 bytes", **facts)
     if topic.count("/") > MAX_SLASHES:

@@ -10,6 +10,7 @@ from birthmark.awsiot.events import RuleChanged
 from birthmark.awsiot.model import Account, TopicRule, parse_shadow_name, parse_thing_name
 from birthmark.awsiot.rules import topic_rules as rules
 from birthmark.awsiot.rules.topic_rules import Ready
+from birthmark.awsiot.rules.topics import check_client_id, check_size
 from birthmark.awsiot.service.base import AccountService
 from birthmark.awsiot.service.buckets import is_bucket, is_key
 from birthmark.awsiot.service.destinations import Destinations
@@ -188,7 +189,12 @@ class TopicRules(AccountService):
     async def tried(
         self, text: str | None, name: str | None, topic: str, payload: bytes, client_id: str
     ) -> Mapping[str, Any]:
-        """Return what a statement, or a rule, would make of a message; nothing is sent. Raise `SqlInvalidError`."""
+        """Return what a statement, or a rule, would make of a message; nothing is sent.
+
+        Raise `SqlInvalidError`, `ClientIdInvalidError`, `TopicInvalidError`.
+        """
+        check_client_id(client_id, is_kept=False)
+        check_size(client_id, topic)
         now = self.clock.now()
         if name is not None:
             ready = await self.ready(name)

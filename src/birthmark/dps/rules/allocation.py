@@ -7,11 +7,10 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
-from urllib.parse import urlsplit
 
 import msgspec
 
-from birthmark.dps.document import EnrollmentDocument, document_view, unread_twin
+from birthmark.dps.document import EnrollmentDocument, document_view, unread_twin, without_webhook_key
 from birthmark.dps.model import Claim, Enrollment, Registration
 from birthmark.dps.rules.registration import is_same
 from birthmark.dps.wire import MAX_LEVELS, info_of, tpm_view
@@ -106,10 +105,8 @@ def request_json(
     document: EnrollmentDocument, claim: Claim, present: Registration | None, hubs: Sequence[str]
 ) -> dict[str, Any]:
     """Return AllocationRequest. Of symmetric keys it has none, and of the webhook's URL not what may be its key."""
-    shown = document_view(document)
+    shown = without_webhook_key(document_view(document))
     shown["attestation"].pop("symmetricKey", None)
-    url = urlsplit(shown["customAllocationDefinition"]["webhookUrl"])
-    shown["customAllocationDefinition"]["webhookUrl"] = url._replace(query="****" if url.query else "").geturl()
     context: dict[str, Any] = {"registrationId": claim.registration_id}
     if present is not None:
         context |= {"currentIotHubHostName": present.hub, "currentDeviceId": present.device_id}

@@ -64,7 +64,9 @@ class Queries:
         self._registrations = registrations
         self._clock = clock
 
-    async def enrollments(self, instance: Instance, text: str, after: str, limit: int, *, is_group: bool) -> Found:
+    async def enrollments(
+        self, instance: Instance, text: str, after: str, limit: int, *, is_group: bool, may_enroll: bool = True
+    ) -> Found:
         """Return enrollments as they are shown. Raise `QueryInvalidError` or `QueryNotServedError`."""
         kind = "enrollmentGroups" if is_group else "enrollments"
         where = read_query(text, kind)
@@ -74,7 +76,7 @@ class Queries:
             known = {} if is_group or not found else await self._registrations.of_page(instance, last, size)
             views = list[tuple[str, View | None]]()
             for one in found:
-                views.append((one.id, view_of(one, known.get(one.id))))
+                views.append((one.id, view_of(one, known.get(one.id), may_enroll=may_enroll)))
                 await give_way()
             return views
 
@@ -83,7 +85,8 @@ class Queries:
                 found = await self._enrollments.document(instance.id_scope, name, is_group=is_group)
             except EnrollmentNotFoundError:
                 return None
-            return view_of(found, None if is_group else await self._registrations.find(instance, found.id))
+            registration = None if is_group else await self._registrations.find(instance, found.id)
+            return view_of(found, registration, may_enroll=may_enroll)
 
         return await self._found(_reading(page, one, ids_of(where, ID[kind])), where, kind, after, limit)
 
@@ -129,9 +132,11 @@ async def _page_of(found: Sequence[tuple[str, View]], limit: int, after: str | N
     return Found([view for _, view in page], page[-1][0] if len(page) < len(found) else after)
 
 
-def view_of(enrollment: EnrollmentDocument, registration: Registration | None) -> View:
-    """Return an enrollment as it is shown, an individual one with what became of it."""
+def view_of(enrollment: EnrollmentDocument, registration: Registration | None, *, may_enroll: bool) -> View:
+    """Return an enrollment as it is shown to who may change it or not, an individual one with what became of it."""
     body = document.document_view(enrollment)
+    if not may_enroll:
+        body = document.without_webhook_key(body)
     if not enrollment.is_group:
         if registration is None:
             body["registrationState"] = {"registrationId": enrollment.id, "status": "unassigned"}

@@ -25,6 +25,7 @@ def topic(run: Run, *number: Value) -> Value:
     seen = seen_topic(run.message.topic)
     if not number:
         return seen
+    run.meter.take_for(len(seen))
     at, levels = int_of(number[0]), seen.split("/")
     return UNDEFINED if at is UNDEFINED or not 1 <= at <= len(levels) else levels[at - 1]
 

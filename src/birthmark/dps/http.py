@@ -157,7 +157,7 @@ def service_routes(
             return True
         return False
 
-    async def shown(request: Request, instance: Instance, enrollment: EnrollmentDocument) -> Response:
+    async def answered(request: Request, instance: Instance, enrollment: EnrollmentDocument) -> Response:
         registration = None if enrollment.is_group else await registrations.find(instance, enrollment.id)
         return JSONResponse(view_of(enrollment, registration, may_enroll=may_enroll(request)))
 
@@ -168,12 +168,12 @@ def service_routes(
             if request.method == "PUT":
                 given = _named(document.parse_document(await request.body()), enrollment_id, is_group=is_group)
                 done = await enrollments.put(instance, given, if_match, actor=actor)
-                return await shown(request, instance, done)
+                return await answered(request, instance, done)
             if request.method == "DELETE":
                 await enrollments.delete(instance.id_scope, enrollment_id, if_match, is_group=is_group, actor=actor)
                 return Response(status_code=204)
             found = await enrollments.document(instance.id_scope, enrollment_id, is_group=is_group)
-            return await shown(request, instance, found)
+            return await answered(request, instance, found)
 
         return handle
 

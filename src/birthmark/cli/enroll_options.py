@@ -15,8 +15,8 @@ from birthmark.cli.asking import agree, only, only_typed
 from birthmark.cli.common import without
 from birthmark.cli.keys import owner_string
 from birthmark.cli.operator import DataOption, ServerOptions, at
-from birthmark.cli.printable import counted
 from birthmark.cli.reports import ReportOption
+from birthmark.cli.table import counted
 from birthmark.console.client import DEFAULT_DATA
 from birthmark.errors import BirthmarkError, ConflictError
 from birthmark.pki.certificates import Certificate

@@ -34,7 +34,7 @@ from birthmark.fleet.errors import ProfileError
 from birthmark.pki.certificates import MAX_BUNDLE_BYTES, CertificateInvalidError, pem_bundle
 from birthmark.text import reason_of
 from birthmark.text_files import in_utf_8, not_utf_8, read_text_file
-from birthmark.toml_text import parse
+from birthmark.toml_mistakes import parse
 
 _FILE = "~/.config/birthmark/profiles.toml"
 _OTHERS = 0o077

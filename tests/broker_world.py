@@ -12,6 +12,7 @@ from birthmark.broker.model import Message, Will, subscription_of
 from birthmark.mqtt.parcel import Parcel
 from birthmark.net.admission import Closed
 from birthmark.store import Changes, Database, open_database
+from birthmark.store.sqlite import DatabaseUnavailableError
 from fakes import FakeClock
 
 HOUR = 3600
@@ -108,7 +109,9 @@ class World:
         """Start the worker, anew where it ran before."""
         self._starts += 1
         name = f"worker.{self._starts}"
-        self.broker = Broker(self.database, self.clock, name, has_room=lambda: self.has_room)
+        full = DatabaseUnavailableError(where="the disk", reason="full")
+        self.database.no_room = lambda: None if self.has_room else full  # type: ignore[method-assign]
+        self.broker = Broker(self.database, self.clock, name)
         await self.broker.load()
         self.space = self.observer.space = self.broker.space("test", self.rules, self.observer)
         await self.broker.start()

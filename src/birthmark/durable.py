@@ -250,6 +250,17 @@ def _is_free(building: Path) -> bool:
         os.close(descriptor)
 
 
+LEAST_FREE = 0.05
+"""Of the disk, and of the files that it may have: what devices send fills no more of it."""
+_LEAST_BYTES = 1024**3
+
+
+def has_least(folder: Path) -> bool:
+    """Say whether a folder's disk has a gigabyte left, or of a small one that share: less is for what is not sent."""
+    told = os.statvfs(folder)
+    return told.f_bavail * told.f_frsize >= min(_LEAST_BYTES, told.f_blocks * told.f_frsize * LEAST_FREE)
+
+
 def _is_ours(descriptor: int) -> bool:
     """Lock it; say whether nobody else has."""
     try:

@@ -1,13 +1,14 @@
 """Whose a directory is, and what another user's command looks like: a fix has to work for whoever reads it."""
 
 import contextlib
+import errno
 import grp
 import os
 import shlex
 import shutil
 import stat
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 OWN_DATA = "~/.local/share/birthmark"
@@ -105,6 +106,54 @@ def hand_over_open(descriptor: int, whose: Path) -> None:
     elif not stat.S_ISREG(seen.st_mode) or seen.st_uid or seen.st_nlink != 1:
         return
     os.fchown(descriptor, owner.st_uid, owner.st_gid)
+
+
+@contextlib.contextmanager
+def acting_for(place: Path) -> Iterator[None]:
+    """Let root be, meanwhile, the user whom a path leads through: that user may put a link in any of its steps.
+
+    Raise `PermissionError` where that user cannot read this program, parts of which are loaded when they are needed.
+    """
+    if os.geteuid() != 0 or (whose := _who_may_move(place)) is None:
+        yield
+        return
+    group, groups = os.getegid(), os.getgroups()
+    try:
+        os.setgroups([whose.st_gid])
+        os.setegid(whose.st_gid)
+        os.seteuid(whose.st_uid)
+        if not os.access(__file__, os.R_OK, effective_ids=True):
+            detail = f"the user {whose.st_uid}, for whom root works in {place}, cannot read it"
+            raise PermissionError(errno.EACCES, detail, __file__)
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(group)
+        os.setgroups(groups)
+
+
+@contextlib.contextmanager
+def as_who_asked() -> Iterator[None]:
+    """Within `acting_for` be root again, for a file that root named."""
+    acting = os.geteuid()
+    if acting == 0 or os.getuid() != 0:
+        yield
+        return
+    os.seteuid(0)
+    try:
+        yield
+    finally:
+        os.seteuid(acting)
+
+
+def _who_may_move(place: Path) -> os.stat_result | None:
+    """Return a step of a path that belongs to another user than root, the nearest; None where all are root's."""
+    for path in (place.absolute(), place.resolve()):
+        for step in (path, *path.parents):
+            with contextlib.suppress(OSError):  # not there yet
+                if (seen := step.lstat()).st_uid:
+                    return seen
+    return None
 
 
 def closing(file: Path, owner: int) -> str:

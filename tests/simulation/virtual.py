@@ -234,6 +234,8 @@ class GatedDatabase:
 
     def on_events(self, hear: Hear) -> None: ...
 
+    def no_room(self) -> None: ...
+
 
 class VirtualBus:
     """A bus over an unreliable network. With a `database` it hands on what is committed there, from its outbox."""

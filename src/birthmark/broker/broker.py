@@ -60,10 +60,7 @@ async def _nothing_else(_worker: str) -> None: ...
 
 
 class Broker:
-    """See the module. With a `bus` other workers use this database too.
-
-    `has_room` says whether messages that wait for clients may take more of the database's disk.
-    """
+    """See the module. With a `bus` other workers use this database too."""
 
     def __init__(
         self,
@@ -72,8 +69,6 @@ class Broker:
         worker: str,
         bus: Bus | None = None,
         timers: Timers | None = None,
-        *,
-        has_room: Callable[[], bool] = lambda: True,
     ) -> None:
         self.database = database
         self.worker = worker
@@ -106,7 +101,7 @@ class Broker:
             self.spawn,
             sleep=self._timers.sleep,
             ask=self._append_at,
-            has_room=has_room,
+            has_room=lambda: database.no_room() is None,
         )
         self._when_lost: Callable[[], object] = lambda: None
         self.freeing: Callable[[str], Awaitable[None]] = _nothing_else

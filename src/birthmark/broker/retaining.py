@@ -40,6 +40,8 @@ class Retained:
                     self._shares.remove(topic)
                     self._write(Changes().run(store.FORGET, **place), topic, -1, pending)
                 return
+            if (no_room := self._database.no_room()) is not None:
+                raise no_room
             if not is_there and self.count >= limit:
                 raise RetainedFullError(limit=limit, value=2 * limit, topic=topic)
             if not is_there and not self._shares.has_room(message.principal, limit):

@@ -133,8 +133,8 @@ class SqlStream(Generic[T]):
         self._closed = problem
 
     def append(self, key: int, items: Sequence[T], size: int, done: Done) -> None:
-        if self._closed is not None:
-            self._loop.call_soon(done, self._closed)
+        if (problem := self._closed or self._database.no_room()) is not None:
+            self._loop.call_soon(done, problem)
             return
         if (line := self._waiting.get(key)) is None:
             line = self._waiting[key] = deque()

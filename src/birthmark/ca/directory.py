@@ -30,6 +30,7 @@ from birthmark.pki.issue import Issuer, SigningKey, new_serial, self_signed
 from birthmark.pki.names import parse_common_name
 from birthmark.pki.places import Places
 from birthmark.pki.profiles import ROOT, Purpose
+from birthmark.text import reason_of
 
 UNNOTED = "of an earlier version"
 
@@ -211,5 +212,8 @@ def _write(
         try:
             building.replace(directory)
         except OSError as error:
-            raise CaExistsError(path=directory) from error
+            refused = CaExistsError(path=directory)
+            refused.quote(cause=f"{directory} is not an empty directory: {reason_of(error)}.")
+            refused.quote(fix="Name a new directory: `birthmark ca init --help`.")
+            raise refused from error
         durable.sync_directory(directory.parent)

@@ -4,7 +4,8 @@ import contextlib
 import os
 import re
 import shlex
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
@@ -102,7 +103,15 @@ def hint(error: BirthmarkError) -> str | None:
         return f"A new terminal knows of no chip. To use the software chip that was made last: `{command}`"
     if error.code == "pki.certificate_key_swapped" and place and place != os.environ.get("X509_CERT_FILE"):
         return f"Give the certificate's file in the place of {shlex.quote(place)}."
-    return _port_hint(error) if error.code == "net.port_taken" else _proxy_hint(error)
+    return _OF_ONE[error.code](error) if error.code in _OF_ONE else None
+
+
+def _unseen_hint(_error: BirthmarkError) -> str:
+    return f"Without them: `{shlex.join(['birthmark', *map(_without_unseen, sys.argv[1:])])}`"
+
+
+def _without_unseen(word: str) -> str:
+    return "".join(char for char in word if char.isprintable()).strip()
 
 
 def _port_hint(error: BirthmarkError) -> str | None:
@@ -115,13 +124,20 @@ def _port_hint(error: BirthmarkError) -> str | None:
 
 
 def _proxy_hint(error: BirthmarkError) -> str | None:
-    if error.code != "fleet.target_unreachable" or "proxy" not in error.facts.get("reason", "").lower():
+    if "proxy" not in error.facts.get("reason", "").lower():
         return None
     host = _HOST.search(error.facts["target"])
     others = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
     past = ",".join(one for one in (others, host and host[1]) if one)
     without = f" To go there without it: `export no_proxy={shlex.quote(past)}`" if host else ""
     return f"The proxy that https_proxy or all_proxy names stands in the way: `birthmark doctor`.{without}"
+
+
+_OF_ONE: Mapping[str, Callable[[BirthmarkError], str | None]] = {
+    "device.name_unseen": _unseen_hint,
+    "fleet.target_unreachable": _proxy_hint,
+    "net.port_taken": _port_hint,
+}
 
 
 def _owner_of_the_service(place: str | None) -> str | None:

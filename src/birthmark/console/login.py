@@ -46,7 +46,7 @@ class LoginDamagedError(InvalidRequestError):
 
     code = "login.damaged"
     cause = "{path} is not what `birthmark login` writes."
-    fix = "Put it aside, `mv -n {path} {path}.damaged`, and sign in again, by an invitation."
+    fix = "Put it aside, `mv -nT {path} {path}.damaged`, and sign in again, by an invitation."
     for_a_person = "it takes an invitation"
     path: Path
 
@@ -109,7 +109,9 @@ def signed_in(environment: Mapping[str, str] = os.environ) -> Login | None:
     except OSError as error:
         if not os.access(path.parent, os.X_OK):  # a HOME that is closed to this user
             return None
-        raise LoginDamagedError(path=path) from error
+        damaged = LoginDamagedError(path=path)
+        damaged.quote(fix="If BIRTHMARK_LOGIN is set, let it name the file of a login: `env | grep BIRTHMARK_LOGIN`.")
+        raise damaged from error
     try:
         found = decode_json(plain_text(text), Login)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:

@@ -305,6 +305,8 @@ def _bounded(data: bytes, name: str) -> bytes | ManifestError:
     return MalformedEntryError(detail=f"{name} is larger than {MAX_FILE_BYTES} bytes")
 
 
+_MOST_LINES = 1000
+"""Of a cell, so many are looked at; a chain of certificates has fewer."""
 _EMPTY = " \t\r\n\x1a"
 """With the sign by which DOS ends a text."""
 
@@ -320,7 +322,7 @@ def _of_table(path: Path, label: str) -> Iterator[_Listed]:
             if (said := _SEPARATOR.match(first)) is not None:  # as Excel is told which one
                 first, separator = next(lines, ""), said[1]
             separator = separator or max(_SEPARATORS, key=first.count)
-            rows = csv.reader(itertools.chain((first,), lines), delimiter=separator)
+            rows = csv.reader(itertools.chain((first,), lines), delimiter=separator, strict=True)
             columns = [_column(name) for name in next(rows, [])]
             holders = [at for at, name in enumerate(columns) if name in _CERTIFICATES]
             if len(holders) != 1:
@@ -329,7 +331,10 @@ def _of_table(path: Path, label: str) -> Iterator[_Listed]:
             called = next((columns.index(name) for name in _NAMES if name in columns), None)
             once = [(at, name) for at, name in enumerate(columns) if name and columns.count(name) == 1]
             others = [(at, name) for at, name in once if at != holders[0]]
-            for place, row in enumerate(rows, 1):  # noqa: B007 (told by what ends the loop)
+            for place, row in enumerate(rows, 1):
+                if any(_has_a_row(cell, separator, len(columns)) for cell in row):
+                    detail = "a quotation mark that opens in this row, or one before, is not closed"
+                    raise MalformedEntryError(place=place, detail=detail, hint=", or close it, or leave it out")
                 if any(cell.strip(_EMPTY) for cell in row):
                     says = tuple((name, row[at].strip()) for at, name in others if at < len(row))
                     yield _of_row(row, holders[0], called)._replace(columns=says)
@@ -338,7 +343,14 @@ def _of_table(path: Path, label: str) -> Iterator[_Listed]:
             hint = f". {in_utf_8(label, begin)}"
             raise MalformedEntryError(place=place + 1, detail=f"the table {not_utf_8(begin)}", hint=hint) from error
         except csv.Error as error:
-            raise MalformedEntryError(place=place + 1, detail=f"the table cannot be read: {error}") from error
+            detail = f"the table cannot be read, a quotation mark may not be closed: {error}"
+            raise MalformedEntryError(place=place + 1, detail=detail) from error
+
+
+def _has_a_row(cell: str, separator: str, columns: int) -> bool:
+    """Say whether a cell of several lines has whole rows in it, which were not meant to be its own."""
+    _, *more = cell.splitlines()[:_MOST_LINES] or ("",)
+    return columns > 1 and any(line.count(separator) >= columns - 1 for line in more)
 
 
 def _begin(path: Path) -> bytes:

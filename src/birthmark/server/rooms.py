@@ -70,7 +70,6 @@ from birthmark.pki.certificates import Certificate
 from birthmark.refusals import Ledger
 from birthmark.refusals.ledger import AskPresented
 from birthmark.refusals.rate_limits import RateLimits
-from birthmark.routing.carriers.files import has_least
 from birthmark.routing.queue import Queue
 from birthmark.server.account_files import cas_of, functions_of, roles_of, servers_of
 from birthmark.server.est_settings import est_settings
@@ -238,11 +237,10 @@ class Rooms:
         bus.on(CertificateChanged, self.aws_connections.certificate_changed)
 
 
-async def _broker(database: Database, bus: Bus, clock: Clock, settings: Settings) -> Broker:
+async def _broker(database: Database, bus: Bus, clock: Clock) -> Broker:
     """Return the broker; one that has others beside it is known to them before anything is remembered."""
     if (among := shared(bus)) is None:
-        file = settings.sqlite_file
-        return Broker(database, clock, bus.worker, has_room=lambda: file is None or has_least(file.parent))
+        return Broker(database, clock, bus.worker)
     broker = Broker(database, clock, bus.worker, among)
     assert broker.workers is not None  # noqa: S101 - it has a bus
     await among.join(broker.workers)
@@ -353,7 +351,7 @@ async def open_rooms(
         servers=servers_of(settings),
     )
     aws.renewals.predecessors = Succession(authority)
-    broker = await _broker(database, bus, clock, settings)
+    broker = await _broker(database, bus, clock)
     aws_connections = AwsConnections(aws, ledger, clock, entropy)
     await iothub.load()
     await instances.load()

@@ -42,7 +42,9 @@ class Whole:
             detail = f"{refusal.code}: `birthmark why {refusal.id}`"
             parts.append(Part("refusals", "refused", refusal.id, _time(refusal.at), detail))
         if not parts:
-            raise DeviceNotOnRecordError(name=name)
+            refused = DeviceNotOnRecordError(name=name)
+            refused.quote(fix="See how it is spelled: `birthmark device ls`.")
+            raise refused
         return parts
 
     async def _parts(self, name: str) -> AsyncIterator[Part]:

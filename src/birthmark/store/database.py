@@ -172,6 +172,10 @@ class Database(Reader, Protocol):
         """
         ...
 
+    def no_room(self) -> UnavailableError | None:
+        """Return why what devices send may take no more of the disk; None while it may, and where that is not known."""
+        ...
+
     async def is_reachable(self) -> bool:
         """Say whether the engine answers, now and soon."""
         ...

@@ -15,6 +15,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Self, TypeVar
 
+from birthmark import durable
 from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError, UnavailableError
 from birthmark.net.backlog import give_way
@@ -216,6 +217,11 @@ class SqliteDatabase:
 
     async def before_close(self) -> None:
         """Nothing: a file is never away."""
+
+    def no_room(self) -> DatabaseUnavailableError | None:
+        if durable.has_least(self._path.parent):
+            return None
+        return DatabaseUnavailableError(where=self._path, reason="its disk is nearly full, and the rest is kept")
 
     async def is_reachable(self) -> bool:
         try:

@@ -17,6 +17,7 @@ from birthmark.broker.stream import SqlStream
 from birthmark.errors import UnavailableError
 from birthmark.iothub.model import Message
 from birthmark.store import Changes, Database, open_database, to_micros
+from birthmark.store.sqlite import DatabaseUnavailableError
 from fakes import FakeClock
 
 pytestmark = pytest.mark.integration
@@ -480,3 +481,14 @@ async def test_who_fails_to_hear_that_it_is_written_keeps_nobody_else_from_it(da
         assert world.outcomes == [None]
         assert FAILURES["the stream"] == before + 1
         await world.goes_on()
+
+
+async def test_a_full_disk_takes_nothing_more_and_says_so(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with a_world(database_url) as world:
+        full = DatabaseUnavailableError(where="the disk", reason="full")
+        monkeypatch.setattr(world.database, "no_room", lambda: full)
+        await world.send(("d1", "lost"))
+        monkeypatch.setattr(world.database, "no_room", lambda: None)
+        await world.goes_on()
+        assert world.outcomes == [full, None]
+        assert bodies(await world.stream.latest(9)) == ["later"]

@@ -24,6 +24,7 @@ from birthmark.mqtt.properties import PropertyId
 from birthmark.net.admission import Closed
 from birthmark.store import Changes
 from birthmark.store.keyed import change
+from birthmark.store.sqlite import DatabaseUnavailableError
 from broker_world import HOUR, Client, a_world, hold_what_is_submitted
 
 pytestmark = pytest.mark.integration
@@ -216,6 +217,18 @@ async def test_on_a_full_disk_nothing_more_waits_for_clients_that_are_away(datab
             world.has_room = has_room
             await world.publish("t", payload)
         assert (await world.connect("c", expiry_s=HOUR)).payloads == [b"1", b"3"]
+
+
+async def test_on_a_full_disk_nothing_more_is_retained_and_what_is_can_be_deleted(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        await world.publish("kept", b"1", retain=True)
+        world.has_room = False
+        for topic in ("kept", "new"):
+            with pytest.raises(DatabaseUnavailableError):
+                await world.publish(topic, b"2", retain=True)
+        assert [row["topic"] for row in (await world.space.retained.topics("", 9)).items] == ["kept"]
+        await world.publish("kept", b"", retain=True)
+        assert (await world.space.retained.topics("", 9)).items == []
 
 
 async def test_a_session_takes_a_limited_number_and_says_so(database_url: str) -> None:

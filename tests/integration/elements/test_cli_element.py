@@ -11,6 +11,7 @@ from cryptography import x509
 from typer.testing import CliRunner, Result
 
 from birthmark.cli.app import app
+from birthmark.cli.common import MAX_FILE_BYTES
 from birthmark.elements.objects import generate
 from birthmark.elements.profiles import Algorithm
 from birthmark.elements.software import SoftwareElement
@@ -120,6 +121,13 @@ def test_data_is_written_and_read(chip: dict[str, str], tmp_path: Path) -> None:
     assert run("show", "--object", "slot8", env=chip).stdout_bytes == b"\x00\x01binary"
     (shown,) = rows(run("show", "--json", env=chip))
     assert "not an assignment of ours" in str(shown["remembers"])
+
+
+def test_a_file_that_is_too_large_is_never_cut(chip: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "data").write_bytes(bytes(MAX_FILE_BYTES + 1))
+    done = run("write", str(tmp_path / "data"), "--object", "large", env=chip)
+    assert (done.exit_code, "elements.data_too_large" in done.stderr) == (1, True)
+    assert run("show", "--object", "large", env=chip).exit_code != 0
 
 
 def test_another_programs_data_is_overwritten_by_the_command_that_the_refusal_names(

@@ -13,10 +13,9 @@ def tries(known: Strangers, address: str, most: int = 1000) -> int:
     """Return how often an address may ask that is never let in."""
     for count in range(most):
         try:
-            known.check("door", address)
+            known.begin("door", address)
         except AuthorizerThrottledError:
             return count
-        known.turned_away("door", address)
     return most
 
 
@@ -29,6 +28,14 @@ def test_an_address_asks_so_often_and_after_a_while_again() -> None:
     assert tries(known, "192.0.2.1") == 5
 
 
+def test_a_try_for_which_the_function_was_not_asked_is_given_back() -> None:
+    known = Strangers(FakeClock())
+    for _ in range(10 * OF_ADDRESS):
+        known.begin("door", "192.0.2.1")
+        known.not_asked("door", "192.0.2.1")
+    assert tries(known, "192.0.2.1") == OF_ADDRESS
+
+
 def test_a_network_of_one_owner_is_one_address() -> None:
     known = Strangers(FakeClock())
     assert tries(known, "2001:db8::1") == OF_ADDRESS
@@ -38,20 +45,21 @@ def test_a_network_of_one_owner_is_one_address() -> None:
 def test_who_is_let_in_uses_nothing_up() -> None:
     known = Strangers(FakeClock())
     for _ in range(10 * OF_ADDRESS):
-        known.check("door", "192.0.2.1")
+        known.begin("door", "192.0.2.1")
         known.let_in("door", "192.0.2.1")
     assert tries(known, "192.0.2.1") == OF_ADDRESS
 
 
 def test_many_addresses_together_are_bounded_and_keep_nobody_out_that_was_let_in() -> None:
     known = Strangers(FakeClock())
+    known.begin("door", "198.51.100.1")
     known.let_in("door", "198.51.100.1")
     asked = sum(tries(known, f"192.0.2.{number}") for number in range(100))
     assert asked == OF_AUTHORIZER
     assert tries(known, "198.51.100.1") == OF_ADDRESS
     with pytest.raises(AuthorizerThrottledError, match="Too many"):
-        known.check("door", "203.0.113.1")
-    known.check("another door", "203.0.113.1")
+        known.begin("door", "203.0.113.1")
+    known.begin("another door", "203.0.113.1")
 
 
 def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,6 +68,6 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     known = Strangers(clock)
     for number in range(100):
         clock.move(timedelta(seconds=1))
-        known.turned_away("door", f"192.0.2.{number}")
+        known.begin("door", f"192.0.2.{number}")
         known.let_in("door", f"192.0.2.{number}")
     assert len(known._addresses._left) == len(known._welcome) == 8

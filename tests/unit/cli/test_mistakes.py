@@ -9,10 +9,11 @@ import pytest
 import typer
 
 from birthmark.ca import directory as ca_directory
-from birthmark.cli import app
+from birthmark.cli import app, hints
 from birthmark.cli.common import file_trouble
 from birthmark.cli.json_input import json_of
 from birthmark.clock import SystemClock, SystemEntropy
+from birthmark.server.losing.service import DeviceNameUnseenError
 from pki_builders import a_ca, a_device
 
 FILES = {
@@ -160,6 +161,13 @@ def test_variables_are_swapped_only_where_the_file_came_from_one(
         assert "X509" not in text
     monkeypatch.setenv("X509_CERT_FILE", "device.key")
     assert "export X509_CERT_FILE=" in birthmark("device enroll --cert device.key")[1]
+
+
+def test_a_name_that_is_mended_leaves_the_rest_of_the_command_as_it_was_typed(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["device", "revoke", "win-5\u00a0", "--to", "local", "--dry-run"]
+    monkeypatch.setattr("sys.argv", ["birthmark", *words])
+    found = hints.hint(DeviceNameUnseenError(name="win-5\u00a0"))
+    assert found == "Without them: `birthmark device revoke win-5 --to local --dry-run`"
 
 
 def test_programs_get_the_same_as_json(birthmark: Callable[[str], tuple[int, str]]) -> None:

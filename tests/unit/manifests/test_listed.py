@@ -208,6 +208,23 @@ def test_what_a_table_says_in_further_columns_is_kept_for_templates(tmp_path: Pa
     assert dict(entry.columns) == {"serial": "S1", "site_name": "Osaka"}, "what is named twice, or not, says nothing"
 
 
+def test_a_quotation_mark_that_is_not_closed_takes_no_rows_with_it(tmp_path: Path) -> None:
+    path, pem = tmp_path / "t.csv", DEVICES[0].pem()
+    whole = f'S1;"{pem}";hall 1\n'
+    for broken in (f'S2;"{pem}";"3/8 inch\n', f'S2;"{pem};plain\n'):
+        for others in (whole * 3, f'{whole}S3;"{pem}";"hall 4\n{whole}', f'S3;{"A" * 99};3/8"\n'):
+            path.write_text(f"serial;certificate;note\n{whole}{broken}{others}")
+            with pytest.raises(MalformedEntryError) as refused:
+                verified(path)
+            assert "quotation mark" in refused.value.explain_cause()
+
+
+def test_a_note_of_several_lines_is_a_note(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text(f'serial;certificate;note\nS1;"{DEVICES[0].pem()}";"hall 1\nnear; the door"\n')
+    (entry,) = verified(tmp_path / "t.csv")
+    assert not isinstance(entry, Exception)
+
+
 def test_a_table_without_the_column_is_told_what_it_has_and_what_to_write(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("Serial,Device PEM\n")
     with pytest.raises(ManifestError) as refused:

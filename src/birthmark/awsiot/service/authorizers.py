@@ -22,6 +22,7 @@ from birthmark.awsiot.rules.policy import Permissions
 from birthmark.awsiot.rules.variables import Visitor, facts_of
 from birthmark.awsiot.service.base import AccountService
 from birthmark.awsiot.service.devices import Authorized, Grant, NoCertificateError
+from birthmark.awsiot.service.functions import FunctionFailedError
 from birthmark.awsiot.service.strangers import Strangers
 from birthmark.awsiot.service.tags import NO_TAGS, Tags, dropped, written
 from birthmark.awsiot.store import credentials as store
@@ -202,12 +203,12 @@ class Authorizers(AccountService):
         authorizer = await self.get(name)
         connection_id = new_uuid(self.entropy)
         event = self._event(authorizer, presented, connection_id)
-        self.strangers.check(name, presented.address)
+        self.strangers.begin(name, presented.address)
         try:
             grant = await self._granted(authorizer, event, presented, visitor, Caller.STRANGER)
-        except BaseException as error:  # who leaves before the answer too
-            if not isinstance(error.__cause__, QuestionsWaitError):
-                self.strangers.turned_away(name, presented.address)
+        except FunctionFailedError as error:
+            if isinstance(error.__cause__, QuestionsWaitError):
+                self.strangers.not_asked(name, presented.address)
             raise
         self.strangers.let_in(name, presented.address)
         return grant

@@ -42,8 +42,8 @@ class _Buckets:
         left, at = self._left.get(name, (self._most, now))
         return min(self._most, left + (now - at) * self._a_second)
 
-    def take(self, name: str, now: float) -> None:
-        self._left[name] = max(0.0, self.left(name, now) - 1), now
+    def take(self, name: str, now: float, count: float) -> None:
+        self._left[name] = min(self._most, self.left(name, now) - count), now
         self._left.move_to_end(name)
         while len(self._left) > _MOST_KNOWN:
             self._left.popitem(last=False)
@@ -58,22 +58,25 @@ class Strangers:
     _authorizers: _Buckets = field(default_factory=lambda: _Buckets(OF_AUTHORIZER, OF_AUTHORIZER_A_SECOND))
     _welcome: OrderedDict[tuple[str, str], None] = field(default_factory=OrderedDict)
 
-    def check(self, authorizer: str, address: str) -> None:
-        """Return where the function may be asked. Raise `AuthorizerThrottledError`."""
+    def begin(self, authorizer: str, address: str) -> None:
+        """Take one try of whoever asks: also many at once are no more. Raise `AuthorizerThrottledError`."""
         now, share = self.clock.monotonic(), share_of(address)
         if self._addresses.left(f"{authorizer} {share}", now) < 1:
             raise AuthorizerThrottledError(authorizer=authorizer, whose=share or "one address")
         if (authorizer, share) not in self._welcome and self._authorizers.left(authorizer, now) < 1:
             raise AuthorizerThrottledError(authorizer=authorizer, whose="all addresses together")
+        self._addresses.take(f"{authorizer} {share}", now, 1)
+        self._authorizers.take(authorizer, now, 1)
 
-    def turned_away(self, authorizer: str, address: str) -> None:
-        """Take one try of whoever had the function asked for nothing."""
+    def not_asked(self, authorizer: str, address: str) -> None:
+        """Give a try back for which the function was not asked."""
         now, share = self.clock.monotonic(), share_of(address)
-        self._addresses.take(f"{authorizer} {share}", now)
-        self._authorizers.take(authorizer, now)
+        self._addresses.take(f"{authorizer} {share}", now, -1)
+        self._authorizers.take(authorizer, now, -1)
 
     def let_in(self, authorizer: str, address: str) -> None:
-        """Hear this address also while others press the authorizer."""
+        """Give the try back, and hear this address also while others press the authorizer."""
+        self.not_asked(authorizer, address)
         share = share_of(address)
         self._welcome[authorizer, share] = None
         self._welcome.move_to_end((authorizer, share))

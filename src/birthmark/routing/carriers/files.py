@@ -10,14 +10,12 @@ from itertools import count
 from pathlib import Path
 
 from birthmark.background import beside
+from birthmark.durable import LEAST_FREE
 from birthmark.errors import BirthmarkError
 from birthmark.routing.carriers.errors import AddressInvalidError, NotTakenError
 from birthmark.routing.letters import Letter
 from birthmark.text import reason_of
 
-_LEAST_BYTES = 1024**3
-LEAST_FREE = 0.05
-"""Of the disk, and of the files that it may have: what devices send fills no more of it."""
 MOST_FILES = 100_000
 """So many files and folders are below the folder of buckets, for all rules and routes."""
 _COUNT_AGAIN_MICROS = 60_000_000
@@ -155,9 +153,3 @@ def has_room(folder: Path) -> bool:
     """Say whether a folder's disk has room for what devices send: blocks, and files where their number is bounded."""
     told = os.statvfs(folder)
     return told.f_bavail >= told.f_blocks * LEAST_FREE and told.f_favail >= told.f_files * LEAST_FREE
-
-
-def has_least(folder: Path) -> bool:
-    """Say whether a folder's disk has a gigabyte left, or of a small one that share: less is for what is not sent."""
-    told = os.statvfs(folder)
-    return told.f_bavail * told.f_frsize >= min(_LEAST_BYTES, told.f_blocks * told.f_frsize * LEAST_FREE)

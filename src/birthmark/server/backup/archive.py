@@ -28,6 +28,7 @@ from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from birthmark import durable
 from birthmark.errors import BirthmarkError, InvalidRequestError
+from birthmark.owners import as_who_asked
 from birthmark.server.backup.linked import open_below
 
 MAX_LOG_N = 22
@@ -81,9 +82,8 @@ FIRST = "manifest.json"
 """What a backup says of itself comes before the rest."""
 BUILDING = ".birthmark-backup.new"
 _CHUNK = 1 << 20
-_MOST_UNPACKED, _MOST_TIMES = 64 << 20, 100
-_MOST_FILES, _LEAST_OF_A_FILE = 10_000, 32
-"""Bytes of an archive for each file that is more."""
+_LEAST_FREE = 0.02
+"""The share of a disk that stays free, whatever a backup holds: of bytes, and of files."""
 
 
 class BackupUnreadableError(InvalidRequestError):
@@ -192,14 +192,14 @@ def read_archive(path: Path, passphrase: str, into: Path, names: Collection[str]
     Raise `BackupUnreadableError`, `OSError`.
     """
     try:
-        with tarfile.open(path, mode="r:") as outer:
+        with as_who_asked():
+            opened = path.open("rb")
+        with opened, tarfile.open(fileobj=opened, mode="r:") as outer:
             identity = pyrage.x25519.Identity.from_str(_decrypted_key(outer, passphrase))
             content = outer.extractfile(CONTENT)
             if content is None:
                 raise BackupUnreadableError(path=path, detail=f"there is no {CONTENT} in it")
-            size = path.stat().st_size
-            most = _MOST_UNPACKED + _MOST_TIMES * size, _MOST_FILES + size // _LEAST_OF_A_FILE
-            with _drained(lambda pipe: _unpack(pipe, into, names, most)) as plain:
+            with _drained(lambda pipe: _unpack(pipe, into, names)) as plain:
                 pyrage.decrypt_io(content, plain, [identity])
     except (pyrage.DecryptError, pyrage.IdentityError) as error:
         detail = "the passphrase is another, or it is damaged"
@@ -229,22 +229,22 @@ def _pack(pipe: IO[bytes], parts: Sequence[Part]) -> None:
             _add(inner, part)
 
 
-def _unpack(pipe: IO[bytes], into: Path, names: Collection[str], most: tuple[int, int]) -> None:
+def _unpack(pipe: IO[bytes], into: Path, names: Collection[str]) -> None:
     """Write files only, below `into` only, each for its owner; certificates also for others to read.
 
-    What says nothing of itself, or becomes far more bytes or files than any backup of its size, ends there.
+    What says nothing of itself ends there, and what would leave the disk less than its least.
     """
-    left, files_left = most
     with tarfile.open(fileobj=pipe, mode="r|gz") as inner:
         for member in inner:
             name = PurePosixPath(member.name)
             file = inner.extractfile(member)
             if file is None or not member.isreg() or name.is_absolute() or ".." in name.parts:
                 raise ValueError(member.name)
-            if (files_left := files_left - 1) < 0 or next(iter(name.parts), "") not in names:
+            if next(iter(name.parts), "") not in names:
                 raise ValueError(member.name)
-            if (left := left - member.size) < 0 or not (member.name == FIRST or (into / FIRST).exists()):
+            if not (member.name == FIRST or (into / FIRST).exists()):
                 raise ValueError(member.name)
+            _check_room(into, member.size)
             path = into / name
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             mode = 0o644 if name.suffix == ".pem" and not name.name.startswith("ocsp-") else 0o600
@@ -259,6 +259,14 @@ def _unpack(pipe: IO[bytes], into: Path, names: Collection[str], most: tuple[int
                 if error.errno is not None and error.filename is None:  # else the stream's, which is damaged
                     error.filename = str(path)
                 raise
+
+
+def _check_room(into: Path, size: int) -> None:
+    """Raise `OSError` where a file would leave less than the least of the disk's bytes, or of its files."""
+    told = os.statvfs(into)
+    left, files_left = told.f_bavail * told.f_frsize - size, told.f_favail or told.f_files - told.f_ffree
+    if left < _LEAST_FREE * told.f_blocks * told.f_frsize or (told.f_files and files_left < _LEAST_FREE * told.f_files):
+        raise OSError(errno.ENOSPC, "what the backup holds would fill this disk", str(into))
 
 
 def _add(archive: tarfile.TarFile, part: Part) -> None:

@@ -16,7 +16,7 @@ from sqlalchemy import Table, true
 
 from birthmark.clock import Clock
 from birthmark.errors import ConflictError
-from birthmark.owners import hand_over
+from birthmark.owners import acting_for, hand_over
 from birthmark.server.data_dir import UNFINISHED
 from birthmark.server.tables import TABLES
 from birthmark.store import Changes, Database, empty, hold_database, insert, migrate, open_database, upsert
@@ -66,16 +66,21 @@ def copy_sqlite(path: Path, to: Path) -> str:
     """
     to.touch(mode=0o600)
     try:
-        with (
-            closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as source,
-            closing(sqlite3.connect(to)) as target,
-        ):
+        with closing(_opened_to_read(path)) as source, closing(sqlite3.connect(to)) as target:
             source.backup(target)
             target.execute("PRAGMA journal_mode=DELETE")
             return str(target.execute(_REVISION).fetchone()[0])
     except sqlite3.Error as error:
         where = f"{path}, or the copy of it that a backup is made from,"
         raise DatabaseUnavailableError(where=where, reason=error) from error
+
+
+def _opened_to_read(path: Path) -> sqlite3.Connection:
+    """Return a connection that has opened all its files."""
+    with acting_for(path):
+        source = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
+        source.execute("PRAGMA schema_version").fetchone()
+        return source
 
 
 async def dump_postgresql(url: str, folder: Path) -> tuple[str, list[str]]:

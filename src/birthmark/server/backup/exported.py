@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import msgspec
 
@@ -19,6 +19,7 @@ from birthmark.audit.heads import HEADS, parse_head
 from birthmark.audit.verify import ROW, ROWS, Verified, verify_chains
 from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError, InvalidRequestError
+from birthmark.owners import as_who_asked
 from birthmark.pki.certificates import MAX_BUNDLE_BYTES, kind_of
 from birthmark.store import Changes, Database, from_micros, insert, open_database, to_micros, upsert
 from birthmark.store.changes import canonical
@@ -123,13 +124,18 @@ async def _load(database: Database, path: Path) -> None:
     await database.commit(changes)
 
 
+def _opened(path: Path) -> IO[bytes]:
+    with as_who_asked():
+        return path.open("rb")
+
+
 def _begin(path: Path) -> bytes:
-    with path.open("rb") as file:
+    with _opened(path) as file:
         return file.read(MAX_BUNDLE_BYTES)
 
 
 def _lines(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file:
+    with _opened(path) as file:
         codec = utf_16_of(file.read(len("{}".encode("utf-16")))) or "utf-8-sig"
         file.seek(0)
         errors = "surrogateescape" if codec == "utf-8-sig" else "strict"

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
+from birthmark.owners import acting_for
 from birthmark.text import reason_of
 
 
@@ -47,10 +48,16 @@ def _mode_of(path: Path) -> int:
 def open_below(folder: Path, path: Path) -> IO[bytes]:
     """Open a file below a folder, as no link leads to it. Raise `OSError`.
 
-    Whoever owns the folder may put links there at any moment: each step is taken from the folder that is open.
+    Whoever owns the folder may put links there at any moment: each step is taken from the folder that is open, and root
+    opens what that owner may.
     """
+    with acting_for(folder):
+        return _open_below(folder, path)
+
+
+def _open_below(folder: Path, path: Path) -> IO[bytes]:
     *folders, name = path.relative_to(folder).parts
-    at = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    at = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         for step in folders:
             below = os.open(step, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=at)

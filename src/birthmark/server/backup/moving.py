@@ -15,6 +15,7 @@ import msgspec
 from birthmark import durable
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import ConflictError
+from birthmark.owners import acting_for
 from birthmark.server.backup.copying import (
     SQLITE,
     DatabaseNotEmptyError,
@@ -78,6 +79,13 @@ async def move_database(
     `told` hears what it is about to do. Raise `NothingToBackUpError`, `MoveTargetInUseError`, `DatabaseMovedError`,
     `MovedOtherwiseError`, and what `hold_database` and `open_database` raise.
     """
+    with acting_for(data):
+        return await _moved(data, source, target, clock, entropy, told)
+
+
+async def _moved(
+    data: Path, source: str, target: str, clock: Clock, entropy: Entropy, told: Callable[[str], None]
+) -> Moved:
     check_is_server(data)
     to = named(target)
     if target.startswith(SQLITE):

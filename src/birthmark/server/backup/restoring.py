@@ -37,7 +37,7 @@ from birthmark.console.lock import NAME as LOCK
 from birthmark.console.lock import DirectoryLock
 from birthmark.errors import ConflictError
 from birthmark.est import store as est_store
-from birthmark.owners import hand_over
+from birthmark.owners import acting_for
 from birthmark.people import approvals_model
 from birthmark.people import store as people_store
 from birthmark.pki.profiles import Purpose
@@ -137,7 +137,7 @@ async def restore_backup(
     in `data`. One that was killed, or failed while it filled the database, is begun again by the next into both; of one
     that had come as far as that the database is its server's, only what is left is removed.
     """
-    with _held(data):
+    with acting_for(data), _held(data):
         done = await _ended(data, url, clock)
         if done is None:
             with _cleared(data) as building:
@@ -308,7 +308,6 @@ def _put_in_place(building: Path, data: Path) -> None:
     names = sorted(one.name for one in files.iterdir())
     durable.replace(building / _MOVED, msgspec.json.encode(names))
     for name in names:
-        hand_over(files / name, data)
         (files / name).rename(data / name)
     durable.sync_directory(data)
 

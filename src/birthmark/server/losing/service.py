@@ -40,7 +40,7 @@ class DeviceNameUnseenError(DeviceNotOnRecordError):
 
     code = "device.name_unseen"
     cause = "Nothing here is of '{name}', which has white space around it or characters that are not seen."
-    fix = "Without them: `birthmark device revoke {seen} --yes`"
+    fix = "See how it is spelled: `birthmark device ls`. Without them it is {seen}."
 
     @property
     def seen(self) -> str:

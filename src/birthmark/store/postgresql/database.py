@@ -180,6 +180,9 @@ class PostgresDatabase:
     async def durability(self) -> str:
         return str(await self._read("fetchval", "SHOW synchronous_commit"))
 
+    def no_room(self) -> None:
+        """Return nothing: its disk is another machine's."""
+
     async def is_reachable(self) -> bool:
         asking: asyncio.Task[Any] = asyncio.get_running_loop().create_task(self._ask("fetchval", "SELECT 1"))
         await asyncio.wait({asking}, timeout=_LOOK_S)

@@ -13,47 +13,11 @@ from birthmark.ca.inventory import Inventory, Wanted
 from birthmark.ca.model import Issued, key_digest
 from birthmark.ca.revocation import CertificateUnknownError
 from birthmark.ca.service import CertificateAuthority
-from birthmark.console.names import OperatorRequestError
+from birthmark.console.issued import inventory_view
 from birthmark.console.routing import Asked, Endpoint
-from birthmark.pki.certificates import (
-    UNREADABLE,
-    Certificate,
-    CertificateInvalidError,
-    Thumbprint,
-    is_signed_by,
-    parse_thumbprint,
-)
+from birthmark.pki.certificates import UNREADABLE, Certificate, is_signed_by, parse_thumbprint
 from birthmark.pki.extensions import ASN1_TROUBLE
 from birthmark.pki.profiles import kind_of_key
-
-
-def issuer_of(authority: CertificateAuthority, name: str) -> Thumbprint:
-    """Return the CA that is meant by a purpose, a key identifier or a thumbprint. Raise `OperatorRequestError`."""
-    if (known := authority.hierarchy.named(name)) is not None:
-        return known.thumbprint
-    try:
-        return parse_thumbprint(name)
-    except CertificateInvalidError as error:
-        there = ", ".join(authority.hierarchy.issuers)
-        raise OperatorRequestError(detail=f"the issuer must be one of {there}, or a thumbprint") from error
-
-
-def inventory_view(issued: Issued) -> dict[str, Any]:
-    """Return how a certificate is shown and exported."""
-    certificate = issued.certificate
-    return {
-        "device": issued.device_id,
-        "profile": issued.profile,
-        "issuer": certificate.issuer_text,
-        "serial": f"{certificate.serial:x}",
-        "thumbprint": certificate.thumbprint.hex(),
-        "not_before": certificate.not_before.isoformat(),
-        "not_after": certificate.not_after.isoformat(),
-        "requested_by": issued.requested_by,
-        "revoked": None if issued.revoked_at is None else issued.revoked_at.isoformat(),
-        "reason": None if issued.revocation_reason is None else issued.revocation_reason.value,
-    }
-
 
 MOST_BELOW = 1000
 """Certificates below a CA that are counted for whoever thinks of revoking it."""

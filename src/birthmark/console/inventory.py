@@ -9,7 +9,7 @@ import msgspec
 from birthmark.auth.rights import Right
 from birthmark.ca.inventory import Inventory, Wanted
 from birthmark.ca.service import CertificateAuthority
-from birthmark.console.certificate import inventory_view, issuer_of
+from birthmark.console.issued import inventory_view, issuer_of
 from birthmark.console.routing import Asked, Endpoint, Rows
 from birthmark.pki.certificates import parse_thumbprint
 

@@ -11,7 +11,8 @@ from uvicorn.server import ServerState
 from websockets.frames import Frame, Opcode
 
 from birthmark.net import backlog, upgrade
-from birthmark.net.upgrade import PIECE_BYTES, BoundedWebSocket
+from birthmark.net.pieces import PIECE_BYTES
+from birthmark.net.upgrade import BoundedWebSocket
 from strangers import masked
 
 REQUEST = (

@@ -2,7 +2,7 @@
 
 import logging
 
-from birthmark.server.run import BoundedLog
+from birthmark.server.quiet import BoundedLog
 
 
 def a_line(address: str = "", event: str = "refused") -> logging.LogRecord:

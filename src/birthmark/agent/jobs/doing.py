@@ -18,6 +18,7 @@ from msgspec.structs import replace
 
 from birthmark import background
 from birthmark.agent.jobs import running
+from birthmark.agent.jobs.details import bounded
 from birthmark.agent.jobs.model import (
     JobCutError,
     JobFailedError,
@@ -29,7 +30,6 @@ from birthmark.agent.jobs.model import (
     Run,
     Status,
     Wanted,
-    bounded,
 )
 from birthmark.agent.jobs.record import Record, Step, write_record
 from birthmark.agent.jobs.replacing import Fetch, Replacing

@@ -10,9 +10,10 @@ from birthmark.awsiot.store import (
     policies,
     provisioning,
     registry,
-    search,
+    settings,
     shadows,
     tags,
+    terms,
     topic_rules,
 )
 
@@ -23,8 +24,9 @@ __all__ = [
     "policies",
     "provisioning",
     "registry",
-    "search",
+    "settings",
     "shadows",
     "tags",
+    "terms",
     "topic_rules",
 ]

@@ -25,19 +25,19 @@ from birthmark.cli.asking import only
 from birthmark.cli.ca.common import (
     AuthorityOptions,
     Out,
-    check_leads,
     issued_row,
     opened,
     parse_source,
     show_hierarchy,
     write_chain,
 )
+from birthmark.cli.ca.leading import check_leads
 from birthmark.cli.ca.standing import at_server, server_of
 from birthmark.cli.common import emit, write_result
 from birthmark.cli.inventory import INVENTORY_COLUMNS, InventoryOptions, export
 from birthmark.cli.operator import show as show_rows
 from birthmark.clock import SystemClock, SystemEntropy
-from birthmark.console.certificate import inventory_view, issuer_of
+from birthmark.console.issued import inventory_view, issuer_of
 from birthmark.console.lock import DirectoryInUseError, is_served, keeping_out
 from birthmark.errors import BirthmarkError
 from birthmark.pki.issue import new_serial

@@ -4,7 +4,6 @@ It stops when it is told to, and ends with its parent: another one may begin at 
 """
 
 import asyncio
-import ctypes
 import logging
 import os
 import signal
@@ -23,25 +22,9 @@ from birthmark.errors import BirthmarkError
 from birthmark.server.run import begin_log, collect_seldom
 from birthmark.server.server import Server
 from birthmark.server.settings import Settings
+from birthmark.server.workers.orphans import end_with_parent
 from birthmark.server.workers.place import Given, Place
 from birthmark.text import decode_json
-
-_PR_SET_PDEATHSIG = 1
-
-
-def end_with_parent(parent: int) -> None:
-    """Have the kernel end this process when its parent, which had this number, is gone."""
-    prctl = getattr(ctypes.CDLL(None), "prctl", None)
-    if prctl is not None:
-        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it went before this was asked for
-        os._exit(1)
-
-
-if __name__ == "__main__":
-    end_with_parent(int(sys.argv[1]))
-    os.execv(sys.argv[2], sys.argv[2:])  # noqa: S606 - a program by its whole path
-
 
 log = logging.getLogger(__name__)
 

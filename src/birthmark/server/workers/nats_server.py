@@ -77,7 +77,7 @@ class NatsServer:
         self._process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
-            "birthmark.server.workers.child",
+            "birthmark.server.workers.orphans",
             str(os.getpid()),
             program,
             "-c",

@@ -180,7 +180,7 @@ def write(
             with open_file(file, ElementFileMissingError) as opened:
                 raw = opened.read(MAX_FILE_BYTES + 1)
             if len(raw) > MAX_FILE_BYTES:
-                raise ElementDataTooLargeError(size=len(raw), limit=MAX_FILE_BYTES, label=data, file=file)
+                raise ElementDataTooLargeError(size=len(raw), limit=MAX_FILE_BYTES, label=data, file=str(file))
             try:
                 element.write_data(data, raw, may_replace=replace_data)
             except ElementDataTooLargeError as error:

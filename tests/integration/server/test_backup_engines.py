@@ -40,7 +40,7 @@ from birthmark.server.backup.linked import open_below, read_linked
 from birthmark.server.backup.making import NAMES, BackupInsideError, NothingToBackUpError, make_backup
 from birthmark.server.backup.moving import move_database
 from birthmark.server.backup.restoring import STEP, RestoreTargetError, restore_backup
-from birthmark.server.data_dir import DataDirectory, RestoreUnfinishedError
+from birthmark.server.data_dir import RESTORING, DataDirectory, RestoreUnfinishedError
 from birthmark.server.figures import Figures
 from birthmark.server.installed import check_whole
 from birthmark.server.settings import ConfigInvalidError
@@ -500,13 +500,12 @@ async def test_a_link_that_the_owner_puts_into_a_restore_leads_root_nowhere(
     shutil.chown(new, "nobody", "nogroup")
     closed.mkdir(mode=0o700)
     (closed / "shadow").write_text("root's")
-    reading = restoring.read_archive
 
     def swapped(*given: Any) -> None:
-        (new / restoring.RESTORING).rename(new / "away")
-        (new / restoring.RESTORING).mkdir()
-        (new / restoring.RESTORING / "data").symlink_to(closed)
-        reading(*given)
+        (new / RESTORING).rename(new / "away")
+        (new / RESTORING).mkdir()
+        (new / RESTORING / "data").symlink_to(closed)
+        read_archive(*given)
 
     monkeypatch.setattr(restoring, "read_archive", swapped)
     with pytest.raises(PermissionError):
@@ -524,11 +523,10 @@ async def test_a_link_that_the_owner_puts_into_a_move_leads_root_nowhere(
     closed.mkdir(mode=0o700)
     for one in (data, *data.rglob("*")):
         shutil.chown(one, "nobody", "nogroup")
-    copying_it = moving.copy_sqlite
 
     def swapped(path: Path, to: Path) -> str:
         to.symlink_to(closed / "made")
-        return copying_it(path, to)
+        return copying.copy_sqlite(path, to)
 
     monkeypatch.setattr(moving, "copy_sqlite", swapped)
     with pytest.raises(PermissionError):

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import grp
 import os
+import pwd
 import shlex
 import shutil
 import stat
@@ -117,8 +118,9 @@ def acting_for(place: Path) -> Iterator[None]:
     if os.geteuid() != 0 or (whose := _who_may_move(place)) is None:
         yield
         return
-    group, groups = os.getegid(), os.getgroups()
+    group, groups, home = os.getegid(), os.getgroups(), os.environ.get("HOME")
     try:
+        os.environ["HOME"] = _home_of(whose.st_uid)  # where libraries look for settings: not in root's
         os.setgroups([whose.st_gid])
         os.setegid(whose.st_gid)
         os.seteuid(whose.st_uid)
@@ -130,6 +132,15 @@ def acting_for(place: Path) -> Iterator[None]:
         os.seteuid(0)
         os.setegid(group)
         os.setgroups(groups)
+        os.environ.pop("HOME", None)
+        os.environ |= {} if home is None else {"HOME": home}
+
+
+def _home_of(user: int) -> str:
+    try:
+        return pwd.getpwuid(user).pw_dir
+    except KeyError:  # a number without a name
+        return "/nonexistent"
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 import os
 import shutil
 import sqlite3
+import tempfile
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+import birthmark
 from birthmark import durable
 from birthmark.clock import SystemClock
 from birthmark.server.backup import copying, moving
@@ -140,13 +142,19 @@ async def test_a_killed_moves_copies_go_with_the_next_start_and_those_of_one_tha
     directory.release()
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root writes into another user's directory")
-async def test_what_root_moves_into_another_users_directory_is_that_users(postgres_url: str, tmp_path: Path) -> None:
-    data = await a_data_directory(tmp_path, f"sqlite:///{tmp_path}/data/birthmark.db")
-    await moved(data, f"sqlite:///{data}/birthmark.db", postgres_url)
-    shutil.chown(data, "nobody")
-    await moved(data, postgres_url, f"sqlite:///{data}/back.db")
-    assert {one.owner() for one in data.glob("back.db*")} == {"nobody"}
+@pytest.mark.skipif(
+    os.geteuid() != 0 or not all(one.stat().st_mode & 0o1 for one in Path(birthmark.__file__).parents),
+    reason="only root acts for another user, who has to be able to read the program",
+)
+async def test_what_root_moves_into_another_users_directory_is_that_users(postgres_url: str) -> None:
+    with tempfile.TemporaryDirectory() as place:
+        Path(place).chmod(0o755)  # other users may pass through it, which those of pytest are not
+        data = await a_data_directory(Path(place), f"sqlite:///{place}/data/birthmark.db")
+        await moved(data, f"sqlite:///{data}/birthmark.db", postgres_url)
+        for one in (data, *data.rglob("*")):
+            shutil.chown(one, "nobody", "nogroup")
+        await moved(data, postgres_url, f"sqlite:///{data}/back.db")
+        assert {one.owner() for one in data.glob("back.db*")} == {"nobody"}
 
 
 async def test_what_was_moved_is_not_moved_once_more(postgres_url: str, tmp_path: Path) -> None:

@@ -213,7 +213,7 @@ def _write(
             building.replace(directory)
         except OSError as error:
             refused = CaExistsError(path=directory)
-            refused.quote(cause=f"{directory} is not an empty directory: {reason_of(error)}.")
-            refused.quote(fix="Name a new directory: `birthmark ca init --help`.")
+            refused.quote(cause=f"{directory} cannot become a CA's directory: {reason_of(error)}.")
+            refused.quote(fix="Name a new directory by --dir.")
             raise refused from error
         durable.sync_directory(directory.parent)

@@ -28,7 +28,8 @@ def move(
     """Move everything of a server that is stopped into another database, and compare each row.
 
     No server starts on the old one any more. What was interrupted is begun again by the same command. A password that
-    is in BIRTHMARK_MOVE_TO, or in a file that PGPASSFILE names, is seen by nobody else on this machine.
+    is in BIRTHMARK_MOVE_TO, or in a file that PGPASSFILE names, is seen by nobody else on this machine. As root,
+    the owner of the data directory must be able to read that file.
     """
     from birthmark.server.backup.making import DatabaseElsewhereError
     from birthmark.server.backup.moving import MovedOtherwiseError, MoveTargetInUseError, move_database, named

@@ -4,6 +4,7 @@ Every command opens one token: by --token, --slot, or because it is the only one
 0600, a descriptor, or a prompt.
 """
 
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -178,9 +179,11 @@ def write(
     with chip.open() as element:
         if data is not None:
             with open_file(file, ElementFileMissingError) as opened:
-                raw = opened.read(MAX_FILE_BYTES + 1)
+                raw, size = opened.read(MAX_FILE_BYTES + 1), os.fstat(opened.fileno()).st_size
             if len(raw) > MAX_FILE_BYTES:
-                raise ElementDataTooLargeError(size=len(raw), limit=MAX_FILE_BYTES, label=data, file=str(file))
+                raise ElementDataTooLargeError(
+                    size=max(size, len(raw)), limit=MAX_FILE_BYTES, label=data, file=str(file)
+                )
             try:
                 element.write_data(data, raw, may_replace=replace_data)
             except ElementDataTooLargeError as error:

@@ -19,7 +19,7 @@ _MAX_ASKED, _MAX_RESOURCE = 10, 1024
 
 
 def _document(call: Call) -> str:
-    """Return a new policy's document; one on record may have a key twice, and stays. Raise `PolicyMalformedError`."""
+    """Return the document of a new policy. Stored policies may have duplicate keys. Raise `PolicyMalformedError`."""
     document: str = call["policyDocument"]
     check_keys_once(document, PolicyMalformedError)
     return document

@@ -372,7 +372,7 @@ def basic_ingest(topic: str) -> tuple[str, str] | None:
 
 
 def without_secrets(payload: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a rule without the values of its HTTP headers and the queries of its URLs, as whoever looks on sees it."""
+    """Return a rule without the values of its HTTP headers and the queries of its URLs, as a viewer sees it."""
     shown = {**payload, "actions": [_without_secrets(one) for one in payload["actions"]]}
     error_action = payload.get("errorAction")
     return shown if error_action is None else shown | {"errorAction": _without_secrets(error_action)}
@@ -388,7 +388,7 @@ def _without_secrets(action: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def masked_address(address: Mapping[str, Any]) -> dict[str, Any]:
-    """Return where a rule's action goes, as whoever looks on sees it."""
+    """Return the address of a rule's action, as a viewer sees it."""
     shown = _with_masked_urls(address)
     if "url" in shown and "headers" in shown:
         shown["headers"] = dict.fromkeys(address["headers"], _HIDDEN)

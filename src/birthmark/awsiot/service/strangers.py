@@ -59,7 +59,7 @@ class Strangers:
     _welcome: OrderedDict[tuple[str, str], None] = field(default_factory=OrderedDict)
 
     def begin(self, authorizer: str, address: str) -> None:
-        """Take one try of whoever asks: also many at once are no more. Raise `AuthorizerThrottledError`."""
+        """Count one attempt of an address; concurrent attempts count too. Raise `AuthorizerThrottledError`."""
         now, share = self.clock.monotonic(), share_of(address)
         if self._addresses.left(f"{authorizer} {share}", now) < 1:
             raise AuthorizerThrottledError(authorizer=authorizer, whose=share or "one address")

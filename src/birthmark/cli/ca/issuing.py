@@ -141,7 +141,7 @@ def _read_csr(path: Path) -> CertificateRequest:
         if len(data) > 2 * MAX_CSR_BYTES:
             raise CsrTooLargeError(size=path.stat().st_size)
         if path.suffix.lower() in _TABLES or (b"-----BEGIN " not in data and is_table(data)):
-            raise CsrMalformedError(detail="it is a table; a request has a file of its own")
+            raise CsrMalformedError(detail="it is a table (CSV)")
         der = unarmor(data)
         try:
             return parse_csr(der)

@@ -154,10 +154,10 @@ def _pin_file(seen: ChipSeen) -> Iterator[Finding]:
             advice="Write it without, and name that file",
         )
     elif seen.code == "keys.pin_file":
-        yield fault(seen.code, seen=str(asked), cause=seen.cause, command=_written_anew(file.path), advice=_INTO)
+        yield fault(seen.code, seen=str(asked), cause=seen.cause, command=_replacing(file.path), advice=_INTO)
 
 
-def _written_anew(path: str) -> str:
+def _replacing(path: str) -> str:
     kept = shlex.join(["mv", "--backup=t", path, f"{path}.old"])
     return f"{kept} && {_writing(path)}"
 
@@ -236,7 +236,7 @@ def _wrong_pin(seen: ChipSeen) -> Finding:
     if asked is not None and beside and beside != asked.value:
         command, advice = asked.to(beside), "The software chip's own stands beside its settings"
     elif file is not None:
-        command, advice = _written_anew(file.path), _INTO
+        command, advice = _replacing(file.path), _INTO
     else:
         command, advice = _writing("pin"), f"{_INTO}, and name that file as the PIN's"
     if seen.asked.has_inline_pin:

@@ -159,7 +159,7 @@ def as_who_asked() -> Iterator[None]:
 
 def _who_may_move(place: Path) -> os.stat_result | None:
     """Return a step of a path that belongs to another user than root, the nearest; None where all are root's."""
-    for path in (place.absolute(), place.resolve()):
+    for path in (place.absolute(), Path(os.path.realpath(place))):  # which takes a loop of links, too
         for step in (path, *path.parents):
             with contextlib.suppress(OSError):  # not there yet
                 if (seen := step.lstat()).st_uid:

@@ -219,8 +219,11 @@ class SqliteDatabase:
         """Nothing: a file is never away."""
 
     def no_room(self) -> DatabaseUnavailableError | None:
-        if durable.has_least(self._path.parent):
-            return None
+        try:
+            if durable.has_least(self._path.parent):
+                return None
+        except OSError as error:  # its directory is gone
+            return DatabaseUnavailableError(where=self._path, reason=reason_of(error))
         return DatabaseUnavailableError(where=self._path, reason="its disk is nearly full, and the rest is kept")
 
     async def is_reachable(self) -> bool:

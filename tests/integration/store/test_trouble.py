@@ -153,3 +153,14 @@ async def until(condition: object) -> None:
     async with asyncio.timeout(5):
         while not condition():  # type: ignore[operator]  # one engine's own
             await asyncio.sleep(0.01)
+
+
+async def test_a_database_whose_directory_is_gone_takes_nothing_of_devices_and_says_why(tmp_path: Path) -> None:
+    (place := tmp_path / "data").mkdir()
+    database = await open_database(f"sqlite:///{place}/x.db", FakeClock())
+    assert database.no_room() is None
+    place.rename(tmp_path / "away")
+    refused = database.no_room()
+    assert refused is not None
+    assert "no such file" in refused.explain_cause().lower()
+    await database.close()

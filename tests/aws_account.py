@@ -5,8 +5,7 @@ import json
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
-from birthmark.awsiot.http.routing import Call
-from birthmark.awsiot.http.table import Operation
+from birthmark.awsiot.http.routing import Call, Operation
 from birthmark.awsiot.model import Account
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.devices import Grant

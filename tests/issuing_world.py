@@ -22,7 +22,7 @@ from birthmark.iothub.service import IotHub
 from birthmark.iothub.service.credentials import Accepted
 from birthmark.pki.certificates import Certificate, parse_der
 from birthmark.pki.csr import parse_csr
-from birthmark.server.issuing import let_clouds_issue
+from birthmark.server.hubs import let_clouds_issue
 from dps_world import DpsWorld, a_dps, an_individual
 from fakes import NOON, SeededEntropy
 from pki_builders import Holder, a_csr, a_device

@@ -11,7 +11,7 @@ from pathlib import Path
 from rig import Rig
 
 from agent_device import AgentOnDevice
-from birthmark.elements.softhsm import initialize_token
+from birthmark.elements.software import initialize_token
 from birthmark.keys.library import find_softhsm
 from measures.measure import Measure, Sample
 from servers import BIRTHMARK, clean_environment

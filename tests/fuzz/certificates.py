@@ -9,12 +9,12 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from birthmark.awsiot.rules.variables import Visitor, facts_of
-from birthmark.ca.rules.subject import granted_subject
+from birthmark.ca.rules.names import granted_subject
 from birthmark.dps.wire import info_of
 from birthmark.errors import BirthmarkError
 from birthmark.est import wire as est
 from birthmark.est.rules.reenrollment import check_same_identity
-from birthmark.keys.key_text import check_no_pkcs12, pem_of_key
+from birthmark.keys.file_key import check_no_pkcs12, pem_of_key
 from birthmark.pki import checks
 from birthmark.pki.certificates import (
     Certificate,

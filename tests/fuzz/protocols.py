@@ -14,7 +14,7 @@ from birthmark.agent.config import parse_config
 from birthmark.auth import sas, sigv4
 from birthmark.awsiot import wire as aws
 from birthmark.awsiot.http.app import GROUPS
-from birthmark.awsiot.http.table import OPERATIONS
+from birthmark.awsiot.http.routing import OPERATIONS
 from birthmark.awsiot.model import Job, JobStatus, Shadow
 from birthmark.awsiot.rules import jobs, shadows, templates, topics
 from birthmark.awsiot.rules.policy import Permissions, parse_policy
@@ -41,7 +41,7 @@ from birthmark.iothub.model import Twin
 from birthmark.iothub.rules import queries as hub_queries
 from birthmark.iothub.rules.digital import desired_by, digital_twin
 from birthmark.iothub.rules.twins import begun, desire
-from birthmark.keys.handles import uri_in
+from birthmark.keys.private_key import uri_in
 from birthmark.keys.reference import parse_reference_key, reference_public_key
 from birthmark.links.urls import UrlInvalidError
 from birthmark.mqtt import codec

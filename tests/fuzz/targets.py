@@ -18,8 +18,8 @@ from birthmark.doctor.rules import openssl
 from birthmark.dps import wire as dps
 from birthmark.dps.rules.queries import read_query as read_enrollments_query
 from birthmark.elements.atecc.software import packet
-from birthmark.elements.contents import guess
 from birthmark.elements.memory import read_memory
+from birthmark.elements.objects import guess
 from birthmark.fleet import template
 from birthmark.iothub import wire as hub
 from birthmark.keys.uri import parse_pkcs11_uri

@@ -13,7 +13,7 @@ from agent_world import LIFETIME, certified
 from birthmark.agent.library import Device, identity_of
 from birthmark.agent.orders import Order
 from birthmark.agent.run import Loop
-from birthmark.elements.softhsm import initialize_token
+from birthmark.elements.software import initialize_token
 from birthmark.keys.library import find_softhsm, stop_library
 
 pytestmark = pytest.mark.integration

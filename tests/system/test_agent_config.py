@@ -17,7 +17,7 @@ from pkcs11.mechanisms import KeyType
 from agent_device import AgentOnDevice, until
 from azure_clients import run_python
 from birthmark.agent.files import EDGE_CA, Places
-from birthmark.elements.softhsm import initialize_token
+from birthmark.elements.software import initialize_token
 from birthmark.keys.library import stop_library
 from birthmark.keys.pin import Pin
 from birthmark.keys.token import Token

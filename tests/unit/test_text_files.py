@@ -282,7 +282,7 @@ OWN = {
         "testing/cloud.py",
         "testing/workshop.py",
     },
-    "what the system tells": {"agent/state.py", "doctor/servers.py", "cli/port_holder.py", "flock.py", "swarm/run.py"},
+    "what the system tells": {"agent/state.py", "doctor/servers.py", "cli/hints.py", "flock.py", "swarm/run.py"},
     "within a program under chip exec": {"elements/exec/proxy.py", "elements/hook/sitecustomize.py"},
     "a file that is read line by line": {"manifests/listed.py", "server/backup/exported.py"},
 }

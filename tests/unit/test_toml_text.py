@@ -2,7 +2,7 @@
 
 import pytest
 
-from birthmark.toml_text import TomlError, lines_of, parse
+from birthmark.toml_mistakes import TomlError, lines_of, parse
 
 
 def test_tables_and_keys_are_found_by_their_line() -> None:

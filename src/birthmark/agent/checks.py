@@ -27,7 +27,7 @@ from birthmark.agent.slots import HeldIdentity
 from birthmark.agent.tpm_identity import open_tpm
 from birthmark.errors import BirthmarkError, about
 from birthmark.est.client import EstClient
-from birthmark.keys.scheme import default_scheme
+from birthmark.keys.private_key import default_scheme
 from birthmark.keys.tpm import Tpm, TpmSettings
 from birthmark.links.identity import Trust
 from birthmark.links.openssl.tls import client_context, explained

@@ -6,9 +6,10 @@ said to wait for is waited for.
 """
 
 import contextlib
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
@@ -27,14 +28,18 @@ from birthmark.agent.keys import HeldKey
 from birthmark.agent.managed import EXTENSIONS, Kind, Managed
 from birthmark.agent.slots import HeldIdentity
 from birthmark.clock import Clock, Entropy
+from birthmark.dps.client import Assigned
+from birthmark.dps.wire import AnswerInvalidError
 from birthmark.errors import BirthmarkError, ForbiddenError, PolicyError, UnauthenticatedError
 from birthmark.est.client import EstClient, EstServerBusyError
 from birthmark.est.client import Issued as EnrolledCertificate
+from birthmark.iothub.client import HubClient, NotIssuedError
 from birthmark.keys.private_key import as_private_key
-from birthmark.links.errors import ServerUntrustedError
+from birthmark.links.errors import LinkLostError, ServerUntrustedError
 from birthmark.links.identity import Identity, Trust
 from birthmark.links.ports import Links
 from birthmark.pki.certificates import Certificate, is_signed_by
+from birthmark.pki.csr import parse_csr
 from birthmark.pki.issue import Issuer, hash_for, issue, new_serial, self_signed
 from birthmark.text import printable, reason_of
 
@@ -258,3 +263,57 @@ def _reading() -> Iterator[None]:
         yield
     except OSError as error:
         raise CertificateMissingError(path=error.filename, reason=reason_of(error)) from error
+
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class ByAzure:
+    """Has certificates issued for one agent."""
+
+    entropy: Entropy
+    connect: Callable[[HeldIdentity], Awaitable[HubClient]]
+    """To the hub that is known."""
+    register: Callable[[bytes], Awaitable[Assigned]]
+    """By the bootstrap certificate, with a request."""
+    live: HubClient | None = field(default=None, init=False)
+    """The connection there is, or was."""
+
+    async def issue(self, issued: Issued, request: bytes, current: HeldIdentity | None) -> Answered:
+        """Return the certificate for a request, without the root; `current` is one that the hub may take."""
+        chain: tuple[Certificate, ...] = ()
+        if current is not None:
+            try:
+                chain = await self._by_hub(current, request)
+            except ServerUntrustedError:  # who refuses nobody
+                raise
+            except (UnauthenticatedError, ForbiddenError, NotIssuedError) as error:
+                log.info("certificate.not_by_hub", extra={"reason": str(error)})
+        if not chain:
+            chain = (await self.register(request)).chain
+        _check(chain, request, issued)
+        return Answered(tuple(one for one in chain if not one.is_self_signed))
+
+    async def _by_hub(self, current: HeldIdentity, request: bytes) -> tuple[Certificate, ...]:
+        rid = self.entropy.token(8).hex()
+        if self.live is not None:
+            try:
+                return await self.live.issue(request, rid)
+            except LinkLostError:
+                self.live = None
+        hub = await self.connect(current)
+        try:
+            return await hub.issue(request, rid)
+        finally:
+            await hub.close()
+
+
+def _check(chain: tuple[Certificate, ...], request: bytes, issued: Issued) -> None:
+    """Raise `AnswerInvalidError` for a certificate that is not the device's."""
+    if not chain:
+        raise AnswerInvalidError(detail="it registered the device, and issued no certificate")
+    if chain[0].spki_der != parse_csr(request).spki_der:
+        raise AnswerInvalidError(detail="its certificate is for another key")
+    if chain[0].subject_cn != issued.common_name:
+        raise AnswerInvalidError(detail=f"its certificate is for {chain[0].subject_text}, not for {issued.common_name}")

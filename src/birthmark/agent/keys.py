@@ -34,10 +34,9 @@ from birthmark.keys.errors import (
     TokenNotFoundError,
 )
 from birthmark.keys.file_key import FileKey, read_key_file
-from birthmark.keys.handles import uri_in
 from birthmark.keys.library import LOCK, stop_library
 from birthmark.keys.pin import Pin
-from birthmark.keys.scheme import PrivateKey
+from birthmark.keys.private_key import PrivateKey, uri_in
 from birthmark.keys.token import Token
 from birthmark.keys.token_key import TokenKey
 from birthmark.keys.uri import SCHEME, Pkcs11Uri, parse_pkcs11_uri

@@ -14,11 +14,11 @@ from birthmark import background
 from birthmark.agent.files import DEVICE_ID
 from birthmark.agent.jobs.replacing import fetching
 from birthmark.agent.jobs.service import Jobs
-from birthmark.agent.lastgood import keep
 from birthmark.agent.orders import Order, Orders
 from birthmark.agent.renewal import chance_of, pause_as_asked
 from birthmark.agent.service import Agent, Connected, Held
 from birthmark.agent.slots import HeldIdentity
+from birthmark.agent.state import keep
 from birthmark.agent.upkeep import RenewalTurn, Upkeep
 from birthmark.awsiot.client import ThingClient
 from birthmark.dps.client import DpsBusyError

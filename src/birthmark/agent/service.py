@@ -16,7 +16,6 @@ from typing import TypeAlias, TypeVar
 import msgspec
 
 from birthmark.agent.anchors import FollowedAnchors
-from birthmark.agent.azure import ByAzure
 from birthmark.agent.config.model import (
     AgentConfig,
     AwsSource,
@@ -30,15 +29,14 @@ from birthmark.agent.config.model import (
 )
 from birthmark.agent.files import DEVICE_ID, LOCAL_CA, Places, StateNotWritableError
 from birthmark.agent.identities import IdentityStore
-from birthmark.agent.issuing import TRUST_BUNDLE, Answered, CertificateSource, MakeLinks, trusting_by
+from birthmark.agent.issuing import TRUST_BUNDLE, Answered, ByAzure, CertificateSource, MakeLinks, trusting_by
 from birthmark.agent.keeping import Keeper
 from birthmark.agent.keys import TOKEN_TROUBLE
-from birthmark.agent.lastgood import keep
 from birthmark.agent.managed import Managed, managed_by
 from birthmark.agent.renewal import Renewal, chance_of, moment_in
 from birthmark.agent.shared_key import SharedIdentity, open_shared
 from birthmark.agent.slots import HeldIdentity
-from birthmark.agent.state import LastError, Planned, State, write_state
+from birthmark.agent.state import LastError, Planned, State, keep, write_state
 from birthmark.agent.timekeeping import Timekeeper
 from birthmark.agent.timely import AskTime, TimelyLinks, TimeServers, time_urls
 from birthmark.agent.tpm_identity import open_tpm

@@ -11,7 +11,7 @@ Not here: topics and limits of a cloud, policies, packets (the rooms of the clou
 
 from birthmark.broker.attached import Attached
 from birthmark.broker.broker import Broker
-from birthmark.broker.rules.limits import SpaceRules
+from birthmark.broker.rules.shares import SpaceRules
 from birthmark.broker.space import Arrival, Space
 
 __all__ = ["Arrival", "Attached", "Broker", "Space", "SpaceRules"]

@@ -9,11 +9,11 @@ from typing import Any
 
 from birthmark.background import ended, kept, told
 from birthmark.broker import store
-from birthmark.broker.across import Across
 from birthmark.broker.appends import Appends
 from birthmark.broker.attached import Attached, Home, Observer
 from birthmark.broker.dropping import drop_expired_retained, drop_unused
 from birthmark.broker.earlier import take_over_earlier
+from birthmark.broker.host import Across
 from birthmark.broker.model import Record, decode_messages
 from birthmark.broker.ports import Watch
 from birthmark.broker.requests import (
@@ -31,7 +31,7 @@ from birthmark.broker.requests import (
     Yield,
 )
 from birthmark.broker.rules.leases import LEASE_S
-from birthmark.broker.rules.limits import SpaceRules
+from birthmark.broker.rules.shares import SpaceRules
 from birthmark.broker.space import Condition, Space, record_of
 from birthmark.broker.underway import UNWRITTEN_BYTES, Underway
 from birthmark.broker.workers import LoopTimers, Timer, Timers, Workers, keep_beating, keep_looking

@@ -44,9 +44,9 @@ from birthmark.broker.routing import (
     portions,
     weight_of,
 )
+from birthmark.broker.turns import until_done
 from birthmark.broker.underway import ROW_BYTES
 from birthmark.broker.viewing import Viewer
-from birthmark.broker.waiting import until_done
 from birthmark.mqtt.parcel import Parcel
 from birthmark.net.backlog import Backlog, Slices
 from birthmark.store.database import Row

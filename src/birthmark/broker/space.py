@@ -29,9 +29,8 @@ from birthmark.broker.requests import AskSeen
 from birthmark.broker.retaining import Retained
 from birthmark.broker.routing import Router
 from birthmark.broker.rules import sessions
-from birthmark.broker.rules.limits import SpaceRules, bounds_of_sessions
 from birthmark.broker.rules.outgoing import Outgoing
-from birthmark.broker.rules.shares import Portions
+from birthmark.broker.rules.shares import Portions, SpaceRules, bounds_of_sessions
 from birthmark.broker.subscribing import Subscriptions
 from birthmark.broker.turns import Turns
 from birthmark.errors import ChangedMeanwhileError, UnavailableError

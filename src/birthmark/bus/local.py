@@ -8,20 +8,46 @@ process left, and those of commits of which nobody could say whether they were k
 import asyncio
 import contextlib
 import logging
-from collections import defaultdict
+from collections import OrderedDict, defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from birthmark.background import ended, kept
-from birthmark.bus.order import Latest
 from birthmark.bus.ports import ASK_S, NoAnswerError, NobodyThereError, R, Request
 from birthmark.errors import BirthmarkError
-from birthmark.store import Database, Event
+from birthmark.store import Database
 from birthmark.store.database import Heard, Row
-from birthmark.store.events import E, decode_event, kind_of
-from birthmark.store.remembered import UNSURE_S
+from birthmark.store.events import E, Event, decode_event, kind_of
+from birthmark.store.loading import UNSURE_S
+
+MAX_ENTITIES = 65_536
+
+
+class Latest:
+    """Remembers the version that was handed on last, of as many entities as there is room for."""
+
+    def __init__(self, max_entities: int = MAX_ENTITIES) -> None:
+        self._max_entities = max_entities
+        self._known: OrderedDict[tuple[str, str], int] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def admits(self, event: Event) -> bool:
+        """Say whether `event` may be handed on, and remember that it was."""
+        if event.version <= 0:
+            return True
+        key = kind_of(type(event)), event.entity
+        if event.version < self._known.get(key, 0):
+            return False
+        self._known[key] = event.version
+        self._known.move_to_end(key)
+        if len(self._known) > self._max_entities:
+            self._known.popitem(last=False)
+        return True
+
 
 log = logging.getLogger(__name__)
 

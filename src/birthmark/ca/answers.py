@@ -33,7 +33,7 @@ from birthmark.pki.ocsp import (
 from birthmark.pki.places import name_of_key
 from birthmark.pki.profiles import OCSP
 from birthmark.store.database import Heard
-from birthmark.store.remembered import UNSURE_S
+from birthmark.store.loading import UNSURE_S
 
 LIFETIME = timedelta(hours=24)
 MAX_KEPT = 16_384

@@ -26,7 +26,7 @@ from birthmark.ca.passphrase import BESIDE, Passphrase
 from birthmark.ca.token_keys import TokenPlace, place_of
 from birthmark.clock import Entropy
 from birthmark.errors import InvalidRequestError, UnavailableError
-from birthmark.keys.scheme import PublicKey
+from birthmark.keys.private_key import PublicKey
 from birthmark.pki.certificates import Certificate, parse_pem
 from birthmark.pki.issue import Issuer, SigningKey, issue, new_serial
 from birthmark.pki.names import name_of

@@ -20,8 +20,7 @@ from birthmark import durable
 from birthmark.ca import token_keys
 from birthmark.clock import Entropy
 from birthmark.errors import BirthmarkError, InvalidRequestError, PolicyError, UnavailableError
-from birthmark.keys.handles import uri_in
-from birthmark.keys.scheme import PublicKey
+from birthmark.keys.private_key import PublicKey, uri_in
 from birthmark.pki.certificates import parse_pem
 from birthmark.pki.issue import Issuer, SigningKey
 

@@ -42,7 +42,7 @@ from birthmark.ca.passphrase import BESIDE, Passphrase
 from birthmark.ca.token_keys import TokenPlace, place_of
 from birthmark.clock import Entropy
 from birthmark.errors import BirthmarkError, InvalidRequestError, PolicyError
-from birthmark.keys.scheme import PublicKey
+from birthmark.keys.private_key import PublicKey
 from birthmark.pki.certificates import Certificate, is_signed_by, parse_bundle, parse_thumbprint
 from birthmark.pki.chains import check_dates
 from birthmark.pki.csr import CertificateRequest, parse_csr

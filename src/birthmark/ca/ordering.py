@@ -4,11 +4,14 @@ A policy is a profile of this CA by which devices prove themselves. Whoever orde
 looked at here is that the name is its own, and that what it never used is taken back with the next.
 """
 
-from collections.abc import Awaitable, Callable, Collection, Sequence
+import ipaddress
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from birthmark.auth.principals import Principal, PrincipalKind
@@ -18,8 +21,59 @@ from birthmark.ca.service import CertificateAuthority
 from birthmark.errors import PolicyError, ThrottledError
 from birthmark.pki.certificates import Certificate, Thumbprint
 from birthmark.pki.csr import CertificateRequest
-from birthmark.pki.profiles import Profile, Purpose
+from birthmark.pki.issue import Issuer, issue
+from birthmark.pki.names import MAX_COMMON_NAME_BYTES, name_of
+from birthmark.pki.places import Places
+from birthmark.pki.profiles import SERVER, Profile, Purpose
 from birthmark.store import Changes
+
+
+def issue_server(
+    issuer: Issuer,
+    hosts: Sequence[str],
+    public_key: CertificatePublicKeyTypes,
+    *,
+    serial: int,
+    now: datetime,
+    lifetime: timedelta | None = None,
+    places: Places | None = None,
+) -> Certificate:
+    """Return a server certificate for `hosts`: DNS names and IP addresses, the most important one first."""
+    named = next((host for host in hosts if len(host.encode()) <= MAX_COMMON_NAME_BYTES), "server")
+    return issue(
+        SERVER,
+        name_of(named),
+        public_key,
+        issuer=issuer,
+        serial=serial,
+        now=now,
+        lifetime=lifetime,
+        places=places,
+        san=[_general_name(host) for host in dict.fromkeys(hosts)],
+    )
+
+
+def excluding(hosts: Iterable[str]) -> tuple[x509.GeneralName, ...]:
+    """Return the constraints that keep a CA from naming these hosts; nobody else can stand at a loopback address."""
+    found: list[x509.GeneralName] = []
+    for host in dict.fromkeys(hosts):
+        try:
+            address = ipaddress.ip_address(host)
+        except ValueError:
+            if host != "localhost":
+                found.append(x509.DNSName(host))
+        else:
+            if not (address.is_loopback or address.is_unspecified):
+                found.append(x509.IPAddress(ipaddress.ip_network(address)))
+    return tuple(found)
+
+
+def _general_name(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)
+
 
 BURST, EVERY_S = 20, 10
 """How many certificates a registration is issued in a row, and how far apart after that."""

@@ -25,7 +25,7 @@ from birthmark.pki.crl import RevocationReason
 from birthmark.pki.names import fold
 from birthmark.store import Changes, Database, Statement, decided_again, from_micros, to_micros
 from birthmark.store.database import Row
-from birthmark.store.remembered import Remembered
+from birthmark.store.loading import Remembered
 
 ATTEMPTS = 5
 PAGE = 100

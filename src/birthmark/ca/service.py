@@ -17,8 +17,14 @@ from birthmark.ca.lists import RevocationLists
 from birthmark.ca.model import Issued, LiveCertificate, Standing, key_digest
 from birthmark.ca.revocation import ATTEMPTS, NameMovedError, Revocations, digest_of
 from birthmark.ca.rules.issuance import check_alive, decide, name_asked_for
-from birthmark.ca.rules.names import check_taken_over, granted_names, names_in
-from birthmark.ca.rules.subject import ca_subject, granted_serial_number, granted_subject
+from birthmark.ca.rules.names import (
+    ca_subject,
+    check_taken_over,
+    granted_names,
+    granted_serial_number,
+    granted_subject,
+    names_in,
+)
 from birthmark.ca.token_keys import signed_by
 from birthmark.ca.upstream import Upstream, issuer_of
 from birthmark.clock import Clock, Entropy

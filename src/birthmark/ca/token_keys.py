@@ -12,10 +12,8 @@ from typing import TYPE_CHECKING, TypeVar, cast
 
 from birthmark.background import beside
 from birthmark.errors import BirthmarkError, UnavailableError
-from birthmark.keys.handles import render_uri_pem, uri_in
 from birthmark.keys.pin import Pin
-from birthmark.keys.private_key import as_private_key
-from birthmark.keys.scheme import PublicKey, Scheme
+from birthmark.keys.private_key import PublicKey, Scheme, as_private_key, render_uri_pem, uri_in
 from birthmark.keys.uri import Pkcs11Uri, parse_pkcs11_uri
 from birthmark.pki.issue import SigningKey
 

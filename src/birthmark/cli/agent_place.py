@@ -16,9 +16,9 @@ from birthmark.agent.config import (
 )
 from birthmark.agent.control import AgentRunningError, locked
 from birthmark.agent.files import Places, StateNotWritableError
-from birthmark.agent.lastgood import recall
 from birthmark.agent.opening import open_agent
 from birthmark.agent.service import Agent
+from birthmark.agent.state import recall
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.links.choose import open_links
 from birthmark.text import printable

@@ -163,7 +163,7 @@ async def _read(data: Path, heads: list[bytes], rows: Callable[[str], None] | No
     from birthmark.audit.report import entries, report
     from birthmark.audit.verify import verify_chains
     from birthmark.ca.keyfile import read_private
-    from birthmark.store.readonly import ReadOnlySqlite
+    from birthmark.store.revision import ReadOnlySqlite
 
     exported = [head for text in heads for head in parse_heads(text)]
     key = AuditKey(read_private(data / "audit.seed").strip().decode("ascii", "replace"))

@@ -20,7 +20,7 @@ from birthmark.cli.common import (
     written_as,
 )
 from birthmark.cli.options import JsonOption
-from birthmark.cli.printable import counted
+from birthmark.cli.table import counted
 from birthmark.errors import BirthmarkError
 
 if TYPE_CHECKING:

@@ -20,8 +20,7 @@ import typer
 from birthmark import durable, errors
 from birthmark.cli.hints import hint
 from birthmark.cli.journal import note
-from birthmark.cli.printable import text_of
-from birthmark.cli.table import wrapped
+from birthmark.cli.table import text_of, wrapped
 from birthmark.text import printable, reason_of
 from birthmark.text_files import copy_of, encoding_of, in_utf_8, not_utf_8, plain_text, to_utf_8
 

@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 
 from birthmark.cli.options import JsonOption
-from birthmark.cli.printable import counted
+from birthmark.cli.table import counted
 
 if TYPE_CHECKING:
     from birthmark.demo.stage import Stage

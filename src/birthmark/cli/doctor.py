@@ -15,8 +15,7 @@ from birthmark.cli import made_here
 from birthmark.cli.common import ACTION_NEEDED, FAILED, say, working
 from birthmark.cli.journal import noted
 from birthmark.cli.options import JsonOption
-from birthmark.cli.printable import counted
-from birthmark.cli.table import wrapped
+from birthmark.cli.table import counted, wrapped
 from birthmark.clock import SystemClock
 from birthmark.doctor.model import Finding, Severity, Topic, told
 from birthmark.doctor.settings import Kind, Setting

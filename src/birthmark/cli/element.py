@@ -35,9 +35,8 @@ from birthmark.elements.opening import list_chips
 from birthmark.elements.possession import MAX_NONCE_BYTES, MIN_NONCE_BYTES, Proof, check_proof, prove
 from birthmark.elements.profiles import Algorithm, profile_of
 from birthmark.errors import InvalidRequestError, NotFoundError
-from birthmark.keys.handles import render_uri_pem
 from birthmark.keys.pin import Pin
-from birthmark.keys.scheme import PublicKey
+from birthmark.keys.private_key import PublicKey, render_uri_pem
 from birthmark.keys.token import TokenInfo
 from birthmark.pki.certificates import parse_bundle
 from birthmark.text import decode_json

@@ -75,8 +75,7 @@ def env(
     from birthmark.console.client import endpoints_for, not_running, served
     from birthmark.console.lock import is_served
     from birthmark.console.variables import as_bypass, as_dotenv, as_shell, as_shell_with_files
-    from birthmark.server.c_header import as_c_header
-    from birthmark.server.endpoints import DpsPlace, as_aziot
+    from birthmark.server.endpoints import DpsPlace, as_aziot, as_c_header
 
     if form is Format.AZIOT and registration_id is None:
         raise typer.BadParameter("--format aziot needs --registration-id NAME")

@@ -27,9 +27,9 @@ from birthmark.cli.following import move as move_all
 from birthmark.cli.manifest import ManifestOptions, count_entries
 from birthmark.cli.operator import DataOption
 from birthmark.cli.options import JsonOption
-from birthmark.cli.printable import counted
 from birthmark.cli.reports import ReportOption, add_row, check_reports, opened
 from birthmark.cli.shipment import Shipment, hint_at_policy, template_of
+from birthmark.cli.table import counted
 from birthmark.cli.tally import Tally, say_pause
 from birthmark.console.client import DEFAULT_DATA
 from birthmark.fleet.following import Goal

@@ -12,8 +12,8 @@ import typer
 
 from birthmark.cli.common import INTERRUPTED, SOME_ROWS_REFUSED, again
 from birthmark.cli.inventory import parse_within
-from birthmark.cli.printable import counted
 from birthmark.cli.shipment import Shipment
+from birthmark.cli.table import counted
 from birthmark.cli.tally import Tally, say_pause
 from birthmark.clock import SystemClock
 from birthmark.durations import FORMS

@@ -14,7 +14,7 @@ import typer
 from birthmark.cli.asking import only, only_typed
 from birthmark.cli.chip import CHIP_OPTIONS, ChipOutputOptions
 from birthmark.cli.common import SOME_ROWS_REFUSED, about, emit, read_file, tell_row
-from birthmark.cli.printable import counted
+from birthmark.cli.table import counted
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.elements.element import Element
 from birthmark.errors import BirthmarkError

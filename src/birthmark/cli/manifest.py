@@ -29,7 +29,7 @@ from birthmark.cli.common import (
 )
 from birthmark.cli.operator import show
 from birthmark.cli.options import JsonOption
-from birthmark.cli.printable import counted
+from birthmark.cli.table import counted
 from birthmark.cli.tally import Refusals
 from birthmark.clock import SystemClock
 from birthmark.errors import BirthmarkError

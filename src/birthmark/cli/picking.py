@@ -9,7 +9,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from birthmark.cli.common import UsageError, without
-from birthmark.cli.printable import text_of
+from birthmark.cli.table import text_of
 
 Row = TypeVar("Row")
 

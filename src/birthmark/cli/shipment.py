@@ -15,8 +15,8 @@ from rich.progress import Progress, track
 from birthmark.cli.asking import CannotWorkError
 from birthmark.cli.common import INTERRUPTED, SOME_ROWS_REFUSED, again, open_file, read_text, without
 from birthmark.cli.manifest import entries_of
-from birthmark.cli.printable import counted
 from birthmark.cli.reports import opened
+from birthmark.cli.table import counted
 from birthmark.cli.tally import Tally, say_pause
 from birthmark.clock import SystemClock
 from birthmark.errors import BirthmarkError, InvalidRequestError
@@ -27,8 +27,8 @@ from birthmark.fleet.target import Done, EnrollmentRequest, EnrollmentTarget
 from birthmark.fleet.template import NameTakenTwiceError, Template, TemplateInvalidError, check_name, parse_template
 from birthmark.fleet.values import check_values
 from birthmark.manifests.doubts import Judge
-from birthmark.manifests.marks import Marks
 from birthmark.manifests.model import Entry
+from birthmark.manifests.verifying import Marks
 
 if TYPE_CHECKING:
     from birthmark.cli.enroll_options import DeviceOptions, RunOptions, TargetOptions, TargetsOptions, WriteOptions

@@ -33,8 +33,7 @@ from birthmark.console.client import DEFAULT_DATA
 from birthmark.swarm.dashboard import Dashboard, line_of, progress_of
 from birthmark.swarm.model import Group, Origin, Way, Where
 from birthmark.swarm.ready import Ready, Readying, target_of
-from birthmark.swarm.report import SUFFIXES, check_writable, read_report, write_report
-from birthmark.swarm.results import results_of
+from birthmark.swarm.report import SUFFIXES, check_writable, read_report, results_of, write_report
 from birthmark.swarm.run import Outcome, Run, make_room
 from birthmark.swarm.scenario import reads
 from birthmark.swarm.scenario.example import example

@@ -7,8 +7,27 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from birthmark.cli.printable import text_of
 from birthmark.text import printable
+
+
+def text_of(value: Any) -> str:
+    """Return a value as people read it."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "-"
+    if isinstance(value, dict):
+        return ", ".join(f"{name}: {text_of(inner)}" for name, inner in value.items()) or "-"
+    return "-" if value is None else str(value)
+
+
+_IRREGULAR: Mapping[str, str] = {"entry": "entries", "registry": "registries"}
+
+
+def counted(number: int, noun: str) -> str:
+    """Return `1 record` or `2 records`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {_IRREGULAR.get(noun, noun + 's')}"
+
 
 _TIME = re.compile(r"\b(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)(?:\.\d+)?(?:\+00:00|Z)")
 _EMPTY = {"", "-"}

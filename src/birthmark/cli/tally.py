@@ -9,7 +9,7 @@ from typing import Any
 import typer
 
 from birthmark.cli.common import in_words, tell_row
-from birthmark.cli.printable import counted
+from birthmark.cli.table import counted
 from birthmark.errors import BirthmarkError
 from birthmark.fleet.journal import Outcome
 from birthmark.fleet.target import Change, Done

@@ -16,7 +16,7 @@ from birthmark.awsiot.service import AwsIot
 from birthmark.broker import Space
 from birthmark.broker.model import Message
 from birthmark.console import jobs, registry, rules, shadows, templates
-from birthmark.console.mistaken import OperatorRequestError
+from birthmark.console.names import OperatorRequestError
 from birthmark.console.routing import SIGN_OF_LIFE_S, Asked, Endpoint, Lines, PageQuery, Rows
 from birthmark.mqtt.topics import is_valid_filter, split_shared
 from birthmark.store import from_micros

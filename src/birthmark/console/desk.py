@@ -11,7 +11,7 @@ from starlette.routing import Route
 from birthmark.auth.principals import Caller
 from birthmark.clock import Entropy
 from birthmark.console.gate import CSRF_FIELD, Gate, address_of, csrf_of, machine_user, path_of
-from birthmark.console.mistaken import OperatorRequestError
+from birthmark.console.names import OperatorRequestError
 from birthmark.console.pages import entry, link, page, paragraph, see
 from birthmark.console.routing import STATUS
 from birthmark.errors import BirthmarkError, ThrottledError

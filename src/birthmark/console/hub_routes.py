@@ -8,8 +8,7 @@ import msgspec
 from birthmark.auth.rights import Right
 from birthmark.broker.rules.partitions import BEGINNING, PositionInvalidError, Positions, parse_positions
 from birthmark.broker.stream import SqlStream
-from birthmark.console.mistaken import OperatorRequestError
-from birthmark.console.names import parse_name
+from birthmark.console.names import OperatorRequestError, parse_name
 from birthmark.console.routing import Asked, Endpoint, Lines, Rows
 from birthmark.console.streaming import Place, StreamQuery, pages
 from birthmark.errors import mended_by, shell_word

@@ -14,7 +14,7 @@ import msgspec
 from starlette.responses import JSONResponse, Response
 
 from birthmark.auth.principals import Caller
-from birthmark.console.mistaken import OperatorRequestError
+from birthmark.console.names import OperatorRequestError
 from birthmark.console.routing import Asked, Beside, Endpoint, Rows, answered_once, authorize, seen, told_by, wanted
 from birthmark.people.demand import RightMissingError
 from birthmark.people.once import Once, StillBeingDoneError

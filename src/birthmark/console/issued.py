@@ -4,7 +4,7 @@ from typing import Any
 
 from birthmark.ca.model import Issued
 from birthmark.ca.service import CertificateAuthority
-from birthmark.console.mistaken import OperatorRequestError
+from birthmark.console.names import OperatorRequestError
 from birthmark.pki.certificates import CertificateInvalidError, Thumbprint, parse_thumbprint
 
 

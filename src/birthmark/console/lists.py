@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from birthmark.auth.rights import Right
 from birthmark.ca.lists import RevocationList
 from birthmark.ca.service import CertificateAuthority
-from birthmark.console.mistaken import OperatorRequestError
+from birthmark.console.names import OperatorRequestError
 from birthmark.console.routing import Asked, Endpoint, Rows
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.names import text_of

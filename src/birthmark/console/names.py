@@ -6,6 +6,18 @@ from birthmark.errors import InvalidRequestError
 from birthmark.pki.host_names import dns_name_of, is_host
 from birthmark.text import printable
 
+
+class OperatorRequestError(InvalidRequestError):
+    """A request that no route takes as it is."""
+
+    code = "operator.request_invalid"
+    message = "The request is not valid: {detail}"
+    cause = "The operator interface does not take the request: {detail}."
+    fix = "Ask as docs/reference/operator-api.md says."
+    for_a_person = "a program asked, and has to be changed"
+    detail: str
+
+
 _NAME = re.compile("[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _OTHERS = re.compile("[^A-Za-z0-9._-]+")
 

@@ -13,7 +13,7 @@ from starlette.routing import Route
 from birthmark.auth.principals import Caller
 from birthmark.console.desk import NOT_THE_SAME, Desk, new_password, status_of, words
 from birthmark.console.gate import address_of, csrf_of
-from birthmark.console.mistaken import OperatorRequestError
+from birthmark.console.names import OperatorRequestError
 from birthmark.console.pages import button, entry, form, hidden, link, page, paragraph, rows, see
 from birthmark.errors import ThrottledError, UnauthenticatedError
 from birthmark.people.asking import Askings, CodeUnknownError, printable_code

@@ -17,7 +17,7 @@ from birthmark.awsiot.model import (
     parse_thing_name,
     target_of_group,
 )
-from birthmark.awsiot.rules.presence import REASONS
+from birthmark.awsiot.rules.reserved import REASONS
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.found import FoundThing
 from birthmark.awsiot.wire.search import Place, parse_query

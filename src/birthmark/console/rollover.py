@@ -9,7 +9,7 @@ from birthmark.auth.rights import Right
 from birthmark.ca.hierarchy import Generation
 from birthmark.ca.rollover import Rollovers
 from birthmark.ca.rules.rollover import NoRolloverError, Progress, Rollover
-from birthmark.console.mistaken import OperatorRequestError
+from birthmark.console.names import OperatorRequestError
 from birthmark.console.routing import Asked, Endpoint, always
 
 Teach = Callable[[Generation, Generation, str], Awaitable[Sequence[str]]]

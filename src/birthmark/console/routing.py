@@ -23,11 +23,10 @@ from birthmark.actor import Actor
 from birthmark.auth.principals import STRANGER, Caller, Principal
 from birthmark.auth.rights import Right
 from birthmark.background import ended
-from birthmark.console.mistaken import OperatorRequestError
+from birthmark.console.names import OperatorRequestError
 from birthmark.errors import BirthmarkError, UnauthenticatedError
 from birthmark.net.backlog import begin_task, give_way
-from birthmark.net.late import Late
-from birthmark.net.refusing import Handler, refusing, whole
+from birthmark.net.refusing import Handler, Late, refusing, whole
 from birthmark.people.approvals_model import MAX_BODY, Wanted
 from birthmark.people.demand import demand
 from birthmark.people.model import SERVER

@@ -18,10 +18,9 @@ from birthmark.doctor.looking import bytes_of, seen
 from birthmark.doctor.settings import Setting
 from birthmark.errors import BirthmarkError
 from birthmark.keys.errors import KeyFileInvalidError
-from birthmark.keys.file_key import FileKey
-from birthmark.keys.handles import uri_in
-from birthmark.keys.key_text import pem_of_key
+from birthmark.keys.file_key import FileKey, pem_of_key
 from birthmark.keys.pin import Pin
+from birthmark.keys.private_key import uri_in
 from birthmark.keys.reference import MAX_KEY_FILE_BYTES, parse_reference_key, reference_public_key
 from birthmark.pki.certificates import (
     MAX_BUNDLE_BYTES,

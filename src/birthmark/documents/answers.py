@@ -5,6 +5,7 @@ the whole is true. Values of different kinds are not equal, and none is above th
 with nothing.
 """
 
+import struct
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any, Final
 
@@ -29,6 +30,13 @@ from birthmark.documents.queries import (
     Sum,
     Value,
 )
+
+
+def ordered(value: float) -> int:
+    """Return an integer that stands to others as this number to theirs."""
+    (bits,) = struct.unpack(">q", struct.pack(">d", value + 0.0))
+    return int(bits) if bits >= 0 else -(int(bits) & 0x7FFF_FFFF_FFFF_FFFF) - 1
+
 
 MAX_GROUPS = 10_000
 _key_of = msgspec.json.Encoder(order="sorted").encode

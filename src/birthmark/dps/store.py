@@ -13,8 +13,8 @@ from birthmark.store import insert, metadata, statement
 from birthmark.store.columns import text
 from birthmark.store.database import Row
 from birthmark.store.keyed import among, change, find, held, page, present, remove
-from birthmark.store.readonly import UnreadableDatabaseError
 from birthmark.store.records import Records
+from birthmark.store.revision import UnreadableDatabaseError
 from birthmark.text import decode_json
 
 INSTANCES = Records(Instance)

@@ -15,7 +15,6 @@ from pkcs11 import exceptions as p11
 from pkcs11.constants import Attribute, ObjectClass
 from pkcs11.util.x509 import decode_x509_certificate
 
-from birthmark.elements.contents import guess
 from birthmark.elements.errors import (
     ElementCertificateMismatchError,
     ElementCertificateMissingError,
@@ -36,6 +35,7 @@ from birthmark.elements.objects import (
     class_of,
     describe,
     generate,
+    guess,
     identity_label,
 )
 from birthmark.elements.profiles import Algorithm, Profile, profile_of

@@ -11,9 +11,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 
 from birthmark.elements.errors import ElementProofInvalidError
-from birthmark.keys.handles import KeyHandle
 from birthmark.keys.possession import check_nonce, sign_nonce
-from birthmark.keys.scheme import PublicKey, default_scheme
+from birthmark.keys.private_key import KeyHandle, PublicKey, default_scheme
 
 MAX_NONCE_BYTES = 1024
 MIN_NONCE_BYTES = 8

@@ -6,6 +6,8 @@ maker's CA is made on the spot and its private key is dropped when the last cert
 Differences from silicon: SoftHSM asks for a PIN (an SE050 takes any), and has no limit of three sessions.
 """
 
+import ctypes
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -21,9 +23,9 @@ from birthmark.elements.element import Element
 from birthmark.elements.errors import ElementExistsError
 from birthmark.elements.objects import certificate_label, generate
 from birthmark.elements.profiles import ATECC608, GENERIC, PROFILES, SE050, KeySlot, Profile, Variant
-from birthmark.elements.softhsm import initialize_token, select
+from birthmark.keys.errors import ModuleBrokenError
 from birthmark.keys.labels import ids_of, label_of, swapped
-from birthmark.keys.library import find_softhsm
+from birthmark.keys.library import LOCK, find_softhsm, load_library, stop_library
 from birthmark.keys.pin import Pin
 from birthmark.keys.token import Token
 from birthmark.keys.token_key import TokenKey
@@ -31,6 +33,62 @@ from birthmark.pki.certificates import Certificate
 from birthmark.pki.issue import Issuer, issue, new_serial, self_signed
 from birthmark.pki.names import name_of
 from birthmark.pki.profiles import DEVICE, ISSUING_CA, ROOT
+
+_LABEL_BYTES = 32
+_SO, _USER = 0, 1
+_RW_SERIAL = 0x2 | 0x4
+_CONF = """\
+directories.tokendir = {tokens}
+objectstore.backend = file
+objectstore.umask = 0077
+log.level = ERROR
+slots.removable = false
+"""
+
+
+def initialize_token(directory: Path, label: str, pin: str) -> Path:
+    """Make `directory` with `softhsm2.conf` and one token, select it for this process, and return the library."""
+    module = find_softhsm()
+    tokens = directory / "tokens"
+    tokens.mkdir(mode=0o700, parents=True)
+    conf = directory / "softhsm2.conf"
+    conf.write_text(_CONF.format(tokens=tokens.resolve()))
+    conf.chmod(0o600)
+    with LOCK:
+        select(directory)
+        stop_library()
+        load_library(module)
+        _initialize(module, label, pin)
+        stop_library()  # SoftHSM looks for tokens when it starts
+    return module
+
+
+def select(directory: Path) -> None:
+    """Point SoftHSM of this process and its children at `directory`."""
+    os.environ["SOFTHSM2_CONF"] = str((directory / "softhsm2.conf").resolve())
+
+
+def _initialize(module: Path, label: str, pin: str) -> None:
+    library = ctypes.CDLL(str(module.resolve()))  # the copy that is loaded and started already
+    count = ctypes.c_ulong(8)
+    slots = (ctypes.c_ulong * 8)()
+    secret = pin.encode()
+    session = ctypes.c_ulong()
+    unsigned = ctypes.c_ulong
+    _check(library.C_GetSlotList(ctypes.c_ubyte(1), slots, ctypes.byref(count)), module)
+    slot = unsigned(slots[count.value - 1])
+    padded = label.encode().ljust(_LABEL_BYTES)
+    _check(library.C_InitToken(slot, secret, unsigned(len(secret)), padded), module)
+    _check(library.C_OpenSession(slot, unsigned(_RW_SERIAL), None, None, ctypes.byref(session)), module)
+    _check(library.C_Login(session, unsigned(_SO), secret, unsigned(len(secret))), module)
+    _check(library.C_InitPIN(session, secret, unsigned(len(secret))), module)
+    _check(library.C_CloseSession(session), module)
+
+
+def _check(code: int, module: Path) -> None:
+    if code:
+        raise ModuleBrokenError(path=module, detail=f"error 0x{code & 0xFFFFFFFF:x} while making a token")
+
 
 _ORGANIZATION = "Software element (tests only)"
 _LIFETIME = timedelta(days=25 * 365)

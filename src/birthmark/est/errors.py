@@ -6,7 +6,7 @@ from birthmark import errors
 from birthmark.ca import revocation
 from birthmark.ca.rules import issuance
 from birthmark.est import upstream, wire
-from birthmark.est.rules import identity, pace
+from birthmark.est.rules import identity, limits
 from birthmark.est.service import approvals, operations
 
 STATUS: Mapping[type[errors.BirthmarkError], int] = {
@@ -27,7 +27,7 @@ STATUS: Mapping[type[errors.BirthmarkError], int] = {
     wire.MethodWrongError: 405,
     operations.TokenUsedError: 403,
     approvals.ApprovalPendingError: 202,
-    pace.EstBusyError: 503,
+    limits.EstBusyError: 503,
     # of the CA, where its kind is not what a client of EST expects
     issuance.KeyTakenError: 403,
     revocation.CertificateRevokedError: 403,

@@ -34,7 +34,7 @@ from birthmark.fleet.errors import ProfileError
 from birthmark.pki.certificates import MAX_BUNDLE_BYTES, CertificateInvalidError, pem_bundle
 from birthmark.text import reason_of
 from birthmark.text_files import in_utf_8, not_utf_8, read_text_file
-from birthmark.toml_text import parse
+from birthmark.toml_mistakes import parse
 
 _FILE = "~/.config/birthmark/profiles.toml"
 _OTHERS = 0o077
@@ -226,12 +226,10 @@ def _named(name: str, cloud: str) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raw = path.read_bytes()
         mend = f"{in_utf_8(path, raw, is_shown=False)}, under the name of the first. "
-        raise ProfileError(
-            profile=name, detail=f"{path} {not_utf_8(raw, is_shown=False)}", mend=mend, instead=""
-        ) from error
+        raise ProfileError(profile=name, detail=f"{path} {not_utf_8(raw, is_shown=False)}", mend=mend) from error
     except ValueError as error:  # it is no UTF-8, no TOML, or no tables of tables
         mend = f"Correct {path}, and try again. "
-        raise ProfileError(profile=name, detail=f"{path}: {error}", mend=mend, instead="") from error
+        raise ProfileError(profile=name, detail=f"{path}: {error}", mend=mend) from error
     table = tables.get(name, {}).get(cloud)
     if not isinstance(table, dict):
         raise ProfileError(profile=name, detail=f"{path} has no table [{name}.{cloud}]")

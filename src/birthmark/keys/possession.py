@@ -6,8 +6,7 @@ proof.
 
 from cryptography.hazmat.primitives.asymmetric import ec, padding
 
-from birthmark.keys.handles import KeyHandle
-from birthmark.keys.scheme import PublicKey, default_scheme
+from birthmark.keys.private_key import KeyHandle, PublicKey, default_scheme
 
 CONTEXT = b"birthmark proof of possession v1\0"
 

@@ -4,16 +4,86 @@ With it the library's own builders sign CSRs, certificates, CRLs and CMS by a ke
 private key and call its `sign`. Everything that would need the private numbers raises `UnsupportedAlgorithm`.
 """
 
+from base64 import b64decode
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any, Generic, NoReturn, Self, TypeVar
+from enum import StrEnum
+from typing import Any, Generic, NoReturn, Protocol, Self, TypeAlias, TypeVar
 
+from asn1crypto import core, pem
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
-from birthmark.keys.handles import KeyHandle
-from birthmark.keys.scheme import PrivateKey, PublicKey, Scheme
+from birthmark.keys.uri import MAX_URI_CHARS, Pkcs11Uri, find_pkcs11_uri
+
+PublicKey: TypeAlias = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
+PrivateKey: TypeAlias = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+_HASHES = {"sha256": hashes.SHA256(), "sha384": hashes.SHA384(), "sha512": hashes.SHA512()}
+
+
+class Scheme(StrEnum):
+    """How a signature is made. ECDSA signatures are DER, as everywhere outside PKCS#11."""
+
+    ECDSA_SHA256 = "ecdsa-sha256"
+    ECDSA_SHA384 = "ecdsa-sha384"
+    ECDSA_SHA512 = "ecdsa-sha512"
+    RSA_PKCS1_SHA256 = "rsa-pkcs1-sha256"
+    RSA_PKCS1_SHA384 = "rsa-pkcs1-sha384"
+    RSA_PKCS1_SHA512 = "rsa-pkcs1-sha512"
+    RSA_PSS_SHA256 = "rsa-pss-sha256"
+
+    @property
+    def hash(self) -> hashes.HashAlgorithm:
+        return _HASHES[self.rsplit("-", 1)[1]]
+
+    @property
+    def is_ec(self) -> bool:
+        return self.startswith("ecdsa")
+
+
+def default_scheme(public_key: PublicKey) -> Scheme:
+    """Return the usual scheme of a key's kind and strength."""
+    if isinstance(public_key, rsa.RSAPublicKey):
+        return Scheme.RSA_PKCS1_SHA256
+    return {384: Scheme.ECDSA_SHA384, 521: Scheme.ECDSA_SHA512}.get(public_key.curve.key_size, Scheme.ECDSA_SHA256)
+
+
+class KeyHandle(Protocol):
+    """A private key somewhere. Safe to share between threads; close it when done."""
+
+    @property
+    def public_key(self) -> PublicKey:
+        """The public half."""
+
+    def sign(self, data: bytes, scheme: Scheme) -> bytes:
+        """Return the signature of `data`. Raise `KeyUnsupportedError`, or `UnavailableError` when the token fails."""
+
+    def describe(self) -> str:
+        """Say where the key lives, as text for people and logs."""
+
+    def close(self) -> None:
+        """Let go of the key; closing twice is harmless."""
+
+
+def uri_in(content: bytes) -> str | None:
+    """Return the URI that a file holds as text or as pkcs11-provider's PEM block; None for other files."""
+    if (uri := find_pkcs11_uri(content[: 2 * MAX_URI_CHARS].decode("ascii", "replace"))) is not None:
+        return uri
+    if b"-----BEGIN PKCS#11 PROVIDER URI-----" not in content:
+        return None
+    body = content.split(b"-----BEGIN PKCS#11 PROVIDER URI-----", 1)[1].split(b"-----END", 1)[0]
+    try:
+        return str(core.SequenceOf.load(b64decode(body), spec=core.Any)[1].parse(core.UTF8String).native)
+    except (ValueError, TypeError, IndexError):
+        return None
+
+
+def render_uri_pem(uri: Pkcs11Uri) -> str:
+    """Return the PEM block in which pkcs11-provider and `chip exec` find the URI; it holds no secret."""
+    body = core.SequenceOf([core.VisibleString("PKCS#11 Provider URI v1.0"), core.UTF8String(str(uri))], spec=core.Any)
+    return bytes(pem.armor("PKCS#11 PROVIDER URI", body.dump())).decode()
+
 
 P = TypeVar("P", bound=PublicKey)
 _RSA_KINDS: Mapping[type, str] = {padding.PKCS1v15: "rsa-pkcs1", padding.PSS: "rsa-pss"}

@@ -16,7 +16,7 @@ from pkcs11.util.ec import encode_ec_public_key, encode_ecdsa_signature, encode_
 from pkcs11.util.rsa import encode_rsa_public_key
 
 from birthmark.keys.errors import KeyUnsupportedError, PublicKeyMissingError
-from birthmark.keys.scheme import PublicKey, Scheme
+from birthmark.keys.private_key import PublicKey, Scheme
 from birthmark.keys.token import Token, bytes_of, text_of
 from birthmark.keys.uri import Pkcs11Uri
 

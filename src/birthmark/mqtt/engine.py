@@ -36,9 +36,17 @@ from birthmark.mqtt.packets import (
     Unsubscribe,
 )
 from birthmark.mqtt.reasons import ReasonCode
-from birthmark.mqtt.receipts import MAX_OWED, Receipts
-from birthmark.mqtt.roles import Limits, Role, State
-from birthmark.mqtt.sending import DISCARDED, FROM_CLIENT_ONLY, FROM_SERVER_ONLY, Sender
+from birthmark.mqtt.sending import (
+    DISCARDED,
+    FROM_CLIENT_ONLY,
+    FROM_SERVER_ONLY,
+    MAX_OWED,
+    Limits,
+    Receipts,
+    Role,
+    Sender,
+    State,
+)
 from birthmark.mqtt.session import Session
 from birthmark.mqtt.terms import check_connect, check_disconnect, check_payload, check_subscribe, offer_of
 

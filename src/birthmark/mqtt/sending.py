@@ -5,7 +5,10 @@ Not here: bytes that come in, and time (`engine`).
 
 import struct
 from collections.abc import Iterable, Sequence
+from enum import StrEnum
 from typing import NoReturn
+
+import msgspec
 
 from birthmark.mqtt import codec
 from birthmark.mqtt.errors import LocalProtocolError, RemoteProtocolError
@@ -29,10 +32,102 @@ from birthmark.mqtt.packets import (
 from birthmark.mqtt.parcel import Parcel
 from birthmark.mqtt.properties import Properties
 from birthmark.mqtt.reasons import ReasonCode, connack_reason, disconnect_reason
-from birthmark.mqtt.receipts import Receipts
-from birthmark.mqtt.roles import Limits, Role, State
 from birthmark.mqtt.session import Session
 from birthmark.mqtt.terms import Answer, Terms, check_publish, offer_of, without_problems
+
+MAX_OWED = 65_535  # every packet id at once
+
+
+class Receipts:
+    """Packet ids in the order they came, and the acknowledgements that wait for their turn."""
+
+    __slots__ = ("_early", "_owed")
+
+    def __init__(self) -> None:
+        self._owed: list[int] = []
+        self._early: dict[int, list[bytes]] = {}  # more than one where a client used an id twice
+
+    def __len__(self) -> int:
+        return len(self._owed)
+
+    def take(self, packet_ids: list[int], maximum: int) -> int:
+        """Note messages in their order; return how many of the last are too many, which are not noted.
+
+        The list is given away: nearly always there is nothing to add it to.
+        """
+        if self._owed:
+            self._owed += packet_ids
+        else:
+            self._owed = packet_ids
+        excess = len(self._owed) - maximum
+        if excess <= 0:
+            return 0
+        del self._owed[-excess:]
+        return excess
+
+    def settle_next(self, packet_ids: list[int]) -> bool:
+        """Settle all of these if they are the next to be acknowledged, and say whether they are."""
+        if self._early:
+            return False
+        owed, count = self._owed, len(packet_ids)
+        if owed == packet_ids:
+            self._owed = []
+        elif owed[:count] == packet_ids:
+            del owed[:count]
+        else:
+            return False
+        return True
+
+    def settle(self, packet_id: int, data: bytes) -> bytes:
+        """Settle one with its acknowledgement and return all that may leave now.
+
+        What was never received leaves at once: its sender knows more than we do.
+        """
+        owed, early = self._owed, self._early
+        if packet_id not in owed:
+            return data
+        early.setdefault(packet_id, []).append(data)
+        count, ready = 0, []
+        for head in owed:
+            waiting = early.get(head)
+            if waiting is None:
+                break
+            ready.append(waiting.pop(0))
+            if not waiting:
+                del early[head]
+            count += 1
+        del owed[:count]
+        return b"".join(ready)
+
+
+class Role(StrEnum):
+    """Which end of the connection we are."""
+
+    CLIENT = "client"
+    SERVER = "server"
+
+
+class State(StrEnum):
+    """How far the connection is."""
+
+    NEW = "new"  # no CONNECT yet
+    CONNECTING = "connecting"  # CONNECT sent or received, no CONNACK yet
+    OPEN = "open"
+    CLOSED = "closed"  # DISCONNECT or a refusing CONNACK went over the wire
+    FAILED = "failed"
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """What one connection may cost us. The defaults take 256 KiB of payload with its topic and header."""
+
+    max_packet_bytes: int = 270_336
+    max_topic_bytes: int = 65_535
+    max_filters: int = 64
+    max_in_flight: int = 100
+    max_queued: int = 1000
+    connect_timeout_s: float = 30.0  # server: from the first byte to the end of CONNECT
+    ping_timeout_s: float = 30.0  # client: from PINGREQ to PINGRESP
+
 
 DISCARDED = 0
 """Instead of a packet id: larger than the receiver takes, and so counted as delivered ([MQTT-3.1.2-25])."""

@@ -1,11 +1,28 @@
 """The one place where a refusal leaves an HTTP route; each interface says how it renders one."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Route
 
 from birthmark.errors import BirthmarkError
+from birthmark.net.http import ASGIApp, Receive, Scope, Send
+
+
+class Late:
+    """See the module. `make` does not wait: two first requests cannot both make it."""
+
+    def __init__(self, make: Callable[[], ASGIApp]) -> None:
+        self._make = make
+        self._made: ASGIApp | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer as what is made does."""
+        if self._made is None:
+            self._made = self._make()
+        await self._made(scope, receive, send)
+
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -30,3 +47,22 @@ def refusing(handler: Handler, render: Callable[[BirthmarkError, Request], Respo
             return render(error, request)
 
     return answer
+
+
+class Direct:
+    """An ASGI application in front of another that has the same routes; it takes GET and POST of fixed paths.
+
+    The endpoints answer every refusal themselves, and raise no `HTTPException`.
+    """
+
+    def __init__(self, routes: Iterable[Route], otherwise: ASGIApp) -> None:
+        self._endpoints: dict[str, Handler] = {route.path: route.endpoint for route in routes if "{" not in route.path}
+        self._otherwise = otherwise
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        endpoint = self._endpoints.get(scope["path"]) if scope["type"] == "http" else None
+        if endpoint is None or scope["method"] not in {"GET", "POST"}:
+            await self._otherwise(scope, receive, send)
+            return
+        response = await endpoint(Request(scope, receive, send))
+        await response(scope, receive, send)

@@ -12,11 +12,10 @@ from datetime import datetime, timedelta
 from birthmark.auth.principals import Caller
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import ChangedMeanwhileError, NotFoundError, PolicyError, ThrottledError
-from birthmark.people import approvals_store as store
-from birthmark.people.approvals_model import Approval, Wanted
+from birthmark.people import approvals_model as store
+from birthmark.people.approvals_model import Approval, SamePersonError, Wanted, check_invited
 from birthmark.people.demand import check_whole, demand
 from birthmark.people.service import People
-from birthmark.people.two import SamePersonError, check_invited
 from birthmark.store import Changes, Database, to_micros
 
 GOOD_FOR = timedelta(days=1)

@@ -4,7 +4,46 @@ import hashlib
 from dataclasses import dataclass
 from datetime import datetime
 
+from sqlalchemy import Index, bindparam
+
+from birthmark.auth.principals import Caller
 from birthmark.auth.rights import Right
+from birthmark.errors import ForbiddenError
+from birthmark.store import insert
+from birthmark.store.keyed import change, find, remove
+from birthmark.store.records import Records
+
+BY_MACHINE = "operator"
+
+
+class SamePersonError(ForbiddenError):
+    """Who asked for it cannot be the second one."""
+
+    code = "people.same_person"
+    cause = "{user} asked for it, and it takes a second person."
+    fix = "Ask somebody else who may {right} at {place}."
+    for_a_person = "it takes another person"
+    place: str
+    right: str
+    user: str
+
+
+class LetInByPersonError(ForbiddenError):
+    """Whoever lets others in could be all of them: of two, each must have been invited on the server's machine."""
+
+    code = "people.let_in_by_person"
+    cause = "{who} was let in by {by}, by an invitation or a token: of two who agree, one person could be both."
+    fix = "Have {who} invited on the server's machine itself: `birthmark user invite {who}`"
+    for_a_person = "somebody on the server's machine has to do it"
+    by: str
+    who: str
+
+
+def check_invited(caller: Caller) -> None:
+    """Raise `LetInByPersonError` for who was let in by somebody else than whoever holds the data directory."""
+    if caller.user is not None and caller.let_in_by != BY_MACHINE:
+        raise LetInByPersonError(who=caller.user, by=caller.let_in_by)
+
 
 MAX_BODY = 4096
 
@@ -43,3 +82,19 @@ class Approval:
     ends_at: datetime
     decided_by: str | None = None
     is_approved: bool | None = None
+
+
+APPROVALS = Records(Approval, user="user_name", right="needs")
+approvals = APPROVALS.table("people_approvals", "digest")
+Index("people_approvals_id", approvals.c.id)
+BY_DIGEST = find(approvals)
+BY_ID = find(approvals, "id")
+_UNDECIDED = approvals.c.decided_by.is_(None)
+WAITING = find(approvals, _UNDECIDED, approvals.c.ends_at > bindparam("now"), order=approvals.c.asked_at)
+ADD = insert(approvals)
+REMOVE = remove(approvals)
+REMOVE_OF, REMOVE_BY = remove(approvals, "user_name"), remove(approvals, "decided_by")
+REMOVE_AT = remove(approvals, "place")
+REDEEM = remove(approvals, "digest", "is_approved")
+PURGE = remove(approvals, approvals.c.ends_at <= bindparam("now"))
+DECIDE = change(approvals, ("decided_by", "is_approved"), "id", _UNDECIDED)

@@ -16,7 +16,7 @@ from birthmark.auth.passwords import hash_made
 from birthmark.auth.principals import Caller
 from birthmark.errors import ForbiddenError, NotFoundError, ThrottledError
 from birthmark.net.share import share_of
-from birthmark.people import sign_in_store as store
+from birthmark.people import sign_in_model as store
 from birthmark.people.guessing import Pauses
 from birthmark.people.service import SIGNED_IN_FOR, People, Shown
 from birthmark.people.sign_in import SignInPausedError

@@ -18,7 +18,7 @@ from birthmark.actor import Actor
 from birthmark.clock import Entropy
 from birthmark.errors import PolicyError, UnavailableError
 from birthmark.net.share import share_of
-from birthmark.people import sign_in_store as store
+from birthmark.people import sign_in_model as store
 from birthmark.people.model import Grant, may_be_called
 from birthmark.people.oidc_answers import (
     Metadata,
@@ -30,13 +30,16 @@ from birthmark.people.oidc_answers import (
     read_tokens,
     verified,
 )
-from birthmark.people.oidc_errors import (
+from birthmark.people.oidc_model import (
+    Fetch,
+    Known,
     NobodyOnRecordError,
+    Provider,
     ProviderAwayError,
     ProviderRefusedError,
     ProviderUnknownError,
+    Underway,
 )
-from birthmark.people.oidc_model import Fetch, Known, Provider, Underway
 from birthmark.people.sign_in import SignIn
 from birthmark.people.sign_in_model import Browser, Link
 from birthmark.store import Changes

@@ -10,8 +10,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from birthmark.people.oidc_errors import ProviderAwayError, ProviderRefusedError
-from birthmark.people.oidc_model import Known, Provider
+from birthmark.people.oidc_model import Known, Provider, ProviderAwayError, ProviderRefusedError
 from birthmark.text import decode_json, printable
 
 if TYPE_CHECKING:

@@ -16,14 +16,27 @@ from birthmark.auth.rights import NOTHING, Right, Rights
 from birthmark.clock import Clock, Entropy, Steadiness
 from birthmark.errors import ConflictError, InvalidRequestError, NotFoundError, UnauthenticatedError
 from birthmark.net.backlog import count_for
-from birthmark.people import approvals_store, sign_in_store, store
+from birthmark.people import approvals_model, sign_in_model, store
 from birthmark.people.allowances import DAY, MOST_A_DAY, holder_of, takes_of
+from birthmark.people.approvals_model import SamePersonError, check_invited
 from birthmark.people.demand import demand
 from birthmark.people.events import PeopleChanged
 from birthmark.people.leftovers import bounded, narrowed
-from birthmark.people.model import MACHINE_USER, RESERVED, SERVER, Grant, Invitation, Role, Token, User, is_place
-from birthmark.people.places import ANYWHERE, Commit, PlaceMissingError, Places
-from birthmark.people.two import SamePersonError, check_invited
+from birthmark.people.model import (
+    ANYWHERE,
+    MACHINE_USER,
+    RESERVED,
+    SERVER,
+    Commit,
+    Grant,
+    Invitation,
+    PlaceMissingError,
+    Places,
+    Role,
+    Token,
+    User,
+    is_place,
+)
 from birthmark.store import Changes, Database, to_micros
 from birthmark.store.loading import Loading
 from birthmark.store.paging import every
@@ -284,9 +297,9 @@ class People:
         changes = Changes().run(store.REMOVE_USER, expect=1, otherwise=missing, name=name)
         changes.run(store.PURGE_ALLOWANCES, before=to_micros(self.clock.now()))  # this one's goes on for its day
         own = (store.REMOVE_INVITATIONS, store.REMOVE_TOKENS, store.REMOVE_GRANTS)
-        for statement in (*own, *sign_in_store.REMOVE_OF):
+        for statement in (*own, *sign_in_model.REMOVE_OF):
             changes.run(statement, user_name=name)
-        changes.run(approvals_store.REMOVE_OF, user_name=name).run(approvals_store.REMOVE_BY, decided_by=name)
+        changes.run(approvals_model.REMOVE_OF, user_name=name).run(approvals_model.REMOVE_BY, decided_by=name)
         self._rights.pop(name, None)  # before the answer, which may be lost
         await self.commit(changes.audit(actor, "people.user_remove", name), name)
 
@@ -330,7 +343,7 @@ class People:
             changes.audit(actor, "people.role_remove", one.user, role=one.role.value, place=place)
         for token in (token for token in self.tokens() if token.place == place):
             changes.audit(actor, "people.token_remove", token.user, id=token.id)
-        for statement in (store.REMOVE_GRANTS_AT, store.REMOVE_TOKENS_AT, approvals_store.REMOVE_AT):
+        for statement in (store.REMOVE_GRANTS_AT, store.REMOVE_TOKENS_AT, approvals_model.REMOVE_AT):
             changes.run(statement, place=place)
         await self._loading.committed(commit(changes.event(PeopleChanged(user="*"))))
 

@@ -16,7 +16,7 @@ from birthmark.auth.passwords import hash_made
 from birthmark.auth.principals import MACHINE, Caller
 from birthmark.errors import ChangedMeanwhileError, ThrottledError, UnauthenticatedError
 from birthmark.net.share import share_of
-from birthmark.people import sign_in_store as store
+from birthmark.people import sign_in_model as store
 from birthmark.people.allowances import inviter_of
 from birthmark.people.guessing import Pauses
 from birthmark.people.model import MACHINE_USER, Invitation

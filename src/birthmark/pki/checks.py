@@ -10,6 +10,18 @@ from birthmark.pki.certificates import Certificate
 from birthmark.pki.extensions import CLIENT_AUTH, SERVER_AUTH
 from birthmark.pki.names import MAKE_CERTIFICATE
 
+_SMALL_PRIMES = (11, 13, 17, 19, 37, 53, 61, 71, 73, 79, 97, 103, 107, 109, 127, 151, 157)
+_GENERATOR = 65537
+_POWERS = {
+    prime: frozenset(pow(_GENERATOR, exponent, prime) for exponent in range(1, prime)) for prime in _SMALL_PRIMES
+}
+
+
+def has_roca_pattern(modulus: int) -> bool:
+    """Say whether an RSA modulus has the pattern."""
+    return all(modulus % prime in powers for prime, powers in _POWERS.items())
+
+
 ANY_PURPOSE = "2.5.29.37.0"
 MIN_RSA_BITS, MAX_RSA_BITS = 2048, 8192
 MAX_EXPONENT_BITS = 64

@@ -19,9 +19,9 @@ from cryptography.x509.oid import AttributeOID, ExtensionOID, ObjectIdentifier, 
 
 from birthmark.errors import InvalidRequestError
 from birthmark.pki.certificates import MAX_NAME_BYTES, UNREADABLE
+from birthmark.pki.checks import has_roca_pattern
 from birthmark.pki.der import OCTET_STRING, element
 from birthmark.pki.names import MAKE_REQUEST, MAX_COMMON_NAME_BYTES, common_name_of, text_of
-from birthmark.pki.weak_keys import has_roca_pattern
 
 MAX_CSR_BYTES = 32 * 1024
 MAX_NAMES_BYTES = 4 * 1024

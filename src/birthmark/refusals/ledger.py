@@ -16,6 +16,7 @@ from datetime import datetime, timedelta
 from typing import Any, TypeAlias
 
 from birthmark import background
+from birthmark.bus.ports import Reply, Request
 from birthmark.clock import Clock, Entropy, Steadiness, new_uuid
 from birthmark.errors import BirthmarkError, UnavailableError
 from birthmark.net.share import share_of
@@ -28,6 +29,19 @@ from birthmark.store import Changes, Database, to_micros
 from birthmark.store.database import Reader
 from birthmark.store.figures import HOUR
 from birthmark.store.paging import PageInvalidError
+
+
+class PresentedThere(Reply, frozen=True, tag="refusals.presented_there"):
+    """A certificate in DER, empty where that worker remembers none of that thumbprint."""
+
+    der: bytes
+
+
+class AskPresented(Request[PresentedThere], frozen=True, tag="refusals.ask_presented"):
+    """Say which certificate was presented to you, by its thumbprint."""
+
+    thumbprint: bytes
+
 
 Kept: TypeAlias = tuple[str, int, str]
 """A row as far as it counts: its id, when it was, and whose share it is."""

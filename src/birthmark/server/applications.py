@@ -53,9 +53,8 @@ from birthmark.console.openapi import openapi
 from birthmark.console.own import OwnPages
 from birthmark.console.people import approval_endpoints, token_endpoints, user_endpoints
 from birthmark.console.routing import Beside, Endpoint, operator_mount
-from birthmark.console.sessions import asking_endpoints, session_endpoints
+from birthmark.console.sessions import ProviderPages, asking_endpoints, session_endpoints
 from birthmark.console.sign_in import SignInPages
-from birthmark.console.with_provider import ProviderPages
 from birthmark.dps import wire as dps_wire
 from birthmark.errors import BirthmarkError
 from birthmark.est import http as est_http
@@ -65,19 +64,17 @@ from birthmark.mqtt.packets import Connect
 from birthmark.mqtt.reasons import ReasonCode
 from birthmark.net.admission import Admission, MqttRefusedError
 from birthmark.net.authority import RequireAuthority
-from birthmark.net.direct import Direct
 from birthmark.net.errors import HandshakeFailedError, ServerNotTrustedError, TooSlowError, WebSocketPathError
 from birthmark.net.fresh import RequireFresh
 from birthmark.net.http import ASGIApp, Receive, Scope, Send
-from birthmark.net.late import Late
 from birthmark.net.pump import Accept, MqttPump
+from birthmark.net.refusing import Direct, Late
 from birthmark.net.tls import TlsPeer
 from birthmark.net.websocket import serve_mqtt
 from birthmark.server.alerting import Alerting
-from birthmark.server.device_counts import DeviceCounts
 from birthmark.server.enrolling import Enrolling
 from birthmark.server.figures import PERIODS, Figures
-from birthmark.server.finding import Finding
+from birthmark.server.finding import DeviceCounts, Finding
 from birthmark.server.losing.service import Losing
 from birthmark.server.machines.sharing import Sharing
 from birthmark.server.metering import Metering

@@ -45,8 +45,8 @@ from birthmark.ca.keyfile import (
     read_owned,
     read_private,
 )
+from birthmark.ca.ordering import issue_server
 from birthmark.ca.passphrase import Passphrase
-from birthmark.ca.servers import issue_server
 from birthmark.clock import Clock, Entropy
 from birthmark.console.lock import DirectoryLock
 from birthmark.console.variables import system_roots

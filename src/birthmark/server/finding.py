@@ -1,6 +1,7 @@
 """Devices of all places of this server, each once: listed by name, word, state or the end of a certificate."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -9,17 +10,48 @@ import msgspec
 from birthmark.awsiot.store import registry
 from birthmark.ca import store as ca_store
 from birthmark.clock import Clock
-from birthmark.console.devices import Counted, Found, FoundPage, Sees, Wanted
-from birthmark.console.states import Order, State
+from birthmark.console.devices import Counted, Counts, Found, FoundPage, Order, Sees, State, Wanted
 from birthmark.dps import store as dps_store
 from birthmark.iothub import store as hub_store
+from birthmark.iothub.model import space_of
 from birthmark.pki.names import fold
-from birthmark.server.device_counts import DeviceCounts
 from birthmark.server.names_at import STATES, Key, Kind, NamesAt, Place, begins, has_few
 from birthmark.server.rooms import Rooms
 from birthmark.store import from_micros
+from birthmark.store.figures import SUMS
 from birthmark.store.paging import PageInvalidError
 from birthmark.text import decode_json
+
+_OFF = hub_store.state_of(is_enabled=False)
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceCounts:
+    """Counts devices."""
+
+    rooms: Rooms = field(repr=False)
+
+    async def read(self, *, sees: Sees) -> Sequence[Counts]:
+        """Return how many there are at the places that somebody sees; what nothing counts is None."""
+        rooms = self.rooms
+        connected = await rooms.broker.connected()
+        things, devices = await self._figures(registry.FIGURE), await self._figures(hub_store.DEVICES)
+        on_record = Counter[str]()
+        for (place, _), count in devices.items():
+            on_record[place] += count
+        aws = connected.get(rooms.aws_connections.space.name, 0)
+        found = [Counts(registry.PLACE, sum(things.values()), aws)]
+        for hub in sorted(one.name for one in rooms.iothub.hubs.all()):
+            here, off = connected.get(space_of(hub), 0), devices.get((hub, _OFF), 0)
+            found.append(Counts(f"hub/{hub}", on_record[hub], here, off))
+        found += [Counts(f"dps/{name}") for name in sorted(one.name for one in rooms.instances.all())]
+        found.append(Counts(ca_store.PLACE))
+        return [one for one in found if sees(one.at)]
+
+    async def _figures(self, name: str) -> Mapping[tuple[str, str], int]:
+        rows = await self.rooms.database.all(SUMS, name=name, from_since=0)
+        return {(row["place"], row["state"]): int(row["value"]) for row in rows}
+
 
 MAX_COUNTED = 5000
 """Names that are counted for a list; of more it says so."""

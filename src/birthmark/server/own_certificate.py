@@ -4,7 +4,9 @@ In:   the chain, leaf first, and its private key without a passphrase.
 Out:  chain and key as `FreshContext` takes them. Raises `OwnCertificateError`, which names the file.
 """
 
+import asyncio
 import hashlib
+import logging
 import re
 from collections.abc import Sequence
 from contextlib import suppress
@@ -16,17 +18,39 @@ from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes, Pub
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 from OpenSSL import SSL
 
+from birthmark.ca.service import CertificateAuthority
 from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError, UnavailableError
 from birthmark.keys.errors import KeyFileIsPkcs12Error
-from birthmark.keys.key_text import as_openssl_reads, check_no_pkcs12, pem_of_key
+from birthmark.keys.file_key import as_openssl_reads, check_no_pkcs12, pem_of_key
 from birthmark.net.tls import server_context
 from birthmark.pki.certificates import Certificate, CertificateIsPkcs12Error, parse_bundle
 from birthmark.pki.checks import ChainError
 from birthmark.pki.der import is_der, is_pkcs7
 from birthmark.pki.host_names import check_host
 from birthmark.pki.issue import SigningKey
+from birthmark.pki.profiles import SERVER
+from birthmark.server.certificate import FreshContext
 from birthmark.text_files import unseen_in_pem
+
+log = logging.getLogger(__name__)
+
+_LOOK_EVERY_S = 30.0
+
+
+async def keep_noted(authority: CertificateAuthority, context: FreshContext) -> None:
+    """Put the server's certificate and CAs on record, and each that comes in their place. Never ends by itself."""
+    noted = None
+    while True:
+        if (leaf := context.leaf) != noted:
+            try:
+                await authority.note_issuers()
+                await authority.note(SERVER, leaf)
+                noted = leaf
+            except BirthmarkError as error:
+                log.warning("server.certificate_not_noted", extra={"reason": error.explain_cause()})
+        await asyncio.sleep(_LOOK_EVERY_S)
+
 
 _WRAPPED = (CertificateIsPkcs12Error, KeyFileIsPkcs12Error)
 

@@ -2,8 +2,8 @@
 
 from birthmark.broker import Broker
 from birthmark.pki.certificates import Certificate, Thumbprint, parse_der
+from birthmark.refusals.ledger import AskPresented, PresentedThere
 from birthmark.refusals.presented import CertificateNotKeptError, Find, Presented
-from birthmark.refusals.requests import AskPresented, PresentedThere
 
 
 def presented_anywhere(presented: Presented, broker: Broker) -> Find:

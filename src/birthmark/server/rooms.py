@@ -35,8 +35,8 @@ from birthmark.broker.ports import Connection
 from birthmark.bus import Bus, shared
 from birthmark.ca.answers import Answers
 from birthmark.ca.events import CertificateRevoked
+from birthmark.ca.ordering import excluding
 from birthmark.ca.rollover import Rollovers
-from birthmark.ca.servers import excluding
 from birthmark.ca.service import CertificateAuthority
 from birthmark.clock import Clock, Entropy
 from birthmark.dps.mqtt import DpsMqtt
@@ -53,33 +53,52 @@ from birthmark.iothub.service import Hubs, IotHub
 from birthmark.iothub.service.route_carriers import carriers_of
 from birthmark.net.admission import Closed
 from birthmark.net.backlog import Backlog
+from birthmark.net.share import share_of
 from birthmark.outbound.guard import networks_of
 from birthmark.outbound.mailto import Mails
 from birthmark.outbound.sender import Sender
 from birthmark.people.approvals import Approvals
 from birthmark.people.asking import Askings
+from birthmark.people.model import PlaceMissingError
 from birthmark.people.oidc import Providers
 from birthmark.people.once import Once
 from birthmark.people.passwords import Passwords
-from birthmark.people.places import PlaceMissingError
 from birthmark.people.service import People
 from birthmark.people.sessions import Sessions
 from birthmark.people.sign_in import SignIn
 from birthmark.pki.certificates import Certificate
 from birthmark.refusals import Ledger
-from birthmark.refusals.requests import AskPresented
+from birthmark.refusals.ledger import AskPresented
+from birthmark.refusals.rate_limits import RateLimits
 from birthmark.routing.queue import Queue
 from birthmark.server.account_files import cas_of, functions_of, roles_of, servers_of
 from birthmark.server.est_settings import est_settings
-from birthmark.server.hubs import HubsForDps
-from birthmark.server.issuing import let_clouds_issue, orders_of
+from birthmark.server.hubs import HubsForDps, let_clouds_issue, orders_of
 from birthmark.server.oidc_settings import providers_of
 from birthmark.server.presenting import presented_here
 from birthmark.server.revoked import EndRevoked
 from birthmark.server.rolling import GroupsOfRoots
 from birthmark.server.settings import Settings
-from birthmark.server.signing_share import SigningShare
 from birthmark.store import Changes, Database
+
+EACH = (200, 20)
+ALL = (2000, 500)
+
+
+class SigningShare:
+    """At once, and then a second: for one address, and for all together, of `workers` that have a share each."""
+
+    def __init__(self, clock: Clock, workers: int = 1) -> None:
+        self._clock = clock
+        self._each = RateLimits(*EACH)
+        burst, per_s = ALL
+        self._all = RateLimits(burst / workers, per_s / workers)
+
+    def __call__(self, address: str) -> bool:
+        """Take one signature's worth of the share of `address`, if there is."""
+        now = self._clock.monotonic()
+        return self._each.has_room(share_of(address), now) and self._all.has_room("", now)
+
 
 _MOST = 8
 

@@ -33,26 +33,24 @@ from birthmark.pki.certificates import Certificate
 from birthmark.pki.issue import SigningKey
 from birthmark.server import installed
 from birthmark.server.applications import Applications
-from birthmark.server.body_limits import body_limit
 from birthmark.server.certificate import FreshContext
 from birthmark.server.data_dir import DataDirectory
 from birthmark.server.descriptors import fit_to_descriptors, for_console, shared_by
 from birthmark.server.endpoints import describe, without_secrets
 from birthmark.server.figures import Figures
-from birthmark.server.first_start import DEFAULT, ensure_defaults
+from birthmark.server.installed import DEFAULT, ensure_defaults
 from birthmark.server.losing.again import take_back_again
 from birthmark.server.losing.open import answer_others
 from birthmark.server.machines.record import check_bus, machine_named, machine_of
 from birthmark.server.machines.sharing import Sharing
-from birthmark.server.noted import keep_noted
 from birthmark.server.on_record import presented_by
-from birthmark.server.own_certificate import OwnCertificate
-from birthmark.server.plain_http import operator_service, serve_door, serve_plain
+from birthmark.server.own_certificate import OwnCertificate, keep_noted
+from birthmark.server.plain_http import body_limit, operator_service, serve_door, serve_plain
 from birthmark.server.rooms import Rooms, open_rooms
 from birthmark.server.settings import Service, Settings
 from birthmark.server.unlocking import unlock
 from birthmark.server.upstream import keep_known, upstream_of
-from birthmark.server.workers.asker import ForWhoAsks
+from birthmark.server.workers.front import ForWhoAsks
 from birthmark.server.workers.place import Place
 from birthmark.store import Database, Hold, hold_database, open_database
 from birthmark.store.database import Heard

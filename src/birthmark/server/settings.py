@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from birthmark.awsiot.service.first_contact import MAX_PER_CA, PER_SECOND
-from birthmark.broker.rules.limits import MAX_RETAINED, MAX_SESSIONS, MAX_WAITING
+from birthmark.broker.rules.shares import MAX_RETAINED, MAX_SESSIONS, MAX_WAITING
 from birthmark.errors import InvalidRequestError
 from birthmark.iothub.service.telemetry import KEEP_BYTES, KEEP_S
 from birthmark.net.limits import Limits
@@ -36,8 +36,7 @@ from birthmark.server.function_settings import (
 from birthmark.server.oidc_settings import Oidc, mistakes_of_oidc
 from birthmark.text import printable
 from birthmark.text_files import in_utf_8, not_utf_8, read_text_file, to_lines
-from birthmark.toml_mistakes import mistakes_in
-from birthmark.toml_text import TomlError, lines_of, parse
+from birthmark.toml_mistakes import TomlError, lines_of, mistakes_in, parse
 
 DEFAULT_DATA = "~/.local/share/birthmark"
 _DATABASES = ("sqlite:///", "postgresql://", "postgres://")

@@ -17,9 +17,9 @@ import birthmark.est.store
 import birthmark.feed.store
 import birthmark.iothub.searching
 import birthmark.iothub.store
-import birthmark.people.approvals_store
-import birthmark.people.once_store
-import birthmark.people.sign_in_store
+import birthmark.people.approvals_model
+import birthmark.people.once_model
+import birthmark.people.sign_in_model
 import birthmark.people.store
 import birthmark.refusals.store
 import birthmark.routing.store

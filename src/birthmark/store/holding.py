@@ -248,7 +248,7 @@ async def _locked(url: str, ended: asyncio.Event, worker: str, before: _Session 
     import asyncpg  # noqa: PLC0415 - as above
 
     from birthmark.store.postgresql import translated  # noqa: PLC0415 - as above
-    from birthmark.store.postgresql.session import Session  # noqa: PLC0415 - as above
+    from birthmark.store.postgresql.patience import Session  # noqa: PLC0415 - as above
 
     with translated():
         connection: Any = await asyncpg.connect(

@@ -20,7 +20,7 @@ from birthmark.swarm.links.mqtt import SwarmMqtt
 from birthmark.swarm.links.stream import Dialer
 from birthmark.swarm.model import Fault, Group, State, Tally, Verdict, Way
 from birthmark.swarm.rules import schedule
-from birthmark.swarm.rules.dice import Dice
+from birthmark.swarm.rules.schedule import Dice
 from birthmark.swarm.yard import Yard
 
 _T = TypeVar("_T")

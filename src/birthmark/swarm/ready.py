@@ -19,7 +19,7 @@ from birthmark.swarm.links.stream import Dialer
 from birthmark.swarm.model import Fault, Origin
 from birthmark.swarm.preparing import EstAccount, Preparing, names_of, those_with
 from birthmark.swarm.scenario.model import Scenario, Target
-from birthmark.swarm.scenario.resolve import resolve
+from birthmark.swarm.scenario.parse import resolve
 
 _HTTPS, _ALPN = 443, "x-amzn-mqtt-ca"  # AWS takes MQTT there from who says so
 

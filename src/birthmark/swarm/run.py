@@ -16,8 +16,7 @@ from birthmark.swarm.faults import Misbehaving
 from birthmark.swarm.identities import Shelf
 from birthmark.swarm.links.stream import Dialer
 from birthmark.swarm.model import Group, Judgement, State, Tally
-from birthmark.swarm.rules.dice import Dice
-from birthmark.swarm.rules.schedule import faults_of
+from birthmark.swarm.rules.schedule import Dice, faults_of
 from birthmark.swarm.rules.verdict import judge
 from birthmark.swarm.scenario.model import Scenario, Target
 from birthmark.swarm.yard import Yard

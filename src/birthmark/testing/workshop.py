@@ -37,8 +37,7 @@ from birthmark.auth.sas import hmac_sha256, render_sas
 from birthmark.broker.model import Message
 from birthmark.clock import Clock, SystemClock, SystemEntropy
 from birthmark.console.client import OperatorClient, read_endpoints
-from birthmark.console.proxies import past_proxies
-from birthmark.console.variables import variables
+from birthmark.console.variables import past_proxies, variables
 from birthmark.durations import lifetime_of
 from birthmark.elements.profiles import PROFILES
 from birthmark.elements.software import create_software_element

@@ -8,7 +8,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from aws_device import Enrolled, statement
-from birthmark.awsiot.service.announcing import ANNOUNCED
+from birthmark.awsiot.service.settings import ANNOUNCED
 
 pytestmark = pytest.mark.system
 Enroll = Callable[..., Enrolled]

@@ -33,7 +33,7 @@ import kept_rules
 from aws_device import document, statement
 from birthmark.awsiot.http.app import GROUPS
 from birthmark.awsiot.http.data import ClientOperations, ConnectivityOperations, DataOperations
-from birthmark.awsiot.http.table import OPERATIONS
+from birthmark.awsiot.http.routing import OPERATIONS
 from pki_builders import a_ca, a_device
 from servers import RunningServer
 

@@ -17,11 +17,11 @@ from birthmark.agent.config.locations import token_of
 from birthmark.agent.config.model import KeyLocation, TokenLocation, TokenSettings
 from birthmark.agent.files import DEVICE_ID, EST_ID, Places
 from birthmark.agent.keys import AgentTokenError, KeyStore
-from birthmark.elements.softhsm import initialize_token
+from birthmark.elements.software import initialize_token
 from birthmark.keys.errors import KeyNotFoundError, ModuleMissingError
 from birthmark.keys.library import stop_library
 from birthmark.keys.pin import Pin
-from birthmark.keys.scheme import default_scheme
+from birthmark.keys.private_key import default_scheme
 from birthmark.keys.token import Token
 from fakes import SeededEntropy
 

@@ -25,12 +25,11 @@ from birthmark.awsiot.rules.policy import PolicyDeniedError
 from birthmark.awsiot.rules.templates import parse_template
 from birthmark.awsiot.rules.variables import Visitor
 from birthmark.awsiot.service import AwsIot, first_contact
-from birthmark.awsiot.service.certificates import UnknownCertificateError
+from birthmark.awsiot.service.certificates import TooManyOwnedError, UnknownCertificateError
 from birthmark.awsiot.service.claims import Asker, HookRefusedError, OwnershipTokenError
 from birthmark.awsiot.service.devices import CertificateUnknownError, ClaimOverError, FirstContactOffError
 from birthmark.awsiot.service.first_contact import CaFullError, OtherFormError, RegisteredNowError
 from birthmark.awsiot.service.provisioning import ThingTakenError
-from birthmark.awsiot.service.rsa_keys import TooManyOwnedError
 from birthmark.awsiot.service.templates import check_body
 from birthmark.errors import BirthmarkError
 from birthmark.pki.certificates import Certificate

@@ -5,8 +5,7 @@ import pytest
 from aws_account import ACCOUNT, ME, an_aws_account
 from aws_device import document, statement
 from birthmark.awsiot.http.data import DataOperations
-from birthmark.awsiot.http.routing import Call
-from birthmark.awsiot.http.table import OPERATIONS
+from birthmark.awsiot.http.routing import OPERATIONS, Call
 from birthmark.awsiot.model import CertificateStatus
 from birthmark.awsiot.mqtt import AwsConnections
 from birthmark.awsiot.service.devices import Grant

@@ -16,14 +16,14 @@ from birthmark.awsiot.service.account import HELD_SPACE, RULES_SPACE
 from birthmark.awsiot.store.topic_rules import CHANGE_RULE
 from birthmark.broker.model import Message
 from birthmark.broker.stream import SqlStream
-from birthmark.broker.waiting import until_done
+from birthmark.broker.turns import until_done
 from birthmark.errors import BirthmarkError, UnavailableError
 from birthmark.routing import engine as engines
 from birthmark.routing import queue as queues
 from birthmark.routing.carriers.errors import NotTakenError
 from birthmark.routing.engine import Engine
+from birthmark.routing.intake import Noted
 from birthmark.routing.letters import Letter
-from birthmark.routing.noted import Noted
 from birthmark.routing.shares import Held
 from birthmark.server.tables import TABLES
 from birthmark.store import Changes

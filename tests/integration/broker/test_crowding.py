@@ -8,9 +8,9 @@ import pytest
 from birthmark.broker.dropping import PORTION_BYTES
 from birthmark.broker.errors import SessionTakenError
 from birthmark.broker.model import Message
-from birthmark.broker.rules.limits import SpaceRules
+from birthmark.broker.rules.shares import SpaceRules
+from birthmark.broker.turns import until_done
 from birthmark.broker.underway import ROW_BYTES, UNWRITTEN_BYTES
-from birthmark.broker.waiting import until_done
 from birthmark.store import Changes
 from birthmark.store.sqlite import DatabaseUnavailableError
 from broker_world import HOUR, World, a_world, hold_what_is_submitted

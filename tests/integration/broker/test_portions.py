@@ -12,7 +12,7 @@ import pytest
 from birthmark.broker import appends, publishing, routing
 from birthmark.broker.model import Message
 from birthmark.broker.routing import Receiver, Share
-from birthmark.broker.waiting import until_done
+from birthmark.broker.turns import until_done
 from birthmark.errors import UnavailableError
 from birthmark.net import backlog
 from birthmark.net.backlog import SLICE_S, TURN_S

@@ -28,7 +28,7 @@ from birthmark.ca.rollover import Rollovers
 from birthmark.ca.service import CertificateAuthority
 from birthmark.ca.token_keys import TokenAwayError, TokenPlace, place_of
 from birthmark.elements.element import Element
-from birthmark.elements.softhsm import initialize_token
+from birthmark.elements.software import initialize_token
 from birthmark.keys.library import LOCK, stop_library
 from birthmark.keys.pin import Pin
 from birthmark.keys.token import Token

@@ -12,7 +12,7 @@ from birthmark.auth.principals import MACHINE
 from birthmark.ca.service import CertificateAuthority
 from birthmark.console.est import IssuedQuery, certificate_endpoints
 from birthmark.console.inventory import InventoryQuery, inventory_endpoints
-from birthmark.console.mistaken import OperatorRequestError
+from birthmark.console.names import OperatorRequestError
 from birthmark.console.routing import Asked, Rows
 from birthmark.pki.certificates import Thumbprint
 from birthmark.pki.crl import RevocationReason

@@ -16,8 +16,7 @@ from birthmark.errors import ForbiddenError, InvalidRequestError
 from birthmark.pki.certificates import Certificate, Thumbprint
 from birthmark.refusals import Ledger
 from birthmark.refusals.presented import CertificateNotKeptError
-from birthmark.server.device_counts import DeviceCounts
-from birthmark.server.finding import Finding
+from birthmark.server.finding import DeviceCounts, Finding
 from birthmark.server.whole import Whole
 from birthmark.store import Changes, open_database
 from fakes import FakeClock, SeededEntropy

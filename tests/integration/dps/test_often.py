@@ -11,7 +11,7 @@ from birthmark.dps.service.registrations import BURST, EVERY_S, RegistrationThro
 from birthmark.errors import UnauthenticatedError
 from birthmark.mqtt.reasons import ReasonCode
 from birthmark.store import Changes, statement
-from birthmark.store.readonly import UnreadableDatabaseError
+from birthmark.store.revision import UnreadableDatabaseError
 from birthmark.store.schema import audit
 from dps_world import a_dps
 from pki_builders import Holder, a_ca, a_device

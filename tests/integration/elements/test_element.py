@@ -40,9 +40,8 @@ from birthmark.keys.errors import (
     TokenNotFoundError,
 )
 from birthmark.keys.pin import Pin
-from birthmark.keys.private_key import as_private_key
+from birthmark.keys.private_key import Scheme, as_private_key
 from birthmark.keys.reference import parse_reference_key
-from birthmark.keys.scheme import Scheme
 from birthmark.keys.token import Token, list_tokens
 from birthmark.keys.token_key import TokenKey
 from birthmark.keys.uri import parse_pkcs11_uri
@@ -333,7 +332,7 @@ def test_one_token_among_several_must_be_named(se050: SoftwareElement) -> None:
 def test_two_tokens_without_a_name_are_ambiguous(se050: SoftwareElement, tmp_path: Path) -> None:
     import shutil
 
-    from birthmark.elements.softhsm import initialize_token
+    from birthmark.elements.software import initialize_token
 
     module = initialize_token(tmp_path / "two", "SSS_PKCS11", "1234")
     for token in (se050.directory / "tokens").iterdir():

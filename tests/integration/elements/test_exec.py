@@ -19,8 +19,8 @@ from birthmark.elements import exec as element_exec
 from birthmark.elements.errors import EngineMissingError, ProgramMissingError, ProgramUnsupportedError
 from birthmark.elements.exec.machine import look_around
 from birthmark.elements.software import SoftwareElement
-from birthmark.keys.handles import render_uri_pem
 from birthmark.keys.pin import Pin
+from birthmark.keys.private_key import render_uri_pem
 from birthmark.pki.issue import self_signed
 from birthmark.pki.names import name_of
 from birthmark.pki.profiles import SERVER

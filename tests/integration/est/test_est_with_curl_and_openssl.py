@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from birthmark.ca.servers import issue_server
+from birthmark.ca.ordering import issue_server
 from birthmark.clock import SystemClock
 from birthmark.est import wire
 from birthmark.net.http import HttpService

@@ -21,9 +21,9 @@ from birthmark.iothub.events import DeviceChanged
 from birthmark.iothub.model import AuthenticationType, DeviceAuthentication, Hub, Mail, Message, space_of
 from birthmark.iothub.mqtt import HubConnections, devicebound
 from birthmark.iothub.mqtt.connection import MAX_SUBSCRIPTIONS
+from birthmark.iothub.mqtt.connections import Tokens
 from birthmark.iothub.mqtt.methods import CallMethod, MethodAnswered
 from birthmark.iothub.mqtt.telemetry import WINDOW
-from birthmark.iothub.mqtt.tokens import Tokens
 from birthmark.iothub.ports import Notify
 from birthmark.iothub.service.hubs import UnknownHubError
 from birthmark.mqtt import codec

@@ -9,7 +9,7 @@ from birthmark.broker import Broker
 from birthmark.errors import UnavailableError
 from birthmark.iothub.events import HubDeleted
 from birthmark.iothub.model import Message
-from birthmark.iothub.mqtt import HubConnections, observer
+from birthmark.iothub.mqtt import HubConnections, connections
 from birthmark.iothub.service import Telemetry
 from birthmark.iothub.service.hubs import UnknownHubError
 from birthmark.mqtt.packets import ConnAck, Disconnect, Will
@@ -73,7 +73,7 @@ async def test_a_database_that_is_away_is_waited_for(tmp_path: Path, monkeypatch
             await written(*which)
 
         monkeypatch.setattr(Telemetry, "written", away_at_first)
-        monkeypatch.setattr(observer, "_AGAIN_S", 0.01)
+        monkeypatch.setattr(connections, "_AGAIN_S", 0.01)
         link.connection_lost(None)
         assert await told(world) == [b"gone"]
 

@@ -15,7 +15,7 @@ from pkcs11.mechanisms import KeyType
 
 from birthmark.elements.objects import generate
 from birthmark.elements.profiles import Algorithm
-from birthmark.elements.softhsm import initialize_token
+from birthmark.elements.software import initialize_token
 from birthmark.keys.errors import (
     KeyNotFoundError,
     KeyUnsupportedError,
@@ -26,7 +26,7 @@ from birthmark.keys.errors import (
 from birthmark.keys.library import stop_library
 from birthmark.keys.pin import Pin
 from birthmark.keys.possession import check_nonce, sign_nonce
-from birthmark.keys.scheme import Scheme
+from birthmark.keys.private_key import Scheme
 from birthmark.keys.token import Token
 from birthmark.keys.token_key import TokenKey
 from birthmark.pki.issue import self_signed

@@ -20,8 +20,7 @@ from birthmark.outbound.guard import networks_of
 from birthmark.outbound.sender import NotAnsweredError, Sender
 from birthmark.people.model import Role
 from birthmark.people.oidc import Providers
-from birthmark.people.oidc_errors import NobodyOnRecordError, ProviderAwayError
-from birthmark.people.oidc_model import Provider, Underway
+from birthmark.people.oidc_model import NobodyOnRecordError, Provider, ProviderAwayError, Underway
 from birthmark.people.passwords import Passwords
 from birthmark.people.service import People
 from birthmark.people.sessions import Sessions

@@ -19,7 +19,7 @@ from birthmark.auth.rights import Right, Rights
 from birthmark.console.openapi import openapi
 from birthmark.console.routing import Asked, Beside, Endpoint, operator_mount
 from birthmark.errors import ConflictError, UnavailableError
-from birthmark.people import once_store
+from birthmark.people import once_model
 from birthmark.people.model import Grant, Role
 from birthmark.people.once import KEPT_FOR, LONGEST, MAX_ANSWER_CHARS, MOST_OF_ONE, Once
 from birthmark.people.once_model import key_of
@@ -235,4 +235,4 @@ def test_a_key_stands_in_quotation_marks_or_bare() -> None:
 
 
 async def rows(database: Database) -> list[Any]:
-    return list(await database.all(find(once_store.kept, once_store.kept.c.digest != "")))
+    return list(await database.all(find(once_model.kept, once_model.kept.c.digest != "")))

@@ -13,8 +13,7 @@ from birthmark.awsiot.store import registry
 from birthmark.broker import store as broker_store
 from birthmark.broker.space import Arrival, Space
 from birthmark.ca import store as ca_store
-from birthmark.console.devices import Counted, Counts, Found, Wanted
-from birthmark.console.states import Order, State
+from birthmark.console.devices import Counted, Counts, Found, Order, State, Wanted
 from birthmark.dps import store as dps_store
 from birthmark.errors import ForbiddenError
 from birthmark.iothub import store as hub_store
@@ -22,8 +21,7 @@ from birthmark.iothub.wire import DeviceBody
 from birthmark.pki.crl import RevocationReason
 from birthmark.refusals import store as refusal_store
 from birthmark.server import finding, names_at
-from birthmark.server.device_counts import DeviceCounts
-from birthmark.server.finding import Finding
+from birthmark.server.finding import DeviceCounts, Finding
 from birthmark.server.rooms import Rooms
 from birthmark.store import Changes, Statement, open_database, statement, words
 from birthmark.store.keyed import MOST_AMONG, these

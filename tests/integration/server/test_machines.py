@@ -16,7 +16,7 @@ from birthmark.ca.directory import load, load_or_create
 from birthmark.ca.hierarchy import Generation
 from birthmark.ca.keyfile import MAX_SECRET_BYTES, SecretUnreadableError
 from birthmark.ca.passphrase import Passphrase
-from birthmark.cli.ca.leading import check_leads
+from birthmark.cli.ca.common import check_leads
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.errors import ChangedMeanwhileError
 from birthmark.pki.profiles import Purpose

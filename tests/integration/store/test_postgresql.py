@@ -17,7 +17,7 @@ from birthmark.errors import ChangedMeanwhileError, NotFoundError, UnavailableEr
 from birthmark.store import Changes, Database, Statement, migrate, open_database, statement, upsert
 from birthmark.store.columns import blob, number, text
 from birthmark.store.postgresql import patience, steps, writer
-from birthmark.store.postgresql.session import OPTIONS
+from birthmark.store.postgresql.patience import OPTIONS
 from birthmark.store.statements import Compiled
 from earlier import script_of_0_1_0
 from fakes import FakeClock

@@ -10,7 +10,7 @@ from between import lose_the_next_answer
 from birthmark.errors import UnavailableError
 from birthmark.store import Changes
 from birthmark.store.database import Row
-from birthmark.store.remembered import Remembered
+from birthmark.store.loading import Remembered
 from store_table import ADD, BUMP, GET, OtherTold, ThingTold, a_database
 
 pytestmark = pytest.mark.integration

@@ -9,7 +9,7 @@ from birthmark.agent.config import ConfigInvalidError, read_config
 from birthmark.agent.config.parse import effective
 from birthmark.agent.config.reader import ConfigMisnamedError
 from birthmark.agent.files import Places
-from birthmark.agent.lastgood import keep, recall
+from birthmark.agent.state import keep, recall
 from fakes import NOON
 
 TEXT = CONFIG.replace("TRUST", "/trust.pem")

@@ -8,8 +8,8 @@ import pytest
 from agent_world import CONFIG, World
 from birthmark.agent.files import Places, StateNotWritableError, remove_file, write_file
 from birthmark.agent.identities import CertificateMissingError
-from birthmark.agent.lastgood import recall
 from birthmark.agent.slots import HeldIdentity
+from birthmark.agent.state import recall
 
 SERVICE = 4711
 

@@ -7,9 +7,21 @@ from pathlib import Path
 
 import pytest
 
-from birthmark.agent.jobs.details import MAX_CHARS, bounded, tail
 from birthmark.agent.jobs.doing import Doing
-from birthmark.agent.jobs.model import Command, Outcome, Proof, Renew, Restart, RestartCommand, Run, Status, Wanted
+from birthmark.agent.jobs.model import (
+    MAX_CHARS,
+    Command,
+    Outcome,
+    Proof,
+    Renew,
+    Restart,
+    RestartCommand,
+    Run,
+    Status,
+    Wanted,
+    bounded,
+    tail,
+)
 from birthmark.agent.jobs.record import Record, Step, read_record
 from birthmark.errors import UnavailableError
 from birthmark.links.openssl.download import Begin, Sent, Take

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from birthmark.awsiot.errors import http_error, job_rejection
 from birthmark.awsiot.model import PENDING, ExecutionStatus, Job, JobExecution, JobStatus
 from birthmark.awsiot.rules import jobs as rules
-from birthmark.awsiot.rules.rollout import due, rate_of
+from birthmark.awsiot.rules.jobs import due, rate_of
 from birthmark.awsiot.wire import BodyInvalidError
 from birthmark.awsiot.wire import jobs as wire
 from birthmark.errors import ConflictError, UnavailableError

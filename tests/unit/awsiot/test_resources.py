@@ -7,8 +7,7 @@ import pytest
 
 from aws_account import ACCOUNT, OPERATOR
 from birthmark.awsiot.http.resources import _BY_ARN, _IN_BODY, _KINDS, resources_of
-from birthmark.awsiot.http.routing import Call
-from birthmark.awsiot.http.table import OPERATIONS
+from birthmark.awsiot.http.routing import OPERATIONS, Call
 
 BY_NAME = {one.name: one for one in OPERATIONS}
 CERT = ACCOUNT.arn("cert", "00" * 32)

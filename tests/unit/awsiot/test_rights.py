@@ -3,7 +3,7 @@
 import pytest
 
 from birthmark.auth.rights import Right
-from birthmark.awsiot.http.table import OPERATIONS
+from birthmark.awsiot.http.routing import OPERATIONS
 from birthmark.awsiot.rules.rights import right_for
 
 # What has a body or changes something, and yet only looks: by method alone these would be taken for changes.

@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 import birthmark
 from aws_account import a_call
 from birthmark.awsiot.http.app import handlers
-from birthmark.awsiot.http.routing import Call, Router
-from birthmark.awsiot.http.table import FIRST_SEGMENTS, OPERATIONS, Member, Operation
+from birthmark.awsiot.http.routing import FIRST_SEGMENTS, OPERATIONS, Call, Member, Operation, Router
 from birthmark.awsiot.model import Account, OperationNotServedError
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.wire import AttributePayload, BodyInvalidError, parse_body

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from birthmark.awsiot.service.rsa_keys import AT_ONCE, MAX_OF_ONE, RsaKeys, TooManyOwnedError
+from birthmark.awsiot.service.certificates import AT_ONCE, MAX_OF_ONE, RsaKeys, TooManyOwnedError
 
 pytestmark = pytest.mark.anyio
 

@@ -2,14 +2,14 @@
 
 import pytest
 
-from birthmark.broker.rules import known
-from birthmark.broker.rules.known import Known
+from birthmark.broker.rules import matching
+from birthmark.broker.rules.matching import Known
 
 
 @pytest.fixture(autouse=True)
 def bounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(known, "MAX_TOPICS", 3)
-    monkeypatch.setattr(known, "MAX_RECEIVERS", 10)
+    monkeypatch.setattr(matching, "MAX_TOPICS", 3)
+    monkeypatch.setattr(matching, "MAX_RECEIVERS", 10)
 
 
 def test_topics_that_lead_to_the_same_filters_share_what_they_lead_to() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from birthmark.broker.attached import Attached
 from birthmark.broker.model import NO_LOCAL, RETAIN_AS_PUBLISHED, Message, Subscription, subscription_of
 from birthmark.broker.routing import Route, Router, weight_of
-from birthmark.broker.rules import known as remembering
+from birthmark.broker.rules import matching as remembering
 from birthmark.broker.rules.matching import Shapes, shape_of
 from birthmark.mqtt.topics import is_valid_filter, matches
 

@@ -1,6 +1,6 @@
 """Late events, and the room that is kept for knowing them."""
 
-from birthmark.bus.order import Latest
+from birthmark.bus.local import Latest
 from store_table import ThingTold
 
 

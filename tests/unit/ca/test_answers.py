@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from between import leave_the_next_commit_open
 from birthmark.ca import answers as answers_module
 from birthmark.ca.answers import LIFETIME, Answers
-from birthmark.ca.servers import issue_server
+from birthmark.ca.ordering import issue_server
 from birthmark.errors import UnavailableError
 from birthmark.pki.certificates import Certificate, is_signed_by, parse_der
 from birthmark.pki.crl import RevocationReason

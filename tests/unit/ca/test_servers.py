@@ -3,7 +3,7 @@ from pathlib import Path
 
 from cryptography import x509
 
-from birthmark.ca.servers import issue_server
+from birthmark.ca.ordering import issue_server
 from fakes import NOON
 from pki_builders import a_ca, a_key
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from birthmark.cli import hints
-from birthmark.cli.port_holder import PortHolder, find_port_holder
+from birthmark.cli.hints import PortHolder, find_port_holder
 from birthmark.net.listener import PortTakenError
 
 

@@ -14,7 +14,7 @@ from birthmark.dps import document, wire
 from birthmark.dps.document import EnrollmentDocument
 from birthmark.dps.model import Enrollment, Registration, X509Group
 from birthmark.dps.rules.enrollment import EnrollmentInvalidError, policy_of
-from birthmark.dps.rules.issuing import CsrNameError, NoIssuingPolicyError, check_csr, is_repeated
+from birthmark.dps.rules.registration import CsrNameError, NoIssuingPolicyError, check_csr, is_repeated
 from birthmark.errors import BirthmarkError
 from birthmark.pki.csr import (
     MAX_CSR_BYTES,

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from birthmark.elements.exec import HOOK
-from birthmark.keys.handles import render_uri_pem
+from birthmark.keys.private_key import render_uri_pem
 from birthmark.keys.reference import render_reference_key
 from birthmark.keys.uri import Pkcs11Uri
 

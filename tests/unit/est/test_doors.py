@@ -9,8 +9,8 @@ from birthmark.auth.principals import Principal, PrincipalKind
 from birthmark.ca.model import Issued
 from birthmark.est.model import Comeback, Door, Proof
 from birthmark.est.rules.comeback import ComebackTooLateError
+from birthmark.est.rules.csr_attributes import KeyEncryptionUnsupportedError, request_for_key
 from birthmark.est.rules.doors import comeback_at, is_stranger_at
-from birthmark.est.rules.keygen import KeyEncryptionUnsupportedError, request_for_key
 from birthmark.pki.chains import CertificateExpiredError
 from birthmark.pki.csr import parse_csr
 from birthmark.pki.profiles import EDGE_CA

@@ -16,10 +16,11 @@ from birthmark.est.rules.identity import (
     identify_issued,
 )
 from birthmark.est.rules.limits import EstThrottledError, Limiter
-from birthmark.est.rules.possession import ChannelBindingError, check_channel_binding
 from birthmark.est.rules.reenrollment import (
+    ChannelBindingError,
     ReenrollIdentityChangedError,
     ReenrollWithoutCertificateError,
+    check_channel_binding,
     check_same_identity,
 )
 from birthmark.pki.chains import SignatureCache, Signatures

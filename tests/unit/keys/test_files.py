@@ -38,13 +38,11 @@ from birthmark.keys.errors import (
     PinFileError,
     ReferenceKeyError,
 )
-from birthmark.keys.file_key import FileKey, read_key_file
-from birthmark.keys.key_text import pem_of_key
+from birthmark.keys.file_key import FileKey, pem_of_key, read_key_file
 from birthmark.keys.labels import ids_of, is_same_label, label_of, object_id_of, swapped
 from birthmark.keys.pin import Pin
-from birthmark.keys.private_key import as_private_key
+from birthmark.keys.private_key import Scheme, as_private_key, default_scheme
 from birthmark.keys.reference import parse_reference_key, render_reference_key
-from birthmark.keys.scheme import Scheme, default_scheme
 from birthmark.links.identity import FileIdentity, Trust
 from birthmark.links.openssl.tls import client_context
 from birthmark.pki.issue import self_signed

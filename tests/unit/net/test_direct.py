@@ -7,7 +7,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from asgi import request
-from birthmark.net.direct import Direct
+from birthmark.net.refusing import Direct
 
 
 async def said(asked: Request) -> Response:

@@ -5,7 +5,7 @@ from starlette.responses import PlainTextResponse
 
 from asgi import request
 from birthmark.net.http import ASGIApp
-from birthmark.net.late import Late
+from birthmark.net.refusing import Late
 
 
 async def test_it_is_made_at_its_first_request_and_once() -> None:

@@ -7,7 +7,7 @@ import pytest
 from websockets.frames import Frame, Opcode
 from websockets.server import ServerProtocol
 
-from birthmark.net.pieces import PIECE_BYTES, Pieces
+from birthmark.net.upgrade import PIECE_BYTES, Pieces
 from strangers import masked
 
 MOST = 1024 * 1024

@@ -11,8 +11,7 @@ from uvicorn.server import ServerState
 from websockets.frames import Frame, Opcode
 
 from birthmark.net import backlog, upgrade
-from birthmark.net.pieces import PIECE_BYTES
-from birthmark.net.upgrade import BoundedWebSocket
+from birthmark.net.upgrade import PIECE_BYTES, BoundedWebSocket
 from strangers import masked
 
 REQUEST = (

@@ -18,8 +18,7 @@ from birthmark.people.oidc_answers import (
     read_tokens,
     verified,
 )
-from birthmark.people.oidc_errors import ProviderAwayError, ProviderRefusedError
-from birthmark.people.oidc_model import Known, Provider
+from birthmark.people.oidc_model import Known, Provider, ProviderAwayError, ProviderRefusedError
 from fakes import NOON
 
 ISSUER = "https://id.example.com"

@@ -9,6 +9,7 @@ from cryptography.x509.oid import AttributeOID, ExtendedKeyUsageOID, NameOID, Ob
 from hypothesis import given
 from hypothesis import strategies as st
 
+from birthmark.pki.checks import has_roca_pattern
 from birthmark.pki.csr import (
     CHANGE_SUBJECT_NAME,
     CsrExtensionRefusedError,
@@ -23,7 +24,6 @@ from birthmark.pki.csr import (
     parse_csr,
 )
 from birthmark.pki.names import name_of
-from birthmark.pki.weak_keys import has_roca_pattern
 from pki_builders import a_csr, a_key, an_rsa_key
 
 CSR = a_csr("device-1")

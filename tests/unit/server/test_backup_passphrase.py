@@ -3,8 +3,8 @@
 import pyrage
 import pytest
 
-from birthmark.server.backup import passphrase
-from birthmark.server.backup.passphrase import decrypted
+from birthmark.server.backup import archive
+from birthmark.server.backup.archive import decrypted
 
 SECRET, WORDS = b"AGE-SECRET-KEY-1", "correct horse battery staple"
 MADE = pyrage.passphrase.encrypt(SECRET, WORDS)
@@ -53,4 +53,4 @@ def test_what_is_none_of_it_is_refused() -> None:
     with pytest.raises(pyrage.DecryptError):
         decrypted(b"age-encryption.org/v2\n", WORDS)
     with pytest.raises(ValueError, match="far more work"):
-        passphrase._by_hand(b"age-encryption.org/v1\n-> X25519 abc\n", b"x")
+        archive._by_hand(b"age-encryption.org/v1\n-> X25519 abc\n", b"x")

@@ -5,11 +5,10 @@ from collections.abc import AsyncIterator, Sequence
 import pytest
 
 from birthmark.auth.principals import Principal, PrincipalKind
-from birthmark.console.taken import Became, Taken
+from birthmark.console.losing import Became, Taken
 from birthmark.errors import UnavailableError
 from birthmark.pki.crl import RevocationReason
-from birthmark.server.losing.model import Found
-from birthmark.server.losing.rooms import Looking
+from birthmark.server.losing.rooms import Found, Looking
 from birthmark.server.losing.service import Losing
 
 OPERATOR = Principal(PrincipalKind.OPERATOR, "operator")

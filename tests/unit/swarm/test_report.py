@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from birthmark.swarm.errors import ReportInvalidError
-from birthmark.swarm.report import as_html, read_report
-from birthmark.swarm.results import FORMAT
+from birthmark.swarm.report import FORMAT, as_html, read_report
 
 NOTHING = dict.fromkeys(("connects", "registrations", "renewals", "sent", "acknowledged", "devices"), 0)
 SUMMARY: dict[str, Any] = NOTHING | {

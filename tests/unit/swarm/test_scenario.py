@@ -14,8 +14,7 @@ from birthmark.swarm.model import Fault, Group, Verdict, Way, Where
 from birthmark.swarm.ready import tagged
 from birthmark.swarm.scenario.example import example
 from birthmark.swarm.scenario.model import Scenario, Wish
-from birthmark.swarm.scenario.parse import MAX_DEVICES, ScenarioInvalidError, parse_scenario
-from birthmark.swarm.scenario.resolve import AZURE, resolve
+from birthmark.swarm.scenario.parse import AZURE, MAX_DEVICES, ScenarioInvalidError, parse_scenario, resolve
 from birthmark.swarm.scenario.settings import SECTIONS
 from tools_pages import the_page_of
 

@@ -11,7 +11,7 @@ from birthmark.swarm.device import payload_of
 from birthmark.swarm.model import Fault, Group
 from birthmark.swarm.rules import schedule
 from birthmark.swarm.rules.conduct import Act, Plan
-from birthmark.swarm.rules.dice import Dice
+from birthmark.swarm.rules.schedule import Dice
 
 ROLL = st.floats(0, 1, exclude_max=True)
 NOW = st.floats(0, 1e6)

@@ -11,7 +11,7 @@ from birthmark.agent.config.model import ConfigWarning
 from birthmark.errors import InvalidRequestError, NotFoundError, PolicyError
 from birthmark.text import printable
 from birthmark.text_files import to_lines
-from birthmark.toml_text import TomlError, lines_of, parse
+from birthmark.toml_mistakes import TomlError, lines_of, parse
 
 T = TypeVar("T")
 Read: TypeAlias = Callable[[Any], T]

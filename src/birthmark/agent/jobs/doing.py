@@ -18,7 +18,6 @@ from msgspec.structs import replace
 
 from birthmark import background
 from birthmark.agent.jobs import running
-from birthmark.agent.jobs.details import bounded
 from birthmark.agent.jobs.model import (
     JobCutError,
     JobFailedError,
@@ -30,6 +29,7 @@ from birthmark.agent.jobs.model import (
     Run,
     Status,
     Wanted,
+    bounded,
 )
 from birthmark.agent.jobs.record import Record, Step, write_record
 from birthmark.agent.jobs.replacing import Fetch, Replacing

@@ -15,8 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from birthmark.agent.jobs.details import MAX_CHARS, tail
-from birthmark.agent.jobs.model import JobFailedError
+from birthmark.agent.jobs.model import MAX_CHARS, JobFailedError, tail
 from birthmark.text import printable, reason_of
 
 _KEPT_BYTES = 4 * MAX_CHARS

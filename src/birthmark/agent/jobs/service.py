@@ -11,10 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from birthmark import background
-from birthmark.agent.jobs.details import bounded
 from birthmark.agent.jobs.document import parse_document
 from birthmark.agent.jobs.doing import INTERRUPTED, Doing, what_of
-from birthmark.agent.jobs.model import JobCutError, JobRejectedError, JobSettings, Outcome, Status
+from birthmark.agent.jobs.model import JobCutError, JobRejectedError, JobSettings, Outcome, Status, bounded
 from birthmark.agent.jobs.record import Record, Step, forget, read_record, write_record
 from birthmark.agent.jobs.replacing import Fetch
 from birthmark.awsiot.client import ThingClient

@@ -21,7 +21,6 @@ from birthmark.awsiot.http.authorizers import AuthorizerOperations
 from birthmark.awsiot.http.certificates import CertificateOperations
 from birthmark.awsiot.http.data import FOR_DEVICES, Ask, ClientOperations, ConnectivityOperations, DataOperations
 from birthmark.awsiot.http.devices import HttpDevices
-from birthmark.awsiot.http.events import EventOperations
 from birthmark.awsiot.http.files import file_of, is_file
 from birthmark.awsiot.http.indexing import IndexingOperations
 from birthmark.awsiot.http.jobs import JOBS_FOR_DEVICES, JobDataOperations, JobOperations
@@ -29,12 +28,11 @@ from birthmark.awsiot.http.policies import PolicyOperations
 from birthmark.awsiot.http.provisioning import ProvisioningOperations
 from birthmark.awsiot.http.resources import resources_of
 from birthmark.awsiot.http.roles import CREDENTIALS, RoleAliasOperations, credentials
-from birthmark.awsiot.http.routing import Call, Handler, Router
-from birthmark.awsiot.http.table import FIRST_SEGMENTS, OPERATIONS, Operation
+from birthmark.awsiot.http.routing import FIRST_SEGMENTS, OPERATIONS, Call, Handler, Operation, Router
 from birthmark.awsiot.http.tags import TagOperations
 from birthmark.awsiot.http.tasks import TaskOperations, report, report_of
 from birthmark.awsiot.http.thing_groups import ThingGroupOperations
-from birthmark.awsiot.http.things import ThingOperations
+from birthmark.awsiot.http.things import EventOperations, ThingOperations
 from birthmark.awsiot.http.topic_rules import TopicRuleOperations
 from birthmark.awsiot.model import Account, OperationNotServedError
 from birthmark.awsiot.rules.rights import PLACE, right_for

@@ -9,10 +9,8 @@ import msgspec
 from birthmark.awsiot.http.routing import Call
 from birthmark.awsiot.model import ThingName, parse_shadow_name, parse_thing_name
 from birthmark.awsiot.rules import topics
-from birthmark.awsiot.rules.presence import REASONS
-from birthmark.awsiot.rules.reserved import is_answered_over_https
-from birthmark.awsiot.rules.retained import RetainedMissingError
-from birthmark.awsiot.rules.topics import MAX_CLIENT_ID_BYTES
+from birthmark.awsiot.rules.reserved import REASONS, is_answered_over_https
+from birthmark.awsiot.rules.topics import MAX_CLIENT_ID_BYTES, RetainedMissingError
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.account import UnknownClientError
 from birthmark.awsiot.wire import BodyInvalidError

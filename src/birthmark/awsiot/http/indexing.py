@@ -11,7 +11,7 @@ from birthmark.awsiot.http.routing import Call
 from birthmark.awsiot.http.tags import tags_of
 from birthmark.awsiot.http.thing_groups import properties_of
 from birthmark.awsiot.model import MemberNotServedError, parse_thing_name
-from birthmark.awsiot.rules.aggregates import USUAL_PERCENTS, buckets, percentiles, statistics
+from birthmark.awsiot.rules.terms import USUAL_PERCENTS, buckets, percentiles, statistics
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.index import UnknownIndexError
 from birthmark.awsiot.wire.search import Place, QueryInvalidError, is_field, parse_query

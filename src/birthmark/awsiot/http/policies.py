@@ -7,8 +7,7 @@ from birthmark.awsiot import wire
 from birthmark.awsiot.http.routing import Call
 from birthmark.awsiot.http.tags import tags_of
 from birthmark.awsiot.model import group_of
-from birthmark.awsiot.rules.policy import PolicyMalformedError
-from birthmark.awsiot.rules.trial import ACTIONS, Trial
+from birthmark.awsiot.rules.policy import ACTIONS, PolicyMalformedError, Trial
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.policies import UnknownPolicyError
 from birthmark.awsiot.wire import BodyInvalidError

@@ -1,10 +1,10 @@
 """One client's connection: what it sends under its policies, what it may get."""
 
+import asyncio
 from collections.abc import Awaitable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from birthmark.awsiot.errors import reason_of, suback_reason_of
-from birthmark.awsiot.mqtt.acknowledging import WINDOW, Acknowledging
 from birthmark.awsiot.rules import topics
 from birthmark.awsiot.rules.policy import PolicyDeniedError
 from birthmark.awsiot.rules.reserved import is_question
@@ -12,7 +12,7 @@ from birthmark.awsiot.rules.variables import Visitor
 from birthmark.awsiot.service.claims import AnswerUnheardError, Asker
 from birthmark.awsiot.service.devices import Grant
 from birthmark.broker import Attached
-from birthmark.broker.model import Message, Subscription, handed_on, subscription_of
+from birthmark.broker.model import Done, Message, Subscription, handed_on, subscription_of
 from birthmark.errors import BirthmarkError
 from birthmark.mqtt.errors import LocalProtocolError
 from birthmark.mqtt.packets import LEVEL_5, Publish, SubAck, Subscribe, UnsubAck, Unsubscribe
@@ -25,6 +25,49 @@ from birthmark.net.pump import MqttPump
 
 if TYPE_CHECKING:
     from birthmark.awsiot.mqtt.connections import AwsConnections
+
+WINDOW = 100
+
+
+class Acknowledging:
+    """The messages of one connection that are not as safe as they have to be. The engine keeps PUBACKs in order."""
+
+    __slots__ = ("_pump", "_room", "_unwritten")
+
+    def __init__(self, pump: MqttPump) -> None:
+        self._pump = pump
+        self._unwritten = 0
+        self._room: asyncio.Event | None = None
+
+    def expect(self, ids: Sequence[int], count: int) -> Done:
+        """Return what says that so many messages are safe, or are not; then those with QoS 1 are acknowledged."""
+        self._unwritten += count
+
+        def done(problem: BaseException | None) -> None:
+            self._unwritten -= count
+            if problem is None:
+                if ids:
+                    self._pump.ack_all(ids)
+            else:
+                self._pump.close(Closed.SERVER)  # the client sends again after it reconnects
+            if self._room is not None and self._unwritten < WINDOW:
+                self._room.set()
+                self._room = None
+
+        return done
+
+    def room(self) -> Awaitable[None] | None:
+        """Return what waits until fewer than `WINDOW` messages are not safe; None when there are."""
+        if self._unwritten < WINDOW:
+            return None
+        if self._room is None:
+            self._room = asyncio.Event()
+        return _true(self._room)
+
+
+async def _true(event: asyncio.Event) -> None:
+    await event.wait()
+
 
 __all__ = ["MAX_EXPIRY_S", "WINDOW", "AwsConnection"]
 MAX_EXPIRY_S = 7 * 24 * 3600

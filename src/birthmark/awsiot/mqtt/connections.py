@@ -24,8 +24,7 @@ from birthmark.awsiot.mqtt.due import LOOK_S, Deed, Due
 from birthmark.awsiot.mqtt.reserved import Reserved
 from birthmark.awsiot.rules import topics
 from birthmark.awsiot.rules.authorizing import NAME, Presented
-from birthmark.awsiot.rules.presence import REASONS, presence, subscription
-from birthmark.awsiot.rules.reserved import SUBSCRIPTIONS, is_answer
+from birthmark.awsiot.rules.reserved import REASONS, SUBSCRIPTIONS, is_answer, presence, subscription
 from birthmark.awsiot.rules.sessions import Session, SessionEndedError
 from birthmark.awsiot.rules.variables import Visitor
 from birthmark.awsiot.service import AwsIot

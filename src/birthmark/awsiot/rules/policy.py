@@ -5,8 +5,9 @@ of one principal to the facts of one connection and answers from memory when it 
 """
 
 import enum
+import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
@@ -16,7 +17,7 @@ from weakref import WeakValueDictionary
 import msgspec
 
 from birthmark.auth.glob import Glob, glob_of
-from birthmark.awsiot.rules.conditions import Condition, UnknownOperatorError, parse_condition
+from birthmark.awsiot.rules.conditions import CURRENT_TIME, EPOCH_TIME, Condition, UnknownOperatorError, parse_condition
 from birthmark.awsiot.rules.variables import Facts, Risky, is_plain, substitute
 from birthmark.errors import ForbiddenError, InvalidRequestError
 from birthmark.text import read_json
@@ -359,3 +360,93 @@ def _texts(given: Any) -> tuple[str, ...]:
         else:
             raise PolicyMalformedError(detail="a condition's value is neither text, number nor boolean")
     return tuple(out)
+
+
+_ANY = "arn:aws*:iot:*:*:"
+_CREATE = "$aws/certificates/create*"
+
+
+@lru_cache(maxsize=256)
+def claim_policies(template: str) -> tuple[Policy, ...]:
+    """Return the policies of a claim certificate by `template`; by any where that is empty."""
+    topics = [_CREATE, f"$aws/provisioning-templates/{template or '*'}/provision/*"]
+    concrete, filters = [f"{_ANY}topic/{one}" for one in topics], [f"{_ANY}topicfilter/{one}" for one in topics]
+    actions = ["iot:Connect", "iot:Publish", "iot:Receive", "iot:Subscribe"]
+    denies: list[dict[str, object]] = [
+        {"Effect": "Deny", "Action": ["iot:Publish", "iot:Receive"], "NotResource": concrete},
+        {"Effect": "Deny", "Action": "iot:Subscribe", "NotResource": filters},
+        {"Effect": "Deny", "NotAction": actions, "Resource": "*"},
+    ]
+    allows: list[dict[str, object]] = [
+        {"Effect": "Allow", "Action": "iot:Connect", "Resource": "*"},
+        {"Effect": "Allow", "Action": ["iot:Publish", "iot:Receive"], "Resource": concrete},
+        {"Effect": "Allow", "Action": "iot:Subscribe", "Resource": filters},
+    ]
+    own = [_policy("what a claim certificate may not do", denies)]
+    if template:
+        own.append(_policy("what a claim of a trusted user may do", allows))
+    return tuple(own)
+
+
+def _policy(name: str, statements: list[dict[str, object]]) -> Policy:
+    return parse_policy(name, json.dumps({"Version": "2012-10-17", "Statement": statements}))
+
+
+ACTIONS: Mapping[str, str] = {
+    "PUBLISH": "iot:Publish",
+    "SUBSCRIBE": "iot:Subscribe",
+    "RECEIVE": "iot:Receive",
+    "CONNECT": "iot:Connect",
+}
+_VARIABLE = re.compile(r"\$\{([^{}*?$]+)\}")
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What is decided, and the names of the policies that allow, that deny and that say nothing."""
+
+    outcome: Outcome
+    allowing: Sequence[str]
+    denying: Sequence[str]
+    silent: Sequence[str]
+    missing: Sequence[str]
+    """What the policies ask of a connection and nobody told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """Policies, and what is known of whoever would come."""
+
+    policies: Sequence[Policy]
+    facts: Facts
+    now: datetime
+
+    def judge(self, action: str, resources: Sequence[str]) -> Verdict:
+        """Return what is decided of an action on all of these resources together."""
+        whole = Permissions(self.policies, self.facts)
+        outcomes = {whole.judge(action, resource, self.now).outcome for resource in resources}
+        by_policy = {policy.name: self._outcomes(policy, action, resources) for policy in self.policies}
+        allowing = [name for name, found in by_policy.items() if Outcome.ALLOWED in found]
+        denying = [name for name, found in by_policy.items() if Outcome.EXPLICIT_DENY in found]
+        order = (Outcome.EXPLICIT_DENY, Outcome.IMPLICIT_DENY, Outcome.ALLOWED)
+        outcome = next((one for one in order if one in outcomes), Outcome.IMPLICIT_DENY)
+        silent = [name for name in by_policy if name not in (*allowing, *denying)]
+        return Verdict(
+            outcome, allowing, denying, silent if outcome is Outcome.IMPLICIT_DENY else (), self._missing(action)
+        )
+
+    def _outcomes(self, policy: Policy, action: str, resources: Sequence[str]) -> set[Outcome]:
+        alone = Permissions([policy], self.facts)
+        return {alone.judge(action, resource, self.now).outcome for resource in resources}
+
+    def _missing(self, action: str) -> Sequence[str]:
+        asked: dict[str, None] = {}
+        for policy in self.policies:
+            for statement in policy.statements:
+                if not statement.names(action.lower()):
+                    continue
+                texts = [*statement.resources, *(text for one in statement.conditions for text in one.wanted)]
+                asked |= dict.fromkeys(name for text in texts for name in _VARIABLE.findall(text))
+                asked |= dict.fromkeys(one.key for one in statement.conditions)
+        known_anyway = (CURRENT_TIME, EPOCH_TIME)
+        return [name for name in asked if name.lower() not in known_anyway and not self.facts.all(name)]

@@ -13,9 +13,9 @@ from birthmark.awsiot.wire import topic_rules as wire
 from birthmark.clock import Entropy
 from birthmark.errors import ConflictError, InvalidRequestError, NotFoundError, PolicyError
 from birthmark.mqtt.properties import PropertyId
+from birthmark.routing.intake import Noted
 from birthmark.routing.letters import Letter
 from birthmark.routing.model import Message
-from birthmark.routing.noted import Noted
 from birthmark.routing.rules import sql
 from birthmark.text import masked_query, split_url
 

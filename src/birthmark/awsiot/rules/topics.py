@@ -1,8 +1,22 @@
 """Which ids and topics a client may use at all, before any policy (developer guide, "Reserved topics" and quotas)."""
 
 from birthmark.awsiot.rules.reserved import BASIC_INGEST, may_subscribe, request_of
-from birthmark.errors import InvalidRequestError, PolicyError
+from birthmark.errors import InvalidRequestError, NotFoundError, PolicyError
 from birthmark.mqtt.topics import is_valid_filter, is_valid_name
+
+
+class RetainedMissingError(NotFoundError):
+    """No message is retained there."""
+
+    code = "awsiot.retained_missing"
+    message = "No retained message for topic {topic}"
+    cause = "Nothing is retained for the topic {topic}: no message with the retain flag came, or it expired."
+    fix = (
+        "`aws iot-data publish --topic {topic} --qos 1 --retain --payload aGVsbG8=` retains one; `aws iot-data "
+        "list-retained-messages` shows what there is."
+    )
+    topic: str
+
 
 MAX_TOPIC_BYTES = 256
 MAX_SLASHES = 7

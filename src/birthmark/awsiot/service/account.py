@@ -10,7 +10,6 @@ from birthmark.awsiot.ports import Functions
 from birthmark.awsiot.rules.policy import Policy
 from birthmark.awsiot.rules.sessions import KEY_PREFIX
 from birthmark.awsiot.service.access_keys import AccessKeys
-from birthmark.awsiot.service.announcing import RegistryEvents
 from birthmark.awsiot.service.attachments import Attachments
 from birthmark.awsiot.service.authorities import CertificateAuthorities
 from birthmark.awsiot.service.authorizers import Authorizers
@@ -33,7 +32,7 @@ from birthmark.awsiot.service.renewal import Renewals
 from birthmark.awsiot.service.roles import Roles
 from birthmark.awsiot.service.rollout import Rollout
 from birthmark.awsiot.service.rule_carriers import Ask, NoOutside, Outside, Republisher, carriers_of
-from birthmark.awsiot.service.settings import Settings
+from birthmark.awsiot.service.settings import RegistryEvents, Settings
 from birthmark.awsiot.service.shadows import Shadows
 from birthmark.awsiot.service.tags import Carrier, TagWriter
 from birthmark.awsiot.service.tasks import RegistrationTasks
@@ -48,10 +47,10 @@ from birthmark.broker.stream import SqlStream
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import NotFoundError
 from birthmark.pki.issue import Issuer
+from birthmark.routing.intake import Noted
 from birthmark.routing.letters import Carrier as Letters
-from birthmark.routing.noted import Noted
+from birthmark.routing.letters import Server
 from birthmark.routing.queue import Queue
-from birthmark.routing.servers import Server
 from birthmark.routing.shares import Held
 from birthmark.store import Changes, Database, Statement
 from birthmark.store.paging import Page, page_of

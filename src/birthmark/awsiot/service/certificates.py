@@ -1,5 +1,7 @@
 """Device certificates: register (without a CA, or by one on record), issue, change state, delete."""
 
+import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,7 +22,6 @@ from birthmark.awsiot.model import (
     parse_certificate_id,
 )
 from birthmark.awsiot.service.base import AccountService
-from birthmark.awsiot.service.rsa_keys import RsaKeys
 from birthmark.awsiot.store import certificates as store
 from birthmark.awsiot.store import policies as policy_store
 from birthmark.awsiot.store import registry as registry_store
@@ -31,6 +32,7 @@ from birthmark.errors import (
     ConflictError,
     InvalidRequestError,
     NotFoundError,
+    ThrottledError,
     UnauthenticatedError,
 )
 from birthmark.pki.certificates import Certificate, is_signed_by, parse_pem
@@ -41,6 +43,46 @@ from birthmark.pki.pem import unarmor
 from birthmark.pki.profiles import DEVICE
 from birthmark.store import Changes, decided_again
 from birthmark.store.paging import Page, every, page_of
+from birthmark.turns import Turns
+
+AT_ONCE = 2
+MAX_OF_ONE = 16
+"""Keys that one principal waits for."""
+_BITS, _EXPONENT = 2048, 65537
+
+
+class TooManyOwnedError(ThrottledError):
+    """Too many certificates for one claim certificate or access key."""
+
+    code = "awsiot.too_many_owned"
+    cause = "{principal} reached its limit of certificates: {limit} {what}."
+    fix = "Ask again in a minute; those that no device uses go within an hour. Who asks: `birthmark why`"
+    limit: int
+    principal: str
+    what: str
+
+
+@dataclass(slots=True)
+class RsaKeys:
+    """Makes keys, so many at once, for each principal in turn."""
+
+    _turns: Turns = field(default_factory=lambda: Turns(AT_ONCE))
+    _waiting: Counter[str] = field(default_factory=Counter)
+
+    async def make(self, principal: str) -> rsa.RSAPrivateKey:
+        """Return a new key. Raise `TooManyOwnedError` for who waits for as many as one may."""
+        if self._waiting[principal] >= MAX_OF_ONE:
+            what = "whose keys are being made"
+            raise TooManyOwnedError(limit=MAX_OF_ONE, principal=principal, what=what, retry_after_s=5)
+        self._waiting[principal] += 1
+        try:
+            async with self._turns.of(principal):
+                return await asyncio.to_thread(rsa.generate_private_key, _EXPONENT, _BITS)
+        finally:
+            self._waiting[principal] -= 1
+            if not self._waiting[principal]:
+                del self._waiting[principal]
+
 
 _SUBJECT = name_of("AWS IoT Certificate")
 _UNTIL = datetime.fromisoformat("2049-12-31T23:59:59+00:00")

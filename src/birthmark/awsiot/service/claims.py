@@ -34,9 +34,8 @@ from birthmark.awsiot.rules.filling import CERTIFICATE_ID
 from birthmark.awsiot.rules.plans import RegistrationFailedError
 from birthmark.awsiot.rules.templates import parse_template
 from birthmark.awsiot.service.base import AccountService
-from birthmark.awsiot.service.certificates import CURVES, Certificates, putting
+from birthmark.awsiot.service.certificates import CURVES, Certificates, TooManyOwnedError, putting
 from birthmark.awsiot.service.provisioning import Provisioning, Registered
-from birthmark.awsiot.service.rsa_keys import TooManyOwnedError
 from birthmark.awsiot.service.templates import ProvisioningTemplates, hook_arn
 from birthmark.awsiot.store import policies as policy_store
 from birthmark.awsiot.store import provisioning as store

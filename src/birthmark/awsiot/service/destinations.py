@@ -26,9 +26,8 @@ from birthmark.errors import (
     NotFoundError,
 )
 from birthmark.routing.carriers.errors import AddressInvalidError
-from birthmark.routing.letters import Letter
+from birthmark.routing.letters import Letter, Server
 from birthmark.routing.queue import Queue
-from birthmark.routing.servers import Server
 from birthmark.store import Changes, Database
 from birthmark.store.paging import Page, page_of
 

@@ -11,17 +11,17 @@ from typing import NoReturn, Protocol
 from birthmark.auth.principals import Caller
 from birthmark.awsiot.model import Account, CertificateId, CertificateStatus, DeviceCertificate, RegisteredCa
 from birthmark.awsiot.rules.authorizing import AuthorizerDeniedError, Presented, Verdict
-from birthmark.awsiot.rules.claim import claim_policies
 from birthmark.awsiot.rules.policy import (
     Decision,
     KeyDeniedError,
     Outcome,
     Permissions,
     PolicyDeniedError,
+    Trial,
+    claim_policies,
     parse_policy,
 )
 from birthmark.awsiot.rules.sessions import Session
-from birthmark.awsiot.rules.trial import Trial
 from birthmark.awsiot.rules.variables import Facts, Visitor, facts_of
 from birthmark.awsiot.service.certificates import Certificates, RevocationCheck
 from birthmark.awsiot.service.policies import Policies

@@ -22,8 +22,7 @@ from birthmark.awsiot.store import jobs as store
 from birthmark.awsiot.wire import jobs as wire
 from birthmark.awsiot.wire.jobs import settings_of
 from birthmark.broker.model import Message
-from birthmark.broker.turns import Turns
-from birthmark.broker.waiting import until_done
+from birthmark.broker.turns import Turns, until_done
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import ChangedMeanwhileError
 from birthmark.store import Changes, Database, decided_again, to_micros

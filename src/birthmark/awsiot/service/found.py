@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from birthmark.awsiot.model import Shadow, Thing, ThingGroup
 from birthmark.awsiot.service.index import Index
-from birthmark.awsiot.store import registry, shadows, terms
+from birthmark.awsiot.store import registry, search, shadows
 from birthmark.awsiot.wire.search import Place
 from birthmark.store import Database
 from birthmark.store.keyed import MOST_AMONG, these
@@ -53,7 +53,7 @@ class Found:
                     of_shadows[shadow.thing].append(shadow)
         if known.has_presence:
             for name in _PRESENCE:
-                told = await self._database.all(terms.SOME_OF, place=known.place(Place.THINGS), field=name, **some)
+                told = await self._database.all(search.SOME_OF, place=known.place(Place.THINGS), field=name, **some)
                 for row in told:
                     presence[row["subject"]][name.removeprefix("connectivity.")] = row["value"]
         return [

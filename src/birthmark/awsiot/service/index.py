@@ -16,11 +16,11 @@ from birthmark.awsiot.model import Shadow, Thing, ThingGroup
 from birthmark.awsiot.rules import terms as rules
 from birthmark.awsiot.rules.terms import Term
 from birthmark.awsiot.service.settings import Settings
-from birthmark.awsiot.store import registry, search, settings, shadows
-from birthmark.awsiot.store import terms as store
+from birthmark.awsiot.store import registry, search, shadows
+from birthmark.awsiot.store import search as store
 from birthmark.awsiot.wire.search import All, And, Is, Leaf, Not, Or, Place, Query, Within, count_terms, number_of
 from birthmark.clock import Clock
-from birthmark.documents.ordering import ordered
+from birthmark.documents.answers import ordered
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError, ConflictError, InvalidRequestError, NotFoundError
 from birthmark.store import Changes, Database
 from birthmark.store.keyed import MOST_AMONG, these
@@ -187,7 +187,7 @@ class Index:
     async def condition(self) -> tuple[Indexing, Changes]:
         """Return what is indexed, and the condition of a commit that counts on it."""
         known = await self.indexing()
-        return known, Changes().run(settings.IS_SO, expect=1, key_name=SETTING, key_revision=known.revision)
+        return known, Changes().run(registry.IS_SO, expect=1, key_name=SETTING, key_revision=known.revision)
 
     async def of_thing(self, thing: Thing) -> Changes:
         """Return what a commit writes that makes or changes a thing."""

@@ -13,8 +13,8 @@ from datetime import datetime
 from typing import Any
 
 from birthmark.awsiot.model import ExecutionStatus, Job, JobExecution, JobStatus, JobTarget
+from birthmark.awsiot.rules import jobs as pace
 from birthmark.awsiot.rules import jobs as rules
-from birthmark.awsiot.rules import rollout as pace
 from birthmark.awsiot.rules import schedule
 from birthmark.awsiot.service.jobs import Jobs
 from birthmark.awsiot.store import jobs as store

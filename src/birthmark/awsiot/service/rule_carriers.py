@@ -17,7 +17,7 @@ from birthmark.awsiot.service.destinations import KIND, Destinations
 from birthmark.awsiot.service.topic_rules import LED_BY, TopicRules
 from birthmark.broker.model import MICROS, Message
 from birthmark.broker.publishing import Messages
-from birthmark.broker.waiting import until_done
+from birthmark.broker.turns import until_done
 from birthmark.errors import BirthmarkError
 from birthmark.mqtt.errors import LocalProtocolError
 from birthmark.mqtt.properties import Place, PropertyId, write_properties
@@ -28,8 +28,7 @@ from birthmark.routing.carriers.http import HttpCarrier, Post
 from birthmark.routing.carriers.mqtt import MqttCarrier
 from birthmark.routing.carriers.nats import NatsCarrier
 from birthmark.routing.carriers.streams import StreamCarrier
-from birthmark.routing.letters import Carrier, Letter
-from birthmark.routing.servers import Server
+from birthmark.routing.letters import Carrier, Letter, Server
 from birthmark.text import decode_json
 
 Ask = Callable[[str, bytes, Callable[[BirthmarkError], object]], Awaitable[None]]

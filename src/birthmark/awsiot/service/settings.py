@@ -6,11 +6,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from birthmark.awsiot.events import SettingsChanged
-from birthmark.awsiot.store import settings as store
-from birthmark.clock import Clock
+from birthmark.awsiot.model import Account
+from birthmark.awsiot.ports import Audience
+from birthmark.awsiot.rules.reserved import EVENTS
+from birthmark.awsiot.store import registry as store
+from birthmark.broker.model import Message
+from birthmark.broker.turns import until_done
+from birthmark.clock import Clock, Entropy, new_uuid
 from birthmark.store import Changes, Database, decided_again
 from birthmark.store.database import Row
-from birthmark.store.remembered import Remembered
+from birthmark.store.loading import Remembered
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,3 +78,53 @@ class Settings:
 
 def _setting_of(row: Row) -> Setting:
     return Setting(json.loads(row["value"]), row["revision"], row["at"], row["made_at"])
+
+
+ANNOUNCED = (
+    "THING",
+    "THING_GROUP",
+    "THING_GROUP_HIERARCHY",
+    "THING_GROUP_MEMBERSHIP",
+    "THING_TYPE",
+    "THING_TYPE_ASSOCIATION",
+    "JOB",
+    "JOB_EXECUTION",
+)
+"""The kinds that may be switched on."""
+_SETTING = "events"
+
+
+class RegistryEvents:
+    """Tells subscribers, as the account has chosen."""
+
+    def __init__(self, account: Account, settings: Settings, clock: Clock, entropy: Entropy) -> None:
+        self._account = account
+        self._settings = settings
+        self._clock = clock
+        self._entropy = entropy
+        self.audience: Audience | None = None
+
+    async def configuration(self) -> Setting:
+        """Return which kinds are announced, by name."""
+        return await self._settings.get(_SETTING)
+
+    async def configure(self, wanted: Mapping[str, bool], *, actor: str) -> None:
+        """Switch kinds on and off; those that are not named stay as they are."""
+        await self._settings.change(_SETTING, lambda known: {**known, **wanted}, "awsiot.events_configure", actor=actor)
+
+    async def tell(self, kind: str, topic: str, **told: Any) -> None:
+        """Publish an event on a topic below `$aws/events/`, if its kind is announced and somebody may hear it."""
+        topic = EVENTS + topic
+        if self.audience is None or not self.audience.may_hear(topic):
+            return
+        if not (await self.configuration()).value.get(kind):
+            return
+        event = {
+            "eventId": new_uuid(self._entropy),
+            "timestamp": self._clock.micros() // 1000,
+            "accountId": self._account.account_id,
+        }
+        _, done = until_done()
+        message = Message(topic, json.dumps(told | event).encode(), 1)
+        if (waiting := self.audience.publish([message], done)) is not None:
+            await waiting

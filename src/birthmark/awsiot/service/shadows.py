@@ -16,8 +16,7 @@ from birthmark.awsiot.service.index import Index
 from birthmark.awsiot.store import shadows as store
 from birthmark.awsiot.wire import shadows as wire
 from birthmark.broker.model import Message
-from birthmark.broker.turns import Turns
-from birthmark.broker.waiting import until_done
+from birthmark.broker.turns import Turns, until_done
 from birthmark.clock import Clock, Steadiness
 from birthmark.errors import ChangedMeanwhileError
 from birthmark.store import Changes, Database, decided_again

@@ -22,15 +22,14 @@ from birthmark.awsiot.wire.shadows import shadow_json
 from birthmark.background import note
 from birthmark.broker.model import Done, Message
 from birthmark.broker.stream import SqlStream
-from birthmark.broker.waiting import until_done
+from birthmark.broker.turns import until_done
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError, InvalidRequestError, NotFoundError
 from birthmark.mqtt.topics import matches
 from birthmark.net.backlog import asker_turn
 from birthmark.routing.engine import Engine
-from birthmark.routing.intake import Intake
+from birthmark.routing.intake import Intake, Noted
 from birthmark.routing.letters import Carrier, Letter
-from birthmark.routing.noted import Noted
 from birthmark.routing.queue import Queue
 from birthmark.routing.rules import sql
 from birthmark.routing.shares import Held

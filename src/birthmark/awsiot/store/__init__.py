@@ -10,10 +10,9 @@ from birthmark.awsiot.store import (
     policies,
     provisioning,
     registry,
-    settings,
+    search,
     shadows,
     tags,
-    terms,
     topic_rules,
 )
 
@@ -24,9 +23,8 @@ __all__ = [
     "policies",
     "provisioning",
     "registry",
-    "settings",
+    "search",
     "shadows",
     "tags",
-    "terms",
     "topic_rules",
 ]

@@ -20,12 +20,24 @@ from sqlalchemy import (
 from birthmark.awsiot.model import CertificateStatus, PrincipalType, Thing, ThingGroup, ThingType
 from birthmark.awsiot.store.certificates import certificates
 from birthmark.awsiot.store.policies import policies, policy_targets, policy_versions
-from birthmark.awsiot.store.settings import settings
 from birthmark.store import Statement, insert, metadata, statement
 from birthmark.store.columns import number, text
-from birthmark.store.keyed import among, change, find, page, remove, still
+from birthmark.store.keyed import among, change, find, held, page, remove, still
 from birthmark.store.records import Records
 from birthmark.store.statements import Engine
+
+settings = Table(
+    "aws_settings",
+    metadata,
+    text("name", key=True),
+    text("value"),
+    *(number(name) for name in ("revision", "at", "made_at")),
+)
+GET = find(settings)
+CHANGE = change(settings, ("value", "revision", "at", "made_at"), "name", "revision")
+IS_SO = held(settings, "name", "revision")
+"""Many commits may count on the same at once; who changes it waits for them."""
+
 
 FIGURE, PLACE = "things", "aws"
 THINGS = Records(Thing)

@@ -11,6 +11,8 @@ from typing import Any
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
+    Index,
+    Table,
     Text,
     and_,
     bindparam,
@@ -21,13 +23,57 @@ from sqlalchemy import (
     or_,
     select,
     union_all,
+    update,
 )
 
-from birthmark.awsiot.store.terms import terms
 from birthmark.awsiot.wire.search import ANY_OF, All, And, Is, Leaf, Not, Or, Query, Within, number_of
-from birthmark.documents.ordering import ordered
-from birthmark.store import Statement
+from birthmark.documents.answers import ordered
+from birthmark.store import Statement, insert, metadata, partial_index, statement
+from birthmark.store.columns import number, text
+from birthmark.store.keyed import among, find, remove
 from birthmark.store.statements import Given
+from birthmark.store.words import ordered_text
+
+terms = Table(
+    "aws_terms",
+    metadata,
+    text("place", key=True),
+    *(ordered_text(name, key=True) for name in ("field", "value", "subject")),
+    text("source"),
+    number("number", optional=True),
+    sqlite_with_rowid=False,
+)
+Index("aws_terms_subject", terms.c.subject, terms.c.place, terms.c.source)
+_COUNTED = terms.c.number.is_not(None)
+partial_index(
+    "aws_terms_number",
+    terms.c.place,
+    terms.c.field,
+    terms.c.number,
+    terms.c.subject,
+    where=_COUNTED,
+)
+ADD = insert(terms, ignore_existing=True)
+DROP_SOURCE = remove(terms, "place", "subject", "source")
+DROP = remove(terms, "place", "subject")
+DROP_ONE = remove(terms)
+DROP_VALUE = remove(terms, "place", "field", "value")
+DROP_SOME = remove(terms, "place", among(terms.c.subject))
+REPLACE_VALUE = statement(
+    update(terms)
+    .where(
+        terms.c.place == bindparam("key_place"),
+        terms.c.field == bindparam("key_field"),
+        terms.c.value == bindparam("key_value"),
+    )
+    .values(value=bindparam("value"))
+)
+# By their subjects: by their field there are very many.
+_OF = terms.c.place + literal("", Text) == bindparam("place"), terms.c.field + literal("", Text) == bindparam("field")
+VALUES_OF = find(terms, *_OF, among(terms.c.subject), of=("value",))
+SOME_OF = find(terms, *_OF, among(terms.c.subject), of=("subject", "value"))
+SUBJECTS_AT = statement(select(terms.c.subject).where(terms.c.place == bindparam("place")).limit(bindparam("limit")))
+
 
 _LAST = "\U0010ffff"
 _AFTER: ColumnElement[str] = bindparam("after", type_=Text())

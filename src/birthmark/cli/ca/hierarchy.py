@@ -25,13 +25,13 @@ from birthmark.cli.asking import only
 from birthmark.cli.ca.common import (
     AuthorityOptions,
     Out,
+    check_leads,
     issued_row,
     opened,
     parse_source,
     show_hierarchy,
     write_chain,
 )
-from birthmark.cli.ca.leading import check_leads
 from birthmark.cli.ca.standing import at_server, server_of
 from birthmark.cli.common import emit, write_result
 from birthmark.cli.inventory import INVENTORY_COLUMNS, InventoryOptions, export

@@ -19,8 +19,7 @@ from birthmark.ca.offline import (
     waits_for_root,
 )
 from birthmark.ca.passphrase import FORMS, Passphrase
-from birthmark.cli.ca.common import AuthorityOptions, Out, opened, parse_source, show_hierarchy, write
-from birthmark.cli.ca.leading import check_leads
+from birthmark.cli.ca.common import AuthorityOptions, Out, check_leads, opened, parse_source, show_hierarchy, write
 from birthmark.cli.ca.standing import by_another
 from birthmark.cli.common import about, certificate_row, read_file, write_result
 from birthmark.clock import SystemClock, SystemEntropy

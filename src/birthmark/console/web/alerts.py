@@ -12,7 +12,7 @@ from starlette.routing import Route
 from birthmark.auth.rights import Right
 from birthmark.console.desk import Form
 from birthmark.console.inside import Deed, Person
-from birthmark.console.mistaken import OperatorRequestError
+from birthmark.console.names import OperatorRequestError
 from birthmark.console.web.language import count_of, number, say
 from birthmark.console.web.site import ONCE, Site
 from birthmark.console.web.words import kind_of, marked, words_of

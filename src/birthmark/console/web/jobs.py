@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 from birthmark.awsiot.model import ExecutionStatus, JobStatus
 from birthmark.console.inside import Person
-from birthmark.console.mistaken import OperatorRequestError
+from birthmark.console.names import OperatorRequestError
 from birthmark.console.web import svg
 from birthmark.console.web.charts.lanes import Lane, lanes
 from birthmark.console.web.language import number, say

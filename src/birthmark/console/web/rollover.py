@@ -12,7 +12,7 @@ from birthmark.auth.rights import Right
 from birthmark.ca.rules.rollover import Phase
 from birthmark.console.desk import Form
 from birthmark.console.inside import Person
-from birthmark.console.mistaken import OperatorRequestError
+from birthmark.console.names import OperatorRequestError
 from birthmark.console.web.language import say
 from birthmark.console.web.site import Site
 from birthmark.console.web.words import marked

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from birthmark.console.inside import Person
-from birthmark.console.mistaken import OperatorRequestError
+from birthmark.console.names import OperatorRequestError
 from birthmark.console.web import svg
 from birthmark.console.web.charts.lanes import Lane, lanes
 from birthmark.console.web.language import number, say

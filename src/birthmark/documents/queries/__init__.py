@@ -4,8 +4,14 @@ What cannot be read is a `QueryProblem`; each service makes its own error of it.
 `documents.answers`.
 """
 
-from birthmark.documents.queries.reading import MAX_CHARS, MAX_CONDITIONS, MAX_LEVELS, MAX_VALUES, parse_query
-from birthmark.documents.queries.scanning import QueryProblem
+from birthmark.documents.queries.reading import (
+    MAX_CHARS,
+    MAX_CONDITIONS,
+    MAX_LEVELS,
+    MAX_VALUES,
+    QueryProblem,
+    parse_query,
+)
 from birthmark.documents.queries.values import (
     Among,
     And,

@@ -20,7 +20,7 @@ from birthmark.pki.authority import Authority
 from birthmark.pki.chains import MAX_BAG, SignatureCache, Signatures, deciding
 from birthmark.store import Database
 from birthmark.store.database import Row
-from birthmark.store.remembered import Remembered
+from birthmark.store.loading import Remembered
 
 
 class Groups:

@@ -13,7 +13,7 @@ from birthmark.ca.model import key_digest
 from birthmark.ca.ordering import Also, IssuingPolicyUnknownError, Order
 from birthmark.dps.model import Claim, Enrollment, Registration
 from birthmark.dps.ports import CertificateIssuer, HubIdentity, HubStanding
-from birthmark.dps.rules.issuing import check_csr, is_repeated
+from birthmark.dps.rules.registration import check_csr, is_repeated
 from birthmark.pki.certificates import Certificate, Thumbprint, parse_der
 from birthmark.pki.csr import CertificateRequest
 from birthmark.store import Changes, Database

@@ -26,8 +26,7 @@ from birthmark.dps.model import (
 )
 from birthmark.dps.ports import CertificateInventory, HubIdentity, HubRegistry
 from birthmark.dps.rules import attestation
-from birthmark.dps.rules.issuing import check_csr
-from birthmark.dps.rules.registration import MIGRATED, RESET, decide
+from birthmark.dps.rules.registration import MIGRATED, RESET, check_csr, decide
 from birthmark.dps.rules.tiers import Paced
 from birthmark.dps.rules.tpm import TpmNotEnrolledError
 from birthmark.dps.service.allocating import Choosing

@@ -7,15 +7,14 @@ from pathlib import Path
 
 from birthmark.elements.element import Element
 from birthmark.elements.exec import proxy
-from birthmark.elements.exec.arguments import by_proxy, with_engine, with_uri_files
+from birthmark.elements.exec.arguments import by_proxy, in_memory, with_engine, with_uri_files
 from birthmark.elements.exec.choose import Choice, Way, choose
 from birthmark.elements.exec.machine import Machine, look_around
-from birthmark.elements.exec.markers import in_memory
 from birthmark.elements.exec.program import Program, look_at
 from birthmark.elements.opening import check_tls
-from birthmark.keys.handles import render_uri_pem
 from birthmark.keys.labels import object_id_of
 from birthmark.keys.pin import Pin
+from birthmark.keys.private_key import render_uri_pem
 from birthmark.keys.uri import Pkcs11Uri
 
 # `default` first and active, or TLS has no algorithms. Keys are not shared between loads: a program that reconnects

@@ -3,11 +3,40 @@
 A client that knows templates takes that; others read the key type and the hash from the plain list.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from asn1crypto import core, parser
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from birthmark.errors import InvalidRequestError
 from birthmark.est.wire import CsrAttribute, render_csr_attributes
+from birthmark.pki.csr import CertificateRequest
+
+
+class KeyEncryptionUnsupportedError(InvalidRequestError):
+    """The key cannot be encrypted beyond TLS."""
+
+    code = "est.key_encryption_unsupported"
+    cause = "The request for a server-made key wants it encrypted for a key of the client's ({attribute})."
+    fix = (
+        "Ask without that attribute: `(set -C; openssl req -new -key device.key -subj /CN={common_name} > new.csr)`. "
+        "The connection's TLS protects the key."
+    )
+    attribute: str
+    common_name: str
+
+
+def request_for_key(asked: CertificateRequest, key: ec.EllipticCurvePublicKey) -> CertificateRequest:
+    """Return the request as if it had been made with `key`. Raise `KeyEncryptionUnsupportedError`.
+
+    The client's own key in it says nothing but that somebody could sign.
+    """
+    if asked.key_encryption is not None:
+        raise KeyEncryptionUnsupportedError(attribute=asked.key_encryption, common_name=asked.subject_cn or "device-1")
+    spki = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return replace(asked, public_key=key, spki_der=spki, challenge_password=None)
+
 
 TEMPLATE = "1.2.840.113549.1.9.16.2.61"
 _EC_KEY, _RSA_KEY, _CHALLENGE = "1.2.840.10045.2.1", "1.2.840.113549.1.1.1", "1.2.840.113549.1.9.7"

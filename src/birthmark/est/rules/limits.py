@@ -1,10 +1,74 @@
 """How often may one caller ask?"""
 
+from collections import OrderedDict
 from dataclasses import dataclass, field
 from math import ceil
 
 from birthmark.errors import ThrottledError
 from birthmark.refusals.rate_limits import RateLimits
+
+_EARLY_S = 1.0
+_URGENT_SHARE = 4
+
+
+class EstBusyError(ThrottledError):
+    """Many devices ask at once."""
+
+    code = "est.busy"
+    message = "Many devices ask at once; come back in {wait_s} s"
+    cause = "More than {per_s} certificates a second were asked for; '{device_id}' has its turn in {wait_s} s."
+    fix = "Wait {wait_s} s, as Retry-After says. `est.renewals_per_s` in the server's configuration makes it faster."
+    device_id: str
+    per_s: float
+    wait_s: int
+
+
+@dataclass(slots=True)
+class Pace:
+    """`per_s` turns a second, of which `burst_s` seconds' worth may be taken at once. Times are monotonic seconds."""
+
+    per_s: float = 400.0
+    burst_s: float = 2.0
+    max_waiting: int = 262_144
+    """Whom it remembers; who comes when it is full gets a turn by the same queue, and another when it comes back."""
+    _next: float = field(default=0.0, init=False)
+    _next_urgent: float = field(default=0.0, init=False)
+    _turns: OrderedDict[str, float] = field(default_factory=OrderedDict, init=False, repr=False)
+
+    def take(self, name: str, now: float, ends_in_s: float | None = None) -> None:
+        """Let `name` through, or raise `EstBusyError`. `ends_in_s`: how long its certificate lives on, if it has one.
+
+        Whose certificate would end before its turn goes first, up to a quarter of the pace.
+        """
+        turn = self._turns.get(name)
+        if turn is None:
+            self._next = max(self._next, now)
+            turn, self._next = self._next, self._next + 1 / self.per_s
+            if turn <= now + self.burst_s:
+                return
+        elif turn <= now + _EARLY_S:
+            del self._turns[name]
+            return
+        if ends_in_s is not None and now + ends_in_s < turn and self._is_let_first(now):
+            self._turns.pop(name, None)
+            return
+        self._remember(name, turn, now)
+        wait = max(1, ceil(turn - now))
+        raise EstBusyError(retry_after_s=wait, wait_s=wait, device_id=name, per_s=self.per_s)
+
+    def _is_let_first(self, now: float) -> bool:
+        self._next_urgent = max(self._next_urgent, now)
+        if self._next_urgent > now + self.burst_s:
+            return False
+        self._next_urgent += _URGENT_SHARE / self.per_s
+        return True
+
+    def _remember(self, name: str, turn: float, now: float) -> None:
+        """Keep the turn; those that passed long ago belong to devices that did not come back."""
+        while self._turns and (oldest := next(iter(self._turns.items())))[1] < now - 3600:
+            del self._turns[oldest[0]]
+        if name in self._turns or len(self._turns) < self.max_waiting:
+            self._turns[name] = turn
 
 
 class EstThrottledError(ThrottledError):

@@ -24,12 +24,10 @@ from birthmark.errors import (
 )
 from birthmark.est import store, wire
 from birthmark.est.model import Caller, Door, EstSettings, Proof, User
+from birthmark.est.rules.csr_attributes import request_for_key
 from birthmark.est.rules.doors import comeback_at, is_stranger_at
-from birthmark.est.rules.keygen import request_for_key
-from birthmark.est.rules.limits import Limiter
-from birthmark.est.rules.pace import Pace
-from birthmark.est.rules.possession import check_channel_binding
-from birthmark.est.rules.reenrollment import check_same_identity
+from birthmark.est.rules.limits import Limiter, Pace
+from birthmark.est.rules.reenrollment import check_channel_binding, check_same_identity
 from birthmark.est.service.approvals import Approvals
 from birthmark.est.service.authorities import follow
 from birthmark.est.service.callers import Callers, still_on_record

@@ -2,12 +2,17 @@
 
 import asyncio
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+import heapq
+from collections.abc import Awaitable, Iterable, Iterator, Sequence
+from datetime import datetime
 from functools import partial
-from weakref import WeakSet
+from typing import Generic, Protocol, TypeVar
+from weakref import ReferenceType, WeakSet, ref
 
-from birthmark.broker import Arrival, Broker, Space, SpaceRules
+from birthmark.auth.sas import SKEW, SasExpiredError, SasToken, check_expiry
+from birthmark.broker import Arrival, Attached, Broker, Space, SpaceRules
 from birthmark.broker.model import NEVER, Message, Will
+from birthmark.broker.rules.partitions import key_of
 from birthmark.bus import Bus
 from birthmark.bus.ports import Done
 from birthmark.clock import Clock
@@ -19,13 +24,12 @@ from birthmark.iothub.model import Hub, space_of
 from birthmark.iothub.mqtt.connection import HubConnection
 from birthmark.iothub.mqtt.devicebound import holder_of
 from birthmark.iothub.mqtt.methods import CallMethod, MethodAnswered, MethodCalls
-from birthmark.iothub.mqtt.observer import HubObserver
-from birthmark.iothub.mqtt.tokens import Tokens
 from birthmark.iothub.ports import UNSEEN, Notify, SeenAt
 from birthmark.iothub.rules.authentication import DEVICE_CONNECT, check_client_id
+from birthmark.iothub.rules.messages import check_will, telemetry_of
 from birthmark.iothub.rules.tiers import Metered
-from birthmark.iothub.rules.wills import check_will
 from birthmark.iothub.service import IotHub
+from birthmark.iothub.service.hubs import UnknownHubError
 from birthmark.iothub.service.registry import still_there
 from birthmark.metrics import Traffic
 from birthmark.mqtt.packets import Connect
@@ -34,6 +38,103 @@ from birthmark.net.admission import Admission, Closed, MqttRefusedError, require
 from birthmark.net.contested import Contested
 from birthmark.net.pump import MqttPump
 from birthmark.store import from_micros
+
+_MOST = 1024
+
+
+class Line(Protocol):
+    """What carries a connection."""
+
+    @property
+    def is_over(self) -> bool: ...
+
+
+class Held(Protocol):
+    """A connection that was opened with a token."""
+
+    @property
+    def pump(self) -> Line: ...
+
+
+OneHeld = TypeVar("OneHeld", bound=Held)
+
+
+class Tokens(Generic[OneHeld]):
+    """Asked every few seconds: it looks at those whose time has come, however many there are."""
+
+    def __init__(self) -> None:
+        self._by_end: list[tuple[int, int, SasToken, ReferenceType[OneHeld]]] = []
+        self._count = 0
+        self._most = _MOST
+
+    def __len__(self) -> int:
+        return len(self._by_end)
+
+    def add(self, token: SasToken, connection: OneHeld) -> None:
+        """Remember until when a connection may be; of those that went, half of what is kept at most."""
+        if len(self._by_end) >= self._most:
+            self._by_end = [one for one in self._by_end if (known := one[3]()) is not None and not known.pump.is_over]
+            heapq.heapify(self._by_end)
+            self._most = max(_MOST, 2 * len(self._by_end))
+        self._count += 1  # tokens that end together are never compared further
+        heapq.heappush(self._by_end, (token.expiry_s, self._count, token, ref(connection)))
+
+    def expired(self, now: datetime) -> Iterator[tuple[OneHeld, SasExpiredError]]:
+        """Yield and forget the connections whose token is refused by now, each with that refusal."""
+        until = (now - SKEW).timestamp()
+        while self._by_end and self._by_end[0][0] < until:
+            _, _, token, known = heapq.heappop(self._by_end)
+            if (connection := known()) is None or connection.pump.is_over:
+                continue
+            try:
+                check_expiry(token, now)
+            except SasExpiredError as error:
+                yield connection, error
+
+
+_AGAIN_S = 1.0
+
+
+class HubObserver:
+    """See the module."""
+
+    def __init__(self, hub: str, iothub: IotHub, clock: Clock) -> None:
+        self._hub = hub
+        self._iothub = iothub
+        self._clock = clock
+
+    def disconnected(self, attached: Attached, reason: Closed) -> None:
+        del reason
+        self._iothub.routes.told_later(self._hub, attached.client, is_connected=False)
+
+    def lost(self, client: str, epoch: int) -> None:
+        del epoch
+        self._iothub.routes.told_later(self._hub, client, is_connected=False)
+
+    def will(self, client: str, will: Will, *, is_late: bool) -> Awaitable[None] | None:
+        del is_late  # who was taken back has no session that could have kept it
+        return self._tell(client, will, self._clock.micros())
+
+    def overrun(self, client: str, limit: int) -> None:
+        del client, limit
+
+    async def _tell(self, client: str, will: Will, at: int) -> None:
+        """Return when the will is durable: nobody would send it again, so a database that is away is waited for."""
+        left = will.message
+        message = telemetry_of(client, left.topic, left.payload, at, is_retained=left.retain)
+        while True:
+            try:
+                hub = self._iothub.hubs.by_name(self._hub)
+            except UnknownHubError:
+                return  # it was deleted, with its telemetry
+            try:
+                size = len(left.payload) + len(left.topic)
+                await self._iothub.telemetry.written(hub, key_of(client.partition("/")[0]), (message,), size)
+            except UnavailableError:
+                await asyncio.sleep(_AGAIN_S)
+            else:
+                return
+
 
 LOOK_S = 5.0
 MAX_KEEP_ALIVE_S = 1177  # times 1.5 this is the hub's cap of 1767 s

@@ -23,7 +23,7 @@ from birthmark.pki.chains import MAX_BAG, SignatureCache, Signatures, build_chai
 from birthmark.pki.checks import ChainError
 from birthmark.pki.possession import which
 from birthmark.store import Changes, Database, decided_again
-from birthmark.store.remembered import Remembered
+from birthmark.store.loading import Remembered
 
 MAX_CAS = 25
 """Of one hub ("IoT Hub quotas and throttling")."""

@@ -14,8 +14,7 @@ from birthmark.routing.carriers.http import HttpCarrier, Post
 from birthmark.routing.carriers.mqtt import MqttCarrier
 from birthmark.routing.carriers.nats import NatsCarrier
 from birthmark.routing.carriers.streams import StreamCarrier
-from birthmark.routing.letters import Carrier, Letter
-from birthmark.routing.servers import Server
+from birthmark.routing.letters import Carrier, Letter, Server
 from birthmark.text import reason_of
 
 

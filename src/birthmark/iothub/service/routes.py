@@ -43,9 +43,8 @@ from birthmark.outbound.signing import SECRET_BYTES, secret_of
 from birthmark.routing import store as letters
 from birthmark.routing.carriers.streams import Entry
 from birthmark.routing.engine import Engine
-from birthmark.routing.letters import Carrier, Letter
+from birthmark.routing.letters import Carrier, Letter, Server
 from birthmark.routing.queue import Lane, Queue, owner_of
-from birthmark.routing.servers import Server
 from birthmark.store import Changes, Database, decided_again
 from birthmark.store.loading import Loading
 from birthmark.store.paging import every

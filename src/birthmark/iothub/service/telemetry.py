@@ -13,8 +13,8 @@ from datetime import timedelta
 
 from birthmark.broker.ports import Stream
 from birthmark.broker.stream import SqlStream
+from birthmark.broker.turns import until_done
 from birthmark.broker.underway import UNWRITTEN_BYTES, Underway
-from birthmark.broker.waiting import until_done
 from birthmark.clock import Clock, Steadiness
 from birthmark.errors import BirthmarkError
 from birthmark.iothub.model import Hub, Message, space_of

@@ -11,7 +11,7 @@ from typing import Any
 
 from birthmark.errors import BirthmarkError
 from birthmark.keys.errors import KeyFileInvalidError
-from birthmark.keys.key_text import pem_of_key
+from birthmark.keys.file_key import pem_of_key
 from birthmark.links.errors import (
     ChainUnplacedError,
     ClientCertificateRefusedError,

@@ -15,11 +15,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from birthmark import durable
 from birthmark.clock import Entropy
 from birthmark.keys.file_key import FileKey, read_key_file
-from birthmark.keys.handles import uri_in
 from birthmark.keys.library import find_softhsm
 from birthmark.keys.pin import Pin
-from birthmark.keys.private_key import as_private_key
-from birthmark.keys.scheme import PublicKey, Scheme
+from birthmark.keys.private_key import PublicKey, Scheme, as_private_key, uri_in
 from birthmark.keys.token import Token
 from birthmark.keys.token_key import TokenKey
 from birthmark.keys.uri import Pkcs11Uri, parse_pkcs11_uri

@@ -35,7 +35,7 @@ from birthmark.manifests.bundle.rules import check_names, check_proof, is_signed
 from birthmark.manifests.bundle.verify import raw_lines
 from birthmark.manifests.bundle.wire import MAX_LINE_BYTES
 from birthmark.manifests.errors import MalformedEntryError
-from birthmark.manifests.marks import Marks
+from birthmark.manifests.verifying import Marks
 from birthmark.pki.certificates import CertificateTooLargeError
 from birthmark.pki.chains import ChainTooLongError
 

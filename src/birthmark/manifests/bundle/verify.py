@@ -22,8 +22,8 @@ from birthmark.manifests.errors import (
     SignerNotValidError,
     StationUnknownError,
 )
-from birthmark.manifests.marks import Marks
 from birthmark.manifests.model import Entry, Judge
+from birthmark.manifests.verifying import Marks
 
 
 @dataclass(slots=True)

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from birthmark.routing.carriers.server import ServerCarrier
-from birthmark.routing.letters import Letter
-from birthmark.routing.servers import Server
+from birthmark.routing.letters import Letter, Server
 
 CONNECT_S = FLUSH_S = 5
 

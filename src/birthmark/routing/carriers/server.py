@@ -7,8 +7,7 @@ from typing import ClassVar
 
 from birthmark.errors import BirthmarkError
 from birthmark.routing.carriers.errors import AddressInvalidError, NotTakenError
-from birthmark.routing.letters import Letter
-from birthmark.routing.servers import Server
+from birthmark.routing.letters import Letter, Server
 from birthmark.text import reason_of
 
 

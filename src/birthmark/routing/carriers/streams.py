@@ -7,7 +7,7 @@ import msgspec
 
 from birthmark.broker.ports import Stream
 from birthmark.broker.rules.partitions import key_of
-from birthmark.broker.waiting import until_done
+from birthmark.broker.turns import until_done
 from birthmark.errors import BirthmarkError
 from birthmark.routing.letters import Letter
 

@@ -91,8 +91,7 @@ async def dump_postgresql(url: str, folder: Path) -> tuple[str, list[str]]:
     import asyncpg
 
     from birthmark.store.postgresql import translated
-    from birthmark.store.postgresql.patience import TROUBLE
-    from birthmark.store.postgresql.session import OPTIONS
+    from birthmark.store.postgresql.patience import OPTIONS, TROUBLE
 
     with translated():
         connection = await asyncpg.connect(url, **OPTIONS)

@@ -33,7 +33,7 @@ from birthmark.feed import store as feed_store
 from birthmark.iothub import searching as hub_searching
 from birthmark.iothub import store as hub_store
 from birthmark.iothub.model import space_of
-from birthmark.people import sign_in_store
+from birthmark.people import sign_in_model
 from birthmark.people import store as people_store
 from birthmark.pki.certificates import parse_der
 from birthmark.pki.crl import RevocationReason
@@ -270,21 +270,21 @@ def _drop_module(subject: str, detail: Mapping[str, Any]) -> Changes:
 def _drop_user(subject: str, _detail: Mapping[str, Any]) -> Changes:
     changes = Changes().run(people_store.REMOVE_USER, name=subject)
     of_user = (people_store.REMOVE_INVITATIONS, people_store.REMOVE_TOKENS, people_store.REMOVE_GRANTS)
-    for one in (*of_user, *sign_in_store.REMOVE_OF):
+    for one in (*of_user, *sign_in_model.REMOVE_OF):
         changes.run(one, user_name=subject)
     return changes
 
 
 def _drop_password(subject: str, _detail: Mapping[str, Any]) -> Changes:
     """Let the password of the backup count no more: what it was replaced by nobody can tell."""
-    changes = Changes().run(sign_in_store.REMOVE_PASSWORD, user_name=subject)
-    return changes.run(sign_in_store.REMOVE_SESSIONS, user_name=subject)
+    changes = Changes().run(sign_in_model.REMOVE_PASSWORD, user_name=subject)
+    return changes.run(sign_in_model.REMOVE_SESSIONS, user_name=subject)
 
 
 def _end_session(subject: str, detail: Mapping[str, Any]) -> Changes:
     if detail["id"] == "*":
-        return Changes().run(sign_in_store.REMOVE_SESSIONS, user_name=subject)
-    return Changes().run(sign_in_store.REMOVE_SESSION, id=detail["id"])
+        return Changes().run(sign_in_model.REMOVE_SESSIONS, user_name=subject)
+    return Changes().run(sign_in_model.REMOVE_SESSION, id=detail["id"])
 
 
 def _switch_off(subject: str, detail: Mapping[str, Any]) -> Changes:

@@ -38,7 +38,7 @@ from birthmark.console.lock import DirectoryLock
 from birthmark.errors import ConflictError
 from birthmark.est import store as est_store
 from birthmark.owners import acting_for
-from birthmark.people import approvals_store
+from birthmark.people import approvals_model
 from birthmark.people import store as people_store
 from birthmark.pki.profiles import Purpose
 from birthmark.server.backup import making
@@ -83,7 +83,7 @@ _UNUSED = (est_store.users.c.is_one_time == 1, est_store.users.c.used_by.is_(Non
 _TOKENS = statement(select(est_store.users.c.name).where(*_UNUSED).limit(100_000))
 _DROP_TOKENS = remove(est_store.users, *_UNUSED)
 _DROP_INVITATIONS = remove(people_store.invitations, people_store.invitations.c.digest != "")
-_DROP_APPROVALS = remove(approvals_store.approvals, approvals_store.approvals.c.digest != "")
+_DROP_APPROVALS = remove(approvals_model.approvals, approvals_model.approvals.c.digest != "")
 _REVISION = "SELECT version_num FROM alembic_version"
 _MOVED, _ENDED = "moved.json", "ended.json"
 _ADD_AUDIT, _SET_HEAD = insert(audit), upsert(audit_heads)

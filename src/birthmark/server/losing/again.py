@@ -13,10 +13,10 @@ from sqlalchemy import select
 
 from birthmark.auth.principals import Principal, PrincipalKind
 from birthmark.ca import store
-from birthmark.console.taken import Became
+from birthmark.console.losing import Became
 from birthmark.pki.crl import RevocationReason
 from birthmark.pki.names import fold
-from birthmark.server.losing.model import Key
+from birthmark.server.losing.rooms import Key
 from birthmark.server.losing.service import Losing
 from birthmark.server.rooms import Rooms
 from birthmark.store import Changes, statement, upsert

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import shlex
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -23,10 +23,33 @@ from birthmark.iothub.model import Hub
 from birthmark.pki.certificates import Thumbprint
 from birthmark.pki.crl import RevocationReason
 from birthmark.pki.names import fold, parse_registration_id
-from birthmark.server.losing.model import Found
 from birthmark.server.losing.open import end_everywhere, open_elsewhere, open_here
 from birthmark.server.on_record import names_of, presented_by
 from birthmark.server.rooms import Rooms
+
+Key = tuple[str, str, str]
+"""Place, kind and id of one thing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One thing by which the device comes in. Without `act` it was taken back before, or is left."""
+
+    place: str
+    what: str
+    id: str
+    act: Callable[[], Awaitable[object]] | None = field(default=None, repr=False)
+    note: str = ""
+    command: str = ""
+    is_record: bool = True
+    """Whether it shows that the device is known here; what stands in the way of a name does not."""
+    is_left: bool = False
+    """It is not this device's alone: whoever knows it decides."""
+
+    @property
+    def key(self) -> Key:
+        return self.place, self.what, self.id
+
 
 _WHY = "taken back: "
 _MAX_THINGS = 10

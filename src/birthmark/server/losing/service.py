@@ -11,11 +11,10 @@ from dataclasses import dataclass, field, replace
 
 from birthmark.auth.principals import Principal
 from birthmark.console.devices import Sees, place_of_part
-from birthmark.console.taken import Became, Taken
+from birthmark.console.losing import Became, Taken
 from birthmark.errors import BACKTICK, BirthmarkError, NotFoundError
 from birthmark.pki.crl import RevocationReason
-from birthmark.server.losing.model import Found, Key
-from birthmark.server.losing.rooms import Looking
+from birthmark.server.losing.rooms import Found, Key, Looking
 from birthmark.server.rooms import Rooms
 from birthmark.store import Changes
 

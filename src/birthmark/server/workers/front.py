@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import re
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -22,10 +23,36 @@ from birthmark.console.web.enroll.bounds import DROP
 from birthmark.errors import UnavailableError
 from birthmark.net.connection import Connection
 from birthmark.net.http import ASGIApp, Receive, Scope, Send
-from birthmark.server.workers.asker import FIELD, field_of
 from birthmark.server.workers.asking import Answer, Headers, NotReachedError, Question
 from birthmark.server.workers.place import door_of
 from birthmark.text import decode_json
+
+FIELD = b"birthmark-asker"
+"""A header of the front's own: what came by this name from outside is not passed on."""
+Field = tuple[bytes, bytes]
+
+
+def field_of(scope: Scope) -> Sequence[Field]:
+    """Return the header that says who asks; none where nothing tells."""
+    ends = scope.get("client"), scope.get("server")
+    return () if None in ends else [(FIELD, json.dumps(ends).encode())]
+
+
+class ForWhoAsks:
+    """Serves a worker's own door: whoever reaches that holds the installation, so what the front says there holds."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = scope.get("headers", ())
+        said = next((value for name, value in headers if name == FIELD), None)
+        if said is not None:
+            client, server = json.loads(said)
+            others = [one for one in headers if one[0] != FIELD]
+            scope = {**scope, "client": tuple(client), "server": tuple(server), "headers": others}
+        await self._app(scope, receive, send)
+
 
 _LOOK_S = 5.0
 _JOIN_S = 1.0

@@ -19,8 +19,7 @@ from birthmark.store.changes import Changes
 from birthmark.store.database import Batch, GroupCommit, Hear, Outcomes, Row, Sharing, ValueRefusedError
 from birthmark.store.events import encode_event, kind_of
 from birthmark.store.figures import COUNT, summed
-from birthmark.store.postgresql.patience import PATIENCE_S, TROUBLE, patiently
-from birthmark.store.postgresql.session import OPTIONS
+from birthmark.store.postgresql.patience import OPTIONS, PATIENCE_S, TROUBLE, patiently
 from birthmark.store.postgresql.steps import Plan, Steps
 from birthmark.store.postgresql.writer import AnswerLostError, Writer
 from birthmark.store.schema import audit, audit_heads, outbox

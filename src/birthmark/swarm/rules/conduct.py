@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from birthmark.swarm.model import Group
 from birthmark.swarm.rules import schedule
-from birthmark.swarm.rules.dice import Dice
+from birthmark.swarm.rules.schedule import Dice
 
 
 class Act(StrEnum):

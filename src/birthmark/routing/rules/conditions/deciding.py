@@ -12,8 +12,8 @@ from typing import Any, TypeAlias
 
 from birthmark.routing.model import Message
 from birthmark.routing.rules.conditions.functions import FUNCTIONS, finite, is_number
-from birthmark.routing.rules.conditions.parsing import MAX_CHARS, Parser
-from birthmark.routing.rules.conditions.syntax import (
+from birthmark.routing.rules.conditions.parsing import (
+    MAX_CHARS,
     ArrayOf,
     Binary,
     Call,
@@ -22,6 +22,7 @@ from birthmark.routing.rules.conditions.syntax import (
     Literal,
     Logic,
     Not,
+    Parser,
     Place,
     Reference,
 )

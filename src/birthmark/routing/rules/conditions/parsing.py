@@ -7,24 +7,78 @@ Raises `SqlMistake` with where, what, and what to write instead.
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import Enum
 from math import isinf
-from typing import NoReturn
+from typing import NoReturn, TypeAlias
 
 from birthmark.routing.rules.conditions.functions import FUNCTIONS
-from birthmark.routing.rules.conditions.syntax import (
-    ArrayOf,
-    Binary,
-    Call,
-    Compare,
-    Expression,
-    Literal,
-    Logic,
-    Not,
-    Place,
-    Reference,
-)
 from birthmark.routing.rules.sql.mistakes import mistake
 from birthmark.routing.rules.sql.values import UNDEFINED
+
+
+class Place(Enum):
+    """Where a reference looks."""
+
+    APPLICATION = "application property"
+    SYSTEM = "system property"
+    BODY = "body"
+    TWIN = "twin"
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A property, or a way into the body or the twin: names, and numbers of elements."""
+
+    place: Place
+    path: tuple[str | int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Literal:
+    value: object
+
+
+@dataclass(frozen=True, slots=True)
+class ArrayOf:
+    items: tuple["Expression", ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    name: str
+    arguments: tuple["Expression", ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Binary:
+    """Operators of one rank, from the left."""
+
+    first: "Expression"
+    rest: tuple[tuple[str, "Expression"], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Compare:
+    sign: str
+    left: "Expression"
+    right: "Expression"
+
+
+@dataclass(frozen=True, slots=True)
+class Logic:
+    """AND, which one false decides, or OR, which one true does."""
+
+    decides: bool
+    parts: tuple["Expression", ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Not:
+    value: "Expression"
+
+
+Expression: TypeAlias = Reference | Literal | ArrayOf | Call | Binary | Compare | Logic | Not
+
 
 MAX_CHARS = 16 * 1024
 MAX_TERMS = 500

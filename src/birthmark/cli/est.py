@@ -1,11 +1,10 @@
 """`birthmark pki`: who may get certificates from the EST server, and which it gave out."""
 
-import re
 import shlex
 import sys
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,19 +18,24 @@ from birthmark.pki.crl import RevocationReason
 from birthmark.pki.profiles import Purpose
 from birthmark.text import printable
 
+if TYPE_CHECKING:
+    from birthmark.pki.certificates import Certificate  # which loads what no --help needs
+
 _PASSWORD_BYTES = 18
-_THUMBPRINT = re.compile("[0-9a-f]{64}")
 _ISSUED_COLUMNS = ("device", "not_after", "revoked", "reason", "requested_by", "thumbprint")
 _USER_COLUMNS = ("name", "device", "created", "expires")
 _CA_COLUMNS = ("subject", "any_name", "not_after", "thumbprint")
 
 
 def parse_thumbprint(text: str) -> str:
-    """Return the 64 hex digits; colons, as openssl prints them, are left out."""
-    found = text.replace(":", "").lower()
-    if _THUMBPRINT.fullmatch(found) is None:
-        raise typer.BadParameter("a thumbprint has 64 hex digits; see `birthmark pki maker ls`")
-    return found
+    """Return the 64 hex digits of a thumbprint as OpenSSL, Windows or `pki ls` shows it."""
+    from birthmark.pki.certificates import CertificateInvalidError
+    from birthmark.pki.certificates import parse_thumbprint as parsed
+
+    try:
+        return parsed(text).hex()
+    except CertificateInvalidError as error:
+        raise typer.BadParameter("a thumbprint has 64 hex digits; see `birthmark pki maker ls`") from error
 
 
 def parse_issued(text: str) -> str:
@@ -177,7 +181,7 @@ def revoke(
     body, nothing = {"reason": reason.value}, "The key is revoked; this CA issued no certificate for it that is alive."
     path = at("certificates", str(thumbprint), "revoke") if device is None else at("names", device, "revoke")
     if key_of is not None:
-        certificate, path = read_single_certificate(key_of), "/keys/revoke"
+        certificate, path = _certified(key_of), "/keys/revoke"
         body["certificate"] = certificate.pem()
         if certificate.is_ca:
             below = f"Take back the CA '{printable(certificate.subject_text)}', with everything below it, for good?"
@@ -188,6 +192,16 @@ def revoke(
     if reason is not RevocationReason.SUPERSEDED:
         for name in dict.fromkeys(row["device"] for row in rows):
             _say_what_stays(server, name)
+
+
+def _certified(path: Path) -> "Certificate":
+    from birthmark.pki.certificates import CertificateIsRequestError
+
+    try:
+        return read_single_certificate(path)
+    except CertificateIsRequestError as error:
+        error.quote(fix="Give a certificate with this key; or revoke the device by name: `birthmark device revoke --help`.")
+        raise
 
 
 def _say_what_stays(server: ServerOutputOptions, name: str) -> None:

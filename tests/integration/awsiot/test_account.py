@@ -9,7 +9,7 @@ from aws_account import ME, POLICY, an_aws_account
 from between import leave_the_next_commit_open, lose_the_next_answer
 from birthmark.auth.sigv4 import AccessKeyUnknownError
 from birthmark.awsiot.model import CertificateMode, CertificateStatus, PrincipalType, ThingName
-from birthmark.awsiot.rules.policy import PolicyDeniedError
+from birthmark.awsiot.rules.policy import PolicyDeniedError, PolicyMalformedError
 from birthmark.awsiot.rules.variables import Visitor
 from birthmark.awsiot.service.access_keys import AccessKeyMissingError
 from birthmark.awsiot.service.attachments import ExclusiveThingError
@@ -194,3 +194,11 @@ async def test_an_access_key_that_is_removed_after_the_answer_was_lost_signs_not
                 await asyncio.sleep(0.01)
         with pytest.raises(AccessKeyUnknownError):
             aws.keys.check_known(key.id)
+
+
+async def test_the_policy_of_a_key_is_corrected_where_it_is_and_not_made_a_device_s(database_url: str) -> None:
+    async with an_aws_account(database_url) as (aws, _clock):
+        with pytest.raises(PolicyMalformedError) as caught:
+            await aws.keys.add("first", policy='{"Statment": []}', **ME)
+        assert "create-policy" not in caught.value.explain_fix()
+        assert '"Action":"iot:ListThings"' in caught.value.explain_fix()

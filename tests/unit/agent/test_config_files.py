@@ -7,7 +7,7 @@ import pytest
 from agent_world import CONFIG, World
 from birthmark.agent.config import ConfigInvalidError, read_config
 from birthmark.agent.config.parse import effective
-from birthmark.agent.config.reader import ConfigMisnamedError
+from birthmark.agent.config.reader import ConfigMisnamedError, ConfigMissingError
 from birthmark.agent.files import Places
 from birthmark.agent.state import keep, recall
 from fakes import NOON
@@ -124,3 +124,9 @@ async def test_an_individual_enrollment_is_warned_of_where_certificates_are_rene
     world.is_individual = True
     await agent.register(await agent.ensure())
     assert "birthmark device enroll-group" in str(agent.enrollment_warning())
+
+
+def test_a_directory_in_the_place_of_the_file_leads_to_a_file_within(file: Path) -> None:
+    with pytest.raises(ConfigMissingError) as caught:
+        read_config(file.parent)
+    assert f"{file.parent}/config.toml" in caught.value.explain_fix()

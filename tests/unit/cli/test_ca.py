@@ -85,7 +85,7 @@ def test_a_request_in_any_form_is_signed(ca: Path, tmp_path: Path, form: str) ->
 
 
 def test_of_several_requests_in_a_file_none_is_dropped(ca: Path, tmp_path: Path) -> None:
-    for label in ("CERTIFICATE REQUEST", "NEW CERTIFICATE REQUEST"):
+    for label in ("CERTIFICATE REQUEST", "NEW CERTIFICATE REQUEST", "CERTIFICATE"):
         (tmp_path / "both.csr").write_bytes(armored(label) * 2)
         result = run("sign", ca, str(tmp_path / "both.csr"))
         assert result.exit_code == 1

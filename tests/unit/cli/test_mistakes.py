@@ -11,10 +11,11 @@ import typer
 from birthmark.ca import directory as ca_directory
 from birthmark.cli import app, hints
 from birthmark.cli.common import file_trouble
+from birthmark.cli.est import parse_issued
 from birthmark.cli.json_input import json_of
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.server.losing.service import DeviceNameUnseenError
-from pki_builders import a_ca, a_device
+from pki_builders import a_ca, a_csr, a_device, a_key
 
 FILES = {
     "random.bin": bytes(range(128, 256)) * 8,
@@ -24,6 +25,7 @@ FILES = {
     "broken.pem": b"-----BEGIN CERTIFICATE-----\nabc\n-----END CERTIFICATE-----\n",
     "device.key": b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n",
     "endpoints.json": b"{",
+    "device.csr": a_csr("device-1", key=a_key()),
 }
 
 MISTAKES = [
@@ -35,6 +37,8 @@ MISTAKES = [
     ("hub device delete pump", 6, "`birthmark hub device rm pump --yes`"),
     ("device enrol", 2, "`birthmark device enroll --help`"),
     ("serve --port 1", 2, "No such option"),
+    ("pki revoke --key-of device.csr", 1, "`birthmark device revoke --help`"),
+    ("agent check --config .", 3, "such as config.toml"),
     ("hub ls --data nowhere", 5, "birthmark serve --data nowhere"),
     ("hub ls --data .", 5, "endpoints.json is damaged"),
     ("env --data nowhere", 5, "birthmark serve --data nowhere"),
@@ -265,3 +269,14 @@ def test_a_template_is_measured_before_it_is_sent(birthmark: Callable[[str], tup
     assert (code, "it has more than 10240 characters" in text) == (1, True), text
     Path("twice.json").write_text('{"Parameters": {}, "Parameters": {}}')
     assert 'the key "Parameters" twice' in birthmark("aws template create TB twice.json")[1]
+
+
+@pytest.mark.parametrize("wrap", ["\u200e{}", "{} ", "{}\n", "\ufeff{}"])
+def test_a_thumbprint_is_taken_as_windows_copies_it(wrap: str) -> None:
+    pairs = " ".join(["AB"] * 32)
+    assert parse_issued(wrap.format(pairs)) == "ab" * 32
+
+
+def test_what_is_no_thumbprint_is_told_as_before() -> None:
+    with pytest.raises(typer.BadParameter, match="64 hex digits"):
+        parse_issued("device-1")

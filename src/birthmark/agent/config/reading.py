@@ -68,7 +68,7 @@ def _read(file: Path) -> tuple[str, os.stat_result]:
         if isinstance(error, FileNotFoundError) and _named_text(file).is_file():
             raise ConfigMisnamedError(file=file, reason=reason_of(error)) from error
         missing = ConfigMissingError(file=file, reason=reason_of(error))
-        if (fix := _fix_by_root(file, error)) is not None:
+        if (fix := _fix_for(file, error)) is not None:
             missing.quote(fix=fix)
         raise missing from error
     if len(raw) > MAX_CONFIG_BYTES:
@@ -81,8 +81,10 @@ def _read(file: Path) -> tuple[str, os.stat_result]:
         raise ConfigInvalidError(file=file, key="(text)", **told) from error
 
 
-def _fix_by_root(file: Path, error: OSError) -> str | None:
-    """Return what to do where root alone may read the file, or write it; None where this user may."""
+def _fix_for(file: Path, error: OSError) -> str | None:
+    """Return what to do about a directory, or where root alone may read or write the file; else None."""
+    if isinstance(error, IsADirectoryError):
+        return f"Name the file in that directory, such as {shlex.quote(str(file / 'config.toml'))}."
     if isinstance(error, PermissionError):
         return f"Do it as root: `{as_root(shlex.join([shutil.which(sys.argv[0]) or sys.argv[0], *sys.argv[1:]]))}`"
     above = next((one for one in file.absolute().parents if one.is_dir()), None)

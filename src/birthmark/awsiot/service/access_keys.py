@@ -9,7 +9,7 @@ from birthmark.auth.principals import Caller
 from birthmark.auth.sigv4 import AccessKeyUnknownError, Signature, SignedRequest, check_signature
 from birthmark.awsiot.events import AccessKeyAdded, AccessKeyRemoved
 from birthmark.awsiot.model import AccessKey
-from birthmark.awsiot.rules.policy import Permissions, parse_policy
+from birthmark.awsiot.rules.policy import Permissions, PolicyMalformedError, parse_policy
 from birthmark.awsiot.rules.variables import Visitor, facts_of
 from birthmark.awsiot.service.base import AccountService
 from birthmark.awsiot.service.devices import Grant
@@ -22,6 +22,10 @@ from birthmark.store.paging import every
 
 _ID_PREFIX = "AKIA"
 _ID_BYTES, _SECRET_BYTES = 10, 30  # 16 base32 and 40 base64 characters, as AWS's own
+_POLICY_FIX = (
+    "Correct the policy. This one lets the key list things: "
+    '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"iot:ListThings","Resource":"*"}]}'
+)
 
 
 class AccessKeyMissingError(NotFoundError):
@@ -66,7 +70,11 @@ class AccessKeys(AccountService):
         Its secret is shown now and kept, as checking a signature needs it.
         """
         if policy is not None:
-            parse_policy(name, policy, of_iam=True)
+            try:
+                parse_policy(name, policy, of_iam=True)
+            except PolicyMalformedError as error:
+                error.quote(fix=_POLICY_FIX)
+                raise
         key = AccessKey(
             _ID_PREFIX + base64.b32encode(self.entropy.token(_ID_BYTES)).decode(),
             base64.b64encode(self.entropy.token(_SECRET_BYTES)).decode(),

@@ -26,9 +26,10 @@ from birthmark.pki.certificates import Certificate, CertificateInvalidError, Cer
 from birthmark.pki.csr import MAX_CSR_BYTES, CertificateRequest, CsrMalformedError, CsrTooLargeError, parse_csr
 from birthmark.pki.der import is_pkcs7, is_pkcs12
 from birthmark.pki.names import name_of
-from birthmark.pki.pem import unarmor
+from birthmark.pki.pem import check_single_request, pem_in, unarmor
 from birthmark.pki.profiles import DEVICE, FOR_REQUESTS, SERVER, Profile
 from birthmark.text import printable
+from birthmark.text_files import plain_text
 
 _DNS = re.compile(r"(?=.{1,253}$)(\*\.)?[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*")
 _YEAR = timedelta(days=365)
@@ -144,9 +145,11 @@ def _read_csr(path: Path) -> CertificateRequest:
             raise CsrMalformedError(detail="it is a table (CSV)")
         der = unarmor(data)
         try:
-            return parse_csr(der)
+            request = parse_csr(der)
         except CsrMalformedError as error:
             raise _what_else(der, is_key=b"PRIVATE KEY-----" in data) or error from error
+        check_single_request(pem_in(plain_text(data)), b"CERTIFICATE")  # as `certutil -encode` calls requests, too
+        return request
 
 
 def _what_else(der: bytes, *, is_key: bool) -> CsrMalformedError | None:

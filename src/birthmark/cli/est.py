@@ -200,7 +200,8 @@ def _certified(path: Path) -> "Certificate":
     try:
         return read_single_certificate(path)
     except CertificateIsRequestError as error:
-        error.quote(fix="Give a certificate with this key; or revoke the device by name: `birthmark device revoke --help`.")
+        fix = "Give a certificate with this key; or revoke the device by name: `birthmark device revoke --help`."
+        error.quote(fix=fix)
         raise
 
 

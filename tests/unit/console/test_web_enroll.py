@@ -11,7 +11,11 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives.serialization import NoEncryption, pkcs12
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, pkcs12
+from cryptography.x509.oid import NameOID
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -172,6 +176,24 @@ def test_a_pfx_as_text_is_told_as_a_pfx(tmp_path: Path) -> None:
     (path := tmp_path / "0").write_bytes(base64.encodebytes(a_pfx()))
     (row,) = rows_of(sort([Received(LIST, "chip.txt", path)]), NOON, lambda: False)
     assert "PKCS#12" in str(row["problem"])
+
+
+def test_a_self_signed_certificate_of_openssl_is_a_device_s_and_a_root_is_none(tmp_path: Path) -> None:
+    (own := tmp_path / "0").write_bytes(made_by_openssl("device-1"))
+    (root := tmp_path / "1").write_text(a_ca().certificate.pem())
+    dropped = [Received(LIST, "device.pem", own), Received(LIST, "root.pem", root)]
+    first, second = rows_of(sort(dropped), NOON, lambda: False)
+    assert (first["device"], first["problem"]) == ("device-1", None)
+    assert "is a CA's certificate" in str(second["problem"])
+
+
+def made_by_openssl(name: str) -> bytes:
+    """Return what `openssl req -x509` makes: of a CA, and without key usage."""
+    key, subject = ec.generate_private_key(ec.SECP256R1()), x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    made = x509.CertificateBuilder().subject_name(subject).issuer_name(subject).public_key(key.public_key())
+    made = made.serial_number(1).not_valid_before(NOON).not_valid_after(NOON + timedelta(days=30))
+    made = made.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+    return made.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM)
 
 
 @pytest.mark.parametrize("form", ["pem", "der"])

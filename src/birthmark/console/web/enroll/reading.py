@@ -160,7 +160,8 @@ def _device_in(data: bytes, name: str) -> Certificate:
         raise DropRefusedError(detail=f"{name} is larger than {MAX_FILE_BYTES // 1024} KiB, and no certificate")
     found = leaf_first(parse_bundle(data))
     leaf = found[0]
-    if leaf.is_ca:
+    is_plain = leaf.is_self_signed and leaf.extensions.key_usage is None  # as `openssl req -x509` makes a device's, too
+    if leaf.is_ca and not is_plain:
         raise DropRefusedError(detail=f"{name} is a CA's certificate, not a device's")
     if any(not one.is_ca for one in found[1:]):
         raise DropRefusedError(detail=f"{name} has several devices' certificates: give each a file of its own")

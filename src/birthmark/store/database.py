@@ -197,6 +197,10 @@ Batch = list[tuple[Changes, asyncio.Future[None]]]
 Outcomes = Sequence[BirthmarkError | None]
 
 
+MOST_WRITES = 2000
+"""Of a batch, but for those of its last change."""
+
+
 class GroupCommit:
     """Gathers the changes of a loop tick, and of the time the last commit took, into one batch.
 
@@ -234,7 +238,7 @@ class GroupCommit:
         await self._idle.wait()
 
     def _flush(self) -> None:
-        batch, self._waiting = self._waiting, []
+        batch, self._waiting = _first_of(self._waiting)
         self.sizes.observe(len(batch))
         self._run(batch).add_done_callback(partial(self._done, batch, self._loop.time()))
 
@@ -266,6 +270,16 @@ class GroupCommit:
                 self._confirming.add(confirming)
                 confirming.add_done_callback(self._confirming.discard)
         _answer(settled)
+
+
+def _first_of(waiting: Batch) -> tuple[Batch, Batch]:
+    """Return the changes of the next batch, and the others: a very large batch keeps whoever comes next waiting."""
+    writes = 0
+    for number, (changes, _) in enumerate(waiting, 1):
+        writes += len(changes.writes)
+        if writes >= MOST_WRITES:
+            return waiting[:number], waiting[number:]
+    return waiting, []
 
 
 Settled = Sequence[tuple[tuple[Changes, "asyncio.Future[None]"], BaseException | None]]

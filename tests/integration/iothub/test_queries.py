@@ -13,7 +13,6 @@ from birthmark.iothub.service import finding, index, queries
 from birthmark.iothub.service.finding import IndexBehindError, QueryTooBroadError
 from birthmark.iothub.service.queries import QueryMarkerError
 from birthmark.net.backlog import Backlog
-from birthmark.store import Changes
 from birthmark.store.keyed import MOST_AMONG
 from query_world import SAS, a_world
 
@@ -162,9 +161,8 @@ async def test_a_device_removed_while_it_is_indexed_leaves_no_terms(database_url
         await world.has("d", {"site": "a"})
         read = await world.database.all(searching.NEXT_UNINDEXED, state=3, hub="", device_id="", limit=1)
         await world.iothub.registry.remove(world.hub, "d", None, actor="test")
-        changes = Changes()
-        index.add_changes(changes, read[0], set())
-        await world.database.commit(changes)
+        for portion in index.portions_for(read[0], set()):
+            await world.database.commit(portion)
         assert await world.terms("d") == set()
 
 
@@ -173,12 +171,38 @@ async def test_a_twin_changed_while_it_is_indexed_is_indexed_again(database_url:
         await world.has("d", {"site": "a"})
         read = await world.database.all(searching.NEXT_UNINDEXED, state=3, hub="", device_id="", limit=1)
         await world.iothub.twins.desire(world.hub, "d", {"tags": {"site": "b"}}, None, replaces=False, actor="test")
-        changes = Changes()
-        index.add_changes(changes, read[0], set())
-        await world.database.commit(changes)
+        for portion in index.portions_for(read[0], set()):
+            await world.database.commit(portion)
         assert await world.iothub.index.unindexed() == 1
         await world.iothub.index.index_all()
         assert await world.terms("d") == {("t.site", "sb")}
+
+
+async def test_the_mark_of_a_twin_stays_until_the_last_portion_of_its_terms_is_written(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index, "MOST_WRITES", 10)
+    async with a_world(database_url) as world:
+        await world.has("d", {f"t{number}": number for number in range(25)})
+        (read,) = await world.database.all(searching.NEXT_UNINDEXED, state=3, hub="", device_id="", limit=1)
+        counts = []
+        for portion in index.portions_for(read, set()):
+            await world.database.commit(portion)
+            counts.append((len(await world.terms("d")), await world.iothub.index.unindexed()))
+        assert counts == [(10, 1), (20, 1), (25, 0)]
+
+
+async def test_no_commit_of_the_index_is_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    async with a_world(f"sqlite:///{tmp_path}/x.db") as world:
+        for number in range(5):
+            await world.has(f"d-{number}", {}, {f"x{n}": n for n in range(900)})
+        commit = world.database.commit
+        monkeypatch.setattr(
+            world.database, "commit", lambda changes: sizes.append(len(changes.writes)) or commit(changes)
+        )
+        await world.iothub.index.index_all()
+        assert (sum(sizes), max(sizes) <= 2 * index.MOST_WRITES) == (5 * 900 + 10, True)
 
 
 async def test_a_hub_that_is_deleted_takes_its_terms_along(database_url: str) -> None:

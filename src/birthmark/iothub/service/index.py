@@ -2,13 +2,13 @@
 
 Each change of a twin marks it; who goes through the marks takes them away where the twin is still as it was read. So
 nothing is forgotten when a process is killed, an upgrade marks all, and a device that reports very often is indexed
-once in a while. Nobody is woken: it looks again after a moment. It takes no more than a part of the time: whoever
-reports comes first.
+once in a while. Nobody is woken: it looks again after a moment. It writes in portions, and rests after each for longer
+than it took: whoever reports comes first.
 """
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
 from birthmark.iothub import searching, store
@@ -20,6 +20,10 @@ from birthmark.store.keyed import MOST_AMONG, these
 
 LOOK_EVERY_S = 0.5
 _RESTS = 5
+MOST_WRITES = 500
+"""Of one commit, beside which others wait; a twin may have some thousand terms that differ."""
+_TOGETHER = 10
+"""Twins whose terms are read at once."""
 _ANY = 1_000_000
 _TO_INDEX = store.NEVER_INDEXED, store.CHANGED
 _FIRST = "", ""
@@ -41,33 +45,51 @@ class Index:
         """So many twins were gone through by this process."""
 
     async def keep_indexing(self) -> None:
-        """Index what changed, again and again; between some and the next, rest for longer than they took."""
-        loop = asyncio.get_running_loop()
+        """Index what changed, again and again, and rest in between."""
         while True:
-            began = loop.time()
-            is_behind = await self.leads() and await self.index_some() >= MOST_AMONG
-            await asyncio.sleep(_RESTS * (loop.time() - began) if is_behind else LOOK_EVERY_S)
+            is_behind = await self.leads() and await self.index_some(_RESTS) >= MOST_AMONG
+            if not is_behind:
+                await asyncio.sleep(LOOK_EVERY_S)
 
     async def index_all(self) -> None:
         """Index all that is marked now."""
         while await self.index_some():
             pass
 
-    async def index_some(self) -> int:
-        """Index some twins of each state, those that follow the last ones; return how many were looked at."""
+    async def index_some(self, rests: float = 0) -> int:
+        """Index some twins of each state, those that follow the last ones; return how many were looked at.
+
+        After each portion it rests for `rests` times as long as that took.
+        """
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         rows = [row for state in _TO_INDEX for row in await self._next(state)]
+        changes = Changes()
+        async for portion in self._portions_for(rows):
+            changes.writes += portion.writes
+            if len(changes.writes) >= MOST_WRITES:
+                await self._database.commit(changes)
+                changes = Changes()
+                await asyncio.sleep(rests * (loop.time() - began))
+                began = loop.time()
+        if changes.writes:
+            await self._database.commit(changes)
+            await asyncio.sleep(rests * (loop.time() - began))
+        self.looked_at += len(rows)
+        return len(rows)
+
+    async def _portions_for(self, rows: Sequence[Row]) -> AsyncIterator[Changes]:
         by_hub: defaultdict[str, list[Row]] = defaultdict(list)
         for row in rows:
             by_hub[row["hub"]].append(row)
-        changes = Changes()
         for hub, some in by_hub.items():
-            known = await self._terms(hub, [row["device_id"] for row in some])
-            for row in some:
-                add_changes(changes, row, known[row["device_id"]])
-        if rows:
-            await self._database.commit(changes)
-        self.looked_at += len(rows)
-        return len(rows)
+            for first in range(0, len(some), _TOGETHER):
+                together = some[first : first + _TOGETHER]
+                known = await self._terms(hub, [row["device_id"] for row in together])
+                for row in together:
+                    for portion in portions_for(row, known[row["device_id"]]):
+                        yield portion
+                    await asyncio.sleep(0)  # others are served in between
 
     async def _next(self, state: int) -> Sequence[Row]:
         """Return the next twins of a state, behind the last of which the first follow: none waits for busy ones."""
@@ -89,25 +111,27 @@ class Index:
 
     async def _terms(self, hub: str, names: Sequence[str]) -> defaultdict[str, set[Term]]:
         found: defaultdict[str, set[Term]] = defaultdict(set)
-        for first in range(0, len(names), MOST_AMONG):
-            some = these(names[first : first + MOST_AMONG])
-            for row in await self._database.all(searching.TERMS_OF, place=hub, **some):
-                found[row["subject"]].add((row["path"], row["value"]))
+        for row in await self._database.all(searching.TERMS_OF, place=hub, **these(names)):
+            found[row["subject"]].add((row["path"], row["value"]))
         return found
 
 
-def add_changes(changes: Changes, row: Row, known: set[Term]) -> None:
-    """Make the terms of a twin those of what was read of it, and take its mark away where it is still that.
+def portions_for(row: Row, known: set[Term]) -> Iterator[Changes]:
+    """Yield what makes the terms of a twin those of what was read of it; the last takes its mark away.
 
-    No condition of the commit: a twin that changes all the time would fail it again and again, and its neighbors with
-    it. What a twin's terms lag behind it, its mark says.
+    Where the twin is still that, which is no condition of the commit: a twin that changes all the time would fail it
+    again and again, and its neighbors with it. What a twin's terms lag behind it, its mark says, also between portions.
     """
     found = searching.values_of(row["body"])
     wanted = rules.of_twin(found.tags, found.desired.values, found.reported.values, found.model_id)
-    state = store.BEYOND_INDEX if wanted is None else 0
-    as_read: dict[str, Any] = {f"key_{name}": row[name] for name in ("hub", "device_id", "version", "body")}
-    changes.run(searching.INDEXED, state=state, **as_read)
     made = set(wanted or ())
-    for statement, some in ((searching.DROP_TERM, known - made), (searching.ADD_TERM, made - known)):
-        for path, value in sorted(some):
-            changes.run(statement, place=row["hub"], subject=row["device_id"], path=path, value=value)
+    changed = [(searching.DROP_TERM, one) for one in sorted(known - made)]
+    changed += [(searching.ADD_TERM, one) for one in sorted(made - known)]
+    as_read: dict[str, Any] = {f"key_{name}": row[name] for name in ("hub", "device_id", "version", "body")}
+    done = store.BEYOND_INDEX if wanted is None else 0
+    for first in range(0, len(changed) or 1, MOST_WRITES):
+        is_last = first + MOST_WRITES >= len(changed)
+        portion = Changes().run(searching.INDEXED, state=done if is_last else row["unindexed"], **as_read)
+        for statement, (path, value) in changed[first : first + MOST_WRITES]:
+            portion.run(statement, place=row["hub"], subject=row["device_id"], path=path, value=value)
+        yield portion

@@ -12,7 +12,16 @@ import unicodedata
 from pathlib import Path, PurePath
 
 _MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-_END_OF_DOS = b"\x1a"
+_MARKS_OF_32 = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)
+_PADDING = b"\0\x1a"
+"""What programs put behind a text: NUL, and the sign that ends it in DOS."""
+BLANKS = (
+    "\0\t\n\v\f\r\x1a\x1c\x1d\x1e\x1f \x85\xa0\xad\u1680"
+    "\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u200b\u200c\u200d\u200e\u200f"
+    "\u2028\u2029\u202a\u202b\u202c\u202d\u202e\u202f\u205f\u2060\u2066\u2067\u2068\u2069\u3000\ufeff"
+)
+"""White space, and characters that nobody sees, as dialogs of Windows put them before what is copied there."""
+_APPENDED = "there is a NUL: another encoding begins, as where `>>` of PowerShell adds UTF-16 to a file"
 _LOOKED_AT_BYTES = 4096
 _OF_PEOPLE = re.compile(
     "[\t\r\n -~\u00a0-\u06ff\u0e00-\u0e7f\u1e00-\u1eff\u2010-\u26ff"
@@ -35,13 +44,15 @@ _OF_NO_LATIN_1 = range(0x80, 0xA0)
 """No letters in CP1252, but for a few; in the others nearly all that words have."""
 _NOT_ASCII_TEXT = re.compile(rb"[^\t\r\n -~]")
 _MOST_SHOWN = 24
-_UNSEEN = re.compile("[\r\u00a0\u2000-\u200f\u2010-\u201f\u2028\u2029\u202f\u3000\ufeff\uff02\uff07\uff1d]")
+_UNSEEN = re.compile("[\0\r\u00a0\u2000-\u200f\u2010-\u201f\u2028\u2029\u202f\u3000\ufeff\uff02\uff07\uff1d]")
 _ARMOR = re.compile("\\W{0,3}?[-\u2010-\u2015\u2212\uff0d]{2,}\\W{0,3}(BEGIN|END)\\b")
 _NOT_IN_PEM = re.compile("[^\t -~]")
 
 
 def utf_16_of(raw: bytes) -> str | None:
-    """Return the name of the codec for text of UTF-16, by its mark or by the zero bytes of its ASCII; else None."""
+    """Return the codec for text of UTF-16, by its mark or the zero bytes of its ASCII, or of UTF-32 by its mark."""
+    if raw.startswith(_MARKS_OF_32):
+        return "utf-32"
     if raw.startswith(_MARKS):
         return "utf-16"
     head = raw[:_LOOKED_AT_BYTES]
@@ -57,12 +68,6 @@ def _is_of_8_bits(head: bytes, *, is_le: bool) -> bool:
     """Say whether bytes are rather text of 8 bits with a NUL, as C ends it: most are ASCII, and few are zero."""
     upper, others = head[is_le::2], head.replace(b"\0", b"")
     return 2 * upper.count(0) < len(upper) and 4 * len(_NOT_ASCII_TEXT.findall(others)) < len(others)
-
-
-def _may_be_utf_16(raw: bytes) -> bool:
-    """Say whether bytes may be Japanese in UTF-16 without a mark, which has no zero bytes by which to know it."""
-    texts = [] if len(raw) % 2 else [raw.decode(codec, errors="replace") for codec in ("utf-16le", "utf-16be")]
-    return any(_OF_PEOPLE.fullmatch(one) and _OF_JAPAN.search(one) for one in texts)
 
 
 def _is_der(raw: bytes) -> bool:
@@ -100,7 +105,10 @@ def not_utf_8(raw: bytes, *, is_shown: bool = True) -> str:
     a secret, where `is_shown` is False.
     """
     if is_binary(raw):
-        return "is not text, but binary, as a PFX is"
+        begin = raw.partition(b"\0")[0]
+        is_appended = b"\n" in begin and _NOT_ASCII_TEXT.search(begin[:_LOOKED_AT_BYTES]) is None
+        line = begin.count(b"\n") + 1
+        return f"is not UTF-8: in line {line} {_APPENDED}" if is_appended else "is not text, but binary, as a PFX is"
     if not (line := foreign_line(raw)):
         return "is not UTF-8"
     if not is_shown:
@@ -138,6 +146,8 @@ def unseen(text: str, line: int) -> str:
     lines = text.split("\n")
     if (found := _UNSEEN.search(lines[line - 1] if line <= len(lines) else "")) is None:
         return ""
+    if "\0" in lines[line - 1]:
+        return f"; {_APPENDED}"
     if found[0] == "\r":
         return "; the line ends as an old Macintosh ends lines, with CR alone: write LF"
     what = unicodedata.name(found[0], "a character").lower()
@@ -165,7 +175,7 @@ def unseen_in_pem(raw: bytes) -> str:
 def plain_text(raw: bytes) -> bytes:
     """Return text of UTF-16, or with a mark, as UTF-8 without its mark; other bytes, such as DER, as they are.
 
-    Some editors write a second mark behind the first, and `copy` of Windows the sign that ends a text in DOS.
+    Some editors write a second mark behind the first, `copy` of Windows the sign that ends a text in DOS, others NUL.
     """
     if (codec := utf_16_of(raw)) is not None:
         try:
@@ -173,8 +183,11 @@ def plain_text(raw: bytes) -> bytes:
         except UnicodeError:
             return raw
     text = raw.removeprefix(codecs.BOM_UTF8).removeprefix(codecs.BOM_UTF8)
-    is_ended = text.endswith(_END_OF_DOS) and not _is_der(text) and not foreign_line(text)
-    return text[:-1] if is_ended else text
+    plain = text.rstrip(_PADDING + b"\r\n")
+    padding = text[len(plain) :].translate(None, b"\r\n")
+    if not padding or 0 in plain or _is_der(text) or foreign_line(plain):
+        return text
+    return plain + b"\n" * (text[len(plain) : len(plain) + 2].lstrip(b"\r")[:1] == b"\n")
 
 
 def decode_text(raw: bytes) -> str:
@@ -208,23 +221,27 @@ def to_utf_8(path: Path | str, encoding: str = "UTF-16") -> str:
 
 def to_lines(path: Path | str, text: str) -> str:
     """Return the command that ends the lines of a file with LF, under a new name; empty where no CR alone ends one."""
-    if "\r" not in text.replace("\r\n", ""):
+    if "\0" in text or "\r" not in text.replace("\r\n", ""):
         return ""
     known = PurePath(path)
     made = shlex.quote(str(copy_of(known, f"{known.stem}.lines{known.suffix}")))
     return f"(umask 077; set -C; tr '\\r' '\\n' < {shlex.quote(str(path))} > {made})"
 
 
-def in_utf_8(path: Path | str, raw: bytes, *, is_shown: bool = True) -> str:
+def in_utf_8(path: Path | str, raw: bytes, *, is_shown: bool = True, is_secret: bool = False) -> str:
     """Return what to do, as a sentence without its end, about a file that is not UTF-8.
 
-    `is_shown` says that the reader was told of the word that `not_utf_8` shows, and may judge by it.
+    `is_shown` says that the reader was told of the word that `not_utf_8` shows, and may judge by it. Of a secret nobody
+    may guess the encoding: it would be another one, without a word.
     """
     if is_binary(raw):
         return "Give the file of text that is meant"
-    command = f"write it as UTF-8, and give that: `{to_utf_8(path, encoding_of(raw))}`"
+    if is_secret:
+        return "Write it as UTF-8 with the editor that made it"
+    encoding = encoding_of(raw)
+    command = f"write it as UTF-8, and give that: `{to_utf_8(path, encoding)}`"
     if not is_shown:
-        return "Write it as UTF-8 with the editor that made it" if _may_be_utf_16(raw) else f"W{command[1:]}"
+        return f"If it is in {encoding}, {command}"
     other = other_encoding(raw)
     also = "" if other is None else f"; if the other word is right: `{to_utf_8(path, other)}`"
     return f"If that word is right, {command}{also}"
@@ -237,7 +254,7 @@ def to_trimmed(path: Path | str, raw: bytes) -> str:
     """
     known, codec = PurePath(path), utf_16_of(raw)
     text = raw.decode(codec or "utf-8", errors="replace").rstrip("\r\n")
-    begin, end = text[: len(text) - len(_without_begin(text))], text[len(_without_end(text)) :]
+    begin, end = text[: len(text) - len(text.lstrip(BLANKS))], text[len(text.rstrip(BLANKS)) :]
     edits = [f"s/^{_escaped(begin)}//"] * bool(begin) + [f"s/{_escaped(end)}[\\r\\n]*$//"]
     edit = f"LC_ALL=C sed -z {shlex.quote('; '.join(edits))}"
     quoted = shlex.quote(str(path))
@@ -249,16 +266,6 @@ def trimmed(path: PurePath | str) -> PurePath:
     """Return the new name of a file whose text `to_trimmed` writes."""
     known = PurePath(path)
     return copy_of(known, f"{known.stem}.trimmed{known.suffix}")
-
-
-def _without_begin(text: str) -> str:
-    return text.removeprefix("\ufeff").lstrip()
-
-
-def _without_end(text: str) -> str:
-    while (less := text.rstrip().removesuffix(_END_OF_DOS.decode())) != text:
-        text = less
-    return text
 
 
 def _escaped(text: str) -> str:

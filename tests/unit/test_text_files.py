@@ -37,7 +37,17 @@ from birthmark.pki.pem import unarmor
 from birthmark.server.machines.record import made, render
 from birthmark.server.machines.record import parse as parse_invitation
 from birthmark.server.settings import read_settings
-from birthmark.text_files import decode_text, plain_text, read_text_file, to_trimmed, to_utf_8, trimmed
+from birthmark.text_files import (
+    decode_text,
+    not_utf_8,
+    plain_text,
+    read_text_file,
+    to_lines,
+    to_trimmed,
+    to_utf_8,
+    trimmed,
+)
+from birthmark.toml_mistakes import TomlError, parse
 from fakes import NOON
 from pki_builders import a_csr, a_device, a_key, key_pem
 
@@ -245,15 +255,17 @@ def test_utf_16_without_a_mark_is_known_by_its_zero_bytes(text: str, codec: str)
 
 
 def test_text_of_8_bits_with_a_nul_is_no_utf_16() -> None:
-    for text in ("1234567", "123456", "hunter2\0four", "Ölkanne", "10203040506"):
+    for text in ("1234567", "123456", "10203040506"):
+        assert plain_text(text.encode() + b"\0") == text.encode()
+    for text in ("hunter2\0four", "Ölkanne"):
         raw = text.encode("cp1252") + b"\0"
         assert plain_text(raw) == raw
 
 
-def test_of_a_secret_no_encoding_is_guessed_where_it_may_be_utf_16(tmp_path: Path) -> None:
+def test_of_a_secret_no_encoding_is_guessed(tmp_path: Path) -> None:
     (file := tmp_path / "secret").touch(0o600)
-    for codec in ("utf-16le", "utf-16be"):
-        file.write_bytes("大阪工場の鍵".encode(codec))
+    for raw in ("大阪工場の鍵".encode("utf-16le"), "大阪工場の鍵".encode("utf-16be"), b"\x9aberpasswort"):
+        file.write_bytes(raw)
         with pytest.raises(PinFileError) as refused:
             Pin.from_file(file)
         assert refused.value.explain_fix() == "Write it as UTF-8 with the editor that made it."
@@ -300,3 +312,35 @@ DIRECT = re.compile(r"parse_pem\([^)]*read_bytes\(")
 def test_no_certificate_file_of_a_user_is_read_as_pem_alone() -> None:
     found = {str(path.relative_to(SOURCE)) for path in SOURCE.rglob("*.py") if DIRECT.search(path.read_text())}
     assert {name for name in found if not name.startswith("demo/")} == set()
+
+
+@pytest.mark.parametrize("padding", [b"\0\0\0", b"\x1a", b"\x1a\r\n", b"\r\n\x1a\r\n\0"])
+def test_what_programs_put_behind_a_text_is_none_of_it(padding: bytes) -> None:
+    assert plain_text(b'{"a": 1}' + padding).strip() == b'{"a": 1}'
+    assert plain_text(b"one\r\ntwo\r\n" + padding).split() == [b"one", b"two"]
+
+
+@pytest.mark.parametrize("codec", ["utf-32", "utf-32-be"])
+def test_utf_32_is_read_by_its_mark(codec: str) -> None:
+    raw = "site = 'Gerätehalle'\n".encode(codec)
+    assert decode_text(raw if codec == "utf-32" else codecs.BOM_UTF32_BE + raw) == "site = 'Gerätehalle'\n"
+
+
+def test_utf_16_behind_utf_8_is_told_as_such_and_mended_by_no_command(tmp_path: Path) -> None:
+    raw = b"host = 'a'\r\n" + "site = 'b'\r\n".encode("utf-16le")
+    with pytest.raises(TomlError, match=r"line 2: .*PowerShell adds UTF-16"):
+        parse(decode_text(raw))
+    assert to_lines(tmp_path / "x.toml", raw.decode()) == ""
+    assert "in line 2" in not_utf_8(raw + b"\xe4")
+
+
+@pytest.mark.parametrize("secret", ["\u200epassword", "password\u200e", "\u00a0\u200epassword\u00a0"])
+def test_a_secret_with_what_nobody_sees_around_it_is_refused_and_trimmed_by_the_command(
+    tmp_path: Path, secret: str
+) -> None:
+    (file := tmp_path / "secret").touch(0o600)
+    file.write_text(secret + "\r\n", encoding="utf-8")
+    with pytest.raises(PinFileError) as refused:
+        Pin.from_file(file).check_blanks()
+    subprocess.run(["sh", "-c", refused.value.explain_fix().split("`")[1]], check=True)
+    assert (tmp_path / "secret.trimmed").read_text() == "password"

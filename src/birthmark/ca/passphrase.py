@@ -104,7 +104,7 @@ class Passphrase:
         if self._comes_new() and (trouble := _trouble_of(data)):
             is_foreign = foreign_line(plain_text(data)) > 0
             file = Path((self.source or "").removeprefix("file:")).expanduser()
-            raise self._unusable(trouble, f"{in_utf_8(file, data, is_shown=False)}." if is_foreign else "")
+            raise self._unusable(trouble, f"{in_utf_8(file, data, is_secret=True)}." if is_foreign else "")
         if text == raw and not has_lines:
             return text
         if any(opens(key, raw) for key in sorted(self.directory.glob("*.key"))[:1]):

@@ -117,7 +117,7 @@ class Mailer:
             reason += reason_of(error) if is_away else "it is not UTF-8"
             refusal = MailLoginError(host=self.host, user=self.user, reason=reason)
             if not is_away:
-                advice = in_utf_8(self.password_file, self.password_file.read_bytes(), is_shown=False)
+                advice = in_utf_8(self.password_file, self.password_file.read_bytes(), is_secret=True)
                 refusal.quote(fix=f"{advice}. mail.password_file names it.")
             raise refusal from error
         if not found.isprintable():

@@ -100,5 +100,5 @@ def _read(where: str, file: str, *, is_secret: bool = True) -> str:
     except UnicodeDecodeError as error:
         detail = "is not UTF-8" if is_secret else not_utf_8(raw)
         refusal = ConfigInvalidError(where=where, detail=f"it {detail}")
-        refusal.quote(fix=f"{in_utf_8(path, raw, is_shown=not is_secret)}.")
+        refusal.quote(fix=f"{in_utf_8(path, raw, is_secret=is_secret)}.")
         raise refusal from error

@@ -117,7 +117,7 @@ def _secret(name: str, file: str | None) -> str | None:
         raise SecretFileError(name=name, path=path, reason=reason_of(error)) from error
     except UnicodeDecodeError as error:
         refusal = SecretFileError(name=name, path=path, reason="it is not UTF-8")
-        refusal.quote(fix=f"{in_utf_8(path, raw, is_shown=False)}.")
+        refusal.quote(fix=f"{in_utf_8(path, raw, is_secret=True)}.")
         raise refusal from error
     if not found:
         raise SecretFileError(name=name, path=path, reason="it is empty")

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+from collections.abc import Awaitable
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from birthmark.iothub.service import finding, index, queries
 from birthmark.iothub.service.finding import IndexBehindError, QueryTooBroadError
 from birthmark.iothub.service.queries import QueryMarkerError
 from birthmark.net.backlog import Backlog
+from birthmark.store import Changes
 from birthmark.store.keyed import MOST_AMONG
 from query_world import SAS, a_world
 
@@ -198,9 +200,12 @@ async def test_no_commit_of_the_index_is_large(tmp_path: Path, monkeypatch: pyte
         for number in range(5):
             await world.has(f"d-{number}", {}, {f"x{n}": n for n in range(900)})
         commit = world.database.commit
-        monkeypatch.setattr(
-            world.database, "commit", lambda changes: sizes.append(len(changes.writes)) or commit(changes)
-        )
+
+        def measured(changes: Changes) -> Awaitable[None]:
+            sizes.append(len(changes.writes))
+            return commit(changes)
+
+        monkeypatch.setattr(world.database, "commit", measured)
         await world.iothub.index.index_all()
         assert (sum(sizes), max(sizes) <= 2 * index.MOST_WRITES) == (5 * 900 + 10, True)
 

@@ -287,7 +287,7 @@ def test_a_new_one_is_told_how_its_file_becomes_right(tmp_path: Path) -> None:
     for content, advice in (
         (b"", "Let it hold the passphrase alone, in one line."),
         (b"one\ntwo\n", "Let it hold the passphrase alone, in one line."),
-        ("Ger\u00e4te genug".encode("cp1252"), f"iconv -f CP1252 -t UTF-8 {file} >"),
+        ("Ger\u00e4te genug".encode("cp1252"), "Write it as UTF-8 with the editor that made it."),
     ):
         file.write_bytes(content)
         for is_new in (False, True):

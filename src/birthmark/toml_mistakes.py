@@ -21,7 +21,11 @@ MAX_PARTS = 64
 """Of one key: the parser takes memory by the square of them."""
 _PARTS = r"""(?:[A-Za-z0-9_-]++|"[^"\n]*+"|'[^'\n]*+')"""
 _TOO_DEEP = re.compile(rf"""(?<![A-Za-z0-9_-])(?:{_PARTS}[ \t]*+\.[ \t]*+){{{MAX_PARTS}}}""")
-_WINDOWS_PATH = re.compile(r"""^[^#'"\n]*+"[A-Za-z]:\\(?!\\)""", re.MULTILINE)
+_TEXTS = re.compile(r"""#[^\n]*+|'[^'\n]*+'|"(?P<basic>(?:[^"\\\n]|\\[^\n])*+)\"""")
+_WINDOWS_PATH = re.compile(r"(?:file:/*+)?[A-Za-z]:\\(?!\\)|\\\\[\w.-]+\\(?!\\)\w")
+"""Of a drive, or of another machine."""
+_NEVER_MEANT = re.compile(r"\\(?:[bf]|r(?!\\n))")
+"""Escapes of characters that no setting has, as in a path that begins at no drive."""
 _NO_BACKSLASH = "a path with \\ needs single quotes, or / in place of each \\"
 _AT_LINE = re.compile(r" \(at line ([0-9]+), column [0-9]+\)")
 _AT_END = " (at end of document)"
@@ -42,8 +46,10 @@ def parse(text: str) -> dict[str, Any]:
     """Return what a file says, whose size its reader bounds. Raise `TomlError`."""
     if (deep := _TOO_DEEP.search(text)) is not None:
         raise TomlError(f"a key has more than {MAX_PARTS} parts", text.count("\n", 0, deep.start()) + 1)
-    if (windows := _WINDOWS_PATH.search(text)) is not None:
-        raise TomlError(_NO_BACKSLASH, text.count("\n", 0, windows.end()) + 1)
+    for one in _TEXTS.finditer(text if "\\" in text and "'''" not in text else ""):
+        basic = one["basic"] or ""
+        if _WINDOWS_PATH.match(basic) or _NEVER_MEANT.search(basic.replace("\\\\", "")):
+            raise TomlError(_NO_BACKSLASH, text.count("\n", 0, one.end()) + 1)
     try:
         return tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # TOMLDecodeError, and what Python says of a number too long

@@ -1,5 +1,7 @@
 """Lines of keys in a TOML file, whatever else stands in it."""
 
+import tomllib
+
 import pytest
 
 from birthmark.toml_mistakes import TomlError, lines_of, parse
@@ -56,10 +58,36 @@ def test_looking_for_long_keys_costs_no_more_than_the_length() -> None:
             parse(text)
 
 
-@pytest.mark.parametrize("path", [r"C:\Users\device.pem", r"D:\temp\new.pem", "c:\\d"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        r"C:\Users\device.pem",
+        r"D:\temp\new.pem",
+        "c:\\d",
+        r"file:C:\Users\secret",
+        r"file:///C:\birthmark\trust.pem",
+        r"\\nas\fertigung\teil",
+        r"bau\neu\rot",
+    ],
+)
 def test_a_path_of_windows_between_double_quotes_is_told_with_what_to_write(path: str) -> None:
-    with pytest.raises(TomlError, match=r"line 2: a path with \\ needs single quotes, or / in place of each"):
-        parse(f'name = "a"\ncertificate = "{path}"\n')
+    for form in ('certificate = "@"', 'tags = { site = "a", folder = "@" }', "paths = ['x', \"@\"]"):
+        with pytest.raises(TomlError, match=r"line 2: a path with \\ needs single quotes, or / in place of each"):
+            parse('name = "a"\n' + form.replace("@", path) + "\n")
+
+
+MEANT = (
+    r'a = "one\ntwo\r\n\tthree"',
+    r'a = "\\d+\t\\w"',
+    r'a = "\\\\nas\\rot"',
+    r"""a = 'say "C:\temp"'""",
+    r'a = "\u00e4"',
+)
+
+
+@pytest.mark.parametrize("text", MEANT)
+def test_escapes_that_are_meant_are_read(text: str) -> None:
+    assert parse(text) == tomllib.loads(text)
 
 
 @pytest.mark.parametrize("text", [r"a = 'C:\Users'", r'a = "C:\\Users"', r'# a = "C:\Users"', 'a = "C:/Users"'])

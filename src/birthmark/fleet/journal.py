@@ -30,7 +30,9 @@ FORMAT = "birthmark-enroll-journal/1"
 COMPLETE, TAKEN_BACK = "complete", "taken back"
 _MAX_HEADER_BYTES = 4096
 _PATIENCE = 3
-_CODECS = {"utf-16": "UTF-16", "utf-16le": "UTF-16LE", "utf-16be": "UTF-16BE"}
+_CODECS = {"utf-16": "UTF-16", "utf-16le": "UTF-16LE", "utf-16be": "UTF-16BE", "utf-32": "UTF-32"}
+_NOTHING = b" \t\r\n\0\x1a"
+"""What editors and programs of Windows leave in a file that says nothing."""
 KEPT = frozenset({Done.CREATED, Done.UPDATED, Done.UNCHANGED, Done.REFUSED, Done.TAKEN_BACK, Done.GONE})
 _UNDONE = (Done.TAKEN_BACK.value, Done.GONE.value)
 _MAY_BE_WRITTEN = frozenset({Done.CREATED.value, Done.UPDATED.value, Done.UNCHANGED.value, Done.REFUSED.value})
@@ -134,6 +136,8 @@ class Journal:
         self._path = path
         self._target = target
         self._again = again
+        self._head = ""
+        """What is written before the first row of this run: so one that writes nothing changes nothing."""
         self.ending: str | None = COMPLETE
         """What its last line will say where nothing goes wrong."""
         self._lock, self._syncing = threading.Lock(), threading.Lock()
@@ -151,14 +155,14 @@ class Journal:
             if (lock := take(self._path, patience=_PATIENCE)) is None:
                 raise JournalInUseError(path=self._path, again=self._again)
             opened.callback(os.close, lock)
-            is_new = self._path.stat().st_size == 0
-            is_whole = is_new or self._check(self._path)
+            if self._path.stat().st_size == 0:
+                if _is_undo(self._again):
+                    raise NoJournalOfRunError(path=self._path, again=self._again)
+                self._head = _line({"format": FORMAT, "target": self._target})
+            else:  # what stands before without an outcome was a killed run's
+                after_cut = "" if self._check(self._path) else "\n"
+                self._head = after_cut + _line({"run": "another"})
             self._file = opened.enter_context(self._path.open("a", encoding="utf-8"))
-            self._is_marked = is_new
-            if is_new:
-                self._write({"format": FORMAT, "target": self._target})
-            elif not is_whole:
-                self._file.write("\n")  # after the line that a kill cut off
             self._opened = opened.pop_all()
         return self
 
@@ -207,10 +211,8 @@ class Journal:
 
     def _write(self, row: dict[str, Any]) -> None:
         with self._lock, naming(self._path):
-            if not self._is_marked:  # what stands before without an outcome was a killed run's
-                self._is_marked = True
-                self._file.write(json.dumps({"run": "another"}) + "\n")
-            self._file.write(json.dumps(row) + "\n")
+            self._file.write(self._head + _line(row))
+            self._head = ""
             self._file.flush()
             self._rows += 1
 
@@ -224,7 +226,10 @@ class Journal:
                 self._synced = rows
 
     def _check(self, path: Path) -> bool:
-        """Say whether its last line is whole. Raise for what is no journal, or another target's."""
+        """Say whether its last line is whole. Raise for what is no journal, another target's, or was changed since.
+
+        A line that cannot be read is one that a kill cut off: the last, or that before which another run began.
+        """
         with path.open("rb") as file:
             line = b"\n"
             header = _object(file.readline(_MAX_HEADER_BYTES))
@@ -236,10 +241,18 @@ class Journal:
                 another = f"{self._again} --journal {shlex.quote(f'{path}.other')}"
                 facts: dict[str, Any] = {"belongs_to": belongs_to, "target": self._target, "path": path}
                 raise OtherTargetsJournalError(command=another, **facts)
-            for line in file:
+            cut = 0
+            for number, line in enumerate(file, 2):
+                if not line.strip(_NOTHING):
+                    continue
                 row = _object(line)
+                if cut and "run" not in row:
+                    raise _changed(path, cut, self._again)
+                cut = 0 if row else number
                 self.before = 0 if "end" in row else self.before + ("outcome" in row)
                 self._hear(row)
+            if cut and line.rstrip(_NOTHING).endswith(b"}"):
+                raise _changed(path, cut, self._again)
         return line.endswith(b"\n")
 
     def _hear(self, row: dict[str, Any]) -> None:
@@ -252,6 +265,24 @@ class Journal:
             self.moved.clear()
 
 
+def _line(row: dict[str, Any]) -> str:
+    return json.dumps(row) + "\n"
+
+
+def _is_undo(again: str) -> bool:
+    return "--undo" in again.split()
+
+
+def _changed(path: Path, line: int, again: str) -> JournalChangedError:
+    """Return why nothing is done with a journal that has a line which no run wrote so: what it says is not known."""
+    form = f"line {line} is no JSON of a run"
+    error = JournalChangedError(path=path, command="", copy=path, form=form, again=again)
+    fix = "Name the file that the run wrote, or an untouched copy; each run's own, if two were joined: `ls -l {}`"
+    fix = fix.format(shlex.quote(str(path.parent)))
+    error.quote(cause=f"{path} was changed since it was written: {form}.", fix=fix)
+    return error
+
+
 def _refusal(path: Path, head: bytes, again: str) -> BirthmarkError:
     """Return why what begins so is not read as a journal."""
     text = plain_text(head[: len(head) // 2 * 2]).replace(b"\r", b"\n").lstrip(b"\n")
@@ -262,7 +293,7 @@ def _refusal(path: Path, head: bytes, again: str) -> BirthmarkError:
         command = f"(umask 077; set -C; {read} | {edit} > {shlex.quote(str(copy))})"
         form = "UTF-16" if codec != "UTF-8" else "other line ends, or a byte order mark"
         return JournalChangedError(path=path, command=command, copy=copy, form=form, again=again)
-    return (NoJournalOfRunError if "--undo" in again.split() else NoJournalError)(path=path, again=again)
+    return (NoJournalOfRunError if _is_undo(again) else NoJournalError)(path=path, again=again)
 
 
 class Noting:

@@ -199,6 +199,6 @@ async def test_an_access_key_that_is_removed_after_the_answer_was_lost_signs_not
 async def test_the_policy_of_a_key_is_corrected_where_it_is_and_not_made_a_device_s(database_url: str) -> None:
     async with an_aws_account(database_url) as (aws, _clock):
         with pytest.raises(PolicyMalformedError) as caught:
-            await aws.keys.add("first", policy='{"Statment": []}', **ME)
+            await aws.keys.add("first", policy='{"Statements": []}', **ME)
         assert "create-policy" not in caught.value.explain_fix()
         assert '"Action":"iot:ListThings"' in caught.value.explain_fix()

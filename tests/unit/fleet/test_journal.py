@@ -173,3 +173,47 @@ def test_to_take_back_what_is_no_journal_another_is_not_begun(tmp_path: Path) ->
     with pytest.raises(NoJournalOfRunError) as refused, Journal(path, HERE, again="birthmark x --undo"):
         pass
     assert f"`ls -l {tmp_path}`" in refused.value.explain_fix()
+
+
+JOINED: dict[str, Callable[[bytes], bytes]] = {
+    "UTF-16 behind it, by >> of PowerShell": lambda text: text + text.decode().encode("utf-16-le"),
+    "curly quotes": lambda text: b"".join(
+        line if number == 0 else line.replace(b'"', "”".encode()) for number, line in enumerate(text.splitlines(True))
+    ),
+    "curly quotes in the last line": lambda text: (
+        b"".join(text.splitlines(True)[:-1]) + text.splitlines(True)[-1].replace(b'"', "”".encode())
+    ),
+}
+
+
+@pytest.mark.parametrize("change", JOINED.values(), ids=list(JOINED))
+def test_a_line_that_no_run_wrote_so_is_refused_and_not_passed_over(
+    tmp_path: Path, change: Callable[[bytes], bytes]
+) -> None:
+    path = tmp_path / "a.journal"
+    with Journal(path, HERE) as journal:
+        journal.begin("pump-1", {"key": "old"})
+    path.write_bytes(changed := change(path.read_bytes()))
+    with pytest.raises(JournalChangedError) as refused, Journal(path, HERE, again="birthmark x --undo"):
+        pass
+    assert "line" in refused.value.explain_cause()
+    assert path.read_bytes() == changed
+
+
+@pytest.mark.parametrize("end", [b"", b"\x1a", b"\0\0", b"\r\n\r\n", b'{"begun": "b", "way'])
+def test_who_only_looks_changes_nothing(tmp_path: Path, end: bytes) -> None:
+    path = tmp_path / "a.journal"
+    with Journal(path, HERE) as journal:
+        journal.begin("pump-1", {"key": "old"})
+    path.write_bytes(as_it_was := path.read_bytes() + end)
+    with Journal(path, HERE) as journal:
+        journal.ending = None
+        assert [device for device, _ in journal.written()] == ["pump-1"]
+    assert path.read_bytes() == as_it_was
+
+
+def test_an_empty_file_is_the_journal_of_no_run(tmp_path: Path) -> None:
+    (path := tmp_path / "a.journal").touch()
+    with pytest.raises(NoJournalOfRunError), Journal(path, HERE, again="birthmark x --undo"):
+        pass
+    assert path.read_bytes() == b""

@@ -254,6 +254,7 @@ def main() -> None:
     try:
         with telling_refusals(as_json=as_json):
             _check_arguments(sys.argv[1:])
+            _check_environment()
             code = _run_for_a_program() if as_json else app()
     except SystemExit as leaving:
         code = leaving.code
@@ -271,6 +272,16 @@ def _check_arguments(words: Sequence[str]) -> None:
     for word in words:
         if not is_utf_8(word):
             raise ArgumentEncodingError(word=os.fsencode(word).decode("utf-8", "backslashreplace"))
+
+
+def _check_environment() -> None:
+    """Raise `CommandLineError` for a setting that a file with lines of Windows gave: a path would be another one."""
+    for name, value in os.environ.items():
+        if name.startswith("BIRTHMARK_") and value.endswith("\r"):
+            error = CommandLineError(what=f"{name} ends with CR")
+            cause = f"The value of {name} ends with CR (U+000D), as lines of a file of Windows do."
+            error.quote(cause=cause, fix=f'Take it away: `export {name}="${{{name}%?}}"`')
+            raise error
 
 
 def _run_for_a_program() -> int:

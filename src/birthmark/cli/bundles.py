@@ -10,6 +10,7 @@ import typer
 from birthmark import durable
 from birthmark.cli.common import (
     SOME_ROWS_REFUSED,
+    FileEncodingError,
     FileExistsAlreadyError,
     about,
     emit,
@@ -22,6 +23,7 @@ from birthmark.cli.common import (
 from birthmark.cli.options import JsonOption
 from birthmark.cli.table import counted
 from birthmark.errors import BirthmarkError
+from birthmark.text_files import plain_text, to_utf_8, utf_16_of
 
 if TYPE_CHECKING:
     from birthmark.manifests.bundle.model import Trust
@@ -71,7 +73,13 @@ def is_bundle(file: Path) -> bool:
     if file.is_dir():
         return False
     with open_file(file) as raw:
-        return wire.is_bundle(raw.read(wire.LOOKED_AT))
+        begin = raw.read(4 * wire.LOOKED_AT)
+    if not wire.is_bundle(begin) and wire.is_bundle(plain_text(begin)):
+        codec = (utf_16_of(begin) or "").upper()
+        refusal = FileEncodingError(path=file, command=to_utf_8(file, codec), detail=f"is a bundle in {codec[:6]}")
+        refusal.quote(fix=f"Write it as UTF-8, and give that: `{to_utf_8(file, codec)}`.")
+        raise refusal
+    return wire.is_bundle(begin)
 
 
 def merge(

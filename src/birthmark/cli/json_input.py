@@ -1,19 +1,23 @@
 """JSON that was typed."""
 
 import json
+import math
 from typing import Any
 
 import typer
 
-from birthmark.text import KeyTwiceError, keys_once
+from birthmark.text import KeyTwiceError, keys_once, printable
 from birthmark.text_files import unseen
+
+_MOST_SHOWN = 40
 
 
 def json_of(text: str, what: str) -> Any:
     """Return the JSON of an argument. Raise `typer.BadParameter` naming it."""
     try:
         # the mark of a file of Windows, put here by the shell
-        return json.loads(text.removeprefix("\ufeff"), object_pairs_hook=keys_once)
+        plain = text.removeprefix("\ufeff")
+        return json.loads(plain, object_pairs_hook=keys_once, parse_constant=_refuse, parse_float=_finite)
     except KeyTwiceError as error:
         raise typer.BadParameter(f"{what}: {error}; leave one") from error
     except json.JSONDecodeError as error:
@@ -22,6 +26,16 @@ def json_of(text: str, what: str) -> Any:
     except (ValueError, RecursionError) as error:  # a number of thousands of digits
         said = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise typer.BadParameter(f"{what} is not JSON: {said}") from error
+
+
+def _refuse(word: str) -> float:
+    raise ValueError(f"there is {word}, which is no number of JSON")
+
+
+def _finite(word: str) -> float:
+    if not math.isfinite(number := float(word)):
+        raise ValueError(f"the number {printable(word[:_MOST_SHOWN])} is larger than programs read")
+    return number
 
 
 def object_of(text: str | None, what: str) -> dict[str, Any] | None:

@@ -39,7 +39,7 @@ from birthmark.pki.certificates import (
 from birthmark.pki.chains import ChainIncompleteError, SignatureCache
 from birthmark.pki.der import is_der
 from birthmark.text import printable
-from birthmark.text_files import in_utf_8, not_utf_8, plain_text, utf_16_of
+from birthmark.text_files import BLANKS, in_utf_8, not_utf_8, plain_text, utf_16_of
 
 MAX_FILE_BYTES = 64 * 1024
 MAX_ZIP_FILES = 100_000
@@ -48,12 +48,13 @@ MAX_DEPTH = 16
 """Of directories in a directory."""
 MAX_ZIP_DIRECTORY_BYTES = 12 * 1024 * 1024
 """Of a ZIP's directory, which is read whole: names of a hundred characters for as many files."""
-_SEPARATOR = re.compile(r"sep=([,;\t|])\s*$", re.IGNORECASE)
+_SEPARATOR = re.compile(r'"?sep ?= ?([,;\t|])"?\s*$', re.IGNORECASE)
 _TYPE = "#TYPE "
 """As `Export-Csv` of Windows PowerShell begins."""
 _SUFFIXES = frozenset({".pem", ".crt", ".cer", ".cert", ".der", ".pfx", ".p12", ".p7b", ".p7c"})
 """Of what is read; what wraps certificates is refused with the command that unpacks it, and not left out."""
 _TEXT = frozenset({".txt", ".tsv"})
+_LISTS = (".json", ".jsonl", ".csv", ".txt", ".tsv")
 _CERTIFICATES = ("certificate", "cert", "pem", "device_certificate")
 _COLUMN = re.compile(r"[\w ./()#-]{1,40}")
 _NAMES = ("uid", "unique_id", "uniqueid", "serial", "device", "device_id", "id")
@@ -103,7 +104,7 @@ def is_table(begin: bytes) -> bool:
 
 
 def _column(name: str) -> str:
-    return name.strip().lower().replace(" ", "_")
+    return name.strip(BLANKS).lower().replace(" ", "_")
 
 
 def left_out(path: Path) -> list[str]:
@@ -276,6 +277,12 @@ def _of_zip(path: Path, called: Path) -> Iterator[_Listed]:
                 )
             if len(files) > MAX_ZIP_FILES:
                 raise MalformedEntryError(place=1, detail=f"the ZIP has over {MAX_ZIP_FILES} files; unpack it")
+            packed = next((one for one in archive.namelist() if one.lower().endswith(_LISTS)), None)
+            if not files and packed is not None:
+                into = Path(called).with_suffix("")
+                unpack = f"`unzip -n {shlex.quote(str(called))} -d {shlex.quote(str(into))}`"
+                detail = f"the ZIP holds no certificates, and {printable(packed[:_MAX_NAME_CHARS])}"
+                raise MalformedEntryError(place=1, detail=detail, hint=f", or unpack it and name that: {unpack}")
             for one in files:
                 with archive.open(one) as file:
                     name = one.filename[:_MAX_NAME_CHARS]
@@ -307,8 +314,6 @@ def _bounded(data: bytes, name: str) -> bytes | ManifestError:
 
 _MOST_LINES = 1000
 """Of a cell, so many are looked at; a chain of certificates has fewer."""
-_EMPTY = " \t\r\n\x1a"
-"""With the sign by which DOS ends a text."""
 
 
 def _of_table(path: Path, label: str) -> Iterator[_Listed]:
@@ -316,11 +321,12 @@ def _of_table(path: Path, label: str) -> Iterator[_Listed]:
     with path.open(encoding=utf_16_of(_begin(path)) or "utf-8-sig", newline="") as file:
         try:
             lines = _bounded_lines(file)
-            first, separator = next(lines, "").lstrip("\ufeff"), None
+            said_lines = (line for line in lines if line.strip(BLANKS))
+            first, separator = next(said_lines, "").lstrip("\ufeff"), None
             if first.startswith(_TYPE):
-                first = next(lines, "")
+                first = next(said_lines, "")
             if (said := _SEPARATOR.match(first)) is not None:  # as Excel is told which one
-                first, separator = next(lines, ""), said[1]
+                first, separator = next(said_lines, ""), said[1]
             separator = separator or max(_SEPARATORS, key=first.count)
             rows = csv.reader(itertools.chain((first,), lines), delimiter=separator, strict=True)
             columns = [_column(name) for name in next(rows, [])]
@@ -335,7 +341,7 @@ def _of_table(path: Path, label: str) -> Iterator[_Listed]:
                 if any(_has_a_row(cell, separator, len(columns)) for cell in row):
                     detail = "a quotation mark that opens in this row, or one before, is not closed"
                     raise MalformedEntryError(place=place, detail=detail, hint=", or close it, or leave it out")
-                if any(cell.strip(_EMPTY) for cell in row):
+                if any(cell.strip(BLANKS) for cell in row):
                     says = tuple((name, row[at].strip()) for at, name in others if at < len(row))
                     yield _of_row(row, holders[0], called)._replace(columns=says)
         except UnicodeError as error:

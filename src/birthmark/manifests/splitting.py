@@ -93,7 +93,7 @@ def _begin(file: BinaryIO, called: str) -> bytes:
         raise MalformedEntryError(place=1, detail="the file is a list of enrollments of DPS, not of chips", hint=hint)
     if (codec := utf_16_of(held)) is not None:
         hint = f", or write it so: `{to_utf_8(called, codec.upper())}`"
-        raise MalformedEntryError(place=1, detail="the file is UTF-16, not UTF-8", hint=hint)
+        raise MalformedEntryError(place=1, detail=f"the file is {codec[:6].upper()}, not UTF-8", hint=hint)
     if _BEGIN.match(held) is None:
         raise MalformedEntryError(place=1, detail="the file does not begin as a list does, with [")
     return held
@@ -116,9 +116,14 @@ def _end(held: bytes, place: int, offset: int) -> Iterator[Piece]:
             place += piece.count
         raise MalformedEntryError(place=place, detail="the file does not end as a list does, with ]; it may be cut off")
     if last:
-        piece = Piece(place, offset, last.removesuffix(b","))
+        entries, brace, tail = last.rpartition(b"}")
+        is_followed = bool(brace) and tail.lstrip().startswith(b",")
+        piece = Piece(place, offset, entries + brace if is_followed else last)
         yield piece
-        if last.endswith(b","):
+        if is_followed and (more := tail.strip(b", \t\r\n")):
+            detail = f"behind the last entry is {more[:40].decode(errors='replace')}, which is none"
+            raise MalformedEntryError(place=place + piece.count, detail=detail)
+        if is_followed:
             raise MalformedEntryError(place=place + piece.count, detail="there is a comma and no entry after it")
 
 

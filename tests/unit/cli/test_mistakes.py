@@ -39,6 +39,7 @@ MISTAKES = [
     ("serve --port 1", 2, "No such option"),
     ("pki revoke --key-of device.csr", 1, "`birthmark device revoke --help`"),
     ("agent check --config .", 3, "such as config.toml"),
+    ('hub twin pump --desired {"a":NaN}', 2, "there is NaN, which is no number of JSON"),
     ("hub ls --data nowhere", 5, "birthmark serve --data nowhere"),
     ("hub ls --data .", 5, "endpoints.json is damaged"),
     ("env --data nowhere", 5, "birthmark serve --data nowhere"),
@@ -280,3 +281,18 @@ def test_a_thumbprint_is_taken_as_windows_copies_it(wrap: str) -> None:
 def test_what_is_no_thumbprint_is_told_as_before() -> None:
     with pytest.raises(typer.BadParameter, match="64 hex digits"):
         parse_issued("device-1")
+
+
+def test_a_setting_that_ends_as_a_line_of_windows_is_told_and_makes_no_other_directory(
+    birthmark: Callable[[str], tuple[int, str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("BIRTHMARK_DATA", f"{tmp_path}/data\r")
+    code, text = birthmark("hub ls")
+    assert (code, "BIRTHMARK_DATA ends with CR" in text) == (2, True)
+    assert 'export BIRTHMARK_DATA="${BIRTHMARK_DATA%?}"' in text
+
+
+@pytest.mark.parametrize("number", ["1e400", "-1e999", "Infinity"])
+def test_a_number_that_no_program_reads_is_told_in_its_file(number: str) -> None:
+    with pytest.raises(typer.BadParameter, match=r"what is in x\.json is not JSON: the(re is| number) "):
+        json_of(f'{{"a": {number}}}', "what is in x.json")

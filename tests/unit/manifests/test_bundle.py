@@ -22,7 +22,7 @@ from birthmark.manifests.bundle import wire
 from birthmark.manifests.bundle.many import verify_all
 from birthmark.manifests.bundle.model import Place, Trust, Wish
 from birthmark.manifests.bundle.rules import nonce_of
-from birthmark.manifests.bundle.verify import count_chips
+from birthmark.manifests.bundle.verify import count_chips, raw_lines
 from birthmark.manifests.errors import MalformedEntryError
 from birthmark.manifests.model import Entry
 from birthmark.pki.certificates import parse_der
@@ -369,3 +369,7 @@ def test_take_is_said_where(tmp_path: Path) -> None:
     line = Line(tmp_path / "north")
     with line.station() as station:
         assert take(station, a_chip(), "B-1").line == 2
+
+
+def test_the_sign_that_ends_a_text_in_dos_is_no_line_of_a_bundle() -> None:
+    assert list(raw_lines(io.BytesIO(b"one\r\ntwo\r\n\x1a"))) == [b"one", b"two"]

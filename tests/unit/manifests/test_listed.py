@@ -411,3 +411,18 @@ def test_any_bytes_are_read_or_refused(tmp_path_factory: pytest.TempPathFactory,
             assert all(isinstance(one, Entry | ManifestError) for one in verified(path))
         except ManifestError as error:
             assert error.explain_cause()
+
+
+@pytest.mark.parametrize("first", ["\r\n\r\n", '"sep=;"\r\n', "sep = ;\r\n", "\u200e", "\r\nsep=;\r\n"])
+def test_what_stands_before_the_names_of_a_table_is_passed_over(tmp_path: Path, first: str) -> None:
+    line = pem(DEVICES[0]).decode().replace("\n", "\\n")
+    (path := tmp_path / "x.csv").write_text(f"{first}certificate;site\r\n{line};a\r\n", encoding="utf-8")
+    assert [type(one) for one in verified(path)] == [Entry]
+
+
+def test_a_zip_of_a_list_is_told_to_be_unpacked(tmp_path: Path) -> None:
+    with zipfile.ZipFile(path := tmp_path / "x.zip", "w") as archive:
+        archive.writestr("manifest.json", "[]")
+    with pytest.raises(MalformedEntryError, match=r"no certificates, and manifest\.json") as refused:
+        verified(path)
+    assert f"`unzip -n {path} -d {tmp_path / 'x'}`" in refused.value.explain_fix()

@@ -24,6 +24,7 @@ from birthmark.links.errors import (
 from birthmark.links.identity import FileIdentity, Trust
 from birthmark.links.urls import TIMEOUT_S
 from birthmark.text import reason_of
+from birthmark.text_files import unseen_in_pem
 
 _NAME_MISMATCH = frozenset({62, 64})  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
 _WRONG_TIME = frozenset({9, 10})  # X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED
@@ -48,7 +49,8 @@ def client_context(identity: FileIdentity | None, trust: Trust) -> ssl.SSLContex
             context.load_cert_chain(chain, key, passphrase or (lambda: ""))
         except (ssl.SSLError, OSError) as error:
             reason = (getattr(error, "reason", None) or reason_of(error)).lower()
-            raise KeyFileInvalidError(path=identity.key.path, detail=f"OpenSSL does not take it: {reason}") from error
+            detail = unseen_in_pem(identity.key.path.read_bytes()) or f"OpenSSL does not take it: {reason}"
+            raise KeyFileInvalidError(path=identity.key.path, detail=detail) from error
     return context
 
 

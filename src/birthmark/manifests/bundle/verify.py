@@ -207,7 +207,8 @@ def sized_lines(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
         while not whole and len(line) > wire.MAX_LINE_BYTES:
             rest = file.readline(wire.MAX_LINE_BYTES)
             whole, size = rest.endswith(b"\n") or not rest, size + len(rest)
-        yield line.removesuffix(b"\n").removesuffix(b"\r"), size  # which Windows puts there
+        if (raw := line.removesuffix(b"\n").removesuffix(b"\r")) != b"\x1a":  # how DOS ends a line, and a text
+            yield raw, size
 
 
 def verify_file(file: BinaryIO, verifier: Verifier, out: IO[bytes] | None = None) -> Iterator[Entry | ManifestError]:

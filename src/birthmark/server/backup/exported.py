@@ -25,7 +25,7 @@ from birthmark.store import Changes, Database, from_micros, insert, open_databas
 from birthmark.store.changes import canonical
 from birthmark.store.schema import audit, audit_heads
 from birthmark.text import decode_json, unseen_in
-from birthmark.text_files import utf_16_of
+from birthmark.text_files import BLANKS, utf_16_of
 
 _MAX_LINE = 1 << 20
 _PAGE = 500
@@ -142,7 +142,7 @@ def _lines(path: Path) -> Iterator[bytes]:
         text = io.TextIOWrapper(file, encoding=codec, errors=errors)
         try:
             while line := text.readline(_MAX_LINE):
-                if line.strip():
+                if line.strip(BLANKS):
                     yield line.encode(errors=errors)
         except UnicodeError as error:
             raise _NotOfThisServerError("it is cut in the middle of a character") from error

@@ -188,13 +188,18 @@ class RunningServer:
         """Run a command with --json and return its rows."""
         return [json.loads(line) for line in self.run(*arguments, "--json", **environment).stdout.splitlines()]
 
-    def why(self, subject: str) -> dict[str, Any]:
-        """Return the latest refusal under `subject`; it may be written a moment after the client saw its error."""
+    def why(self, subject: str, code: str = "") -> dict[str, Any]:
+        """Return the latest refusal under `subject`, of a `code` where there are others.
+
+        It may be written a moment after the client saw its error.
+        """
         deadline = time.monotonic() + 10
         while time.monotonic() < deadline:
             done = self.attempt("why", subject, "--json", "--limit", "1")
             if done.returncode == 0:
-                return dict(json.loads(done.stdout.splitlines()[0]))
+                found = dict(json.loads(done.stdout.splitlines()[0]))
+                if code in {"", found["code"]}:
+                    return found
             time.sleep(0.1)
         raise AssertionError(f"nothing was refused for {subject}; the log:\n{self.log()}")
 

@@ -21,7 +21,7 @@ MAX_PARTS = 64
 """Of one key: the parser takes memory by the square of them."""
 _PARTS = r"""(?:[A-Za-z0-9_-]++|"[^"\n]*+"|'[^'\n]*+')"""
 _TOO_DEEP = re.compile(rf"""(?<![A-Za-z0-9_-])(?:{_PARTS}[ \t]*+\.[ \t]*+){{{MAX_PARTS}}}""")
-_TEXTS = re.compile(r"""#[^\n]*+|'[^'\n]*+'|"(?P<basic>(?:[^"\\\n]|\\[^\n])*+)\"""")
+_TEXTS = re.compile(r"""#[^\n]*+|'[^'\n]*+'?|"(?P<basic>(?:[^"\\\n]|\\[^\n])*+)\"?""")
 _WINDOWS_PATH = re.compile(r"(?:file:/*+)?[A-Za-z]:\\(?!\\)|\\\\[\w.-]+\\(?!\\)\w")
 """Of a drive, or of another machine."""
 _NEVER_MEANT = re.compile(r"\\(?:[bf]|r(?!\\n))")

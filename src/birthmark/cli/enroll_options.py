@@ -240,7 +240,7 @@ class TargetOptions:
                 return AzureTarget(self.profile.azure)
             return AwsTarget(aws_profile(self.profile.profile_name, self.profile.data))
         except BirthmarkError as error:
-            here = {} if takes_away or error.facts.get("mend") else {"command": self._at_local()}
+            here = {} if takes_away else {"command": self._at_local()}
             instead = f"Use the local server: `{self._at_local()}`. " if here else ""
             error.add_facts(instead=instead, there=named_for(self.to.cloud), **here)
             raise

@@ -1,8 +1,7 @@
 """The operator interface of a lost device: everything of it is taken back by one request."""
 
 from collections.abc import Awaitable, Sequence
-from dataclasses import asdict, dataclass
-from enum import StrEnum
+from dataclasses import asdict
 from typing import Any, Protocol
 
 import msgspec
@@ -12,31 +11,8 @@ from birthmark.auth.rights import Right
 from birthmark.console.devices import Sees
 from birthmark.console.names import OperatorRequestError
 from birthmark.console.routing import Asked, Endpoint
+from birthmark.console.taken import Taken
 from birthmark.pki.crl import RevocationReason
-
-
-class Became(StrEnum):
-    """What became of a part of it."""
-
-    TAKEN_BACK = "taken back"
-    WOULD_BE = "would be taken back"
-    WAS = "was taken back"
-    LEFT = "left"
-    """It is not this device's alone, or cannot be reached: whoever knows it decides."""
-    FAILED = "failed"
-
-
-@dataclass(frozen=True, slots=True)
-class Taken:
-    """A row of the answer; its fields are the stable JSON form."""
-
-    place: str
-    what: str
-    id: str
-    became: Became
-    note: str = ""
-    command: str = ""
-    """What to type about it, where something is left to do."""
 
 
 class TakeBack(Protocol):

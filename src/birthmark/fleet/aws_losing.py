@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from birthmark.console.losing import Became, Taken
+from birthmark.console.taken import Became, Taken
 from birthmark.errors import BirthmarkError
 from birthmark.fleet.aws_account import AwsAccount
 from birthmark.pki.certificates import Thumbprint

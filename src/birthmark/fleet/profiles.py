@@ -226,10 +226,12 @@ def _named(name: str, cloud: str) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raw = path.read_bytes()
         mend = f"{in_utf_8(path, raw, is_shown=False)}, under the name of the first. "
-        raise ProfileError(profile=name, detail=f"{path} {not_utf_8(raw, is_shown=False)}", mend=mend) from error
+        raise ProfileError(
+            profile=name, detail=f"{path} {not_utf_8(raw, is_shown=False)}", mend=mend, instead=""
+        ) from error
     except ValueError as error:  # it is no UTF-8, no TOML, or no tables of tables
         mend = f"Correct {path}, and try again. "
-        raise ProfileError(profile=name, detail=f"{path}: {error}", mend=mend) from error
+        raise ProfileError(profile=name, detail=f"{path}: {error}", mend=mend, instead="") from error
     table = tables.get(name, {}).get(cloud)
     if not isinstance(table, dict):
         raise ProfileError(profile=name, detail=f"{path} has no table [{name}.{cloud}]")

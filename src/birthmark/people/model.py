@@ -1,58 +1,12 @@
 """People as values: users, what they may do, their tokens and invitations."""
 
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Protocol
 
 from birthmark.auth.rights import Right, Statement, statement_of
-from birthmark.errors import NotFoundError
-from birthmark.store import Changes
-
-Commit = Callable[[Changes], Awaitable[None]]
-
-
-class PlaceMissingError(NotFoundError):
-    """A role at what is not there would count for whatever is made by that name later."""
-
-    code = "people.place_missing"
-    message = "There is no {place}"
-    cause = "There is no {place} on this server, and nobody has a role, a token or an approval for what is not there."
-    fix = "Those there are: `birthmark hub ls`, `birthmark dps ls`. Make it first, or name another."
-    place: str
-
-
-class Places(Protocol):
-    """The hubs and provisioning services there are."""
-
-    def counting_on(self, place: str) -> Changes:
-        """Return what holds while a place is there. Raise `PlaceMissingError`."""
-        ...
-
-
-class Roles(Protocol):
-    """What people may do at places."""
-
-    async def end_with(self, place: str, changes: Changes, commit: Commit, *, actor: str) -> None:
-        """Commit what removes a place; with it goes what anybody may do there. Raise as the commit does."""
-        ...
-
-
-class _Anywhere:
-    def counting_on(self, _place: str) -> Changes:
-        return Changes()
-
-
-class _Nobodys:
-    async def end_with(self, _place: str, changes: Changes, commit: Commit, *, actor: str) -> None:  # noqa: ARG002
-        await commit(changes)
-
-
-ANYWHERE: Places = _Anywhere()
-NOBODYS: Roles = _Nobodys()
-
 
 EVERYWHERE = "*"
 SERVER = "server"

@@ -22,21 +22,8 @@ from birthmark.people.approvals_model import SamePersonError, check_invited
 from birthmark.people.demand import demand
 from birthmark.people.events import PeopleChanged
 from birthmark.people.leftovers import bounded, narrowed
-from birthmark.people.model import (
-    ANYWHERE,
-    MACHINE_USER,
-    RESERVED,
-    SERVER,
-    Commit,
-    Grant,
-    Invitation,
-    PlaceMissingError,
-    Places,
-    Role,
-    Token,
-    User,
-    is_place,
-)
+from birthmark.people.model import MACHINE_USER, RESERVED, SERVER, Grant, Invitation, Role, Token, User, is_place
+from birthmark.people.places import ANYWHERE, Commit, PlaceMissingError, Places
 from birthmark.store import Changes, Database, to_micros
 from birthmark.store.loading import Loading
 from birthmark.store.paging import every

@@ -10,7 +10,8 @@ import msgspec
 from birthmark.awsiot.store import registry
 from birthmark.ca import store as ca_store
 from birthmark.clock import Clock
-from birthmark.console.devices import Counted, Counts, Found, FoundPage, Order, Sees, State, Wanted
+from birthmark.console.devices import Counted, Counts, Found, FoundPage, Sees, Wanted
+from birthmark.console.states import Order, State
 from birthmark.dps import store as dps_store
 from birthmark.iothub import store as hub_store
 from birthmark.iothub.model import space_of

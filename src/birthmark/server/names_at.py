@@ -17,7 +17,8 @@ from birthmark.broker import store as broker_store
 from birthmark.broker.space import Space
 from birthmark.ca import store as ca_store
 from birthmark.clock import Clock
-from birthmark.console.devices import Order, State, Wanted
+from birthmark.console.devices import Wanted
+from birthmark.console.states import Order, State
 from birthmark.dps import store as dps_store
 from birthmark.iothub import store as hub_store
 from birthmark.pki.names import fold

@@ -59,10 +59,10 @@ from birthmark.outbound.mailto import Mails
 from birthmark.outbound.sender import Sender
 from birthmark.people.approvals import Approvals
 from birthmark.people.asking import Askings
-from birthmark.people.model import PlaceMissingError
 from birthmark.people.oidc import Providers
 from birthmark.people.once import Once
 from birthmark.people.passwords import Passwords
+from birthmark.people.places import PlaceMissingError
 from birthmark.people.service import People
 from birthmark.people.sessions import Sessions
 from birthmark.people.sign_in import SignIn

@@ -13,7 +13,7 @@ import pytest
 
 from aws_clients import PATIENCE_S, until
 from azure_clients import Device, a_file_device
-from birthmark.console.losing import Became
+from birthmark.console.taken import Became
 from birthmark.dps.model import TpmKeys
 from birthmark.fleet.azure import AzureTarget
 from birthmark.fleet.bulk import enroll_all, take_back_all

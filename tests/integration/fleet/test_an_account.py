@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from azure_clients import NOW
-from birthmark.console.losing import Became
+from birthmark.console.taken import Became
 from birthmark.fleet.aws import AwsTarget
 from birthmark.fleet.bulk import enroll_all, take_back_all
 from birthmark.fleet.errors import CredentialsRefusedError, DifferentRecordError, ReferenceMissingError

@@ -17,7 +17,8 @@ from birthmark.errors import BirthmarkError
 from birthmark.iothub.service.hubs import Hubs
 from birthmark.people.approvals import Approvals, SecondPersonWantedError
 from birthmark.people.approvals_model import Wanted
-from birthmark.people.model import PlaceMissingError, Role
+from birthmark.people.model import Role
+from birthmark.people.places import PlaceMissingError
 from birthmark.people.service import People
 from birthmark.server.rooms import let_roles_end
 from birthmark.store import Database, open_database

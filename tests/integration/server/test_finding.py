@@ -13,7 +13,8 @@ from birthmark.awsiot.store import registry
 from birthmark.broker import store as broker_store
 from birthmark.broker.space import Arrival, Space
 from birthmark.ca import store as ca_store
-from birthmark.console.devices import Counted, Counts, Found, Order, State, Wanted
+from birthmark.console.devices import Counted, Counts, Found, Wanted
+from birthmark.console.states import Order, State
 from birthmark.dps import store as dps_store
 from birthmark.errors import ForbiddenError
 from birthmark.iothub import store as hub_store

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from birthmark.ca import store
-from birthmark.console.losing import Became, Taken
+from birthmark.console.taken import Became, Taken
 from birthmark.server.losing.again import note_lost, take_back_again
 from birthmark.server.losing.service import Losing
 from birthmark.store import Changes, Database, open_database

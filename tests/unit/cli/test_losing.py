@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from birthmark.cli import app
-from birthmark.console.losing import Became, Taken
+from birthmark.console.taken import Became, Taken
 from birthmark.fleet.azure import AzureTarget
 from birthmark.server.losing.service import DeviceNotOnRecordError
 

@@ -48,7 +48,7 @@ def test_a_secret_that_cannot_be_used_is_told_with_its_file(tmp_path: Path, cont
 
 
 @pytest.mark.parametrize("key", ["secret", "password", "policy"])
-def test_a_file_as_windows_writes_it_is_told_how_to_become_utf_8(tmp_path: Path, key: str) -> None:
+def test_of_a_secret_that_is_not_utf_8_no_encoding_is_guessed(tmp_path: Path, key: str) -> None:
     (file := tmp_path / "file").write_bytes("Neuchâtel".encode("cp1252"))
     (config := tmp_path / "server.toml").write_text(
         {
@@ -60,7 +60,7 @@ def test_a_file_as_windows_writes_it_is_told_how_to_become_utf_8(tmp_path: Path,
     settings = read_settings(config, {})
     with pytest.raises(ConfigInvalidError) as refused:
         [reads(settings) for reads in (functions_of, servers_of, roles_of)]
-    assert f"iconv -f CP1252 -t UTF-8 {file} >" in refused.value.explain_fix()
+    assert ("iconv -f CP1252" in refused.value.explain_fix()) is (key == "policy")
     assert ("Neuchâtel" in refused.value.explain_cause()) is (key == "policy")
 
 

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 import pytest
 
 from birthmark.auth.principals import Principal, PrincipalKind
-from birthmark.console.losing import Became, Taken
+from birthmark.console.taken import Became, Taken
 from birthmark.errors import UnavailableError
 from birthmark.pki.crl import RevocationReason
 from birthmark.server.losing.rooms import Found, Looking

@@ -15,7 +15,7 @@ from birthmark.dps.rules.tiers import Paced, Paces
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError, ConflictError, NotFoundError, UnauthenticatedError
 from birthmark.net.backlog import count_for
 from birthmark.people.demand import demand
-from birthmark.people.model import NOBODYS, Roles
+from birthmark.people.places import NOBODYS, Roles
 from birthmark.store import Changes, Database, decided_again, words
 from birthmark.store.loading import Loading
 

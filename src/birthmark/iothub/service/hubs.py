@@ -19,7 +19,7 @@ from birthmark.iothub.rules.authentication import PolicyKeyError
 from birthmark.iothub.rules.tiers import Edition, edition_of
 from birthmark.net.backlog import count_for
 from birthmark.people.demand import demand
-from birthmark.people.model import NOBODYS, Roles
+from birthmark.people.places import NOBODYS, Roles
 from birthmark.store import Changes, Database, decided_again, figures, words
 from birthmark.store.loading import Loading
 from birthmark.store.paging import every

@@ -13,7 +13,7 @@ from sqlalchemy import select
 
 from birthmark.auth.principals import Principal, PrincipalKind
 from birthmark.ca import store
-from birthmark.console.losing import Became
+from birthmark.console.taken import Became
 from birthmark.pki.crl import RevocationReason
 from birthmark.pki.names import fold
 from birthmark.server.losing.rooms import Key

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from birthmark.auth.principals import Principal
 from birthmark.console.devices import Sees, place_of_part
-from birthmark.console.losing import Became, Taken
+from birthmark.console.taken import Became, Taken
 from birthmark.errors import BACKTICK, BirthmarkError, NotFoundError
 from birthmark.pki.crl import RevocationReason
 from birthmark.server.losing.rooms import Found, Key, Looking

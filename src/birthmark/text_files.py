@@ -185,7 +185,7 @@ def plain_text(raw: bytes) -> bytes:
     text = raw.removeprefix(codecs.BOM_UTF8).removeprefix(codecs.BOM_UTF8)
     plain = text.rstrip(_PADDING + b"\r\n")
     padding = text[len(plain) :].translate(None, b"\r\n")
-    if not padding or not plain or 0 in plain or _is_der(text) or foreign_line(plain):
+    if not padding or (not plain and 0 in padding) or 0 in plain or _is_der(text) or foreign_line(plain):
         return text
     return plain + b"\n" * (text[len(plain) : len(plain) + 2].lstrip(b"\r")[:1] == b"\n")
 

@@ -279,7 +279,8 @@ def _changed(path: Path, line: int, again: str) -> JournalChangedError:
     error = JournalChangedError(path=path, command="", copy=path, form=form, again=again)
     fix = "Name the file that the run wrote, or an untouched copy; each run's own, if two were joined: `ls -l {}`"
     fix = fix.format(shlex.quote(str(path.parent)))
-    error.quote(cause=f"{path} was changed since it was written: {form}.", fix=fix)
+    cause = f"{path} was changed since it was written: {form}."
+    error.quote(message=f"The journal {path} was changed", cause=cause, fix=fix)
     return error
 
 

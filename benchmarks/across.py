@@ -32,8 +32,8 @@ from rig import CLIENT_CORE, Device, a_rig, cpu_s
 from swarm import Broker, connect
 
 from birthmark.auth.connection_strings import parse_connection_string
-from nats_server import a_nats
-from sas_tokens import make_sas
+from support.azure.sas_tokens import make_sas
+from support.services.nats_server import a_nats
 
 RESULT = Path(__file__).parent / "results" / "across.json"
 CALLS, LETTERS, PUBLISHERS, MESSAGES, REVOCATIONS = 200, 100, 50, 60, 40

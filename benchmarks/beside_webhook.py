@@ -21,7 +21,7 @@ from swarm import PAYLOAD, Broker, connect
 from birthmark.feed.reading import parse_place
 from birthmark.mqtt import codec
 from birthmark.mqtt.packets import Publish
-from servers import RunningServer, free_address
+from support.server.servers import RunningServer, free_address
 
 DEVICES, MESSAGES = 10, 1500
 _PUBACK_BYTES = 4

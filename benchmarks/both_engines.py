@@ -11,9 +11,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
-from kills import Kill, kill_a_part, kill_server
-from postgres import a_postgres
-from servers import RunningServer, a_server
+from support.kills.kills import Kill, kill_a_part, kill_server
+from support.server.servers import RunningServer, a_server
+from support.services.postgres import a_postgres
 
 KeepOn = Callable[[RunningServer, int, random.Random, Path, Kill, int], dict[str, Any]]
 """Keep on with so many devices in a directory, killing in this way so often; `faults` of what is returned is wrong."""

@@ -22,8 +22,8 @@ from birthmark.audit.heads import AuditKey
 from birthmark.clock import SystemClock
 from birthmark.iothub.events import DeviceChanged
 from birthmark.store import Changes, open_database
-from postgres import a_postgres_server
-from store_table import ADD, BUMP, PUT, make_table
+from support.services.postgres import a_postgres_server
+from support.store.store_table import ADD, BUMP, PUT, make_table
 
 SIZES = (1, 10, 100)
 _TICKS = os.sysconf("SC_CLK_TCK")

@@ -19,7 +19,7 @@ sys.path.append(str(Path(__file__).parents[1] / "tests"))
 
 from birthmark.clock import SystemClock
 from birthmark.store import Changes, Database, open_database, words
-from postgres import a_postgres_server
+from support.services.postgres import a_postgres_server
 
 _PLANTS = ("north", "south", "harbor", "mill", "quarry", "summit", "lake", "bridge")
 _KINDS = ("pump", "valve", "meter", "gate", "drive", "probe")

@@ -28,7 +28,7 @@ from birthmark.iothub.rules.queries import plan, read_query
 from birthmark.iothub.service import IotHub
 from birthmark.iothub.service.finding import QueryTooBroadError
 from birthmark.store import Changes, Database, open_database
-from postgres import a_postgres_server
+from support.services.postgres import a_postgres_server
 
 BATCH, ROUNDS, PAGE, TOO_LONG_MS = 2000, 50, 100, 300
 WHERES = (

@@ -10,9 +10,9 @@ from measures.renewal import Renewing, devices_of_est
 from rig import Rig
 from swarm import Broker, Publishers
 
-from postgres import PostgresServer, a_postgres_server
-from servers import RunningServer, free_address
-from workers_of import below
+from support.server.servers import RunningServer, free_address
+from support.server.workers_of import below
+from support.services.postgres import PostgresServer, a_postgres_server
 
 CONNECTIONS = 100
 _LIMITS = "[limits]\nmax_connections_per_key = 10000\nmax_sessions_per_key = 125000\n[ports]\nhealth = {port}\n"

@@ -23,8 +23,8 @@ import requests
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from birthmark.console.web import live
-from browsers import Browser
-from servers import RunningServer, free_address
+from support.console.browsers import Browser
+from support.server.servers import RunningServer, free_address
 
 PAGES = ("/", "/devices", "/devices?state=away", "/devices?begin=pump", "/devices/north-pump-0000002")
 GATES_MS = {"/": 50.0, "/devices/north-pump-0000002": 30.0}

@@ -26,9 +26,9 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 from birthmark.auth.connection_strings import parse_connection_string
 from birthmark.pki import profiles
-from pki_builders import Holder, a_ca, a_device
-from sas_tokens import make_sas
-from servers import RunningServer, free_address
+from support.azure.sas_tokens import make_sas
+from support.pki.pki_builders import Holder, a_ca, a_device
+from support.server.servers import RunningServer, free_address
 
 SERVER_CORE, CLIENT_CORE = 0, (os.cpu_count() or 1) - 1
 THREADS = 8

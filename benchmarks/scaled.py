@@ -23,8 +23,8 @@ from measures.renewal import Renewing, ask
 from rig import CLIENT_CORE, a_rig, cpu_s, each
 from swarm import Broker, visit
 
-from nats_server import a_nats
-from postgres import PostgresServer
+from support.services.nats_server import a_nats
+from support.services.postgres import PostgresServer
 
 RESULT = Path(__file__).parent / "results" / "scaled.json"
 _SETTLE_S = 0.3

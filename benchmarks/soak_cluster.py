@@ -25,12 +25,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
-from aws_clients import Account
 from birthmark.mqtt import codec
 from birthmark.mqtt.packets import Connect, PingReq
-from cluster import Cluster, a_cluster
-from kills import CONFIG, Proof, prove
-from servers import RunningServer
+from support.aws.clients import Account
+from support.kills.kills import CONFIG, Proof, prove
+from support.server.cluster import Cluster, a_cluster
+from support.server.servers import RunningServer
 
 _IS_ROOT = os.geteuid() == 0
 FAULTS = (*Cluster.FAULTS, *(Cluster.FULL if _IS_ROOT else ()))

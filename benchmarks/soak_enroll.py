@@ -16,7 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
-from enroll_kills import disturbed
+from support.kills.enroll_kills import disturbed
 
 
 def main() -> None:

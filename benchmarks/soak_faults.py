@@ -1,4 +1,4 @@
-"""Every fault at every step of an agent's work, in files and in a token; see tests/agent_faults.py.
+"""Every fault at every step of an agent's work, in files and in a token; see tests/support/agent/faults.py.
 
 python benchmarks/soak_faults.py [--store token] [--work renew] [--fault kill] [--every 1]
 """
@@ -14,5 +14,5 @@ TESTS = Path(__file__).resolve().parents[1] / "tests"
 if __name__ == "__main__":
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     with tempfile.TemporaryDirectory(dir=memory) as directory:
-        command = [sys.executable, str(TESTS / "agent_faults.py"), f"{directory}/matrix", *sys.argv[1:]]
-        sys.exit(subprocess.run(command, env={**os.environ, "PYTHONPATH": str(TESTS)}, check=False).returncode)
+        command = [sys.executable, "-m", "support.agent.faults", f"{directory}/matrix", *sys.argv[1:]]
+        sys.exit(subprocess.run(command, cwd=TESTS, check=False).returncode)

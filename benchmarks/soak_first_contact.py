@@ -16,10 +16,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
-from first_contacts import come
-from kills import kill_a_part, kill_server
-from postgres import a_postgres
-from servers import a_server
+from support.kills.first_contacts import come
+from support.kills.kills import kill_a_part, kill_server
+from support.server.servers import a_server
+from support.services.postgres import a_postgres
 
 
 def main() -> None:

@@ -13,9 +13,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
-from flood_world import a_world
-from floods import KINDS, Waits, a_flood, witness
-from people_floods import a_people_flood, requests_of
+from support.floods.flood_world import a_world
+from support.floods.floods import KINDS, Waits, a_flood, witness
+from support.floods.people_floods import a_people_flood, requests_of
 
 MOST_S = 0.25
 WAYS = ("small records", "large records", "WebSocket")

@@ -22,7 +22,7 @@ from pathlib import Path
 
 TOP = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(TOP / "tests"))
-from debian_root import booted  # noqa: E402 - of the tests
+from support.server.debian_root import booted  # noqa: E402 - of the tests
 
 PAGE = TOP / "docs/howto/install.md"
 USER = "ada"

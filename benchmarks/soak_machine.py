@@ -21,8 +21,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
-from postgres import a_postgres
 from simulation.test_machine import Machine, run
+from support.services.postgres import a_postgres
 
 ENGINES = ("sqlite", "postgresql")
 A_SEED = 4000

@@ -20,8 +20,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 from birthmark.manifests.splitting import pieces_of
-from postgres import a_postgres_server
-from servers import BIRTHMARK, RunningServer, a_server, clean_environment
+from support.server.servers import BIRTHMARK, RunningServer, a_server, clean_environment
+from support.services.postgres import a_postgres_server
 
 _SIGNED = re.compile(rb'"(payload|protected)":\s*"([^"]*)"')
 _PAGE_KIB = os.sysconf("SC_PAGE_SIZE") // 1024

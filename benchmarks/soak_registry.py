@@ -8,7 +8,7 @@ where anything is.
 
 from both_engines import soak
 
-from registry_kills import keep_on
+from support.kills.registry_kills import keep_on
 
 if __name__ == "__main__":
     soak(

@@ -8,7 +8,7 @@ certificate of each key. Exit 1 where anything is.
 
 from both_engines import soak
 
-from reissue_kills import keep_on
+from support.kills.reissue_kills import keep_on
 
 if __name__ == "__main__":
     soak(

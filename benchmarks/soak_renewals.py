@@ -25,8 +25,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from birthmark.est import wire
-from pki_builders import a_csr, a_key, key_pem
-from servers import RunningServer, free_address
+from support.pki.pki_builders import a_csr, a_key, key_pem
+from support.server.servers import RunningServer, free_address
 
 _PATH = f"{wire.BASE_PATH}/simplereenroll"
 _PATIENCE_S = 30.0

@@ -8,7 +8,7 @@ tried once more, and no device is told twice. Exit 1 where anything is.
 
 from both_engines import soak
 
-from rollout_kills import keep_on
+from support.kills.rollout_kills import keep_on
 
 if __name__ == "__main__":
     soak(

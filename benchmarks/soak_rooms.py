@@ -20,9 +20,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from conftest import empty_database
-from postgres import a_postgres
 from simulation.rooms import a_house
 from simulation.walk import a_walk
+from support.services.postgres import a_postgres
 
 WORKERS = 3
 _MEMORY = Path("/dev/shm")

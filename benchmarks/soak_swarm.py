@@ -19,7 +19,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
-from servers import BIRTHMARK, RunningServer, clean_environment, free_address
+from support.server.servers import BIRTHMARK, RunningServer, clean_environment, free_address
 
 GATE_KIB = 50.0
 _STORM_AT = 2 / 3

@@ -11,8 +11,8 @@ import hypothesis
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-import scaled
-from postgres import a_postgres, free_port
+from support.server import scaled
+from support.services.postgres import a_postgres, free_port
 
 __all__ = ["free_port"]
 

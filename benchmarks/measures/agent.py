@@ -10,11 +10,11 @@ from pathlib import Path
 
 from rig import Rig
 
-from agent_device import AgentOnDevice
 from birthmark.elements.software import initialize_token
 from birthmark.keys.library import find_softhsm
 from measures.measure import Measure, Sample
-from servers import BIRTHMARK, clean_environment
+from support.agent.device import AgentOnDevice
+from support.server.servers import BIRTHMARK, clean_environment
 
 _PIN = "123456"
 _SETTLE_S = 1.5

@@ -19,7 +19,7 @@ from birthmark.auth.connection_strings import parse_connection_string
 from measures.fan_out import registered_at_aws
 from measures.ingest import CONNECTIONS, enrolled
 from measures.measure import Measure, Sample
-from sas_tokens import make_sas
+from support.azure.sas_tokens import make_sas
 
 CALLS = 200
 

@@ -12,9 +12,9 @@ from crowd import Crowd, Sink
 from rig import Device, Rig, cpu_us_each
 from swarm import Broker
 
-from aws_device import document, statement
 from measures.measure import Measure, Sample
-from servers import RunningServer
+from support.aws.device import document, statement
+from support.server.servers import RunningServer
 
 PUBLISHERS, SUBSCRIBERS = 100, 1000
 

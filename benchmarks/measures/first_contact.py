@@ -15,7 +15,7 @@ from birthmark.mqtt.engine import Engine, Role
 from birthmark.mqtt.packets import ConnAck, Connect, Disconnect, Publish, SubAck
 from measures.measure import Measure, Sample
 from measures.registration import cost, expect, put_group
-from pki_builders import a_csr
+from support.pki.pki_builders import a_csr
 
 OPERATIONS = 200
 _ROLE = "arn:aws:iam::000000000000:role/bench"

@@ -10,7 +10,7 @@ from pathlib import Path
 from rig import Rig
 
 from measures.measure import Measure, Sample
-from servers import clean_environment
+from support.server.servers import clean_environment
 
 _TOP = Path(__file__).parents[2]
 _BUDGET_S = 15.0

@@ -14,7 +14,7 @@ from birthmark.manifests.verifying import verify_all
 from birthmark.manifests.writer import Chip, ManifestKey, render_entry
 from birthmark.pki import profiles
 from measures.measure import Measure, Sample
-from pki_builders import a_ca, a_device, a_key
+from support.pki.pki_builders import a_ca, a_device, a_key
 
 ENTRIES = 400
 

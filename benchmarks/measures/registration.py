@@ -13,7 +13,7 @@ from birthmark.mqtt.engine import Engine, Role
 from birthmark.mqtt.packets import ConnAck, Connect, Disconnect, Packet, Publish, SubAck
 from measures.handshake import shake_nginx
 from measures.measure import Measure, Sample
-from servers import RunningServer
+from support.server.servers import RunningServer
 
 OPERATIONS = 200
 FEW, MANY = 1_000, 100_000

@@ -17,15 +17,15 @@ from hub_queries import fill
 from rig import Device, Rig, cpu_us_each, each
 from swarm import Broker, connect, visit
 
-from azure_credentials import Key, Operator, Shown, files_of, kept, register
 from birthmark.auth.connection_strings import parse_connection_string
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.iothub.service import IotHub
 from birthmark.store import open_database
 from measures.measure import Measure, Sample
 from measures.renewal import KeptRenewal
-from pki_builders import a_device
-from sas_tokens import make_sas
+from support.azure.credentials import Key, Operator, Shown, files_of, kept, register
+from support.azure.sas_tokens import make_sas
+from support.pki.pki_builders import a_device
 
 ONES, BULKS, IN_BULK, TIMES = 100, 10, 100, 25
 MODULES, RENEWING = 200, 60

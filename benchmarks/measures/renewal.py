@@ -15,7 +15,7 @@ from birthmark.est.wire import parse_certs_only
 from birthmark.pki.certificates import Certificate
 from measures.handshake import shake_nginx
 from measures.measure import Measure, Sample
-from pki_builders import a_csr, a_key, key_pem
+from support.pki.pki_builders import a_csr, a_key, key_pem
 
 DEVICES, OPERATIONS = 160, 160
 IN_FLIGHT = 10

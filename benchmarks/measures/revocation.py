@@ -9,7 +9,7 @@ from rig import Rig, cpu_us_each
 from birthmark.pki.certificates import parse_pem
 from measures.measure import Measure, Sample
 from measures.renewal import devices_of_est
-from ocsp_requests import a_request
+from support.pki.ocsp_requests import a_request
 
 DEVICES, OPERATIONS = 40, 2000
 _ALLOWED_US = 1_000_000 / 3000

@@ -14,7 +14,7 @@ from botocore.credentials import Credentials
 from rig import Rig, cpu_us_each
 
 from measures.measure import Measure, Sample
-from pki_builders import a_device
+from support.pki.pki_builders import a_device
 
 OPERATIONS = 200
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from rig import Rig
 
 from measures.measure import Measure, Sample
-from servers import BIRTHMARK, clean_environment
+from support.server.servers import BIRTHMARK, clean_environment
 
 DEVICES = 1_000
 _BUDGET_KIB = 50.0

@@ -7,7 +7,7 @@ from pathlib import Path
 from rig import Rig
 
 from measures.measure import Measure, Sample
-from servers import BIRTHMARK, clean_environment, free_address
+from support.server.servers import BIRTHMARK, clean_environment, free_address
 
 _START_S, _MEMORY_MIB = 0.6, 85 * 1000 / 1024
 _SETTLE_S = 0.5

@@ -15,7 +15,7 @@ from birthmark.mqtt import codec
 from birthmark.mqtt.packets import Publish, Subscribe
 from measures.fan_out import registered_at_aws
 from measures.measure import Measure, Sample
-from servers import RunningServer
+from support.server.servers import RunningServer
 
 SESSIONS = 100_000
 TOPICS = 2_000

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import pytest
 
 from birthmark.testing.cloud import Cloud
-from postgres import a_postgres
-from servers import RunningServer, a_new_server, a_server
+from support.server.servers import RunningServer, a_new_server, a_server
+from support.services.postgres import a_postgres
 
 
 @pytest.fixture(scope="module")

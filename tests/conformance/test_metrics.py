@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from azure_clients import run_python
 from birthmark.metrics import CATALOGUE
-from est_curl import enroll_by_curl
-from scaled import WORKERS
-from servers import RunningServer, a_server, clean_environment
+from support.azure.clients import run_python
+from support.pki.est_curl import enroll_by_curl
+from support.server.scaled import WORKERS
+from support.server.servers import RunningServer, a_server, clean_environment
 
 pytestmark = pytest.mark.system
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from aws_device import document, statement
 from birthmark.testing.cloud import ChipMade, Cloud
-from servers import RunningServer
+from support.aws.device import document, statement
+from support.server.servers import RunningServer
 
 pytestmark = pytest.mark.system
 OURS = Path(__file__).parents[1] / "vendor_calls"

@@ -15,10 +15,10 @@ from birthmark.manifests.bundle.model import Place, Trust, Wish
 from birthmark.manifests.bundle.rules import nonce_of, station_name
 from birthmark.manifests.errors import ManifestError
 from birthmark.pki.certificates import parse_der
-from fakes import NOON
 from fuzz import corpus
 from fuzz.certificates import ISSUING, ROOT, use
 from fuzz.manifest import CHIP_CERTIFICATE
+from support.fakes import NOON
 
 STATION = parse_der(corpus.one("certificate", "6signer"))
 TRUST = Trust((STATION,), (ROOT,))

@@ -34,11 +34,11 @@ from birthmark.pki.issue import Issuer, issue
 from birthmark.pki.ocsp import Answer, Status, build_answer, ids_of, parse_request
 from birthmark.pki.pem import unarmor
 from birthmark.pki.profiles import DEVICE, OCSP
-from crl_reader import check_crls, parse_crl
-from fakes import NOON
 from fuzz import corpus
 from fuzz.mutate import read_der, tlv
-from pki_builders import a_device
+from support.fakes import NOON
+from support.pki.crl_reader import check_crls, parse_crl
+from support.pki.pki_builders import a_device
 
 RESPONDER = a_device(profile=OCSP).as_issuer
 OCSP_ANSWER = Answer(b"", NOON, NOON)

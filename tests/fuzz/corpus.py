@@ -20,10 +20,10 @@ from birthmark.pki import profiles
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.cms import render_certs_only
 from birthmark.pki.crl import Revocation, RevocationReason, build_crl
-from fakes import NOON
-from ocsp_requests import a_request, together
-from odd_certificates import a_certificate, usage
-from pki_builders import Holder, a_ca, a_csr, a_device, an_rsa_key
+from support.fakes import NOON
+from support.pki.ocsp_requests import a_request, together
+from support.pki.odd_certificates import a_certificate, usage
+from support.pki.pki_builders import Holder, a_ca, a_csr, a_device, an_rsa_key
 
 FOLDER = Path(__file__).parent / "corpus"
 

@@ -15,10 +15,10 @@ from birthmark.manifests.microchip import root_of, signer_of, trust_of
 from birthmark.manifests.verifying import verify_all
 from birthmark.manifests.writer import Chip, ManifestKey, render_entry
 from birthmark.pki.certificates import CertificateInvalidError, parse_der
-from fakes import NOON
 from fuzz import corpus
 from fuzz.certificates import ISSUING, ROOT, first_of, signed, use
 from fuzz.mutate import read_der, tlv
+from support.fakes import NOON
 
 SIGNER = ManifestKey(parse_der(corpus.one("certificate", "6signer")), corpus.SIGNER_KEY)
 CHIP_CERTIFICATE = parse_der(corpus.one("certificate", "5chip"))

@@ -9,7 +9,6 @@ from typing import Any
 
 import msgspec
 
-from aws_account import a_call
 from birthmark.agent.config import parse_config
 from birthmark.auth import sas, sigv4
 from birthmark.awsiot import wire as aws
@@ -68,10 +67,11 @@ from birthmark.pki.tpm_sealing import seal_hmac_key
 from birthmark.swarm.scenario.parse import parse_scenario
 from birthmark.swarm.wire import AnswerBrokenError, AnswerReader
 from birthmark.text import read_json
-from fakes import NOON, SeededEntropy
 from fuzz.certificates import DEVICE_CERTIFICATE
-from sas_tokens import make_sas
-from tpm_vectors import ECC_EK, ECC_SRK, RSA_EK, RSA_SRK
+from support.aws.account import a_call
+from support.azure.sas_tokens import make_sas
+from support.chips.tpm_vectors import ECC_EK, ECC_SRK, RSA_EK, RSA_SRK
+from support.fakes import NOON, SeededEntropy
 
 KEY = b"k" * 32
 SECRET = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"

@@ -3,7 +3,7 @@
 from birthmark.routing.model import Message
 from birthmark.routing.rules.conditions import Subject, holds, parse_condition
 from birthmark.routing.rules.sql import SqlMistake, TooMuchError, evaluate, fill, parse, parse_template
-from fakes import SeededEntropy
+from support.fakes import SeededEntropy
 
 STATEMENTS = (
     b'SELECT *, topic(2) AS d FROM \'a/+/b\' WHERE temperature > 30 AND NOT state.on\n{"temperature":50,"state":{}}',

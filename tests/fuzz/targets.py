@@ -36,9 +36,9 @@ from birthmark.swarm.model import Where
 from birthmark.swarm.scenario.example import example
 from fuzz import bundle, certificates, corpus, manifest, protocols, rules
 from fuzz.mutate import Mutate, mutate_bytes, mutate_der, mutate_json, mutate_text, tlv
-from pki_builders import key_pem
-from sas_tokens import make_sas
-from tpm_vectors import ECC_EK, RSA_EK, RSA_SRK
+from support.azure.sas_tokens import make_sas
+from support.chips.tpm_vectors import ECC_EK, RSA_EK, RSA_SRK
+from support.pki.pki_builders import key_pem
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-PROGRAM = Path(__file__).parents[1] / "agent_faults.py"
+TESTS = Path(__file__).parents[1]
 EVERY = {"file": 9, "token": 13}
 LEAST = {"est": 20, "azure": 10}
 
@@ -21,9 +21,11 @@ pytestmark = pytest.mark.integration
 @pytest.mark.parametrize("store", ["file", "token"])
 @pytest.mark.parametrize("work", ["first", "renew"])
 def test_a_device_survives_a_fault_at_any_step(tmp_path: Path, store: str, work: str, by: str) -> None:
-    command = [sys.executable, str(PROGRAM), str(tmp_path / "matrix"), "--store", store, "--work", work, "--by", by]
+    command = [sys.executable, "-m", "support.agent.faults", str(tmp_path / "matrix")]
+    kind = ["--store", store, "--work", work, "--by", by]
     every = ["--every", str(EVERY[store]), "--start", str(2 + len(store + work) % 5)]
-    done = subprocess.run([*command, *every], capture_output=True, text=True, timeout=300, check=False)
+    line = [*command, *kind, *every]
+    done = subprocess.run(line, cwd=TESTS, capture_output=True, text=True, timeout=300, check=False)
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     assert done.returncode == 0, (rows, done.stderr[-2000:])
     assert sum(row["steps"] for row in rows) > LEAST[by]

@@ -21,10 +21,10 @@ from birthmark.store.loading import Remembered
 from birthmark.store.schema import COUNT_OUTBOX
 from contract.bus.desk import Add, Desk, Hang, Note, Sum
 from contract.bus.worlds import KnownMembers, NatsWorld, a_nats_world
-from nats_server import a_nats_server
-from pki_builders import Holder, a_ca, a_device
-from postgres import free_port
-from store_table import ThingTold
+from support.pki.pki_builders import Holder, a_ca, a_device
+from support.services.nats_server import a_nats_server
+from support.services.postgres import free_port
+from support.store.store_table import ThingTold
 
 pytestmark = pytest.mark.integration
 

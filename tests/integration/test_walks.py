@@ -15,11 +15,11 @@ import pytest
 from fixes.desk import a_connect, a_publish, a_subscribe
 
 import birthmark
-from azure_clients import a_file_device
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.server.server import Server
 from birthmark.server.settings import read_settings
-from servers import BIRTHMARK, clean_environment, free_address
+from support.azure.clients import a_file_device
+from support.server.servers import BIRTHMARK, clean_environment, free_address
 
 pytestmark = pytest.mark.integration
 

@@ -11,18 +11,18 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import quote
 
-from asgi import Answer, request
-from aws_device import ARN, document, statement
 from birthmark.auth.sigv4 import ALGORITHM, SignedRequest, canonical_request, signing_key
 from birthmark.awsiot.model import AccessKey
 from birthmark.mqtt.packets import LEVEL_5, ConnAck, Connect, Packet, PubAck, Publish, SubAck, Subscribe, Will
 from birthmark.mqtt.properties import PropertyId
-from history import Finding, Operation, Outcome, Seen, of_grants, of_messages, of_steps, of_versions
-from pki_builders import Holder, a_device
 from simulation.book import Book, Doing
 from simulation.hub import Asked, outcome_of
 from simulation.lines import Client, Line, peer_of
 from simulation.rooms import House
+from support.aws.device import ARN, document, statement
+from support.kills.history import Finding, Operation, Outcome, Seen, of_grants, of_messages, of_steps, of_versions
+from support.pki.pki_builders import Holder, a_device
+from support.server.asgi import Answer, request
 
 HOST = "localhost"
 REGION = "us-east-1"

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from history import Operation, Outcome, Seen
 from simulation.virtual import World
+from support.kills.history import Operation, Outcome, Seen
 
 
 @dataclass(eq=False)

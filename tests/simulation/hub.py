@@ -8,18 +8,28 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from urllib.parse import parse_qs, urlsplit
 
-from asgi import Answer, request
 from birthmark.broker.rules.partitions import PARTITIONS
 from birthmark.broker.stream import SqlStream
 from birthmark.iothub import wire
 from birthmark.iothub.model import Message, space_of
 from birthmark.mqtt.packets import ConnAck, Connect, Packet, PubAck, Publish, SubAck, Subscribe
-from history import Finding, Operation, Outcome, Seen, of_grants, of_inboxes, of_messages, of_steps, of_versions
-from pki_builders import Holder, a_device
-from sas_tokens import make_sas
 from simulation.book import Book, Doing
 from simulation.lines import Client, Line, peer_of
 from simulation.rooms import HOST, HUB, House, RoomWorker
+from support.azure.sas_tokens import make_sas
+from support.kills.history import (
+    Finding,
+    Operation,
+    Outcome,
+    Seen,
+    of_grants,
+    of_inboxes,
+    of_messages,
+    of_steps,
+    of_versions,
+)
+from support.pki.pki_builders import Holder, a_device
+from support.server.asgi import Answer, request
 
 _KEEP_ALIVE_S = 1177
 _YEAR_S = 365 * 86_400

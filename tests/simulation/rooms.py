@@ -28,9 +28,9 @@ from birthmark.server.rooms import Rooms, open_rooms
 from birthmark.server.settings import Settings
 from birthmark.store import Database, open_database
 from birthmark.store.sqlite import SqliteDatabase
-from fakes import NOON, FakeClock, SeededEntropy
 from simulation.processes import GatedEngine, Process, ProcessWorld
 from simulation.virtual import Fate, Operation
+from support.fakes import NOON, FakeClock, SeededEntropy
 
 T = TypeVar("T")
 HUB, HOST = "main", "hub.example"

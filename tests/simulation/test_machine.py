@@ -21,9 +21,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from birthmark.broker import store
 from birthmark.broker.model import NEVER
 from birthmark.store import Changes, Database, open_database
-from fakes import FakeClock
 from simulation.machine import Connection, Fleet, settled_one
 from simulation.virtual import Fate
+from support.fakes import FakeClock
 
 pytestmark = pytest.mark.integration
 WORKERS = 3

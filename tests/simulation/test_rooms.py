@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from history import Finding
 from simulation.rooms import a_house
 from simulation.walk import a_walk
+from support.kills.history import Finding
 
 pytestmark = pytest.mark.integration
 WALKS = int(os.environ.get("BIRTHMARK_WALKS", "8"))

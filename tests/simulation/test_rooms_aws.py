@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from aws_device import document, statement
 from birthmark.broker.rules.leases import LEASE_S
 from birthmark.mqtt.packets import Disconnect, Will
-from history import Outcome
 from simulation.aws import ANSWERS, DELTA, TOPIC, Account, Thing, an_account
 from simulation.rooms import a_house
 from simulation.virtual import Fate
+from support.aws.device import document, statement
+from support.kills.history import Outcome
 
 pytestmark = pytest.mark.integration
 

@@ -8,10 +8,10 @@ import pytest
 
 from birthmark.broker.rules.leases import BEAT_S, LEASE_S
 from birthmark.iothub.mqtt.connections import LOOK_S
-from history import Outcome
 from simulation.hub import Hub, a_hub
 from simulation.rooms import a_house
 from simulation.virtual import Fate
+from support.kills.history import Outcome
 
 pytestmark = pytest.mark.integration
 

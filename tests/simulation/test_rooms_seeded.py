@@ -23,11 +23,11 @@ from birthmark.iothub.mqtt.devicebound import DeviceBound
 from birthmark.iothub.rules import twins as twin_rules
 from birthmark.store.events import kind_of
 from birthmark.store.keyed import change
-from history import Finding
 from simulation.aws import DELTA, TOPIC, Account, an_account
 from simulation.hub import Hub, a_hub
 from simulation.rooms import a_house
 from simulation.virtual import Fate
+from support.kills.history import Finding
 
 pytestmark = pytest.mark.integration
 

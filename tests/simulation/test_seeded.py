@@ -15,10 +15,10 @@ from birthmark.broker.model import Message, Record, encode_messages
 from birthmark.broker.rules.leases import LEASE_S, Lease
 from birthmark.broker.rules.outgoing import Outgoing
 from birthmark.broker.workers import Workers
-from history import Finding, Operation, Outcome, Seen, of_grants, of_messages, of_sessions
 from simulation import virtual
 from simulation.machine import Connection, Fleet
 from simulation.test_workers import a_fleet, opened, subscribed
+from support.kills.history import Finding, Operation, Outcome, Seen, of_grants, of_messages, of_sessions
 
 pytestmark = pytest.mark.integration
 LIVE = "live"

@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator
 import pytest
 
 from birthmark.store import Database, open_database
-from fakes import FakeClock
 from simulation.machine import Connection, Fleet
 from simulation.virtual import Fate
+from support.fakes import FakeClock
 
 pytestmark = pytest.mark.integration
 

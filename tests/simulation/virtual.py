@@ -22,8 +22,8 @@ from birthmark.store import Changes, Database, Event, Statement
 from birthmark.store.database import Hear, Heard, Row, Sharing
 from birthmark.store.events import E, decode_event, kind_of
 from birthmark.store.sqlite import DatabaseUnavailableError
-from fakes import FakeClock
 from simulation.confirming import confirmed_by
+from support.fakes import FakeClock
 
 log = logging.getLogger(__name__)
 _TURNS = 12

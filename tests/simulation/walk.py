@@ -4,11 +4,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from random import Random
 
-from history import Finding
 from simulation.aws import ANSWERS, DELTA, TOPIC, Account, Thing, an_account
 from simulation.hub import Asked, Hub, HubDevice, a_hub
 from simulation.rooms import House
 from simulation.virtual import Fate
+from support.kills.history import Finding
 
 MAY_FAIL = frozenset({"read", "commit", "beside", "bus"})
 _MOST_STEPS = 30

@@ -14,7 +14,7 @@ from tools.acceptance.journeys import journeys
 from tools.acceptance.playing import Play, variables_of
 from tools.acceptance.steps import Journey, Step
 
-from servers import RunningServer, a_server, clean_environment
+from support.server.servers import RunningServer, a_server, clean_environment
 
 pytestmark = pytest.mark.system
 TOP = Path(__file__).resolve().parents[2]

@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from agent_device import AgentOnDevice, until
 from birthmark.agent.files import DEVICE_ID, Places
 from birthmark.clock import SystemClock
 from birthmark.elements.profiles import PROFILES
 from birthmark.elements.software import SoftwareElement, create_software_element
 from birthmark.keys.library import stop_library
 from birthmark.pki.certificates import parse_bundle
-from fakes import SeededEntropy
-from servers import RunningServer, a_server
+from support.agent.device import AgentOnDevice, until
+from support.fakes import SeededEntropy
+from support.server.servers import RunningServer, a_server
 
 pytestmark = pytest.mark.system
 LIFETIME_S = 20

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from agent_device import AgentOnDevice
 from birthmark.agent.files import Places
-from servers import BIRTHMARK, RunningServer, a_new_server, clean_environment, with_clock
+from support.agent.device import AgentOnDevice
+from support.server.servers import BIRTHMARK, RunningServer, a_new_server, clean_environment, with_clock
 
 pytestmark = pytest.mark.system
 WRONG = pytest.mark.parametrize("clock", ["@1970-01-02 00:00:00", "+3650d"], ids=["1970", "ten years ahead"])

@@ -14,15 +14,15 @@ import pytest
 from pkcs11.constants import Attribute, ObjectClass
 from pkcs11.mechanisms import KeyType
 
-from agent_device import AgentOnDevice, until
-from azure_clients import run_python
 from birthmark.agent.files import EDGE_CA, Places
 from birthmark.elements.software import initialize_token
 from birthmark.keys.library import stop_library
 from birthmark.keys.pin import Pin
 from birthmark.keys.token import Token
 from birthmark.pki.certificates import parse_bundle
-from servers import BIRTHMARK, RunningServer, a_server, clean_environment
+from support.agent.device import AgentOnDevice, until
+from support.azure.clients import run_python
+from support.server.servers import BIRTHMARK, RunningServer, a_server, clean_environment
 
 pytestmark = pytest.mark.system
 

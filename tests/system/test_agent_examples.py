@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 import birthmark
-from agent_device import AgentOnDevice
 from birthmark.agent.files import DEVICE_ID, Places, next_of
-from servers import RunningServer, a_server, clean_environment
+from support.agent.device import AgentOnDevice
+from support.server.servers import RunningServer, a_server, clean_environment
 
 pytestmark = pytest.mark.system
 EXAMPLES = Path(birthmark.__file__).parent / "demo" / "apps"

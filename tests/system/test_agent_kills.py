@@ -1,6 +1,6 @@
 """The real agent killed by the kernel at its n-th call that matters, against a real server; then a normal run.
 
-A sample: every step there is, without a server's processes, is in tests/agent_faults.py.
+A sample: every step there is, without a server's processes, is in tests/support/agent/faults.py.
 """
 
 import os
@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from agent_device import AgentOnDevice
 from birthmark.agent.files import Places
-from servers import BIRTHMARK, RunningServer, a_new_server, clean_environment
+from support.agent.device import AgentOnDevice
+from support.server.servers import BIRTHMARK, RunningServer, a_new_server, clean_environment
 
 pytestmark = pytest.mark.system
 POINTS = [("rename", 1), ("rename", 3), ("rename", 4), ("fsync", 3), ("fsync", 6), ("connect", 1), ("connect", 3)]

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from agent_device import AgentOnDevice, until
 from birthmark.agent.files import Places
-from servers import RunningServer, a_new_server, clean_environment
+from support.agent.device import AgentOnDevice, until
+from support.server.servers import RunningServer, a_new_server, clean_environment
 
 pytestmark = pytest.mark.system
 PROGRAM = """

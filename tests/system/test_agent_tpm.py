@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from agent_device import AgentOnDevice, until
-from servers import RunningServer, a_new_server
-from tpms import SoftwareTpm, a_tpm
+from support.agent.device import AgentOnDevice, until
+from support.chips.tpms import SoftwareTpm, a_tpm
+from support.server.servers import RunningServer, a_new_server
 
 pytestmark = pytest.mark.system
 

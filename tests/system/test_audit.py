@@ -13,7 +13,7 @@ import warm
 from birthmark.audit.heads import AuditKey
 from birthmark.clock import SystemClock
 from birthmark.store import Changes, open_database
-from servers import RunningServer, a_server, clean_environment, free_address
+from support.server.servers import RunningServer, a_server, clean_environment, free_address
 
 pytestmark = pytest.mark.system
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from azure_clients import a_file_device
-from postgres import a_postgres_server
-from readiness import ALL_THERE, DATABASE_AWAY, readiness, until_ready
-from servers import a_server
+from support.azure.clients import a_file_device
+from support.server.readiness import ALL_THERE, DATABASE_AWAY, readiness, until_ready
+from support.server.servers import a_server
+from support.services.postgres import a_postgres_server
 
 pytestmark = pytest.mark.system
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from servers import RunningServer, a_server
+from support.server.servers import RunningServer, a_server
 
 pytestmark = pytest.mark.system
 RULE: dict[str, Any] = {

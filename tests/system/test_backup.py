@@ -12,11 +12,11 @@ from typing import Any, Self
 import pytest
 from cryptography import x509
 
-from azure_clients import a_file_device
 from birthmark.pki.certificates import Certificate
 from birthmark.server.backup.archive import BUILDING
-from est_curl import EstByCurl, enroll_by_curl
-from servers import BIRTHMARK, RunningServer, a_server, clean_environment
+from support.azure.clients import a_file_device
+from support.pki.est_curl import EstByCurl, enroll_by_curl
+from support.server.servers import BIRTHMARK, RunningServer, a_server, clean_environment
 
 pytestmark = pytest.mark.system
 PASSPHRASE = "correct horse battery staple"

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from est_curl import EstByCurl
-from rollover_fleet import Fleet
-from servers import RunningServer, a_new_server
+from support.agent.rollover_fleet import Fleet
+from support.pki.est_curl import EstByCurl
+from support.server.servers import RunningServer, a_new_server
 
 pytestmark = pytest.mark.system
 

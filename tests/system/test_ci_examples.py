@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from servers import clean_environment
+from support.server.servers import clean_environment
 
 pytestmark = pytest.mark.system
 PLACE = Path(__file__).parents[2] / "examples" / "ci"

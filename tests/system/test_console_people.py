@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import requests
 
-from browsers import Browser
-from console_world import HOSTILE
-from servers import RunningServer, a_new_server
+from support.console.browsers import Browser
+from support.console.world import HOSTILE
+from support.server.servers import RunningServer, a_new_server
 
 pytestmark = pytest.mark.system
 PASSWORD = "four words by chance"

@@ -10,8 +10,8 @@ import asyncpg
 import pytest
 
 from birthmark.store import holding
-from flows import a_way
-from servers import a_server
+from support.server.servers import a_server
+from support.services.flows import a_way
 
 pytestmark = pytest.mark.system
 _HELD = "SELECT pid FROM pg_stat_activity WHERE application_name = 'birthmark serve' AND datname = current_database()"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from servers import BIRTHMARK, clean_environment
+from support.server.servers import BIRTHMARK, clean_environment
 
 pytestmark = pytest.mark.system
 

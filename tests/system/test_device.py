@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from azure_clients import a_file_device
 from birthmark.elements.profiles import PROFILES
 from birthmark.elements.software import SoftwareElement, create_software_element
 from birthmark.keys.library import stop_library
-from fakes import SeededEntropy
-from servers import RunningServer, a_new_server, a_server
+from support.azure.clients import a_file_device
+from support.fakes import SeededEntropy
+from support.server.servers import RunningServer, a_new_server, a_server
 
 pytestmark = pytest.mark.system
 
@@ -83,7 +83,7 @@ def test_a_chip_in_a_group_registers_once_and_then_remembers(
 
 def test_a_file_key_registers_over_https_and_is_refused_with_a_reason(server: RunningServer, tmp_path: Path) -> None:
     from birthmark.clock import SystemClock
-    from pki_builders import a_ca, a_device
+    from support.pki.pki_builders import a_ca, a_device
 
     now = SystemClock().now()
     holder = a_device(a_ca(now=now), "file-device", now=now)

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from azure_clients import Device, a_file_device, run_app
 from birthmark.mqtt.engine import Engine, Role
 from birthmark.mqtt.packets import ConnAck, Connect, PubAck
-from servers import RunningServer, a_server
+from support.azure.clients import Device, a_file_device, run_app
+from support.server.servers import RunningServer, a_server
 
 pytestmark = pytest.mark.system
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from azure_clients import Device, a_file_device
-from pki_builders import a_ca
-from servers import RunningServer, a_server
+from support.azure.clients import Device, a_file_device
+from support.pki.pki_builders import a_ca
+from support.server.servers import RunningServer, a_server
 
 pytestmark = pytest.mark.system
 SECOND = ("--dps", "factory-2")

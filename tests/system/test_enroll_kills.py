@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from enroll_kills import disturbed
+from support.kills.enroll_kills import disturbed
 
 pytestmark = pytest.mark.system
 

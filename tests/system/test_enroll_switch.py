@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from azure_clients import Device, a_file_device
 from birthmark.fleet.azure import AzureTarget
 from birthmark.fleet.profiles import azure_profile
-from pki_builders import a_ca
-from servers import RunningServer, a_new_server
+from support.azure.clients import Device, a_file_device
+from support.pki.pki_builders import a_ca
+from support.server.servers import RunningServer, a_new_server
 
 pytestmark = pytest.mark.system
 

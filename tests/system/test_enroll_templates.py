@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from servers import BIRTHMARK, RunningServer, a_new_server, clean_environment
+from support.server.servers import BIRTHMARK, RunningServer, a_new_server, clean_environment
 
 pytestmark = pytest.mark.system
 COUNT = 5

@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 
-from azure_clients import a_file_device
 from birthmark.fleet.azure import AzureTarget
 from birthmark.fleet.errors import DifferentRecordError
 from birthmark.fleet.profiles import azure_profile
 from birthmark.fleet.target import Done, EnrollmentRequest, unnoted
-from est_curl import enroll_by_curl
-from pki_builders import a_device
-from servers import RunningServer, a_new_server
+from support.azure.clients import a_file_device
+from support.pki.est_curl import enroll_by_curl
+from support.pki.pki_builders import a_device
+from support.server.servers import RunningServer, a_new_server
 
 pytestmark = pytest.mark.system
 

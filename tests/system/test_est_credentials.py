@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from birthmark.est import wire
-from pki_builders import a_csr, a_key
-from servers import EstCredential, RunningServer, a_new_server
+from support.pki.pki_builders import a_csr, a_key
+from support.server.servers import EstCredential, RunningServer, a_new_server
 
 pytestmark = pytest.mark.system
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pki_builders import a_csr
-from servers import RunningServer, a_server
+from support.pki.pki_builders import a_csr
+from support.server.servers import RunningServer, a_server
 
 pytestmark = pytest.mark.system
 

@@ -17,7 +17,7 @@ import pytest
 
 from birthmark.keys.reference import parse_reference_key
 from birthmark.pki.certificates import parse_pem
-from servers import RunningServer, a_new_server
+from support.server.servers import RunningServer, a_new_server
 
 pytestmark = pytest.mark.system
 NODE = Path(__file__).parents[1] / "node"

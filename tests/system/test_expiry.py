@@ -18,12 +18,12 @@ from pathlib import Path
 
 import pytest
 
-from agent_device import AgentOnDevice
 from birthmark.agent.files import Places
 from birthmark.est import wire
 from birthmark.pki.certificates import Certificate
-from pki_builders import Holder, a_ca, a_csr, a_device, a_key, key_pem
-from servers import BIRTHMARK, RunningServer, clean_environment, free_address, with_clock
+from support.agent.device import AgentOnDevice
+from support.pki.pki_builders import Holder, a_ca, a_csr, a_device, a_key, key_pem
+from support.server.servers import BIRTHMARK, RunningServer, clean_environment, free_address, with_clock
 
 pytestmark = pytest.mark.system
 LIFETIMES = {"day": 1, "month": 30, "years": 730}

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from first_contacts import come
-from servers import a_server
+from support.kills.first_contacts import come
+from support.server.servers import a_server
 
 pytestmark = [pytest.mark.system, pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")]
 

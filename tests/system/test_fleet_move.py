@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from servers import BIRTHMARK, RunningServer, a_new_server, clean_environment
+from support.server.servers import BIRTHMARK, RunningServer, a_new_server, clean_environment
 
 pytestmark = pytest.mark.system
 NAMES = ("pump-1", "pump-2", "pump-3")

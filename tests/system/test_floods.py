@@ -18,12 +18,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from flood_world import FloodWorld, a_world
-from floods import KINDS, Flood, a_flood, witness
 from fuzz.mutate import tlv
-from people_floods import Requests, a_people_flood, requests_of
-from pki_builders import a_key, key_pem
-from strangers import insecure, read_all, tls
+from support.floods.flood_world import FloodWorld, a_world
+from support.floods.floods import KINDS, Flood, a_flood, witness
+from support.floods.people_floods import Requests, a_people_flood, requests_of
+from support.floods.strangers import insecure, read_all, tls
+from support.pki.pki_builders import a_key, key_pem
 
 pytestmark = pytest.mark.system
 MAX_FLOODED_BYTES = 4 * 1024 * 1024

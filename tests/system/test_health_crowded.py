@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from servers import RunningServer, a_new_server, a_server
+from support.server.servers import RunningServer, a_new_server, a_server
 
 pytestmark = pytest.mark.system
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from birthmark.agent.files import write_file
-from servers import BIRTHMARK, clean_environment
+from support.server.servers import BIRTHMARK, clean_environment
 
 pytestmark = [
     pytest.mark.system,

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from servers import a_new_server, warm_environment
+from support.server.servers import a_new_server, warm_environment
 
 pytestmark = pytest.mark.system
 CHIP = 'eval "$(birthmark chip simulate chip-{n} --chip se050)"'
 TRUST = "--station station/station.pem --trust-root chip-1/maker-ca.pem"
+TESTS = Path(__file__).parents[1]
 
 
 def shell(directory: Path, *lines: str, stdin: str = "", **more: str) -> "subprocess.CompletedProcess[str]":
@@ -131,7 +132,8 @@ def test_what_was_told_as_taken_outlives_a_kill_at_any_moment(tmp_path: Path) ->
     dice, told = random.Random(9), []
     for _ in range(12):
         with subprocess.Popen(
-            [sys.executable, str(Path(__file__).parents[1] / "intake_loop.py"), str(tmp_path / "north")],
+            [sys.executable, "-m", "support.chips.intake_loop", str(tmp_path / "north")],
+            cwd=TESTS,
             env=warm_environment(HOME=str(tmp_path)),
             stdout=subprocess.PIPE,
             text=True,
@@ -154,8 +156,8 @@ def test_what_was_told_as_taken_outlives_a_kill_at_any_moment(tmp_path: Path) ->
 
 
 def test_two_processes_at_one_station_write_one_after_the_other(tmp_path: Path) -> None:
-    loop = [sys.executable, str(Path(__file__).parents[1] / "intake_loop.py"), str(tmp_path / "north"), "40"]
-    lines = [subprocess.Popen(loop, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    loop = [sys.executable, "-m", "support.chips.intake_loop", str(tmp_path / "north"), "40"]
+    lines = [subprocess.Popen(loop, cwd=TESTS, stdout=subprocess.PIPE, text=True) for _ in range(3)]
     told = [board for line in lines for board in line.communicate()[0].split()]
     assert [line.returncode for line in lines] == [0, 0, 0]
     done = shell(

@@ -7,7 +7,7 @@ import pytest
 
 from birthmark.demo.stage import app_path
 from birthmark.keys.reference import parse_reference_key
-from servers import RunningServer, a_new_server
+from support.server.servers import RunningServer, a_new_server
 
 pytestmark = pytest.mark.system
 

@@ -11,9 +11,9 @@ import pytest
 import requests
 
 from birthmark.auth.persons import key_of, policy_of
-from persons import Person
-from sas_tokens import make_sas
-from servers import RunningServer, a_new_server
+from support.azure.sas_tokens import make_sas
+from support.console.persons import Person
+from support.server.servers import RunningServer, a_new_server
 
 pytestmark = pytest.mark.system
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from birthmark.broker.rules.leases import CLOSE_S
-from kills import ENGINES, run
+from support.kills.kills import ENGINES, run
 
 pytestmark = pytest.mark.system
 

@@ -7,7 +7,7 @@ import pytest
 
 from birthmark.errors import BirthmarkError
 from birthmark.testing.cloud import Cloud
-from servers import RunningServer, a_server
+from support.server.servers import RunningServer, a_server
 
 pytestmark = [pytest.mark.system, pytest.mark.filterwarnings("ignore:ssl.PROTOCOL_TLS:DeprecationWarning")]
 

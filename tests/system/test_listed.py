@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from servers import RunningServer, a_new_server
+from support.server.servers import RunningServer, a_new_server
 
 pytestmark = pytest.mark.system
 

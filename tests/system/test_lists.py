@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from azure_clients import a_file_device
-from servers import RunningServer, a_server
+from support.azure.clients import a_file_device
+from support.server.servers import RunningServer, a_server
 
 pytestmark = pytest.mark.system
 

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 import warm
-from aws_device import document, statement
-from azure_clients import a_file_device
 from birthmark.pki.certificates import parse_bundle
 from conftest import empty_database
-from est_curl import EstByCurl
-from servers import RunningServer, a_new_server, a_server
+from support.aws.device import document, statement
+from support.azure.clients import a_file_device
+from support.pki.est_curl import EstByCurl
+from support.server.servers import RunningServer, a_new_server, a_server
 
 pytestmark = pytest.mark.system
 

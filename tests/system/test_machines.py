@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from aws_clients import PATIENCE_S, Account, publish, until, until_got
-from azure_clients import Device, a_file_device
-from nats_server import a_nats
-from postgres import a_postgres
-from readiness import until_workers_are_ready
-from servers import RunningServer, a_server, free_address
+from support.aws.clients import PATIENCE_S, Account, publish, until, until_got
+from support.azure.clients import Device, a_file_device
+from support.server.readiness import until_workers_are_ready
+from support.server.servers import RunningServer, a_server, free_address
+from support.services.nats_server import a_nats
+from support.services.postgres import a_postgres
 
 pytestmark = pytest.mark.system
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from servers import RunningServer, warm_environment
+from support.server.servers import RunningServer, warm_environment
 
 pytestmark = pytest.mark.system
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from servers import a_server
+from support.server.servers import a_server
 
 pytestmark = pytest.mark.system
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from birthmark.pki.certificates import parse_bundle
-from est_curl import enroll_by_curl
-from rollover_fleet import Fleet
-from servers import RunningServer, a_server
+from support.agent.rollover_fleet import Fleet
+from support.pki.est_curl import enroll_by_curl
+from support.server.servers import RunningServer, a_server
 
 pytestmark = pytest.mark.system
 

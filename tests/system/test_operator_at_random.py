@@ -13,7 +13,7 @@ import schemathesis
 from hypothesis import HealthCheck, given, settings
 
 from birthmark.people.model import RIGHTS_OF, Role
-from servers import RunningServer, a_new_server
+from support.server.servers import RunningServer, a_new_server
 
 pytestmark = pytest.mark.system
 

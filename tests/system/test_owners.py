@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from servers import BIRTHMARK, a_server, clean_environment
+from support.server.servers import BIRTHMARK, a_server, clean_environment
 
 OWNER = "nobody"
 IS_SUDO_HERE = shutil.which("sudo", path=clean_environment()["PATH"]) is not None

@@ -19,9 +19,9 @@ import requests
 
 import warm
 from birthmark.auth.connection_strings import parse_connection_string
-from persons import Person
-from sas_tokens import make_sas
-from servers import RunningServer, a_new_server, clean_environment
+from support.azure.sas_tokens import make_sas
+from support.console.persons import Person
+from support.server.servers import RunningServer, a_new_server, clean_environment
 
 pytestmark = pytest.mark.system
 ENDS = "-----END CERTIFICATE-----\n"

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from servers import RunningServer, a_server, warm_environment
+from support.server.servers import RunningServer, a_server, warm_environment
 
 pytestmark = pytest.mark.system
 LIST = "--manifest station/intake-0001.jsonl --station station/station.pem --trust-root chip/maker-ca.pem"

@@ -9,8 +9,8 @@ import msgspec
 import pytest
 
 from birthmark.manifests.bundle import wire
-from intake_world import ROOT, Line, a_chip
-from pki_builders import a_ca
+from support.chips.intake_world import ROOT, Line, a_chip
+from support.pki.pki_builders import a_ca
 
 pytestmark = pytest.mark.system
 PAGE = (Path(__file__).parents[2] / "docs" / "howto" / "provenance.md").read_text()

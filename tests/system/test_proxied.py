@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from birthmark.net.proxied import SIGNATURE
-from servers import RunningServer, a_server, clean_environment, free_address
+from support.server.servers import RunningServer, a_server, clean_environment, free_address
 
 pytestmark = pytest.mark.system
 BALANCER, DEVICE = "127.9.9.9", "127.5.5.5"

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from agent_device import AgentOnDevice, until
-from azure_clients import a_file_device, needs_443
-from servers import RunningServer, a_new_server
+from support.agent.device import AgentOnDevice, until
+from support.azure.clients import a_file_device, needs_443
+from support.server.servers import RunningServer, a_new_server
 
 pytestmark = [
     pytest.mark.system,

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from registry_kills import keep_on
-from servers import a_server
+from support.kills.registry_kills import keep_on
+from support.server.servers import a_server
 
 pytestmark = [pytest.mark.system, pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")]
 

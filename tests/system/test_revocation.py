@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from azure_clients import Device, a_file_device, run_app
 from birthmark.pki.certificates import parse_bundle
-from est_curl import enroll_by_curl
-from pki_builders import Holder
-from servers import RunningServer, a_new_server, a_server
+from support.azure.clients import Device, a_file_device, run_app
+from support.pki.est_curl import enroll_by_curl
+from support.pki.pki_builders import Holder
+from support.server.servers import RunningServer, a_new_server, a_server
 
 pytestmark = pytest.mark.system
 

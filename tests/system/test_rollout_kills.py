@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from rollout_kills import keep_on
-from servers import a_server
+from support.kills.rollout_kills import keep_on
+from support.server.servers import a_server
 
 pytestmark = pytest.mark.system
 

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from agent_device import AgentOnDevice
 from birthmark.agent import connect
-from pki_builders import a_ca
-from rollover_fleet import Fleet
-from servers import RunningServer, a_server
+from support.agent.device import AgentOnDevice
+from support.agent.rollover_fleet import Fleet
+from support.pki.pki_builders import a_ca
+from support.server.servers import RunningServer, a_server
 
 pytestmark = pytest.mark.system
 DEVICES = int(os.environ.get("BIRTHMARK_ROLLOVER_DEVICES", "60"))

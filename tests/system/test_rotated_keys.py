@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from servers import RunningServer, a_server
+from support.server.servers import RunningServer, a_server
 
 pytestmark = pytest.mark.system
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-import scaled
+from support.server import scaled
 
 pytestmark = [pytest.mark.system, scaled.for_one]
 

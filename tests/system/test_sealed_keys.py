@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from servers import BIRTHMARK, RunningServer, a_server, clean_environment
+from support.server.servers import BIRTHMARK, RunningServer, a_server, clean_environment
 
 pytestmark = pytest.mark.system
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from azure_clients import a_file_device, run_app
-from servers import BIRTHMARK, RunningServer, a_new_server, a_server, clean_environment, free_address
+from support.azure.clients import a_file_device, run_app
+from support.server.servers import BIRTHMARK, RunningServer, a_new_server, a_server, clean_environment, free_address
 
 pytestmark = pytest.mark.system
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from paho.mqtt import client as paho
 
-from est_curl import enroll_by_curl
-from servers import RunningServer, a_new_server, a_server
+from support.pki.est_curl import enroll_by_curl
+from support.server.servers import RunningServer, a_new_server, a_server
 
 pytestmark = pytest.mark.system
 

@@ -8,7 +8,7 @@ import pytest
 from birthmark.fleet.azure import AzureTarget
 from birthmark.fleet.errors import CredentialsRefusedError
 from birthmark.fleet.profiles import AzureProfile
-from servers import RunningServer, a_new_server
+from support.server.servers import RunningServer, a_new_server
 
 pytestmark = pytest.mark.system
 

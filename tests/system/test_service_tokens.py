@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import pytest
 
 from birthmark.auth.connection_strings import parse_connection_string
-from sas_tokens import make_sas
-from servers import RunningServer, a_new_server
+from support.azure.sas_tokens import make_sas
+from support.server.servers import RunningServer, a_new_server
 
 pytestmark = pytest.mark.system
 

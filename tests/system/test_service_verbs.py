@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from azure_clients import run_python
 from birthmark.auth.sas import derive_device_key
-from persons import Person
-from servers import RunningServer, a_new_server, a_server
-from tpm_vectors import RSA_EK
+from support.azure.clients import run_python
+from support.chips.tpm_vectors import RSA_EK
+from support.console.persons import Person
+from support.server.servers import RunningServer, a_new_server, a_server
 
 pytestmark = pytest.mark.system
 

@@ -15,10 +15,10 @@ import pytest
 import requests
 
 import warm
-from browsers import Browser
-from chromium import a_tab
-from persons import Person
-from servers import RunningServer, a_new_server, clean_environment
+from support.console.browsers import Browser
+from support.console.chromium import a_tab
+from support.console.persons import Person
+from support.server.servers import RunningServer, a_new_server, clean_environment
 
 pytestmark = pytest.mark.system
 PASSWORD, ANOTHER = "four words by chance", "other words by chance"

@@ -10,9 +10,9 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import requests
 
-from browsers import Browser
-from oidc_world import providers, signed_in_at
-from servers import RunningServer, a_server, free_address
+from support.console.browsers import Browser
+from support.console.oidc_world import providers, signed_in_at
+from support.server.servers import RunningServer, a_server, free_address
 
 pytestmark = pytest.mark.system
 _TO = re.compile(r'content="0;url=([^"]+)"')

@@ -19,7 +19,7 @@ from playwright.sync_api import Browser, Page
 
 import make_site
 import site_pages
-from consoles import a_chromium
+from support.console.consoles import a_chromium
 
 pytestmark = pytest.mark.system
 ROOT = Path(__file__).parents[2]

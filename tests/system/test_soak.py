@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from servers import clean_environment
+from support.server.servers import clean_environment
 
 pytestmark = pytest.mark.system
 ROOT = Path(__file__).parents[2]

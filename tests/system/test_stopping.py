@@ -10,10 +10,10 @@ import pytest
 
 from birthmark.mqtt import codec
 from birthmark.mqtt.packets import Connect, Publish
-from flood_world import FloodWorld, a_world
-from floods import Line, Visit
-from postgres import a_postgres_server
-from servers import RunningServer, a_server
+from support.floods.flood_world import FloodWorld, a_world
+from support.floods.floods import Line, Visit
+from support.server.servers import RunningServer, a_server
+from support.services.postgres import a_postgres_server
 
 pytestmark = pytest.mark.system
 PUBLISHERS = 8

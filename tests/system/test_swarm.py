@@ -10,8 +10,8 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from servers import RunningServer, a_server, clean_environment, free_address
-from swarm_world import SwarmRun, swarm
+from support.agent.swarm_world import SwarmRun, swarm
+from support.server.servers import RunningServer, a_server, clean_environment, free_address
 
 pytestmark = pytest.mark.system
 

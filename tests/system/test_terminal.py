@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import warm
-from servers import RunningServer, a_new_server, clean_environment
+from support.server.servers import RunningServer, a_new_server, clean_environment
 
 pytestmark = pytest.mark.system
 

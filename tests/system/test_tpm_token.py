@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from servers import RunningServer, a_new_server
-from tpm_tokens import TpmToken, a_tpm_token
+from support.chips.tpm_tokens import TpmToken, a_tpm_token
+from support.server.servers import RunningServer, a_new_server
 
 pytestmark = pytest.mark.system
 NODE = Path(__file__).parents[1] / "node"

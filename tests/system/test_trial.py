@@ -17,8 +17,8 @@ from typing import Any
 import paho.mqtt.client as paho
 import pytest
 
-from azure_clients import a_file_device
-from servers import BIRTHMARK, TrialServer, clean_environment
+from support.azure.clients import a_file_device
+from support.server.servers import BIRTHMARK, TrialServer, clean_environment
 
 pytestmark = pytest.mark.system
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from servers import clean_environment, free_address, warm_environment
+from support.server.servers import clean_environment, free_address, warm_environment
 
 pytestmark = pytest.mark.system
 

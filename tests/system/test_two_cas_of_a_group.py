@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from azure_clients import a_file_device
-from pki_builders import a_ca
-from servers import RunningServer, a_new_server
+from support.azure.clients import a_file_device
+from support.pki.pki_builders import a_ca
+from support.server.servers import RunningServer, a_new_server
 
 pytestmark = pytest.mark.system
 NOW = datetime.now(UTC)

@@ -9,9 +9,9 @@ import pytest
 
 from birthmark.mqtt import codec
 from birthmark.mqtt.packets import Publish, Subscribe
-from flood_world import a_world
-from floods import Line
-from strangers import rss_mib
+from support.floods.flood_world import a_world
+from support.floods.floods import Line
+from support.floods.strangers import rss_mib
 
 pytestmark = pytest.mark.system
 LIMIT_MIB = 32

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from earlier import script_of_0_1_0, unpacked
-from servers import BIRTHMARK, clean_environment, free_address
+from support.server.earlier import script_of_0_1_0, unpacked
+from support.server.servers import BIRTHMARK, clean_environment, free_address
 
 pytestmark = pytest.mark.system
 OF_0_2_0 = "0020"

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from birthmark.pki.certificates import is_signed_by, parse_bundle
-from est_curl import EstByCurl
-from servers import RunningServer, a_server
+from support.pki.est_curl import EstByCurl
+from support.server.servers import RunningServer, a_server
 
 pytestmark = pytest.mark.system
 

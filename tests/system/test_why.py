@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from azure_clients import Device, a_file_device
-from servers import RunningServer, a_new_server, a_server, with_clock
+from support.azure.clients import Device, a_file_device
+from support.server.servers import RunningServer, a_new_server, a_server, with_clock
 
 pytestmark = pytest.mark.system
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, pkcs7, pkcs12
 
-from pki_builders import a_ca, a_device
-from servers import RunningServer, a_new_server
+from support.pki.pki_builders import a_ca, a_device
+from support.server.servers import RunningServer, a_new_server
 
 pytestmark = pytest.mark.system
 

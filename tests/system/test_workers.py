@@ -18,12 +18,12 @@ from typing import Any
 import paho.mqtt.client as paho
 import pytest
 
-from aws_clients import PATIENCE_S, Account, publish, until, until_got
-from pki_builders import a_device
-from postgres import a_postgres
-from readiness import readiness, until_workers_are_ready
-from servers import BIRTHMARK, RunningServer, a_server, clean_environment, free_address
-from workers_of import below, hit, started_anew
+from support.aws.clients import PATIENCE_S, Account, publish, until, until_got
+from support.pki.pki_builders import a_device
+from support.server.readiness import readiness, until_workers_are_ready
+from support.server.servers import BIRTHMARK, RunningServer, a_server, clean_environment, free_address
+from support.server.workers_of import below, hit, started_anew
+from support.services.postgres import a_postgres
 
 pytestmark = pytest.mark.system
 

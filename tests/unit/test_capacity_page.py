@@ -1,6 +1,6 @@
 """The tables of docs/explanation/capacity.md are reckoned from what was measured."""
 
-from tools_pages import capacity_page
+from support.tools_pages import capacity_page
 
 
 def test_the_tables_are_those_of_the_figures() -> None:

@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 
 from birthmark.clock import STEADY_S, Steadiness
 from birthmark.store import to_micros
-from fakes import FakeClock
+from support.fakes import FakeClock
 
 HOUR, STEADY = timedelta(hours=1), timedelta(seconds=STEADY_S)
 

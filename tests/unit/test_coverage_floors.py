@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from coverage.files import GlobMatcher
 
-from tools_pages import coverage_by_room
+from support.tools_pages import coverage_by_room
 
 TOP = Path(__file__).parents[2]
 REPORT = tomllib.loads((TOP / "pyproject.toml").read_text())["tool"]["coverage"]["report"]

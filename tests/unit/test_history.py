@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from history import (
+from support.kills.history import (
     Fault,
     Operation,
     Outcome,

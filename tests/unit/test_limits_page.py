@@ -3,7 +3,7 @@
 from birthmark.dps import mqtt as dps_mqtt
 from birthmark.iothub.mqtt import connections as hub_connections
 from birthmark.net import listener
-from tools_pages import limits_tool
+from support.tools_pages import limits_tool
 
 TOOL = limits_tool()
 SOURCE = TOOL.SOURCE.read_text()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tools_pages import terminals
+from support.tools_pages import terminals
 
 TOOL = terminals()
 DOCS = Path(__file__).parents[2] / "docs"

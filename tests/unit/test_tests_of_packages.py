@@ -2,7 +2,7 @@
 
 import pytest
 
-import tools_pages
+from support import tools_pages
 
 tests_of = tools_pages.tests_of()
 EVERY = sorted(path for path in tests_of.TESTS.rglob("test_*.py") if not {"kit", "node"} & set(path.parts))

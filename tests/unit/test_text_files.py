@@ -48,8 +48,8 @@ from birthmark.text_files import (
     trimmed,
 )
 from birthmark.toml_mistakes import TomlError, parse
-from fakes import NOON
-from pki_builders import a_csr, a_device, a_key, key_pem
+from support.fakes import NOON
+from support.pki.pki_builders import a_csr, a_device, a_key, key_pem
 
 FORMS: dict[str, Callable[[str], bytes]] = {
     "CRLF": lambda text: text.replace("\n", "\r\n").encode(),

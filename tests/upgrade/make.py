@@ -18,8 +18,8 @@ HERE = Path(__file__).parent.parent
 sys.path.insert(0, str(HERE))
 
 
-from agent_device import AgentOnDevice  # noqa: E402 - found only on that path
-from servers import RunningServer, a_server  # noqa: E402 - as above
+from support.agent.device import AgentOnDevice  # noqa: E402 - found only on that path
+from support.server.servers import RunningServer, a_server  # noqa: E402 - as above
 
 NAMES = ("by-group", "by-hand", "by-itself", "lost", "thing", "listed-1", "listed-2")
 WITH_PATHS = ("agent/etc", "agent/var", "run.journal", "data/database.json", "data/endpoints.json")

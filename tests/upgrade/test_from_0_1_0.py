@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from earlier import alone_at, post, renewed, request_of, send, started, unpacked
-from pki_builders import a_csr, a_key
-from servers import RunningServer
+from support.pki.pki_builders import a_csr, a_key
+from support.server.earlier import alone_at, post, renewed, request_of, send, started, unpacked
+from support.server.servers import RunningServer
 
 pytestmark = pytest.mark.system
 

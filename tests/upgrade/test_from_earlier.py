@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from agent_device import AgentOnDevice
-from earlier import (
+from support.agent.device import AgentOnDevice
+from support.pki.pki_builders import a_csr, a_key
+from support.server.earlier import (
     alone_at,
     documents_are_what_they_were,
     post,
@@ -18,8 +19,7 @@ from earlier import (
     the_lost_device_stays_out,
     unpacked,
 )
-from pki_builders import a_csr, a_key
-from servers import RunningServer
+from support.server.servers import RunningServer
 
 pytestmark = pytest.mark.system
 

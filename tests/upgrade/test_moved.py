@@ -5,9 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from earlier import alone_at, documents_are_what_they_were, renewed, send, the_lost_device_stays_out, unpacked
-from postgres import a_postgres
-from servers import RunningServer
+from support.server.earlier import (
+    alone_at,
+    documents_are_what_they_were,
+    renewed,
+    send,
+    the_lost_device_stays_out,
+    unpacked,
+)
+from support.server.servers import RunningServer
+from support.services.postgres import a_postgres
 
 pytestmark = pytest.mark.system
 _LONG_S = 10**9

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from earlier import alone_at, send, started, unpacked
-from servers import RunningServer
+from support.server.earlier import alone_at, send, started, unpacked
+from support.server.servers import RunningServer
 
 pytestmark = pytest.mark.system
 MANY = int(os.environ.get("BIRTHMARK_UPGRADE_DEVICES", "1000"))

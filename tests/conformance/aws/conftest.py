@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from aws_clients import Account
-from aws_device import Enrolled, document
 from birthmark.testing.cloud import Cloud
-from readiness import until_workers_are_ready
-from servers import RunningServer
+from support.aws.clients import Account
+from support.aws.device import Enrolled, document
+from support.server.readiness import until_workers_are_ready
+from support.server.servers import RunningServer
 
 
 @pytest.fixture

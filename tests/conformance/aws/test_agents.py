@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from aws_clients import Account, until
-from servers import RunningServer
+from support.aws.clients import Account, until
+from support.server.servers import RunningServer
 
 pytestmark = pytest.mark.system
 

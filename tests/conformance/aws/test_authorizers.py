@@ -18,12 +18,12 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-import scaled
-from aws_clients import until
-from aws_device import ARN as OWN
-from aws_device import DEVICE_5, DeviceProcess, document, statement
-from function_server import ARN, FunctionServer
-from servers import RunningServer
+from support.aws.clients import until
+from support.aws.device import ARN as OWN
+from support.aws.device import DEVICE_5, DeviceProcess, document, statement
+from support.aws.function_server import ARN, FunctionServer
+from support.server import scaled
+from support.server.servers import RunningServer
 
 KEY = rsa.generate_private_key(65537, 2048)
 PEM = KEY.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()

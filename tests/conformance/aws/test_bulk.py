@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from aws_clients import until
-from pki_builders import a_csr
-from servers import RunningServer
+from support.aws.clients import until
+from support.pki.pki_builders import a_csr
+from support.server.servers import RunningServer
 
 pytestmark = pytest.mark.system
 ROLE = "arn:aws:iam::000000000000:role/registration"

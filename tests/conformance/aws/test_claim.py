@@ -19,14 +19,14 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from aws_device import ARN, DeviceProcess, Enrolled, document, statement
-from function_server import ARN as FUNCTION
-from function_server import FunctionServer
-from servers import RunningServer
+from support.aws.device import ARN, DeviceProcess, Enrolled, document, statement
+from support.aws.function_server import ARN as FUNCTION
+from support.aws.function_server import FunctionServer
+from support.server.servers import RunningServer
 
 pytestmark = pytest.mark.system
 NODE = Path(__file__).parents[2] / "node"
-IDENTITY = Path(__file__).parents[2] / "aws_identity_process.py"
+IDENTITY = Path(__file__).parents[2] / "support" / "aws" / "identity_process.py"
 ROLE = "arn:aws:iam::000000000000:role/provisioning"
 BODY = {
     "Parameters": {"SerialNumber": {"Type": "String"}, "AWS::IoT::Certificate::Id": {"Type": "String"}},

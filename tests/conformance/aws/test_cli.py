@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pki_builders import a_ca, a_device, an_rsa_key
-from servers import RunningServer, clean_environment
+from support.pki.pki_builders import a_ca, a_device, an_rsa_key
+from support.server.servers import RunningServer, clean_environment
 
 Aws = Callable[..., str]
 POLICY = '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"iot:*","Resource":"*"}]}'

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from aws_clients import until
-from aws_device import Enrolled
+from support.aws.clients import until
+from support.aws.device import Enrolled
 
 pytestmark = pytest.mark.system
 Enroll = Callable[..., Enrolled]

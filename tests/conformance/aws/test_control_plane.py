@@ -8,11 +8,11 @@ from botocore.exceptions import ClientError
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from aws_device import ARN, Enrolled, document, statement
 from birthmark.pki.issue import new_serial
 from birthmark.pki.possession import prove_possession
-from fakes import SeededEntropy
-from pki_builders import Holder, a_ca, a_csr, a_device, a_key
+from support.aws.device import ARN, Enrolled, document, statement
+from support.fakes import SeededEntropy
+from support.pki.pki_builders import Holder, a_ca, a_csr, a_device, a_key
 
 POLICY = document(statement("iot:*"))
 

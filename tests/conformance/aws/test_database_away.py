@@ -17,11 +17,11 @@ from typing import Any
 import pytest
 from paho.mqtt import client as paho
 
-from aws_device import Enrolled
-from postgres import a_postgres_server
-from readiness import ALL_THERE, DATABASE_AWAY, until_ready
-from scaled import for_one
-from servers import RunningServer, a_server
+from support.aws.device import Enrolled
+from support.server.readiness import ALL_THERE, DATABASE_AWAY, until_ready
+from support.server.scaled import for_one
+from support.server.servers import RunningServer, a_server
+from support.services.postgres import a_postgres_server
 
 pytestmark = [pytest.mark.system, for_one]
 Enroll = Callable[..., Enrolled]

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from aws_clients import until
-from aws_device import ARN, DeviceProcess, Enrolled, document, statement
-from servers import RunningServer
+from support.aws.clients import until
+from support.aws.device import ARN, DeviceProcess, Enrolled, document, statement
+from support.server.servers import RunningServer
 
 pytestmark = pytest.mark.serve
 

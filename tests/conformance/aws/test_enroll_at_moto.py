@@ -14,8 +14,8 @@ from birthmark.fleet.journal import Journal, Outcome
 from birthmark.fleet.profiles import AwsProfile
 from birthmark.fleet.rights import AWS, Work
 from birthmark.fleet.target import Done, EnrollmentRequest
-from moto_pca import moto
-from pki_builders import a_device
+from support.aws.moto_pca import moto
+from support.pki.pki_builders import a_device
 
 POLICY = '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"iot:Connect","Resource":"*"}]}'
 NAMES = ("pump-1", "pump-2", "pump-3")

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from aws_device import Enrolled, statement
 from birthmark.awsiot.service.settings import ANNOUNCED
+from support.aws.device import Enrolled, statement
 
 pytestmark = pytest.mark.system
 Enroll = Callable[..., Enrolled]

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from aws_device import ARN, DEVICE_5, DeviceProcess
-from pki_builders import Holder, a_ca, a_device
-from servers import RunningServer
+from support.aws.device import ARN, DEVICE_5, DeviceProcess
+from support.pki.pki_builders import Holder, a_ca, a_device
+from support.server.servers import RunningServer
 
 pytestmark = pytest.mark.system
 DOCUMENT = json.dumps(

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from aws_device import ARN, Enrolled, document, statement
+from support.aws.device import ARN, Enrolled, document, statement
 
 pytestmark = pytest.mark.system
 Enroll = Callable[..., Enrolled]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from aws_device import Enrolled, document, statement
+from support.aws.device import Enrolled, document, statement
 
 pytestmark = pytest.mark.system
 Enroll = Callable[..., Enrolled]

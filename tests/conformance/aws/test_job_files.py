@@ -15,9 +15,9 @@ from urllib.parse import urlsplit
 import pytest
 from botocore.exceptions import ClientError
 
-from aws_clients import until
-from aws_device import ARN, Enrolled
-from servers import RunningServer
+from support.aws.clients import until
+from support.aws.device import ARN, Enrolled
+from support.server.servers import RunningServer
 
 pytestmark = [pytest.mark.system, pytest.mark.serve]
 NUMBERS = count(1)

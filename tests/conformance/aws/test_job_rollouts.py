@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from aws_clients import until
-from aws_device import ARN
-from servers import RunningServer
+from support.aws.clients import until
+from support.aws.device import ARN
+from support.server.servers import RunningServer
 
 pytestmark = pytest.mark.system
 NUMBERS = count(1)

@@ -16,9 +16,9 @@ import paho.mqtt.client as paho
 import pytest
 from botocore.exceptions import ClientError
 
-from aws_clients import until
-from aws_device import ARN, DeviceProcess, Enrolled, statement
-from servers import RunningServer
+from support.aws.clients import until
+from support.aws.device import ARN, DeviceProcess, Enrolled, statement
+from support.server.servers import RunningServer
 
 pytestmark = pytest.mark.system
 Enroll = Callable[..., Enrolled]

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from aws_clients import Account, until
-from aws_device import ARN
 from birthmark.testing.cloud import Cloud
-from readiness import until_workers_are_ready
-from servers import RunningServer
-from workers_of import below, hit
+from support.aws.clients import Account, until
+from support.aws.device import ARN
+from support.server.readiness import until_workers_are_ready
+from support.server.servers import RunningServer
+from support.server.workers_of import below, hit
 
 pytestmark = [pytest.mark.system, pytest.mark.serve(workers=2)]
 

@@ -26,16 +26,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
-import kept_credentials
-import kept_jobs
-import kept_provisioning
-import kept_rules
-from aws_device import document, statement
 from birthmark.awsiot.http.app import GROUPS
 from birthmark.awsiot.http.data import ClientOperations, ConnectivityOperations, DataOperations
 from birthmark.awsiot.http.routing import OPERATIONS
-from pki_builders import a_ca, a_device
-from servers import RunningServer
+from support.aws import kept_credentials, kept_jobs, kept_provisioning, kept_rules
+from support.aws.device import document, statement
+from support.pki.pki_builders import a_ca, a_device
+from support.server.servers import RunningServer
 
 pytestmark = pytest.mark.system
 SERVED = {

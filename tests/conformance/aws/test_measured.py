@@ -16,10 +16,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from aws_clients import until
-from aws_device import ARN
-from pki_builders import Holder, a_ca, a_device
-from servers import RunningServer
+from support.aws.clients import until
+from support.aws.device import ARN
+from support.pki.pki_builders import Holder, a_ca, a_device
+from support.server.servers import RunningServer
 
 pytestmark = pytest.mark.system
 NUMBERS = count(1)

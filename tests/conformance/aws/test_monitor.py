@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from aws_device import Enrolled
-from servers import RunningServer, clean_environment
-from watching import watching
+from support.aws.device import Enrolled
+from support.server.servers import RunningServer, clean_environment
+from support.server.watching import watching
 
 pytestmark = pytest.mark.system
 

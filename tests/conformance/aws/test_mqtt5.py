@@ -16,9 +16,9 @@ import pytest
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from aws_device import ARN, Enrolled, statement
-from scaled import for_one
-from servers import RunningServer, clean_environment
+from support.aws.device import ARN, Enrolled, statement
+from support.server.scaled import for_one
+from support.server.servers import RunningServer, clean_environment
 
 pytestmark = pytest.mark.serve
 

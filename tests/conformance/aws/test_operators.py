@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from aws_clients import until
-from aws_device import Enrolled, document, statement
-from servers import RunningServer
+from support.aws.clients import until
+from support.aws.device import Enrolled, document, statement
+from support.server.servers import RunningServer
 
 pytestmark = pytest.mark.system
 Enroll = Callable[..., Enrolled]

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from aws_device import ARN, DeviceProcess, document, statement
 from birthmark.pki.certificates import parse_pem
 from birthmark.testing.cloud import Cloud
 from birthmark.testing.made import Files
-from servers import BIRTHMARK, clean_environment
+from support.aws.device import ARN, DeviceProcess, document, statement
+from support.server.servers import BIRTHMARK, clean_environment
 
 MAKE = """
 import json, sys

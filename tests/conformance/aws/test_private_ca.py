@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from birthmark.pki.certificates import is_signed_by, parse_bundle
-from est_curl import EstByCurl
-from moto_pca import PrivateCas, private_cas
-from servers import RunningServer, a_server
+from support.aws.moto_pca import PrivateCas, private_cas
+from support.pki.est_curl import EstByCurl
+from support.server.servers import RunningServer, a_server
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,8 @@ import paho.mqtt.client as paho
 import pytest
 from botocore.exceptions import ClientError
 
-from aws_clients import until
-from aws_device import ARN, Enrolled, statement
+from support.aws.clients import until
+from support.aws.device import ARN, Enrolled, statement
 
 pytestmark = pytest.mark.system
 Enroll = Callable[..., Enrolled]

@@ -7,7 +7,7 @@ from unittest.mock import patch
 import pytest
 from botocore.exceptions import ClientError
 
-from servers import RunningServer
+from support.server.servers import RunningServer
 
 SIGNERS_CLOCK = "botocore.crt.auth.get_current_datetime"  # boto3 signs with awscrt where that is installed
 TWICE = (

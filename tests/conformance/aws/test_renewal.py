@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from aws_clients import until
-from aws_device import DeviceProcess, Enrolled
 from birthmark.testing.made import Files
-from est_curl import EstByCurl
-from servers import RunningServer
+from support.aws.clients import until
+from support.aws.device import DeviceProcess, Enrolled
+from support.pki.est_curl import EstByCurl
+from support.server.servers import RunningServer
 
 pytestmark = pytest.mark.system
 

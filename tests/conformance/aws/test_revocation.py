@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from aws_device import Enrolled, document, statement
 from birthmark.pki.certificates import parse_pem
 from birthmark.testing.cloud import Cloud
-from servers import RunningServer
+from support.aws.device import Enrolled, document, statement
+from support.server.servers import RunningServer
 
 
 def test_a_live_connection_ends_and_no_other_begins(server: RunningServer, cloud: Cloud) -> None:

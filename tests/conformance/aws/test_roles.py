@@ -13,10 +13,10 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 
-from aws_clients import until
-from aws_device import ARN as OWN
-from aws_device import DeviceProcess, Enrolled, document, statement
-from servers import RunningServer
+from support.aws.clients import until
+from support.aws.device import ARN as OWN
+from support.aws.device import DeviceProcess, Enrolled, document, statement
+from support.server.servers import RunningServer
 
 Enroll = Callable[..., Enrolled]
 ROLE, UNMAPPED = "arn:aws:iam::000000000000:role/reader", "arn:aws:iam::000000000000:role/nobody"

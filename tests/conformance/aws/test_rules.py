@@ -21,11 +21,11 @@ import paho.mqtt.client as paho
 import pytest
 from botocore.exceptions import ClientError
 
-from aws_clients import Account, until
-from function_server import ARN, FunctionServer
-from nats_server import a_nats
-from receivers import Receiver, a_mosquitto
-from servers import RunningServer
+from support.aws.clients import Account, until
+from support.aws.function_server import ARN, FunctionServer
+from support.server.servers import RunningServer
+from support.services.nats_server import a_nats
+from support.services.receivers import Receiver, a_mosquitto
 
 pytestmark = pytest.mark.system
 ROLE = "arn:aws:iam::000000000000:role/rules"

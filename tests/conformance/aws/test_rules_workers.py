@@ -6,10 +6,10 @@ import signal
 
 import pytest
 
-from aws_clients import Account, until
-from readiness import until_workers_are_ready
-from servers import RunningServer
-from workers_of import below, hit
+from support.aws.clients import Account, until
+from support.server.readiness import until_workers_are_ready
+from support.server.servers import RunningServer
+from support.server.workers_of import below, hit
 
 pytestmark = [pytest.mark.system, pytest.mark.serve(workers=2)]
 ROLE = "arn:aws:iam::000000000000:role/rules"

@@ -17,9 +17,9 @@ import pytest
 from botocore.exceptions import ClientError
 
 import birthmark
-from aws_clients import until
-from aws_device import ARN, DeviceProcess, Enrolled, document, statement
-from servers import RunningServer, clean_environment
+from support.aws.clients import until
+from support.aws.device import ARN, DeviceProcess, Enrolled, document, statement
+from support.server.servers import RunningServer, clean_environment
 
 pytestmark = pytest.mark.serve
 

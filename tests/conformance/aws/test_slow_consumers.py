@@ -21,13 +21,13 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from paho.mqtt import client as paho
 
-from aws_device import Enrolled
 from birthmark.mqtt import codec
 from birthmark.mqtt.engine import Engine, Role
 from birthmark.mqtt.packets import LEVEL_3_1_1, ConnAck, Connect, Publish
-from scaled import for_one
-from servers import RunningServer
-from strangers import masked
+from support.aws.device import Enrolled
+from support.floods.strangers import masked
+from support.server.scaled import for_one
+from support.server.servers import RunningServer
 
 pytestmark = pytest.mark.serve
 

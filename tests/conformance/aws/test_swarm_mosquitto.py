@@ -11,8 +11,8 @@ import pytest
 
 from birthmark.pki import profiles
 from conftest import free_port
-from pki_builders import a_ca, a_device
-from swarm_world import swarm
+from support.agent.swarm_world import swarm
+from support.pki.pki_builders import a_ca, a_device
 
 pytestmark = pytest.mark.system
 _OPTIONS = """

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from aws_device import DeviceProcess, document, statement
-from servers import RunningServer
+from support.aws.device import DeviceProcess, document, statement
+from support.server.servers import RunningServer
 
 pytestmark = pytest.mark.system
 ROLE = "arn:aws:iam::000000000000:role/provisioning"

@@ -4,7 +4,7 @@ import pytest
 
 from birthmark.testing.cloud import Cloud
 from birthmark.testing.plugin import WrongClock
-from scaled import for_one
+from support.server.scaled import for_one
 
 pytestmark = pytest.mark.system
 

@@ -10,9 +10,9 @@ from typing import Any
 import paho.mqtt.client as paho
 import pytest
 
-from aws_device import Enrolled
-from pki_builders import a_ca, a_device
-from servers import RunningServer
+from support.aws.device import Enrolled
+from support.pki.pki_builders import a_ca, a_device
+from support.server.servers import RunningServer
 
 pytestmark = pytest.mark.system
 

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from servers import RunningServer, clean_environment
+from support.server.servers import RunningServer, clean_environment
 
 pytestmark = pytest.mark.system
 

@@ -9,8 +9,8 @@ from http.client import HTTPSConnection
 import pytest
 
 from birthmark.testing.cloud import Cloud
-from node_clients import NODE
-from servers import RunningServer
+from support.azure.node_clients import NODE
+from support.server.servers import RunningServer
 
 pytestmark = pytest.mark.system
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from azure_clients import needs_443
 from birthmark.testing.cloud import Cloud
+from support.azure.clients import needs_443
 
 
 @pytest.fixture(params=["mqtt", "websocket"])

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from azure_clients import run_python
-from servers import RunningServer
-from webhook_server import WebhookServer
+from support.azure.clients import run_python
+from support.server.servers import RunningServer
+from support.services.webhook_server import WebhookServer
 
 pytestmark = pytest.mark.system
 

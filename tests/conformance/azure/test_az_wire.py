@@ -2,8 +2,8 @@
 
 import pytest
 
-from azure_credentials import Operator
 from birthmark.testing.cloud import Cloud
+from support.azure.credentials import Operator
 
 pytestmark = pytest.mark.system
 AS_PYTHON_SHOWS_IT = "{'additional_properties': {}, 'query': 'SELECT *'}"

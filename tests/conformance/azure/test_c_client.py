@@ -16,8 +16,8 @@ from msgspec import Struct
 from birthmark.mqtt.engine import Engine, Role
 from birthmark.mqtt.packets import ConnAck, Connect, Publish
 from birthmark.testing.cloud import AzureDevice, Cloud
-from pki_builders import a_ca
-from servers import RunningServer
+from support.pki.pki_builders import a_ca
+from support.server.servers import RunningServer
 
 pytestmark = pytest.mark.system
 SOURCES = Path(__file__).parents[3] / "examples" / "c"

@@ -18,12 +18,12 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
-from azure_clients import run_python
-from azure_credentials import Key, Operator, Shown, at_hub, files_of, issue, kept, register
 from birthmark.testing.cloud import Cloud
-from pki_builders import a_ca, a_device
-from sas_tokens import make_sas
-from servers import RunningServer, a_server
+from support.azure.clients import run_python
+from support.azure.credentials import Key, Operator, Shown, at_hub, files_of, issue, kept, register
+from support.azure.sas_tokens import make_sas
+from support.pki.pki_builders import a_ca, a_device
+from support.server.servers import RunningServer, a_server
 
 pytestmark = pytest.mark.system
 SDK = """

@@ -15,7 +15,7 @@ from birthmark.dps.mqtt import MAX_OF_ONE
 from birthmark.mqtt import codec
 from birthmark.mqtt.packets import Connect, PingReq
 from birthmark.testing.cloud import AzureDevice, Cloud
-from scaled import for_one
+from support.server.scaled import for_one
 
 pytestmark = pytest.mark.system
 IDENTIFIER_REJECTED = 2

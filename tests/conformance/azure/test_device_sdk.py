@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from azure_clients import NOW, a_file_device, run_app, run_python, sends_ten
 from birthmark.pki import profiles
 from birthmark.testing.cloud import Cloud
-from pki_builders import Holder, a_ca
-from servers import RunningServer
+from support.azure.clients import NOW, a_file_device, run_app, run_python, sends_ten
+from support.pki.pki_builders import Holder, a_ca
+from support.server.servers import RunningServer
 
 pytestmark = pytest.mark.system
 

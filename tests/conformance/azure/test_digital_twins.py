@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from azure_clients import run_python
 from birthmark.testing.cloud import Cloud
+from support.azure.clients import run_python
 
 pytestmark = pytest.mark.system
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from azure_clients import sends_ten
-from est_curl import enroll_by_curl
-from scaled import for_one
-from servers import a_server
+from support.azure.clients import sends_ten
+from support.pki.est_curl import enroll_by_curl
+from support.server.scaled import for_one
+from support.server.servers import a_server
 
 pytestmark = pytest.mark.system
 

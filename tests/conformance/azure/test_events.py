@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from azure_clients import a_file_device, run_app, run_python, sends_ten
-from servers import RunningServer
+from support.azure.clients import a_file_device, run_app, run_python, sends_ten
+from support.server.servers import RunningServer
 
 pytestmark = pytest.mark.system
 _CUT = """

@@ -23,9 +23,9 @@ from fixes.desk import a_connect, a_publish, a_subscribe
 from fixes.rows import ROWS
 from fixes.scenarios import SCENARIOS
 
-from azure_clients import Device, a_file_device
-from sas_tokens import make_sas
-from servers import RunningServer
+from support.azure.clients import Device, a_file_device
+from support.azure.sas_tokens import make_sas
+from support.server.servers import RunningServer
 
 pytestmark = pytest.mark.system
 KEY, OTHER = b"k" * 32, b"o" * 32

@@ -16,10 +16,10 @@ from urllib.parse import quote
 
 import pytest
 
-from azure_clients import Device, a_file_device, needs_443
 from birthmark.testing.cloud import AzureDevice, Cloud
-from node_clients import node
-from servers import RunningServer
+from support.azure.clients import Device, a_file_device, needs_443
+from support.azure.node_clients import node
+from support.server.servers import RunningServer
 
 pytestmark = pytest.mark.system
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from azure_clients import Device, a_file_device, run_python
-from pki_builders import Holder, a_ca
-from servers import RunningServer
+from support.azure.clients import Device, a_file_device, run_python
+from support.pki.pki_builders import Holder, a_ca
+from support.server.servers import RunningServer
 
 pytestmark = pytest.mark.system
 NOW = datetime.now(UTC)

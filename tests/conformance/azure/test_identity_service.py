@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from azure_clients import a_file_device, run_python
-from identity_service import CloudError, IdentityService, Proof
-from servers import RunningServer
+from support.azure.clients import a_file_device, run_python
+from support.azure.identity_service import CloudError, IdentityService, Proof
+from support.server.servers import RunningServer
 
 pytestmark = pytest.mark.system
 

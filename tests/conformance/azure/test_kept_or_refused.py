@@ -13,11 +13,11 @@ import azure.iot.hub.protocol.models as of_hub
 import provisioningserviceclient.protocol.models as of_dps
 import pytest
 
-from azure_credentials import Operator
 from birthmark.testing.cloud import Cloud
-from pki_builders import a_ca, a_device
-from servers import RunningServer
-from tpm_vectors import RSA_EK, RSA_SRK
+from support.azure.credentials import Operator
+from support.chips.tpm_vectors import RSA_EK, RSA_SRK
+from support.pki.pki_builders import a_ca, a_device
+from support.server.servers import RunningServer
 
 pytestmark = pytest.mark.system
 NUMBERS = count(1)

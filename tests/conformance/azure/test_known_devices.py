@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from azure_clients import a_file_device, run_app
-from identity_service import IdentityService, Proof
-from servers import RunningServer, a_server
+from support.azure.clients import a_file_device, run_app
+from support.azure.identity_service import IdentityService, Proof
+from support.server.servers import RunningServer, a_server
 
 pytestmark = pytest.mark.system
 

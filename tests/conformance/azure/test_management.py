@@ -23,8 +23,8 @@ from azure.mgmt.iothubprovisioningservices import models as dps_models
 from birthmark.fleet.azure_account import Account, connect
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.possession import prove_possession
-from pki_builders import Holder, a_ca
-from servers import RunningServer
+from support.pki.pki_builders import Holder, a_ca
+from support.server.servers import RunningServer
 
 pytestmark = pytest.mark.system
 NOW = datetime.now(UTC)

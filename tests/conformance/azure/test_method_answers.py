@@ -11,7 +11,7 @@ import requests
 
 from birthmark.auth.connection_strings import parse_connection_string
 from birthmark.testing.cloud import AzureDevice, Cloud
-from sas_tokens import make_sas
+from support.azure.sas_tokens import make_sas
 
 pytestmark = pytest.mark.system
 

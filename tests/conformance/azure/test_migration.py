@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from azure_clients import run_python
-from servers import RunningServer
+from support.azure.clients import run_python
+from support.server.servers import RunningServer
 
 pytestmark = pytest.mark.system
 

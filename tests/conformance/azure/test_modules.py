@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import requests
 
-from azure_clients import a_file_device, run_python
 from birthmark.testing.cloud import Cloud
-from sas_tokens import make_sas
-from servers import RunningServer
+from support.azure.clients import a_file_device, run_python
+from support.azure.sas_tokens import make_sas
+from support.server.servers import RunningServer
 
 pytestmark = pytest.mark.system
 
@@ -226,7 +226,7 @@ import ssl
 from urllib.parse import quote
 import paho.mqtt.client as paho
 sys.path.insert(0, os.environ["TESTS"])
-from sas_tokens import make_sas
+from support.azure.sas_tokens import make_sas
 service.create_device_with_sas(name, key, key, "enabled")
 for module in ("camera", "door"):
     service.create_module_with_sas(name, module, "", *[other if module == "camera" else key] * 2)

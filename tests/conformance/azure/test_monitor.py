@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from azure_clients import run_python, sends_ten
-from servers import RunningServer, a_server
-from watching import watching
+from support.azure.clients import run_python, sends_ten
+from support.server.servers import RunningServer, a_server
+from support.server.watching import watching
 
 pytestmark = pytest.mark.system
 

@@ -6,7 +6,7 @@ It speaks MQTT, or MQTT in WebSockets.
 import pytest
 
 from birthmark.testing.cloud import Cloud
-from node_clients import in_node
+from support.azure.node_clients import in_node
 
 pytestmark = pytest.mark.system
 

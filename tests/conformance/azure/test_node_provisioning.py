@@ -6,7 +6,7 @@ No release of them can send a certificate request (`csr`), nor ask a hub for a c
 import pytest
 
 from birthmark.testing.cloud import Cloud
-from node_clients import in_node
+from support.azure.node_clients import in_node
 
 pytestmark = pytest.mark.system
 

@@ -3,7 +3,7 @@
 import pytest
 
 from birthmark.testing.cloud import Cloud
-from node_clients import in_node
+from support.azure.node_clients import in_node
 
 pytestmark = pytest.mark.system
 

@@ -5,11 +5,11 @@ Its TPM library speaks to a simulator of its own protocol; here its commands go 
 
 import pytest
 
-from azure_clients import needs_443
 from birthmark.testing.cloud import Cloud
-from node_clients import node
-from servers import RunningServer
-from tpms import a_tpm
+from support.azure.clients import needs_443
+from support.azure.node_clients import node
+from support.chips.tpms import a_tpm
+from support.server.servers import RunningServer
 
 pytestmark = pytest.mark.system
 

@@ -15,10 +15,10 @@ import paho.mqtt.client as paho
 import pytest
 import requests
 
-from aws_clients import until
 from birthmark.auth.connection_strings import parse_connection_string
 from birthmark.testing.cloud import AzureDevice, Cloud
-from sas_tokens import make_sas
+from support.aws.clients import until
+from support.azure.sas_tokens import make_sas
 
 pytestmark = pytest.mark.system
 NUMBERS = count(1)

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from azure_clients import run_python
 from birthmark.testing.cloud import Cloud
-from node_clients import in_node
-from servers import a_server
+from support.azure.clients import run_python
+from support.azure.node_clients import in_node
+from support.server.servers import a_server
 
 pytestmark = pytest.mark.system
 

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from azure_clients import NOW, Device, a_file_device, run_app, run_python, sends_ten
 from birthmark.pki import profiles
 from birthmark.pki.certificates import parse_pem
 from birthmark.testing.cloud import AzureDevice, Cloud
-from pki_builders import a_ca
-from servers import RunningServer
+from support.azure.clients import NOW, Device, a_file_device, run_app, run_python, sends_ten
+from support.pki.pki_builders import a_ca
+from support.server.servers import RunningServer
 
 pytestmark = pytest.mark.system
 

@@ -19,14 +19,14 @@ import nats
 import paho.mqtt.client as paho
 import pytest
 
-from azure_clients import sends_ten
-from azure_credentials import Shown, at_hub
 from birthmark.testing.cloud import AzureDevice, Cloud
-from nats_server import a_nats
-from postgres import a_postgres
-from receivers import Receiver, a_mosquitto
-from servers import RunningServer, a_server
-from workers_of import below, hit
+from support.azure.clients import sends_ten
+from support.azure.credentials import Shown, at_hub
+from support.server.servers import RunningServer, a_server
+from support.server.workers_of import below, hit
+from support.services.nats_server import a_nats
+from support.services.postgres import a_postgres
+from support.services.receivers import Receiver, a_mosquitto
 
 pytestmark = pytest.mark.system
 

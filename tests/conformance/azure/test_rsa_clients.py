@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from servers import RunningServer, a_server, free_address
+from support.server.servers import RunningServer, a_server, free_address
 
 pytestmark = pytest.mark.system
 

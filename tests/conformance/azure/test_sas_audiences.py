@@ -13,7 +13,7 @@ import pytest
 import requests
 
 from birthmark.testing.cloud import Cloud
-from sas_tokens import make_sas
+from support.azure.sas_tokens import make_sas
 
 pytestmark = pytest.mark.system
 

@@ -5,9 +5,9 @@ import os
 
 import pytest
 
-from azure_clients import run_python
 from birthmark.testing.cloud import Cloud
-from servers import RunningServer
+from support.azure.clients import run_python
+from support.server.servers import RunningServer
 
 pytestmark = pytest.mark.system
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from azure_clients import a_file_device, run_python
 from birthmark.testing.cloud import Cloud
-from servers import BIRTHMARK, RunningServer
+from support.azure.clients import a_file_device, run_python
+from support.server.servers import BIRTHMARK, RunningServer
 
 pytestmark = pytest.mark.system
 

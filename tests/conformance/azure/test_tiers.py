@@ -10,11 +10,11 @@ from collections.abc import Iterator
 
 import pytest
 
-import scaled
-from azure_clients import run_python
 from birthmark.testing.cloud import Cloud
-from sas_tokens import make_sas
-from servers import RunningServer
+from support.azure.clients import run_python
+from support.azure.sas_tokens import make_sas
+from support.server import scaled
+from support.server.servers import RunningServer
 
 pytestmark = pytest.mark.system
 

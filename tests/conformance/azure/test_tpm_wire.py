@@ -12,10 +12,10 @@ from urllib.parse import quote
 
 import pytest
 
-from azure_credentials import Operator
 from birthmark.dps.wire import tpm_json
 from birthmark.testing.cloud import Cloud
-from tpms import SoftwareTpm, a_tpm
+from support.azure.credentials import Operator
+from support.chips.tpms import SoftwareTpm, a_tpm
 
 pytestmark = pytest.mark.system
 VERSION = "2021-06-01"

@@ -7,8 +7,8 @@ import urllib.request
 
 import pytest
 
-from azure_clients import run_python
-from servers import RunningServer
+from support.azure.clients import run_python
+from support.server.servers import RunningServer
 
 pytestmark = pytest.mark.system
 

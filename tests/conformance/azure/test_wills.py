@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from aws_clients import until
 from birthmark.testing.cloud import AzureDevice, Cloud
-from servers import RunningServer, a_server
+from support.aws.clients import until
+from support.server.servers import RunningServer, a_server
 
 pytestmark = pytest.mark.system
 

@@ -19,8 +19,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from birthmark.pki.certificates import Certificate, is_signed_by
 from birthmark.pki.cms import parse_certs_only
-from pki_builders import Holder, a_ca, a_csr, a_device, a_key, an_rsa_key, key_pem
-from servers import RunningServer
+from support.pki.pki_builders import Holder, a_ca, a_csr, a_device, a_key, an_rsa_key, key_pem
+from support.server.servers import RunningServer
 
 NOW = datetime.now(UTC)
 CONFIG = '[est.labels.edge-ca]\nprofile = "edge_ca"\n'

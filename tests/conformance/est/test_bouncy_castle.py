@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from birthmark.testing.cloud import Cloud, EstDevice
-from pki_builders import a_csr
+from support.pki.pki_builders import a_csr
 
 pytestmark = pytest.mark.system
 JARS = ":".join(f"/usr/share/java/{name}.jar" for name in ("bcpkix", "bcprov", "bcutil"))

@@ -14,8 +14,6 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_der_private_key
 from cryptography.x509.oid import AttributeOID, ExtendedKeyUsageOID, ObjectIdentifier
 
-from asgi import Answer
-from between import before_the_next_commit
 from birthmark.audit.verify import ROWS
 from birthmark.ca.revocation import DeviceNotAliveError
 from birthmark.est import wire
@@ -26,9 +24,11 @@ from birthmark.pki.crl import RevocationReason
 from birthmark.pki.profiles import DEVICE, EDGE_CA, LDEVID
 from birthmark.store import paging
 from birthmark.store.holding import MAIN
-from est_server import OPERATOR, EstServer, an_est_server, shown
-from fakes import SeededEntropy
-from pki_builders import a_ca, a_csr, a_device, a_key
+from support.fakes import SeededEntropy
+from support.pki.est_server import OPERATOR, EstServer, an_est_server, shown
+from support.pki.pki_builders import a_ca, a_csr, a_device, a_key
+from support.server.asgi import Answer
+from support.store.between import before_the_next_commit
 
 DAY = timedelta(days=1)
 CMC_RA = ObjectIdentifier("1.3.6.1.5.5.7.3.28")

@@ -10,7 +10,6 @@ import pytest
 from cryptography import x509
 from cryptography.x509.oid import AttributeOID
 
-from asgi import FakePeer, request
 from birthmark.est import wire
 from birthmark.est.model import Door, EstSettings
 from birthmark.est.service import Credentials
@@ -21,9 +20,10 @@ from birthmark.pki.chains import build_chain
 from birthmark.pki.csr import CHANGE_SUBJECT_NAME
 from birthmark.refusals import refusals_about
 from birthmark.store import paging
-from est_server import BASIC, OPERATOR, PKCS10, EstServer, an_est_server, shown
-from fakes import NOON, SeededEntropy
-from pki_builders import a_ca, a_csr, a_device, a_key, an_rsa_key
+from support.fakes import NOON, SeededEntropy
+from support.pki.est_server import BASIC, OPERATOR, PKCS10, EstServer, an_est_server, shown
+from support.pki.pki_builders import a_ca, a_csr, a_device, a_key, an_rsa_key
+from support.server.asgi import FakePeer, request
 
 P256 = CsrAttribute("1.2.840.10045.2.1", (bytes.fromhex("06082a8648ce3d030107"),))
 

@@ -7,7 +7,7 @@ import pytest
 
 from birthmark.pki.certificates import parse_pem
 from birthmark.testing.cloud import Cloud, EstDevice
-from pki_builders import a_csr, a_key, key_pem
+from support.pki.pki_builders import a_csr, a_key, key_pem
 
 pytestmark = pytest.mark.system
 

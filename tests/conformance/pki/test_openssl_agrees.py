@@ -19,11 +19,11 @@ from birthmark.pki import profiles
 from birthmark.pki.certificates import Certificate, parse_pem
 from birthmark.pki.issue import issue
 from birthmark.pki.names import name_of
-from est_curl import enroll_by_curl
-from fakes import NOON
-from ocsp_requests import a_request
-from pki_builders import Holder, a_ca, a_device, a_key
-from servers import RunningServer, a_server, free_address
+from support.fakes import NOON
+from support.pki.est_curl import enroll_by_curl
+from support.pki.ocsp_requests import a_request
+from support.pki.pki_builders import Holder, a_ca, a_device, a_key
+from support.server.servers import RunningServer, a_server, free_address
 
 pytestmark = pytest.mark.system
 PORT = 8087

@@ -17,10 +17,10 @@ from birthmark.pki.csr import parse_csr
 from birthmark.pki.ocsp import Answer
 from birthmark.pki.places import Places
 from birthmark.server.settings import read_settings
-from ca_world import OPERATOR, an_authority
-from fakes import NOON
-from ocsp_requests import a_request, together
-from pki_builders import a_ca, a_csr, a_device
+from support.fakes import NOON
+from support.pki.ca_world import OPERATOR, an_authority
+from support.pki.ocsp_requests import a_request, together
+from support.pki.pki_builders import a_ca, a_csr, a_device
 
 ROOT = a_ca()
 INTERMEDIATE = a_ca("Test Intermediate", parent=ROOT, profile=profiles.ISSUING_CA)

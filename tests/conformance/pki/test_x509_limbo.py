@@ -16,8 +16,8 @@ from birthmark.pki.certificates import parse_pem
 from birthmark.pki.chains import build_chain
 from birthmark.pki.extensions import CLIENT_AUTH, SERVER_AUTH
 from birthmark.pki.host_names import check_host
-from crl_reader import check_crls, parse_crl
-from fakes import NOON
+from support.fakes import NOON
+from support.pki.crl_reader import check_crls, parse_crl
 
 SUITE = os.environ.get("BIRTHMARK_LIMBO")
 IN_SCOPE = {"rfc5280", "pathlen", "pathological", "crl", "cve"}

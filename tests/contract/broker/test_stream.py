@@ -8,7 +8,6 @@ from datetime import timedelta
 
 import pytest
 
-from between import lose_the_next_answer
 from birthmark.background import FAILURES
 from birthmark.broker import dropping, store, stream
 from birthmark.broker.ports import Page, Stream
@@ -18,7 +17,8 @@ from birthmark.errors import UnavailableError
 from birthmark.iothub.model import Message
 from birthmark.store import Changes, Database, open_database, to_micros
 from birthmark.store.sqlite import DatabaseUnavailableError
-from fakes import FakeClock
+from support.fakes import FakeClock
+from support.store.between import lose_the_next_answer
 
 pytestmark = pytest.mark.integration
 FOUR = ("d1", "d2", "d0", "d6")

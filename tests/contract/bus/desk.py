@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from birthmark.bus import Bus, Done, Reply, Request
 from birthmark.errors import ThrottledError
 from birthmark.store import Event
-from store_table import ThingTold
+from support.store.store_table import ThingTold
 
 
 class DeviceMoved(Event, frozen=True, tag="test.device_moved"):

@@ -14,7 +14,7 @@ from birthmark.errors import ThrottledError
 from birthmark.store import Changes
 from contract.bus.desk import Add, Desk, DeviceMoved, Hang, Note, Refuse, Stumble, Sum
 from contract.bus.worlds import WORLDS, Adapter, Join, World
-from store_table import OtherTold, ThingTold
+from support.store.store_table import OtherTold, ThingTold
 
 pytestmark = pytest.mark.integration
 

@@ -18,10 +18,10 @@ from birthmark.bus import Bus, LocalBus
 from birthmark.bus.nats import OPTIONS, NatsBus
 from birthmark.store import Database, Event, open_database
 from birthmark.store.events import encode_event, kind_of
-from fakes import FakeClock
-from nats_server import a_nats_server
 from simulation import virtual as simulation
-from store_table import a_database
+from support.fakes import FakeClock
+from support.services.nats_server import a_nats_server
+from support.store.store_table import a_database
 
 
 class World(Protocol):

@@ -13,9 +13,9 @@ from birthmark.keys.file_key import FileKey
 from birthmark.keys.pin import Pin
 from birthmark.links.identity import Identity, identity_of
 from birthmark.pki.certificates import Certificate
-from fakes import SeededEntropy
-from pki_builders import a_ca, a_device
-from swarm_links import SwarmIdentity
+from support.agent.swarm_links import SwarmIdentity
+from support.fakes import SeededEntropy
+from support.pki.pki_builders import a_ca, a_device
 
 
 @pytest.fixture(scope="session")

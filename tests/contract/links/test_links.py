@@ -26,9 +26,9 @@ from birthmark.links.ports import Links, Message, MqttClient
 from birthmark.links.urls import UrlInvalidError
 from birthmark.mqtt.packets import Connect
 from conftest import free_port
-from links_peer import BAD_ID, GOOD, LATER, REFUSED, Peer, a_peer
-from pki_builders import a_ca
-from swarm_links import links_of
+from support.agent.swarm_links import links_of
+from support.mqtt.links_peer import BAD_ID, GOOD, LATER, REFUSED, Peer, a_peer
+from support.pki.pki_builders import a_ca
 
 pytestmark = pytest.mark.integration
 

@@ -19,7 +19,7 @@ from birthmark.links.identity import Trust
 from birthmark.links.openssl import mqtt
 from birthmark.links.openssl.mqtt import OpensslMqtt
 from birthmark.pki.profiles import SERVER
-from pki_builders import a_ca, a_device
+from support.pki.pki_builders import a_ca, a_device
 
 pytestmark = pytest.mark.integration
 _ACCEPTS = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"

@@ -19,7 +19,7 @@ from birthmark.net.listener import Listeners
 from birthmark.net.pipe import TlsBrokenError, TlsEndedError, TlsPipe, TlsWay
 from birthmark.net.tls import TlsPeer, peer_of, server_context
 from birthmark.pki import profiles
-from pki_builders import Holder, a_burdensome_key, a_ca, a_device
+from support.pki.pki_builders import Holder, a_burdensome_key, a_ca, a_device
 
 NOW = SystemClock().now()
 ROOT = a_ca(now=NOW)

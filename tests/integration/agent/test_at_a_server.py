@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from agent_device import AgentOnDevice
 from birthmark.agent import connect
 from birthmark.agent.checks import Check, Checks, Result
 from birthmark.agent.config import read_config
@@ -21,8 +20,9 @@ from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.errors import UnavailableError
 from birthmark.links.choose import open_links
 from birthmark.links.errors import ServerUntrustedError
-from pki_builders import a_ca
-from servers import RunningServer, a_new_server
+from support.agent.device import AgentOnDevice
+from support.pki.pki_builders import a_ca
+from support.server.servers import RunningServer, a_new_server
 
 NAMES = iter(f"edge-{number}" for number in range(100))
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from agent_device import AgentOnDevice
 from birthmark.agent import connect
 from birthmark.agent.config import read_config
 from birthmark.agent.files import Places
@@ -23,8 +22,9 @@ from birthmark.errors import UnavailableError
 from birthmark.iothub.client import HubClient
 from birthmark.links.choose import open_links
 from birthmark.links.errors import MqttRefusedError
-from pki_builders import a_device
-from servers import RunningServer, a_new_server
+from support.agent.device import AgentOnDevice
+from support.pki.pki_builders import a_device
+from support.server.servers import RunningServer, a_new_server
 
 NAMES = iter(f"azure-{number}" for number in range(100))
 RENEW = 'auto_renew = { rotate_key = true, threshold = "80%", retry = "4%" }'

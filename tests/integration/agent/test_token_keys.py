@@ -23,7 +23,7 @@ from birthmark.keys.library import stop_library
 from birthmark.keys.pin import Pin
 from birthmark.keys.private_key import default_scheme
 from birthmark.keys.token import Token
-from fakes import SeededEntropy
+from support.fakes import SeededEntropy
 
 PIN = "123456"
 SECRET = bytes(range(32))

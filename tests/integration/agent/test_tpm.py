@@ -19,8 +19,8 @@ from birthmark.fleet.azure import AzureTarget
 from birthmark.fleet.profiles import azure_profile
 from birthmark.keys.tpm import TpmUnavailableError
 from birthmark.links.choose import open_links
-from servers import RunningServer, a_new_server
-from tpms import SoftwareTpm, a_tpm
+from support.chips.tpms import SoftwareTpm, a_tpm
+from support.server.servers import RunningServer, a_new_server
 
 NAMES = iter(f"tpm-{number}" for number in range(100))
 

@@ -12,7 +12,7 @@ from birthmark.audit import latest as module
 from birthmark.audit.latest import ACTIONS, ALL, BY, PEOPLE, Wanted, latest
 from birthmark.store import Changes, Database, Statement, open_database, statement
 from birthmark.store.paging import PageInvalidError
-from fakes import FakeClock
+from support.fakes import FakeClock
 
 pytestmark = [pytest.mark.anyio, pytest.mark.integration]
 ACTORS, DID = ("user:anna", "operator"), ("dps.register", "dps.enroll", "dpsx.did", "iothub.put")

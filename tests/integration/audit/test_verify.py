@@ -28,7 +28,7 @@ from birthmark.store import AuditRow, Changes, Database, Statement, insert, open
 from birthmark.store.chain import GENESIS, head_body, link
 from birthmark.store.schema import audit, audit_heads
 from birthmark.store.statements import Compiled
-from fakes import FakeClock
+from support.fakes import FakeClock
 
 pytestmark = pytest.mark.integration
 KEY, OTHER = AuditKey("the key"), AuditKey("another key")

@@ -5,8 +5,6 @@ from typing import Any
 
 import pytest
 
-from aws_account import ME, POLICY, an_aws_account
-from between import leave_the_next_commit_open, lose_the_next_answer
 from birthmark.auth.sigv4 import AccessKeyUnknownError
 from birthmark.awsiot.model import CertificateMode, CertificateStatus, PrincipalType, ThingName
 from birthmark.awsiot.rules.policy import PolicyDeniedError, PolicyMalformedError
@@ -19,7 +17,9 @@ from birthmark.awsiot.service.policies import PolicyExistsError, PolicyInUseErro
 from birthmark.awsiot.service.things import ThingVersionError
 from birthmark.errors import UnavailableError
 from birthmark.store import loading
-from pki_builders import a_ca, a_device
+from support.aws.account import ME, POLICY, an_aws_account
+from support.pki.pki_builders import a_ca, a_device
+from support.store.between import leave_the_next_commit_open, lose_the_next_answer
 
 pytestmark = pytest.mark.integration
 

@@ -10,8 +10,6 @@ from typing import Any
 
 import pytest
 
-from aws_account import ACCOUNT, ME, an_aws_account
-from aws_device import document, statement
 from birthmark.awsiot.model import Authorizer
 from birthmark.awsiot.mqtt import AwsConnections
 from birthmark.awsiot.ports import Caller
@@ -25,8 +23,10 @@ from birthmark.mqtt.reasons import ReasonCode
 from birthmark.net.pump import MqttPump
 from birthmark.net.tls import TlsPeer
 from birthmark.refusals import Ledger
-from fakes import FakeClock, SeededEntropy
-from hub_world import Wire, until
+from support.aws.account import ACCOUNT, ME, an_aws_account
+from support.aws.device import document, statement
+from support.azure.hub_world import Wire, until
+from support.fakes import FakeClock, SeededEntropy
 
 pytestmark = pytest.mark.integration
 NOBODY = TlsPeer(None, (), b"mqtt", "", "TLSv1.3")

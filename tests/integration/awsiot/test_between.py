@@ -7,8 +7,6 @@ from typing import Any
 
 import pytest
 
-from aws_account import ME, POLICY, an_aws_account
-from between import before_the_next_commit
 from birthmark.awsiot.model import CertificateId, CertificateStatus, PrincipalType, ThingName
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.attachments import ExclusiveThingError
@@ -16,8 +14,10 @@ from birthmark.awsiot.service.certificates import CertificateInUseError, Unknown
 from birthmark.awsiot.service.policies import PolicyInUseError, TooManyPoliciesError, UnknownPolicyError
 from birthmark.awsiot.service.thing_types import ThingTypeInUseError, UnknownThingTypeError
 from birthmark.awsiot.service.things import ThingInUseError, UnknownThingError
-from fakes import FakeClock
-from pki_builders import a_device
+from support.aws.account import ME, POLICY, an_aws_account
+from support.fakes import FakeClock
+from support.pki.pki_builders import a_device
+from support.store.between import before_the_next_commit
 
 pytestmark = pytest.mark.integration
 ANY, ALONE = PrincipalType.NON_EXCLUSIVE, PrincipalType.EXCLUSIVE

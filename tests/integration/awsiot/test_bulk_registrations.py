@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from aws_account import ME, an_aws_account
 from birthmark.awsiot.model import TaskStatus
 from birthmark.awsiot.service import AwsIot, tasks
 from birthmark.awsiot.service.buckets import Buckets
+from support.aws.account import ME, an_aws_account
 
 pytestmark = pytest.mark.integration
 THING = {"Type": "AWS::IoT::Thing", "Properties": {"ThingName": {"Ref": "Serial"}}}

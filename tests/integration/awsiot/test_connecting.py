@@ -9,9 +9,6 @@ from datetime import timedelta
 
 import pytest
 
-from aws_account import ACCOUNT, ME, an_aws_account
-from aws_device import document, statement
-from between import before_the_next_commit
 from birthmark.awsiot.events import CertificateChanged, GrantsChanged, PolicyChanged, ThingChanged
 from birthmark.awsiot.model import CertificateId, CertificateStatus, ThingName
 from birthmark.awsiot.mqtt import AwsConnections
@@ -30,9 +27,12 @@ from birthmark.net.admission import Closed
 from birthmark.net.pump import MqttPump
 from birthmark.net.tls import TlsPeer
 from birthmark.refusals import Ledger
-from fakes import FakeClock, SeededEntropy
-from hub_world import Wire, until
-from pki_builders import a_device
+from support.aws.account import ACCOUNT, ME, an_aws_account
+from support.aws.device import document, statement
+from support.azure.hub_world import Wire, until
+from support.fakes import FakeClock, SeededEntropy
+from support.pki.pki_builders import a_device
+from support.store.between import before_the_next_commit
 
 pytestmark = pytest.mark.integration
 DEVICE = a_device().certificate

@@ -8,8 +8,6 @@ from typing import Any
 
 import pytest
 
-from aws_account import ACCOUNT, ME, an_aws_account
-from between import before_the_next_commit, leave_the_next_commit_open
 from birthmark.awsiot.model import ExecutionStatus, JobExecution, JobStatus, ThingName
 from birthmark.awsiot.rules import jobs as rules
 from birthmark.awsiot.service import AwsIot
@@ -21,7 +19,9 @@ from birthmark.awsiot.service.things import UnknownThingError
 from birthmark.awsiot.wire.jobs import DeviceUpdate
 from birthmark.broker.model import Done, Message
 from birthmark.errors import UnavailableError
-from fakes import FakeClock
+from support.aws.account import ACCOUNT, ME, an_aws_account
+from support.fakes import FakeClock
+from support.store.between import before_the_next_commit, leave_the_next_commit_open
 
 pytestmark = pytest.mark.integration
 S = ExecutionStatus

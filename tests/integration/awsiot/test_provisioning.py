@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from aws_account import ACCOUNT, ME, an_aws_account
 from birthmark.awsiot.model import (
     CertificateMode,
     CertificateStatus,
@@ -35,9 +34,10 @@ from birthmark.errors import BirthmarkError
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.twin import twins_of
 from birthmark.refusals.rate_limits import RateLimits
-from fakes import FakeClock
-from other_form import other_form
-from pki_builders import Holder, a_ca, a_csr, a_device
+from support.aws.account import ACCOUNT, ME, an_aws_account
+from support.fakes import FakeClock
+from support.pki.other_form import other_form
+from support.pki.pki_builders import Holder, a_ca, a_csr, a_device
 
 pytestmark = pytest.mark.integration
 THING = {"Type": "AWS::IoT::Thing", "Properties": {"ThingName": {"Ref": "Serial"}}}

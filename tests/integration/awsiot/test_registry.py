@@ -6,8 +6,6 @@ from typing import Any
 
 import pytest
 
-from aws_account import ME, POLICY, an_aws_account
-from between import before_the_next_commit
 from birthmark.awsiot.model import CertificateStatus, PrincipalType, ThingName, target_of_group
 from birthmark.awsiot.rules.variables import Visitor
 from birthmark.awsiot.service import AwsIot, index, thing_groups
@@ -21,7 +19,9 @@ from birthmark.awsiot.service.thing_groups import (
     UnknownThingGroupError,
 )
 from birthmark.awsiot.wire.search import Place, parse_query
-from pki_builders import a_device
+from support.aws.account import ME, POLICY, an_aws_account
+from support.pki.pki_builders import a_device
+from support.store.between import before_the_next_commit
 
 pytestmark = pytest.mark.integration
 NONE: Mapping[str, Any] = {"description": None, "attributes": None}

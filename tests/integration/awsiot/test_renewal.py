@@ -5,14 +5,14 @@ from collections.abc import Sequence
 
 import pytest
 
-from aws_account import ME, POLICY, an_aws_account
 from birthmark.awsiot.model import CertificateStatus, PrincipalType, ThingName
 from birthmark.awsiot.rules.variables import Visitor
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.devices import CertificateUnknownError
 from birthmark.awsiot.service.renewal import NoSuccessorError
 from birthmark.pki.certificates import Certificate
-from pki_builders import Holder, a_ca, a_device
+from support.aws.account import ME, POLICY, an_aws_account
+from support.pki.pki_builders import Holder, a_ca, a_device
 
 pytestmark = pytest.mark.integration
 CA = a_ca("Issuing")

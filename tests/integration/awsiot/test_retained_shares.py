@@ -2,8 +2,6 @@
 
 import pytest
 
-from aws_account import ACCOUNT, ME, an_aws_account
-from aws_device import document, statement
 from birthmark.awsiot.http.data import DataOperations
 from birthmark.awsiot.http.routing import OPERATIONS, Call
 from birthmark.awsiot.model import CertificateStatus
@@ -19,9 +17,11 @@ from birthmark.net.pump import MqttPump
 from birthmark.net.tls import TlsPeer
 from birthmark.refusals import Ledger
 from birthmark.refusals.ledger import refusals_about
-from fakes import SeededEntropy
-from hub_world import Wire, until
-from pki_builders import a_device
+from support.aws.account import ACCOUNT, ME, an_aws_account
+from support.aws.device import document, statement
+from support.azure.hub_world import Wire, until
+from support.fakes import SeededEntropy
+from support.pki.pki_builders import a_device
 
 pytestmark = pytest.mark.integration
 DEVICE = a_device().certificate

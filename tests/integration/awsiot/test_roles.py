@@ -9,8 +9,6 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials as BotoCredentials
 
-from aws_account import ACCOUNT, ME, an_account, an_aws_account
-from aws_device import document, statement
 from birthmark.auth.sigv4 import SignedRequest, parse_signature
 from birthmark.awsiot.events import GrantsChanged
 from birthmark.awsiot.model import CertificateId, CertificateStatus, PrincipalType, ThingName
@@ -26,9 +24,11 @@ from birthmark.errors import BirthmarkError
 from birthmark.mqtt.packets import LEVEL_5, ConnAck, Connect
 from birthmark.net.pump import MqttPump
 from birthmark.refusals import Ledger
-from fakes import FakeClock, SeededEntropy
-from hub_world import Wire, until
-from pki_builders import a_device
+from support.aws.account import ACCOUNT, ME, an_account, an_aws_account
+from support.aws.device import document, statement
+from support.azure.hub_world import Wire, until
+from support.fakes import FakeClock, SeededEntropy
+from support.pki.pki_builders import a_device
 
 pytestmark = pytest.mark.integration
 DEVICE = a_device().certificate

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from aws_account import ME, an_aws_account
 from birthmark.awsiot.rules.topic_rules import RuleLoopError
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.account import HELD_SPACE, RULES_SPACE
@@ -28,7 +27,8 @@ from birthmark.routing.shares import Held
 from birthmark.server.tables import TABLES
 from birthmark.store import Changes
 from birthmark.store.columns import holds_secrets
-from fakes import FakeClock
+from support.aws.account import ME, an_aws_account
+from support.fakes import FakeClock
 
 pytestmark = pytest.mark.integration
 HTTP = {"http": {"url": "https://hooks.example.com/x"}}

@@ -10,8 +10,6 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from aws_account import an_aws_account
-from between import before_the_next_commit
 from birthmark.awsiot.errors import shadow_rejection
 from birthmark.awsiot.model import ThingName
 from birthmark.awsiot.mqtt.reserved import Reserved
@@ -32,7 +30,9 @@ from birthmark.broker.model import Done, Message
 from birthmark.errors import BirthmarkError, UnavailableError
 from birthmark.store import statement
 from birthmark.store.schema import audit
-from fakes import FakeClock
+from support.aws.account import an_aws_account
+from support.fakes import FakeClock
+from support.store.between import before_the_next_commit
 
 pytestmark = pytest.mark.integration
 THING = ThingName("t")

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import pytest
 
-from aws_account import ME, POLICY, an_account, an_aws_account
 from birthmark.awsiot.model import CertificateId, CertificateStatus, PrincipalType, ThingName
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.policies import MAX_ATTACHED
 from birthmark.errors import BirthmarkError
 from birthmark.store import open_database
-from pki_builders import a_ca, a_device
+from support.aws.account import ME, POLICY, an_account, an_aws_account
+from support.pki.pki_builders import a_ca, a_device
 
 pytestmark = pytest.mark.integration
 ROUNDS = 30

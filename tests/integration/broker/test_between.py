@@ -15,8 +15,8 @@ from birthmark.broker.requests import AppendTo, DeliverTo
 from birthmark.broker.underway import WINDOW_BYTES
 from birthmark.net.admission import Closed
 from birthmark.store import Event, Statement, open_database
-from broker_world import Client, Observer, World
-from fakes import FakeClock
+from support.fakes import FakeClock
+from support.mqtt.broker_world import Client, Observer, World
 
 pytestmark = pytest.mark.integration
 SIZE = 100_000

@@ -13,7 +13,7 @@ from birthmark.broker.turns import until_done
 from birthmark.broker.underway import ROW_BYTES, UNWRITTEN_BYTES
 from birthmark.store import Changes
 from birthmark.store.sqlite import DatabaseUnavailableError
-from broker_world import HOUR, World, a_world, hold_what_is_submitted
+from support.mqtt.broker_world import HOUR, World, a_world, hold_what_is_submitted
 
 BIG = 100_000
 

@@ -17,7 +17,7 @@ from birthmark.errors import UnavailableError
 from birthmark.net import backlog
 from birthmark.net.backlog import SLICE_S, TURN_S
 from birthmark.store import Changes
-from broker_world import HOUR, Client, World, a_world
+from support.mqtt.broker_world import HOUR, Client, World, a_world
 
 pytestmark = pytest.mark.integration
 

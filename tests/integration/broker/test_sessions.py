@@ -7,7 +7,6 @@ from typing import Any, TypeVar
 
 import pytest
 
-from between import lose_the_next_answer
 from birthmark.background import FAILURES
 from birthmark.broker import SpaceRules, attached, space, store
 from birthmark.broker.attached import MAX_HELD_BYTES
@@ -25,7 +24,8 @@ from birthmark.net.admission import Closed
 from birthmark.store import Changes
 from birthmark.store.keyed import change
 from birthmark.store.sqlite import DatabaseUnavailableError
-from broker_world import HOUR, Client, a_world, hold_what_is_submitted
+from support.mqtt.broker_world import HOUR, Client, a_world, hold_what_is_submitted
+from support.store.between import lose_the_next_answer
 
 pytestmark = pytest.mark.integration
 AWS = SpaceRules(hash_matches_parent=False)

@@ -5,7 +5,7 @@ import pytest
 from birthmark.broker import viewing
 from birthmark.broker.viewing import Viewer
 from birthmark.mqtt.properties import PropertyId
-from broker_world import HOUR, World, a_world
+from support.mqtt.broker_world import HOUR, World, a_world
 
 pytestmark = pytest.mark.integration
 

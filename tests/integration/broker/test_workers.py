@@ -14,7 +14,7 @@ from birthmark.broker.rules.leases import BEAT_S, LEASE_S
 from birthmark.broker.workers import WorkerLostError, Workers, keep_beating, keep_looking
 from birthmark.bus import LocalBus
 from birthmark.store import Database, open_database
-from fakes import FakeClock
+from support.fakes import FakeClock
 
 pytestmark = pytest.mark.integration
 

@@ -16,9 +16,9 @@ from birthmark.pki.csr import parse_csr
 from birthmark.pki.profiles import DEVICE, EST_IDENTITY, FOR_REQUESTS, LDEVID
 from birthmark.store import open_database
 from birthmark.store.paging import PageInvalidError
-from ca_world import OPERATOR, an_authority
-from fakes import FakeClock
-from pki_builders import a_csr, a_key
+from support.fakes import FakeClock
+from support.pki.ca_world import OPERATOR, an_authority
+from support.pki.pki_builders import a_csr, a_key
 
 pytestmark = pytest.mark.integration
 KEYS = [a_key() for _ in range(8)]

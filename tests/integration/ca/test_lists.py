@@ -9,9 +9,9 @@ from cryptography import x509
 
 from birthmark.ca import lists
 from birthmark.pki.csr import parse_csr
-from ca_world import OPERATOR, an_authority
-from fakes import NOON, FakeClock
-from pki_builders import a_csr
+from support.fakes import NOON, FakeClock
+from support.pki.ca_world import OPERATOR, an_authority
+from support.pki.pki_builders import a_csr
 
 pytestmark = pytest.mark.integration
 

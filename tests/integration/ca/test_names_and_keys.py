@@ -22,10 +22,10 @@ from birthmark.pki.names import name_of
 from birthmark.pki.profiles import DEVICE, EDGE_CA
 from birthmark.store import Changes
 from birthmark.store.keyed import find
-from ca_world import OPERATOR, USER, an_authority, of
-from fakes import NOON, FakeClock
-from other_form import other_form
-from pki_builders import a_ca, a_csr, a_device, a_key
+from support.fakes import NOON, FakeClock
+from support.pki.ca_world import OPERATOR, USER, an_authority, of
+from support.pki.other_form import other_form
+from support.pki.pki_builders import a_ca, a_csr, a_device, a_key
 
 pytestmark = pytest.mark.integration
 KEY = a_key()

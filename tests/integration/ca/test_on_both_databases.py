@@ -14,9 +14,9 @@ from birthmark.est.service import credentials
 from birthmark.pki.crl import RevocationReason
 from birthmark.pki.csr import parse_csr
 from birthmark.store import open_database, paging
-from ca_world import an_authority
-from fakes import NOON, FakeClock, SeededEntropy
-from pki_builders import a_ca, a_csr, a_key
+from support.fakes import NOON, FakeClock, SeededEntropy
+from support.pki.ca_world import an_authority
+from support.pki.pki_builders import a_ca, a_csr, a_key
 
 pytestmark = pytest.mark.integration
 OPERATOR = Principal(PrincipalKind.OPERATOR, "test")

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from between import leave_the_next_commit_open
 from birthmark.ca import directory as ca_directory
 from birthmark.ca.answers import Answers
 from birthmark.ca.generations import Generations
@@ -20,9 +19,10 @@ from birthmark.errors import BirthmarkError, ChangedMeanwhileError, UnavailableE
 from birthmark.pki.ocsp import Answer, Unsigned
 from birthmark.store import Changes, loading, open_database
 from birthmark.store.postgresql.database import PostgresUnavailableError
-from fakes import NOON, FakeClock, SeededEntropy
-from ocsp_requests import a_request
-from pki_builders import a_ca
+from support.fakes import NOON, FakeClock, SeededEntropy
+from support.pki.ocsp_requests import a_request
+from support.pki.pki_builders import a_ca
+from support.store.between import leave_the_next_commit_open
 
 pytestmark = pytest.mark.integration
 

@@ -13,7 +13,6 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from aws_account import ACCOUNT
 from birthmark.awsiot.model import CertificateStatus
 from birthmark.awsiot.service import AwsIot
 from birthmark.ca import directory as ca_directory
@@ -38,10 +37,11 @@ from birthmark.pki.issue import issue, new_serial
 from birthmark.pki.ocsp import Answer
 from birthmark.pki.profiles import EST_IDENTITY, Purpose
 from birthmark.store import open_database
-from ca_world import OPERATOR
-from fakes import NOON, FakeClock, SeededEntropy
-from ocsp_requests import a_request
-from pki_builders import a_csr
+from support.aws.account import ACCOUNT
+from support.fakes import NOON, FakeClock, SeededEntropy
+from support.pki.ca_world import OPERATOR
+from support.pki.ocsp_requests import a_request
+from support.pki.pki_builders import a_csr
 
 pytestmark = pytest.mark.integration
 

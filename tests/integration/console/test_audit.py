@@ -12,7 +12,7 @@ from birthmark.audit.verify import AuditHeadError, Verified, verify_chains
 from birthmark.console import audit
 from birthmark.console.audit import _pages
 from birthmark.store import Changes, Database, open_database
-from fakes import FakeClock
+from support.fakes import FakeClock
 
 pytestmark = pytest.mark.integration
 KEY = AuditKey("seed")

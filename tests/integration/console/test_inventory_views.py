@@ -17,8 +17,8 @@ from birthmark.console.routing import Asked, Rows
 from birthmark.pki.certificates import Thumbprint
 from birthmark.pki.crl import RevocationReason
 from birthmark.pki.csr import parse_csr
-from ca_world import OPERATOR, an_authority
-from pki_builders import a_csr
+from support.pki.ca_world import OPERATOR, an_authority
+from support.pki.pki_builders import a_csr
 
 pytestmark = pytest.mark.integration
 ANOTHER = Thumbprint(b"\7" * 32)

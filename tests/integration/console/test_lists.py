@@ -19,9 +19,9 @@ from birthmark.refusals.presented import CertificateNotKeptError
 from birthmark.server.finding import DeviceCounts, Finding
 from birthmark.server.whole import Whole
 from birthmark.store import Changes, open_database
-from fakes import FakeClock, SeededEntropy
-from interleaved import opened
-from interleaved_operations import fill
+from support.fakes import FakeClock, SeededEntropy
+from support.kills.interleaved import opened
+from support.kills.interleaved_operations import fill
 
 pytestmark = [pytest.mark.anyio, pytest.mark.integration]
 

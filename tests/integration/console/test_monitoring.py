@@ -16,7 +16,7 @@ from birthmark.console.hub import _message_view
 from birthmark.console.streaming import StreamQuery, pages
 from birthmark.iothub.model import Hub, Message
 from birthmark.store import open_database, to_micros
-from fakes import FakeClock
+from support.fakes import FakeClock
 
 pytestmark = pytest.mark.integration
 HUB = Hub("main", "hub.example", {})

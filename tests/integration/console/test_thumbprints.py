@@ -8,8 +8,8 @@ import pytest
 from birthmark.console.thumbprints import _names_of, _told_of, history
 from birthmark.iothub import wire
 from birthmark.iothub.model import AuthenticationType, DeviceAuthentication
-from issuing_world import IssuingWorld, an_issuing_world
-from pki_builders import a_key
+from support.azure.issuing_world import IssuingWorld, an_issuing_world
+from support.pki.pki_builders import a_key
 
 pytestmark = pytest.mark.integration
 

@@ -24,9 +24,9 @@ from birthmark.iothub.service import Twins
 from birthmark.outbound.guard import networks_of
 from birthmark.outbound.questions import MOST_WAITING, QuestionsWaitError
 from birthmark.outbound.sender import Sender
-from dps_world import DpsWorld, a_dps, an_individual
-from pki_builders import Holder, a_device
-from webhook_server import WebhookServer
+from support.azure.dps_world import DpsWorld, a_dps, an_individual
+from support.pki.pki_builders import Holder, a_device
+from support.services.webhook_server import WebhookServer
 
 pytestmark = pytest.mark.integration
 HERE = networks_of(["127.0.0.1/32"])

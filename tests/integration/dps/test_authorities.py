@@ -13,9 +13,9 @@ from birthmark.iothub.service.authorities import UnknownCaError
 from birthmark.management.service import CertificatesOf
 from birthmark.pki.authority import NOTHING, AuthorityChangedError
 from birthmark.pki.possession import prove_possession
-from dps_world import DpsWorld, a_dps
-from fakes import NOON
-from pki_builders import a_ca
+from support.azure.dps_world import DpsWorld, a_dps
+from support.fakes import NOON
+from support.pki.pki_builders import a_ca
 
 pytestmark = [pytest.mark.integration, pytest.mark.anyio]
 ME = Actor("test")

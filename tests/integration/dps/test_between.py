@@ -5,7 +5,6 @@ from datetime import timedelta
 import msgspec
 import pytest
 
-from between import before_the_next_commit
 from birthmark.dps.service.authorities import AuthorityExistsError, UnknownAuthorityError
 from birthmark.dps.service.enrollments import EnrollmentChangedError, EnrollmentExistsError, EnrollmentNotFoundError
 from birthmark.dps.service.registrations import RegistrationNotFoundError
@@ -14,9 +13,10 @@ from birthmark.iothub.wire import DeviceBody
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.issue import Issuer
 from birthmark.pki.possession import PossessionCodeMismatchError, prove_possession
-from dps_world import BY_HAND, DpsWorld, a_dps, an_individual
-from fakes import NOON
-from pki_builders import a_ca, a_device, a_key
+from support.azure.dps_world import BY_HAND, DpsWorld, a_dps, an_individual
+from support.fakes import NOON
+from support.pki.pki_builders import a_ca, a_device, a_key
+from support.store.between import before_the_next_commit
 
 pytestmark = pytest.mark.integration
 

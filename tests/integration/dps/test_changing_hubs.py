@@ -15,8 +15,8 @@ from birthmark.iothub.model import Hub, Twin
 from birthmark.iothub.rules.provisioning import DeviceHeldError
 from birthmark.iothub.service import Twins
 from birthmark.iothub.wire import DeviceBody
-from dps_world import BY_HAND, DpsWorld, a_dps, an_individual
-from pki_builders import Holder, a_device
+from support.azure.dps_world import BY_HAND, DpsWorld, a_dps, an_individual
+from support.pki.pki_builders import Holder, a_device
 
 pytestmark = pytest.mark.integration
 

@@ -11,8 +11,8 @@ from birthmark.net import backlog
 from birthmark.net.backlog import SLICE_S, TURN_S
 from birthmark.pki import chains
 from birthmark.pki.certificates import Certificate, is_signed_by
-from dps_world import a_dps
-from pki_builders import a_ca, a_device
+from support.azure.dps_world import a_dps
+from support.pki.pki_builders import a_ca, a_device
 
 pytestmark = pytest.mark.integration
 STRANGERS, SHOWN = 5, 19

@@ -7,8 +7,8 @@ import pytest
 
 from birthmark.dps.wire import BodyInvalidError
 from birthmark.iothub.service.twins import Twins
-from dps_world import DpsWorld, a_dps, an_individual
-from pki_builders import a_device
+from support.azure.dps_world import DpsWorld, a_dps, an_individual
+from support.pki.pki_builders import a_device
 
 pytestmark = pytest.mark.integration
 TWIN = {"tags": {"site": "osaka"}, "properties": {"desired": {"interval": 30}}}

@@ -5,9 +5,9 @@ from typing import Any, cast
 import pytest
 
 from birthmark.dps import http
-from dps_world import a_dps
-from fakes import FakeClock
-from whole_requests import answering_early
+from support.azure.dps_world import a_dps
+from support.fakes import FakeClock
+from support.floods.whole_requests import answering_early
 
 pytestmark = pytest.mark.integration
 

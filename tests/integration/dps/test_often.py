@@ -13,8 +13,8 @@ from birthmark.mqtt.reasons import ReasonCode
 from birthmark.store import Changes, statement
 from birthmark.store.revision import UnreadableDatabaseError
 from birthmark.store.schema import audit
-from dps_world import a_dps
-from pki_builders import Holder, a_ca, a_device
+from support.azure.dps_world import a_dps
+from support.pki.pki_builders import Holder, a_ca, a_device
 
 pytestmark = pytest.mark.integration
 _REGISTERED = statement(select(audit).where(audit.c.action == "dps.register").limit(100))

@@ -9,7 +9,7 @@ import pytest
 from birthmark.dps.document import AttestationMechanism, EnrollmentDocument
 from birthmark.dps.service import Queries, queries
 from birthmark.dps.service.queries import QueryTooBroadError
-from dps_world import DpsWorld, a_dps
+from support.azure.dps_world import DpsWorld, a_dps
 
 pytestmark = pytest.mark.integration
 GROUP_KEY = b"k" * 32

@@ -8,8 +8,8 @@ from birthmark.dps.errors import http_error
 from birthmark.dps.rules.tiers import DpsTierThrottledError, Paced
 from birthmark.iothub.rules.tiers import Edition, Tier, TooManyDevicesError
 from birthmark.iothub.wire import DeviceBody
-from dps_world import BY_HAND, a_dps
-from pki_builders import a_device
+from support.azure.dps_world import BY_HAND, a_dps
+from support.pki.pki_builders import a_device
 
 pytestmark = pytest.mark.integration
 

@@ -15,10 +15,10 @@ from birthmark.dps.service.registrations import BURST, RegistrationThrottledErro
 from birthmark.dps.wire import TpmAttestation
 from birthmark.errors import BirthmarkError
 from birthmark.pki.tpm_public import TpmPublic
-from dps_world import DpsWorld, a_dps
-from fakes import NOON
-from tpm_vectors import RSA_SRK
-from tpms import SoftwareTpm, a_tpm, public
+from support.azure.dps_world import DpsWorld, a_dps
+from support.chips.tpm_vectors import RSA_SRK
+from support.chips.tpms import SoftwareTpm, a_tpm, public
+from support.fakes import NOON
 
 pytestmark = pytest.mark.integration
 NAME = "dev-1"

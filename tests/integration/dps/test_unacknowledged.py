@@ -9,10 +9,10 @@ from birthmark.mqtt.packets import ConnAck, Connect, PubAck, Publish, SubAck, Su
 from birthmark.net.pump import MqttPump
 from birthmark.net.tls import TlsPeer
 from birthmark.refusals import Ledger
-from dps_world import a_dps
-from fakes import SeededEntropy
-from hub_world import Wire, until
-from pki_builders import a_device
+from support.azure.dps_world import a_dps
+from support.azure.hub_world import Wire, until
+from support.fakes import SeededEntropy
+from support.pki.pki_builders import a_device
 
 pytestmark = pytest.mark.integration
 

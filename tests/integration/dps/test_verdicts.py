@@ -14,9 +14,9 @@ from birthmark.errors import BirthmarkError
 from birthmark.iothub.service.hubs import UnknownHubError
 from birthmark.iothub.service.registry import UnknownDeviceError
 from birthmark.store import open_database
-from dps_world import DpsWorld, a_dps
-from fakes import SeededEntropy
-from pki_builders import Holder, a_ca, a_device
+from support.azure.dps_world import DpsWorld, a_dps
+from support.fakes import SeededEntropy
+from support.pki.pki_builders import Holder, a_ca, a_device
 
 pytestmark = pytest.mark.integration
 

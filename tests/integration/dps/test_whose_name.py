@@ -10,8 +10,8 @@ from birthmark.dps.rules.registration import RegistrationPinnedError
 from birthmark.iothub.model import AuthenticationType
 from birthmark.iothub.rules.provisioning import DeviceHeldError
 from birthmark.iothub.wire import DeviceBody
-from dps_world import BY_HAND, DpsWorld, a_dps, an_individual
-from pki_builders import Holder, a_ca, a_device
+from support.azure.dps_world import BY_HAND, DpsWorld, a_dps, an_individual
+from support.pki.pki_builders import Holder, a_ca, a_device
 
 pytestmark = pytest.mark.integration
 KEY, OTHER_KEY = b"k" * 32, b"o" * 32

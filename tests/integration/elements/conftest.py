@@ -10,7 +10,7 @@ from birthmark.elements.element import Element
 from birthmark.elements.profiles import PROFILES
 from birthmark.elements.software import SoftwareElement, create_software_element
 from birthmark.keys.library import stop_library
-from fakes import SeededEntropy
+from support.fakes import SeededEntropy
 
 # Long ago by any real clock: OpenSSL checks these certificates against the machine's time.
 BORN = datetime(2024, 1, 1, tzinfo=UTC)

@@ -30,7 +30,7 @@ from birthmark.elements.possession import check_proof, prove
 from birthmark.elements.profiles import ATECC608, Algorithm
 from birthmark.keys.errors import KeyUnsupportedError, TokenFailedError, TokenNotFoundError
 from birthmark.pki.certificates import Certificate, parse_bundle, parse_der
-from fakes import SeededEntropy
+from support.fakes import SeededEntropy
 
 cryptoauthlib = pytest.importorskip("cryptoauthlib", reason="Microchip's wheel is for x86-64 Linux alone")
 pytestmark = pytest.mark.integration

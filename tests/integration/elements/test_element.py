@@ -50,7 +50,7 @@ from birthmark.pki.csr import parse_csr
 from birthmark.pki.issue import self_signed
 from birthmark.pki.names import name_of
 from birthmark.pki.profiles import DEVICE
-from fakes import NOON, SeededEntropy
+from support.fakes import NOON, SeededEntropy
 
 pytestmark = pytest.mark.integration
 

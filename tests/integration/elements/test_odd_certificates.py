@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 from birthmark.cli.app import app
 from birthmark.elements.objects import certificate_label
 from birthmark.elements.software import SoftwareElement
-from odd_certificates import CHANGES, odd_certificate
-from pki_builders import a_key
+from support.pki.odd_certificates import CHANGES, odd_certificate
+from support.pki.pki_builders import a_key
 
 pytestmark = pytest.mark.integration
 KEY = a_key()

@@ -12,7 +12,7 @@ from birthmark.elements.profiles import SE050, Algorithm, KeySlot, Variant
 from birthmark.elements.software import SoftwareElement, create_software_element
 from birthmark.keys.labels import object_id_of
 from birthmark.keys.reference import parse_reference_key, reference_public_key
-from fakes import NOON, SeededEntropy
+from support.fakes import NOON, SeededEntropy
 
 pytestmark = pytest.mark.integration
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from asgi import Answer
 from birthmark.auth.guesses import Asked
 from birthmark.est.service import Credentials
-from est_server import EstServer, an_est_server
-from fakes import SeededEntropy
-from hub_world import until
-from pki_builders import a_csr
+from support.azure.hub_world import until
+from support.fakes import SeededEntropy
+from support.pki.est_server import EstServer, an_est_server
+from support.pki.pki_builders import a_csr
+from support.server.asgi import Answer
 
 pytestmark = pytest.mark.integration
 USER, PASSWORD = "factory", "secret"

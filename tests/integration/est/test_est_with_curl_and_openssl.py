@@ -18,8 +18,8 @@ from birthmark.net.listener import Listeners
 from birthmark.net.tls import server_context
 from birthmark.pki.certificates import parse_bundle
 from conftest import free_port
-from est_server import EstServer, an_est_server
-from pki_builders import a_csr, a_key, key_pem
+from support.pki.est_server import EstServer, an_est_server
+from support.pki.pki_builders import a_csr, a_key, key_pem
 
 pytestmark = pytest.mark.integration
 PORT = free_port()

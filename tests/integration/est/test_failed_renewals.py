@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from asgi import FakePeer
 from birthmark.pki.certificates import Certificate
 from birthmark.refusals.ledger import FAILED_RENEWALS, FIGURE
 from birthmark.server.figures import Figures
-from est_server import OPERATOR, EstServer, an_est_server, shown
-from pki_builders import a_ca, a_csr, a_device
+from support.pki.est_server import OPERATOR, EstServer, an_est_server, shown
+from support.pki.pki_builders import a_ca, a_csr, a_device
+from support.server.asgi import FakePeer
 
 pytestmark = [pytest.mark.anyio, pytest.mark.integration]
 NO_PASSWORD: Mapping[str, str] = {}

@@ -6,9 +6,9 @@ import pytest
 
 from birthmark.est import wire
 from birthmark.est.service import Credentials
-from est_server import an_est_server, shown
-from fakes import SeededEntropy
-from pki_builders import a_ca, a_csr, a_device
+from support.fakes import SeededEntropy
+from support.pki.est_server import an_est_server, shown
+from support.pki.pki_builders import a_ca, a_csr, a_device
 
 pytestmark = pytest.mark.anyio
 RIGHT = {"Authorization": wire.render_basic("pump", "right")}

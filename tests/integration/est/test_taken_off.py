@@ -9,7 +9,6 @@ import pytest
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from asgi import Answer
 from birthmark.ca.service import CertificateAuthority
 from birthmark.est import wire
 from birthmark.est.service import Credentials, RegistrationAuthorities, Tokens
@@ -20,9 +19,10 @@ from birthmark.pki.extensions import CMC_RA
 from birthmark.pki.issue import issue, new_serial
 from birthmark.pki.profiles import DEVICE, Profile
 from birthmark.refusals.ledger import refusals_about
-from est_server import EstServer, an_est_server, shown
-from fakes import SeededEntropy
-from pki_builders import a_ca, a_csr, a_device
+from support.fakes import SeededEntropy
+from support.pki.est_server import EstServer, an_est_server, shown
+from support.pki.pki_builders import a_ca, a_csr, a_device
+from support.server.asgi import Answer
 
 pytestmark = pytest.mark.anyio
 ACTOR = "operator:test"

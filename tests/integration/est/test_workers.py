@@ -6,8 +6,8 @@ import pytest
 
 from birthmark.est import wire
 from birthmark.est.model import EstSettings
-from est_server import an_est_server
-from pki_builders import a_csr
+from support.pki.est_server import an_est_server
+from support.pki.pki_builders import a_csr
 
 pytestmark = pytest.mark.anyio
 

@@ -15,8 +15,8 @@ from birthmark.outbound.guard import AddressRefusedError
 from birthmark.outbound.mail import Mailer, MailLoginError
 from birthmark.outbound.mailto import MailAddressError, Tls, address_of
 from birthmark.outbound.sender import NotAnsweredError, RefusedByReceiverError
-from mail_server import LOOPBACK, MailServer
-from pki_builders import a_ca
+from support.pki.pki_builders import a_ca
+from support.services.mail_server import LOOPBACK, MailServer
 
 pytestmark = [pytest.mark.anyio, pytest.mark.integration]
 MAIL = ("ops@plant.example", "s", "t", "one")

@@ -15,7 +15,7 @@ from birthmark.feed.notices import KEEP, Notices
 from birthmark.feed.reading import Feed
 from birthmark.net.admission import Closed
 from birthmark.store import Changes, Database, open_database
-from fakes import FakeClock
+from support.fakes import FakeClock
 
 pytestmark = [pytest.mark.anyio, pytest.mark.integration]
 

@@ -30,8 +30,8 @@ from birthmark.outbound.signing import key_of
 from birthmark.store import Changes, Database, open_database
 from birthmark.store.keyed import find
 from birthmark.store.schema import audit
-from fakes import FakeClock, SeededEntropy
-from mail_server import MailServer
+from support.fakes import FakeClock, SeededEntropy
+from support.services.mail_server import MailServer
 
 pytestmark = pytest.mark.integration
 ME: Any = {"actor": "operator"}

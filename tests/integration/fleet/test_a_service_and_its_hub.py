@@ -11,8 +11,6 @@ from typing import Any
 import paho.mqtt.client as paho
 import pytest
 
-from aws_clients import PATIENCE_S, until
-from azure_clients import Device, a_file_device
 from birthmark.console.taken import Became
 from birthmark.dps.model import TpmKeys
 from birthmark.fleet.azure import AzureTarget
@@ -23,8 +21,10 @@ from birthmark.fleet.journal import Journal, Outcome
 from birthmark.fleet.profiles import azure_profile
 from birthmark.fleet.target import Done, EnrollmentRequest
 from birthmark.pki.tpm_public import parse_tpm_public
-from servers import RunningServer, a_new_server
-from tpm_vectors import ECC_EK, ECC_SRK, RSA_EK, RSA_SRK
+from support.aws.clients import PATIENCE_S, until
+from support.azure.clients import Device, a_file_device
+from support.chips.tpm_vectors import ECC_EK, ECC_SRK, RSA_EK, RSA_SRK
+from support.server.servers import RunningServer, a_new_server
 
 TPM = TpmKeys(parse_tpm_public(RSA_EK, "key"))
 WITH_ROOT = TpmKeys(TPM.endorsement, parse_tpm_public(RSA_SRK, "key"))

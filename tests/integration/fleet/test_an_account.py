@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from azure_clients import NOW
 from birthmark.console.taken import Became
 from birthmark.fleet.aws import AwsTarget
 from birthmark.fleet.bulk import enroll_all, take_back_all
@@ -17,8 +16,9 @@ from birthmark.fleet.following import Standing
 from birthmark.fleet.journal import Journal, Outcome
 from birthmark.fleet.profiles import aws_profile
 from birthmark.fleet.target import Done, EnrollmentRequest
-from pki_builders import a_device
-from servers import RunningServer, a_new_server
+from support.azure.clients import NOW
+from support.pki.pki_builders import a_device
+from support.server.servers import RunningServer, a_new_server
 
 ALL = {"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "iot:*", "Resource": "*"}}
 

@@ -28,7 +28,7 @@ from birthmark.fleet.errors import (
     TargetUnreachableError,
 )
 from birthmark.fleet.profiles import AzureProfile, azure_profile
-from servers import a_new_server
+from support.server.servers import a_new_server
 
 DENIED = (
     "The client 'c' with object id 'o' does not have authorization to perform action "

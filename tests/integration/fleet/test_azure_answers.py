@@ -26,7 +26,7 @@ from birthmark.fleet.errors import (
     TargetUnreachableError,
 )
 from birthmark.fleet.profiles import AzureProfile
-from pki_builders import a_key, key_pem
+from support.pki.pki_builders import a_key, key_pem
 
 HOST = "127.0.0.1"
 

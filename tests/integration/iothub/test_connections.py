@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from between import before_the_next_commit
 from birthmark.auth.sas import SKEW, parse_sas
 from birthmark.broker import Broker
 from birthmark.broker.rules.inbox import Letter
@@ -43,8 +42,9 @@ from birthmark.mqtt.packets import (
 from birthmark.net.admission import Closed
 from birthmark.net.pump import MqttPump
 from birthmark.store import to_micros
-from hub_world import ON_RECORD, Wire, World, a_world, until
-from sas_tokens import make_sas
+from support.azure.hub_world import ON_RECORD, Wire, World, a_world, until
+from support.azure.sas_tokens import make_sas
+from support.store.between import before_the_next_commit
 
 pytestmark = pytest.mark.integration
 

@@ -27,9 +27,9 @@ from birthmark.iothub.rules.credentials import (
 from birthmark.iothub.service.registry import UnknownDeviceError
 from birthmark.pki.csr import parse_csr
 from birthmark.server.hubs import let_clouds_issue, orders_of
-from dps_world import an_individual
-from issuing_world import an_issuing_world, leaf_of, with_policy
-from pki_builders import a_csr, a_device, a_key
+from support.azure.dps_world import an_individual
+from support.azure.issuing_world import an_issuing_world, leaf_of, with_policy
+from support.pki.pki_builders import a_csr, a_device, a_key
 
 pytestmark = pytest.mark.integration
 

@@ -13,7 +13,7 @@ from birthmark.iothub.model import Message, space_of
 from birthmark.iothub.service import telemetry
 from birthmark.iothub.service.telemetry import Telemetry
 from birthmark.store import Changes, to_micros
-from hub_world import World, a_world, until
+from support.azure.hub_world import World, a_world, until
 
 pytestmark = pytest.mark.integration
 KEEP, MORE = 64 * 1024, 4 * 1024

@@ -12,7 +12,7 @@ from birthmark.iothub.model import Mail
 from birthmark.iothub.service.registry import UnknownDeviceError
 from birthmark.mqtt.packets import SubAck, Subscribe
 from birthmark.store import Statement
-from hub_world import ON_RECORD, a_world, until
+from support.azure.hub_world import ON_RECORD, a_world, until
 
 pytestmark = pytest.mark.integration
 

@@ -18,8 +18,8 @@ from birthmark.iothub.mqtt.todevices import DevicesByBus
 from birthmark.iothub.rules.methods import MAX_LEVELS, MAX_PAYLOAD_BYTES, MethodAnswerInvalidError
 from birthmark.iothub.service.hubs import UnknownHubError
 from birthmark.mqtt.packets import PubAck, Publish, SubAck, Subscribe
-from hub_world import ON_RECORD, World, a_world, until
-from whole_requests import answering_early
+from support.azure.hub_world import ON_RECORD, World, a_world, until
+from support.floods.whole_requests import answering_early
 
 pytestmark = pytest.mark.integration
 CALL = wire.MethodCall("unlock", None, 5, 60)

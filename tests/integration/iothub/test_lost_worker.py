@@ -17,7 +17,7 @@ from birthmark.iothub.mqtt import HubConnections
 from birthmark.mqtt.packets import ConnAck, Packet, PubAck, Publish, SubAck, Subscribe
 from birthmark.net.pump import MqttPump
 from birthmark.store import Changes
-from hub_world import Wire, World, a_world, until
+from support.azure.hub_world import Wire, World, a_world, until
 
 pytestmark = pytest.mark.integration
 SPACE, DEVICE = space_of("main"), "device-1"

@@ -7,7 +7,6 @@ from datetime import timedelta
 
 import pytest
 
-from between import lose_the_next_answer
 from birthmark.broker.errors import InboxFullError, LockLostError
 from birthmark.broker.rules.inbox import Letter, Outcome
 from birthmark.errors import UnavailableError
@@ -17,7 +16,8 @@ from birthmark.iothub.service import IotHub
 from birthmark.iothub.service.registry import UnknownDeviceError
 from birthmark.iothub.wire import DeviceBody, registry_time
 from birthmark.store import Database, open_database
-from fakes import FakeClock, SeededEntropy
+from support.fakes import FakeClock, SeededEntropy
+from support.store.between import lose_the_next_answer
 
 pytestmark = pytest.mark.integration
 SPACE, DEVICE = space_of("main"), "d"

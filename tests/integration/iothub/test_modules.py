@@ -10,7 +10,7 @@ from birthmark.iothub.model import AuthenticationType, DeviceAuthentication
 from birthmark.iothub.service.modules import TooManyModulesError, UnknownModuleError
 from birthmark.iothub.service.registry import UnknownDeviceError
 from birthmark.iothub.wire import Capabilities, DeviceBody
-from dps_world import BY_HAND, DpsWorld, a_dps
+from support.azure.dps_world import BY_HAND, DpsWorld, a_dps
 
 pytestmark = pytest.mark.integration
 NOTHING = DeviceAuthentication(AuthenticationType.SELF_SIGNED)

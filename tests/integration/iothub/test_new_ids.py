@@ -7,8 +7,8 @@ from birthmark.iothub import store
 from birthmark.iothub.model import DeviceIdInvalidError, parse_device_id
 from birthmark.iothub.wire import DeviceBody
 from birthmark.store import Changes
-from dps_world import BY_HAND, a_dps
-from pki_builders import a_device
+from support.azure.dps_world import BY_HAND, a_dps
+from support.pki.pki_builders import a_device
 
 pytestmark = pytest.mark.integration
 IDS = pytest.mark.parametrize("name", ["a#b", "a+b"])

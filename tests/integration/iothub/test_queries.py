@@ -16,7 +16,7 @@ from birthmark.iothub.service.queries import QueryMarkerError
 from birthmark.net.backlog import Backlog
 from birthmark.store import Changes
 from birthmark.store.keyed import MOST_AMONG
-from query_world import SAS, a_world
+from support.azure.query_world import SAS, a_world
 
 pytestmark = pytest.mark.integration
 

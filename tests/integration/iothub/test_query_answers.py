@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from query_world import a_world
+from support.azure.query_world import a_world
 
 pytestmark = pytest.mark.integration
 Asked = tuple[str, Callable[[dict[str, Any]], bool | None]]

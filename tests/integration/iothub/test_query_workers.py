@@ -11,8 +11,8 @@ from birthmark.iothub.model import AuthenticationType, Device, DeviceAuthenticat
 from birthmark.iothub.service import IotHub
 from birthmark.iothub.wire import DeviceBody
 from birthmark.store import open_database
-from fakes import FakeClock, SeededEntropy
-from query_world import World
+from support.azure.query_world import World
+from support.fakes import FakeClock, SeededEntropy
 
 pytestmark = pytest.mark.integration
 DEVICES, ROUNDS = 60, 25

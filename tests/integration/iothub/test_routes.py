@@ -38,8 +38,8 @@ from birthmark.outbound.sender import Sender
 from birthmark.routing.letters import Letter
 from birthmark.routing.queue import Queue
 from birthmark.store import Changes
-from hub_world import ON_RECORD, World, a_world
-from receivers import Receiver
+from support.azure.hub_world import ON_RECORD, World, a_world
+from support.services.receivers import Receiver
 
 pytestmark = pytest.mark.integration
 ARCHIVE, LIVE = FileEndpoint("archive", "archive"), StreamEndpoint("live")

@@ -29,7 +29,7 @@ from birthmark.iothub.service.registry import DeviceExistsError
 from birthmark.mqtt import codec
 from birthmark.mqtt.packets import LEVEL_3_1_1, ConnAck, PubAck, Publish
 from birthmark.net.admission import Closed
-from hub_world import ON_RECORD, PEER, World, a_world, until
+from support.azure.hub_world import ON_RECORD, PEER, World, a_world, until
 
 pytestmark = pytest.mark.integration
 TOPIC = wire.telemetry_topic("device-1")

@@ -12,7 +12,7 @@ from birthmark.iothub.rules.twins import TwinVersionError
 from birthmark.iothub.service.registry import UnknownDeviceError
 from birthmark.iothub.wire import DeviceBody
 from birthmark.mqtt.packets import Publish
-from hub_world import ON_RECORD, a_world, until
+from support.azure.hub_world import ON_RECORD, a_world, until
 
 pytestmark = pytest.mark.integration
 AT_ONCE = 40

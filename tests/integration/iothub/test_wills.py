@@ -14,7 +14,7 @@ from birthmark.iothub.service import Telemetry
 from birthmark.iothub.service.hubs import UnknownHubError
 from birthmark.mqtt.packets import ConnAck, Disconnect, Will
 from birthmark.net.pump import MqttPump
-from hub_world import Wire, World, a_world, until
+from support.azure.hub_world import Wire, World, a_world, until
 
 pytestmark = pytest.mark.integration
 TOPIC = "devices/device-1/messages/events/site=a"

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-import token_race
 from birthmark.clock import SystemClock
 from birthmark.elements.profiles import PROFILES
 from birthmark.elements.software import SoftwareElement, create_software_element
 from birthmark.keys.library import find_softhsm, load_library, stop_library
-from fakes import SeededEntropy
+from support.chips import token_race
+from support.fakes import SeededEntropy
 
 pytestmark = pytest.mark.integration
 _ROUNDS = 20
@@ -41,7 +41,7 @@ def chip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SoftwareElement:
 
 
 def run(chip: SoftwareElement, *words: str) -> "subprocess.CompletedProcess[str]":
-    tests = str(Path(token_race.__file__).parent)
+    tests = str(Path(token_race.__file__).parents[2])
     environment = os.environ | chip.environment | {"PYTHONPATH": tests, "PYTHONFAULTHANDLER": "1"}
     return subprocess.run(
         [sys.executable, *words], env=environment, capture_output=True, text=True, timeout=240, check=False

@@ -32,8 +32,8 @@ from birthmark.keys.token_key import TokenKey
 from birthmark.pki.issue import self_signed
 from birthmark.pki.names import name_of
 from birthmark.pki.profiles import DEVICE
-from fakes import NOON
-from pki_builders import a_key
+from support.fakes import NOON
+from support.pki.pki_builders import a_key
 
 PIN = "123456"
 SALTED = padding.PSS(padding.MGF1(hashes.SHA256()), 32)

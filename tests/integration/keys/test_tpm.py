@@ -10,8 +10,8 @@ import pytest
 from birthmark.keys.tpm import Tpm, TpmPlaceTakenError, TpmSettings, TpmUnavailableError
 from birthmark.pki.tpm_public import TpmKeyInvalidError
 from birthmark.pki.tpm_sealing import seal_hmac_key
-from fakes import SeededEntropy
-from tpms import SoftwareTpm, a_tpm
+from support.chips.tpms import SoftwareTpm, a_tpm
+from support.fakes import SeededEntropy
 
 pytestmark = pytest.mark.integration
 KEY, OTHER = b"k" * 32, b"o" * 32

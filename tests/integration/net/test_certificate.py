@@ -16,9 +16,9 @@ from cryptography import x509
 
 from birthmark.pki.certificates import parse_der
 from birthmark.pki.profiles import SERVER
-from pki_builders import Holder, a_ca, a_device
-from servers import BIRTHMARK, RunningServer, a_new_server, a_server, clean_environment, free_address
-from strangers import tls
+from support.floods.strangers import tls
+from support.pki.pki_builders import Holder, a_ca, a_device
+from support.server.servers import BIRTHMARK, RunningServer, a_new_server, a_server, clean_environment, free_address
 
 pytestmark = pytest.mark.system
 REQUEST = b"GET /.well-known/est/cacerts HTTP/1.1\r\nHost: x\r\n\r\n"

@@ -10,7 +10,7 @@ from birthmark.net.http import HttpService
 from birthmark.net.limits import Limits
 from birthmark.net.listener import ClearConnection
 from birthmark.net.tls import NO_PEER
-from fakes import FakeClock
+from support.fakes import FakeClock
 
 LIMITS = Limits(max_body_bytes=4096, max_header_bytes=2048)
 CHUNKED = b"POST /x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from OpenSSL import SSL, crypto
 
-from pki_builders import a_device
-from servers import RunningServer, a_new_server
-from strangers import read_all, tls
+from support.floods.strangers import read_all, tls
+from support.pki.pki_builders import a_device
+from support.server.servers import RunningServer, a_new_server
 
 pytestmark = pytest.mark.system
 HANG_UP = struct.pack("ii", 1, 0)

@@ -14,7 +14,7 @@ from OpenSSL._util import lib
 
 from birthmark.net.tls import server_context
 from birthmark.pki import profiles
-from pki_builders import a_ca, a_device
+from support.pki.pki_builders import a_ca, a_device
 
 HYBRID = b"X25519MLKEM768"
 pytestmark = pytest.mark.integration

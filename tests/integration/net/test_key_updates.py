@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from key_updates import Updater
-from servers import RunningServer, a_new_server
+from support.floods.key_updates import Updater
+from support.server.servers import RunningServer, a_new_server
 
 pytestmark = pytest.mark.system
 A_REQUEST = b"GET /.well-known/est/cacerts HTTP/1.1\r\nHost: x\r\n\r\n"

@@ -11,8 +11,8 @@ import pytest
 
 from birthmark.mqtt.engine import Engine, Role
 from birthmark.mqtt.packets import LEVEL_5, Connect
-from servers import RunningServer, a_new_server
-from strangers import read_all, tls
+from support.floods.strangers import read_all, tls
+from support.server.servers import RunningServer, a_new_server
 
 pytestmark = pytest.mark.system
 KEY = base64.b64encode(b"k" * 32)

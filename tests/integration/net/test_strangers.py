@@ -9,11 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from azure_clients import a_file_device
 from birthmark.mqtt import codec
 from birthmark.mqtt.packets import Connect
-from servers import RunningServer, a_server, free_address
-from strangers import (
+from support.azure.clients import a_file_device
+from support.floods.strangers import (
     CONNECT,
     WAYS,
     descriptors,
@@ -25,6 +24,7 @@ from strangers import (
     unfinished_body,
     websocket,
 )
+from support.server.servers import RunningServer, a_server, free_address
 
 pytestmark = pytest.mark.system
 

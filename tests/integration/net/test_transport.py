@@ -15,7 +15,7 @@ import pytest
 
 from birthmark.mqtt.engine import Engine, Role
 from birthmark.mqtt.packets import ConnAck, Connect
-from servers import RunningServer, a_server, clean_environment
+from support.server.servers import RunningServer, a_server, clean_environment
 
 pytestmark = pytest.mark.system
 

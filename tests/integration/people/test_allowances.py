@@ -14,7 +14,7 @@ from birthmark.people.model import Role
 from birthmark.people.service import People
 from birthmark.store import Changes, Database, open_database, statement
 from birthmark.store.schema import audit
-from fakes import FakeClock, SeededEntropy
+from support.fakes import FakeClock, SeededEntropy
 
 ALL = statement(select(audit.c.action))
 pytestmark = [pytest.mark.anyio, pytest.mark.integration]

@@ -29,7 +29,7 @@ from birthmark.people.service import People, Shown
 from birthmark.people.sessions import Sessions
 from birthmark.people.sign_in import SignIn, SignInPausedError
 from birthmark.store import open_database
-from fakes import FakeClock, SeededEntropy
+from support.fakes import FakeClock, SeededEntropy
 
 pytestmark = pytest.mark.integration
 HERE = "192.0.2.7"

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from birthmark.people.leftovers import left_by
 from birthmark.store import Changes, Database, open_database
-from fakes import FakeClock
+from support.fakes import FakeClock
 
 PAGE = 250
 

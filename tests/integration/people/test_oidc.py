@@ -27,7 +27,7 @@ from birthmark.people.sessions import Sessions
 from birthmark.people.sign_in import SignIn
 from birthmark.people.sign_in_model import Browser
 from birthmark.store import open_database
-from fakes import FakeClock, SeededEntropy
+from support.fakes import FakeClock, SeededEntropy
 
 pytestmark = pytest.mark.integration
 ISSUER, BACK = "https://id.example.com", "https://cloud.example:9443/signin/with/plant/callback"

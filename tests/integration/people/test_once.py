@@ -11,8 +11,6 @@ import msgspec
 import pytest
 from starlette.requests import Request
 
-from asgi import Answer
-from asgi import request as ask
 from birthmark.actor import Actor
 from birthmark.auth.principals import Caller
 from birthmark.auth.rights import Right, Rights
@@ -25,7 +23,9 @@ from birthmark.people.once import KEPT_FOR, LONGEST, MAX_ANSWER_CHARS, MOST_OF_O
 from birthmark.people.once_model import key_of
 from birthmark.store import Database, open_database
 from birthmark.store.keyed import find
-from fakes import FakeClock
+from support.fakes import FakeClock
+from support.server.asgi import Answer
+from support.server.asgi import request as ask
 
 pytestmark = [pytest.mark.anyio, pytest.mark.integration]
 

@@ -26,7 +26,7 @@ from birthmark.people.service import (
     UserMissingError,
 )
 from birthmark.store import Database, open_database
-from fakes import FakeClock, SeededEntropy
+from support.fakes import FakeClock, SeededEntropy
 
 pytestmark = pytest.mark.integration
 ME: Any = {"actor": "operator"}

@@ -24,7 +24,7 @@ from birthmark.server.rooms import let_roles_end
 from birthmark.store import Database, open_database
 from birthmark.store.keyed import find
 from birthmark.store.schema import audit
-from fakes import FakeClock, SeededEntropy
+from support.fakes import FakeClock, SeededEntropy
 
 pytestmark = pytest.mark.integration
 ME: Any = {"actor": "operator"}

@@ -22,7 +22,7 @@ from birthmark.people.sign_in_model import Browser
 from birthmark.store import Database, open_database
 from birthmark.store.keyed import find
 from birthmark.store.schema import audit
-from fakes import FakeClock, SeededEntropy
+from support.fakes import FakeClock, SeededEntropy
 
 pytestmark = pytest.mark.integration
 ME: Any = {"actor": "operator"}

@@ -13,7 +13,7 @@ from birthmark.refusals import Ledger, ledger, refusals_about
 from birthmark.refusals.rate_limits import RateLimits
 from birthmark.refusals.store import refusals, subjects
 from birthmark.store import Changes, Database, open_database, statement
-from fakes import FakeClock, SeededEntropy
+from support.fakes import FakeClock, SeededEntropy
 
 pytestmark = pytest.mark.integration
 

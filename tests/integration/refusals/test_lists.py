@@ -13,7 +13,7 @@ from birthmark.refusals.reasons import _COUNTS, reasons
 from birthmark.store import Changes, Database, Statement, open_database, statement
 from birthmark.store.keyed import remove
 from birthmark.store.paging import PageInvalidError
-from fakes import FakeClock, SeededEntropy
+from support.fakes import FakeClock, SeededEntropy
 
 pytestmark = [pytest.mark.anyio, pytest.mark.integration]
 

@@ -13,7 +13,7 @@ from birthmark.routing.letters import Letter
 from birthmark.routing.queue import Queue
 from birthmark.routing.store import PORTION
 from birthmark.store import Changes, open_database
-from fakes import FakeClock
+from support.fakes import FakeClock
 
 pytestmark = [pytest.mark.integration, pytest.mark.anyio]
 MANY = 300

@@ -21,11 +21,11 @@ from birthmark.pki.csr import parse_csr
 from birthmark.server.alerting import Alerting
 from birthmark.store import Changes, Database, open_database, statement
 from birthmark.store.schema import audit
-from ca_world import OPERATOR
-from fakes import NOON, FakeClock
-from interleaved import opened
-from interleaved_operations import fill
-from pki_builders import a_csr
+from support.fakes import NOON, FakeClock
+from support.kills.interleaved import opened
+from support.kills.interleaved_operations import fill
+from support.pki.ca_world import OPERATOR
+from support.pki.pki_builders import a_csr
 
 pytestmark = [pytest.mark.anyio, pytest.mark.integration]
 PLANT = Finding("ca-ends", "issuing", "the CA issuing ends in 3 days")

@@ -47,13 +47,13 @@ from birthmark.server.settings import ConfigInvalidError
 from birthmark.store import Changes, Database, insert, open_database
 from birthmark.store.postgresql import PostgresUnavailableError, patience
 from birthmark.store.schema import server_facts
-from ca_world import OPERATOR
-from cheap_passphrases import cheap_passphrases
-from data_world import a_data_directory, contents
-from exports import exported
-from fakes import NOON, FakeClock, SeededEntropy
-from pg_proxy import counting
-from pki_builders import a_ca, a_device
+from support.fakes import NOON, FakeClock, SeededEntropy
+from support.pki.ca_world import OPERATOR
+from support.pki.pki_builders import a_ca, a_device
+from support.server.cheap_passphrases import cheap_passphrases
+from support.server.data_world import a_data_directory, contents
+from support.server.exports import exported
+from support.services.pg_proxy import counting
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("cheap_passphrases")]
 SECRET = "correct horse battery staple"

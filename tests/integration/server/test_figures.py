@@ -11,11 +11,11 @@ from birthmark.pki.csr import parse_csr
 from birthmark.server.figures import KEPT, PERIODS, Figures
 from birthmark.store import Changes, Database, open_database, statement, to_micros
 from birthmark.store.figures import HOUR, Figure, figures, week_of
-from ca_world import OPERATOR, an_authority
-from fakes import NOON, FakeClock
-from interleaved import answered, opened
-from interleaved_operations import OPERATIONS, fill
-from pki_builders import a_csr
+from support.fakes import NOON, FakeClock
+from support.kills.interleaved import answered, opened
+from support.kills.interleaved_operations import OPERATIONS, fill
+from support.pki.ca_world import OPERATOR, an_authority
+from support.pki.pki_builders import a_csr
 
 pytestmark = [pytest.mark.anyio, pytest.mark.integration]
 

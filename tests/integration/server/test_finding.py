@@ -27,10 +27,10 @@ from birthmark.server.rooms import Rooms
 from birthmark.store import Changes, Statement, open_database, statement, words
 from birthmark.store.keyed import MOST_AMONG, these
 from birthmark.store.paging import PageInvalidError
-from broker_world import Client
-from fakes import FakeClock
-from interleaved import answered, opened
-from interleaved_operations import DEVICE, ME, OPERATIONS, OPERATOR, by, fill, hub
+from support.fakes import FakeClock
+from support.kills.interleaved import answered, opened
+from support.kills.interleaved_operations import DEVICE, ME, OPERATIONS, OPERATOR, by, fill, hub
+from support.mqtt.broker_world import Client
 
 pytestmark = [pytest.mark.anyio, pytest.mark.integration]
 CLOCK = FakeClock()

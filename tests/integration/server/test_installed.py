@@ -6,8 +6,8 @@ from birthmark.server.installed import forget_outboxes, number_of
 from birthmark.server.settings import ConfigInvalidError
 from birthmark.store import Changes, insert, open_database
 from birthmark.store.schema import COUNT_OUTBOX, server_facts
-from fakes import FakeClock
-from store_table import ThingTold
+from support.fakes import FakeClock
+from support.store.store_table import ThingTold
 
 pytestmark = pytest.mark.integration
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from fakes import FakeClock
-from interleaved import Template, came_of, opened, values_in
-from interleaved_operations import AFTERWARDS, OPERATIONS, fill
+from support.fakes import FakeClock
+from support.kills.interleaved import Template, came_of, opened, values_in
+from support.kills.interleaved_operations import AFTERWARDS, OPERATIONS, fill
 
 pytestmark = pytest.mark.integration
 PAIRS = {

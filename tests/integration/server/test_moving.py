@@ -20,8 +20,8 @@ from birthmark.server.data_dir import MOVING, DataDirectory
 from birthmark.server.installed import DatabaseMovedError, check_whole
 from birthmark.store import Database, hold_database, open_database
 from birthmark.store.holding import DatabaseInUseError
-from data_world import a_data_directory, contents
-from fakes import SeededEntropy
+from support.fakes import SeededEntropy
+from support.server.data_world import a_data_directory, contents
 
 pytestmark = pytest.mark.integration
 

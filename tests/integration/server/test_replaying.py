@@ -31,9 +31,9 @@ from birthmark.people import store as people_store
 from birthmark.server.backup.exported import Exported, ReplayRefusedError, read_export
 from birthmark.server.backup.replaying import ACTIONS, Replayed, replayed
 from birthmark.store import Changes, Database, open_database
-from exports import exported
-from fakes import FakeClock
-from pki_builders import a_ca, a_key
+from support.fakes import FakeClock
+from support.pki.pki_builders import a_ca, a_key
+from support.server.exports import exported
 
 pytestmark = pytest.mark.integration
 KEY = AuditKey("seed")

@@ -11,7 +11,7 @@ from birthmark.console.taken import Became, Taken
 from birthmark.server.losing.again import note_lost, take_back_again
 from birthmark.server.losing.service import Losing
 from birthmark.store import Changes, Database, open_database
-from fakes import FakeClock
+from support.fakes import FakeClock
 
 pytestmark = pytest.mark.integration
 

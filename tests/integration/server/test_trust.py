@@ -11,7 +11,7 @@ from birthmark.pki.certificates import parse_bundle
 from birthmark.server import server as server_module
 from birthmark.server.server import Server
 from birthmark.server.settings import read_settings
-from servers import free_address
+from support.server.servers import free_address
 
 pytestmark = pytest.mark.integration
 

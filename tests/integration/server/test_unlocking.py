@@ -15,7 +15,7 @@ from birthmark.iothub.wire import DeviceBody
 from birthmark.server.unlocking import unlock
 from birthmark.store import Database, open_database, statement
 from birthmark.store.sealing import Seal, SealBrokenError, is_sealed
-from fakes import FakeClock, SeededEntropy
+from support.fakes import FakeClock, SeededEntropy
 
 pytestmark = pytest.mark.anyio
 

@@ -11,7 +11,7 @@ import pytest
 from birthmark.broker import store
 from birthmark.errors import ChangedMeanwhileError
 from birthmark.store import Changes, Database, open_database
-from fakes import FakeClock
+from support.fakes import FakeClock
 
 pytestmark = pytest.mark.integration
 LONG_S = 5.0

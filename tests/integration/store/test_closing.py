@@ -8,7 +8,7 @@ from sqlalchemy import text
 
 from birthmark.store import open_database
 from birthmark.store.statements import Statement
-from fakes import FakeClock
+from support.fakes import FakeClock
 
 pytestmark = [pytest.mark.integration, pytest.mark.anyio]
 SLOW = Statement(

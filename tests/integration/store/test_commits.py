@@ -7,7 +7,7 @@ import pytest
 from birthmark.ca.events import CertificateIssued
 from birthmark.store import Changes, open_database
 from birthmark.store.schema import COUNT_OUTBOX
-from fakes import FakeClock
+from support.fakes import FakeClock
 
 pytestmark = pytest.mark.integration
 

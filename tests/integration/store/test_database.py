@@ -12,7 +12,7 @@ from birthmark.store.changes import AuditRow
 from birthmark.store.database import ValueRefusedError
 from birthmark.store.events import decode_event
 from birthmark.store.schema import audit
-from store_table import ADD, ALL, BUMP, GET, PUT, ThingTold, a_database
+from support.store.store_table import ADD, ALL, BUMP, GET, PUT, ThingTold, a_database
 
 pytestmark = pytest.mark.integration
 

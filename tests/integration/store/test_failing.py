@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from servers import clean_environment
+from support.server.servers import clean_environment
 
 pytestmark = pytest.mark.integration
 IN_A_PROCESS_OF_ITS_OWN = """

@@ -11,7 +11,7 @@ import pytest
 
 from birthmark.store import holding
 from birthmark.store.holding import DatabaseInUseError, hold_database
-from flows import a_way
+from support.services.flows import a_way
 
 pytestmark = pytest.mark.integration
 

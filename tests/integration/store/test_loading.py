@@ -5,12 +5,12 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 
-from between import leave_the_next_commit_open
 from birthmark import background
 from birthmark.errors import ChangedMeanwhileError, UnavailableError
 from birthmark.store import Changes, Database, loading
 from birthmark.store.loading import Loading
-from store_table import ADD, ALL, a_database
+from support.store.between import leave_the_next_commit_open
+from support.store.store_table import ADD, ALL, a_database
 
 pytestmark = pytest.mark.integration
 

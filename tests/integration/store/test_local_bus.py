@@ -9,7 +9,7 @@ from birthmark.bus.local import LocalBus
 from birthmark.clock import SystemClock
 from birthmark.store import Changes, open_database
 from birthmark.store.database import Hear
-from store_table import ThingTold
+from support.store.store_table import ThingTold
 
 pytestmark = pytest.mark.integration
 

@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 
-from aws_account import ME, an_aws_account
 from birthmark.awsiot.model import CertificateMode, ThingName
 from birthmark.est import store as est_store
 from birthmark.est.model import WaitingRequest
@@ -14,8 +13,9 @@ from birthmark.iothub.model import AuthenticationType, DeviceAuthentication
 from birthmark.iothub.service import IotHub
 from birthmark.iothub.wire import DeviceBody
 from birthmark.store import Changes, open_database, paging
-from fakes import NOON, FakeClock, SeededEntropy
-from pki_builders import a_ca, a_device
+from support.aws.account import ME, an_aws_account
+from support.fakes import NOON, FakeClock, SeededEntropy
+from support.pki.pki_builders import a_ca, a_device
 
 pytestmark = pytest.mark.integration
 SPELLINGS = {"pump", "Pump", "pUmp", "puMp", "pumP"}

@@ -19,11 +19,11 @@ from birthmark.store.columns import blob, number, text
 from birthmark.store.postgresql import patience, steps, writer
 from birthmark.store.postgresql.patience import OPTIONS
 from birthmark.store.statements import Compiled
-from earlier import script_of_0_1_0
-from fakes import FakeClock
-from pg_proxy import Counted, counting
-from postgres import PostgresServer, a_postgres_server
-from store_table import ADD, ALL, BUMP, GET, PUT, ThingTold, a_database, make_table, things
+from support.fakes import FakeClock
+from support.server.earlier import script_of_0_1_0
+from support.services.pg_proxy import Counted, counting
+from support.services.postgres import PostgresServer, a_postgres_server
+from support.store.store_table import ADD, ALL, BUMP, GET, PUT, ThingTold, a_database, make_table, things
 
 pytestmark = pytest.mark.integration
 KEY = AuditKey("the key")

@@ -12,7 +12,7 @@ from birthmark.net.backlog import Backlog
 from birthmark.store import Database, open_database
 from birthmark.store.keyed import find
 from birthmark.store.schema import audit
-from fakes import FakeClock
+from support.fakes import FakeClock
 
 pytestmark = [pytest.mark.integration, pytest.mark.anyio]
 READS = 50

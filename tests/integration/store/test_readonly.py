@@ -6,7 +6,7 @@ import pytest
 
 from birthmark.store import Changes
 from birthmark.store.revision import ReadOnlySqlite, UnreadableDatabaseError
-from store_table import ADD, ALL, GET, a_database
+from support.store.store_table import ADD, ALL, GET, a_database
 
 pytestmark = pytest.mark.integration
 

@@ -6,12 +6,12 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 
-from between import lose_the_next_answer
 from birthmark.errors import UnavailableError
 from birthmark.store import Changes
 from birthmark.store.database import Row
 from birthmark.store.loading import Remembered
-from store_table import ADD, BUMP, GET, OtherTold, ThingTold, a_database
+from support.store.between import lose_the_next_answer
+from support.store.store_table import ADD, BUMP, GET, OtherTold, ThingTold, a_database
 
 pytestmark = pytest.mark.integration
 

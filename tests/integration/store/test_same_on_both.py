@@ -13,8 +13,8 @@ from birthmark.errors import ConflictError, NotFoundError
 from birthmark.store import Changes, open_database, upsert
 from birthmark.store.events import decode_event
 from birthmark.store.keyed import remove
-from fakes import FakeClock
-from store_table import ADD, ALL, BUMP, PUT, ThingTold, make_table, things
+from support.fakes import FakeClock
+from support.store.store_table import ADD, ALL, BUMP, PUT, ThingTold, make_table, things
 
 pytestmark = pytest.mark.integration
 KEY = AuditKey("the key")

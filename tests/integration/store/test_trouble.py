@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
-from between import lose_the_next_answer
 from birthmark.bus import LocalBus
 from birthmark.errors import InvalidRequestError, UnavailableError
 from birthmark.store import Changes, Database, Statement, open_database
 from birthmark.store.schema import outbox
-from fakes import FakeClock
-from store_table import ADD, ALL, GET, OtherTold, ThingTold, a_database
+from support.fakes import FakeClock
+from support.store.between import lose_the_next_answer
+from support.store.store_table import ADD, ALL, GET, OtherTold, ThingTold, a_database
 
 pytestmark = pytest.mark.integration
 

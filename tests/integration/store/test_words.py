@@ -12,7 +12,7 @@ from sqlalchemy import select, text
 from birthmark.ca.store import ADD_NAME
 from birthmark.pki.names import fold
 from birthmark.store import Changes, Database, empty, open_database, statement, words
-from fakes import FakeClock
+from support.fakes import FakeClock
 
 pytestmark = [pytest.mark.anyio, pytest.mark.integration]
 NAMES = ("pump-north-1", "PUMP-south-2", "valve.north.3", "pumpe", "Überlauf_7", "7", "a" * 90, "north")

@@ -19,7 +19,7 @@ from birthmark.pki import profiles
 from birthmark.swarm.links.https import SwarmHttps
 from birthmark.swarm.links.mqtt import SwarmMqtt
 from birthmark.swarm.links.stream import Dialer
-from pki_builders import a_ca, a_device
+from support.pki.pki_builders import a_ca, a_device
 
 pytestmark = pytest.mark.integration
 

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser
 
-from consoles import Place, a_chromium
-from servers import a_server
+from support.console.consoles import Place, a_chromium
+from support.server.servers import a_server
 
 
 @pytest.fixture(scope="module")

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page
 
-from console_world import PAGES, a_full_place
-from consoles import Place, Visitor
-from servers import a_server
+from support.console.consoles import Place, Visitor
+from support.console.world import PAGES, a_full_place
+from support.server.servers import a_server
 
 pytestmark = pytest.mark.system
 AXE = Path(__file__).parents[2] / "node" / "node_modules" / "axe-core" / "axe.min.js"

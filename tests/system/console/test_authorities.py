@@ -5,9 +5,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from console_people import Rooms, said
-from pki_builders import a_ca
-from servers import a_server
+from support.console.people import Rooms, said
+from support.pki.pki_builders import a_ca
+from support.server.servers import a_server
 
 pytestmark = pytest.mark.system
 PAGE = "/certificates/authorities"

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, expect
 
-from consoles import Place
-from servers import a_server
+from support.console.consoles import Place
+from support.server.servers import a_server
 
 pytestmark = pytest.mark.system
 GONE = ("Failed to load resource", "ERR_CONNECTION", "net::", "Failed to fetch", "htmx:error")

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from console_people import Rooms, said
-from servers import a_server
+from support.console.people import Rooms, said
+from support.server.servers import a_server
 
 pytestmark = pytest.mark.system
 PAGE = "/certificates/templates"

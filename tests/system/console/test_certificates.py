@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from console_people import Rooms, said
-from servers import a_server
+from support.console.people import Rooms, said
+from support.server.servers import a_server
 
 pytestmark = pytest.mark.system
 

@@ -6,9 +6,9 @@ from urllib.parse import quote
 
 import pytest
 
-from browsers import Browser
-from console_people import Rooms, said
-from servers import a_server
+from support.console.browsers import Browser
+from support.console.people import Rooms, said
+from support.server.servers import a_server
 
 pytestmark = pytest.mark.system
 ODD = "pump-1$2%41?x"

@@ -17,10 +17,10 @@ import requests
 
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.fleet.rehearsal import make_bundle, make_rehearsal
-from browsers import SAME, Browser
-from console_people import Rooms, said
-from pki_builders import a_device
-from servers import a_server
+from support.console.browsers import SAME, Browser
+from support.console.people import Rooms, said
+from support.pki.pki_builders import a_device
+from support.server.servers import a_server
 
 pytestmark = pytest.mark.system
 MIB = 1024 * 1024

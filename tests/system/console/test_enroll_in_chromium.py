@@ -7,8 +7,8 @@ from playwright.sync_api import Page, expect
 
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.fleet.rehearsal import make_rehearsal
-from consoles import Place
-from pki_builders import a_device
+from support.console.consoles import Place
+from support.pki.pki_builders import a_device
 
 pytestmark = pytest.mark.system
 GIB = 1024**3

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from consoles import Place
-from servers import BIRTHMARK, clean_environment
+from support.console.consoles import Place
+from support.server.servers import BIRTHMARK, clean_environment
 
 pytestmark = pytest.mark.system
 

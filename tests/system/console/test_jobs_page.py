@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from console_people import Rooms, said
-from console_world import HOSTILE, jobs_of
-from servers import a_server
+from support.console.people import Rooms, said
+from support.console.world import HOSTILE, jobs_of
+from support.server.servers import a_server
 
 pytestmark = pytest.mark.system
 ONE = "/jobs/update-2"

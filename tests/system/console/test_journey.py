@@ -9,9 +9,9 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from birthmark.clock import SystemClock
-from consoles import PASSWORD, Place
-from pki_builders import a_device
-from servers import a_server, warm_environment
+from support.console.consoles import PASSWORD, Place
+from support.pki.pki_builders import a_device
+from support.server.servers import a_server, warm_environment
 
 pytestmark = pytest.mark.system
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from browsers import Browser
-from console_people import PASSWORD, Rooms
-from servers import a_server
+from support.console.browsers import Browser
+from support.console.people import PASSWORD, Rooms
+from support.server.servers import a_server
 
 pytestmark = pytest.mark.system
 USERS, EACH = 10, 20

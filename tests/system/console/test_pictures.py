@@ -15,9 +15,9 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Page
 
-from console_world import PAGES, a_full_place
-from consoles import Place, Visitor
-from servers import a_server
+from support.console.consoles import Place, Visitor
+from support.console.world import PAGES, a_full_place
+from support.server.servers import a_server
 
 pytestmark = pytest.mark.system
 LOOKS: Sequence[dict[str, Any]] = (

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 import pytest
 import requests
 
-from browsers import Browser
-from console_people import Rooms, said
-from servers import a_server
+from support.console.browsers import Browser
+from support.console.people import Rooms, said
+from support.server.servers import a_server
 
 pytestmark = pytest.mark.system
 AT = "/certificates/rollover"

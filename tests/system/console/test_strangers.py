@@ -17,11 +17,11 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from birthmark.console.web.live import MOST_OF_ONE
-from browsers import Browser as Program
-from console_world import HOSTILE, PAGES, a_full_place
-from consoles import PASSWORD, Place
-from servers import a_server
-from strangers import insecure, tls
+from support.console.browsers import Browser as Program
+from support.console.consoles import PASSWORD, Place
+from support.console.world import HOSTILE, PAGES, a_full_place
+from support.floods.strangers import insecure, tls
+from support.server.servers import a_server
 
 pytestmark = pytest.mark.system
 FOREIGN = """() => ({

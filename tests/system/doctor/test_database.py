@@ -6,9 +6,9 @@ import pytest
 from doctor.fault import diagnosed
 from fixes.scene import a_scene
 
-from postgres import a_postgres_server
-from readiness import ALL_THERE, DATABASE_AWAY, until_ready
-from servers import a_server
+from support.server.readiness import ALL_THERE, DATABASE_AWAY, until_ready
+from support.server.servers import a_server
+from support.services.postgres import a_postgres_server
 
 pytestmark = pytest.mark.system
 

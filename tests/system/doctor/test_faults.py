@@ -13,7 +13,7 @@ from doctor.network_faults import NETWORK
 from doctor.wiring_faults import WIRING
 from fixes.scene import Scene, a_scene
 
-from servers import RunningServer, a_server
+from support.server.servers import RunningServer, a_server
 
 pytestmark = pytest.mark.system
 

@@ -12,7 +12,7 @@ from doctor.fault import CHIP
 from fixes.agent_scenarios import CONFIG
 from fixes.scene import Scene, a_scene, commands_in
 
-from servers import RunningServer, a_server
+from support.server.servers import RunningServer, a_server
 
 pytestmark = pytest.mark.system
 SECRET = "s3cret-of-nobody"

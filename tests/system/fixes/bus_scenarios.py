@@ -14,7 +14,7 @@ def having(**variables: str) -> Callable[[Scene], None]:
     return prepare
 
 
-ASK = 'python "$TESTS/bus_asking.py"'
+ASK = 'python "$TESTS/support/store/bus_asking.py"'
 
 BUS: Mapping[str, Scenario] = {
     "bus.no_answer": Scenario(ASK, having(WORKER="main", TAKES_S="60"), apply=by_itself(having(TAKES_S="0"))),

@@ -14,8 +14,8 @@ from fixes.scene import Scene, commands_in
 
 from birthmark.ca import directory as ca_directory
 from birthmark.clock import SystemEntropy
-from odd_certificates import a_certificate, usage
-from pki_builders import Holder, a_ca, a_device, an_rsa_key
+from support.pki.odd_certificates import a_certificate, usage
+from support.pki.pki_builders import Holder, a_ca, a_device, an_rsa_key
 
 NOW = datetime.now(UTC)
 A_CA = "birthmark ca init --name Fixes --dir ca"

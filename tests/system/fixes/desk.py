@@ -12,8 +12,8 @@ from typing import Any
 from fixes.applied import Apply
 from fixes.scene import Scene
 
-from azure_clients import Device, a_file_device
-from servers import RunningServer
+from support.azure.clients import Device, a_file_device
+from support.server.servers import RunningServer
 
 _CONNACK, _SUBACK, _FAILURE = 0x20, 0x90, 0x80
 

@@ -14,8 +14,8 @@ from birthmark.est import wire
 from birthmark.pki import profiles
 from birthmark.pki.issue import issue, new_serial
 from birthmark.pki.names import name_of
-from fakes import SeededEntropy
-from pki_builders import Holder, a_ca, a_device
+from support.fakes import SeededEntropy
+from support.pki.pki_builders import Holder, a_ca, a_device
 
 
 def issuing_for(scene: Scene, name: str, config: Path) -> None:

@@ -17,7 +17,7 @@ from fixes.scenario import Scenario, after, device, typed
 from fixes.scene import Scene
 
 from birthmark.manifests.writer import Chip, ManifestKey, render_entry
-from pki_builders import a_ca, a_key
+from support.pki.pki_builders import a_ca, a_key
 
 ENROLL = 'birthmark device enroll --cert "$X509_CERT_FILE"'
 _KEY = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -keyout nameless.key"

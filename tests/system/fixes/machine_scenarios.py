@@ -7,9 +7,9 @@ from fixes.scenario import Scenario
 from fixes.scene import Scene, commands_in
 from fixes.server_scenarios import serve
 
-from nats_server import a_nats
-from postgres import a_postgres
-from servers import RunningServer, a_server, free_address
+from support.server.servers import RunningServer, a_server, free_address
+from support.services.nats_server import a_nats
+from support.services.postgres import a_postgres
 
 JOIN = "birthmark server machine join invitation.json --data second"
 INVITE = "birthmark server machine invite --out invitation.json"

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from fixes.scene import Scene
 
 from birthmark.ca.keyfile import read_key
-from pki_builders import key_pem
-from servers import free_address
+from support.pki.pki_builders import key_pem
+from support.server.servers import free_address
 
 Say = Callable[[socket.socket], object]
 PEER = free_address()

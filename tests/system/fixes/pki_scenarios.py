@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from fixes.scenario import REGISTER, Scenario, after, device, typed
 from fixes.scene import Scene
 
-from pki_builders import a_csr
+from support.pki.pki_builders import a_csr
 
 NEW = "[ ! -e new.csr ] || mv new.csr device.csr"
 SIGN = f"{NEW}; birthmark ca sign device.csr --dir ca --out signed.pem"

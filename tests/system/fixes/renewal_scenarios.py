@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from fixes.scenario import Scenario, after, device
 from fixes.scene import Scene, commands_in
 
-from aws_device import document, statement
+from support.aws.device import document, statement
 
 _ANY = document(statement("iot:*"))
 CONNECT = (

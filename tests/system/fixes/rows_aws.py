@@ -10,7 +10,7 @@ from botocore.exceptions import ClientError
 from fixes.desk import Desk, Row, steps, typing
 from fixes.scene import Scene, commands_in
 
-from aws_device import document, statement
+from support.aws.device import document, statement
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 _ANY = document(statement("iot:*"))

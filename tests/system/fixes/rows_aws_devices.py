@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from fixes.desk import Desk, RefusedError, Row, a_connect, a_publish, steps
 from fixes.rows_aws import arn_of, call, device, id_of, registered
 
-from aws_device import document, statement
+from support.aws.device import document, statement
 
 _ANY = document(statement("iot:*"))
 _PREFIX = "fix-mqtt-"

@@ -15,7 +15,7 @@ from urllib.parse import quote
 import pytest
 from fixes.desk import Desk, RefusedError, Row, a_connect, a_publish, a_subscribe, steps, typing
 
-from webhook_server import WebhookServer
+from support.services.webhook_server import WebhookServer
 
 Act = Callable[[Desk], object]
 ENROLL = 'birthmark device enroll --cert "$X509_CERT_FILE"'

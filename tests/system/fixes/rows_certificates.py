@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from fixes.desk import Desk, RefusedError, Row, a_connect, a_publish, steps, typing
 from fixes.rows_azure import Act, device, in_hub, put, register, rest
 
-from azure_credentials import Key
 from birthmark.ca.ordering import BURST
-from sas_tokens import make_sas
+from support.azure.credentials import Key
+from support.azure.sas_tokens import make_sas
 
 ISSUING = 'birthmark device enroll --cert "$X509_CERT_FILE" --issue device'
 

@@ -12,9 +12,9 @@ from botocore.config import Config
 from fixes.desk import Desk, Row, a_connect, steps
 from fixes.rows_aws import arn_of, call, registered
 
-from aws_device import document, statement
-from function_server import ARN, SECRET, FunctionServer
-from kept_credentials import SIGNED
+from support.aws.device import document, statement
+from support.aws.function_server import ARN, SECRET, FunctionServer
+from support.aws.kept_credentials import SIGNED
 
 _ROLE = "arn:aws:iam::000000000000:role/fix"
 _ASKED = {"mqttContext": {"username": "me"}}

@@ -16,10 +16,10 @@ from fixes.desk import Desk, RefusedError, Row, a_connect, a_publish, a_subscrib
 from fixes.rows_aws import arn_of, call, id_of, pem_of
 from fixes.rows_aws_devices import allowed, saying
 
-from aws_device import ARN, document, statement
-from function_server import ARN as FUNCTION
-from other_form import other_form
-from pki_builders import a_ca, a_csr
+from support.aws.device import ARN, document, statement
+from support.aws.function_server import ARN as FUNCTION
+from support.pki.other_form import other_form
+from support.pki.pki_builders import a_ca, a_csr
 
 BOUNDS = "[aws]\nmax_per_ca = 2\nmax_new_per_second = 6\n"
 """What a server's configuration says, that the bounds are within reach."""

@@ -12,8 +12,8 @@ from fixes.rows_aws_devices import allowed
 from fixes.rows_azure import connection, enrolled, enrollment, register, rest
 from fixes.scene import Scene
 
-from aws_device import ARN, document, statement
-from sas_tokens import make_sas
+from support.aws.device import ARN, document, statement
+from support.azure.sas_tokens import make_sas
 
 
 def having(**variables: str) -> Callable[[Desk], None]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from fixes.desk import Desk, Row, steps, typing
 
 from birthmark.auth.connection_strings import parse_connection_string
-from sas_tokens import make_sas
+from support.azure.sas_tokens import make_sas
 
 _SCOPED = "/registrations/fix-poller"
 

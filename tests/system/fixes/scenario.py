@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from fixes.applied import Apply
 from fixes.scene import Scene
 
-from azure_clients import a_file_device
+from support.azure.clients import a_file_device
 
 
 @dataclass(frozen=True)

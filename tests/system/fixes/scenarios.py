@@ -33,8 +33,8 @@ from fixes.tpm_scenarios import TPM
 from fixes.upstream_scenarios import UPSTREAM
 
 from birthmark.flock import take
-from pki_builders import a_device
-from servers import free_address
+from support.pki.pki_builders import a_device
+from support.server.servers import free_address
 
 
 def enrolled_otherwise(name: str) -> Callable[[Scene], None]:

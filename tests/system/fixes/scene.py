@@ -10,9 +10,9 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from servers import RunningServer, warm_environment
+from support.server.servers import RunningServer, warm_environment
 
-UNTIL_READY = f"python3 {shlex.quote(str(Path(__file__).parents[2] / 'until_ready.py'))}"
+UNTIL_READY = f"python3 {shlex.quote(str(Path(__file__).parents[2] / 'support/server/until_ready.py'))}"
 """Before a command that serves: it ends as soon as it is ready."""
 _COMMAND = re.compile(r"`([^`]+)`")
 _PROGRAMS = (

@@ -8,7 +8,7 @@ from fixes.applied import into, lines_into
 from fixes.scenario import Scenario, typed
 from fixes.scene import UNTIL_READY, Scene, commands_in
 
-from servers import free_address
+from support.server.servers import free_address
 
 ADDRESS = free_address()
 MISMATCHED = (

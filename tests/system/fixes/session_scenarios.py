@@ -6,7 +6,7 @@ from fixes.applied import configured
 from fixes.scenario import Scenario, device
 from fixes.scene import Scene
 
-from aws_device import document, statement
+from support.aws.device import document, statement
 
 TWO_CLIENTS = """
 import os, socket, ssl, sys

@@ -12,8 +12,8 @@ from fixes.scenario import Scenario, device
 from fixes.scene import Scene, literals_in
 from fixes.server_scenarios import PASSPHRASE, for_a_while, serve
 
-from postgres import a_postgres
-from servers import a_server, free_address
+from support.server.servers import a_server, free_address
+from support.services.postgres import a_postgres
 
 GET = (
     'curl -sSf --cacert "$SSL_CERT_FILE" -H "Authorization: $TOKEN" -o answer '

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from fixes.scene import Scene, a_scene
 
-from servers import a_server
+from support.server.servers import a_server
 
 pytestmark = pytest.mark.system
 CONFIG = "[outbound]\nallow = ['127.0.0.0/8']\n"

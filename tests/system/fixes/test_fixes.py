@@ -10,7 +10,7 @@ from fixes.scenario import Scenario
 from fixes.scenarios import SCENARIOS
 from fixes.scene import Scene, a_scene, commands_in, fix_shown
 
-from servers import RunningServer, a_server
+from support.server.servers import RunningServer, a_server
 
 pytestmark = pytest.mark.system
 

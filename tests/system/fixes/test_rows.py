@@ -14,7 +14,7 @@ from fixes.rows_credentials import functions
 from fixes.rows_first_contact import BOUNDS
 from fixes.scene import a_scene, commands_in
 
-from servers import RunningServer, a_server
+from support.server.servers import RunningServer, a_server
 
 pytestmark = pytest.mark.system
 _Told = Mapping[str, tuple[Desk, str]]

@@ -8,8 +8,8 @@ from fixes.applied import lines_into
 from fixes.scenario import Scenario
 from fixes.scene import Scene
 
-from tpm_vectors import RSA_EK
-from tpms import a_tpm
+from support.chips.tpm_vectors import RSA_EK
+from support.chips.tpms import a_tpm
 
 _ANOTHER = base64.b64encode(RSA_EK).decode()
 

@@ -9,8 +9,8 @@ from fixes.est_scenarios import ANY, ASK, POST, asking
 from fixes.scenario import Scenario
 from fixes.scene import Scene, commands_in
 
-from moto_pca import private_cas
-from servers import RunningServer, a_server
+from support.aws.moto_pca import private_cas
+from support.server.servers import RunningServer, a_server
 
 
 def in_front(scene: Scene, url: str, trust: str, user: str) -> None:

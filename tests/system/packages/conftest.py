@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from debian_root import NOT_COMMITTED
+from support.server.debian_root import NOT_COMMITTED
 
 TOP = Path(__file__).parents[3]
 

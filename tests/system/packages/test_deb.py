@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-import debian_root
-from debian_root import NOT_COMMITTED, DebianRoot, a_debian
-from earlier import unpacked
+from support.server import debian_root
+from support.server.debian_root import NOT_COMMITTED, DebianRoot, a_debian
+from support.server.earlier import unpacked
 
 TOP = Path(__file__).parents[3]
 pytestmark = [

@@ -17,7 +17,7 @@ from in_toto_attestation.v1.statement import Statement
 from packaging.requirements import Requirement
 
 import birthmark
-from node_clients import NODE
+from support.azure.node_clients import NODE
 
 pytestmark = pytest.mark.system
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-import debian_root
-from debian_root import booted, bootstrapped
+from support.server import debian_root
+from support.server.debian_root import booted, bootstrapped
 
 MISSING = [tool for tool in ("systemd-nspawn", "nsenter") if shutil.which(tool) is None] + debian_root.MISSING
 pytestmark = [

@@ -10,7 +10,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from servers import clean_environment
+from support.server.servers import clean_environment
 
 pytestmark = pytest.mark.system
 TOP = Path(__file__).parents[3]

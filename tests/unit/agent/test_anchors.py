@@ -13,9 +13,9 @@ from birthmark.links.identity import Trust
 from birthmark.pki import chains
 from birthmark.pki.certificates import Certificate, is_signed_by
 from birthmark.pki.profiles import EDGE_ISSUING_CA, ISSUING_CA, ROOT, Profile
-from fakes import NOON
-from odd_certificates import a_certificate, usage
-from pki_builders import Holder, a_ca, a_key
+from support.fakes import NOON
+from support.pki.odd_certificates import a_certificate, usage
+from support.pki.pki_builders import Holder, a_ca, a_key
 
 OLD, NEW, THIRD, OTHER = a_ca("Old Root"), a_ca("New Root"), a_ca("Third Root"), a_ca("Other Root")
 

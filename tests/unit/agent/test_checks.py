@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.serialization import NoEncryption, pkcs12
 
-from agent_world import BOOTSTRAP, CONFIG, LIFETIME, World
 from birthmark.agent.checks import Check, Checks, Result
 from birthmark.agent.config.model import Preloaded
 from birthmark.agent.control import locked
@@ -17,7 +16,8 @@ from birthmark.errors import UnavailableError
 from birthmark.links.identity import Trust
 from birthmark.links.openssl.validity import StatedTime
 from birthmark.pki.certificates import CertificateInvalidError, CertificateIsPkcs12Error
-from pki_builders import a_ca, a_key, key_pem
+from support.agent.world import BOOTSTRAP, CONFIG, LIFETIME, World
+from support.pki.pki_builders import a_ca, a_key, key_pem
 
 # `iotedge check-list`, the part about identity.
 AZIOT = """

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from agent_world import CONFIG, World
 from birthmark.agent.config import ConfigInvalidError, read_config
 from birthmark.agent.config.parse import effective
 from birthmark.agent.config.reader import ConfigMisnamedError, ConfigMissingError
 from birthmark.agent.files import Places
 from birthmark.agent.state import keep, recall
-from fakes import NOON
+from support.agent.world import CONFIG, World
+from support.fakes import NOON
 
 TEXT = CONFIG.replace("TRUST", "/trust.pem")
 

@@ -9,7 +9,7 @@ from birthmark.agent.config import parse_config
 from birthmark.agent.config.parse import IGNORED
 from birthmark.agent.config.reader import Table
 from birthmark.agent.config.settings import every_setting
-from tools_pages import the_page_of
+from support.tools_pages import the_page_of
 
 FILE = Path("/etc/aziot/config.toml")
 CREDENTIALS = """

@@ -30,7 +30,7 @@ from birthmark.agent.files import StateNotWritableError, orders_beside
 from birthmark.agent.orders import Order, Orders, answering, ask
 from birthmark.agent.state import State, read_state, write_state
 from birthmark.clock import SystemClock
-from fakes import FakeClock
+from support.fakes import FakeClock
 
 
 def test_the_lock_names_its_holder_and_ends_with_it(tmp_path: Path) -> None:

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from agent_world import World
 from birthmark.agent.files import write_file
 from birthmark.agent.keys import KeyStore
 from birthmark.keys.private_key import render_uri_pem
 from birthmark.keys.uri import Pkcs11Uri
+from support.agent.world import World
 
 COUNT = 40
 

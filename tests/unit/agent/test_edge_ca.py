@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from agent_world import CONFIG, LIFETIME, World
 from birthmark.agent.config import Issued, LocalIssuance
 from birthmark.agent.files import EDGE_CA, LOCAL_CA
 from birthmark.agent.identities import CertificateMissingError
@@ -14,7 +13,8 @@ from birthmark.agent.slots import HeldIdentity
 from birthmark.est.wire import parse_certs_only, parse_csr, render_certs_only
 from birthmark.pki.certificates import Certificate, is_signed_by
 from birthmark.pki.profiles import EDGE_ISSUING_CA
-from pki_builders import a_ca
+from support.agent.world import CONFIG, LIFETIME, World
+from support.pki.pki_builders import a_ca
 
 EST = CONFIG + '[edge_ca]\nmethod = "est"\n'
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from agent_world import BOOTSTRAP, LIFETIME, World, certified
 from birthmark.agent.files import DEVICE_ID, EST_ID
 from birthmark.agent.service import Agent
 from birthmark.errors import BirthmarkError, UnauthenticatedError, UnavailableError
@@ -15,6 +14,7 @@ from birthmark.est.service.approvals import ApprovalRejectedError
 from birthmark.links.errors import ServerUntrustedError
 from birthmark.links.ports import HttpAnswer
 from birthmark.pki.certificates import Certificate
+from support.agent.world import BOOTSTRAP, LIFETIME, World, certified
 
 
 def a_device(directory: Path) -> tuple[World, Agent]:

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from agent_world import CONFIG, World
 from birthmark.agent.files import Places, StateNotWritableError, remove_file, write_file
 from birthmark.agent.identities import CertificateMissingError
 from birthmark.agent.slots import HeldIdentity
 from birthmark.agent.state import recall
+from support.agent.world import CONFIG, World
 
 SERVICE = 4711
 

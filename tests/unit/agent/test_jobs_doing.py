@@ -25,7 +25,7 @@ from birthmark.agent.jobs.model import (
 from birthmark.agent.jobs.record import Record, Step, read_record
 from birthmark.errors import UnavailableError
 from birthmark.links.openssl.download import Begin, Sent, Take
-from fakes import FakeClock
+from support.fakes import FakeClock
 
 
 async def nothing(_url: str, _offset: int, _begin: Begin, _take: Take, _timeout_s: float) -> Sent:

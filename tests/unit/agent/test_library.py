@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from agent_world import CONFIG, LIFETIME, World, certified
 from birthmark import background
 from birthmark.agent import connect, library
 from birthmark.agent.config import ConfigUnsupportedError
@@ -22,6 +21,7 @@ from birthmark.agent.slots import HeldIdentity
 from birthmark.agent.upkeep import NEVER_S
 from birthmark.errors import UnavailableError
 from birthmark.links.errors import MqttRefusedError
+from support.agent.world import CONFIG, LIFETIME, World, certified
 
 
 @pytest.fixture

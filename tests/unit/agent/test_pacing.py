@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from agent_world import BOOTSTRAP, CONFIG, LIFETIME, World, certified
 from birthmark.agent.files import DEVICE_ID
 from birthmark.agent.orders import Order, Orders
 from birthmark.agent.renewal import (
@@ -26,7 +25,8 @@ from birthmark.errors import BirthmarkError
 from birthmark.est.client import EstServerBusyError
 from birthmark.links.ports import HttpAnswer
 from birthmark.pki.chains import CertificateExpiredError
-from fakes import NOON
+from support.agent.world import BOOTSTRAP, CONFIG, LIFETIME, World, certified
+from support.fakes import NOON
 
 HOUR = timedelta(hours=1)
 

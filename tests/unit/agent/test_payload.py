@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from agent_world import CONFIG, World
 from birthmark.agent.config import DpsSource
 from birthmark.agent.service import PayloadInvalidError, payload_of
+from support.agent.world import CONFIG, World
 
 
 def source_of(directory: Path) -> DpsSource:

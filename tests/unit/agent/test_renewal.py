@@ -16,7 +16,7 @@ from birthmark.agent.renewal import (
     retry_pause,
     warn_at,
 )
-from fakes import NOON
+from support.fakes import NOON
 
 DAY = timedelta(days=1)
 MINUTE = timedelta(minutes=1)

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from agent_faults import VirtualOrders
-from agent_world import LIFETIME, World
 from birthmark.agent.files import Places
 from birthmark.agent.orders import Order, Orders
 from birthmark.agent.run import Loop
 from birthmark.agent.state import read_state
 from birthmark.errors import BirthmarkError
 from birthmark.links.ports import HttpAnswer
+from support.agent.faults import VirtualOrders
+from support.agent.world import LIFETIME, World
 
 
 class Told(list[str]):

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from agent_world import CONFIG, LIFETIME, World, certified
 from birthmark.agent.files import DEVICE_ID, EDGE_CA, file_name, next_of
 from birthmark.agent.issuing import CertificateNameError, SubjectInvalidError
 from birthmark.agent.service import Agent, NotIssuedHereError
@@ -22,7 +21,8 @@ from birthmark.links.errors import MqttRefusedError, ServerUntrustedError
 from birthmark.pki import profiles
 from birthmark.pki.issue import issue, new_serial
 from birthmark.pki.names import name_of
-from pki_builders import a_key, key_pem
+from support.agent.world import CONFIG, LIFETIME, World, certified
+from support.pki.pki_builders import a_key, key_pem
 
 
 @contextlib.asynccontextmanager

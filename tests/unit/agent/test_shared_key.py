@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from agent_world import CONFIG, World
 from birthmark.agent.config import ConfigInvalidError, DpsSource, ManualSource, SymmetricKey, parse_config
 from birthmark.auth.sas import check_sas, parse_sas
 from birthmark.errors import UnavailableError
-from fakes import NOON
+from support.agent.world import CONFIG, World
+from support.fakes import NOON
 
 KEY = b"a key of thirty-two bytes, shared"
 TEXT = base64.b64encode(KEY).decode()

@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_world import CONFIG, LIFETIME, World, certified
 from birthmark.agent.timekeeping import BUILT, Timekeeper
 from birthmark.agent.timely import TimeServers
 from birthmark.links.identity import Trust
 from birthmark.links.openssl.validity import StatedTime
 from birthmark.links.ports import HttpAnswer
-from fakes import NOON, FakeClock
+from support.agent.world import CONFIG, LIFETIME, World, certified
+from support.fakes import NOON, FakeClock
 
 YEAR = timedelta(days=365)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from agent_world import CONFIG
 from birthmark.agent.config import ConfigInvalidError, parse_config, read_config
 from birthmark.keys.tpm import Tpm, TpmSettings
+from support.agent.world import CONFIG
 
 FILE = Path("/etc/aziot/config.toml")
 HEAD = CONFIG.split("[provisioning.attestation]", maxsplit=1)[0]

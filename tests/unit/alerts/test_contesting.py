@@ -7,7 +7,7 @@ import pytest
 from birthmark.alerts.contesting import in_two_places
 from birthmark.alerts.model import Ends
 from birthmark.clock import to_micros
-from fakes import NOON
+from support.fakes import NOON
 
 PUMP = ("hub", "pump-1")
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from birthmark.alerts.model import Alert, Ending, Finding, Looked, Readings, Rule, Severity, Silence, Thresholds
 from birthmark.alerts.rules import CATALOGUE, RULES, code_of, fix_of, found, is_silenced, step
-from fakes import NOON
+from support.fakes import NOON
 
 QUIET = Readings(now=NOON)
 SOON = NOON + timedelta(hours=5)

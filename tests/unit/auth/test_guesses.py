@@ -7,7 +7,7 @@ import pytest
 from birthmark.auth import guesses
 from birthmark.auth.guesses import Asked, Guesses
 from birthmark.est.rules.limits import EstThrottledError
-from fakes import FakeClock
+from support.fakes import FakeClock
 
 pytestmark = pytest.mark.anyio
 

@@ -2,7 +2,7 @@ import pytest
 
 from birthmark.auth import passwords
 from birthmark.auth.passwords import PasswordCheck, hash_made, hash_password, password_matches
-from fakes import SeededEntropy
+from support.fakes import SeededEntropy
 
 STORED = hash_password("correct horse", SeededEntropy())
 

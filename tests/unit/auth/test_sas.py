@@ -22,8 +22,8 @@ from birthmark.auth.sas import (
     derive_device_key,
     parse_sas,
 )
-from fakes import NOON
-from sas_tokens import make_sas
+from support.azure.sas_tokens import make_sas
+from support.fakes import NOON
 
 KEY = b"k" * 32
 RESOURCE = "0ne00ABCDEF/registrations/dev-001"

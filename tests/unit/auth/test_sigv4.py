@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from birthmark.auth import sigv4
 from birthmark.errors import BirthmarkError
-from fakes import NOON
+from support.fakes import NOON
 
 KEY, SECRET = "AKIDEXAMPLE123456789", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"
 SERVICES = {"iot", "iotdata", "iotdevicegateway"}

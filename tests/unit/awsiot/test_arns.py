@@ -2,8 +2,8 @@
 
 import pytest
 
-from aws_account import ACCOUNT
 from birthmark.awsiot.model import ArnInvalidError, group_of
+from support.aws.account import ACCOUNT
 
 TAGGABLE = "thinggroup", "policy"
 

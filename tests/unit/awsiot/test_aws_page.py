@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import birthmark
-from tools_pages import aws_tool
+from support.tools_pages import aws_tool
 
 PAGE = Path(birthmark.__file__).parents[2] / "docs" / "reference" / "aws-iot.md"
 

@@ -4,8 +4,8 @@ import pytest
 
 from birthmark.awsiot.rules.conditions import UnknownOperatorError, parse_condition
 from birthmark.awsiot.rules.variables import Facts, Visitor, facts_of
-from fakes import NOON
-from pki_builders import a_device
+from support.fakes import NOON
+from support.pki.pki_builders import a_device
 
 AT = int(NOON.timestamp())
 

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from birthmark.awsiot.http import files as http
 from birthmark.awsiot.service.buckets import BucketFileError, BucketKeyError, Buckets
 from birthmark.awsiot.service.job_files import MAX_READING_OF_THING, JobFiles, TooManyReadersError
-from fakes import FakeClock
+from support.fakes import FakeClock
 
 ETAG, MODIFIED = '"e"', "Thu, 01 Jan 2026 12:00:00 GMT"
 

@@ -11,7 +11,7 @@ from birthmark.awsiot.service.functions import Function, FunctionFailedError, Fu
 from birthmark.outbound import questions
 from birthmark.outbound.guard import AddressRefusedError
 from birthmark.outbound.signing import headers_of, secret_of
-from fakes import FakeClock, SeededEntropy
+from support.fakes import FakeClock, SeededEntropy
 
 ARN = "arn:aws:lambda:us-east-1:000000000000:function:hook"
 SECRET = secret_of(b"k" * 32)

@@ -21,8 +21,8 @@ from birthmark.awsiot.rules.policy import (
     parse_policy,
 )
 from birthmark.awsiot.rules.variables import Facts, Visitor, facts_of
-from fakes import NOON
-from pki_builders import a_device
+from support.fakes import NOON
+from support.pki.pki_builders import a_device
 
 A = "arn:aws:iot:us-east-1:000000000000:"
 ALLOWED, DENIED, SILENT = Outcome.ALLOWED, Outcome.EXPLICIT_DENY, Outcome.IMPLICIT_DENY

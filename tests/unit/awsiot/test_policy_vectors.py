@@ -15,8 +15,8 @@ from birthmark.awsiot.model import Thing, ThingName
 from birthmark.awsiot.rules.policy import Outcome, Permissions, parse_policy
 from birthmark.awsiot.rules.variables import Visitor, facts_of
 from birthmark.pki.certificates import Certificate
-from fakes import NOON
-from pki_builders import a_device
+from support.fakes import NOON
+from support.pki.pki_builders import a_device
 
 FILE = Path(__file__).with_name("policy_vectors.txt")
 ACCOUNT = "arn:aws:iot:us-east-1:000000000000:"

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from aws_account import ACCOUNT, OPERATOR
 from birthmark.awsiot.http.resources import _BY_ARN, _IN_BODY, _KINDS, resources_of
 from birthmark.awsiot.http.routing import OPERATIONS, Call
+from support.aws.account import ACCOUNT, OPERATOR
 
 BY_NAME = {one.name: one for one in OPERATIONS}
 CERT = ACCOUNT.arn("cert", "00" * 32)

@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import birthmark
-from aws_account import a_call
 from birthmark.awsiot.http.app import handlers
 from birthmark.awsiot.http.routing import FIRST_SEGMENTS, OPERATIONS, Call, Member, Operation, Router
 from birthmark.awsiot.model import Account, OperationNotServedError
@@ -20,7 +19,8 @@ from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.wire import AttributePayload, BodyInvalidError, parse_body
 from birthmark.errors import BirthmarkError
 from birthmark.store.paging import PageInvalidError, marker_of, page_size, parse_marker
-from fakes import FakeClock, SeededEntropy
+from support.aws.account import a_call
+from support.fakes import FakeClock, SeededEntropy
 
 
 async def nothing(_call: Call) -> None: ...

@@ -24,7 +24,7 @@ from birthmark.awsiot.wire.search import (
 )
 from birthmark.documents import Section
 from birthmark.documents.answers import ordered
-from fakes import FakeClock
+from support.fakes import FakeClock
 
 A, B, C = Is("attributes.a", "1"), Is("attributes.b", "2"), Is("thingName", "x", begins=True)
 

@@ -6,7 +6,7 @@ import pytest
 
 from birthmark.awsiot.service import strangers
 from birthmark.awsiot.service.strangers import OF_ADDRESS, OF_AUTHORIZER, AuthorizerThrottledError, Strangers
-from fakes import FakeClock
+from support.fakes import FakeClock
 
 
 def tries(known: Strangers, address: str, most: int = 1000) -> int:

@@ -21,8 +21,8 @@ from birthmark.awsiot.model import (
     ThingName,
     ThingType,
 )
-from fakes import NOON
-from pki_builders import a_device, an_rsa_key
+from support.fakes import NOON
+from support.pki.pki_builders import a_device, an_rsa_key
 
 ACCOUNT = Account("000000000000", "us-east-1", "localhost")
 ARN = "arn:aws:iot:us-east-1:000000000000:"

@@ -1,7 +1,7 @@
 """Late events, and the room that is kept for knowing them."""
 
 from birthmark.bus.local import Latest
-from store_table import ThingTold
+from support.store.store_table import ThingTold
 
 
 class Named(ThingTold, frozen=True, tag="test.named"):

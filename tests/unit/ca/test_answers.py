@@ -15,7 +15,6 @@ from cryptography.x509 import ocsp
 from hypothesis import given
 from hypothesis import strategies as st
 
-from between import leave_the_next_commit_open
 from birthmark.ca import answers as answers_module
 from birthmark.ca.answers import LIFETIME, Answers
 from birthmark.ca.ordering import issue_server
@@ -25,10 +24,11 @@ from birthmark.pki.crl import RevocationReason
 from birthmark.pki.csr import parse_csr
 from birthmark.pki.ocsp import Answer, CertId, OcspMalformedError, OcspRequest, Unsigned, ids_of, parse_request
 from birthmark.pki.profiles import EST_IDENTITY, SERVER
-from ca_world import OPERATOR, an_authority, of
-from fakes import FakeClock
-from ocsp_requests import a_request, together
-from pki_builders import a_ca, a_csr, a_key
+from support.fakes import FakeClock
+from support.pki.ca_world import OPERATOR, an_authority, of
+from support.pki.ocsp_requests import a_request, together
+from support.pki.pki_builders import a_ca, a_csr, a_key
+from support.store.between import leave_the_next_commit_open
 
 NOBODY = "192.0.2.1"
 

@@ -14,8 +14,8 @@ from birthmark.ca.kept import CaBusyError
 from birthmark.ca.keyfile import SecretExposedError, SecretUnreadableError
 from birthmark.pki.chains import build_chain
 from birthmark.pki.profiles import Purpose
-from fakes import NOON, SeededEntropy
-from pki_builders import a_ca
+from support.fakes import NOON, SeededEntropy
+from support.pki.pki_builders import a_ca
 
 
 def made(directory: Path, **options: Any) -> Hierarchy:

@@ -10,16 +10,16 @@ import pytest
 from cryptography.x509 import ocsp
 from starlette.applications import Starlette
 
-from asgi import Answer, request
 from birthmark.ca.answers import Answers
 from birthmark.ca.http import LIST, MAX_AGE_S, REQUEST, RESPONSE, routes
 from birthmark.errors import BirthmarkError
 from birthmark.pki.csr import parse_csr
 from birthmark.pki.ocsp import Unsigned
 from birthmark.pki.places import Places, name_of_key
-from ca_world import OPERATOR, an_authority
-from ocsp_requests import a_request
-from pki_builders import a_csr
+from support.pki.ca_world import OPERATOR, an_authority
+from support.pki.ocsp_requests import a_request
+from support.pki.pki_builders import a_csr
+from support.server.asgi import Answer, request
 
 
 class Site:

@@ -20,8 +20,8 @@ from birthmark.pki.certificates import Thumbprint
 from birthmark.pki.csr import parse_csr
 from birthmark.pki.names import name_of
 from birthmark.pki.profiles import DEVICE, EDGE_CA
-from fakes import NOON
-from pki_builders import a_csr, a_key
+from support.fakes import NOON
+from support.pki.pki_builders import a_csr, a_key
 
 USER = Principal(PrincipalKind.EST_USER, "factory")
 OPERATOR = Principal(PrincipalKind.OPERATOR, "local")

@@ -22,8 +22,8 @@ from birthmark.ca.rekey import move
 from birthmark.errors import BirthmarkError
 from birthmark.pki.issue import Issuer
 from birthmark.pki.profiles import Purpose
-from fakes import NOON, SeededEntropy
-from pki_builders import a_ca
+from support.fakes import NOON, SeededEntropy
+from support.pki.pki_builders import a_ca
 
 
 @pytest.fixture

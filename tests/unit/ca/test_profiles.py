@@ -19,8 +19,8 @@ from birthmark.pki.certificates import Certificate
 from birthmark.pki.csr import CertificateRequest, parse_csr
 from birthmark.pki.issue import NO_END
 from birthmark.pki.profiles import DEVICE, EDGE_CA, FOR_REQUESTS, IDEVID, LDEVID, AllowedNames, Profile
-from ca_world import OPERATOR, USER, an_authority, of
-from pki_builders import a_csr, a_key, an_rsa_key
+from support.pki.ca_world import OPERATOR, USER, an_authority, of
+from support.pki.pki_builders import a_csr, a_key, an_rsa_key
 
 KEEPING = replace(
     DEVICE,

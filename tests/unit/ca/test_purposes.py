@@ -13,9 +13,9 @@ from birthmark.pki.chains import build_chain
 from birthmark.pki.csr import parse_csr
 from birthmark.pki.issue import Issuer
 from birthmark.pki.profiles import DEVICE, EDGE_CA, EST_IDENTITY, FOR_REQUESTS, SERVER, Purpose
-from ca_world import OPERATOR, an_authority
-from fakes import NOON, SeededEntropy
-from pki_builders import a_csr
+from support.fakes import NOON, SeededEntropy
+from support.pki.ca_world import OPERATOR, an_authority
+from support.pki.pki_builders import a_csr
 
 LATER = (Purpose.EST, Purpose.EDGE, Purpose.SERVERS)
 

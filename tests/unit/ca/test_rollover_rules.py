@@ -17,7 +17,7 @@ from birthmark.ca.rules.rollover import (
     step_forward,
 )
 from birthmark.pki.certificates import Thumbprint
-from fakes import NOON
+from support.fakes import NOON
 
 STARTED = Rollover(Thumbprint(b"A" * 32), Thumbprint(b"B" * 32), Phase.OLD_SIGNS, NOON, NOON)
 SWITCHED, FINISHED = replace(STARTED, phase=Phase.NEW_SIGNS), replace(STARTED, phase=Phase.FINISHED)

@@ -4,8 +4,8 @@ from pathlib import Path
 from cryptography import x509
 
 from birthmark.ca.ordering import issue_server
-from fakes import NOON
-from pki_builders import a_ca, a_key
+from support.fakes import NOON
+from support.pki.pki_builders import a_ca, a_key
 
 
 def test_a_server_certificate_names_hosts_and_addresses(tmp_path: Path) -> None:

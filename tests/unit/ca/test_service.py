@@ -17,9 +17,9 @@ from birthmark.pki.crl import RevocationReason
 from birthmark.pki.csr import CertificateRequest, parse_csr
 from birthmark.pki.issue import issue
 from birthmark.pki.profiles import DEVICE, SERVER, Profile
-from ca_world import OPERATOR, USER, an_authority, of
-from fakes import NOON, FakeClock
-from pki_builders import a_ca, a_csr, a_key
+from support.fakes import NOON, FakeClock
+from support.pki.ca_world import OPERATOR, USER, an_authority, of
+from support.pki.pki_builders import a_ca, a_csr, a_key
 
 
 async def test_what_is_issued_leads_to_the_root_and_is_on_record_first(tmp_path: Path) -> None:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from agent_world import World
 from birthmark.agent.orders import Order, Orders
 from birthmark.agent.run import Loop
 from birthmark.cli.agent_daemon import Teller
+from support.agent.world import World
 
 
 class Refusing(io.StringIO):

@@ -28,7 +28,7 @@ from birthmark.console.lock import DirectoryInUseError, DirectoryLock, is_served
 from birthmark.pki.certificates import parse_bundle, parse_pem
 from birthmark.pki.chains import build_chain
 from birthmark.pki.possession import check_possession
-from pki_builders import a_csr, a_device, a_key
+from support.pki.pki_builders import a_csr, a_device, a_key
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,7 @@ from birthmark.pki.certificates import Certificate, parse_bundle, parse_pem
 from birthmark.pki.chains import build_chain
 from birthmark.pki.names import name_of
 from birthmark.pki.profiles import Purpose
-from pki_builders import a_csr, a_key
+from support.pki.pki_builders import a_csr, a_key
 
 
 def now() -> datetime:

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from typer.testing import CliRunner
 
 from birthmark.cli.app import app
-from pki_builders import a_device
+from support.pki.pki_builders import a_device
 
 DEVICE = a_device()
 PEM = DEVICE.certificate.pem()

@@ -15,7 +15,7 @@ from birthmark.fleet.errors import TargetUnreachableError
 from birthmark.fleet.following import Goal, Stand, Standing
 from birthmark.fleet.moving import Moved, Pair, Progress
 from birthmark.fleet.target import EnrollmentRequest
-from pki_builders import a_device
+from support.pki.pki_builders import a_device
 
 WISH = EnrollmentRequest("gateway", a_device(common_name="gateway").certificate)
 

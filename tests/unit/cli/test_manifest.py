@@ -9,8 +9,8 @@ from typer.testing import CliRunner
 
 from birthmark.cli.app import app
 from birthmark.manifests.writer import Chip, ManifestKey, render_entry
-from fakes import NOON
-from pki_builders import a_ca
+from support.fakes import NOON
+from support.pki.pki_builders import a_ca
 
 LOG = a_ca("Manifest Signer")
 SIGNER = ManifestKey(LOG.certificate, LOG.private_key)  # type: ignore[arg-type]  # the builder makes P-256

@@ -13,8 +13,8 @@ from birthmark.cli.manifest import FileNames, ManifestOptions, count_entries, ex
 from birthmark.cli.tally import Refusals
 from birthmark.manifests.bundle import verify
 from birthmark.manifests.bundle.verify import verify_file
-from intake_world import Line, a_chip, verified
-from pki_builders import a_device
+from support.chips.intake_world import Line, a_chip, verified
+from support.pki.pki_builders import a_device
 
 
 @pytest.fixture

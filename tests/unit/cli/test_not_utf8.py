@@ -12,7 +12,7 @@ from birthmark.fleet.journal import Outcome
 from birthmark.fleet.report import Report, Run
 from birthmark.fleet.target import Done
 from birthmark.text import decode_json
-from fakes import NOON
+from support.fakes import NOON
 
 NAME = b"K\xf6ln".decode("utf-8", "surrogateescape")
 

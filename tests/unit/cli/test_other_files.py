@@ -20,7 +20,7 @@ from birthmark.manifests.errors import MalformedEntryError
 from birthmark.manifests.splitting import count_of
 from birthmark.server.settings import read_settings
 from birthmark.swarm.scenario.parse import parse_scenario
-from pki_builders import a_device, a_key
+from support.pki.pki_builders import a_device, a_key
 
 KEY = a_key()
 DEVICE = a_device(key=KEY)

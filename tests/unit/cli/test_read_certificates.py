@@ -10,7 +10,7 @@ from birthmark.cli.common import read_ca_certificate, read_device_certificate, r
 from birthmark.cli.dps import proof_of
 from birthmark.cli.operator import ServerOutputOptions
 from birthmark.pki.certificates import CertificateInvalidError
-from pki_builders import a_ca, a_device, a_key
+from support.pki.pki_builders import a_ca, a_device, a_key
 
 CA = a_ca("Plant CA")
 DEVICE = a_device(CA, "pump-1", key=a_key()).certificate

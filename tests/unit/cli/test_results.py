@@ -9,8 +9,8 @@ import pytest
 
 from birthmark.cli.common import FileExistsAlreadyError, replacing, telling_refusals, write_result
 from birthmark.fleet.report import Report, Run
-from fakes import NOON
-from pki_builders import a_key, key_pem
+from support.fakes import NOON
+from support.pki.pki_builders import a_key, key_pem
 
 
 def full(_descriptor: int) -> None:

@@ -14,7 +14,7 @@ from birthmark.fleet.journal import Outcome
 from birthmark.fleet.target import Change, Done
 from birthmark.fleet.template import Template, TemplateInvalidError
 from birthmark.manifests.errors import MalformedEntryError
-from memory_target import MemoryTarget
+from support.agent.memory_target import MemoryTarget
 
 OTHERS = '{"format": "birthmark-enroll-journal/1", "target": "another"}\n'
 

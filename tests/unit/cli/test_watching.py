@@ -6,7 +6,7 @@ import pytest
 import typer
 
 from birthmark.cli.watching import parse_since
-from fakes import NOON, FakeClock
+from support.fakes import NOON, FakeClock
 
 
 @pytest.mark.parametrize(

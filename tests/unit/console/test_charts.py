@@ -21,7 +21,7 @@ from birthmark.console.web.charts import (
 )
 from birthmark.console.web.charts.lanes import Lane, lanes
 from birthmark.console.web.svg import NARROW, WIDE, Size, Tone, cut, for_each, local, width_of
-from drawings import HOSTILE, SIZES, TONES, check, elements, read, texts, titles
+from support.console.drawings import HOSTILE, SIZES, TONES, check, elements, read, texts, titles
 
 FOREIGN = st.text(st.characters(), max_size=60) | st.just(HOSTILE)
 COUNTS = st.lists(st.integers(0, 20) | st.integers(0, 10**12), max_size=60)

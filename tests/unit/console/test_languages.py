@@ -20,7 +20,7 @@ from birthmark.console.web.language import (
     reader,
     zone_of,
 )
-from tools_pages import catalogues
+from support.tools_pages import catalogues
 
 ROOT = Path(birthmark.__file__).parents[2]
 TOOL = catalogues()

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from birthmark.console.web.life import Item, Lane, Point, Span, Unit, Words, life, rows
 from birthmark.console.web.life.drawing import MAX_BYTES
 from birthmark.console.web.svg import NARROW, Size, Tone
-from drawings import HOSTILE, SIZES, TONES, check, elements, read, texts, titles
+from support.console.drawings import HOSTILE, SIZES, TONES, check, elements, read, texts, titles
 
 NOW = datetime(2026, 11, 25, 9, 41, tzinfo=UTC)
 FULL = Size("full", 1040, 220)

@@ -6,14 +6,14 @@ from typing import Any
 import pytest
 from starlette.requests import Request
 
-from asgi import request as ask
 from birthmark.actor import Actor
 from birthmark.auth.principals import Caller
 from birthmark.auth.rights import NOTHING, Rights, statement_of
 from birthmark.console.openapi import openapi
 from birthmark.console.routing import Asked, Endpoint, Rows, operator_mount
 from birthmark.people.model import RIGHTS_OF, Grant, Role
-from tools_pages import operator_table
+from support.server.asgi import request as ask
+from support.tools_pages import operator_table
 
 OWN, OTHER = "own", "other"
 PLACES = {"/hubs/{name}": "hub", "/dps/{name}": "dps"}

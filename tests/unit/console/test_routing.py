@@ -11,8 +11,6 @@ import msgspec.inspect as mi
 import pytest
 from starlette.requests import Request
 
-from asgi import Answer
-from asgi import request as ask
 from birthmark.actor import Actor
 from birthmark.auth.principals import Caller
 from birthmark.auth.rights import Right, Rights
@@ -33,7 +31,9 @@ from birthmark.console.routing import (
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError
 from birthmark.net import backlog
 from birthmark.people.model import Grant, Role
-from tools_pages import operator_page, operator_table
+from support.server.asgi import Answer
+from support.server.asgi import request as ask
+from support.tools_pages import operator_page, operator_table
 
 
 class Wanted(msgspec.Struct):

@@ -4,7 +4,7 @@ import pytest
 
 from birthmark.console.web.drawing import Drawing
 from birthmark.console.web.language import Reader, reader
-from fakes import FakeClock, SeededEntropy
+from support.fakes import FakeClock, SeededEntropy
 
 
 @pytest.mark.parametrize(

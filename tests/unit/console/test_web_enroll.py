@@ -33,8 +33,8 @@ from birthmark.errors import ForbiddenError
 from birthmark.manifests.bundle import wire
 from birthmark.manifests.errors import ManifestError
 from birthmark.pki.certificates import CertificateInvalidError
-from fakes import NOON, FakeClock, SeededEntropy
-from pki_builders import a_ca, a_device, a_key
+from support.fakes import NOON, FakeClock, SeededEntropy
+from support.pki.pki_builders import a_ca, a_device, a_key
 
 KIND = "multipart/form-data; boundary=x"
 

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from birthmark.demo.stage import Proof, Stage
-from fakes import SeededEntropy
+from support.fakes import SeededEntropy
 
 LONG = "se050-74eb1c916194e9355703d4bdb3a07a5a0880-100"
 COMMAND = ("true", "--with", "a word " * 20)

@@ -10,8 +10,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 from birthmark.doctor.facts import IdentitySeen
 from birthmark.doctor.identity import look
 from birthmark.doctor.settings import Kind, Setting
-from fakes import NOON
-from pki_builders import a_device, key_pem
+from support.fakes import NOON
+from support.pki.pki_builders import a_device, key_pem
 
 DEVICE = a_device()
 PEM, KEY = DEVICE.certificate.pem().encode(), key_pem(DEVICE.private_key).encode()

@@ -33,10 +33,10 @@ from birthmark.pki.chains import (
     SignatureCache,
     Signatures,
 )
-from fakes import NOON
-from odd_certificates import a_certificate
-from pki_builders import Holder, a_ca, a_device
-from sas_tokens import make_sas
+from support.azure.sas_tokens import make_sas
+from support.fakes import NOON
+from support.pki.odd_certificates import a_certificate
+from support.pki.pki_builders import Holder, a_ca, a_device
 
 ROOT = a_ca("Root")
 MIDDLE = a_ca("Middle", parent=ROOT, profile=profiles.ISSUING_CA)

@@ -27,7 +27,7 @@ from birthmark.errors import BirthmarkError
 from birthmark.links.ports import HttpAnswer, Message
 from birthmark.links.web_page import WebPageError
 from birthmark.mqtt.packets import Connect
-from fakes import SeededEntropy
+from support.fakes import SeededEntropy
 
 TARGET = DpsTarget("dps.test", "0ne00AAAAAA", "device-1", https_port=8443)
 ASSIGNING = {"operationId": "4.a.b/c", "status": "assigning", "registrationState": {"registrationId": "device-1"}}

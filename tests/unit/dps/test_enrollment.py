@@ -26,8 +26,8 @@ from birthmark.dps.rules.registration import AllocationNotServedError
 from birthmark.dps.wire import BodyInvalidError
 from birthmark.pki.certificates import CertificateKeySwappedError
 from birthmark.pki.names import RegistrationIdInvalidError
-from fakes import SeededEntropy
-from pki_builders import a_ca, a_device
+from support.fakes import SeededEntropy
+from support.pki.pki_builders import a_ca, a_device
 
 CA = a_ca()
 DEVICE = a_device(CA)

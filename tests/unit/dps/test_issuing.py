@@ -25,8 +25,8 @@ from birthmark.pki.csr import (
     parse_csr_text,
 )
 from birthmark.pki.names import RegistrationId
-from fakes import NOON
-from pki_builders import a_csr, a_device
+from support.fakes import NOON
+from support.pki.pki_builders import a_csr, a_device
 
 KEY = b"k" * 32
 ISSUING = Enrollment("line", X509Group(), is_group=True, policy="device")

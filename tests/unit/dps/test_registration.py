@@ -7,7 +7,7 @@ import pytest
 from birthmark.dps.model import Enrollment, Registration, X509Group
 from birthmark.dps.rules.registration import MIGRATED, RESET, NoHubError, RegistrationPinnedError, allocate, decide
 from birthmark.pki.names import RegistrationId
-from fakes import NOON
+from support.fakes import NOON
 
 HUBS = ("hub-a.example", "hub-b.example", "hub-c.example")
 ID = RegistrationId("device-1")

@@ -10,8 +10,8 @@ from birthmark.dps import document, wire
 from birthmark.dps.model import Registration
 from birthmark.errors import InvalidRequestError
 from birthmark.pki.names import parse_registration_id
-from fakes import NOON
-from pki_builders import a_device
+from support.fakes import NOON
+from support.pki.pki_builders import a_device
 
 PYTHON = (
     "0ne00ABCDEF/registrations/dev-001/api-version=2019-03-31&ClientVersion="

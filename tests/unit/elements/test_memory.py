@@ -13,7 +13,7 @@ from birthmark.elements.errors import (
 )
 from birthmark.elements.memory import Assignment, Layout, Memory, read_memory, write_memory
 from birthmark.elements.objects import guess
-from pki_builders import a_ca
+from support.pki.pki_builders import a_ca
 
 _any_text = st.characters(exclude_categories=["Cs"])
 words = st.text(_any_text, min_size=1, max_size=30)

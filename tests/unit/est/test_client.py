@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from asgi import Answer, FakePeer, request
 from birthmark.est import wire
 from birthmark.est.client import (
     EstClient,
@@ -19,9 +18,10 @@ from birthmark.est.client import (
 )
 from birthmark.links.web_page import WebPageError
 from birthmark.pki.chains import build_chain
-from est_server import EstServer, an_est_server, shown
-from fakes import NOON
-from pki_builders import a_ca, a_csr, a_device, a_key
+from support.fakes import NOON
+from support.pki.est_server import EstServer, an_est_server, shown
+from support.pki.pki_builders import a_ca, a_csr, a_device, a_key
+from support.server.asgi import Answer, FakePeer, request
 
 URL = "https://localhost:8085/.well-known/est/"
 

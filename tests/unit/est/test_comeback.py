@@ -11,8 +11,8 @@ from birthmark.est.model import Comeback
 from birthmark.est.rules.comeback import CloneSuspectedError, ComebackTooLateError, check_comeback
 from birthmark.pki.certificates import Thumbprint
 from birthmark.pki.chains import CertificateExpiredError
-from fakes import NOON
-from pki_builders import a_ca, a_device
+from support.fakes import NOON
+from support.pki.pki_builders import a_ca, a_device
 
 CA = a_ca("Ours")
 DAY = timedelta(days=1)

@@ -14,8 +14,8 @@ from birthmark.est.rules.doors import comeback_at, is_stranger_at
 from birthmark.pki.chains import CertificateExpiredError
 from birthmark.pki.csr import parse_csr
 from birthmark.pki.profiles import EDGE_CA
-from fakes import NOON
-from pki_builders import a_ca, a_csr, a_device, a_key
+from support.fakes import NOON
+from support.pki.pki_builders import a_ca, a_csr, a_device, a_key
 
 DAY = timedelta(days=1)
 ISSUED = Issued(a_device(a_ca(), lifetime=DAY).certificate, "device-1", "device", "est_user:a")

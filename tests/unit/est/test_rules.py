@@ -5,7 +5,6 @@ import base64
 import pytest
 from cryptography import x509
 
-from asgi import FakePeer
 from birthmark.auth.principals import PrincipalKind
 from birthmark.ca.model import Issued
 from birthmark.est.model import BootstrapCa
@@ -25,8 +24,9 @@ from birthmark.est.rules.reenrollment import (
 )
 from birthmark.pki.chains import SignatureCache, Signatures
 from birthmark.pki.csr import CertificateRequest, parse_csr
-from fakes import NOON
-from pki_builders import Holder, a_ca, a_csr, a_device
+from support.fakes import NOON
+from support.pki.pki_builders import Holder, a_ca, a_csr, a_device
+from support.server.asgi import FakePeer
 
 CA, MAKER = a_ca("Ours"), a_ca("Maker")
 DEVICE, BORN = a_device(CA), a_device(MAKER, "chip-7")

@@ -10,8 +10,8 @@ from birthmark.errors import BirthmarkError
 from birthmark.est import wire
 from birthmark.est.wire import CsrAttribute
 from birthmark.pki.pem import RequestsSeveralError
-from fakes import NOON
-from pki_builders import a_ca, a_csr
+from support.fakes import NOON
+from support.pki.pki_builders import a_ca, a_csr
 
 CSR = a_csr("device-1")
 PEM = b"-----BEGIN CERTIFICATE REQUEST-----\n" + base64.encodebytes(CSR) + b"-----END CERTIFICATE REQUEST-----\n"

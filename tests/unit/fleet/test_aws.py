@@ -30,8 +30,8 @@ from birthmark.fleet.errors import (
 from birthmark.fleet.following import Stand, Standing
 from birthmark.fleet.profiles import AwsProfile
 from birthmark.fleet.target import Done, EnrollmentRequest, Record, WayBack
-from fakes import NOON, FakeClock
-from pki_builders import a_device
+from support.fakes import NOON, FakeClock
+from support.pki.pki_builders import a_device
 
 CERTIFICATE = a_device(common_name="gateway").certificate
 ID = CERTIFICATE.thumbprint.hex()

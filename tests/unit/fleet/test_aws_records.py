@@ -6,8 +6,8 @@ import pytest
 
 from birthmark.fleet.aws_records import Before, Now, OnRecord, Undo, Way, completes, undo_of, way_back
 from birthmark.fleet.target import EnrollmentRequest
-from fakes import NOON
-from pki_builders import a_device
+from support.fakes import NOON
+from support.pki.pki_builders import a_device
 
 CERTIFICATE = a_device(common_name="gateway").certificate
 ID = CERTIFICATE.thumbprint.hex()

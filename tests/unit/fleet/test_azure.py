@@ -30,8 +30,8 @@ from birthmark.fleet.moving import NotAtSourceError
 from birthmark.fleet.profiles import AzureProfile
 from birthmark.fleet.target import Done, EnrollmentRequest, Record, WayBack
 from birthmark.pki.certificates import parse_any
-from fakes import NOON
-from pki_builders import a_ca, a_device
+from support.fakes import NOON
+from support.pki.pki_builders import a_ca, a_device
 
 models = enrollment_models()
 

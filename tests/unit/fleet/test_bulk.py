@@ -14,8 +14,8 @@ from birthmark.fleet.errors import TargetUnreachableError
 from birthmark.fleet.journal import Journal, Outcome
 from birthmark.fleet.target import Done, Enrolled, EnrollmentRequest, Note, unnoted
 from birthmark.pki.names import RegistrationIdInvalidError
-from memory_target import MemoryTarget
-from pki_builders import a_device
+from support.agent.memory_target import MemoryTarget
+from support.pki.pki_builders import a_device
 
 WISHES = [EnrollmentRequest(f"device-{n}", a_device(common_name=f"device-{n}").certificate) for n in range(5)]
 

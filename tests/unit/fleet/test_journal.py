@@ -22,8 +22,8 @@ from birthmark.fleet.journal import (
     naming,
 )
 from birthmark.fleet.target import Done, EnrollmentRequest
-from memory_target import MemoryTarget
-from pki_builders import a_device
+from support.agent.memory_target import MemoryTarget
+from support.pki.pki_builders import a_device
 
 HERE, THERE = "Azure DPS a scope 1", "Azure DPS a scope 2"
 

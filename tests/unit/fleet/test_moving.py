@@ -15,9 +15,9 @@ from birthmark.fleet.following import Goal, Stand, Standing
 from birthmark.fleet.journal import Journal, Outcome
 from birthmark.fleet.moving import Move, Moved, Step, next_step
 from birthmark.fleet.target import Done, Enrolled, EnrollmentRequest, Note, Retired, unnoted
-from fakes import NOON
-from memory_target import MemoryTarget
-from pki_builders import a_device
+from support.agent.memory_target import MemoryTarget
+from support.fakes import NOON
+from support.pki.pki_builders import a_device
 
 WISH = EnrollmentRequest("gateway", a_device(common_name="gateway").certificate)
 

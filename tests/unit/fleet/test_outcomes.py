@@ -9,8 +9,8 @@ from birthmark.fleet.bulk import enroll_all
 from birthmark.fleet.errors import CredentialsRefusedError, DifferentRecordError, TargetUnreachableError
 from birthmark.fleet.journal import KEPT, Journal, Outcome
 from birthmark.fleet.target import Done, Enrolled, EnrollmentRequest, Note, unnoted
-from memory_target import MemoryTarget
-from pki_builders import a_device
+from support.agent.memory_target import MemoryTarget
+from support.pki.pki_builders import a_device
 
 CERTIFICATE = a_device().certificate
 WISHES = [EnrollmentRequest(f"device-{number}", CERTIFICATE) for number in range(40)]

@@ -17,8 +17,8 @@ from birthmark.fleet.journal import Journal, Outcome
 from birthmark.fleet.moving import Move, Moved
 from birthmark.fleet.pace import Pace, Paced
 from birthmark.fleet.target import Done, Enrolled, EnrollmentRequest, Note, Retired, WayBack, unnoted
-from memory_target import MemoryTarget
-from pki_builders import a_device
+from support.agent.memory_target import MemoryTarget
+from support.pki.pki_builders import a_device
 
 WISHES = [EnrollmentRequest(f"d{n}", a_device(common_name=f"d{n}").certificate) for n in range(12)]
 

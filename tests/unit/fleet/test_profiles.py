@@ -10,7 +10,7 @@ import pytest
 from birthmark.fleet.errors import ProfileError
 from birthmark.fleet.profiles import AwsProfile, AzureProfile, aws_profile, azure_profile, named_for
 from birthmark.pki.certificates import parse_bundle
-from pki_builders import a_ca
+from support.pki.pki_builders import a_ca
 
 CA = a_ca().certificate
 STRING = "HostName=dps.test;SharedAccessKeyName=owner;SharedAccessKey=a2V5"

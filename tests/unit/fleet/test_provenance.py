@@ -9,8 +9,8 @@ from birthmark.fleet.provenance import Link, is_about, links_of_list, links_of_s
 from birthmark.manifests.bundle.model import Intake, Place
 from birthmark.manifests.errors import SignatureBrokenError
 from birthmark.manifests.model import Entry
-from fakes import NOON
-from pki_builders import a_ca, a_device
+from support.fakes import NOON
+from support.pki.pki_builders import a_ca, a_device
 
 CA = a_ca("Maker")
 DEVICE = a_device(CA, "pump-1")

@@ -14,8 +14,8 @@ from birthmark.manifests.model import Entry
 from birthmark.manifests.verifying import verify_all
 from birthmark.manifests.writer import Chip
 from birthmark.pki.certificates import parse_bundle, parse_pem
-from fakes import FakeClock, SeededEntropy
-from pki_builders import a_ca, a_device, a_key
+from support.fakes import FakeClock, SeededEntropy
+from support.pki.pki_builders import a_ca, a_device, a_key
 
 
 def verified(directory: Path) -> list[Entry | ManifestError]:

@@ -17,7 +17,7 @@ from birthmark.fleet.errors import DifferentRecordError
 from birthmark.fleet.journal import Outcome
 from birthmark.fleet.report import REFUSED, Report, ReportFormError, Run, bars, check_form
 from birthmark.fleet.target import Done
-from fakes import NOON
+from support.fakes import NOON
 
 DIFFERENT = DifferentRecordError(device="b<script>", target="here", present="an old one", wanted="a new one")
 OUTCOMES = [

@@ -10,8 +10,8 @@ from birthmark.fleet.bulk import enroll_all, take_back_all
 from birthmark.fleet.errors import TargetRefusedError
 from birthmark.fleet.journal import COMPLETE, TAKEN_BACK, Journal, Outcome
 from birthmark.fleet.target import Done, Enrolled, EnrollmentRequest, Note, unnoted
-from memory_target import MemoryTarget
-from pki_builders import a_device
+from support.agent.memory_target import MemoryTarget
+from support.pki.pki_builders import a_device
 
 WISHES = [EnrollmentRequest(name, a_device(common_name=name).certificate) for name in ("a", "b", "c")]
 

@@ -19,8 +19,8 @@ from birthmark.fleet.template import (
     parse_template,
 )
 from birthmark.manifests.model import Entry, UnreadCertificate
-from fakes import NOON
-from pki_builders import a_device
+from support.fakes import NOON
+from support.pki.pki_builders import a_device
 
 DEVICE = a_device(common_name="sn0123").certificate
 ENTRY = Entry("0123", "ATECC608C", "ATECC608C-TNGTLS", None, NOON, "a signer", DEVICE.der, "sn0123", None, ("0",))

@@ -6,7 +6,7 @@ import pytest
 
 from birthmark.fleet.target import EnrollmentRequest
 from birthmark.fleet.values import ValueNotAllowedError, check_values
-from pki_builders import a_device
+from support.pki.pki_builders import a_device
 
 PLAIN = EnrollmentRequest("gateway", a_device(common_name="gateway").certificate)
 

@@ -19,9 +19,9 @@ from birthmark.iothub.rules.authentication import (
 from birthmark.pki import profiles
 from birthmark.pki.chains import CertificateExpiredError
 from birthmark.pki.checks import WrongPurposeError
-from fakes import NOON
-from pki_builders import a_ca, a_device
-from sas_tokens import make_sas
+from support.azure.sas_tokens import make_sas
+from support.fakes import NOON
+from support.pki.pki_builders import a_ca, a_device
 
 HOST, KEY, OTHER_KEY = "hub.example", b"k" * 32, b"o" * 32
 LEAF = a_device(common_name="device-1").certificate

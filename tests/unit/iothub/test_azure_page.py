@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import birthmark
-from tools_pages import azure_tool
+from support.tools_pages import azure_tool
 
 DOCS = Path(birthmark.__file__).parents[2] / "docs"
 PAGE = DOCS / "reference" / "azure-iot.md"

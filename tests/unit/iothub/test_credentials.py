@@ -27,8 +27,8 @@ from birthmark.iothub.rules.credentials import (
 )
 from birthmark.pki.csr import CsrRefusedError, parse_csr
 from birthmark.store import to_micros
-from fakes import NOON
-from pki_builders import a_csr, a_device
+from support.fakes import NOON
+from support.pki.pki_builders import a_csr, a_device
 
 LEAF = a_device(common_name="device-1").certificate
 OTHER, FRESH, KEY = b"o" * 32, b"f" * 32, b"k" * 32

@@ -4,7 +4,7 @@ import pytest
 
 from birthmark.iothub.model import OPERATOR, AuthenticationType, Device, DeviceAuthentication, parse_device_id
 from birthmark.iothub.rules.provisioning import DeviceHeldError, check_holder
-from fakes import NOON
+from support.fakes import NOON
 
 PROOF = b"t" * 32
 

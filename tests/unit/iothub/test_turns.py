@@ -10,7 +10,7 @@ from birthmark.background import FAILURES
 from birthmark.iothub.rules.tiers import BACKLOG_S, PATIENCE_S, Edition, Metered, Throttle, Tier, TierThrottledError
 from birthmark.iothub.service import throttles
 from birthmark.iothub.service.throttles import Shaper
-from fakes import FakeClock
+from support.fakes import FakeClock
 
 
 @pytest.fixture(autouse=True)

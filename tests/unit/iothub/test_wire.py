@@ -12,7 +12,7 @@ from birthmark.documents import Section
 from birthmark.errors import InvalidRequestError
 from birthmark.iothub import wire
 from birthmark.iothub.model import AuthenticationType, Device, DeviceAuthentication, Twin, parse_device_id
-from fakes import NOON
+from support.fakes import NOON
 
 PYTHON = "hub.example/Dev-001/?api-version=2019-10-01&DeviceClientType=azure-iot-device-iothub-py%2F2.14.0"
 

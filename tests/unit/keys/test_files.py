@@ -48,7 +48,7 @@ from birthmark.links.openssl.tls import client_context
 from birthmark.pki.issue import self_signed
 from birthmark.pki.names import name_of
 from birthmark.pki.profiles import DEVICE
-from fakes import NOON
+from support.fakes import NOON
 
 EC_KEY = ec.generate_private_key(ec.SECP256R1())
 P384_KEY = ec.generate_private_key(ec.SECP384R1())

@@ -12,7 +12,7 @@ from birthmark.keys.file_key import FileKey
 from birthmark.links.errors import ChainUnplacedError
 from birthmark.links.identity import FileIdentity, Trust
 from birthmark.links.openssl.tls import client_context
-from pki_builders import a_ca, a_device
+from support.pki.pki_builders import a_ca, a_device
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 from birthmark.links.errors import LinkLostError
 from birthmark.links.identity import Trust
 from birthmark.links.openssl.mqtt import OpensslMqtt
-from fakes import FakeClock
+from support.fakes import FakeClock
 
 SYSTEM = Trust(None)
 

@@ -26,10 +26,10 @@ from birthmark.manifests.bundle.verify import count_chips, raw_lines
 from birthmark.manifests.errors import MalformedEntryError
 from birthmark.manifests.model import Entry
 from birthmark.pki.certificates import parse_der
-from fakes import NOON
-from intake_world import ISSUER, Line, a_chip, handle_of, take, verified
-from odd_certificates import named
-from pki_builders import a_ca, a_device
+from support.chips.intake_world import ISSUER, Line, a_chip, handle_of, take, verified
+from support.fakes import NOON
+from support.pki.odd_certificates import named
+from support.pki.pki_builders import a_ca, a_device
 
 WHOLE = ["CHIP-0", "CHIP-1", "CHIP-2"]
 Spoil = Callable[[list[bytes]], list[bytes]]

@@ -14,7 +14,7 @@ from birthmark.manifests.bundle.model import Trust
 from birthmark.manifests.bundle.verify import Verifier
 from birthmark.manifests.errors import SignatureBrokenError
 from birthmark.manifests.model import Entry
-from intake_world import Line, verified
+from support.chips.intake_world import Line, verified
 
 from .test_bundle import REFUSED, Spoil
 

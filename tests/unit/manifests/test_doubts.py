@@ -4,9 +4,9 @@ from datetime import timedelta
 
 from birthmark.manifests.doubts import Judge, doubts_of, doubts_of_ca
 from birthmark.manifests.model import Entry
-from fakes import NOON
-from odd_certificates import a_certificate
-from pki_builders import a_ca, a_device, an_rsa_key
+from support.fakes import NOON
+from support.pki.odd_certificates import a_certificate
+from support.pki.pki_builders import a_ca, a_device, an_rsa_key
 
 
 def test_a_good_certificate_raises_no_doubt() -> None:

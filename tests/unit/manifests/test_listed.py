@@ -18,8 +18,8 @@ from birthmark.manifests.listed import MAX_FILE_BYTES, ListTrust, count_listed, 
 from birthmark.manifests.model import Entry
 from birthmark.pki import profiles
 from birthmark.pki.certificates import Certificate
-from fakes import NOON
-from pki_builders import a_ca, a_device, a_key
+from support.fakes import NOON
+from support.pki.pki_builders import a_ca, a_device, a_key
 
 ROOT = a_ca("Maker Root")
 SIGNER = a_ca("Maker Signer", parent=ROOT, profile=profiles.ISSUING_CA)

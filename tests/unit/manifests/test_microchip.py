@@ -23,8 +23,8 @@ from birthmark.manifests.model import Entry
 from birthmark.manifests.verifying import verify_all
 from birthmark.manifests.writer import Chip, ManifestKey, render_entry, write_manifest
 from birthmark.pki import profiles
-from fakes import NOON
-from pki_builders import Holder, a_ca, a_device, a_key
+from support.fakes import NOON
+from support.pki.pki_builders import Holder, a_ca, a_device, a_key
 
 ROOT = a_ca("Rehearsal Root")
 ISSUER = a_ca("Crypto Authentication Signer 0001", parent=ROOT, profile=profiles.ISSUING_CA)

@@ -14,8 +14,8 @@ from birthmark.manifests.bundle.station import open_station
 from birthmark.pki import profiles
 from birthmark.pki.certificates import CertificateTooLargeError
 from birthmark.pki.chains import ChainTooLongError
-from intake_world import Line, a_chip, a_wish, take, verified
-from pki_builders import a_device
+from support.chips.intake_world import Line, a_chip, a_wish, take, verified
+from support.pki.pki_builders import a_device
 
 
 @pytest.fixture

@@ -17,8 +17,8 @@ from birthmark.manifests.model import Entry
 from birthmark.manifests.verifying import Verdict, verify_all
 from birthmark.manifests.writer import Chip, ManifestKey, render_entry
 from birthmark.pki import profiles
-from fakes import NOON
-from pki_builders import a_ca, a_device, a_key
+from support.fakes import NOON
+from support.pki.pki_builders import a_ca, a_device, a_key
 
 Verified: TypeAlias = Callable[[bytes], Iterator[Verdict]]
 ROOT = a_ca("Rehearsal Root")

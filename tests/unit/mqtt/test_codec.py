@@ -21,7 +21,7 @@ from birthmark.mqtt.packets import (
     Will,
 )
 from birthmark.mqtt.properties import PropertyId
-from mqtt_strategies import packets
+from support.mqtt.mqtt_strategies import packets
 
 LEVELS = st.sampled_from([4, 5])
 

@@ -12,7 +12,7 @@ from birthmark.mqtt.errors import RemoteProtocolError
 from birthmark.mqtt.framing import Framer
 from birthmark.mqtt.packets import LEVEL_5, ConnAck, Connect, Packet, Publish
 from birthmark.mqtt.properties import Properties, PropertyId
-from mqtt_strategies import packets
+from support.mqtt.mqtt_strategies import packets
 
 
 class CodecOnly(Engine):

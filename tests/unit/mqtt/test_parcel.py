@@ -10,7 +10,7 @@ from birthmark.mqtt.errors import LocalProtocolError
 from birthmark.mqtt.packets import LEVEL_3_1_1, LEVEL_5, ConnAck, Connect, Publish
 from birthmark.mqtt.parcel import Parcel
 from birthmark.mqtt.properties import Properties, PropertyId, get_property, replace_property
-from mqtt_strategies import publishes
+from support.mqtt.mqtt_strategies import publishes
 
 
 def a_receiver(level: int, properties: Properties = ()) -> Engine:

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from birthmark.mqtt.topics import is_valid_filter, is_valid_name, matches
-from mqtt_strategies import filters, names
+from support.mqtt.mqtt_strategies import filters, names
 
 
 @given(st.text(max_size=20))

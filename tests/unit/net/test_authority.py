@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from asgi import request
 from birthmark.errors import BirthmarkError
 from birthmark.net.authority import HostInvalidError, RequireAuthority
+from support.server.asgi import request
 
 refused: list[BirthmarkError] = []
 

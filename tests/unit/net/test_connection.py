@@ -18,7 +18,7 @@ from birthmark.net.connection import Connection, Host
 from birthmark.net.limits import Limits
 from birthmark.net.listener import ClearConnection, Listeners, _Port
 from birthmark.net.unread import SMALL_BYTES
-from fakes import FakeClock
+from support.fakes import FakeClock
 
 
 class ResetByPeer(asyncio.Transport):

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from birthmark.net.contested import MAX_NAMES, MOST, Contested
-from fakes import FakeClock
+from support.fakes import FakeClock
 
 
 def said(contested: Contested, *places: str) -> list[bool]:

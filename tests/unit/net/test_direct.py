@@ -6,8 +6,8 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from asgi import request
 from birthmark.net.refusing import Direct
+from support.server.asgi import request
 
 
 async def said(asked: Request) -> Response:

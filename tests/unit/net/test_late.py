@@ -3,9 +3,9 @@
 import pytest
 from starlette.responses import PlainTextResponse
 
-from asgi import request
 from birthmark.net.http import ASGIApp
 from birthmark.net.refusing import Late
+from support.server.asgi import request
 
 
 async def test_it_is_made_at_its_first_request_and_once() -> None:

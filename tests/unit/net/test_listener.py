@@ -9,8 +9,8 @@ from birthmark.net.connection import Connection
 from birthmark.net.limits import Limits
 from birthmark.net.listener import Listeners
 from birthmark.net.tls import NO_PEER, TlsPeer
-from fakes import FakeClock
-from pki_builders import a_device
+from support.fakes import FakeClock
+from support.pki.pki_builders import a_device
 
 
 class Caller:

@@ -8,7 +8,7 @@ from websockets.frames import Frame, Opcode
 from websockets.server import ServerProtocol
 
 from birthmark.net.upgrade import PIECE_BYTES, Pieces
-from strangers import masked
+from support.floods.strangers import masked
 
 MOST = 1024 * 1024
 

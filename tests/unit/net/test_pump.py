@@ -35,7 +35,7 @@ from birthmark.net.admission import Admission, Closed, MqttProtocolError, MqttRe
 from birthmark.net.backlog import SLICE_S, TURN_S
 from birthmark.net.pump import MqttPump, _Turn
 from birthmark.net.unread import SMALL_BYTES
-from fakes import FakeClock
+from support.fakes import FakeClock
 
 P = PropertyId
 GRANTED = {

@@ -17,8 +17,8 @@ from birthmark.net.pipe import TlsPipe
 from birthmark.net.tls import WAY, peer_of, server_context
 from birthmark.pki.certificates import CertificateInvalidError
 from birthmark.pki.profiles import EDGE_ISSUING_CA, SERVER
-from fakes import NOON
-from pki_builders import Holder, a_ca, a_device
+from support.fakes import NOON
+from support.pki.pki_builders import Holder, a_ca, a_device
 
 YEAR = timedelta(days=365)
 

@@ -12,7 +12,7 @@ from websockets.frames import Frame, Opcode
 
 from birthmark.net import backlog, upgrade
 from birthmark.net.upgrade import PIECE_BYTES, BoundedWebSocket
-from strangers import masked
+from support.floods.strangers import masked
 
 REQUEST = (
     b"GET /mqtt HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"

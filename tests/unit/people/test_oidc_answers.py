@@ -19,7 +19,7 @@ from birthmark.people.oidc_answers import (
     verified,
 )
 from birthmark.people.oidc_model import Known, Provider, ProviderAwayError, ProviderRefusedError
-from fakes import NOON
+from support.fakes import NOON
 
 ISSUER = "https://id.example.com"
 PLANT = Provider(

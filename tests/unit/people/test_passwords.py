@@ -8,7 +8,7 @@ import pytest
 from argon2 import PasswordHasher
 
 from birthmark.people.passwords import Passwords, PasswordUnfitError, check_fit
-from fakes import SeededEntropy
+from support.fakes import SeededEntropy
 
 CHEAP = PasswordHasher(1, 8, 1)
 

@@ -51,8 +51,8 @@ from birthmark.pki.cms import render_certs_only
 from birthmark.pki.der import pkcs12_options
 from birthmark.pki.names import name_of
 from birthmark.text import printable
-from fakes import NOON
-from pki_builders import a_ca, a_csr, a_device, a_key, an_rsa_key
+from support.fakes import NOON
+from support.pki.pki_builders import a_ca, a_csr, a_device, a_key, an_rsa_key
 
 ROOT = a_ca()
 DEVICE = a_device(ROOT, "sn0123")

@@ -17,8 +17,8 @@ from birthmark.pki.chains import (
     build_chain,
     walk_up,
 )
-from fakes import NOON
-from pki_builders import a_ca, a_device, a_key
+from support.fakes import NOON
+from support.pki.pki_builders import a_ca, a_device, a_key
 
 ROOT = a_ca()
 INTERMEDIATE = a_ca("Test Intermediate", parent=ROOT, profile=profiles.ISSUING_CA)

@@ -10,8 +10,8 @@ from birthmark.keys.file_key import FileKey
 from birthmark.pki.certificates import parse_bundle
 from birthmark.pki.pem import unarmor
 from birthmark.server.own_certificate import OwnCertificate
-from fakes import NOON, FakeClock
-from pki_builders import a_device
+from support.fakes import NOON, FakeClock
+from support.pki.pki_builders import a_device
 
 DEVICE = a_device()
 CERTIFICATE, KEY = DEVICE.certificate.pem(), DEVICE.key_pem

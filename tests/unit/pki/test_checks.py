@@ -22,9 +22,9 @@ from birthmark.pki.checks import (
     check_strength,
 )
 from birthmark.pki.extensions import CLIENT_AUTH, SERVER_AUTH
-from fakes import NOON
-from odd_certificates import ODD_EXTENSIONS, a_certificate, a_root, anchors, usage, with_extension
-from pki_builders import Holder, a_burdensome_key, a_device, a_key
+from support.fakes import NOON
+from support.pki.odd_certificates import ODD_EXTENSIONS, a_certificate, a_root, anchors, usage, with_extension
+from support.pki.pki_builders import Holder, a_burdensome_key, a_device, a_key
 
 CLIENT = (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), False)
 

@@ -6,7 +6,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 
 from birthmark.pki.cms import MAX_CMS_BYTES, MAX_CMS_CERTIFICATES, CmsInvalidError, parse_certs_only, render_certs_only
 from fuzz.mutate import tlv
-from pki_builders import a_ca, a_device
+from support.pki.pki_builders import a_ca, a_device
 
 ROOT = a_ca()
 LEAF = a_device(ROOT)

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from birthmark.pki.crl import Revocation, RevocationReason, build_crl, entries_of
 from birthmark.pki.issue import Issuer, authority_key_id, hash_for
-from fakes import NOON
-from pki_builders import a_ca, an_rsa_key
+from support.fakes import NOON
+from support.pki.pki_builders import a_ca, an_rsa_key
 
 CA = a_ca()
 WEEK = timedelta(days=7)

@@ -14,8 +14,8 @@ from birthmark.pki.extensions import names_of, read_extensions
 from birthmark.pki.name_constraints import MAX_CONSTRAINTS
 from fuzz.certificates import use
 from fuzz.mutate import lists_of, read_der, tlv, write_der
-from odd_certificates import CHANGES, a_certificate, odd_certificate
-from pki_builders import a_ca, a_device, a_key
+from support.pki.odd_certificates import CHANGES, a_certificate, odd_certificate
+from support.pki.pki_builders import a_ca, a_device, a_key
 
 DER = a_device(a_ca()).certificate.der
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from birthmark.pki import profiles
 from birthmark.pki.certificates import P256_SPKI, CertificateInvalidError, parse_der
 from birthmark.pki.glance import glance, is_signed_with
-from fakes import NOON
-from pki_builders import a_ca, a_device, a_key
+from support.fakes import NOON
+from support.pki.pki_builders import a_ca, a_device, a_key
 
 ISSUER = a_ca("Signer")
 DEVICE = a_device(ISSUER, "device-1", key=a_key()).certificate

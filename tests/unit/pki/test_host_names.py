@@ -7,7 +7,7 @@ from cryptography import x509
 
 from birthmark.pki.checks import ChainError
 from birthmark.pki.host_names import check_host
-from odd_certificates import a_certificate
+from support.pki.odd_certificates import a_certificate
 
 NAMES = x509.SubjectAlternativeName(
     [

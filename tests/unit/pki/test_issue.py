@@ -23,8 +23,8 @@ from birthmark.pki.possession import (
     check_possession,
     prove_possession,
 )
-from fakes import NOON, SeededEntropy
-from pki_builders import Holder, a_ca, a_device, a_key
+from support.fakes import NOON, SeededEntropy
+from support.pki.pki_builders import Holder, a_ca, a_device, a_key
 
 ROOT = a_ca()
 DEVICE = a_device(ROOT)

@@ -12,10 +12,10 @@ from birthmark.pki.chains import build_chain
 from birthmark.pki.checks import ChainError
 from birthmark.pki.crl import Revocation, build_crl
 from birthmark.pki.host_names import check_host
-from crl_reader import check_crls, parse_crl
-from fakes import NOON
-from odd_certificates import a_certificate, a_root, usage
-from pki_builders import Holder, a_ca, a_device
+from support.fakes import NOON
+from support.pki.crl_reader import check_crls, parse_crl
+from support.pki.odd_certificates import a_certificate, a_root, usage
+from support.pki.pki_builders import Holder, a_ca, a_device
 
 
 def a_list(ca: Holder, *serials: int, now_offset: timedelta = timedelta(0)) -> x509.CertificateRevocationList:

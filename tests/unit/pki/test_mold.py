@@ -17,8 +17,8 @@ from birthmark.pki.issue import NO_END, Issuer, SigningKey, issue
 from birthmark.pki.names import name_of
 from birthmark.pki.places import Places
 from birthmark.pki.profiles import PROFILES, Profile
-from fakes import NOON
-from pki_builders import a_ca, a_key
+from support.fakes import NOON
+from support.pki.pki_builders import a_ca, a_key
 
 CAS = {"P-256": a_ca("P-256"), "P-384": a_ca("P-384", key=ec.generate_private_key(ec.SECP384R1()))}
 KEYS: dict[str, SigningKey] = {

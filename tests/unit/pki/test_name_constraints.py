@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from birthmark.pki.chains import NameForbiddenError, build_chain
 from birthmark.pki.name_constraints import MAX_NAMES, Name, NameConstraints, NameUnusableError, refused_by
-from fakes import NOON
-from odd_certificates import a_certificate, a_root, anchors
+from support.fakes import NOON
+from support.pki.odd_certificates import a_certificate, a_root, anchors
 
 
 def dns(text: str) -> Name:

@@ -24,7 +24,7 @@ from birthmark.pki.csr import (
     parse_csr,
 )
 from birthmark.pki.names import name_of
-from pki_builders import a_csr, a_key, an_rsa_key
+from support.pki.pki_builders import a_csr, a_key, an_rsa_key
 
 CSR = a_csr("device-1")
 OLD_RSA = an_rsa_key(1024)

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from birthmark.dps.wire import TpmAttestation, parse_tpm
 from birthmark.pki.tpm_public import MAX_PUBLIC_BYTES, TpmKeyInvalidError, parse_tpm_public, sized
 from birthmark.pki.tpm_sealing import parse_sealed, seal_hmac_key
-from fakes import SeededEntropy
-from tpm_vectors import ECC_EK, ECC_SRK, RSA_EK, RSA_SRK
+from support.chips.tpm_vectors import ECC_EK, ECC_SRK, RSA_EK, RSA_SRK
+from support.fakes import SeededEntropy
 
 ALL = (RSA_EK, RSA_SRK, ECC_EK, ECC_SRK)
 

@@ -3,7 +3,7 @@
 import pytest
 
 from birthmark.refusals.presented import MOST, MOST_OF_ONE, CertificateNotKeptError, Presented
-from pki_builders import a_device
+from support.pki.pki_builders import a_device
 
 NEW = [a_device(common_name=f"device-{number}").certificate for number in range(MOST_OF_ONE + 1)]
 

@@ -19,7 +19,7 @@ from birthmark.routing.rules.sql import SqlMistake, TooMuchError, evaluate, fill
 from birthmark.routing.rules.sql.functions import FUNCTIONS
 from birthmark.routing.rules.sql.syntax import Version
 from birthmark.routing.rules.sql.values import MAX_BYTES, MAX_DEPTH, read_payload
-from fakes import SeededEntropy
+from support.fakes import SeededEntropy
 
 _TEXT = (
     "SELECT FROM WHERE AS AND OR NOT CASE WHEN THEN ELSE END VALUE SET IN LIKE a b.c @v * , . ( ) [ ] { } : = <> < "

@@ -11,7 +11,7 @@ from birthmark.routing.carriers import files
 from birthmark.routing.carriers.errors import NotTakenError
 from birthmark.routing.carriers.files import FileCarrier, LineCarrier, Room
 from birthmark.routing.letters import Letter, is_final
-from fakes import FakeClock
+from support.fakes import FakeClock
 
 
 def letter(body: bytes, **address: str) -> Letter:

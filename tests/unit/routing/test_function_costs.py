@@ -14,7 +14,7 @@ from birthmark.routing.rules.conditions import Subject, holds, parse_condition
 from birthmark.routing.rules.conditions.functions import FUNCTIONS as CONDITION_FUNCTIONS
 from birthmark.routing.rules.sql import TooMuchError, evaluate, new_meter, parse
 from birthmark.routing.rules.sql.functions import FUNCTIONS
-from fakes import SeededEntropy
+from support.fakes import SeededEntropy
 
 _TEXT = "a" * 29_990
 _WORDS: list[Any] = [{"w": "a" * 97 + "ba"}] * 400

@@ -12,7 +12,7 @@ from birthmark.routing.rules.sql import (
     parse,
     parse_template,
 )
-from fakes import SeededEntropy
+from support.fakes import SeededEntropy
 
 MESSAGE = Message("plant/7/state", b'{"temperature": 50, "on": true}')
 

@@ -8,7 +8,7 @@ import pytest
 
 from birthmark.routing.model import Message
 from birthmark.routing.rules.sql import SqlMistake, evaluate, parse, parse_version
-from fakes import SeededEntropy
+from support.fakes import SeededEntropy
 
 FILE = Path(__file__).parents[2] / "vectors" / "rules_sql.toml"
 GROUPS = tomllib.loads(FILE.read_text(encoding="utf-8"))["group"]

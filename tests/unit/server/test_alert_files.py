@@ -7,7 +7,7 @@ from pathlib import Path
 
 from birthmark import metrics
 from birthmark.alerts.rules import RULES
-from tools_pages import alert_files
+from support.tools_pages import alert_files
 
 DEPLOY = Path(__file__).parents[3] / "deploy"
 NAMES = {one.name for one in metrics.CATALOGUE}

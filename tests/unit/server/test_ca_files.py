@@ -14,7 +14,7 @@ from birthmark.fleet import profiles
 from birthmark.links.identity import Trust
 from birthmark.pki.certificates import parse_pem
 from birthmark.server.account_files import cas_of
-from pki_builders import a_ca, a_key
+from support.pki.pki_builders import a_ca, a_key
 
 ROOT = a_ca("Plant Root").certificate
 PEM = ROOT.pem()

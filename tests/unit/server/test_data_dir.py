@@ -28,7 +28,7 @@ from birthmark.server.data_dir import (
     DataDirectoryForeignError,
     RecordsLostError,
 )
-from fakes import FakeClock, SeededEntropy
+from support.fakes import FakeClock, SeededEntropy
 
 
 def a_directory(path: Path) -> DataDirectory:

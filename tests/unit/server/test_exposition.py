@@ -8,7 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from birthmark import metrics
 from birthmark.metrics import CATALOGUE, Distribution, Kind, Sample
 from birthmark.server.exposition import render
-from tools_pages import metrics_page
+from support.tools_pages import metrics_page
 
 OPEN = "application/openmetrics-text; version=1.0.0"
 

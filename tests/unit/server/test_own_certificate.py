@@ -13,8 +13,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from birthmark.pki.profiles import SERVER
 from birthmark.server.certificate import FreshContext
 from birthmark.server.own_certificate import OwnCertificate, OwnCertificateError
-from fakes import NOON, FakeClock
-from pki_builders import a_ca, a_device
+from support.fakes import NOON, FakeClock
+from support.pki.pki_builders import a_ca, a_device
 
 LOG = "birthmark.server.certificate"
 

@@ -4,7 +4,7 @@ import asyncio
 from datetime import timedelta
 
 from birthmark.server.applications import KEPT_S, Reach
-from fakes import FakeClock
+from support.fakes import FakeClock
 
 
 async def test_many_who_ask_at_once_and_within_a_second_are_one_question() -> None:

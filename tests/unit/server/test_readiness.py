@@ -5,9 +5,9 @@ from unittest.mock import MagicMock
 
 import pytest
 
-from asgi import request
 from birthmark.server.applications import Applications
-from fakes import FakeClock, SeededEntropy
+from support.fakes import FakeClock, SeededEntropy
+from support.server.asgi import request
 
 WHOLE: dict[str, bool | str] = {"database": True, "listeners": True, "bus": True}
 

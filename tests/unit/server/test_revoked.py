@@ -5,14 +5,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from asgi import FakePeer
 from birthmark.ca.events import CertificateRevoked
 from birthmark.ca.revocation import CertificateRevokedError, digest_of
 from birthmark.net.admission import Closed
 from birthmark.pki.certificates import Certificate
 from birthmark.server.revoked import EndRevoked
-from other_form import other_form
-from pki_builders import a_ca, a_device
+from support.pki.other_form import other_form
+from support.pki.pki_builders import a_ca, a_device
+from support.server.asgi import FakePeer
 
 
 @dataclass

@@ -14,8 +14,8 @@ from birthmark.server.data_dir import DataDirectory
 from birthmark.server.private_ca import PrivateCa
 from birthmark.server.settings import read_settings
 from birthmark.server.upstream import upstream_of
-from fakes import FakeClock, SeededEntropy
-from pki_builders import a_ca
+from support.fakes import FakeClock, SeededEntropy
+from support.pki.pki_builders import a_ca
 
 CA = a_ca().certificate
 CLOCK, ENTROPY = FakeClock(), SeededEntropy()

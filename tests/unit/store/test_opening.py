@@ -8,7 +8,7 @@ import pytest
 from birthmark.store import open_database
 from birthmark.store.holding import hold_database
 from birthmark.store.sqlite import DatabaseUnavailableError
-from fakes import FakeClock
+from support.fakes import FakeClock
 
 
 async def test_a_url_of_another_engine_is_no_database() -> None:

@@ -12,8 +12,8 @@ from sqlalchemy import Column, LargeBinary, MetaData
 from birthmark.pki.certificates import Certificate
 from birthmark.store.columns import to_micros
 from birthmark.store.records import Records
-from fakes import NOON
-from pki_builders import a_device
+from support.fakes import NOON
+from support.pki.pki_builders import a_device
 
 LEAF = a_device().certificate
 

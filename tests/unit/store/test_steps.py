@@ -9,7 +9,7 @@ from test_errors import load_everything
 
 from birthmark.store.postgresql.steps import Plans, Steps
 from birthmark.store.statements import Statement, statement
-from store_table import ADD, BUMP, things
+from support.store.store_table import ADD, BUMP, things
 
 
 def writes() -> list[Statement]:

@@ -11,8 +11,8 @@ from birthmark.links.errors import CertificateKeyMismatchError
 from birthmark.pki.profiles import ISSUING_CA
 from birthmark.swarm.identities import CaMaker
 from birthmark.swarm.scenario.model import Identities
-from fakes import NOON, SeededEntropy
-from pki_builders import a_ca, a_key, key_pem
+from support.fakes import NOON, SeededEntropy
+from support.pki.pki_builders import a_ca, a_key, key_pem
 
 
 def a_maker(tmp_path: Path, key: EllipticCurvePrivateKey, *certificates: str) -> CaMaker:

@@ -16,7 +16,7 @@ from birthmark.swarm.scenario.example import example
 from birthmark.swarm.scenario.model import Scenario, Wish
 from birthmark.swarm.scenario.parse import AZURE, MAX_DEVICES, ScenarioInvalidError, parse_scenario, resolve
 from birthmark.swarm.scenario.settings import SECTIONS
-from tools_pages import the_page_of
+from support.tools_pages import the_page_of
 
 FILE = Path("swarm.toml")
 LEAST = "[group.meters]\ndevices = 50\n"

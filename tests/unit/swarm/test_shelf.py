@@ -8,7 +8,7 @@ import pytest
 from birthmark.swarm.errors import DirectoryOpenError
 from birthmark.swarm.identities import Shelf
 from birthmark.swarm.scenario.model import Identities
-from fakes import SeededEntropy
+from support.fakes import SeededEntropy
 
 
 @pytest.mark.parametrize("mode", [0o770, 0o703, 0o1777])

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from agent_device import until
-from aws_agent import AwsAgentOnDevice
-from servers import RunningServer
+from support.agent.device import until
+from support.aws.agent import AwsAgentOnDevice
+from support.server.servers import RunningServer
 
 pytestmark = pytest.mark.system
 

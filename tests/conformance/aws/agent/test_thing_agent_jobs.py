@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
-from agent_device import until as told
-from aws_agent import AwsAgentOnDevice
-from aws_clients import until
-from aws_device import ARN, Enrolled, statement
 from birthmark.agent.files import Places
 from birthmark.agent.jobs.record import Record, Step, read_record, write_record
 from birthmark.agent.jobs.running import left_of
-from servers import RunningServer
+from support.agent.device import until as told
+from support.aws.agent import AwsAgentOnDevice
+from support.aws.clients import until
+from support.aws.device import ARN, Enrolled, statement
+from support.server.servers import RunningServer
 
 pytestmark = pytest.mark.system
 NUMBERS = count(1)

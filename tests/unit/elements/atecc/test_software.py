@@ -12,7 +12,7 @@ from birthmark.elements.atecc.chip import Place, load_memory
 from birthmark.elements.atecc.factory import create_atecc
 from birthmark.elements.atecc.software import SLOT_BYTES, Memory, SoftwareChip, crc16, packet
 from birthmark.keys.errors import ModuleBrokenError, ModuleMissingError
-from fakes import SeededEntropy
+from support.fakes import SeededEntropy
 
 NOON = datetime(2025, 6, 1, 12, tzinfo=UTC)
 

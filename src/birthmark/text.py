@@ -24,6 +24,7 @@ _FORMULA = re.compile(r"(?<!\s)\s*+(?=[=+\-@\uff1d\uff0b\uff0d\uff20])")
 """The white space before a formula's sign, once from its start: wide signs count in Japan."""
 _AT_BYTE, _MOST_BYTES = re.compile(r"\(byte ([0-9]+)\)"), 4
 """Where a mistake is, and how many bytes a character has there."""
+_SIGNED = re.compile(r"\b(sig|SharedAccessKey)=[^&;\s'\"]+", re.IGNORECASE)
 _SEPARATOR = re.compile(r"[\t\r\n]")
 
 
@@ -169,7 +170,12 @@ def reason_of(problem: BaseException) -> str:
     if isinstance(problem, TimeoutError):
         return "timed out"
     said = problem.strerror.lower() if isinstance(problem, OSError) and problem.strerror else str(problem)
-    return said or "no reason is told"
+    return without_signatures(said) or "no reason is told"
+
+
+def without_signatures(text: str) -> str:
+    """Return what a library says without the keys and signatures of Azure that it may quote."""
+    return _SIGNED.sub(r"\1=****", text)
 
 
 def cell(value: object) -> str:

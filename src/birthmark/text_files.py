@@ -247,6 +247,19 @@ def in_utf_8(path: Path | str, raw: bytes, *, is_shown: bool = True, is_secret: 
     return f"If that word is right, {command}{also}"
 
 
+def blanks_around(text: str) -> str:
+    """Say that a secret begins or ends with white space, or with what nobody sees, if so."""
+    if text == text.strip(BLANKS):
+        return ""
+    hidden = [f"U+{ord(one):04X}" for one in (text[0], text[-1]) if one in BLANKS and not one.isspace()]
+    return f"begins or ends with {hidden[0]}, which nobody sees" if hidden else "begins or ends with white space"
+
+
+def without_blanks(path: Path | str, raw: bytes) -> str:
+    """Return what to do, as a sentence without its end, about a secret's file that `blanks_around` speaks of."""
+    return f"Write it without white space, and give that file: `{to_trimmed(path, raw)}`"
+
+
 def to_trimmed(path: Path | str, raw: bytes) -> str:
     """Return the command that writes a line of text as UTF-8 without the white space around it, under a new name.
 
@@ -255,10 +268,14 @@ def to_trimmed(path: Path | str, raw: bytes) -> str:
     known, codec = PurePath(path), utf_16_of(raw)
     text = raw.decode(codec or "utf-8", errors="replace").rstrip("\r\n")
     begin, end = text[: len(text) - len(text.lstrip(BLANKS))], text[len(text.rstrip(BLANKS)) :]
+    has_nul = "\0" in begin + end  # at which sed would split its text
+    begin, end = begin.replace("\0", ""), end.replace("\0", "")
     edits = [f"s/^{_escaped(begin)}//"] * bool(begin) + [f"s/{_escaped(end)}[\\r\\n]*$//"]
     edit = f"LC_ALL=C sed -z {shlex.quote('; '.join(edits))}"
     quoted = shlex.quote(str(path))
-    made = f"iconv -f {codec.upper()} -t UTF-8 {quoted} | {edit}" if codec else f"{edit} {quoted}"
+    steps = [f"iconv -f {codec.upper()} -t UTF-8 {quoted}"] if codec else []
+    steps += [f"tr -d '\\0'{'' if steps else f' < {quoted}'}"] if has_nul else []
+    made = " | ".join((*steps, edit)) if steps else f"{edit} {quoted}"
     return f"(umask 077; set -C; {made} > {shlex.quote(str(trimmed(known)))})"
 
 

@@ -234,7 +234,18 @@ def test_a_certificate_in_the_place_of_text_is_no_text(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["\n1234\n", "\n\n 1234", "\r\n1234 \r\n\r\n", "1234\n\n", "1234 \x1a", "1234 \r\n\x1a", "1234\x1a\r\n"]
+    "text",
+    [
+        "\n1234\n",
+        "\n\n 1234",
+        "\r\n1234 \r\n\r\n",
+        "1234\n\n",
+        "1234 \x1a",
+        "1234 \r\n\x1a",
+        "1234\x1a\r\n",
+        "1234 \0",
+        "1234\0\0",
+    ],
 )
 @pytest.mark.parametrize("codec", ["utf-8", "utf-8-sig", "utf-16"])
 def test_empty_lines_around_a_secret_are_taken_away_too(tmp_path: Path, text: str, codec: str) -> None:

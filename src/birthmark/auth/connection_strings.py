@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from birthmark.errors import InvalidRequestError
 
+_BROKEN = ": it is broken over lines there, or has a blank or another character that does not belong in it"
 _AROUND = " \t\r\n\u00a0\"'\u201c\u201d"
 
 
@@ -13,10 +14,11 @@ class ConnectionStringError(InvalidRequestError):
 
     code = "azure.connection_string_invalid"
     message = "The connection string lacks {part}"
-    cause = "The connection string has no usable {part}."
+    cause = "The connection string has no usable {part}{why}."
     fix = "Take the whole string from the portal. At the Birthmark server of this machine: `{command}`"
     command: str = "birthmark device ls --profile local"
     part: str
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,8 @@ def parse_connection_string(text: str) -> ConnectionString:
     for name in ("HostName", "SharedAccessKeyName", "SharedAccessKey"):
         if not parts.get(name):
             raise ConnectionStringError(part=name)
+        if not (parts[name].isascii() and parts[name].isprintable()) or " " in parts[name]:  # it ends up in a header
+            raise ConnectionStringError(part=name, why=_BROKEN)
     try:
         key = base64.b64decode(parts["SharedAccessKey"], validate=True)
     except ValueError as error:

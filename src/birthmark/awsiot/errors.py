@@ -78,6 +78,7 @@ HTTP: Mapping[type[errors.BirthmarkError], tuple[int, str]] = {
     topics.SlowConsumerError: (429, "LimitExceededException"),
     topics.ReportDroppedError: (403, "ForbiddenException"),
     ShadowEncodingError: (415, "UnsupportedDocumentEncodingException"),
+    shadows.ShadowShareUsedError: (429, "LimitExceededException"),
     shadows.TooManyShadowsError: (429, "LimitExceededException"),
     shadows.ShadowTooLargeError: (413, "RequestEntityTooLargeException"),
     StatusNotForDevicesError: (409, "InvalidStateTransitionException"),

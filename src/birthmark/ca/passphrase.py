@@ -16,7 +16,15 @@ from pathlib import Path
 
 from birthmark.ca.keyfile import SecretUnreadableError, opens, read_private
 from birthmark.errors import BirthmarkError, InvalidRequestError, UnavailableError
-from birthmark.text_files import decode_text, foreign_line, in_utf_8, not_utf_8, plain_text
+from birthmark.text_files import (
+    blanks_around,
+    decode_text,
+    foreign_line,
+    in_utf_8,
+    not_utf_8,
+    plain_text,
+    without_blanks,
+)
 
 FORMS = "file:/path, credential:NAME, fd:NUMBER or prompt"
 ALONE = "Let it hold the passphrase alone, in one line."
@@ -104,7 +112,8 @@ class Passphrase:
         if self._comes_new() and (trouble := _trouble_of(data)):
             is_foreign = foreign_line(plain_text(data)) > 0
             file = Path((self.source or "").removeprefix("file:")).expanduser()
-            raise self._unusable(trouble, f"{in_utf_8(file, data, is_secret=True)}." if is_foreign else "")
+            advice = in_utf_8(file, data, is_secret=True) if is_foreign else without_blanks(file, data)
+            raise self._unusable(trouble, f"{advice}.")
         if text == raw and not has_lines:
             return text
         if any(opens(key, raw) for key in sorted(self.directory.glob("*.key"))[:1]):
@@ -170,10 +179,9 @@ class Passphrase:
 def _trouble_of(data: bytes) -> str:
     """Say why nobody could type a new passphrase again, if so: what an editor adds is not seen."""
     try:
-        text = decode_text(data).rstrip("\r\n")
+        return blanks_around(decode_text(data).rstrip("\r\n"))
     except UnicodeDecodeError:
         return not_utf_8(data, is_shown=False)
-    return "begins or ends with a blank" if text != text.strip() else ""
 
 
 def check_source(text: str) -> str:

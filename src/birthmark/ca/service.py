@@ -261,7 +261,7 @@ class CertificateAuthority:
     async def search(self, wanted: str) -> list[Issued]:
         """Return what fits a thumbprint, a serial number (both in hex) or a device id in any case, newest first."""
         rows = list(await self.database.all(store.BY_DEVICE, name=fold(wanted)))
-        plain = wanted.replace(":", "").lower()
+        plain = "".join(one for one in wanted if one.isprintable() and one not in ": ").lower()  # as Windows shows it
         try:
             number = bytes.fromhex(plain if len(plain) % 2 == 0 else "0" + plain)
         except ValueError:

@@ -146,7 +146,8 @@ BY_EITHER_THUMBPRINT = find(
     certificates, certificates.c.thumbprint.in_([bindparam(name) for name in ("thumbprint", *TWINS)])
 )
 BY_SERIAL = find(certificates, "serial", limit=2)
-BY_DEVICE = find(certificates, "name", order=certificates.c.not_after.desc(), limit=100)
+_IS_NAMED = certificates.c.name != ""  # our own CAs and servers are no device's
+BY_DEVICE = find(certificates, "name", _IS_NAMED, order=certificates.c.not_after.desc(), limit=100)
 LATEST = statement(
     select(certificates)
     .where(certificates.c.name != "")
@@ -203,7 +204,7 @@ HOLDERS = find(
     of=("thumbprint", "device_id", "key_digest"),
     limit=1000,
 )
-LIVE_OF_NAME = find(certificates, "name", *_IS_LIVE, order=certificates.c.not_after.desc(), limit=1000)
+LIVE_OF_NAME = find(certificates, "name", _IS_NAMED, *_IS_LIVE, order=certificates.c.not_after.desc(), limit=1000)
 _BEYOND = tuple_(bindparam("beyond_end", type_=BigInteger), bindparam("beyond", type_=LargeBinary))
 LIVE_PAGE = statement(
     select(certificates)

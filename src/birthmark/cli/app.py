@@ -156,6 +156,9 @@ class Branch(TyperGroup):
 _CLICK_ERROR: Any = typer.BadParameter.__mro__[2]  # the root of its usage errors, which it does not name
 
 
+_NAMES = {"key", "device"}
+_CONTENTS = {"message", "payload", "program", "text", "value"}
+"""How arguments are called that are sent or set as they are, and may be empty."""
 _FILES = {"path", "file", "directory"}
 """How the types of options are called that name a file."""
 
@@ -166,12 +169,21 @@ def _hide_type(option: Any) -> None:
 
 
 def _refuse_empty(option: Any) -> None:
-    """Let an empty file name be wrong usage: as a path it would be the current directory."""
+    """Let an empty file name be wrong usage: as a path it would be the current directory; and an empty argument.
+
+    What an argument names is shown, changed or removed; an empty one would be something else, or everything.
+    """
     process = option.process_value
 
     def checked(ctx: Any, value: Any) -> Any:
         given = value if isinstance(value, list | tuple) else [value]
-        if "" in given and (option.name == "key" or option.type.name in _FILES):
+        is_given = getattr(ctx.get_parameter_source(option.name), "name", "") != "DEFAULT"
+        names = (
+            option.name in _NAMES
+            or option.type.name in _FILES
+            or (option.param_type_name == "argument" and option.name not in _CONTENTS)
+        )
+        if is_given and names and any(isinstance(one, str) and not one.strip() for one in given):
             raise typer.BadParameter("it is empty; the variable it came from is not set", ctx=ctx, param=option)
         return process(ctx, value)
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from birthmark.cli.asking import agree, only_typed
+from birthmark.cli.asking import agree, only, only_typed
 from birthmark.cli.common import emit, without
 from birthmark.cli.enroll_options import (
     PLACES,
@@ -104,6 +104,7 @@ def move(
     record: at Azure it is disabled, at the provisioning service and at its hub; at AWS its certificate is inactive.
     """
     check_reports(report, shipped.file, journal, template)
+    only(not writing.dry_run, "where something is written, which --dry-run does not", journal=journal)
     source, destination = way.ends()
     wanted, trust = template_of(template, DeviceOptions(policy=policy)), shipped.trust()
     here, there = source.open(takes_away=True), destination.open(takes_away=True)

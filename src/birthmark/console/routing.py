@@ -449,6 +449,8 @@ def authorize(endpoint: Endpoint, caller: Caller, names: Mapping[str, str]) -> N
 
 async def _asked(endpoint: Endpoint, request: Request, caller: Caller) -> Asked:
     """Return query and body as the route's types. Raise `OperatorRequestError` naming what is wrong."""
+    if empty := [name for name, given in request.path_params.items() if not given.strip()]:
+        raise OperatorRequestError(detail=f"`{empty[0]}`, a part of the path, is empty")
     raw = await request.body()
     said = dict(request.query_params)
     last = request.headers.get("last-event-id") if SSE in request.headers.get("accept", "") else None

@@ -24,7 +24,7 @@ from birthmark.fleet.errors import (
 )
 from birthmark.fleet.profiles import AzureProfile
 from birthmark.fleet.target import Done
-from birthmark.text import whole_number
+from birthmark.text import whole_number, without_signatures
 
 _CLOCK = SystemClock()
 _PAGE = 100
@@ -160,7 +160,7 @@ class AzureService:
             raise
 
     def _unread(self, error: Exception) -> TargetAnswerError:
-        return TargetAnswerError(target=self.description, reason=str(error)[:200])
+        return TargetAnswerError(target=self.description, reason=without_signatures(str(error))[:200])
 
     def _refused(self, error: Any, name: str, how: str) -> BirthmarkError:
         response, status = _response_of(error), status_of(error)
@@ -168,7 +168,7 @@ class AzureService:
             said = response.json() if response is not None else None
         except ValueError:
             said = None
-        reason = str((said.get("message") if isinstance(said, dict) else None) or error)
+        reason = without_signatures(str((said.get("message") if isinstance(said, dict) else None) or error))
         if response is not None and status == HTTPStatus.TOO_MANY_REQUESTS:
             after = whole_number(str(response.headers.get("retry-after", "")))
             return TargetThrottledError(target=self.description, reason=reason, retry_after_s=after or 0)

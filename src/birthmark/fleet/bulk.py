@@ -142,10 +142,10 @@ def take_back_all(
             tried = [written for written in several if written[0] not in left]
             for outcome in pool.map(lambda written: paced.ask(lambda: one(written)), tried):
                 with uninterrupted():
-                    if outcome.refusal is None:  # what was refused is tried again by the next
-                        journal.add(outcome)
-                    else:
+                    if outcome.refusal is not None:  # what was refused is tried again by the next
                         left.add(outcome.device_id)
+                    elif not dry_run:
+                        journal.add(outcome)
                     tell(outcome)
 
 

@@ -22,6 +22,7 @@ import os
 import shlex
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from birthmark.auth.connection_strings import ConnectionStringError, parse_connection_string
 from birthmark.console.client import endpoints_for, served
 from birthmark.fleet.errors import ProfileError
 from birthmark.pki.certificates import MAX_BUNDLE_BYTES, CertificateInvalidError, pem_bundle
@@ -124,8 +126,9 @@ def _host_of_server() -> str | None:
 
 def _check_azures_own(connection_string: str, variable: str = _AZURE_STRING) -> None:
     """Raise `ProfileError` for the string of a Birthmark server; at Azure devices ask another host than operators."""
-    parts = dict(part.partition("=")[::2] for part in connection_string.split(";"))
-    if parts.get("HostName", "").lower() == _host_of_server():
+    with suppress(ConnectionStringError):  # told when it is used
+        if parse_connection_string(connection_string).host.lower() != _host_of_server():
+            return
         detail = _NOT_OURS.format(variable, "Azure")
         raise ProfileError(profile="cloud", detail=detail, mend=_FROM_THE_PORTAL)
 

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from birthmark.keys.errors import PinFileError, PinFileMissingError
-from birthmark.text_files import BLANKS, in_utf_8, plain_text, to_trimmed
+from birthmark.text_files import blanks_around, in_utf_8, plain_text, without_blanks
 
 MAX_PIN_BYTES = 255
 _MAX_BYTES = 2 * MAX_PIN_BYTES + 8  # in UTF-16
@@ -69,14 +69,11 @@ class Pin:
 
 def check_blanks(text: str, path: Path) -> None:
     """Raise `PinFileError` where the file of a secret begins or ends with white space, or what nobody sees."""
-    if text == text.strip(BLANKS):
+    if not (detail := blanks_around(text)):
         return
-    hidden = [f"U+{ord(one):04X}" for one in (text[0], text[-1]) if one in BLANKS and not one.isspace()]
-    detail = f"begins or ends with {hidden[0]}, which nobody sees" if hidden else "begins or ends with white space"
     error = PinFileError(path=path, detail=detail)
     with suppress(OSError):  # a pipe was read; a file may be gone
-        command = to_trimmed(path, path.read_bytes()[:_MAX_BYTES])
-        error.quote(fix=f"Write it without white space, and give that file: `{command}`.")
+        error.quote(fix=f"{without_blanks(path, path.read_bytes()[:_MAX_BYTES])}.")
     raise error
 
 

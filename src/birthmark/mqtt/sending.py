@@ -182,6 +182,12 @@ class Sender:
         self._receipts: Receipts | None = None
         self._terms: Terms | None = None
 
+    def forget(self) -> None:
+        """Let go of all messages that were to be sent, or came: of a connection that is over, kept or not."""
+        self.session = Session(self.limits.max_in_flight, self.limits.max_queued)
+        self._framer = Framer(self.limits.max_packet_bytes)
+        self._burst, self._out = [], bytearray()
+
     def send(self, packet: Packet) -> None:
         """Queue a packet. Raise `LocalProtocolError` when it may not be sent now; nothing is written then."""
         self._check_may_send(packet)

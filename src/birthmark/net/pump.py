@@ -585,5 +585,8 @@ class MqttPump(asyncio.Protocol):
         log.debug("mqtt.closed", extra={"address": self.address, "reason": self._reason.value})
         if self._traffic is not None:
             self._traffic.ended(self._engine)
-        if connection is not None:
-            connection.closed(self._reason, session_expiry_s)
+        try:
+            if connection is not None:
+                connection.closed(self._reason, session_expiry_s)
+        finally:  # what has to do with a connection refers to each other for as long as nobody collects it
+            self._engine.forget()

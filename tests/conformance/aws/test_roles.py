@@ -252,6 +252,44 @@ def test_a_key_may_do_what_its_policy_allows(client: Any, key: Callable[..., dic
         client().describe_thing(thingName="theirs")
 
 
+def test_a_key_gets_no_more_by_what_a_call_makes_besides(
+    client: Any, key: Callable[..., dict[str, str]], iot: Any, server: RunningServer
+) -> None:
+    """As at AWS, where such a call passes a role that has a policy of its own."""
+    iot.create_thing(thingName="shadowed")
+    calls = ["iot:RegisterThing", "iot:StartThingRegistrationTask", "iot:CreateTopicRule", "iot:ReplaceTopicRule"]
+    limited = client(**key("besides", statement(calls)))
+    policy = {"Type": "AWS::IoT::Policy", "Properties": {"PolicyDocument": document(statement("iot:*"))}}
+    thing = {"Type": "AWS::IoT::Thing", "Properties": {"ThingName": "made-besides"}}
+    own = {"CertificateSigningRequest": "x", "Status": "ACTIVE"}
+    certificate = {"Type": "AWS::IoT::Certificate", "Properties": own}
+    whole = json.dumps({"Resources": {"thing": thing, "certificate": certificate, "policy": policy}})
+    rule = {
+        "sql": "SELECT * FROM 'a'",
+        "actions": [{"republish": {"roleArn": UNMAPPED, "topic": "$$aws/things/${thing}/shadow/update"}}],
+    }
+    asked: list[tuple[Callable[[], Any], str]] = [
+        (lambda: limited.register_thing(templateBody=whole), "iot:CreateCertificateFromCsr"),
+        (
+            lambda: limited.start_thing_registration_task(
+                templateBody=whole, inputFileBucket="bucket", inputFileKey="a", roleArn=UNMAPPED
+            ),
+            "iot:CreateCertificateFromCsr",
+        ),
+        (lambda: limited.create_topic_rule(ruleName="besides", topicRulePayload=rule), "iot:Publish"),
+        (lambda: limited.replace_topic_rule(ruleName="besides", topicRulePayload=rule), "iot:Publish"),
+    ]
+    for call, action in asked:
+        with pytest.raises(ClientError, match=f"is not authorized to perform: {action} on resource") as denied:
+            call()
+        assert code_of(denied) in {"AccessDeniedException", "UnauthorizedException"}
+    needed = ["CreateCertificateFromCsr", "CreateThing", "AttachThingPrincipal", "AttachPolicy"]
+    more = [f"iot:{name}" for name in needed]
+    most = client(**key("most", statement([*calls, *more])))
+    with pytest.raises(ClientError, match="is not authorized to perform: iot:CreatePolicy on resource"):
+        most.register_thing(templateBody=whole)
+
+
 def test_a_key_reaches_the_jobs_that_its_policy_names(
     client: Any, key: Callable[..., dict[str, str]], iot: Any
 ) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextlib
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -10,9 +11,11 @@ from typing import Any
 
 import pytest
 
+from birthmark.actor import Actor
 from birthmark.awsiot.model import (
     CertificateMode,
     CertificateStatus,
+    PolicyName,
     PrincipalType,
     RegisteredCa,
     TemplateType,
@@ -30,7 +33,8 @@ from birthmark.awsiot.service.devices import CertificateUnknownError, ClaimOverE
 from birthmark.awsiot.service.first_contact import CaFullError, OtherFormError, RegisteredNowError
 from birthmark.awsiot.service.provisioning import ThingTakenError
 from birthmark.awsiot.service.templates import check_body
-from birthmark.errors import BirthmarkError
+from birthmark.errors import BirthmarkError, ForbiddenError
+from birthmark.people.leftovers import bounded
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.twin import twins_of
 from birthmark.refusals.rate_limits import RateLimits
@@ -303,6 +307,55 @@ async def test_a_hook_that_answers_after_the_token_has_ended_made_nothing(databa
         with pytest.raises(OwnershipTokenError):
             await aws.claims.provision(asker, "fleet", token, {"Serial": "mine"})
         assert (await aws.things.page("", 5)).items == []
+
+
+NARROW, WIDE = "${iot:Connection.Thing.ThingName}", "*"
+
+
+def a_policy_on(topic: str) -> dict[str, Any]:
+    allow = {"Effect": "Allow", "Action": "iot:Publish", "Resource": ACCOUNT.arn("topic", topic)}
+    return {"Version": "2012-10-17", "Statement": [allow]}
+
+
+class MayGiveNoneAwayError(ForbiddenError):
+    """Only who operates may let a device do more than is its own."""
+
+
+def an_enroller() -> Actor:
+    def check() -> None:
+        raise MayGiveNoneAwayError
+
+    return Actor("user:ann", takes=bounded(None, check))
+
+
+@pytest.mark.parametrize("topic", [NARROW, WIDE])
+async def test_an_enroller_makes_a_claim_for_a_template_that_gives_a_device_its_own(
+    database_url: str, topic: str
+) -> None:
+    is_own = contextlib.nullcontext() if topic == NARROW else pytest.raises(MayGiveNoneAwayError)
+    async with a_fleet(database_url) as (aws, _, _):
+        body = json.loads((await aws.templates.version("fleet"))[1].body)
+        body["Resources"]["policy"] = {"Type": "AWS::IoT::Policy", "Properties": {"PolicyDocument": a_policy_on(topic)}}
+        await aws.templates.add_version("fleet", json.dumps(body), as_default=True, **ME)
+        with is_own:
+            await aws.claims.claim_for("fleet", actor=an_enroller())
+
+
+@pytest.mark.parametrize("topic", [NARROW, WIDE])
+async def test_an_enroller_lets_no_certificate_in_that_reaches_further_than_a_device(
+    database_url: str, topic: str
+) -> None:
+    is_own = contextlib.nullcontext() if topic == NARROW else pytest.raises(MayGiveNoneAwayError)
+    async with a_fleet(database_url) as (aws, _, _):
+        known = await aws.certificates.register(a_device(a_ca()).certificate.pem(), CertificateStatus.INACTIVE, **ME)
+        await aws.policies.create(PolicyName("p"), json.dumps(a_policy_on(topic)), **ME)
+        await aws.policies.attach("p", known.id, **ME)
+        with is_own:
+            await aws.certificates.set_status(known.id, CertificateStatus.ACTIVE, actor=an_enroller())
+        await aws.claims.set_claim(known.id, is_claim=True, **ME)
+        await aws.claims.set_claim(known.id, is_claim=True, actor=an_enroller())
+        with is_own:
+            await aws.claims.set_claim(known.id, is_claim=False, actor=an_enroller())
 
 
 async def test_a_claim_for_a_trusted_user_counts_for_its_template_and_five_minutes(database_url: str) -> None:

@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from birthmark.awsiot.model import CertificateStatus, PrincipalType, ThingName, target_of_group
 from birthmark.awsiot.rules.variables import Visitor
@@ -18,7 +19,9 @@ from birthmark.awsiot.service.thing_groups import (
     TooManyThingGroupsError,
     UnknownThingGroupError,
 )
+from birthmark.awsiot.store.search import terms
 from birthmark.awsiot.wire.search import Place, parse_query
+from birthmark.store import statement
 from support.aws.account import ME, POLICY, an_aws_account
 from support.pki.pki_builders import a_device
 from support.store.between import before_the_next_commit
@@ -177,6 +180,8 @@ async def test_who_was_connected_when_the_only_worker_ended_is_so_no_more(databa
         await aws.index.note_presence("b", at_ms=2, reason="CONNECTION_LOST")
         await aws.index.note_presence("nobody", at_ms=3, reason=None)
         assert await found(aws, "connectivity.connected:true") == ["a"]
+        rows = await aws.index._database.all(statement(select(terms.c.subject).where(terms.c.subject == "nobody")))
+        assert rows == [], "whoever is no thing leaves nothing"
         await aws.index.nobody_is_connected()
         assert await found(aws, "connectivity.connected:true") == []
         assert await found(aws, "connectivity.connected:false") == ["a", "b"]

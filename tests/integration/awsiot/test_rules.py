@@ -607,7 +607,7 @@ async def test_a_circle_through_basic_ingest_is_stopped(database_url: str) -> No
     async with a_world(database_url) as world:
         world.carriers["republish"] = republisher = world.aws.republisher
 
-        async def ask(topic: str, payload: bytes, note: Any) -> None:
+        async def ask(topic: str, payload: bytes, note: Any, principal: str) -> None:
             await world.rules.ingest(topic, payload, 1, "", "")
 
         republisher.ask = ask
@@ -623,7 +623,7 @@ async def test_a_circle_through_a_service_of_the_cloud_is_stopped(database_url: 
     async with a_world(database_url) as world:
         world.carriers["republish"] = republisher = world.aws.republisher
 
-        async def ask(topic: str, payload: bytes, note: Any) -> None:
+        async def ask(topic: str, payload: bytes, note: Any, principal: str) -> None:
             """Answer as the shadow service does: with a message of the cloud's own."""
             await world.publish(f"{topic}/accepted", payload.decode(), publisher="")
 

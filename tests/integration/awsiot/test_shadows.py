@@ -18,6 +18,7 @@ from birthmark.awsiot.rules.shadows import (
     MAX_SHADOWS,
     REMEMBERED_S,
     ShadowMissingError,
+    ShadowShareUsedError,
     ShadowTooLargeError,
     ShadowVersionError,
     TooManyShadowsError,
@@ -140,6 +141,36 @@ async def test_a_thing_has_so_many_shadows_and_others_their_own(database_url: st
         await world.aws.shadows.update(other, "one-more", request)
         await world.aws.shadows.delete(THING, "s1", request)
         await world.aws.shadows.update(THING, "one-more", request)
+
+
+async def test_a_device_makes_so_many_shadows_of_things_that_nobody_registered(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rules, "MAX_UNREGISTERED", 3)
+    request = parse_request(b'{"state": {"reported": {"a": 1}}}')
+    async with a_world(database_url) as world:
+        shadows = world.aws.shadows
+        for name in ("a", "b", "c", "a"):  # what is there is changed as ever
+            await shadows.update(ThingName(name), "", request, principal="one")
+        for name in ("", "named"):
+            with pytest.raises(ShadowShareUsedError) as refused:
+                await shadows.update(ThingName("d"), name, request, principal="one")
+        assert shadow_rejection(refused.value)[0] == 429
+        await shadows.update(ThingName("e"), "", request, principal="two")
+        await shadows.update(ThingName("f"), "", request, actor="test")
+        await world.aws.things.create(ThingName("d"), {}, None, None, actor="test")
+        await shadows.update(ThingName("d"), "", request, principal="one")
+
+
+async def test_the_last_room_of_the_disk_is_for_no_shadow_that_is_new(database_url: str) -> None:
+    request = parse_request(b'{"state": {"reported": {"a": 1}}}')
+    async with a_world(database_url) as world:
+        await world.update(reported={"a": 1})
+        database: Any = world.aws.things.database
+        database.no_room = UnavailableError
+        await world.update(reported={"a": 2})
+        with pytest.raises(UnavailableError):
+            await world.aws.shadows.update(ThingName("new"), "", request, principal="one")
 
 
 async def test_names_that_come_and_go_are_bounded_until_they_are_forgotten(
@@ -292,7 +323,7 @@ async def test_what_is_refused_is_told_on_the_topic_that_asked(
 ) -> None:
     async with a_world(database_url) as world:
         noted: list[BirthmarkError] = []
-        await Reserved(world.aws).ask(f"$aws/things/{topic}", payload, noted.append)
+        await Reserved(world.aws).ask(f"$aws/things/{topic}", payload, noted.append, "c")
         [(told, body)] = world.listener.heard
         assert told.removeprefix("$aws/things/") == f"{topic}/rejected".removeprefix("t/shadow/")
         assert (body["code"], body["message"]) == (code, message)
@@ -309,14 +340,14 @@ async def test_a_database_that_is_away_is_told_as_a_failure_of_the_service(datab
             raise UnavailableError
 
         database.commit = fail
-        await Reserved(world.aws).ask("$aws/things/t/shadow/update", b'{"state":{}}', lambda _error: None)
+        await Reserved(world.aws).ask("$aws/things/t/shadow/update", b'{"state":{}}', lambda _error: None, "c")
         assert world.listener.heard[0][1]["code"] == 500
         assert world.listener.heard[0][1]["message"] == "Internal service failure"
 
 
 async def test_a_topic_that_asks_nobody_is_asked_in_vain(database_url: str) -> None:
     async with a_world(database_url) as world:
-        await Reserved(world.aws).ask("$aws/things/t/shadow/update/accepted", b"{}", lambda _error: None)
+        await Reserved(world.aws).ask("$aws/things/t/shadow/update/accepted", b"{}", lambda _error: None, "c")
         assert world.listener.heard == []
 
 

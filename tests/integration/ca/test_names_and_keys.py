@@ -140,6 +140,14 @@ async def test_revoking_a_device_takes_all_that_lives_of_it_in_any_spelling(data
             await ca.revocations.device("edge", OPERATOR, RevocationReason.UNSPECIFIED)
 
 
+async def test_an_empty_name_is_no_ca_and_no_server(database_url: str, tmp_path: Path) -> None:
+    async with an_authority(tmp_path, database_url) as ca:
+        await ca.issue(parse_csr(a_csr("edge", key=a_key())), of("edge"))
+        assert [*await ca.search(""), *await ca.of_name(""), *await ca.revocations.alive("")] == []
+        with pytest.raises(DeviceNotAliveError):
+            await ca.revocations.device("", OPERATOR, RevocationReason.UNSPECIFIED)
+
+
 async def test_a_certificate_that_is_taken_back_while_it_renews_gets_no_successor(
     database_url: str, tmp_path: Path
 ) -> None:

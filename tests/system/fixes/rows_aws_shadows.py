@@ -1,5 +1,6 @@
 """Shadows and retained messages at AWS IoT, asked for by an SDK."""
 
+import contextlib
 import json
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -7,6 +8,8 @@ from typing import Any
 import boto3
 from botocore.config import Config
 from fixes.desk import Desk, Row, steps
+from fixes.rows_aws_devices import allowed
+from fixes.rows_first_contact import Asking
 
 
 def ask(operation: str, **arguments: Any) -> Callable[[Desk], Any]:
@@ -36,7 +39,15 @@ def state(**more: Any) -> bytes:
     return json.dumps({"state": {"reported": {"a": 1}}, **more}).encode()
 
 
+def unregistered(desk: Desk) -> None:
+    """Report as many shadows of things that nobody registered as one device may, and one more."""
+    with contextlib.closing(Asking(desk, "fix-unregistered")) as asking:
+        for number in range(2001):
+            asking.ask(f"$aws/things/fix-none-{number}/shadow/update", json.loads(state()))
+
+
 SHADOWS: Mapping[str, Row] = {
+    "awsiot.shadow_share_used": Row(unregistered, allowed("fix-unregistered")),
     "awsiot.shadow_encoding": Row(update("fix-encoding", state().replace(b"1", b'"\xff"')), is_instead=True),
     "awsiot.shadow_invalid": Row(update("fix-invalid", b'{"desired": {"on": true}}'), is_instead=True),
     "awsiot.shadow_missing": Row(ask("delete_thing_shadow", thingName="fix-shadow", shadowName="config")),

@@ -56,6 +56,23 @@ def test_a_mistake_is_told_and_shows_no_secret(wrong: str, key: str) -> None:
     assert "not base64!" not in refused.value.explain_cause() + refused.value.explain_fix()
 
 
+@pytest.mark.parametrize(
+    ("host", "device", "told"),
+    [
+        ("hub.test", "device\u200b-1", "has U+200B, which nobody sees, in its DeviceId"),
+        ("hub.test", "device 1", "has U+0020, which nobody sees, in its DeviceId"),
+        ("https://hub.test/", "device-1", "has '/' in its HostName"),
+        ("hub.test", "device&#59", "has '&' in its DeviceId"),
+    ],
+)
+def test_a_character_that_is_in_no_name_is_told(host: str, device: str, told: str) -> None:
+    text = MANUAL + f'connection_string = "HostName={host};DeviceId={device};SharedAccessKey={TEXT}"\n'
+    with pytest.raises(ConfigInvalidError) as refused:
+        parse_config(FILE, text)
+    assert told in refused.value.explain_cause()
+    assert TEXT not in refused.value.explain_cause()
+
+
 def test_a_connection_string_without_a_part_is_told_without_showing_it() -> None:
     with pytest.raises(ConfigInvalidError) as refused:
         parse_config(FILE, MANUAL + f'connection_string = "HostName=h;SharedAccessKey={TEXT}"\n')

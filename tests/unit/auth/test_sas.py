@@ -119,6 +119,15 @@ def test_any_text_is_a_connection_string_or_a_clear_refusal(text: str) -> None:
     assert parse_connection_string(parsed.render()) == parsed
 
 
+@pytest.mark.parametrize("within", ["\r\n", " ", "\u200b", "\t"])
+@pytest.mark.parametrize("name", ["HostName", "SharedAccessKeyName"])
+def test_a_string_that_is_broken_within_a_part_is_refused_and_not_sent(name: str, within: str) -> None:
+    text = "HostName=dps.test;SharedAccessKeyName=owner;SharedAccessKey=a2V5"
+    with pytest.raises(ConnectionStringError) as refused:
+        parse_connection_string(text.replace(f"{name}=", f"{name}=x{within}"))
+    assert f"no usable {name}: it is broken over lines" in refused.value.explain_cause()
+
+
 @pytest.mark.parametrize("signed", ["hub.example", "hub.example:9443", "HUB.example:443/devices", "hub.example/"])
 def test_the_host_counts_with_any_port_and_with_none(signed: str) -> None:
     check_resource(parse_sas(make_sas(signed, b"k" * 32, 4_000_000_000)), ["hub.example/devices/a"])

@@ -157,13 +157,15 @@ def test_a_new_one_that_cannot_be_it_is_told_as_the_new_one(ca: Path, tmp_path: 
         (b"a\nb\n", "has more than one line"),
         (b"", "is empty"),
         ("gr\u00f6\u00dfe eins".encode("cp1252"), "is not UTF-8"),
-        ("geheim\u00a0".encode(), "begins or ends with a blank"),
+        ("geheim\u00a0".encode(), "begins or ends with white space"),
+        ("geheim\u200b\r\n".encode(), "begins or ends with U+200B"),
     ):
         given.write_bytes(content)
         given.chmod(0o600)
         with pytest.raises(NewPassphraseError) as refused:
             Passphrase(ca, f"file:{given}", is_new=True).reveal()
         assert str(refused.value.facts["reason"]).startswith(reason)
+        assert ("secret.trimmed" in refused.value.explain_fix()) == reason.startswith("begins or ends")
         assert "gr\u00f6" not in str(refused.value) + refused.value.explain_cause() + refused.value.explain_fix()
 
 

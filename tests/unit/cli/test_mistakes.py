@@ -93,6 +93,10 @@ MISTAKES = [
     ("pki revoke pump-1", 2, "`--device pump-1`"),
     ("pki revoke --device pump-1 --reason nonsense", 2, "'keyCompromise'"),
     ("hub rm hub-2", 6, "`birthmark hub rm hub-2 --yes`"),
+    ("pki revoke --device=", 2, "'--device': it is empty; the variable it came from is not set"),
+    ("ca revoke '' --dir ca", 2, "it is empty"),
+    ("device revoke '' --yes", 2, "it is empty"),
+    ("device move hello.txt --dry-run --journal move.journal --to aws --yes", 2, "--journal"),
     ("device enroll --cert=", 2, "'--cert': it is empty; the variable it came from is not set"),
     ("device register --cert= --key=", 2, "'--cert' (env var: 'X509_CERT_FILE'): it is empty"),
     ("device register --cert device.pem --key=", 2, "'--key' (env var: 'X509_KEY_FILE'): it is empty"),
@@ -123,7 +127,7 @@ def birthmark(
         monkeypatch.delenv(name, raising=False)
 
     def run(line: str) -> tuple[int, str]:
-        monkeypatch.setattr("sys.argv", ["birthmark", *line.split()])
+        monkeypatch.setattr("sys.argv", ["birthmark", *(word.replace("''", "") for word in line.split())])
         with pytest.raises(SystemExit) as left:
             app.main()
         out, err = capfd.readouterr()
@@ -242,7 +246,7 @@ def test_a_mistake_of_usage_is_json_for_programs_too(birthmark: Callable[[str], 
 
 @pytest.mark.parametrize("line", ["-h", "enroll -h", "device enroll -h"])
 def test_h_is_help(line: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr("sys.argv", ["birthmark", *line.split()])
+    monkeypatch.setattr("sys.argv", ["birthmark", *(word.replace("''", "") for word in line.split())])
     with pytest.raises(SystemExit) as left:
         app.main()
     assert left.value.code == 0

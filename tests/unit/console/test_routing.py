@@ -167,6 +167,11 @@ async def test_a_body_that_is_not_of_the_route_is_refused(body: bytes) -> None:
     assert json.loads(answer.text)["code"] == "operator.request_invalid"
 
 
+async def test_an_empty_name_in_a_path_is_refused() -> None:
+    answer = await call("POST", "/rooms//things", body=b'{"name": "x"}')
+    assert (answer.status, "`room`, a part of the path, is empty" in answer.text) == (400, True)
+
+
 async def test_a_name_in_a_path_may_hold_slashes() -> None:
     answer = await call("POST", "/rooms/a/b/things", body=b'{"name": "c"}')
     assert json.loads(answer.text) == {"made": "c", "in": "a/b"}

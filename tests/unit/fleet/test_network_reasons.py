@@ -35,6 +35,11 @@ def test_a_closed_port_refuses_the_connection(closed_port: int) -> None:
     assert of_requests(f"https://127.0.0.1:{closed_port}") == "connection refused"
 
 
+def test_a_signature_that_a_library_quotes_is_not_told() -> None:
+    said = "Invalid header value 'SharedAccessSignature sr=dps&sig=c2VjcmV0%3D&se=1&skn=owner\\n'"
+    assert network_reason(ValueError(said)) == said.replace("c2VjcmV0%3D", "****")
+
+
 def test_a_silent_server_takes_too_long(silent_port: int) -> None:
     assert of_requests(f"http://127.0.0.1:{silent_port}") == "timed out"
 

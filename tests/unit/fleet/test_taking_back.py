@@ -130,6 +130,17 @@ def test_a_rehearsal_takes_nothing_back_and_leaves_the_journal(tmp_path: Path) -
     assert (len(target.on_record), path.read_bytes()) == (3, before)
 
 
+def test_a_rehearsal_does_not_note_what_is_away_as_gone(tmp_path: Path) -> None:
+    target, path = MemoryTarget(), tmp_path / "journal"
+    enroll(target, path)
+    before = path.read_bytes()
+    gone = target.on_record.pop("b")
+    assert take_back(target, path, dry_run=True)["b"] is Done.GONE
+    target.on_record["b"] = gone
+    assert path.read_bytes() == before
+    assert take_back(target, path)["b"] is Done.TAKEN_BACK
+
+
 def test_what_was_taken_back_and_made_anew_by_others_is_theirs(tmp_path: Path) -> None:
     target, path = MemoryTarget(), tmp_path / "journal"
     enroll(target, path)

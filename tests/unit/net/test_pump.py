@@ -1,6 +1,7 @@
 """The pump renders a room's words for the level of the client, and tells the room how it ended."""
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -92,6 +93,21 @@ async def test_a_connection_that_cannot_be_written_ends_alone(monkeypatch: pytes
     await settled()
     assert (world.is_closed, other.is_closed) == (True, False)
     assert isinstance(other.answers()[-1], Publish)
+
+
+@pytest.mark.parametrize("keep", [0, 3600])
+async def test_a_connection_that_is_over_holds_no_message(keep: int) -> None:
+    """Nobody collects what refers to each other for a long time."""
+    world, parcel = World(), Parcel("t", b"x" * 100_000)
+    before = sys.getrefcount(parcel)
+    pump = await world.connected(((P.RECEIVE_MAXIMUM, 1), (P.SESSION_EXPIRY, keep)))
+    for _ in range(3):
+        pump.deliver(parcel, qos=1)
+    await settled()
+    pump.close(Closed.ADMINISTRATIVE)
+    await settled()
+    world.said.clear()
+    assert (sys.getrefcount(parcel), pump.is_over) == (before, True)
 
 
 class OddError(InvalidRequestError):

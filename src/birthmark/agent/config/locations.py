@@ -18,6 +18,7 @@ L = TypeVar("L", TokenLocation, KeyLocation)
 
 _FILE = "file:"
 _PIN = "pin-value="
+_LOCAL = "file:///path/to/file"
 _TOGETHER = "is missing: certificate and key belong together"
 _KEY_URI = '`{name} = "file:///path/to/key.pem"` or `{name} = "pkcs11:token=LABEL;object=KEY?pin-source=file:/path"`'
 _PKCS11 = '`{name} = "pkcs11:token=LABEL;object=KEY?pin-source=file:/path/of/a/0600/file"`'
@@ -28,10 +29,14 @@ def file_of(value: object, form: str = '"{uri}"') -> Path:
     if isinstance(value, str) and value.startswith(_FILE):
         path = unquote(value.removeprefix(_FILE))
         if path.startswith("//"):
-            path = "/" + path.removeprefix("//").partition("/")[2]
+            machine, _, rest = path.removeprefix("//").partition("/")
+            path = f"/{rest}"
+            if machine not in {"", "localhost"} or rest.startswith("/"):
+                other = machine or rest.strip("/").partition("/")[0]
+                raise MistakeError(f"names another machine, {other}", f"`{{name}} = {form.replace('{uri}', _LOCAL)}`")
         if path.startswith("/") and "\0" not in path and path != "/":
             return Path(path)
-    uri = f"file://{value}" if isinstance(value, str) and value.startswith("/") else "file:///path/to/file"
+    uri = f"file://{value}" if isinstance(value, str) and value.startswith("/") else _LOCAL
     raise MistakeError("must be a file URI with an absolute path", f"`{{name}} = {form.replace('{uri}', uri)}`")
 
 

@@ -15,6 +15,7 @@ from birthmark.errors import BirthmarkError
 from birthmark.keys.tpm import TpmSettings
 from birthmark.links.urls import Target, UrlInvalidError, meant_url, parse_url
 from birthmark.pki.names import parse_common_name, parse_registration_id
+from birthmark.text_files import BLANKS
 
 _AZURE = "https://global.azure-devices-provisioning.net"
 _KEY = '`{name} = { value = "BASE64" }` or `{name} = { uri = "file:///path/of/a/0600/file" }`'
@@ -25,6 +26,10 @@ _OF_CERTIFICATE = (
 )
 _BASE64 = re.compile("[A-Za-z0-9+/]+={0,2}")
 _THING = re.compile("[a-zA-Z0-9:_-]{1,128}")
+_HOST = re.compile(r"[A-Za-z0-9.:\[\]-]+")
+_DEVICE_ID = re.compile(r"[A-Za-z0-9\-.+%_#*?!(),:=@$']+")
+_REGISTRATION_ID = re.compile("[A-Za-z0-9._:-]+")
+"""Characters of names; more is decided where they are used."""
 _MAX_KEY_CHARS = 512
 
 # What goes on in the place of a mistake; never used, since the file is refused.
@@ -93,6 +98,9 @@ def _manual(table: Table, issuers: Issuers) -> model.ManualSource:
         return table.take("connection_string", _connection_string_of) or _NO_SOURCE
     hub = table.need("iothub_hostname", '"my-hub.azure-devices.net"')
     device_id = table.need("device_id", '"my-device"')
+    for name, text, allowed in (("iothub_hostname", hub, _HOST), ("device_id", device_id, _DEVICE_ID)):
+        if text != "?" and (odd := _odd(text, allowed)):
+            table.wrong(name, f"has {odd}", f'`{name} = "{"".join(allowed.findall(text))}"`')
     authentication = table.need_table("authentication")
     certified_name = _for_certificate(table, "device_id", device_id, authentication)
     identity = _identity(authentication, certified_name, issuers, "sas", "device_id_pk")
@@ -147,6 +155,9 @@ def _connection_string_of(value: object) -> model.ManualSource:
     for name in ("HostName", "DeviceId", "SharedAccessKey"):
         if not parts.get(name):
             raise MistakeError(f"has no {name}", _STRING)
+    for name, allowed in (("HostName", _HOST), ("DeviceId", _DEVICE_ID)):
+        if odd := _odd(parts[name], allowed):
+            raise MistakeError(f"has {odd} in its {name}", _STRING)
     key = model.SymmetricKey(_secret(parts["SharedAccessKey"]))
     return model.ManualSource(parts["HostName"], parts["DeviceId"], key)
 
@@ -228,5 +239,13 @@ def _registration_id_of(value: object) -> str:
         parse_registration_id(text)
     except BirthmarkError as error:
         accepted = "At most 128 letters, digits and - . _ :, ending with a letter, a digit or -"
-        raise MistakeError("is not a registration id", accepted) from error
+        odd = _odd(text, _REGISTRATION_ID)
+        raise MistakeError("is not a registration id" + (f": it has {odd}" if odd else ""), accepted) from error
     return text
+
+
+def _odd(text: str, allowed: re.Pattern[str]) -> str:
+    """Return the first character of a name that is none of those allowed, as it is told; one may not be seen."""
+    found = allowed.sub("", text)[:1]
+    is_seen = found.isprintable() and not found.isspace() and found not in BLANKS
+    return found and (f"'{found}'" if is_seen else f"U+{ord(found):04X}, which nobody sees,")

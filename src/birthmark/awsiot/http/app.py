@@ -26,7 +26,7 @@ from birthmark.awsiot.http.indexing import IndexingOperations
 from birthmark.awsiot.http.jobs import JOBS_FOR_DEVICES, JobDataOperations, JobOperations
 from birthmark.awsiot.http.policies import PolicyOperations
 from birthmark.awsiot.http.provisioning import ProvisioningOperations
-from birthmark.awsiot.http.resources import resources_of
+from birthmark.awsiot.http.resources import acts_of, resources_of
 from birthmark.awsiot.http.roles import CREDENTIALS, RoleAliasOperations, credentials
 from birthmark.awsiot.http.routing import FIRST_SEGMENTS, OPERATIONS, Call, Handler, Operation, Router
 from birthmark.awsiot.http.tags import TagOperations
@@ -217,6 +217,8 @@ class AwsHttp:
         ):
             for resource in resources_of(self._aws.account, call):
                 self._aws.devices.check_resource(call.grant, f"iot:{call.operation.name}", resource)
+            for action, resource in acts_of(self._aws.account, call):
+                self._aws.devices.check_resource(call.grant, action, resource)
 
     async def _for_operator(
         self, request: Request, signed: SignedRequest

@@ -87,8 +87,8 @@ _MAX_RETAINED = 200
 _MAX_EXPIRY_S = 0xFFFFFFFF
 _UTF8 = "UTF8_DATA"
 
-Ask = Callable[[str, bytes, Callable[[BirthmarkError], object]], Awaitable[None]]
-"""Asks a service of the cloud by a reserved topic."""
+Ask = Callable[[str, bytes, Callable[[BirthmarkError], object], str], Awaitable[None]]
+"""Asks a service of the cloud by a reserved topic, for a principal."""
 
 
 class ConnectivityOperations:
@@ -129,7 +129,7 @@ class DataOperations:
         if topic.startswith("$"):
             if not is_answered_over_https(topic):
                 raise topics.MqttOnlyTopicError(topic=topic[: topics.MAX_TOPIC_BYTES])
-            await self._ask(topic, call.body, call.note)
+            await self._ask(topic, call.body, call.note, call.grant.principal)
         else:
             lasts_s = call.number("messageExpiry")
             if lasts_s is not None and lasts_s > _MAX_EXPIRY_S:
@@ -177,7 +177,9 @@ class DataOperations:
 
     async def update_thing_shadow(self, call: Call) -> Any:
         thing, name = self._shadow(call, "iot:UpdateThingShadow")
-        return await self._shadows.update(thing, name, parse_request(call.body), actor=call.operator)
+        return await self._shadows.update(
+            thing, name, parse_request(call.body), principal=call.grant.principal, actor=call.operator
+        )
 
     async def delete_thing_shadow(self, call: Call) -> Any:
         thing, name = self._shadow(call, "iot:DeleteThingShadow")

@@ -309,7 +309,9 @@ class AwsConnection:
             if packets and waiting is None:
                 packet, packets = packets[0], packets[1:]
                 if not (self.pump.is_lost and is_question(packet.topic)):
-                    await self._connections.reserved.ask(packet.topic, packet.payload, self.note_once, self)
+                    await self._connections.reserved.ask(
+                        packet.topic, packet.payload, self.note_once, self.asker.principal, self
+                    )
                 self.pump.ack(packet.packet_id)
         if waiting is not None:
             await waiting

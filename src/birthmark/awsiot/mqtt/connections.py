@@ -343,7 +343,7 @@ class AwsConnections:
             self._announce(connection, "connected", ipAddress=connection.pump.address)
             if connection.grant.replaces:
                 self.space.spawn(self._aws.renewals.connected(connection.grant.principal))
-            self._note(attached.client, attached.since, None)
+            self._note(attached.client, attached.since, None, connection)
 
     def disconnected(self, attached: Attached, reason: Closed) -> None:
         connection = attached.connection
@@ -352,11 +352,11 @@ class AwsConnections:
             self._announce(
                 connection, "disconnected", clientInitiatedDisconnect=asked, disconnectReason=REASONS[reason]
             )
-            self._note(attached.client, self.space.now(), REASONS[reason])
+            self._note(attached.client, self.space.now(), REASONS[reason], connection)
 
-    def _note(self, client: str, at: int, reason: str | None) -> None:
-        """Let searches find that a client came or went, where they may; what happened last counts."""
-        if self._aws.index.notes_presence:
+    def _note(self, client: str, at: int, reason: str | None, by: "AwsConnection | None" = None) -> None:
+        """Let searches find that a thing came or went, where they may; what happened last counts. A claim is none."""
+        if self._aws.index.notes_presence and not (by is not None and by.grant.is_claim):
             self.space.spawn(self._aws.index.note_presence(client, at_ms=at // 1000, reason=reason))
 
     def lost(self, client: str, epoch: int) -> None:

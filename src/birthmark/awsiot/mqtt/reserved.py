@@ -35,6 +35,7 @@ class Asked:
     names: Mapping[str, str | None]
     payload: bytes
     note: Note
+    principal: str
     by: "Asking | None" = None
     """The connection that asks; over HTTPS there is none."""
 
@@ -71,14 +72,14 @@ class Reserved:
             Service.PROVISION: self._provisioning,
         }
 
-    async def ask(self, topic: str, payload: bytes, note: Note, by: Asking | None = None) -> None:
+    async def ask(self, topic: str, payload: bytes, note: Note, principal: str, by: Asking | None = None) -> None:
         """Let the service of a topic do what is asked; when this returns, it is done and answered."""
         if topic.startswith(BASIC_INGEST):
-            client_id, principal = ("", "") if by is None else (by.asker.client_id, by.asker.principal)
+            client_id, principal = ("", "") if by is None else (by.asker.client_id, principal)
             await self._rules.ingest(topic, payload, 1, client_id, principal)
         elif (found := request_of(topic)) is not None:
             service, names = found
-            await self._handlers[service](Asked(topic, names, payload, note, by))
+            await self._handlers[service](Asked(topic, names, payload, note, principal, by))
 
     async def _drop_report(self, asked: Asked) -> None:
         asked.note(ReportDroppedError(thing=asked.names["thing"] or "", topic=asked.topic))
@@ -129,7 +130,7 @@ class Reserved:
             token = request.token
             match names["verb"]:
                 case "update":
-                    await self._shadows.update(thing, name, request)
+                    await self._shadows.update(thing, name, request, principal=asked.principal)
                 case "delete":
                     await self._shadows.delete(thing, name, request)
                 case _:

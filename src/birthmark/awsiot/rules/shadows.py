@@ -19,6 +19,8 @@ REMEMBERED_S = 48 * 3600
 """How long the version of a deleted shadow is remembered."""
 MAX_SHADOWS, MAX_REMEMBERED = 100, 1000
 """Of one thing: how many there are at a time, and how many with those that were deleted and are remembered."""
+MAX_UNREGISTERED = 2000
+"""How many one device makes of things that are not registered, while the server runs."""
 _SECTIONS = ("desired", "reported")
 _SHAPE = Shape(max_levels=MAX_LEVELS, max_bytes=MAX_BYTES, forbidden_first="$")
 _MICROS = 1_000_000
@@ -72,6 +74,21 @@ class TooManyShadowsError(PolicyError):
     count: int
     deleted: int
     limit: int = MAX_SHADOWS
+    thing: str
+
+
+class ShadowShareUsedError(PolicyError):
+    """A device made as many shadows of things that are not registered as it may."""
+
+    code = "awsiot.shadow_share_used"
+    message = "Too many shadows of things that are not registered"
+    cause = (
+        "{principal} made {limit} shadows of things that are not registered since the server started, and the thing "
+        "{thing} is not registered. Registered things, and other devices, are not concerned."
+    )
+    fix = "Register the thing, and its shadow is kept: `aws iot create-thing --thing-name {thing}`"
+    limit: int = MAX_UNREGISTERED
+    principal: str
     thing: str
 
 

@@ -21,6 +21,7 @@ from birthmark.awsiot.model import (
     as_given,
     parse_certificate_id,
 )
+from birthmark.awsiot.rules.policy import are_of_one_device
 from birthmark.awsiot.service.base import AccountService
 from birthmark.awsiot.store import certificates as store
 from birthmark.awsiot.store import policies as policy_store
@@ -91,6 +92,8 @@ CURVES = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
 """Of certificates that are registered and of requests (API reference, CreateCertificateFromCsr)."""
 _SETTABLE = {CertificateStatus.ACTIVE, CertificateStatus.INACTIVE, CertificateStatus.REVOKED}
 _FAR = 2**62
+_MOST_THINGS = 20
+"""Of one certificate, whose groups are looked at before it counts as one that reaches far."""
 
 
 class UnknownCertificateError(NotFoundError):
@@ -274,9 +277,23 @@ class Certificates(AccountService):
             may_bring_back()
         if status not in _SETTABLE:
             raise StatusInvalidError(status=status.value)
-        await self.database.commit(self.setting(known, status, actor=actor))
+        is_wide = status is CertificateStatus.ACTIVE and await self.reaches_wide(known.id)
+        await self.database.commit(self.setting(known, status, is_wide=is_wide, actor=actor))
 
-    def setting(self, known: DeviceCertificate, status: CertificateStatus, *, actor: str) -> Changes:
+    async def reaches_wide(self, certificate_id: CertificateId) -> bool:
+        """Say whether its policies, or its things' groups, allow more than is named by the device that connects."""
+        rows = list(await self.database.all(policy_store.DOCUMENTS_OF, target=certificate_id))
+        things = await self.database.all(
+            registry_store.THINGS_OF, certificate_id=certificate_id, after="", limit=_MOST_THINGS + 1
+        )
+        for thing in things[:_MOST_THINGS]:
+            rows += await self.database.all(registry_store.GROUPS_AND_DOCUMENTS_OF, thing=thing["thing"])
+        documents = (row["document"] for row in rows if row["document"] is not None)
+        return len(things) > _MOST_THINGS or not are_of_one_device(documents)
+
+    def setting(
+        self, known: DeviceCertificate, status: CertificateStatus, *, is_wide: bool = False, actor: str
+    ) -> Changes:
         """Return what gives a certificate another status, on the condition that it is still as it was.
 
         One that waited for its device waits no longer; a claim for a trusted user ends when it ends.
@@ -293,7 +310,8 @@ class Certificates(AccountService):
             customer_version=known.customer_version + 1,
             until=until,
         )
-        changes.audit(actor, "awsiot.certificate_status", known.id, status=status.value)
+        told = {"status": status.value} | ({"wide": True} if is_wide else {})
+        changes.audit(actor, "awsiot.certificate_status", known.id, **told)
         return changes.event(CertificateChanged(known.id, status.value))
 
     async def delete(self, certificate_id: str, *, force: bool, actor: str) -> None:
@@ -396,10 +414,16 @@ def looked_before() -> Iterator[None]:
         raise ChangedMeanwhileError(what=f"The certificate {error.certificate_id}") from error
 
 
-def putting(known: DeviceCertificate, otherwise: CertificateExistsError | None = None, *, actor: str) -> Changes:
-    """Return what puts a certificate on record, on the condition that it is not; else that raises `otherwise`."""
+def putting(
+    known: DeviceCertificate, otherwise: CertificateExistsError | None = None, *, is_wide: bool = False, actor: str
+) -> Changes:
+    """Return what puts a certificate on record, on the condition that it is not; else that raises `otherwise`.
+
+    A claim is wide where what it provisions may do more than what is named by the device that connects.
+    """
     changes = Changes().run(store.ADD, expect=1, otherwise=otherwise, **store.CERTIFICATES.row(known))
-    return changes.audit(actor, "awsiot.certificate_add", known.id, status=known.status.value, mode=known.mode.value)
+    told = {"status": known.status.value, "mode": known.mode.value} | ({"wide": True} if is_wide else {})
+    return changes.audit(actor, "awsiot.certificate_add", known.id, **told)
 
 
 def check(certificate: Certificate, now: datetime) -> None:

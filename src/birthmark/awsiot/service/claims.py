@@ -260,9 +260,10 @@ class Claims(AccountService):
 
     async def claim_for(self, name: str, *, actor: str) -> tuple[DeviceCertificate, rsa.RSAPrivateKey, datetime]:
         """Make a claim certificate for a trusted user: five minutes, one template. Raise `UnknownTemplateError`."""
-        template = await self.templates.get(name)
+        template, version = await self.templates.version(name)
         if template.kind is not TemplateType.FLEET_PROVISIONING:
             raise RegistrationFailedError(step=f"the template {name}", detail="it is for just-in-time provisioning")
+        is_wide = await self.provisioning.gives_wide(parse_template(version.body))
         key = await self.certificates.keys.make(str(actor))
         until = self.clock.now() + CLAIM_FOR
         made = await self.certificates.adding(
@@ -273,14 +274,16 @@ class Claims(AccountService):
             claim=template.name,
             until=until,
         )
-        await self.database.commit(putting(made, actor=actor))
+        await self.database.commit(putting(made, is_wide=is_wide, actor=actor))
         return made, key, until
 
     async def set_claim(self, certificate_id: CertificateId, *, is_claim: bool, actor: str) -> None:
         """Say that a certificate is a claim's, or no longer. Raise `UnknownCertificateError`."""
         known = await self.certificates.get(certificate_id)
         changes = Changes().run(store.SET_CLAIM, expect=1, key_id=known.id, claim="" if is_claim else None)
-        changes.audit(actor, "awsiot.certificate_claim", known.id, claim=is_claim)
+        is_wide = not is_claim and await self.certificates.reaches_wide(known.id)
+        told = {"claim": is_claim} | ({"wide": True} if is_wide else {})
+        changes.audit(actor, "awsiot.certificate_claim", known.id, **told)
         await self.database.commit(changes.event(GrantsChanged(known.id)))
 
     async def keep_sweeping(self) -> None:

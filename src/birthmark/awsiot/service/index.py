@@ -266,7 +266,7 @@ class Index:
 
     async def _write_presence(self, client: str, at_ms: int, reason: str | None) -> None:
         known, changes = await self.condition()
-        if not known.has_presence:
+        if not known.has_presence or await self._database.one(registry.GET_THING, name=client) is None:
             return
         found = rules.of_presence(connected=reason is None, at_ms=at_ms, reason=reason)
         _replace(changes, known.place(Place.THINGS), client, rules.CONNECTIVITY, found)

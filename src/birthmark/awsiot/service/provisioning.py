@@ -29,6 +29,7 @@ from birthmark.awsiot.rules.plans import (
     ThingPlan,
 )
 from birthmark.awsiot.rules.policy import are_of_one_device
+from birthmark.awsiot.rules.templates import Template
 from birthmark.awsiot.service.attachments import attaching
 from birthmark.awsiot.service.certificates import (
     CURVES,
@@ -245,6 +246,23 @@ class Provisioning:
         return made
 
     # ---- policies
+
+    async def gives_wide(self, template: Template) -> bool:
+        """Say whether its devices may do more than what is named by the one that connects.
+
+        What a parameter fills in counts as more; so does what cannot be told yet.
+        """
+        try:
+            plan = template.plan(dict.fromkeys(template.parameters, "any"))
+            named = [one.name for one in plan.policies if one.document is None]
+            documents = [one.document for one in plan.policies if one.document is not None]
+            documents += (await self._policies.documents_named(named)).values()
+            for group in () if plan.thing is None else plan.thing.groups:
+                above = await self._database.all(registry_store.DOCUMENTS_ABOVE, thing_group=group)
+                documents += [row["document"] for row in above]
+            return not are_of_one_device(documents)
+        except BirthmarkError:
+            return True
 
     async def _policy(
         self, plan: PolicyPlan, certificate: DeviceCertificate | None, making: _Making, whole: Plan

@@ -31,8 +31,8 @@ from birthmark.routing.carriers.streams import StreamCarrier
 from birthmark.routing.letters import Carrier, Letter, Server
 from birthmark.text import decode_json
 
-Ask = Callable[[str, bytes, Callable[[BirthmarkError], object]], Awaitable[None]]
-"""Asks a service of the cloud by a reserved topic."""
+Ask = Callable[[str, bytes, Callable[[BirthmarkError], object], str], Awaitable[None]]
+"""Asks a service of the cloud by a reserved topic, for a principal."""
 
 
 class Outside(Post, Protocol):
@@ -96,7 +96,7 @@ class Republisher:
         """Ask a service; what it publishes then is known to have come of this rule."""
         token = LED_BY.set(_trail_of(letter))
         try:
-            await self.ask(letter.address["topic"], letter.body, self._rules.record)
+            await self.ask(letter.address["topic"], letter.body, self._rules.record, "")
         finally:
             LED_BY.reset(token)
 

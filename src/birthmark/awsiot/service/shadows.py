@@ -7,15 +7,17 @@ told of a change can count on everybody who subscribed.
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from birthmark.awsiot.model import Shadow, ThingName
 from birthmark.awsiot.ports import Audience
 from birthmark.awsiot.rules import shadows as rules
 from birthmark.awsiot.service.index import Index
+from birthmark.awsiot.store import registry as registry_store
 from birthmark.awsiot.store import shadows as store
 from birthmark.awsiot.wire import shadows as wire
 from birthmark.broker.model import Message
+from birthmark.broker.rules.shares import Portions
 from birthmark.broker.turns import Turns, until_done
 from birthmark.clock import Clock, Steadiness
 from birthmark.errors import ChangedMeanwhileError
@@ -24,6 +26,14 @@ from birthmark.store.paging import Page, page_of
 
 _ATTEMPTS = 8
 _MICROS = 1_000_000
+_MANY = 1_000_000
+
+
+class _By(NamedTuple):
+    """Who changes a shadow: an operator, who is audited, or a device."""
+
+    actor: str | None
+    principal: str = ""
 
 
 def topic_of(thing: str, name: str, rest: str) -> str:
@@ -40,6 +50,7 @@ class Shadows:
         self._clock = clock
         self._steadiness = Steadiness(clock)
         self._turns: Turns[tuple[ThingName, str]] = Turns()
+        self._unregistered = Portions()  # shadows of things that nobody registered, by who made them
         self.updates = 0  # and deletions, so far
         self.audience: Audience
         """Hears what became of shadows."""
@@ -59,16 +70,23 @@ class Shadows:
         names = [str(row["name"]) for row in rows]
         return page_of(names, size, names)
 
-    async def update(self, thing: ThingName, name: str, request: wire.Request, *, actor: str | None = None) -> bytes:
+    async def update(
+        self, thing: ThingName, name: str, request: wire.Request, *, principal: str = "", actor: str | None = None
+    ) -> bytes:
         """Make an update, and return its answer once that is told to everybody.
 
-        An operator as the actor is audited. Raise `ShadowInvalidError`, `ShadowVersionError`, `ShadowTooLargeError`.
+        An operator as the actor is audited; a device is counted by its `principal`. Raise `ShadowInvalidError`,
+        `ShadowVersionError`, `ShadowTooLargeError`, `TooManyShadowsError`, `ShadowShareUsedError`.
         """
         update, token = rules.parse_update(request, Shadow(thing, name)), request.token
         async with self._turns.alone_with((thing, name)):
             at = self.now()
             before, after = await self._change(
-                thing, name, lambda known: rules.updated(known, update, request.size, at), "awsiot.shadow_update", actor
+                thing,
+                name,
+                lambda known: rules.updated(known, update, request.size, at),
+                "awsiot.shadow_update",
+                _By(actor, principal),
             )
             answer = wire.update_json(after, update.patch, at, token)
             told = [(topic_of(thing, name, "update/accepted"), answer)]
@@ -86,7 +104,7 @@ class Shadows:
         async with self._turns.alone_with((thing, name)):
             at = self.now()
             before, _ = await self._change(
-                thing, name, lambda known: rules.deleted(known, at), "awsiot.shadow_delete", actor
+                thing, name, lambda known: rules.deleted(known, at), "awsiot.shadow_delete", _By(actor)
             )
             answer = wire.deleted_json(before.version, at, request.token)
             told = await self._hand_on([(topic_of(thing, name, "delete/accepted"), answer)])
@@ -119,8 +137,19 @@ class Shadows:
         if (row := await self._database.one(store.COUNT, thing=wanted.thing, since=since)) is not None:
             rules.check_room(wanted, row["total"] - row["deleted"], row["deleted"])
 
+    async def _is_anybodys(self, thing: str, name: str, principal: str) -> bool:
+        """Say whether a shadow that is to be made is of no registered thing. Raise where there is no room for it."""
+        if (no_room := self._database.no_room()) is not None:
+            raise no_room
+        if await self._database.one(registry_store.GET_THING, name=thing) is not None:
+            return False
+        is_known = self._unregistered.owner(f"{thing}\0{name}") != ""
+        if not is_known and not self._unregistered.has_room(principal, _MANY, rules.MAX_UNREGISTERED):
+            raise rules.ShadowShareUsedError(principal=principal, thing=thing)
+        return True
+
     async def _change(
-        self, thing: str, name: str, decide: Callable[[Shadow], Shadow], action: str, actor: str | None
+        self, thing: str, name: str, decide: Callable[[Shadow], Shadow], action: str, by: _By
     ) -> tuple[Shadow, Shadow]:
         """Return a shadow before and after."""
 
@@ -129,6 +158,7 @@ class Shadows:
             made = decide(known)
             if known.is_deleted or not known.version:
                 await self._check_room(made)
+            is_anybodys = not revision and by.actor is None and await self._is_anybodys(thing, name, by.principal)
             values = store.shadow_row(made, revision + 1)
             changes = Changes()
             if revision:
@@ -139,10 +169,12 @@ class Shadows:
             changes.merge(await self.index.of_shadow(made))
             if made.is_deleted and self._steadiness.is_steady():
                 changes.run(store.FORGET, before=made.at - rules.REMEMBERED_S * _MICROS)
-            if actor is not None:
-                changes.audit(actor, action, thing, name=name)
+            if by.actor is not None:
+                changes.audit(by.actor, action, thing, name=name)
             await self._database.commit(changes)
             self.updates += 1
+            if is_anybodys:
+                self._unregistered.add(f"{thing}\0{name}", by.principal)
             return known, made
 
         return await decided_again(change, after=ChangedMeanwhileError, attempts=_ATTEMPTS)

@@ -7,8 +7,8 @@ from typing import Any
 
 import boto3
 from botocore.config import Config
-from fixes.desk import Desk, Row, steps
-from fixes.rows_aws_devices import allowed
+from fixes.desk import Desk, Row, a_publish, steps
+from fixes.rows_aws_devices import allowed, saying
 from fixes.rows_first_contact import Asking
 
 
@@ -41,9 +41,10 @@ def state(**more: Any) -> bytes:
 
 def unregistered(desk: Desk) -> None:
     """Report as many shadows of things that nobody registered as one device may, and one more."""
+    topics = [f"$aws/things/fix-none-{number}/shadow/update" for number in range(2001)]
+    saying(*(a_publish(topic, state()) for topic in topics[:-1]), client_id="fix-unregistered")(desk)
     with contextlib.closing(Asking(desk, "fix-unregistered")) as asking:
-        for number in range(2001):
-            asking.ask(f"$aws/things/fix-none-{number}/shadow/update", json.loads(state()))
+        asking.ask(topics[-1], json.loads(state()))
 
 
 SHADOWS: Mapping[str, Row] = {

@@ -148,7 +148,7 @@ class Asking:
             first, packet = self._packet()
             if first & 0xF0 == 0x30:
                 length = int.from_bytes(packet[:2])
-                told, payload = packet[2 : 2 + length].decode(), packet[2 + length :]
+                told, payload = packet[2 : 2 + length].decode(), packet[2 + length + (2 if first & 0x06 else 0) :]
                 if told.endswith("/rejected"):
                     raise RefusedError(payload)
                 found: dict[str, Any] = json.loads(payload)

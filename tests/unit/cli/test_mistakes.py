@@ -96,7 +96,7 @@ MISTAKES = [
     ("pki revoke --device=", 2, "'--device': it is empty; the variable it came from is not set"),
     ("ca revoke '' --dir ca", 2, "it is empty"),
     ("device revoke '' --yes", 2, "it is empty"),
-    ("device move hello.txt --dry-run --journal move.journal --to aws --yes", 2, "--journal"),
+    ("device move hello.txt --from azure --to aws --dry-run --journal move.journal", 2, "--journal"),
     ("device enroll --cert=", 2, "'--cert': it is empty; the variable it came from is not set"),
     ("device register --cert= --key=", 2, "'--cert' (env var: 'X509_CERT_FILE'): it is empty"),
     ("device register --cert device.pem --key=", 2, "'--key' (env var: 'X509_KEY_FILE'): it is empty"),

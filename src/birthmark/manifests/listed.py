@@ -282,7 +282,8 @@ def _of_zip(path: Path, called: Path) -> Iterator[_Listed]:
                 into = Path(called).with_suffix("")
                 unpack = f"`unzip -n {shlex.quote(str(called))} -d {shlex.quote(str(into))}`"
                 detail = f"the ZIP holds no certificates, and {printable(packed[:_MAX_NAME_CHARS])}"
-                raise MalformedEntryError(place=1, detail=detail, hint=f", or unpack it and name that: {unpack}")
+                hint = f", or unpack it and name {shlex.quote(str(into / _unpacked(packed)))}: {unpack}"
+                raise MalformedEntryError(place=1, detail=detail, hint=hint)
             for one in files:
                 with archive.open(one) as file:
                     name = one.filename[:_MAX_NAME_CHARS]

@@ -4,6 +4,7 @@ import importlib
 import importlib.util
 import io
 import os
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -159,6 +160,8 @@ _CLICK_ERROR: Any = typer.BadParameter.__mro__[2]  # the root of its usage error
 _NAMES = {"key", "device"}
 _CONTENTS = {"message", "payload", "program", "text", "value"}
 """How arguments are called that are sent or set as they are, and may be empty."""
+_DASHES = re.compile("-?[\u2010-\u2015\u2212\uff0d]+-?(?=[a-z][a-z0-9-]*(?:=|$))")
+"""How a text processor writes the hyphens of an option."""
 _FILES = {"path", "file", "directory"}
 """How the types of options are called that name a file."""
 
@@ -284,6 +287,15 @@ def _check_arguments(words: Sequence[str]) -> None:
     for word in words:
         if not is_utf_8(word):
             raise ArgumentEncodingError(word=os.fsencode(word).decode("utf-8", "backslashreplace"))
+        if (found := _DASHES.match(word)) is not None:
+            typed = f"--{word[found.end() :]}".partition("=")[0]
+            error = CommandLineError(what=f"{printable(word)} is no option: a text processor changed its hyphens")
+            error.quote(
+                cause=f"It begins with U+{ord(found[0].lstrip('-')[0]):04X}.", fix=f"Type it: {printable(typed)}"
+            )
+            raise error
+        if word == "--":
+            return
 
 
 def _check_environment() -> None:

@@ -46,6 +46,8 @@ MISTAKES = [
     ("env --data .", 5, "endpoints.json is damaged"),
     ("why x --data nowhere", 5, "operator.server_not_running"),
     ("device ls --data nowhere", 5, "birthmark serve --data nowhere"),
+    ("device ls \u2013-json", 2, "Type it: --json"),
+    ("device ls \u2014profile=local", 2, "Type it: --profile"),
     ("device enroll", 2, "--cert FILE"),
     ("device enroll --cert nowhere.pem", 3, "nowhere.pem cannot be read"),
     ("device enroll --cert .", 3, "is a directory"),

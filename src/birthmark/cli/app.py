@@ -157,7 +157,25 @@ class Branch(TyperGroup):
 _CLICK_ERROR: Any = typer.BadParameter.__mro__[2]  # the root of its usage errors, which it does not name
 
 
-_NAMES = {"key", "device"}
+_NAMES = {
+    *("at", "ca_name", "code", "common_name", "device", "device_id", "dps", "from_profile", "group", "hub", "issue"),
+    *(
+        "key",
+        "label",
+        "listen",
+        "name",
+        "of_group",
+        "place",
+        "policy",
+        "profile",
+        "registration_id",
+        "rule",
+        "secondary",
+    ),
+    *("subject", "thing", "thumbprint", "to_profile", "url", "user", "webhook"),
+}
+"""How options are called that name something; an empty one would be another, or all."""
+_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 _CONTENTS = {"message", "payload", "program", "text", "value"}
 """How arguments are called that are sent or set as they are, and may be empty."""
 _DASHES = re.compile("-?[\u2010-\u2015\u2212\uff0d]+-?(?=[a-z][a-z0-9-]*(?:=|$))")
@@ -299,7 +317,18 @@ def _check_arguments(words: Sequence[str]) -> None:
 
 
 def _check_environment() -> None:
-    """Raise `CommandLineError` for a setting that a file with lines of Windows gave: a path would be another one."""
+    """Raise `CommandLineError` for a level of logs that there is not, and for what a file with lines of Windows gave.
+
+    A path with CR at its end would be another one.
+    """
+    if (level := os.environ.pop("BIRTHMARK_LOG", "").strip().upper()) in _LEVELS:
+        os.environ["BIRTHMARK_LOG"] = level
+    elif level:
+        error = CommandLineError(what=f"BIRTHMARK_LOG is no level: {printable(level[:40])}")
+        error.quote(
+            cause=f"The levels are {', '.join(_LEVELS)}.", fix="Without it, warnings are told: `unset BIRTHMARK_LOG`"
+        )
+        raise error
     for name, value in os.environ.items():
         if name.startswith("BIRTHMARK_") and value.endswith("\r"):
             error = CommandLineError(what=f"{name} ends with CR")

@@ -357,6 +357,8 @@ def _hosts_that_are_none(settings: Settings) -> Iterator[str]:
     for key, host in named:
         if (wrong := mistake_in_host(host.removeprefix("*."))) and (host or key == "names"):
             yield f"{key} is '{printable(host[:100])}', {wrong}"
+    if not all(one.strip() for one in settings.listen or ("",)):
+        yield "listen names no address, or an empty one: such as `127.0.0.1`"
 
 
 def _contradictions(settings: Settings, text: str) -> list[str]:

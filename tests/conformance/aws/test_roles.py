@@ -257,7 +257,9 @@ def test_a_key_gets_no_more_by_what_a_call_makes_besides(
 ) -> None:
     """As at AWS, where such a call passes a role that has a policy of its own."""
     iot.create_thing(thingName="shadowed")
-    calls = ["iot:RegisterThing", "iot:StartThingRegistrationTask", "iot:CreateTopicRule", "iot:ReplaceTopicRule"]
+    names = ["RegisterThing", "StartThingRegistrationTask", "CreateTopicRule", "ReplaceTopicRule", "CreateRoleAlias"]
+    names += ["CreateProvisioningTemplate", "CreateProvisioningTemplateVersion", "RegisterCACertificate"]
+    calls = [f"iot:{name}" for name in names]
     limited = client(**key("besides", statement(calls)))
     policy = {"Type": "AWS::IoT::Policy", "Properties": {"PolicyDocument": document(statement("iot:*"))}}
     thing = {"Type": "AWS::IoT::Thing", "Properties": {"ThingName": "made-besides"}}
@@ -268,7 +270,28 @@ def test_a_key_gets_no_more_by_what_a_call_makes_besides(
         "sql": "SELECT * FROM 'a'",
         "actions": [{"republish": {"roleArn": UNMAPPED, "topic": "$$aws/things/${thing}/shadow/update"}}],
     }
+    kept = {"Type": "AWS::IoT::Certificate", "Properties": {"CertificateId": "0" * 64, "Status": "ACTIVE"}}
+    kept["OverrideSettings"] = {"Status": "REPLACE"}
     asked: list[tuple[Callable[[], Any], str]] = [
+        (
+            lambda: limited.register_thing(templateBody=json.dumps({"Resources": {"certificate": kept}})),
+            "iot:UpdateCertificate",
+        ),
+        (
+            lambda: limited.create_provisioning_template(
+                templateName="besides", templateBody=whole, provisioningRoleArn=UNMAPPED
+            ),
+            "iot:CreateCertificateFromCsr",
+        ),
+        (
+            lambda: limited.create_provisioning_template_version(templateName="besides", templateBody=whole),
+            "iot:CreateCertificateFromCsr",
+        ),
+        (
+            lambda: limited.register_ca_certificate(caCertificate="x", registrationConfig={"templateBody": whole}),
+            "iot:CreateCertificateFromCsr",
+        ),
+        (lambda: limited.create_role_alias(roleAlias="besides", roleArn=ROLE), "iam:PassRole"),
         (lambda: limited.register_thing(templateBody=whole), "iot:CreateCertificateFromCsr"),
         (
             lambda: limited.start_thing_registration_task(
@@ -288,6 +311,17 @@ def test_a_key_gets_no_more_by_what_a_call_makes_besides(
     most = client(**key("most", statement([*calls, *more])))
     with pytest.raises(ClientError, match="is not authorized to perform: iot:CreatePolicy on resource"):
         most.register_thing(templateBody=whole)
+
+
+@pytest.mark.parametrize("topic", ["t1/cmd", "t1/${'cmd'}", "t1/c${'m'}d", "${'t1/cmd'}", "t1/${concat('c','{md')}"])
+def test_a_rule_publishes_nothing_that_a_keys_policy_denies(
+    client: Any, key: Callable[..., dict[str, str]], topic: str
+) -> None:
+    may = [statement("iot:*"), statement("iot:Publish", f"{OWN}topic/t1/cmd", "Deny")]
+    limited = client(**key("denied", *may))
+    payload = {"sql": "SELECT * FROM 'a'", "actions": [{"republish": {"roleArn": UNMAPPED, "topic": topic}}]}
+    with pytest.raises(ClientError, match="is not authorized to perform: iot:Publish on resource"):
+        limited.create_topic_rule(ruleName="denied", topicRulePayload=payload)
 
 
 def test_a_key_reaches_the_jobs_that_its_policy_names(

@@ -20,9 +20,10 @@ from birthmark.awsiot.model import (
     RegisteredCa,
     TemplateType,
     ThingName,
+    target_of_group,
 )
 from birthmark.awsiot.ports import Caller
-from birthmark.awsiot.rules.plans import RegistrationFailedError, TemplateInvalidError
+from birthmark.awsiot.rules.plans import Plan, RegistrationFailedError, TemplateInvalidError
 from birthmark.awsiot.rules.policy import PolicyDeniedError
 from birthmark.awsiot.rules.templates import parse_template
 from birthmark.awsiot.rules.variables import Visitor
@@ -317,6 +318,13 @@ def a_policy_on(topic: str) -> dict[str, Any]:
     return {"Version": "2012-10-17", "Statement": [allow]}
 
 
+async def give(aws: AwsIot, topic: str) -> None:
+    """Let devices of the fleet get a policy on a topic."""
+    body = json.loads((await aws.templates.version("fleet"))[1].body)
+    body["Resources"]["policy"] = {"Type": "AWS::IoT::Policy", "Properties": {"PolicyDocument": a_policy_on(topic)}}
+    await aws.templates.add_version("fleet", json.dumps(body), as_default=True, **ME)
+
+
 class MayGiveNoneAwayError(ForbiddenError):
     """Only who operates may let a device do more than is its own."""
 
@@ -334,11 +342,52 @@ async def test_an_enroller_makes_a_claim_for_a_template_that_gives_a_device_its_
 ) -> None:
     is_own = contextlib.nullcontext() if topic == NARROW else pytest.raises(MayGiveNoneAwayError)
     async with a_fleet(database_url) as (aws, _, _):
-        body = json.loads((await aws.templates.version("fleet"))[1].body)
-        body["Resources"]["policy"] = {"Type": "AWS::IoT::Policy", "Properties": {"PolicyDocument": a_policy_on(topic)}}
-        await aws.templates.add_version("fleet", json.dumps(body), as_default=True, **ME)
+        await give(aws, topic)
         with is_own:
             await aws.claims.claim_for("fleet", actor=an_enroller())
+
+
+@pytest.mark.parametrize("topic", [NARROW, WIDE])
+async def test_an_enroller_makes_no_claim_where_a_thing_may_be_in_a_group_that_allows_more(
+    database_url: str, topic: str
+) -> None:
+    is_own = contextlib.nullcontext() if topic == NARROW else pytest.raises(MayGiveNoneAwayError)
+    async with a_fleet(database_url) as (aws, _, _):
+        await give(aws, NARROW)
+        await aws.thing_groups.create(ThingName("any-group"), None, None, None, **ME)
+        await aws.policies.create(PolicyName("p"), json.dumps(a_policy_on(topic)), **ME)
+        await aws.policies.attach("p", target_of_group("any-group"), **ME)
+        with is_own:
+            await aws.claims.claim_for("fleet", actor=an_enroller())
+
+
+@pytest.mark.parametrize("topic", [NARROW, WIDE])
+async def test_an_enroller_activates_nothing_that_reaches_far_by_a_template(database_url: str, topic: str) -> None:
+    is_own = (
+        contextlib.nullcontext() if topic == NARROW else pytest.raises(RegistrationFailedError, match="may not do this")
+    )
+    async with a_fleet(database_url) as (aws, _, _):
+        known = await aws.certificates.register(a_device(a_ca()).certificate.pem(), CertificateStatus.INACTIVE, **ME)
+        await aws.policies.create(PolicyName("p"), json.dumps(a_policy_on(topic)), **ME)
+        await aws.policies.attach("p", known.id, **ME)
+        with is_own:
+            await aws.provisioning.register(activating(known.id), actor=an_enroller())
+
+
+def activating(certificate_id: str) -> Plan:
+    """Return a plan that gives a certificate the status ACTIVE, whatever it has."""
+    given = {"CertificateId": certificate_id, "Status": "ACTIVE"}
+    whole = {"Type": "AWS::IoT::Certificate", "Properties": given, "OverrideSettings": {"Status": "REPLACE"}}
+    return parse_template(json.dumps({"Resources": {"certificate": whole}})).plan({})
+
+
+async def test_no_template_takes_back_that_a_certificate_was_revoked(database_url: str) -> None:
+    async with a_fleet(database_url) as (aws, _, _):
+        known = await aws.certificates.register(a_device(a_ca()).certificate.pem(), CertificateStatus.ACTIVE, **ME)
+        await aws.certificates.set_status(known.id, CertificateStatus.REVOKED, **ME)
+        with pytest.raises(RegistrationFailedError, match="it was revoked"):
+            await aws.provisioning.register(activating(known.id), **ME)
+        assert (await aws.certificates.get(known.id)).status is CertificateStatus.REVOKED
 
 
 @pytest.mark.parametrize("topic", [NARROW, WIDE])

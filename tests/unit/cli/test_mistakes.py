@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -48,6 +49,8 @@ MISTAKES = [
     ("device ls --data nowhere", 5, "birthmark serve --data nowhere"),
     ("device ls \u2013-json", 2, "Type it: --json"),
     ("device ls \u2014profile=local", 2, "Type it: --profile"),
+    ("hub query x --hub=", 2, "'--hub': it is empty"),
+    ("device enroll-list hello.txt --policy= --to aws", 2, "'--policy': it is empty"),
     ("device enroll", 2, "--cert FILE"),
     ("device enroll --cert nowhere.pem", 3, "nowhere.pem cannot be read"),
     ("device enroll --cert .", 3, "is a directory"),
@@ -137,6 +140,24 @@ def birthmark(
         return int(left.value.code or 0), err
 
     return run
+
+
+@pytest.mark.parametrize("level", ["loud", "10"])
+def test_a_level_of_logs_that_there_is_not_is_told(
+    birthmark: Callable[[str], tuple[int, str]], monkeypatch: pytest.MonkeyPatch, level: str
+) -> None:
+    monkeypatch.setenv("BIRTHMARK_LOG", level)
+    code, told = birthmark("hub ls --data nowhere")
+    assert (code, "BIRTHMARK_LOG is no level: " in told, "`unset BIRTHMARK_LOG`" in told) == (2, True, True)
+
+
+@pytest.mark.parametrize("level", ["", " ", "info ", "Debug"])
+def test_a_level_of_logs_may_be_empty_and_in_any_case(
+    birthmark: Callable[[str], tuple[int, str]], monkeypatch: pytest.MonkeyPatch, level: str
+) -> None:
+    monkeypatch.setenv("BIRTHMARK_LOG", level)
+    assert birthmark("hub ls --data nowhere")[0] == 5
+    assert os.environ.get("BIRTHMARK_LOG", "") == level.strip().upper()
 
 
 @pytest.mark.parametrize(("line", "code", "told"), MISTAKES, ids=[line for line, *_ in MISTAKES])

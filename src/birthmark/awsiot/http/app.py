@@ -218,7 +218,7 @@ class AwsHttp:
             for resource in resources_of(self._aws.account, call):
                 self._aws.devices.check_resource(call.grant, f"iot:{call.operation.name}", resource)
             for action, resource in acts_of(self._aws.account, call):
-                self._aws.devices.check_resource(call.grant, action, resource)
+                self._aws.devices.check_every(call.grant, action, resource)
 
     async def _for_operator(
         self, request: Request, signed: SignedRequest

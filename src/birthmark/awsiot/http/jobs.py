@@ -26,6 +26,7 @@ from birthmark.awsiot.wire import jobs as wire
 from birthmark.awsiot.wire.managed import MANAGED, VERSION
 from birthmark.clock import EPOCH
 from birthmark.store.paging import page_of
+from birthmark.text import check_keys_once
 
 JOBS_FOR_DEVICES = frozenset(
     {
@@ -95,6 +96,7 @@ class JobOperations:
                 raise BodyInvalidError(detail="of document and documentSource there is one")
             text = await self._executions.files.document_at(source)
         elif text is not None:
+            check_keys_once(text, BodyInvalidError)  # stored documents may have them
             text = wire.parse_document(text)
         if text is not None and (what := wire.placeholder_in(text)) is not None:
             raise MemberNotServedError(member=f"document with {what}", operation=call.operation.name)

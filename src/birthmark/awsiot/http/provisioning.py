@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 
 from birthmark.awsiot import wire
+from birthmark.awsiot.http.resources import template_of
 from birthmark.awsiot.http.routing import Call
 from birthmark.awsiot.http.tags import tags_of
 from birthmark.awsiot.model import TemplateType
@@ -34,7 +35,7 @@ class ProvisioningOperations:
     async def create_provisioning_template(self, call: Call) -> Any:
         made = await self._templates.create(
             call["templateName"],
-            call["templateBody"],
+            template_of(call),
             TemplateType(call.get("type") or TemplateType.FLEET_PROVISIONING),
             description=call.get("description") or "",
             is_enabled=call.flag("enabled"),
@@ -76,7 +77,7 @@ class ProvisioningOperations:
     async def create_provisioning_template_version(self, call: Call) -> Any:
         as_default = call.flag("setAsDefault")
         made = await self._templates.add_version(
-            call["templateName"], call["templateBody"], as_default=as_default, actor=call.actor
+            call["templateName"], template_of(call), as_default=as_default, actor=call.actor
         )
         return {
             "templateArn": self._account.arn("provisioningtemplate", made.template),
@@ -107,7 +108,7 @@ class ProvisioningOperations:
         }
 
     async def register_thing(self, call: Call) -> Any:
-        plan = parse_template(call["templateBody"]).plan(call.part("parameters", dict[str, str]) or {})
+        plan = parse_template(template_of(call)).plan(call.part("parameters", dict[str, str]) or {})
         made = await self._provisioning.register(plan, actor=call.actor)
         return made.told(self._account)
 

@@ -3,13 +3,14 @@
 Most stand in the path by a name; some in the body, and some are ARNs. An operation on none of one's own is on `*`.
 """
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from birthmark.awsiot.http.routing import Call
 from birthmark.awsiot.model import Account
-from birthmark.awsiot.rules.templates import POLICY, THING, parse_template
+from birthmark.awsiot.rules.plans import TemplateInvalidError
+from birthmark.awsiot.rules.templates import CERTIFICATE, POLICY, THING, parse_template
+from birthmark.text import check_keys_once
 
 _KINDS: Mapping[str, str] = {
     "authorizerName": "authorizer",
@@ -59,9 +60,7 @@ _LISTED: Mapping[str, Mapping[str, str]] = {
 """Members that are lists of names, and of which kind."""
 _LISTED_ARNS: Mapping[str, str] = {"CreateJob": "targets", "AssociateTargetsWithJob": "targets"}
 """Members that are lists of ARNs."""
-_ANY = ("*",)
-_FILLED = re.compile(r"\$\{[^${}]*\}")
-"""A part of a topic that each message fills in."""
+_SOME = "*"
 _BY_DIGEST = frozenset({"cert", "cacert"})
 """Kinds whose name is a digest in hex, which is the same in either letter case."""
 
@@ -82,47 +81,66 @@ def resources_of(account: Account, call: Call) -> Sequence[str]:
     return acted or ["*"]
 
 
+def template_of(call: Call) -> str:
+    """Return the body of a new template. Stored ones may have duplicate keys. Raise `TemplateInvalidError`."""
+    body: str = call["templateBody"]
+    check_keys_once(body, TemplateInvalidError)
+    return body
+
+
 def acts_of(account: Account, call: Call) -> Iterator[tuple[str, str]]:
     """Yield action and ARN of what a call does besides: what it makes, attaches or publishes needs those rights too.
 
     For a key with a policy, as at AWS the role that such a call passes has a policy of its own.
     """
     match call.operation.name:
-        case "RegisterThing":
-            plan = parse_template(call["templateBody"]).plan(call.part("parameters", dict[str, str]) or {})
-            groups = () if plan.thing is None else plan.thing.groups
-            things = () if plan.thing is None else (plan.thing.name,)
-            policies = [one.name for one in plan.policies if one.document is not None]
-            yield from _registering(account, things, groups, policies, is_attaching=bool(plan.policies))
-        case "StartThingRegistrationTask":
-            template = parse_template(call["templateBody"])
-            made = [_ANY[: len(template.of_kind(kind))] for kind in (THING, POLICY)]
-            has_groups = any("ThingGroups" in one.properties for one in template.of_kind(THING))
-            yield from _registering(account, made[0], _ANY[:has_groups], made[1], is_attaching=bool(made[1]))
+        case "RegisterThing" | "StartThingRegistrationTask" | "CreateProvisioningTemplate":
+            yield from _of_template(account, call["templateBody"])
+        case "CreateProvisioningTemplateVersion":
+            yield from _of_template(account, call["templateBody"])
+        case "RegisterCACertificate" | "UpdateCACertificate":
+            config = call.part("registrationConfig", dict[str, Any]) or {}
+            if config.get("templateBody") is not None:
+                yield from _of_template(account, str(config["templateBody"]))
         case "CreateTopicRule" | "ReplaceTopicRule":
             payload = call.part("topicRulePayload", dict[str, Any]) or {}
             actions = payload.get("actions")
             for one in (*(actions if isinstance(actions, list) else ()), payload.get("errorAction")):
                 if isinstance(one, dict) and isinstance(to := one.get("republish"), dict):
                     topic = str(to.get("topic", "")).replace("$$", "$")
-                    yield "iot:Publish", account.arn("topic", _FILLED.sub("*", topic))
+                    yield "iot:Publish", account.arn("topic", topic.partition("${")[0] + "*" * ("${" in topic))
+        case "CreateRoleAlias" | "UpdateRoleAlias":
+            if (role := call.get("roleArn")) is not None:
+                yield "iam:PassRole", role
         case _:
             return
 
 
-def _registering(
-    account: Account, things: Sequence[str], groups: Sequence[str], policies: Sequence[str], *, is_attaching: bool
-) -> Iterator[tuple[str, str]]:
-    yield "iot:CreateCertificateFromCsr", "*"
-    for name in things:
-        yield "iot:CreateThing", account.arn("thing", name)
+def _of_template(account: Account, body: str) -> Iterator[tuple[str, str]]:
+    """Yield what devices of a template get, whatever their parameters are."""
+    template = parse_template(body)
+    for certificate in template.of_kind(CERTIFICATE):
+        given = certificate.properties
+        is_new = "CertificateSigningRequest" in given
+        yield (
+            "iot:CreateCertificateFromCsr" if is_new else "iot:UpdateCertificate",
+            _SOME if is_new else account.arn("cert", _SOME),
+        )
+        if "CertificatePem" in given:
+            yield "iot:RegisterCertificate", "*"
+    for thing in template.of_kind(THING):
+        name = account.arn("thing", "*")
+        yield "iot:CreateThing", name
         yield "iot:AttachThingPrincipal", account.arn("cert", "*")
-    for name in groups:
-        yield "iot:AddThingToThingGroup", account.arn("thinggroup", name)
-    for name in policies:
-        yield "iot:CreatePolicy", account.arn("policy", name)
-    if is_attaching:
+        if thing.overrides:
+            yield "iot:UpdateThing", name
+            yield "iot:UpdateThingGroupsForThing", name
+        if "ThingGroups" in thing.properties:
+            yield "iot:AddThingToThingGroup", account.arn("thinggroup", "*")
+    for policy in template.of_kind(POLICY):
         yield "iot:AttachPolicy", account.arn("cert", "*")
+        if "PolicyDocument" in policy.properties:
+            yield "iot:CreatePolicy", account.arn("policy", "*")
 
 
 def _here(account: Account, arn: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
+from birthmark.awsiot.http.resources import template_of
 from birthmark.awsiot.http.routing import Call
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.tasks import UnknownTaskError
@@ -30,7 +31,7 @@ class TaskOperations:
         if _INPUT_KEY.fullmatch(key := call["inputFileKey"]) is None:
             raise BodyInvalidError(detail="inputFileKey has 1 to 1024 letters, digits and !_.*'()/-")
         made = await self._tasks.start(
-            call["templateBody"], call["inputFileBucket"], key, call["roleArn"], actor=call.actor
+            template_of(call), call["inputFileBucket"], key, call["roleArn"], actor=call.actor
         )
         return {"taskId": made.task_id}
 

@@ -237,6 +237,15 @@ class Permissions:
                 known[topic] = may
         return may
 
+    def denial(self, action: str) -> Decision | None:
+        """Return the denial of an action on anything, under any condition, where there is one."""
+        low = action.lower()
+        for policy in self.policies:
+            for one in policy.statements:
+                if not one.allows and one.names(low):
+                    return Decision(Outcome.EXPLICIT_DENY, f"{one.place} denies it for some")
+        return None
+
     def judge(self, action: str, resource: str, now: datetime) -> Decision:
         """Return the same without remembering it."""
         low = action.lower()

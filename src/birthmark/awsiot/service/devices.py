@@ -323,6 +323,15 @@ class Devices:
         if not decision.is_allowed:
             raise self._denied(grant, decision, action, resource, client_id or "over HTTPS")
 
+    def check_every(self, grant: Grant, action: str, resource: str) -> None:
+        """Raise `PolicyDeniedError` unless the grant allows `action` on whatever an ARN with `*` may become.
+
+        A Deny of the action counts then, whatever it names.
+        """
+        self.check_resource(grant, action, resource)
+        if "*" in resource and grant.permissions is not None and (denied := grant.permissions.denial(action)):
+            raise self._denied(grant, denied, action, resource, "over HTTPS")
+
     def _denied(self, grant: Grant, decision: Decision, action: str, resource: str, thing: str) -> PolicyDeniedError:
         told = {"action": action, "resource": resource, "hint": decision.hint, "thing": thing}
         if (by := grant.authorized) is not None:

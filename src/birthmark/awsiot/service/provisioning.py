@@ -45,6 +45,7 @@ from birthmark.awsiot.service.policies import attaching as policy_attaching
 from birthmark.awsiot.service.thing_groups import ThingGroups
 from birthmark.awsiot.service.things import Things
 from birthmark.awsiot.store import certificates as certificate_store
+from birthmark.awsiot.store import policies as policy_store
 from birthmark.awsiot.store import provisioning as store
 from birthmark.awsiot.store import registry as registry_store
 from birthmark.clock import new_uuid
@@ -56,6 +57,8 @@ from birthmark.store import Changes, Database, decided_again
 
 _ATTEMPTS = 4
 _MAX_GROUPS = 10
+_MOST_DOCUMENTS = 200
+"""Policies of all thing groups that are looked at, before one of them counts as one that allows much."""
 _MAX_OWN = 5
 PENDING = CertificateStatus.PENDING_ACTIVATION
 
@@ -220,6 +223,12 @@ class Provisioning:
         if known.claim is not None:
             raise CertificateRefusedError(detail="it is a claim certificate, which is no device's")
         wanted = CertificateStatus(plan.status)
+        if (
+            known.status is CertificateStatus.REVOKED
+            and wanted is not known.status
+            and plan.override is Override.REPLACE
+        ):
+            raise CertificateRefusedError(detail="it was revoked, and no template takes that back")
         if known.status is not PENDING:
             if plan.override is Override.FAIL and wanted is not known.status:
                 command = f"aws iot describe-certificate --certificate-id {known.id}"
@@ -241,7 +250,9 @@ class Provisioning:
             customer_version=made.customer_version,
             until=None,
         )
-        making.changes.audit(making.actor, "awsiot.certificate_status", known.id, status=wanted.value)
+        is_wide = wanted is CertificateStatus.ACTIVE and await self._certificates.reaches_wide(known.id)
+        told = {"status": wanted.value} | ({"wide": True} if is_wide else {})
+        making.changes.audit(making.actor, "awsiot.certificate_status", known.id, **told)
         making.changes.event(CertificateChanged(known.id, wanted.value))
         return made
 
@@ -250,16 +261,19 @@ class Provisioning:
     async def gives_wide(self, template: Template) -> bool:
         """Say whether its devices may do more than what is named by the one that connects.
 
-        What a parameter fills in counts as more; so does what cannot be told yet.
+        What a parameter fills in counts as more; so does what cannot be told yet. A thing may be in any group, as its
+        name comes with a device.
         """
         try:
             plan = template.plan(dict.fromkeys(template.parameters, "any"))
             named = [one.name for one in plan.policies if one.document is None]
             documents = [one.document for one in plan.policies if one.document is not None]
             documents += (await self._policies.documents_named(named)).values()
-            for group in () if plan.thing is None else plan.thing.groups:
-                above = await self._database.all(registry_store.DOCUMENTS_ABOVE, thing_group=group)
-                documents += [row["document"] for row in above]
+            if plan.thing is not None:
+                rows = await self._database.all(policy_store.DOCUMENTS_OF_GROUPS, limit=_MOST_DOCUMENTS)
+                if len(rows) == _MOST_DOCUMENTS:
+                    return True
+                documents += [row["document"] for row in rows]
             return not are_of_one_device(documents)
         except BirthmarkError:
             return True

@@ -24,7 +24,7 @@ from birthmark.clock import new_uuid
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError, NotFoundError, PolicyError, UnavailableError
 from birthmark.store import Changes
 from birthmark.store.paging import Page, page_of
-from birthmark.text import read_json
+from birthmark.text import check_keys_once, read_json
 
 MAX_RUNNING = 10
 KEEP = timedelta(days=30)
@@ -192,6 +192,7 @@ class RegistrationTasks(AccountService):
         """Register the device of one line, or note why not; either with how far the task is."""
         try:
             parameters = read_json(line, dict[str, str], _unreadable)
+            check_keys_once(line.decode(), _unreadable)
             plan = parse_template(task.body).plan(parameters)
             # What is noted of a line are names, which its registration decides.
             await self.provisioning.register(

@@ -49,6 +49,18 @@ DETACH = remove(policy_targets)
 DETACH_ALL = remove(policy_targets, "target")
 POLICIES_OF = page(policy_targets, "policy", "target", of=("policy",))
 TARGETS_OF = page(policy_targets, "target", "policy", of=("target",))
+DOCUMENTS_OF_GROUPS = statement(
+    select(policy_versions.c.document)
+    .distinct()
+    .join(
+        policies,
+        (policy_versions.c.policy == policies.c.name) & (policy_versions.c.version == policies.c.default_version),
+    )
+    .join(policy_targets, policies.c.name == policy_targets.c.policy)
+    .where(policy_targets.c.target >= "thinggroup/", policy_targets.c.target < "thinggroup0")
+    .limit(bindparam("limit"))
+)
+"""What hangs on any thing group."""
 DOCUMENTS_OF = statement(
     select(policies.c.name, policy_versions.c.document)
     .join(policies, policies.c.name == policy_targets.c.policy)

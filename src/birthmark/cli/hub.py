@@ -51,8 +51,19 @@ ModuleArgument = Annotated[str, typer.Argument(metavar="MODULE", help="Its modul
 CertOption = Annotated[
     Path | None, typer.Option("--cert", help="Its certificate, PEM or DER; without one, keys are made.")
 ]
+
+
+def _whole(identity: str) -> str:
+    if identity.startswith("/") or identity.endswith("/"):
+        raise typer.BadParameter("a part of it is empty: DEVICE, or DEVICE/MODULE")
+    return identity
+
+
 IdentityArgument = Annotated[
-    str, typer.Argument(metavar="DEVICE[/MODULE]", help="A device id, or a module of one; letter case counts.")
+    str,
+    typer.Argument(
+        metavar="DEVICE[/MODULE]", help="A device id, or a module of one; letter case counts.", callback=_whole
+    ),
 ]
 Profile = Annotated[
     str,

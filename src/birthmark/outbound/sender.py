@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import ipaddress
+import re
 import socket
 import ssl
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,7 @@ CONNECT_S = 5.0
 _MOST = 2048
 """So much of an answer is read: it is for people, who look why it was refused."""
 EXAMPLE = "https://hooks.example.com/birthmark"
+_OF_HOST = re.compile("[A-Za-z0-9._:%-]+")
 _MAX_HOST, _MAX_LABEL = 253, 63
 
 
@@ -89,7 +91,8 @@ def check_url(url: str, *, allows_plain: bool) -> str:
 def _may_be_host(host: str) -> bool:
     """Say whether a resolver could be asked for it (RFC 1035, 2.3.4): Python's raises what nobody expects else."""
     labels = host.removesuffix(".").split(".")
-    return len(host) <= _MAX_HOST and all(0 < len(one) <= _MAX_LABEL for one in labels)
+    is_written_so = _OF_HOST.fullmatch(host) is not None
+    return is_written_so and len(host) <= _MAX_HOST and all(0 < len(one) <= _MAX_LABEL for one in labels)
 
 
 def check_target(url: str, allowed: Sequence[Network]) -> None:

@@ -18,6 +18,7 @@ from birthmark.awsiot.rules.policy import (
     Outcome,
     Permissions,
     PolicyMalformedError,
+    check_new,
     parse_policy,
 )
 from birthmark.awsiot.rules.variables import Facts, Visitor, facts_of
@@ -212,6 +213,15 @@ def test_a_document_that_cannot_be_trusted_is_malformed(text: str) -> None:
     with pytest.raises(PolicyMalformedError) as caught:
         parse_policy("p", text)
     assert caught.value.explain_fix().count("{") == 3
+
+
+@pytest.mark.parametrize("action", ["iot:Connect\u200b", "iot:Connect\u00a0", "iot:Connect ", "iot:\u201cConnect"])
+def test_a_new_policy_has_no_action_that_nobody_sees_to_fit_nothing(action: str) -> None:
+    """A Deny of it would deny nothing."""
+    text = document({"Effect": "Deny", "NotAction": [action], "Resource": "*"})
+    parse_policy("stored", text)
+    with pytest.raises(PolicyMalformedError, match="has a character that no action has"):
+        check_new("p", text)
 
 
 @given(st.text("ab*?", max_size=12), st.text("ab", max_size=12))

@@ -51,6 +51,7 @@ MISTAKES = [
     ("device ls \u2014profile=local", 2, "Type it: --profile"),
     ("hub query x --hub=", 2, "'--hub': it is empty"),
     ("device enroll-list hello.txt --policy= --to aws", 2, "'--policy': it is empty"),
+    ("hub twin pump/", 2, "a part of it is empty"),
     ("device enroll", 2, "--cert FILE"),
     ("device enroll --cert nowhere.pem", 3, "nowhere.pem cannot be read"),
     ("device enroll --cert .", 3, "is a directory"),

@@ -64,6 +64,7 @@ def test_no_address_breaks_it(address: object) -> None:
             "https://hooks.example/\n",
             "https://hö.example/",
             "https://a..example/",
+            "https://a.example\\x",
             "https://.example/",
             f"https://{'a' * 64}.example/",
             f"https://{'a.' * 127}example/",

@@ -174,6 +174,17 @@ def parse_policy(name: str, document: str, *, of_iam: bool = False) -> Policy:
     return Policy(name, tuple(_statement(name, number, each, of_service) for number, each in enumerate(statements, 1)))
 
 
+def check_new(name: str, document: str) -> None:
+    """Raise `PolicyMalformedError` for a policy that cannot be made. A stored one may have actions that fit nothing."""
+    parse_policy(name, document)
+    statements = read_json(document.encode(), _Document, PolicyMalformedError).statement
+    for one in statements if isinstance(statements, list) else [statements]:
+        for given in (one.action, one.not_action):
+            for action in [given] if isinstance(given, str) else given or ():
+                if not (action.isascii() and action.isprintable()) or " " in action:
+                    raise PolicyMalformedError(detail=f"the action {action!a} has a character that no action has")
+
+
 class _Shared:
     """What those remember together that have the same policies."""
 

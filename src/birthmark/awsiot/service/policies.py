@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from birthmark.awsiot.events import GrantsChanged, PolicyChanged, ThingGroupChanged
 from birthmark.awsiot.model import NamedPolicy, PolicyName, PolicyVersion, group_of, parse_policy_name
-from birthmark.awsiot.rules.policy import are_of_one_device, parse_policy
+from birthmark.awsiot.rules.policy import are_of_one_device, check_new
 from birthmark.awsiot.service.base import AccountService
 from birthmark.awsiot.service.certificates import UnknownCertificateError
 from birthmark.awsiot.service.tags import NO_TAGS, Tags, dropped, written
@@ -134,7 +134,7 @@ class Policies(AccountService):
         Where the name is taken by then the commit raises `otherwise`; without one, that somebody was faster.
         """
         known = parse_policy_name(name)
-        parse_policy(known, document)
+        check_new(known, document)
         now = self.clock.now()
         made = NamedPolicy(known, 1, 1, new_uuid(self.entropy), now, now)
         changes = Changes().run(store.ADD, expect=1, otherwise=otherwise, **store.POLICIES.row(made))
@@ -145,7 +145,7 @@ class Policies(AccountService):
     async def add_version(self, name: str, document: str, *, as_default: bool, actor: str) -> PolicyVersion:
         """Add a version. Raise `PolicyMalformedError` or `TooManyVersionsError`."""
         policy, present = await self.versions(name)
-        parse_policy(name, document)
+        check_new(name, document)
         if len(present) >= MAX_VERSIONS:
             oldest = min(version.version for version in present if version.version != policy.default_version)
             raise TooManyVersionsError(policy=name, oldest=oldest)

@@ -109,7 +109,10 @@ def link_roots(
     The new one is that in --dir. Bring the file to the server: `birthmark ca install`, beside the new root's CAs.
     """
     before = ca_directory.load(old, Passphrase(old, old_source)).root
-    made = make_links(before, authority.load().root, now=SystemClock().now(), entropy=SystemEntropy())
+    after = authority.load().root
+    if after.certificate == before.certificate:
+        raise typer.BadParameter("it is the root that --dir has, too: name that of the root which it replaces")
+    made = make_links(before, after, now=SystemClock().now(), entropy=SystemEntropy())
     row = {"old": before.certificate.subject_text, **certificate_row(made.new), "file": str(out) if out else None}
     write(made.pem(), out, row, {**row, "pem": made.pem()}, authority.as_json)
 

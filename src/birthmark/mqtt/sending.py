@@ -183,7 +183,7 @@ class Sender:
         self._terms: Terms | None = None
 
     def forget(self) -> None:
-        """Let go of all messages that were to be sent, or came: of a connection that is over, kept or not."""
+        """Release every queued and received message after the connection has closed."""
         self.session = Session(self.limits.max_in_flight, self.limits.max_queued)
         self._framer = Framer(self.limits.max_packet_bytes)
         self._burst, self._out = [], bytearray()

@@ -57,8 +57,6 @@ def test_devices_at_either_worker_are_told_once_and_do_their_job(account: Accoun
     until(lambda: account.iot.describe_job(jobId="either")["job"]["status"] == "COMPLETED")
 
 
-# Where a line is cut while paho writes, its thread ends by SSLEOFError.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_rollout_outlives_its_worker_and_tells_nothing_twice(
     server: RunningServer, account: Account, data: Any
 ) -> None:

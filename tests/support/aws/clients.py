@@ -1,5 +1,6 @@
 """AWS devices of a server, by paho: an account of their own, and what each got."""
 
+import contextlib
 import itertools
 import ssl
 import threading
@@ -21,6 +22,15 @@ def until(condition: Callable[[], object], what: object = "", seconds: float = P
         time.sleep(0.01)
 
 
+class ReconnectingClient(paho.Client):  # type: ignore[misc] # paho has no types
+    """A client that also reconnects when the connection fails while it writes: paho's loop ends with `SSLEOFError`."""
+
+    def loop_forever(self, *args: Any, **kwargs: Any) -> Any:
+        while True:
+            with contextlib.suppress(ssl.SSLEOFError):
+                return super().loop_forever(*args, **kwargs)
+
+
 class Account:
     """A certificate that may do everything at AWS, and clients that show it."""
 
@@ -36,7 +46,7 @@ class Account:
 
     def client(self, name: str = "", *, clean: bool = True, will: str | None = None, host: str = "") -> Any:
         """Return a client that is connected; `ended` is set when it is not, `got` is what came."""
-        client = paho.Client(client_id=name or f"c{next(self.names)}", clean_session=clean)
+        client = ReconnectingClient(client_id=name or f"c{next(self.names)}", clean_session=clean)
         context = ssl.create_default_context(cafile=self.cloud.ca_file)
         context.load_cert_chain(*self.files)
         client.tls_set_context(context)

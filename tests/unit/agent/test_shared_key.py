@@ -59,8 +59,8 @@ def test_a_mistake_is_told_and_shows_no_secret(wrong: str, key: str) -> None:
 @pytest.mark.parametrize(
     ("host", "device", "told"),
     [
-        ("hub.test", "device\u200b-1", "has U+200B, which nobody sees, in its DeviceId"),
-        ("hub.test", "device 1", "has U+0020, which nobody sees, in its DeviceId"),
+        ("hub.test", "device\u200b-1", "has U+200B, which is invisible, in its DeviceId"),
+        ("hub.test", "device 1", "has U+0020, which is invisible, in its DeviceId"),
         ("https://hub.test/", "device-1", "has '/' in its HostName"),
         ("hub.test", "device&#59", "has '&' in its DeviceId"),
     ],

@@ -248,4 +248,4 @@ def _odd(text: str, allowed: re.Pattern[str]) -> str:
     """Return the first character of a name that is none of those allowed, as it is told; one may not be seen."""
     found = allowed.sub("", text)[:1]
     is_seen = found.isprintable() and not found.isspace() and found not in BLANKS
-    return found and (f"'{found}'" if is_seen else f"U+{ord(found):04X}, which nobody sees,")
+    return found and (f"'{found}'" if is_seen else f"U+{ord(found):04X}, which is invisible,")

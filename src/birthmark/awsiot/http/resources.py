@@ -91,7 +91,7 @@ def template_of(call: Call) -> str:
 def acts_of(account: Account, call: Call) -> Iterator[tuple[str, str]]:
     """Yield action and ARN of what a call does besides: what it makes, attaches or publishes needs those rights too.
 
-    For a key with a policy, as at AWS the role that such a call passes has a policy of its own.
+    This limits access keys that have a policy. AWS limits such a call by the policy of the role that it passes.
     """
     match call.operation.name:
         case "RegisterThing" | "StartThingRegistrationTask" | "CreateProvisioningTemplate":

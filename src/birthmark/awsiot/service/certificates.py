@@ -417,9 +417,9 @@ def looked_before() -> Iterator[None]:
 def putting(
     known: DeviceCertificate, otherwise: CertificateExistsError | None = None, *, is_wide: bool = False, actor: str
 ) -> Changes:
-    """Return what puts a certificate on record, on the condition that it is not; else that raises `otherwise`.
+    """Return the writes that add a certificate; the commit raises `otherwise` if it exists.
 
-    A claim is wide where what it provisions may do more than what is named by the device that connects.
+    `is_wide` marks a claim whose devices get more permissions than those limited to the connecting device.
     """
     changes = Changes().run(store.ADD, expect=1, otherwise=otherwise, **store.CERTIFICATES.row(known))
     told = {"status": known.status.value, "mode": known.mode.value} | ({"wide": True} if is_wide else {})

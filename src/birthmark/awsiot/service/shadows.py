@@ -50,7 +50,7 @@ class Shadows:
         self._clock = clock
         self._steadiness = Steadiness(clock)
         self._turns: Turns[tuple[ThingName, str]] = Turns()
-        self._unregistered = Portions()  # shadows of things that nobody registered, by who made them
+        self._unregistered = Portions()  # shadows of unregistered things, by creator
         self.updates = 0  # and deletions, so far
         self.audience: Audience
         """Hears what became of shadows."""

@@ -10,7 +10,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from support.agent.swarm_world import SwarmRun, swarm
+from support.agent.swarm_world import SwarmRun, standing, swarm
 from support.server.servers import RunningServer, a_server, clean_environment, free_address
 
 pytestmark = pytest.mark.system
@@ -219,8 +219,7 @@ def test_devices_come_back_to_a_server_that_was_away(tmp_path: Path) -> None:
         server.start()
 
     def all_are_back(event: Mapping[str, Any]) -> bool:
-        standing = sum(event["states"].get(state, 0) for state in ("connected", "sending"))
-        return bool(event["errors"]) and standing == 80
+        return bool(event["errors"]) and standing(event) == 80
 
     try:
         run = swarm(tmp_path, "--devices", "80", *QUICK, "--duration", "500s", during=restart, until=all_are_back)

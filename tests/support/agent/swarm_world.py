@@ -42,7 +42,7 @@ def swarm(
     until: Callable[[Mapping[str, Any]], bool] | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> SwarmRun:
-    """Run a scenario, or what `words` say; `during` is called when it has begun, Ctrl-C pressed `until` says so."""
+    """Run a scenario, or what `words` say; call `during` when a device is connected, press Ctrl-C once `until` is."""
     file, report = directory / "swarm.toml", directory / "report.json"
     report.unlink(missing_ok=True)
     given = list(words)
@@ -58,7 +58,7 @@ def swarm(
         events = []
         for line in process.stdout:
             events.append(json.loads(line))
-            if during is not None:
+            if during is not None and standing(events[-1]):
                 during(process)
                 during = None
             elif until is not None and until(events[-1]):
@@ -67,6 +67,10 @@ def swarm(
         stderr = process.stderr.read()
         code = process.wait(60)
     return SwarmRun(code, events, json.loads(report.read_text()) if report.exists() else {}, stderr)
+
+
+def standing(event: Mapping[str, Any]) -> int:
+    return sum(event["states"].get(state, 0) for state in ("connected", "sending"))
 
 
 def interrupt(process: "subprocess.Popen[str]") -> None:

@@ -13,12 +13,11 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 from support.server.cluster import a_cluster
-from support.server.readiness import ALL_THERE, DATABASE_AWAY, readiness, until_ready, until_workers_are_ready
+from support.server.readiness import ALL_THERE, DATABASE_AWAY, until_ready, until_workers_are_ready
 from support.server.servers import RunningServer, a_server
 from support.server.workers_of import below, hit, started_anew
 from support.services.postgres import PostgresServer, a_postgres, a_postgres_server
@@ -198,7 +197,7 @@ def prove(server: RunningServer, directory: Path, kill: Kill, kills: int, dice: 
             killed = time.monotonic()
             proof.kills.append(kill(server, dice))
             proof.longest_kill_s = max(proof.longest_kill_s, time.monotonic() - killed)
-            assert readiness(server)[0] == HTTPStatus.OK
+            until_workers_are_ready(server)
         load.went_through(KINDS)
         record = load.end()
     finally:

@@ -13,6 +13,6 @@ from support.kills.registry_kills import keep_on
 if __name__ == "__main__":
     soak(
         __doc__,
-        200,
-        lambda server, each, dice, _, kill, kills: keep_on(server, each, dice, kill=kill, kills=kills),
+        lambda server, given, dice, _, kill: keep_on(server, given.each, dice, kill=kill, kills=given.kills),
+        each=200,
     )

@@ -13,8 +13,8 @@ from support.kills.reissue_kills import keep_on
 if __name__ == "__main__":
     soak(
         __doc__,
-        12,
-        lambda server, each, dice, directory, kill, kills: keep_on(
-            server, each, dice, directory, kill=kill, kills=kills
+        lambda server, given, dice, directory, kill: keep_on(
+            server, given.each, dice, directory, kill=kill, kills=given.kills
         ),
+        each=12,
     )

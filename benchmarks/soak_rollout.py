@@ -13,9 +13,9 @@ from support.kills.rollout_kills import keep_on
 if __name__ == "__main__":
     soak(
         __doc__,
-        10_000,
-        lambda server, each, dice, directory, kill, kills: keep_on(
-            server, each, dice, directory, kill=kill, kills=kills
+        lambda server, given, dice, directory, kill: keep_on(
+            server, given.each, dice, directory, kill=kill, kills=given.kills
         ),
-        "[limits]\nmax_connections_per_peer = 19000\nmax_strangers_per_peer = 5000\n",  # all devices are of one address
+        each=10_000,
+        config="[limits]\nmax_connections_per_peer = 19000\nmax_strangers_per_peer = 5000\n",  # devices of one address
     )

@@ -26,6 +26,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 LONGEST_FIRST = (
+    "system/packages/",
+    "system/test_soak",
     "system/fixes/",
     "system/test_tutorials",
     "system/test_demos",
@@ -33,12 +35,12 @@ LONGEST_FIRST = (
     "conformance/",
     "integration/",
 )
-APART = ("system/test_tutorials", "system/test_demos")
+APART = ("system/test_tutorials", "system/test_demos", "system/test_soak")
 """Modules whose tests share nothing."""
 
 
 class ByServer(LoadScopeScheduling):  # type: ignore[misc] # xdist's class has no types
-    """Keeps what shares a server in one worker; the long modules are cut, by room or test by test."""
+    """Keeps what shares a server or packages in one worker; the long modules are cut, by room or test by test."""
 
     def _split_scope(self, nodeid: str) -> str:
         place, _, name = nodeid.removeprefix("tests/").partition("::")
@@ -46,6 +48,8 @@ class ByServer(LoadScopeScheduling):  # type: ignore[misc] # xdist's class has n
             return name
         if place == "system/fixes/test_fixes.py":
             return f"fixes of {name.partition('[')[2].partition('.')[0]}"
+        if place.startswith("system/packages/"):
+            return "packages"  # each builds what the others need
         return place
 
 

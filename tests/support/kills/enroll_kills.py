@@ -1,7 +1,6 @@
 """A run over a shipment that is killed again and again, its target thrown away between, ends like an undisturbed one.
 
-`disturbed` plays it and tells what is different then; `tests/system/test_enroll_kills.py` does so with a few rows,
-`scripts/soak enroll` with ten thousand.
+`disturbed` plays it and tells what is different then: `scripts/soak enroll`.
 """
 
 import random

@@ -83,6 +83,7 @@ class Proof:
         """What is missing, came twice or in disorder, or did not resume."""
         return [
             *({kind: lost} for kind, lost in self.lost.items() if lost),
+            *(f"nothing was {kind}" for kind, count in self.acknowledged.items() if not count),
             *({"twice": one} for one in self.doubled),
             *self.disorder,
             *self.unfinished,
@@ -91,6 +92,8 @@ class Proof:
     def told(self) -> Facts:
         return {
             "kills": len(self.kills),
+            "how": self.kills,
+            "longest_kill_s": round(self.longest_kill_s, 1),
             "seconds": round(self.seconds),
             "acknowledged": dict(self.acknowledged),
             "lost": {kind: lost for kind, lost in self.lost.items() if lost},
@@ -99,6 +102,7 @@ class Proof:
             "cuts": dict(self.cuts),
             "troubles": dict(self.troubles),
             "unfinished": self.unfinished,
+            "faults": self.faults,
         }
 
 
@@ -302,19 +306,20 @@ def thumbprints(server: RunningServer) -> set[str]:
 
 
 @contextlib.contextmanager
-def a_killable_server(directory: Path) -> Iterator[tuple[RunningServer, Kill]]:
+def a_killable_server(directory: Path, config: str) -> Iterator[tuple[RunningServer, Kill]]:
     """A server on SQLite, which is what is killed."""
-    with a_server(directory, CONFIG, is_warm=False) as server:
+    with a_server(directory, config, is_warm=False) as server:
         yield server, kill_server
 
 
 @contextlib.contextmanager
-def a_server_on_postgres(directory: Path) -> Iterator[tuple[RunningServer, Kill]]:
+def a_server_on_postgres(directory: Path, config: str) -> Iterator[tuple[RunningServer, Kill]]:
     """A server on PostgreSQL, which is what is killed."""
-    with a_postgres_server() as postgres:
-        config = f'database = "{postgres.url}"\n{CONFIG}'
-        with a_server(directory, config, is_warm=False) as server:
-            yield server, killing_postgres(postgres)
+    with (
+        a_postgres_server() as postgres,
+        a_server(directory, f'database = "{postgres.url}"\n{config}', is_warm=False) as server,
+    ):
+        yield server, killing_postgres(postgres)
 
 
 def kill_a_part(server: RunningServer, dice: random.Random) -> str:
@@ -332,18 +337,19 @@ def kill_a_part(server: RunningServer, dice: random.Random) -> str:
 
 
 @contextlib.contextmanager
-def a_server_of_workers(directory: Path) -> Iterator[tuple[RunningServer, Kill]]:
+def a_server_of_workers(directory: Path, config: str) -> Iterator[tuple[RunningServer, Kill]]:
     """A server of two workers on PostgreSQL, of which one part after the other is hit."""
-    with a_postgres() as url:
-        config = f'database = "{url}"\nworkers = 2\n{CONFIG}'
-        with a_server(directory, config, is_warm=False) as server:
-            yield server, kill_a_part
+    with (
+        a_postgres() as url,
+        a_server(directory, f'database = "{url}"\nworkers = 2\n{config}', is_warm=False) as server,
+    ):
+        yield server, kill_a_part
 
 
 @contextlib.contextmanager
-def a_server_of_machines(directory: Path) -> Iterator[tuple[RunningServer, Kill]]:
+def a_server_of_machines(directory: Path, config: str) -> Iterator[tuple[RunningServer, Kill]]:
     """Two machines of two workers behind a balancer; one part after the other, and what they stand on, is hit."""
-    with a_cluster(directory, CONFIG) as cluster:
+    with a_cluster(directory, config) as cluster:
 
         def hit_a_part(_server: RunningServer, dice: random.Random) -> str:
             told = cluster.any_fault(dice)
@@ -360,8 +366,3 @@ ENGINES = {
     "workers": a_server_of_workers,
     "machines": a_server_of_machines,
 }
-
-
-def run(engine: str, directory: Path, kills: int, seed: int) -> Proof:
-    with ENGINES[engine](directory) as (server, kill):
-        return prove(server, directory, kill, kills, random.Random(seed))

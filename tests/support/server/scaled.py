@@ -28,7 +28,7 @@ _PROCESS = "looks into the one process of a server: its pid, its queues, its str
 _EACH = "counts what each worker counts by itself"
 _TURNS = "measures the turns of one loop by what it refuses meanwhile: a witness at another loop has none there"
 ABOUT_ONE = {
-    **dict.fromkeys(("system/test_machines.py", "system/test_workers.py", "system/test_kills.py"), _OWN),
+    **dict.fromkeys(("system/test_machines.py", "system/test_workers.py", "system/test_soak.py"), _OWN),
     **dict.fromkeys(("system/test_database_lost.py", "system/test_away.py", "system/test_demos.py"), _OWN),
     **dict.fromkeys(("system/test_tutorials.py", "system/fixes/", "system/test_trial.py"), _OWN),
     **dict.fromkeys(("system/test_audit.py", "system/test_backup.py", "system/test_full_disk.py"), _FILE),

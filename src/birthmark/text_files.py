@@ -216,7 +216,7 @@ def to_utf_8(path: Path | str, encoding: str = "UTF-16") -> str:
     """Return the command that writes a file as UTF-8, under a new name of the same kind."""
     known = PurePath(path)
     quoted = shlex.quote(str(copy_of(known, f"{known.stem}.utf8{known.suffix}")))
-    return f"(umask 077; set -C; iconv -f {encoding} -t UTF-8 {shlex.quote(str(path))} > {quoted})"
+    return f"(umask 077; set -C; iconv -f {encoding} -t UTF-8 {shlex.quote(str(path))} > {quoted}){_aside(known)}"
 
 
 def to_lines(path: Path | str, text: str) -> str:
@@ -225,7 +225,13 @@ def to_lines(path: Path | str, text: str) -> str:
         return ""
     known = PurePath(path)
     made = shlex.quote(str(copy_of(known, f"{known.stem}.lines{known.suffix}")))
-    return f"(umask 077; set -C; tr '\\r' '\\n' < {shlex.quote(str(path))} > {made})"
+    return f"(umask 077; set -C; tr '\\r' '\\n' < {shlex.quote(str(path))} > {made}){_aside(known)}"
+
+
+def _aside(path: PurePath) -> str:
+    """Return what else the command does in a directory `*.d`, of which each file is read: move the original aside."""
+    is_read = path.parent.suffix == ".d" and path.suffix == ".toml"
+    return f" && mv -n {shlex.quote(str(path))} {shlex.quote(f'{path}.old')}" if is_read else ""
 
 
 def in_utf_8(path: Path | str, raw: bytes, *, is_shown: bool = True, is_secret: bool = False) -> str:

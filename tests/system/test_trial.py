@@ -43,6 +43,18 @@ def test_nothing_that_was_made_is_there_after_a_reset(trial: TrialServer) -> Non
     trial.run("server", "audit", "verify")
 
 
+@pytest.mark.parametrize(
+    ("given", "answers"),
+    [(b"help", 1), (b"help\r", 1), (b"help\r\nhelp", 2), (b"help\rhelp\r", 2), (b"\xef\xbb\xbfhelp\r\n", 1)],
+)
+def test_each_line_is_answered_however_it_ends(given: bytes, answers: int) -> None:
+    environment = clean_environment(HOME="/nonexistent")
+    done = subprocess.run(
+        [BIRTHMARK, "test-server", "--json"], input=given, env=environment, capture_output=True, timeout=60, check=True
+    )
+    assert len(done.stdout.splitlines()) == 1 + answers  # the first says how to reach it
+
+
 def test_what_a_client_was_told_stays_true(trial: TrialServer) -> None:
     before, root = trial.endpoints, (trial.data / "trust.pem").read_text()
     trial.reset()

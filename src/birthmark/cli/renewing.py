@@ -7,12 +7,13 @@ from typing import Annotated
 
 import typer
 
-from birthmark.cli.asking import OptionNotApplicableError
+from birthmark.cli.asking import OptionNotApplicableError, agree
 from birthmark.cli.common import emit, read_device_certificate, without
 from birthmark.cli.enroll_options import TargetOptions, WriteOptions
 from birthmark.cli.inventory import parse_within
 from birthmark.cli.options import JsonOption
 from birthmark.durations import FORMS
+from birthmark.text import printable
 
 
 def renew(
@@ -36,17 +37,26 @@ def renew(
     """
     from birthmark.fleet.aws import AwsTarget
     from birthmark.fleet.aws_renewing import told
+    from birthmark.pki.certificates import CertificateInvalidError
 
     if where.is_azure:
         raise OptionNotApplicableError(
             option="--cert", when="with --to aws", without=f"{without('--to', takes_value=True)} --to aws"
         )
+    if (certificate := read_device_certificate(cert)).is_ca:
+        raise CertificateInvalidError(detail=f"{cert.name} has a CA's certificate, and none of a device")
     target = where.open()
     assert isinstance(target, AwsTarget)  # noqa: S101 - as was just said
     writing.confirm(target, where.profile, 1, "certificate")
     again_by, again = without("--old", takes_value=True), f"{without('--wait', takes_value=True)} --wait 10min"
-    certificate = read_device_certificate(cert)
-    carried = target.carry(name, certificate, old, dry_run=writing.dry_run, command=again_by)
+    carried = target.carry(name, certificate, old, dry_run=True, command=again_by)
+    subject = target.name_in(carried.old)
+    if certificate.subject_cn not in {subject, name}:
+        whose = f"'{certificate.subject_text}', the old one of '{subject or carried.old}'"
+        typer.echo(f"Warning: the new certificate is of {printable(whose)}.", err=True)
+        agree("Give it what the old one has all the same?", yes=writing.yes or writing.dry_run)
+    if not writing.dry_run:
+        carried = target.carry(name, certificate, old, dry_run=False, command=again_by)
     if wait is not None and not writing.dry_run:
         is_retired = target.retire_old(name, carried, wait, command=again)
         carried = replace(carried, is_retired=is_retired)

@@ -15,6 +15,7 @@ from birthmark.fleet.aws_losing import AwsLosing
 from birthmark.fleet.aws_records import ACTIVE
 from birthmark.fleet.errors import NoSuchRecordError
 from birthmark.fleet.target import DeviceCertificate
+from birthmark.pki.certificates import parse_any
 
 _LOOK_S = 1.0
 _BACK_WITHIN = timedelta(seconds=45)
@@ -99,6 +100,11 @@ class AwsRenewing(AwsLosing):
             for thing in things:
                 self._iot.attach_thing_principal(thingName=thing, principal=arn)
         return carried
+
+    def name_in(self, certificate_id: str) -> str | None:
+        """Return the common name in a certificate on record."""
+        pem = (self._described(certificate_id) or {}).get("certificatePem", "")
+        return parse_any(pem).subject_cn if pem else None
 
     def _old_of(self, name: str, others: dict[str, str], old: str | None, command: str) -> str:
         """Return which of a thing's certificates is the old one."""

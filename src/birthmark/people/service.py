@@ -24,6 +24,7 @@ from birthmark.people.events import PeopleChanged
 from birthmark.people.leftovers import bounded, narrowed
 from birthmark.people.model import MACHINE_USER, RESERVED, SERVER, Grant, Invitation, Role, Token, User, is_place
 from birthmark.people.places import ANYWHERE, Commit, PlaceMissingError, Places
+from birthmark.rate_limits import RateLimits
 from birthmark.store import Changes, Database, to_micros
 from birthmark.store.loading import Loading
 from birthmark.store.paging import every
@@ -37,6 +38,7 @@ _ID_BYTES, _SECRET_BYTES = 6, 24
 _MAX_CHARS = 128
 _MAX_LABEL = 64
 _MOST_OF_ONE = 200
+_DAY_S = 86_400
 _AWS = "aws"
 
 
@@ -128,8 +130,8 @@ class TooManyTokensError(ConflictError):
     """As many tokens of one user as there may be."""
 
     code = "people.too_many_tokens"
-    cause = "{user} has {count} tokens, and no more are made."
-    fix = "Take back one that nobody needs: `birthmark token ls`"
+    cause = "{user} has {count} tokens, or made so many within a day, and no more are made."
+    fix = "Take back one that nobody needs, or wait: `birthmark token ls`"
     for_a_person = "only a person knows which nobody needs"
     count: int
     user: str
@@ -160,8 +162,11 @@ class People:
     _rights: dict[str, Rights] = field(default_factory=dict, init=False, repr=False)
     _loading: Loading = field(init=False, repr=False)
     _steadiness: Steadiness = field(init=False, repr=False)
+    _made: RateLimits = field(init=False, repr=False)
+    """Tokens that each made: one that is made and taken back again and again stays in the audit trail."""
 
     def __post_init__(self) -> None:
+        self._made = RateLimits(burst=_MOST_OF_ONE, per_s=_MOST_OF_ONE / _DAY_S, max_addresses=16384)
         self._steadiness = Steadiness(self.clock)
         self._loading = Loading(self.database, self._read, PeopleChanged)
 
@@ -387,10 +392,12 @@ class People:
 
         `by` is who lets the user in by it, where that is not `actor`.
 
-        Raise `TokenLifetimeError`, `PlaceInvalidError`, `PlaceMissingError`, `UserMissingError`.
+        Raise `TokenLifetimeError`, `TooManyTokensError`, `PlaceInvalidError`, `PlaceMissingError`, `UserMissingError`.
         """
         if not timedelta(minutes=1) <= lifetime <= MAX_LIFETIME:
             raise TokenLifetimeError(seconds=int(lifetime.total_seconds()), user=name)
+        if not self._made.has_room(name, self.clock.monotonic()):
+            raise TooManyTokensError(count=_MOST_OF_ONE, user=name)
         changes, made_by = self.counting_on(name), str(by or actor)
         ends_at = self.clock.now() + lifetime
         if place is not None:

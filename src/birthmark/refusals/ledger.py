@@ -21,9 +21,9 @@ from birthmark.clock import Clock, Entropy, Steadiness, new_uuid
 from birthmark.errors import BirthmarkError, UnavailableError
 from birthmark.net.share import share_of
 from birthmark.pki.certificates import Certificate
+from birthmark.rate_limits import RateLimits
 from birthmark.refusals import store
 from birthmark.refusals.presented import Presented
-from birthmark.refusals.rate_limits import RateLimits
 from birthmark.refusals.store import Refusal
 from birthmark.store import Changes, Database, to_micros
 from birthmark.store.database import Reader

@@ -18,7 +18,7 @@ from birthmark.iothub.service import Credentials, IotHub, Made, Registry
 from birthmark.iothub.service.credentials import Grant, NewDevice
 from birthmark.iothub.service.registry import generation_of
 from birthmark.pki.certificates import Thumbprint
-from birthmark.refusals.rate_limits import RateLimits
+from birthmark.rate_limits import RateLimits
 from birthmark.store import Changes
 
 

@@ -67,9 +67,9 @@ from birthmark.people.service import People
 from birthmark.people.sessions import Sessions
 from birthmark.people.sign_in import SignIn
 from birthmark.pki.certificates import Certificate
+from birthmark.rate_limits import RateLimits
 from birthmark.refusals import Ledger
 from birthmark.refusals.ledger import AskPresented
-from birthmark.refusals.rate_limits import RateLimits
 from birthmark.routing.queue import Queue
 from birthmark.server.account_files import cas_of, functions_of, roles_of, servers_of
 from birthmark.server.est_settings import est_settings

@@ -14,7 +14,7 @@ import uvloop
 
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.net.share import share_of
-from birthmark.refusals.rate_limits import RateLimits
+from birthmark.rate_limits import RateLimits
 from birthmark.server.server import Server
 from birthmark.server.settings import Settings
 

@@ -7,6 +7,7 @@ Its clock may be off, its line cut, and its limits used up: faults that a device
 """
 
 import asyncio
+import codecs
 import ipaddress
 import os
 import select
@@ -326,19 +327,24 @@ def run_trial(
 
 
 class _Lines(asyncio.Protocol):
-    """Gives each line that is read, a long one cut, and an empty one at the end."""
+    """Gives each line that is read, a long one cut, the last one without a line end too, and an empty one at the end.
+
+    A lone CR ends a line as well, and what some editors of Windows begin a text with is no part of the first.
+    """
 
     def __init__(self, words: "asyncio.Queue[bytes]", ending: "Ending") -> None:
         self._words, self._begun, self._ending = words, b"", ending
 
     def data_received(self, data: bytes) -> None:
-        *lines, begun = (self._begun + data).split(b"\n")
+        *lines, begun = (self._begun + data).replace(b"\r", b"\n").split(b"\n")
         self._begun = begun[:_LONGEST]  # so much of a line that is too long says that it is no word
         for line in lines:
-            self._words.put_nowait(line[:_LONGEST] + b"\n")
+            self._words.put_nowait(line.removeprefix(codecs.BOM_UTF8)[:_LONGEST] + b"\n")
 
     def connection_lost(self, exc: Exception | None) -> None:
         del exc
+        if self._begun:
+            self.data_received(b"\n")
         self._ending.is_input_over = True
         self._words.put_nowait(b"")
 

@@ -98,6 +98,32 @@ def test_a_device_that_never_comes_by_its_new_certificate_keeps_the_old_one(
     assert status_of(iot, old_id) == "ACTIVE"
 
 
+def test_a_certificate_of_another_name_follows_only_where_somebody_says_so(
+    server: RunningServer, pump: tuple[EstByCurl, str, dict[str, Any]], tmp_path: Path
+) -> None:
+    name = pump[2]["client_id"]
+    server.run("ca", "init", "--name", "Another", "--dir", str(tmp_path / "ca"))
+    server.run("ca", "issue", "fan-7", "--dir", str(tmp_path / "ca"), "--out-dir", str(tmp_path))
+    command = ("device", "renew", name, "--cert", f"{tmp_path}/fan-7.cert.pem", "--to", "aws")
+    before = server.rows("aws", "certificate", "ls")
+    assert "is of 'CN=fan-7'" in server.run(*command, "--dry-run").stderr
+    refused = server.attempt(*command)
+    assert (refused.returncode, "--yes" in refused.stderr) == (6, True)
+    assert server.rows("aws", "certificate", "ls") == before
+    server.run(*command, "--yes")
+    assert len(server.rows("aws", "certificate", "ls")) == len(before) + 1
+
+
+def test_a_ca_s_certificate_follows_no_device_s(
+    server: RunningServer, pump: tuple[EstByCurl, str, dict[str, Any]], tmp_path: Path
+) -> None:
+    server.run("ca", "init", "--name", "Another", "--dir", str(tmp_path / "ca"))
+    refused = server.attempt(
+        "device", "renew", pump[2]["client_id"], "--cert", f"{tmp_path}/ca/issuing.pem", "--to", "aws", "--dry-run"
+    )
+    assert "has a CA's certificate" in refused.stderr
+
+
 def test_the_fix_of_a_rehearsed_renewal_is_a_rehearsal(
     server: RunningServer, pump: tuple[EstByCurl, str, dict[str, Any]], tmp_path: Path
 ) -> None:

@@ -38,7 +38,7 @@ from birthmark.errors import BirthmarkError, ForbiddenError
 from birthmark.people.leftovers import bounded
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.twin import twins_of
-from birthmark.refusals.rate_limits import RateLimits
+from birthmark.rate_limits import RateLimits
 from support.aws.account import ACCOUNT, ME, an_aws_account
 from support.fakes import FakeClock
 from support.pki.other_form import other_form

@@ -173,6 +173,23 @@ async def test_one_user_has_so_many_tokens_and_no_more(tmp_path: Any, monkeypatc
             await world.people.add_token("anna", "", timedelta(days=1), None, None, **ME)
 
 
+async def test_tokens_that_are_made_and_taken_back_again_and_again_are_counted(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "_MOST_OF_ONE", 3)
+    async with people_of(f"sqlite:///{tmp_path / 'people.db'}") as world:
+        await world.people.create("anna", Role.VIEWER, "*", **ME)
+        await world.people.create("bert", Role.VIEWER, "*", **ME)
+        for _ in range(3):
+            made = await world.people.add_token("anna", "", timedelta(days=1), None, None, **ME)
+            await world.people.remove_token(made.token.id, of="anna", **ME)
+        with pytest.raises(service.TooManyTokensError):
+            await world.people.add_token("anna", "", timedelta(days=1), None, None, **ME)
+        await world.people.add_token("bert", "", timedelta(days=1), None, None, **ME)
+        world.clock.move(timedelta(hours=9))
+        await world.people.add_token("anna", "", timedelta(days=1), None, None, **ME)
+
+
 async def test_tokens_that_have_ended_keep_nobody_out_and_go_away(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

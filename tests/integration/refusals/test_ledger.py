@@ -9,8 +9,8 @@ import pytest
 from sqlalchemy import func, select
 
 from birthmark.errors import InvalidRequestError
+from birthmark.rate_limits import RateLimits
 from birthmark.refusals import Ledger, ledger, refusals_about
-from birthmark.refusals.rate_limits import RateLimits
 from birthmark.refusals.store import refusals, subjects
 from birthmark.store import Changes, Database, open_database, statement
 from support.fakes import FakeClock, SeededEntropy

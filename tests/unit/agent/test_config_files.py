@@ -1,5 +1,6 @@
 """Files over files, the nearest known key, the last good configuration, and what is in effect."""
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,23 @@ def test_a_file_that_an_editor_named_txt_is_told_and_how_to_name_it(file: Path) 
     with pytest.raises(ConfigMisnamedError) as refused:
         read_config(file)
     assert f"`mv -n {file}.txt {file}`" in refused.value.explain_fix()
+
+
+@pytest.mark.parametrize("raw", [b'# one\rhostname = "later"\r', '# K\u00f6ln\nhostname = "later"\n'.encode("cp1252")])
+def test_the_fix_of_a_file_beside_it_puts_the_one_as_it_was_aside(file: Path, raw: bytes) -> None:
+    (there := over(file, "a file.toml", "")).write_bytes(raw)
+    with pytest.raises(ConfigInvalidError) as refused:
+        read_config(file)
+    command = next(one for one in refused.value.explain_fix().split("`") if "umask" in one)
+    subprocess.run(["sh", "-c", command], check=True)
+    assert read_config(file).hostname == "later"
+    assert there.with_name("a file.toml.old").read_bytes() == raw
+
+
+def test_a_file_whose_name_ends_in_capitals_is_told(file: Path) -> None:
+    there = over(file, "B.TOML", 'hostname = "later"\n')
+    (warning,) = read_config(file).warnings
+    assert (warning.file, warning.key) == (there, "(name)")
 
 
 def test_a_syntax_error_names_its_file(file: Path) -> None:

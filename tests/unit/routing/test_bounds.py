@@ -3,6 +3,7 @@
 import base64
 import contextlib
 import inspect
+import itertools
 import json
 import sys
 import time
@@ -206,6 +207,30 @@ def test_a_rule_pays_for_all_it_does_with_one_message() -> None:
     meter.left //= 200
     with pytest.raises(TooMuchError):
         evaluate(statement, message, entropy=SeededEntropy(), meter=meter)
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [r"\pL{12}b", r"[\pL\pN]{12}", r"\p{Lo}{16}b", "(?i)" + r"\pL" * 300, r"[\pL\pN]{20}", "(a{99}b{99}c{99})" * 40],
+)
+def test_the_patterns_of_a_rule_are_made_ready_within_its_steps(pattern: str) -> None:
+    meter, many = new_meter(), itertools.count(time.monotonic_ns())
+    began = time.thread_time()
+    with contextlib.suppress(SqlMistake):
+        for _ in range(600):
+            with contextlib.suppress(SqlMistake):
+                parse(f"SELECT regexp_matches(text, '{pattern}{next(many)}') AS x FROM 'a'", meter=meter)
+            if meter.left < 0:
+                break
+    assert meter.left < 0
+    assert time.thread_time() - began < 0.5  # some 60 ms on a machine that does nothing else
+
+
+def test_a_hundred_patterns_of_a_rule_and_its_templates_are_taken() -> None:
+    meter, many = new_meter(), itertools.count(time.monotonic_ns())
+    terms = " OR ".join(f"regexp_matches(text, '^sensor-[a-z]+-[0-9]{{3}}-{next(many)}$')" for _ in range(100))
+    parse(f"SELECT * FROM 'a' WHERE {terms}", meter=meter)
+    parse_template(f"${{regexp_substr(text, '[0-9]+-{next(many)}')}}", meter=meter)
 
 
 def test_patterns_that_messages_bring_do_not_make_a_statements_own_cost_more() -> None:

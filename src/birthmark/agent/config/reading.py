@@ -53,9 +53,11 @@ def _named_text(file: Path) -> Path:
 
 def _misnamed(file: Path) -> list[model.ConfigWarning]:
     """Warn of files beside the configuration that are not read for their name."""
-    found = sorted(file.with_suffix(".d").glob("*.toml.txt"))[:MAX_FILES]
+    beside = sorted(file.with_suffix(".d").glob("*.[Tt][Oo][Mm][Ll]*"))
+    found = [one for one in beside if one.suffix != ".toml" and one.name.lower().endswith((".toml", ".toml.txt"))]
     return [
-        model.ConfigWarning(1, "(name)", "ends in .txt and is not read: give it the name without", one) for one in found
+        model.ConfigWarning(1, "(name)", "does not end in .toml and is not read: rename it", one)
+        for one in found[:MAX_FILES]
     ]
 
 

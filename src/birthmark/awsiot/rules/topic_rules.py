@@ -142,23 +142,23 @@ class Ready:
 
 def make_ready(rule: TopicRule, account_id: str) -> Ready:
     """Return a rule that can be applied. Raise `SqlInvalidError`, and what `wire` raises."""
-    payload = wire.parse_payload(rule.payload)
+    payload, meter = wire.parse_payload(rule.payload), sql.new_meter()
     try:
         version = sql.parse_version(payload.aws_iot_sql_version)
-        statement = sql.parse(payload.sql, version)
+        statement = sql.parse(payload.sql, version, meter)
     except sql.SqlMistake as error:
         raise SqlInvalidError(where="sql", detail=str(error)) from error
-    actions = [_action(one, version) for one in payload.actions]
-    on_error = None if payload.error_action is None else _action(payload.error_action, version)
+    actions = [_action(one, version, meter) for one in payload.actions]
+    on_error = None if payload.error_action is None else _action(payload.error_action, version, meter)
     return Ready(rule, statement, actions, on_error, account_id)
 
 
-def _action(given: dict[str, Any], version: sql.Version) -> Action:
+def _action(given: dict[str, Any], version: sql.Version, meter: sql.Meter) -> Action:
     what = wire.parse_action(given)
     templates: dict[str, sql.Template] = {}
     for name, text in _texts(what):
         try:
-            templates[name] = sql.parse_template(text, version)
+            templates[name] = sql.parse_template(text, version, meter)
         except sql.SqlMistake as error:
             raise SqlInvalidError(where=f"template for {name}", detail=str(error)) from error
     if isinstance(what, wire.Http) and what.confirmation_url is None and not templates["url"].is_constant:

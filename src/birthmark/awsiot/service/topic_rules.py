@@ -195,13 +195,13 @@ class TopicRules(AccountService):
         check_client_id(client_id, is_kept=False)
         check_size(client_id, topic)
         now = self.clock.now()
+        await asker_turn()
         if name is not None:
             ready = await self.ready(name)
         else:
             given = {"sql": text or "", "actions": [], "awsIotSqlVersion": "2016-03-23"}
             ready = rules.make_ready(TopicRule("trial", given, False, now, now, 1), self._account.account_id)  # noqa: FBT003
         noted = Noted(client_id, self.clock.micros(), topic, payload)
-        await asker_turn()
         made = await _Applied(self, ready).apply(noted)
         return {
             "matches": _is_for(ready, topic) or rules.basic_ingest(topic) is not None,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from birthmark.errors import ThrottledError
-from birthmark.refusals.rate_limits import RateLimits
+from birthmark.rate_limits import RateLimits
 
 TIER = "S1"
 MOST_RECORDS = 1_000_000

@@ -38,7 +38,7 @@ from birthmark.dps.service.tpms import Tpms
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError, ConflictError, NotFoundError, ThrottledError
 from birthmark.net.share import share_of
 from birthmark.pki.names import parse_registration_id
-from birthmark.refusals.rate_limits import RateLimits
+from birthmark.rate_limits import RateLimits
 from birthmark.store import Changes, Database, decided_again
 from birthmark.store.database import Heard
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from math import ceil
 
 from birthmark.errors import ThrottledError
-from birthmark.refusals.rate_limits import RateLimits
+from birthmark.rate_limits import RateLimits
 
 _EARLY_S = 1.0
 _URGENT_SHARE = 4

@@ -30,7 +30,7 @@ from birthmark.iothub.model import (
 from birthmark.iothub.rules.routes import telling
 from birthmark.iothub.service.telling import Telling
 from birthmark.iothub.wire.routes import Source
-from birthmark.refusals.rate_limits import RateLimits
+from birthmark.rate_limits import RateLimits
 from birthmark.store import Changes, Database, Statement, decided_again, to_micros
 
 EDGE_AGENT, EDGE_HUB = "$edgeAgent", "$edgeHub"

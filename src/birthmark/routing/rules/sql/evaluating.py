@@ -68,10 +68,13 @@ class Selected:
     """What SET gave names to, for the templates of the actions."""
 
 
-def parse(sql: str, version: Version = Version.V2016_03_23) -> Statement:
-    """Return the statement that a text is. Raise `SqlMistake` for every text that is none."""
+def parse(sql: str, version: Version = Version.V2016_03_23, meter: Meter | None = None) -> Statement:
+    """Return the statement that a text is. Raise `SqlMistake` for every text that is none.
+
+    `meter`: what all patterns of a rule may cost to make ready, shared with its templates.
+    """
     check_text(sql)
-    parser = Parser(sql, version, variables=())
+    parser = Parser(sql, version, (), meter or new_meter())
     select = parser.statement()
     ready = ready_of(select, parser.terms)
     return Statement(

@@ -39,7 +39,7 @@ from birthmark.routing.rules.sql.syntax import (
     Version,
 )
 from birthmark.routing.rules.sql.tokens import Kind, Token, next_token
-from birthmark.routing.rules.sql.values import CONTEXT, UNDEFINED, number_of, whole
+from birthmark.routing.rules.sql.values import CONTEXT, UNDEFINED, Meter, number_of, whole
 
 MAX_SQL_BYTES = 256 * 1024
 """AWS IoT Core quotas: a rule's whole document."""
@@ -86,9 +86,14 @@ def parse_version(text: str) -> Version:
 class Parser:
     """Reads one text once, from the left."""
 
-    def __init__(self, text: str, version: Version, variables: Collection[str] | None, where: int = 0) -> None:
-        """`variables` are the names known from before; None takes any, as a template is read without its rule."""
-        self._text, self._version = text, version
+    def __init__(
+        self, text: str, version: Version, variables: Collection[str] | None, meter: Meter, where: int = 0
+    ) -> None:
+        """`variables` are the names known from before; None takes any, as a template is read without its rule.
+
+        `meter`: what making patterns ready may cost.
+        """
+        self._text, self._version, self._meter = text, version, meter
         self._terms = self._depth = 0
         self._known = None if variables is None else set(variables)
         self._token = next_token(text, where)
@@ -481,7 +486,7 @@ class Parser:
         self._advance()
         self._advance()
         arguments = self._list(")")
-        check_arguments(name, arguments, token.where)
+        check_arguments(name, arguments, token.where, self._meter)
         return Call(name, arguments, token.where)
 
     def _list(self, closing: str) -> tuple[Expression, ...]:

@@ -14,7 +14,7 @@ from birthmark.routing.rules.sql.compiling import compile_expression
 from birthmark.routing.rules.sql.evaluating import NO_VARIABLES, Ready, begin, check_text, ready_of
 from birthmark.routing.rules.sql.mistakes import mistake
 from birthmark.routing.rules.sql.parsing import MAX_TERMS, Parser
-from birthmark.routing.rules.sql.run import NO_SHADOWS, Lookups
+from birthmark.routing.rules.sql.run import NO_SHADOWS, Lookups, new_meter
 from birthmark.routing.rules.sql.syntax import Expression, Version
 from birthmark.routing.rules.sql.tokens import Kind
 from birthmark.routing.rules.sql.values import UNDEFINED, Compiled, Meter, Value, text_of
@@ -38,16 +38,17 @@ class Template:
         return "".join(one for one in self._parts if isinstance(one, str)) if self.is_constant else None
 
 
-def parse_template(text: str, version: Version = Version.V2016_03_23) -> Template:
+def parse_template(text: str, version: Version = Version.V2016_03_23, meter: Meter | None = None) -> Template:
     """Return the template that a text is. Raise `SqlMistake`; variables of SET are not checked for their names."""
     check_text(text)
+    meter = meter or new_meter()
     parts: list[str | Compiled] = []
     expressions: list[Expression] = []
     at = terms = 0
     while (dollar := text.find("$", at)) >= 0:
         parts.append(text[at:dollar])
         if text.startswith("${", dollar):
-            parser = Parser(text, version, None, dollar + 2)
+            parser = Parser(text, version, None, meter, dollar + 2)
             expression = parser.expression()
             if parser.here.text != "}" or parser.here.kind is not Kind.SIGN:
                 mistake(parser.here.where, "A ${ has no end.", "Close it by }.")

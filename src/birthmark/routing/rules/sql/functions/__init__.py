@@ -10,6 +10,7 @@ from birthmark.routing.rules.sql.functions import collections, hashes, messages,
 from birthmark.routing.rules.sql.functions.catalogue import Function
 from birthmark.routing.rules.sql.mistakes import mistake
 from birthmark.routing.rules.sql.syntax import Expression, Literal
+from birthmark.routing.rules.sql.values import Meter
 
 FUNCTIONS: Mapping[str, Function] = {
     one.name: one
@@ -30,12 +31,12 @@ ELSEWHERE: Mapping[str, str] = {
 _SCHEMES = {"encode": 1, "decode": 1}
 
 
-def check_arguments(name: str, arguments: Sequence[Expression], where: int) -> None:
-    """Raise `SqlMistake` for an argument that is written down and can never work."""
+def check_arguments(name: str, arguments: Sequence[Expression], where: int, meter: Meter) -> None:
+    """Raise `SqlMistake` for an argument that is written down and can never work; `meter` pays for patterns."""
     for at, one in enumerate(arguments):
         if not isinstance(one, Literal):
             continue
         if _SCHEMES.get(name) == at and one.value != "base64":
             mistake(where, f"{name}() knows base64 alone.", f"Write {name}(value, 'base64').")
         if at == 1 and name.startswith("regexp_") and isinstance(one.value, str):
-            patterns.check_pattern(one.value, where)
+            patterns.check_pattern(one.value, where, meter)

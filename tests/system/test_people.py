@@ -274,6 +274,23 @@ def of_dps(somebody: Person, method: str, path: str, body: Any = None) -> str:
     return answer.text
 
 
+def test_an_enroller_sets_no_twin_of_a_device_that_is_there_also_not_in_bulk(plant: Plant) -> None:
+    plant.server.run("hub", "device", "create", "victim")
+    variables = exported(plant.person("anna", "enroller"))
+    parts = parse_connection_string(variables["IOTHUB_CONNECTION_STRING"])
+    headers = {"Authorization": make_sas(parts.host, parts.key, int(time.time()) + 600, parts.policy)}
+    url, twin = f"https://{parts.host}/devices?api-version=2021-04-12", {"properties": {"desired": {"interval": 1}}}
+
+    def bulk(item: dict[str, Any]) -> int:
+        roots = variables["SSL_CERT_FILE"]
+        return requests.post(url, json=[item], headers=headers, verify=roots, timeout=30).status_code
+
+    for mode in ("updateTwin", "updateTwinIfMatchETag", "update"):
+        assert bulk({"id": "victim", "importMode": mode, **twin}) == 403, mode
+    assert bulk({"id": "new-1", "importMode": "create", **twin}) == 200
+    assert "interval" not in plant.server.run("hub", "twin", "victim", "--json").stdout
+
+
 def test_a_viewer_is_shown_no_key_that_a_rule_or_an_enrollment_sends_along(plant: Plant) -> None:
     viewer, admin = plant.person("anna", "viewer"), plant.person("ben", "admin")
     http = {"url": "https://hooks.example.com/x?code=U-KEY", "headers": [{"key": "authorization", "value": "H-KEY"}]}

@@ -32,7 +32,7 @@ CLOCK = SystemClock()
 _ATTEMPTS = 8
 _MEND = {
     "ProfileNotFound": "Those that there are: `aws configure list-profiles`. ",
-    "NoRegionError": "Say which: `export AWS_REGION=eu-central-1`. ",
+    "NoRegionError": "Say which: `export AWS_DEFAULT_REGION=eu-central-1`. ",
 }
 _NO_CREDENTIALS = frozenset(
     {

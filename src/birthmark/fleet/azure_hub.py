@@ -41,7 +41,6 @@ class HubDevices:
 
         self._service = parse_connection_string(connection_string)
         self._clock = clock
-        self._errors: Any = requests.exceptions
         self._session = requests.Session()
         self._session.mount("https://", requests.adapters.HTTPAdapter(pool_maxsize=16))
         if ca_file is not None:
@@ -104,7 +103,7 @@ class HubDevices:
         signed = {"Authorization": token, **(headers or {})}
         try:
             answer = self._session.request(method, url, headers=signed, json=body, timeout=self.patience_s)
-        except self._errors.RequestException as error:
+        except OSError as error:  # those of requests, too, and its own where the file of CAs is not there
             raise TargetUnreachableError(target=self.description, reason=network_reason(error)) from error
         if answer.status_code == HTTPStatus.NOT_FOUND:
             return answer

@@ -26,6 +26,8 @@ _TAKING = {
     "awsiot.certificate_delete",
     "awsiot.certificate_renew",
     "dps.enrollment_delete",
+    "dps.registration_delete",
+    "dps.release",
     "certificate.revoke",
     "key.revoke",
 }

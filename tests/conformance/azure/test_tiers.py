@@ -24,7 +24,7 @@ from azure.iot.hub import IoTHubRegistryManager
 from azure.iot.hub.models import QuerySpecification
 manager = IoTHubRegistryManager.from_connection_string(os.environ["IOTHUB_CONNECTION_STRING"])
 manager.protocol.config.retry_policy.policy.total = 0
-for number in range(25):
+for number in range(45):
     try:
         manager.query_iot_hub(QuerySpecification(query="SELECT * FROM devices"))
     except Exception as error:
@@ -59,7 +59,7 @@ def test_queries_of_an_s1_are_twenty_a_minute(server: RunningServer) -> None:
     done = run_python(QUERIES, server.cloud.environment())
     count, code = map(int, done.stdout.split())
     assert code == 429, done.stderr
-    assert 20 // scaled.WORKERS <= count <= 20  # each worker has its part
+    assert 20 // scaled.WORKERS <= count <= 30  # each worker has its part; one more comes in each three seconds
     (row,) = [one for one in server.rows("why", "--limit", "5") if one["code"] == "iothub.tier_throttled"][:1]
     assert "20 in a minute of queries" in row["cause"]
     server.run("hub", "tier", "birthmark", "none")

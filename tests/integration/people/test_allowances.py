@@ -53,6 +53,15 @@ async def test_one_person_takes_so_many_away_and_another_as_many(database: Datab
     await take(database, ben.actor)
 
 
+@pytest.mark.parametrize("action", ["dps.release", "dps.registration_delete"])
+async def test_a_registration_that_goes_takes_its_device_away(database: Database, action: str) -> None:
+    _, _, anna, _ = await of_two(database)
+    for _ in range(2):
+        await take(database, anna.actor, action)
+    with pytest.raises(TooManyTakenError):
+        await take(database, anna.actor, action)
+
+
 async def test_what_can_be_undone_is_not_counted(database: Database) -> None:
     _, _, anna, _ = await of_two(database)
     for _ in range(3):

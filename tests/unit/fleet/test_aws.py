@@ -716,7 +716,7 @@ def test_the_way_back_is_noted_before_anything_is_written(aws: Stubber, target: 
     ("profile", "mends"),
     [
         (AwsProfile(sdk_profile="nobodys", region="eu-central-1", name="factory"), "`aws configure list-profiles`"),
-        (AwsProfile(name="factory"), "`export AWS_REGION=eu-central-1`"),
+        (AwsProfile(name="factory"), "`export AWS_DEFAULT_REGION=eu-central-1`"),
         (AwsProfile(region="eu-central-1", endpoint_url="nowhere", name="factory"), "--profile local`"),
     ],
 )

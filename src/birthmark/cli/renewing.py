@@ -50,7 +50,7 @@ def renew(
     writing.confirm(target, where.profile, 1, "certificate")
     again_by, again = without("--old", takes_value=True), f"{without('--wait', takes_value=True)} --wait 10min"
     carried = target.carry(name, certificate, old, dry_run=True, command=again_by)
-    subject = target.name_in(carried.old)
+    subject = target.common_name_of(carried.old)
     if certificate.subject_cn not in {subject, name}:
         whose = f"'{certificate.subject_text}', the old one of '{subject or carried.old}'"
         typer.echo(f"Warning: the new certificate is of {printable(whose)}.", err=True)

@@ -101,8 +101,8 @@ class AwsRenewing(AwsLosing):
                 self._iot.attach_thing_principal(thingName=thing, principal=arn)
         return carried
 
-    def name_in(self, certificate_id: str) -> str | None:
-        """Return the common name in a certificate on record."""
+    def common_name_of(self, certificate_id: str) -> str | None:
+        """Return the common name of a registered certificate."""
         pem = (self._described(certificate_id) or {}).get("certificatePem", "")
         return parse_any(pem).subject_cn if pem else None
 

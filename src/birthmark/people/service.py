@@ -130,8 +130,8 @@ class TooManyTokensError(ConflictError):
     """As many tokens of one user as there may be."""
 
     code = "people.too_many_tokens"
-    cause = "{user} has {count} tokens, or made so many within a day, and no more are made."
-    fix = "Take back one that nobody needs, or wait: `birthmark token ls`"
+    cause = "{user} has {count} active tokens, or created {count} within a day."
+    fix = "Remove one that is not needed, or wait 8 minutes: `birthmark token ls`"
     for_a_person = "only a person knows which nobody needs"
     count: int
     user: str
@@ -163,7 +163,7 @@ class People:
     _loading: Loading = field(init=False, repr=False)
     _steadiness: Steadiness = field(init=False, repr=False)
     _made: RateLimits = field(init=False, repr=False)
-    """Tokens that each made: one that is made and taken back again and again stays in the audit trail."""
+    """Tokens that each user created: one that is removed at once still leaves its rows in the audit trail."""
 
     def __post_init__(self) -> None:
         self._made = RateLimits(burst=_MOST_OF_ONE, per_s=_MOST_OF_ONE / _DAY_S, max_addresses=16384)

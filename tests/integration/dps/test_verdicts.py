@@ -8,7 +8,7 @@ import pytest
 
 from birthmark.dps.events import AuthorityChanged
 from birthmark.dps.model import Claim
-from birthmark.dps.rules.attestation import EnrollmentDisabledError
+from birthmark.dps.rules.attestation import DeviceTakenBackError, EnrollmentDisabledError
 from birthmark.dps.service.enrollments import Enrollments
 from birthmark.errors import BirthmarkError
 from birthmark.iothub.service.hubs import UnknownHubError
@@ -37,6 +37,31 @@ async def test_a_device_that_is_taken_back_between_its_packets_does_not_register
                     await world.registry.device(world.hub, name)
             else:
                 assert (await world.registrations.register(claim, verdict)).device_id == name
+
+
+class Lost:
+    """An inventory in which one name is revoked."""
+
+    async def is_lost(self, name: str) -> bool:
+        return name == "pump-1"
+
+    async def check(self, leaf: object, chain: object) -> None:
+        """No certificate is revoked."""
+
+
+async def test_a_revoked_device_registers_by_no_enrollment_also_where_the_disabled_one_was_removed(
+    database_url: str,
+) -> None:
+    async with a_dps(database_url) as world:
+        maker = a_ca()
+        await world.group("line", maker)
+        world.registrations._inventory = cast("Any", Lost())
+        with pytest.raises(DeviceTakenBackError):
+            await world.registrations.attest(claim_of(world, a_device(maker, "pump-1")))
+        await world.registrations.attest(claim_of(world, a_device(maker, "pump-2")))
+        await world.individual("pump-1", device := a_device(a_ca(), "pump-1"))
+        with pytest.raises(DeviceTakenBackError):
+            await world.registrations.attest(claim_of(world, device))
 
 
 async def test_a_verdict_is_not_made_anew_for_what_others_write(database_url: str) -> None:

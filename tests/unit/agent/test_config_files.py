@@ -1,5 +1,6 @@
 """Files over files, the nearest known key, the last good configuration, and what is in effect."""
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -72,6 +73,19 @@ def test_the_fix_of_a_file_beside_it_puts_the_one_as_it_was_aside(file: Path, ra
     subprocess.run(["sh", "-c", command], check=True)
     assert read_config(file).hostname == "later"
     assert there.with_name("a file.toml.old").read_bytes() == raw
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+@pytest.mark.parametrize(("owner", "mode"), [(65534, 0o600), (0, 0o666)])
+def test_root_reads_no_file_beside_it_that_another_user_can_write(file: Path, owner: int, mode: int) -> None:
+    there = over(file, "99.toml", 'hostname = "later"\n')
+    os.chown(there, owner, -1)
+    there.chmod(mode)
+    with pytest.raises(ConfigMissingError) as refused:
+        read_config(file)
+    os.chown(file, owner, -1)  # whose configuration it is may write all of it
+    (subprocess.run(["sh", "-c", refused.value.explain_fix().split("`")[1]], check=True))
+    assert read_config(file).hostname == "later"
 
 
 def test_a_file_whose_name_ends_in_capitals_is_told(file: Path) -> None:

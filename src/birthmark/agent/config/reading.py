@@ -20,7 +20,7 @@ from birthmark.text_files import decode_text, foreign_line, in_utf_8, not_utf_8
 
 MAX_CONFIG_BYTES = 1024 * 1024
 MAX_FILES = 100
-_GROUP_READS, _ALL_READ = 0o040, 0o004
+_GROUP_READS, _ALL_READ, _ALL_WRITE = 0o040, 0o004, 0o002
 _SECRETS = "password|connection_string|symmetric_key|device_id_pk|endorsement|owner|hierarchy_authorization"
 _SECRET = re.compile(rf"(?m)^[ \t]*({_SECRETS})[ \t]*=(?!.*uri *=)")
 
@@ -30,6 +30,8 @@ def read_config(file: Path) -> model.AgentConfig:
     text, seen = _read(file)
     files = [(file, text, seen)]
     files += [(path, *_read(path)) for path in files_over(file)]
+    for path, _, seen_too in files[1:]:
+        _check_owner(path, seen_too, seen)
     if sum(len(one) for _, one, _ in files) > MAX_CONFIG_BYTES:
         raise ConfigMissingError(file=file, reason=f"{file.stem}.d and it are larger than 1 MiB")
     found = parse_config(file, text, [(path, one) for path, one, _ in files[1:]])
@@ -44,6 +46,15 @@ def files_over(file: Path) -> list[Path]:
     if len(found) > MAX_FILES:
         raise ConfigMissingError(file=directory, reason=f"there are more than {MAX_FILES} files in it")
     return found
+
+
+def _check_owner(path: Path, seen: os.stat_result, of_file: os.stat_result) -> None:
+    """Raise `ConfigMissingError` where root would do what another user wrote beside the configuration."""
+    if os.geteuid() == 0 and (seen.st_uid not in {0, of_file.st_uid} or seen.st_mode & _ALL_WRITE):
+        error = ConfigMissingError(file=path, reason="another user than root may write it")
+        quoted = shlex.quote(str(path))
+        error.quote(fix=f"Read it. If all of it is right: `chown root {quoted} && chmod o-w {quoted}`")
+        raise error
 
 
 def _named_text(file: Path) -> Path:

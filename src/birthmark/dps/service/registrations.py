@@ -150,12 +150,12 @@ class Registrations:
         return attested
 
     async def _check_device(self, enrollment: Enrollment, claim: Claim) -> None:
-        """Raise `DeviceTakenBackError` where the enrollment has another device id, and that one was revoked."""
-        name = None if enrollment.is_group else enrollment.device_id
-        if name in {None, claim.registration_id} or self._inventory is None:
+        """Raise `DeviceTakenBackError` where the device was revoked, also by an enrollment that was made since."""
+        if self._inventory is None:
             return
-        if await self._inventory.is_lost(name or ""):
-            raise attestation.DeviceTakenBackError(enrollment=enrollment.id, options="", registration_id=name)
+        for name in {claim.registration_id, (None if enrollment.is_group else enrollment.device_id) or ""} - {""}:
+            if await self._inventory.is_lost(name):
+                raise attestation.DeviceTakenBackError(enrollment=enrollment.id, options="", registration_id=name)
 
     async def _attest_at(self, instance: Instance, claim: Claim, began: tuple[float, int]) -> Attested:
         registration_id = parse_registration_id(claim.registration_id)

@@ -147,7 +147,7 @@ def routes(iothub: IotHub, devices: ToDevices, record: Record) -> list[Route]:
         policy = authorized(request, hub, WRITE, "devices", Right.ENROLL)
         items = wire.parse_bulk(await request.body())
         if any(item.twin and (item.import_mode != "create" or item.module_id) for item in items):
-            authorized(request, hub, WRITE, "devices", Right.OPERATE)  # of a device that is there already
+            authorized(request, hub, WRITE, "devices", Right.OPERATE)  # it changes an existing device
         problems, changed = await iothub.bulk.do(hub, items, actor=policy)
         for before, after, body in changed:
             patch = (body.get("properties") or {}).get("desired")

@@ -60,7 +60,7 @@ class CloudToDevice:
         rules.check_mail(device_id, message_id, mail, feedback, expires_at=ends_at, now=now)
         letter = Letter(0, message_id, _encode(mail), now, expires_at or 0, feedback=feedback)
         also = Changes()
-        if isinstance(actor, Actor):  # a policy's holder is nobody by name, and a program that sends without end
+        if isinstance(actor, Actor):  # a policy names no person, and its program may send without end
             also.audit(actor, "iothub.c2d_sent", device_id, hub=hub.name, message=message_id)
         also.merge(still_there(hub.name, device_id))
         return await self.inboxes.put(space_of(hub.name), device_id, letter, also)

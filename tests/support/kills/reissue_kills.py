@@ -136,7 +136,11 @@ def keep_on(
         "renewals": sum(one.keys - 1 for one in devices),
         "cuts": sum(one.cuts for one in devices),
         "seconds": round(time.monotonic() - began, 1),
-        "faults": [*itertools.chain(*(one.problems for one in devices)), *faults(server, devices)],
+        "faults": [
+            *itertools.chain(*(one.problems for one in devices)),
+            *faults(server, devices),
+            *(["fewer renewals than devices"] if sum(one.keys - 1 for one in devices) <= each else []),
+        ],
     }
 
 

@@ -83,7 +83,7 @@ def try_one(target: Target, data: bytes) -> bool:
 
 
 def run(target: Target, numbers: Iterator[int], seed: str, *, seconds: float | None = None, keep: int = 5) -> Result:
-    """Try inputs until they or the time end, or `keep` are found."""
+    """Try inputs until they or the time end, each seed and one more in any case, or `keep` are found."""
     result = Result()
     before = _peak_kib()
     started = time.perf_counter()
@@ -92,7 +92,7 @@ def run(target: Target, numbers: Iterator[int], seed: str, *, seconds: float | N
         for number in numbers:
             data = make_input(target, seed, number)
             begun = time.perf_counter()
-            if seconds is not None and begun > started + seconds:
+            if seconds is not None and begun > started + seconds and result.inputs > len(target.seeds):
                 break
             result.inputs += 1
             signal.setitimer(signal.ITIMER_REAL, MAX_SECONDS_PER_INPUT)

@@ -29,7 +29,7 @@ from birthmark.net.tls import TlsPeer
 from birthmark.refusals import Ledger
 from support.aws.account import ACCOUNT, ME, an_aws_account
 from support.aws.device import document, statement
-from support.azure.hub_world import Wire, until
+from support.azure.hub_world import Wire, lose, until
 from support.fakes import FakeClock, SeededEntropy
 from support.pki.pki_builders import a_device
 from support.store.between import before_the_next_commit
@@ -316,7 +316,7 @@ async def test_a_will_that_waits_is_published_while_what_its_client_came_by_stan
     async with a_world(database_url) as world:
         await world.let_publish()
         device = await world.connected(Will("t", b"gone", 1, False, ((PropertyId.WILL_DELAY, 5),)))
-        device.pump.connection_lost(None)
+        await lose(device.pump)
         await world.broker.settled()
         if is_taken_back:
             await world.aws.certificates.set_status(world.certificate_id, CertificateStatus.INACTIVE, **ME)

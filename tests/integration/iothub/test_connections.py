@@ -42,7 +42,7 @@ from birthmark.mqtt.packets import (
 from birthmark.net.admission import Closed
 from birthmark.net.pump import MqttPump
 from birthmark.store import to_micros
-from support.azure.hub_world import ON_RECORD, Wire, World, a_world, until
+from support.azure.hub_world import ON_RECORD, Wire, World, a_world, lose, until
 from support.azure.sas_tokens import make_sas
 from support.store.between import before_the_next_commit
 
@@ -645,7 +645,7 @@ async def test_a_subscription_on_its_way_while_its_device_is_deleted_brings_no_s
         if is_known:
             link, client = await world.connected(clean=False)
             await subscribe(link, client, "$iothub/methods/POST/#")
-            link.connection_lost(None)
+            await lose(link)
         link, client = await world.connected(clean=False)
         while_it_commits_delete_the_device(world)
         client.client.send(Subscribe(1, (("$iothub/twin/res/#", 1),)))
@@ -694,7 +694,7 @@ async def test_sessions_of_a_hub_are_counted_in_as_they_are_counted_out(tmp_path
                 link.data_received(client.client.data_to_send())
             await until(lambda client=client: len(client.got(SubAck)) == 2)  # type: ignore[misc] # a default's type
             assert space.stored == 1
-            link.connection_lost(None)
+            await lose(link)
         await world.broker.settled()
         await world.connected(clean=True)
         assert space.stored == 0

@@ -14,7 +14,7 @@ from birthmark.iothub.service import Telemetry
 from birthmark.iothub.service.hubs import UnknownHubError
 from birthmark.mqtt.packets import ConnAck, Disconnect, Will
 from birthmark.net.pump import MqttPump
-from support.azure.hub_world import Wire, World, a_world, until
+from support.azure.hub_world import Wire, World, a_world, lose, until
 
 pytestmark = pytest.mark.integration
 TOPIC = "devices/device-1/messages/events/site=a"
@@ -36,7 +36,7 @@ async def test_a_lost_connection_tells_the_will(tmp_path: Path, clean: bool) -> 
     async with a_world(tmp_path) as world:
         link, _ = await a_will(world, clean=clean)
         assert await told(world) == []
-        link.connection_lost(None)
+        await lose(link)
         assert await told(world) == [b"gone"]
         (message,) = await world.iothub.telemetry.stream(world.hub).latest(10)
         assert message == Message(
@@ -49,7 +49,7 @@ async def test_a_disconnect_takes_it_back(tmp_path: Path) -> None:
         link, client = await a_will(world)
         client.client.send(Disconnect())
         link.data_received(client.client.data_to_send())
-        link.connection_lost(None)
+        await lose(link)
         assert await told(world) == []
 
 
@@ -74,7 +74,7 @@ async def test_a_database_that_is_away_is_waited_for(tmp_path: Path, monkeypatch
 
         monkeypatch.setattr(Telemetry, "written", away_at_first)
         monkeypatch.setattr(connections, "_AGAIN_S", 0.01)
-        link.connection_lost(None)
+        await lose(link)
         assert await told(world) == [b"gone"]
 
 
@@ -82,10 +82,10 @@ async def test_a_will_is_told_once_though_its_session_is_stored(tmp_path: Path) 
     async with a_world(tmp_path) as world:
         for _ in range(2):
             link, _ = await a_will(world)
-            link.connection_lost(None)
+            await lose(link)
             await told(world)
         link, _ = await world.connected(clean=False)
-        link.connection_lost(None)
+        await lose(link)
         assert await told(world) == [b"gone"] * 2
 
 

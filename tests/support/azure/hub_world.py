@@ -111,3 +111,9 @@ async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(5):
         while not condition():
             await asyncio.sleep(0.005)
+
+
+async def lose(pump: MqttPump) -> None:
+    """End a connection as a cut line does; it is over when what others are owed first is done."""
+    pump.connection_lost(None)
+    await until(lambda: pump.is_over)

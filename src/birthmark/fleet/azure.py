@@ -253,7 +253,7 @@ class AzureTarget(AzureLosing):
             raise NotTakenBackError(device=name, target=self.description, detail=detail)
         if before is not None and not _has_certificate(before):
             detail = "the service did not tell the certificate that it had before"
-            raise NotTakenBackError(device=device_id, target=self.description, detail=detail)
+            raise NotTakenBackError(device=name, target=self.description, detail=detail)
         if dry_run:
             return Done.WOULD_TAKE_BACK
         if before is not None:

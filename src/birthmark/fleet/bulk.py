@@ -11,7 +11,7 @@ from birthmark.errors import BirthmarkError, ThrottledError, UnauthenticatedErro
 from birthmark.fleet.errors import NotAllowedError, NotTakenBackError
 from birthmark.fleet.journal import Journal, Noting, Outcome, refused
 from birthmark.fleet.pace import Paced, Says, silent
-from birthmark.fleet.target import AT_ONCE, Done, EnrollmentRequest, EnrollmentTarget, Note, WayBack
+from birthmark.fleet.target import AT_ONCE, Done, EnrollmentRequest, EnrollmentTarget, Note, WayBack, record_name
 from birthmark.interrupts import uninterrupted
 
 _MOVED = "it moved here since, and is retired where it came from: without this record nobody would let it in"
@@ -129,7 +129,8 @@ def take_back_all(
         thumbprint = way.get("thumbprint") or way.get("certificate")
         try:
             if device_id in journal.moved:
-                raise NotTakenBackError(device=device_id, target=target.description, detail=_MOVED)
+                name = record_name(device_id, way)  # another device may have this one's id for its own record
+                raise NotTakenBackError(device=name, target=target.description, detail=_MOVED)
             return Outcome(device_id, thumbprint, target.take_back(device_id, way, dry_run=dry_run))
         except _ENDS:
             raise

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from birthmark import errors
-from birthmark.fleet.target import Change
+from birthmark.fleet.target import Change, record_name
 from birthmark.shapes import known
 from birthmark.text import reason_of
 
@@ -98,8 +98,8 @@ class NotTakenBackError(errors.ConflictError):
     """It is no longer as it was left."""
 
     code = "fleet.not_taken_back"
-    message = "{device} was not taken back: {detail}"
-    cause = "{device} at {target} was not taken back: {detail}."
+    message = "The record {device} was not taken back: {detail}"
+    cause = "The record {device} at {target} was not taken back: {detail}."
     fix = (
         "What is on record: `birthmark device ls{options}`. To remove it, whatever it is: "
         "`birthmark device rm {device}{options}`"
@@ -266,4 +266,4 @@ def way_of(way: Mapping[str, Any], kind: type[Way], device: str, target: str) ->
         return msgspec.convert(way, known(kind))
     except msgspec.ValidationError as error:
         detail = "its line in the journal is not as a run wrote it"
-        raise NotTakenBackError(device=device, target=target, detail=detail) from error
+        raise NotTakenBackError(device=record_name(device, way), target=target, detail=detail) from error

@@ -19,6 +19,12 @@ def unnoted(_device_id: str, _way: WayBack) -> None:
     """Keep nothing: there is no way back."""
 
 
+def record_name(device_id: str, way: WayBack) -> str:
+    """Return the name that `device rm` takes of what was written: at DPS the registration id."""
+    name = way.get("registration_id")
+    return name if isinstance(name, str) else device_id
+
+
 class DeviceCertificate(Protocol):
     """What a record needs of a device's certificate: a `Certificate`, or one that nobody had to parse."""
 

@@ -634,6 +634,14 @@ def test_a_record_whose_certificate_the_service_keeps_to_itself_cannot_be_put_ba
     assert "did not tell the certificate" in refused.value.explain_cause()
 
 
+def test_what_is_not_taken_back_is_named_by_its_registration_id(target: AzureTarget) -> None:
+    registered_as_its_name = a_device(common_name="pump-1").certificate
+    way = dict(enrolled(target, EnrollmentRequest("pump-2", registered_as_its_name)))
+    with pytest.raises(NotTakenBackError) as refused:
+        target.take_back("pump-2", way | {"thumbprint": "00", "before": {}}, dry_run=False)
+    assert "`birthmark device rm pump-1`" in refused.value.explain_fix()
+
+
 @pytest.mark.parametrize("way", [{}, {"registration_id": 7, "thumbprint": "00"}])
 def test_a_way_back_that_no_run_wrote_is_refused(target: AzureTarget, way: dict[str, Any]) -> None:
     with pytest.raises(NotTakenBackError):

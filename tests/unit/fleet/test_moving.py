@@ -259,6 +259,18 @@ def test_what_moved_is_not_taken_back_for_nobody_would_let_it_in(tmp_path: Path)
     assert path.read_text().count("moved") == 1
 
 
+def test_what_moved_is_named_as_its_record_is_called_since_its_id_may_be_the_name_of_another_s(tmp_path: Path) -> None:
+    told: list[Outcome] = []
+    with Journal(tmp_path / "journal", "") as journal:
+        journal.begin("pump-2", {"registration_id": "pump-1", "thumbprint": "00"})
+        journal.add(Outcome("pump-2", "00", Done.CREATED))
+        journal.settle("pump-2")
+        take_back_all(Place(Standing.CONNECTED), journal, told.append, dry_run=False)
+    (refusal,) = [one.refusal for one in told]
+    assert refusal is not None
+    assert "`birthmark device rm pump-1`" in refusal.explain_fix()
+
+
 def test_what_is_waited_for_is_taken_back(tmp_path: Path) -> None:
     source, destination = Place(Standing.CONNECTED), Place(Standing.MISSING)
     with Journal(tmp_path / "journal", destination.identity) as journal:

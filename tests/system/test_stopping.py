@@ -1,15 +1,18 @@
 """SIGTERM under load: no newcomer, every connection told, nothing acknowledged lost, and an end in time."""
 
+import base64
 import signal
 import socket
 import ssl
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from birthmark.mqtt import codec
 from birthmark.mqtt.packets import Connect, Publish
+from support.azure.sas_tokens import make_sas
 from support.floods.flood_world import FloodWorld, a_world
 from support.floods.floods import Line, Visit
 from support.server.servers import RunningServer, a_server
@@ -52,12 +55,31 @@ def asked(connection: ssl.SSLSocket) -> bytes:
     return connection.recv(4096)
 
 
+def call_a_method(connection: ssl.SSLSocket, server: RunningServer) -> None:
+    """Ask for a device that is away, with all the patience that there is."""
+    server.run("hub", "device", "create", "pump-1")
+    known = dict(part.split("=", 1) for part in server.cloud.hub_connection_string.split(";"))
+    key = base64.b64decode(known["SharedAccessKey"])
+    token = make_sas(known["HostName"], key, int(time.time()) + 300, "iothubowner")
+    body = b'{"methodName": "look", "connectTimeoutInSeconds": 300}'
+    head = f"POST /twins/pump-1/methods?api-version=2021-04-12 HTTP/1.1\r\nHost: {known['HostName']}\r\n"
+    connection.sendall(f"{head}Authorization: {token}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
+
+
 def test_who_was_let_in_before_the_end_has_an_answer_and_nobody_holds_the_end_up(tmp_path: Path) -> None:
     with a_server(tmp_path, is_warm=False) as server:
         assert server.process is not None
-        with a_web_connection(server) as late, a_web_connection(server) as idle, a_web_connection(server) as silent:
+        with (
+            a_web_connection(server) as late,
+            a_web_connection(server) as idle,
+            a_web_connection(server) as silent,
+            a_web_connection(server) as waiting,
+        ):
             assert b" 404 " in asked(idle)
+            call_a_method(waiting, server)
+            time.sleep(0.5)
             server.process.send_signal(signal.SIGTERM)
+            assert b" 503 " in waiting.recv(4096)
             assert idle.recv(1) == b""  # what was answered is over at once
             assert b" 404 " in asked(late)
             assert late.recv(1) == b""

@@ -148,6 +148,7 @@ class Server:
             rooms.end_connections,
             database.before_close,
             partial(listeners.answer_who_came, self._patience.answer_s, self._patience.ask_s),
+            rooms.devices.end_calls,
             listeners.refuse_newcomers,
         ]
         https_port = doors.https_port = await self._bind(listeners, context, doors, limits)

@@ -7,15 +7,22 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
 
+import msgspec
 import pytest
 
-from birthmark.bus import LocalBus
+from birthmark.bus import LocalBus, NoAnswerError
 from birthmark.errors import BirthmarkError
 from birthmark.iothub import wire
 from birthmark.iothub.http import routes
 from birthmark.iothub.model import Message
+from birthmark.iothub.mqtt import todevices
 from birthmark.iothub.mqtt.todevices import DevicesByBus
-from birthmark.iothub.rules.methods import MAX_LEVELS, MAX_PAYLOAD_BYTES, MethodAnswerInvalidError
+from birthmark.iothub.rules.methods import (
+    MAX_LEVELS,
+    MAX_PAYLOAD_BYTES,
+    DeviceNotOnlineError,
+    MethodAnswerInvalidError,
+)
 from birthmark.iothub.service.hubs import UnknownHubError
 from birthmark.mqtt.packets import PubAck, Publish, SubAck, Subscribe
 from support.azure.hub_world import ON_RECORD, World, a_world, until
@@ -95,6 +102,35 @@ async def test_a_call_that_waited_reaches_no_device_that_has_the_name_since(tmp_
             await waiting
         assert refused.value.code == "iothub.unknown_device"
         assert client.got(Publish) == []
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+async def test_a_call_that_waits_ends_with_its_server(tmp_path: Path, *, is_there: bool) -> None:
+    async with a_world(tmp_path) as world:
+        if is_there:
+            await listening(world)
+        devices = calling(world)
+        waiting = asyncio.create_task(devices.call(world.hub, "device-1", CALL))
+        await asyncio.sleep(0.2)
+        devices.end_calls()
+        with pytest.raises(NoAnswerError, match="did not answer"):
+            await waiting
+        devices.end_calls()
+
+
+async def test_who_waits_long_looks_for_a_device_less_often(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(todevices, "_LOOK_S", 0.001)
+    async with a_world(tmp_path) as world:
+        devices, looks = calling(world), list[str]()
+        space = world.connections.space("main")
+        monkeypatch.setattr(space, "owner", lambda device: nowhere(looks, device))
+        with pytest.raises(DeviceNotOnlineError):
+            await devices.call(world.hub, "device-1", msgspec.structs.replace(CALL, connect_timeout_in_seconds=1))
+    assert 5 < len(looks) < 60
+
+
+async def nowhere(looks: list[str], device: str) -> None:
+    looks.append(device)
 
 
 @pytest.mark.parametrize(

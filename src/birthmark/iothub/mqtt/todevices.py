@@ -2,12 +2,12 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
-from birthmark.bus import Bus, NobodyThereError
+from birthmark.bus import Bus, NoAnswerError, NobodyThereError
 from birthmark.errors import BirthmarkError
 from birthmark.iothub import wire
 from birthmark.iothub.model import Hub, Twin
@@ -17,8 +17,10 @@ from birthmark.iothub.ports import Notify, SeenAt
 from birthmark.iothub.rules.methods import DeviceNotOnlineError, MethodTimeoutError, check_call
 from birthmark.text import decode_json
 
-_LOOK_S = 0.1
+_LOOK_S, _MAX_LOOK_S = 0.1, 2.0
+"""How long a call waits until it looks for its device again: the longer, the longer it has waited."""
 _STALE_S = 0.05
+_CALLED = str(CallMethod.__struct_config__.tag)
 _OUTCOMES: Mapping[type[BirthmarkError], str] = {DeviceNotOnlineError: "not_online", MethodTimeoutError: "timed_out"}
 _json = msgspec.json.Encoder().encode
 
@@ -30,6 +32,7 @@ class DevicesByBus:
         self._connections = connections
         self._bus = bus
         self.calls: Counter[str] = Counter()
+        self._under_way: set[asyncio.Timeout] = set()
 
     async def seen(self, hub: str, device_ids: Sequence[str]) -> Sequence[SeenAt]:
         return await self._connections.seen(hub, device_ids)
@@ -43,12 +46,30 @@ class DevicesByBus:
     async def call(self, hub: Hub, device_id: str, call: wire.MethodCall) -> tuple[int, Any]:
         """Return a method's status and payload; wait for the device as long as the call says."""
         try:
-            answer = await self._call(hub, device_id, call)
+            answer = await self._until_the_end(self._call(hub, device_id, call))
         except BirthmarkError as error:
             self.calls[_OUTCOMES.get(type(error), "refused")] += 1
             raise
         self.calls["answered"] += 1
         return answer
+
+    def end_calls(self) -> None:
+        """End every call that waits for its device, as the server stops."""
+        now = asyncio.get_running_loop().time()
+        for limit in self._under_way:
+            limit.reschedule(now)
+
+    async def _until_the_end(self, calling: Awaitable[tuple[int, Any]]) -> tuple[int, Any]:
+        try:
+            async with asyncio.timeout(None) as limit:
+                self._under_way.add(limit)
+                try:
+                    return await calling
+                finally:
+                    self._under_way.discard(limit)
+        except TimeoutError as error:
+            worker = self._bus.worker
+            raise NoAnswerError(reason="the server stops", request=_CALLED, worker=worker) from error
 
     async def _call(self, hub: Hub, device_id: str, call: wire.MethodCall) -> tuple[int, Any]:
         check_call(call, device_id)
@@ -73,9 +94,10 @@ class DevicesByBus:
                 await look_again()
                 answer = await self._bus.ask(owner, asked, response_s + 1.0)
             except (DeviceNotOnlineError, NobodyThereError) as error:  # or its worker died, and it comes to another
-                if loop.time() >= patience:
+                if (left := patience - loop.time()) <= 0:
                     raise DeviceNotOnlineError(device_id=device_id) from error
-                await asyncio.sleep(_LOOK_S)
+                waited = call.connect_timeout_in_seconds - left
+                await asyncio.sleep(min(left, max(_LOOK_S, min(waited / 4, _MAX_LOOK_S))))
                 continue
             await look_again()
             return answer.status, decode_json(answer.payload)

@@ -284,11 +284,15 @@ def read_single_certificate(path: Path) -> "Certificate":
 
 
 def read_ca_certificate(path: Path) -> "Certificate":
-    """Return the only CA's certificate of a file, also where a device's is first: see `parse_ca`."""
-    from birthmark.pki.certificates import parse_ca
+    """Return the only CA's certificate of a file, also where a device's is first: see `parse_ca`. Say so there."""
+    from birthmark.pki.certificates import parse_bundle, parse_ca
 
     with about(path):
-        return parse_ca(read_file(path))
+        data = read_file(path)
+        found = parse_ca(data)
+        if (count := len(parse_bundle(data))) > 1:
+            typer.echo(printable(f"{path} has {count} certificates. Used: {found.subject_text}"), err=True)
+        return found
 
 
 @contextmanager

@@ -292,7 +292,7 @@ def _refusal(path: Path, head: bytes, again: str) -> BirthmarkError:
         read = f"iconv -f {codec} -t UTF-8 {shlex.quote(str(path))}"
         edit = "tr '\\r' '\\n' | sed '1s/^\\xef\\xbb\\xbf//; /^$/d'"
         command = f"(umask 077; set -C; {read} | {edit} > {shlex.quote(str(copy))})"
-        form = "UTF-16" if codec != "UTF-8" else "other line ends, or a byte order mark"
+        form = codec[: len("UTF-16")] if codec != "UTF-8" else "other line ends, or a byte order mark"
         return JournalChangedError(path=path, command=command, copy=copy, form=form, again=again)
     return (NoJournalOfRunError if _is_undo(again) else NoJournalError)(path=path, again=again)
 

@@ -1,5 +1,6 @@
 """Devices are put on record at a provisioning service of this server by their certificates."""
 
+import shlex
 from dataclasses import dataclass, field
 
 from birthmark.clock import Clock
@@ -83,4 +84,7 @@ def _there(present: Enrollment, wish: Wish) -> Became:
     called = present.device_id or present.id
     if is_it and present.is_enabled and called.lower() == wanted.lower():
         return Became.UNCHANGED
-    raise EnrollmentExistsError(enrollment=present.id)
+    refusal = EnrollmentExistsError(enrollment=present.id)
+    shown = f"What is on record: `birthmark device show {shlex.quote(present.id)}`."
+    refusal.quote(fix=f"{shown} To change it to what the list says: `birthmark device enroll-list LIST --update`")
+    raise refusal

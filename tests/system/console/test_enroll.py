@@ -135,6 +135,7 @@ def test_certificates_are_taken_on_the_word_of_who_drops_them_and_names_are_iner
     assert on_record(rooms, "d-dropped")
     other = a_certificate("d-dropped")
     page = looked(anna, drop(anna, ("files", "b.pem", other.encode())))
+    assert "enroll-list LIST --update" in said(page)
     assert "exists already" in said(page)  # another certificate under that name is never written over
 
 

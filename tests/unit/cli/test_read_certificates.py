@@ -65,6 +65,13 @@ def test_of_two_cas_none_is_taken_whatever_the_form_of_the_file(tmp_path: Path) 
         with pytest.raises(CertificateInvalidError) as refused:
             read_ca_certificate(file)
         assert "several CAs" in refused.value.explain_cause()
+        assert "a file of its own" in refused.value.explain_fix()
+
+
+def test_of_a_chain_it_is_said_which_ca_is_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (file := tmp_path / "chain.pem").write_text(DEVICE.pem() + CA.certificate.pem())
+    assert read_ca_certificate(file) == CA.certificate
+    assert f"has 2 certificates. Used: {CA.certificate.subject_text}" in capsys.readouterr().err
 
 
 def test_two_devices_that_signed_their_own_certificates_as_cas_are_refused(tmp_path: Path) -> None:

@@ -291,6 +291,30 @@ def test_an_enroller_sets_no_twin_of_a_device_that_is_there_also_not_in_bulk(pla
     assert "interval" not in plant.server.run("hub", "twin", "victim", "--json").stdout
 
 
+def test_a_revoked_device_is_let_in_again_at_the_hub_by_nobody_who_may_revoke_none(plant: Plant) -> None:
+    plant.server.run("hub", "device", "create", "stolen")
+    plant.server.run("device", "revoke", "stolen", "--yes")
+    anna = plant.person("anna", "enroller")
+    variables = exported(anna)
+    parts = parse_connection_string(variables["IOTHUB_CONNECTION_STRING"])
+    headers = {"Authorization": make_sas(parts.host, parts.key, int(time.time()) + 600, parts.policy)}
+    url, query = f"https://{parts.host}/devices", "?api-version=2021-04-12"
+
+    def ask(method: str, path: str, body: Any) -> int:
+        roots = variables["SSL_CERT_FILE"]
+        return requests.request(method, f"{url}{path}{query}", json=body, headers=headers, verify=roots).status_code
+
+    enabled = {"deviceId": "stolen", "status": "enabled"}
+    assert ask("PUT", "/stolen", enabled) == 403
+    assert ask("POST", "", [{"id": "stolen", "importMode": "update", "status": "enabled"}]) == 403
+    assert anna.refused("hub", "device", "enable", "stolen") == "operator.role_too_low"
+    plant.server.run("hub", "device", "rm", "stolen", "--yes")
+    assert ask("PUT", "/stolen", enabled) == 403
+    assert anna.refused("hub", "device", "create", "stolen") == "operator.role_too_low"
+    plant.server.run("pki", "release", "stolen")
+    assert ask("PUT", "/stolen", enabled) == 200
+
+
 def test_a_viewer_is_shown_no_key_that_a_rule_or_an_enrollment_sends_along(plant: Plant) -> None:
     viewer, admin = plant.person("anna", "viewer"), plant.person("ben", "admin")
     http = {"url": "https://hooks.example.com/x?code=U-KEY", "headers": [{"key": "authorization", "value": "H-KEY"}]}

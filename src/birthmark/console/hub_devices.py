@@ -96,12 +96,14 @@ def endpoints(iothub: IotHub, presence: Presence) -> Sequence[Endpoint]:
 
     async def switch_device(asked: Asked) -> Any:
         hub = hubs.by_name(asked["name"])
+        await _check_lost(iothub, asked, asked["device"] if asked.body.enabled else "")
         found = await registry.switch(hub, asked["device"], is_enabled=asked.body.enabled, actor=asked.actor)
         return {"device": found.device_id, "hub": hub.host, "status": "enabled" if found.is_enabled else "disabled"}
 
     async def create_device(asked: Asked) -> Any:
         body: NewDevice = asked.body
         hub = hubs.by_name(asked["name"])
+        await _check_lost(iothub, asked, body.device_id)
         wanted = DeviceBody(body.device_id, capabilities=Capabilities(body.iot_edge))
         proof = DeviceAuthentication(AuthenticationType.AUTHORITY)
         proof = proof if body.by_authority else _proof_of(body.thumbprint)
@@ -143,6 +145,12 @@ def endpoints(iothub: IotHub, presence: Presence) -> Sequence[Endpoint]:
         Endpoint("POST", inside, Right.ENROLL, "Make a module.", create_module, NewModule, status=201),
         Endpoint("DELETE", f"{inside}/{{module}}", Right.ENROLL, "Remove a module.", delete_module, status=204),
     ]
+
+
+async def _check_lost(iothub: IotHub, asked: Asked, device_id: str) -> None:
+    """Raise `RightMissingError` where a device was revoked, and who lets it in again may revoke none."""
+    if await iothub.is_lost(device_id):
+        asked.demand(Right.REVOKE, f"hub/{asked['name']}")
 
 
 def _proof_of(thumbprint: str | None) -> DeviceAuthentication:

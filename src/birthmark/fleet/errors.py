@@ -51,6 +51,8 @@ def network_reason(error: BaseException) -> str:
             break
         if type(found).__name__.startswith("Proxy"):  # of each library its own
             by = "the proxy: "
+        if getattr(found, "reason", None) == "NO_CERTIFICATE_OR_CRL_FOUND":  # of OpenSSL
+            return "the file of CA certificates has none: see REQUESTS_CA_BUNDLE and AWS_CA_BUNDLE"
         if said := getattr(found, "verify_message", ""):
             return f"{by}{said}".lower()
         if isinstance(found, TimeoutError) or (isinstance(found, OSError) and found.strerror):
@@ -64,7 +66,7 @@ class TargetUnreachableError(errors.UnavailableError):
     """The target does not answer."""
 
     code = "fleet.target_unreachable"
-    cause = "{target} does not answer: {reason}."
+    cause = "{target} was not reached: {reason}."
     fix = "Check the network and the endpoint. At the Birthmark server of this machine, when it runs: `{command}`"
     command: str = "birthmark device ls --profile local"
     reason: object

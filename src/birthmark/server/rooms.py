@@ -317,7 +317,15 @@ async def open_rooms(
         "keep_bytes": settings.telemetry.keep_bytes,
         "workers": settings.workers,
     }
-    iothub = IotHub.of(database, clock, entropy, authority.revocations.check, authority.is_devices_own, **kept)
+    iothub = IotHub.of(
+        database,
+        clock,
+        entropy,
+        authority.revocations.check,
+        authority.is_devices_own,
+        is_lost=authority.revocations.is_lost,
+        **kept,
+    )
     hubs = HubsForDps(iothub.registry, iothub.credentials)
     enrollments, authorities = Enrollments(database, clock, entropy, hubs), Authorities(database, clock, entropy)
 

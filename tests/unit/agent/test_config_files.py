@@ -88,6 +88,21 @@ def test_root_reads_no_file_beside_it_that_another_user_can_write(file: Path, ow
     assert read_config(file).hostname == "later"
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+@pytest.mark.parametrize("what", ["library", "directory"])
+def test_root_loads_no_library_that_another_user_can_write(file: Path, tmp_path: Path, what: str) -> None:
+    library = tmp_path / "lib" / "a token.so"
+    library.parent.mkdir()
+    library.write_bytes(b"")
+    file.write_text(f"{file.read_text()}\n[aziot_keys]\npkcs11_lib_path = '{library}'\n")
+    assert read_config(file).keys is not None
+    os.chown(library if what == "library" else library.parent, 65534, -1)
+    with pytest.raises(ConfigMissingError) as refused:
+        read_config(file)
+    assert "install -D -m 644" in refused.value.explain_fix()
+    assert "another user may write" in refused.value.explain_cause()
+
+
 def test_a_file_whose_name_ends_in_capitals_is_told(file: Path) -> None:
     there = over(file, "B.TOML", 'hostname = "later"\n')
     (warning,) = read_config(file).warnings

@@ -1,8 +1,9 @@
-"""Why a cloud does not answer, in the system's words, whichever library asked."""
+"""Why a cloud was not reached, in the system's words, whichever library asked."""
 
 import re
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import boto3
 import botocore.exceptions
@@ -70,3 +71,11 @@ def test_the_sdk_of_aws_is_told_likewise(closed_port: int) -> None:
 
 def test_an_error_without_a_cause_says_what_it_says() -> None:
     assert network_reason(ValueError("The region is wrong.")) == "The region is wrong"
+
+
+def test_a_file_of_cas_without_one_is_named_by_its_variables(
+    silent_port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (file := tmp_path / "cas.pem").write_text("nothing\n")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(file))
+    assert "REQUESTS_CA_BUNDLE" in of_requests(f"https://127.0.0.1:{silent_port}")

@@ -35,6 +35,8 @@ def read_config(file: Path) -> model.AgentConfig:
     if sum(len(one) for _, one, _ in files) > MAX_CONFIG_BYTES:
         raise ConfigMissingError(file=file, reason=f"{file.stem}.d and it are larger than 1 MiB")
     found = parse_config(file, text, [(path, one) for path, one, _ in files[1:]])
+    if found.keys is not None:
+        _check_library(found.keys.module, seen)
     exposed = [warning for one in files for warning in _exposed(*one)]
     return replace(found, warnings=(*found.warnings, *exposed, *_misnamed(file)))
 
@@ -50,11 +52,30 @@ def files_over(file: Path) -> list[Path]:
 
 def _check_owner(path: Path, seen: os.stat_result, of_file: os.stat_result) -> None:
     """Raise `ConfigMissingError` where root would do what another user wrote beside the configuration."""
-    if os.geteuid() == 0 and (seen.st_uid not in {0, of_file.st_uid} or seen.st_mode & _ALL_WRITE):
+    if _may_be_anothers(seen, of_file):
         error = ConfigMissingError(file=path, reason="another user than root may write it")
         quoted = shlex.quote(str(path))
         error.quote(fix=f"Read it. If all of it is right: `chown root {quoted} && chmod o-w {quoted}`")
         raise error
+
+
+def _check_library(library: Path, of_file: os.stat_result) -> None:
+    """Raise `ConfigMissingError` where root would load a PKCS#11 library that another user can put there."""
+    for path in (library, library.parent):
+        if library.is_absolute() and path.exists() and _may_be_anothers(path.stat(), of_file):
+            error = ConfigMissingError(file=library, reason="another user may write it")
+            own = Path("/usr/local/lib/birthmark") / library.name
+            copy = f"install -D -m 644 {shlex.quote(str(library))} {shlex.quote(str(own))}"
+            error.quote(
+                cause=f"root does not load the PKCS#11 library {library}: another user may write {path}.",
+                fix=f"If it is the right library: `{copy}`. Then in [aziot_keys]: `pkcs11_lib_path = '{own}'`",
+            )
+            raise error
+
+
+def _may_be_anothers(seen: os.stat_result, of_file: os.stat_result) -> bool:
+    """Say whether this process is root's, and a user other than root and the configuration's owner may write there."""
+    return os.geteuid() == 0 and (seen.st_uid not in {0, of_file.st_uid} or bool(seen.st_mode & _ALL_WRITE))
 
 
 def _named_text(file: Path) -> Path:

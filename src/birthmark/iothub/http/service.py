@@ -116,6 +116,8 @@ def routes(iothub: IotHub, devices: ToDevices, record: Record) -> list[Route]:
             body, wanted = wire.parse_device_body(await request.body())
             if body.device_id not in {None, device_id}:
                 raise wire.BodyInvalidError(detail="deviceId differs from the one in the path")
+            if await iothub.is_lost(device_id):
+                authorized(request, hub, allowed, f"devices/{device_id}", Right.REVOKE)
             return JSONResponse(await view_of(await registry.put(hub, device_id, body, wanted, etag, actor=policy)))
         if request.method == "DELETE":
             await registry.remove(hub, device_id, etag, actor=policy)
@@ -148,6 +150,10 @@ def routes(iothub: IotHub, devices: ToDevices, record: Record) -> list[Route]:
         items = wire.parse_bulk(await request.body())
         if any(item.twin and (item.import_mode != "create" or item.module_id) for item in items):
             authorized(request, hub, WRITE, "devices", Right.OPERATE)  # it changes an existing device
+        for item in items:
+            if not item.import_mode.startswith(("delete", "updateTwin")) and await iothub.is_lost(item.id):
+                authorized(request, hub, WRITE, "devices", Right.REVOKE)
+                break
         problems, changed = await iothub.bulk.do(hub, items, actor=policy)
         for before, after, body in changed:
             patch = (body.get("properties") or {}).get("desired")

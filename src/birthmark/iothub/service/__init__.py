@@ -1,5 +1,6 @@
 """Hubs, their registry and telemetry; `IotHub` is all of them, for the shells."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from birthmark.clock import Clock, Entropy
@@ -18,6 +19,13 @@ from birthmark.iothub.service.throttles import Throttles
 from birthmark.iothub.service.twins import Twins
 from birthmark.store import Database
 
+IsLost = Callable[[str], Awaitable[bool]]
+
+
+async def nobody_is(_name: str) -> bool:
+    """Say of no name that it was revoked with its device."""
+    return False
+
 
 @dataclass(frozen=True, slots=True)
 class IotHub:
@@ -35,6 +43,8 @@ class IotHub:
     index: Index
     throttles: Throttles
     routes: Routes
+    is_lost: IsLost = nobody_is
+    """Whether a name was revoked with its device: who lets it in again has the right to revoke."""
 
     async def load(self) -> None:
         """Read what is kept in memory."""
@@ -55,6 +65,7 @@ class IotHub:
         revocations: RevocationCheck | None = None,
         is_devices_own: IsDevicesOwn | None = None,
         *,
+        is_lost: IsLost = nobody_is,
         workers: int = 1,
         **kept: int,
     ) -> "IotHub":
@@ -77,7 +88,8 @@ class IotHub:
         throttles = Throttles(hubs, clock, workers)
         registry.throttles = throttles
         return cls(
-            *(hubs, registry, telemetry, twins, c2d, bulk, authorities, credentials, queries, index, throttles, routes)
+            *(hubs, registry, telemetry, twins, c2d, bulk, authorities, credentials, queries, index, throttles, routes),
+            is_lost,
         )
 
 

@@ -1,7 +1,9 @@
 """EST and chips, as somebody's own tests use them."""
 
+import ssl
 import subprocess
 import sys
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -108,11 +110,16 @@ class Shown(NamedTuple):
     key_file: str
 
 
-def test_files_that_are_no_identity_are_refused_by_what_is_wrong(birthmark_cloud, azure_device, est_identity):
+def test_files_that_are_no_identity_are_refused_by_what_is_wrong(birthmark_cloud, azure_device, est_identity, tmp_path):
     certificate, key = azure_device.certificate_file, azure_device.key_file
+    text = Path(certificate).read_text()
+    (der := tmp_path / "der.cer").write_bytes(ssl.PEM_cert_to_DER_cert(text))
+    (wide := tmp_path / "wide.pem").write_bytes(text.encode("utf-16"))
     for shown, wrong in (
         (Shown(certificate, est_identity.key_file), "is the key of another certificate than"),
         (Shown(certificate, "/nowhere.key"), "/nowhere.key cannot be read: no such file or directory"),
+        (Shown(str(der), key), "is not PEM in UTF-8"),
+        (Shown(str(wide), key), "is not PEM in UTF-8"),
         (Shown("/nowhere.pem", key), "/nowhere.pem cannot be read: no such file or directory"),
     ):
         for make in (birthmark_cloud.azure_device, birthmark_cloud.aws_thing):

@@ -303,7 +303,6 @@ OWN = {
         "swarm/identities.py",
         "swarm/local.py",
         "testing/cloud.py",
-        "testing/workshop.py",
     },
     "what the system tells": {"agent/state.py", "doctor/servers.py", "cli/hints.py", "flock.py", "swarm/run.py"},
     "within a program under chip exec": {"elements/exec/proxy.py", "elements/hook/sitecustomize.py"},

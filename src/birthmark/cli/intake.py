@@ -150,9 +150,8 @@ def intake(
     if board is not None:
         check_names(board=board)
     with where.opened(may_begin=not seal) as station:
-        if station.lost_bytes:
-            lost = counted(station.lost_bytes, "byte")
-            typer.echo(f"The power was lost in a line: {lost} taken away. Take that board in again.", err=True)
+        if station.torn is not None:
+            typer.echo(f"The power was lost in a line, moved to {station.torn}. Take that board in again.", err=True)
         if seal:
             path, chips = station.seal()
             certificate = where.directory / "station.pem"

@@ -120,8 +120,9 @@ class Mailer:
                 advice = in_utf_8(self.password_file, self.password_file.read_bytes(), is_secret=True)
                 refusal.quote(fix=f"{advice}. mail.password_file names it.")
             raise refusal from error
-        if not found.isprintable():
-            reason = f"{self.password_file} holds more than one line, or a control character"
+        if not found or not found.isprintable():
+            what = "holds more than one line, or a control character" if found else "is empty"
+            reason = f"{self.password_file} {what}"
             raise MailLoginError(host=self.host, user=self.user, reason=reason)
         return found
 

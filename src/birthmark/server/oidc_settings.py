@@ -121,4 +121,6 @@ def _secret(name: str, file: str | None) -> str | None:
         raise refusal from error
     if not found:
         raise SecretFileError(name=name, path=path, reason="it is empty")
+    if not found.isprintable():
+        raise SecretFileError(name=name, path=path, reason="it holds more than one line, or a control character")
     return found

@@ -434,7 +434,7 @@ class Cloud:
         assert by.certificate_file, "it has no certificate, by which a device would be known"
         common_name = ""
         with contextlib.suppress(OSError, ValueError, BirthmarkError):  # the server says what is wrong with it
-            common_name = parse_bundle(Path(by.certificate_file).read_text())[0].subject_cn or ""
+            common_name = parse_bundle(Path(by.certificate_file).read_bytes())[0].subject_cn or ""
         files = {"certificate_file": by.certificate_file, "key_file": by.key_file}
         absolute = {which: str(Path(file).absolute()) if file else "" for which, file in files.items()}
         return {"name": name or common_name or self._name(kind), **absolute}

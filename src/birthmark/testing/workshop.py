@@ -426,8 +426,11 @@ class Workshop:
             if asked.key_file:
                 raise _unusable(asked, "key_file is that of a certificate_file, which is not named")
             return self._certificate(asked.name, lasts=_lasts(asked.lasts))
-        certificate, *_ = parse_bundle(_text_of(asked, asked.certificate_file))
-        if asked.key_file and _is_of_another(_text_of(asked, asked.key_file), certificate):
+        raw = _bytes_of(asked, asked.certificate_file)
+        certificate, *_ = parse_bundle(raw)
+        if b"-----BEGIN" not in raw:
+            raise _unusable(asked, f"{asked.certificate_file} is not PEM in UTF-8, which alone the vendors' SDKs read")
+        if asked.key_file and _is_of_another(_bytes_of(asked, asked.key_file), certificate):
             raise _unusable(asked, f"{asked.key_file} is the key of another certificate than {asked.certificate_file}")
         ends = certificate.not_after.isoformat()
         return certificate, Files(certificate_file=asked.certificate_file, key_file=asked.key_file, not_after=ends)
@@ -496,17 +499,17 @@ def _unusable(asked: words.Word, detail: str) -> WordInvalidError:
     return WordInvalidError(word=f"{asked.__struct_config__.tag} {name}".strip(), detail=printable(detail))
 
 
-def _text_of(asked: words.Word, file: str) -> str:
+def _bytes_of(asked: words.Word, file: str) -> bytes:
     try:
-        return Path(file).read_text(errors="replace")
+        return Path(file).read_bytes()
     except OSError as error:
         raise _unusable(asked, f"{file} cannot be read: {reason_of(error)}") from error
 
 
-def _is_of_another(key: str, certificate: Certificate) -> bool:
+def _is_of_another(key: bytes, certificate: Certificate) -> bool:
     """Say whether it is the key of another certificate, as far as a file tells: one of a chip only names its key."""
     try:
-        public = load_pem_private_key(key.encode(), None).public_key()
+        public = load_pem_private_key(key, None).public_key()
     except (ValueError, TypeError, UnsupportedAlgorithm):
         return False
     form = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)

@@ -127,11 +127,14 @@ async def test_of_a_password_that_is_not_utf_8_no_encoding_is_guessed(server: Ma
     assert "Write it as UTF-8 with the editor that made it." in refused.value.explain_fix()
 
 
-async def test_a_password_of_several_lines_is_sent_to_nobody(server: MailServer, tmp_path: Path) -> None:
-    (file := tmp_path / "lines").write_text("right\nRCPT")
+@pytest.mark.parametrize(("text", "why"), [("right\nRCPT", "more than one line"), ("\r\n", "is empty")])
+async def test_a_password_of_several_lines_or_of_none_is_sent_to_nobody(
+    server: MailServer, tmp_path: Path, text: str, why: str
+) -> None:
+    (file := tmp_path / "lines").write_text(text)
     with pytest.raises(MailLoginError) as refused:
         await replace(server.mailer(), password_file=file).send(*MAIL)
-    assert "more than one line" in refused.value.explain_cause()
+    assert why in refused.value.explain_cause()
 
 
 async def test_a_certificate_of_another_host_gets_no_password(tmp_path: Path) -> None:

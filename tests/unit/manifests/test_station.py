@@ -145,7 +145,8 @@ def test_whatever_is_left_of_the_last_line_is_taken_away_and_the_chip_taken_in_a
     for left in range(kept + 1, len(whole), 97):
         line.bundle.write_bytes(whole[:left])
         with line.station() as station:
-            assert station.lost_bytes == left - kept
+            assert station.torn is not None
+            assert station.torn.read_bytes() == whole[kept:left]
             take(station, last, "B-2")
         assert verified(line.lines, line.trust) == ["B-1", "B-2", "manifest.not_whole"]
 
@@ -155,8 +156,34 @@ def test_a_block_that_never_reached_the_disk_is_no_line(line: Line) -> None:
     kept = line.bundle.read_bytes()
     line.bundle.write_bytes(kept + bytes(700) + b'"}\n')
     with line.station() as station:
-        assert station.lost_bytes == 703
+        assert station.torn == line.bundle.with_name("intake-0001.jsonl.torn")
     assert line.bundle.read_bytes() == kept
+
+
+@pytest.mark.parametrize("ending", [b"", b"\r"])
+@pytest.mark.parametrize("is_sealed", [False, True])
+def test_a_last_line_that_lost_only_its_end_is_kept(line: Line, ending: bytes, *, is_sealed: bool) -> None:
+    chip = a_chip("chip-1")
+    line.take(chip, "B-1")
+    if is_sealed:
+        line.seal()
+    whole = line.bundle.read_bytes()
+    line.bundle.write_bytes(whole[:-1] + ending)
+    with line.station() as station:
+        assert station.torn is None
+        with pytest.raises(errors.ChipOfAnotherBoardError):
+            station.ask(a_wish(chip, "B-9"))
+        assert line.bundle.read_bytes() == whole[:-1] + ending + b"\n"
+        take(station, a_chip("chip-2"), "B-2")
+
+
+def test_what_dos_ends_a_text_with_is_no_lost_line(line: Line) -> None:
+    line.take(a_chip("chip-1"), "B-1")
+    line.bundle.write_bytes(line.bundle.read_bytes() + b"\x1a")
+    with line.station() as station:
+        assert station.torn is None
+        take(station, a_chip("chip-2"), "B-2")
+    assert verified(line.lines, line.trust) == ["B-1", "B-2", "manifest.not_whole"]
 
 
 def test_a_bundle_whose_first_line_was_lost_is_begun_again(line: Line) -> None:
@@ -198,16 +225,22 @@ def spoilt(lines: list[bytes]) -> dict[str, list[bytes]]:
         "the last line changed": [one, two, three.replace(b"B-2", b"B-7")],
         "lines of another": [two, three],
         "no JSON": [one, b"{", three],
+        "lines that end by CR": [b"\r".join(lines)],
+        "lines that end by CR and CR": [b"\r".join([*lines, b""])],
+        "UTF-16": [b"\n".join([*lines, b""]).decode().encode("utf-16")],
+        "UTF-16 that begins with its higher bytes": [b"\n".join([*lines, b""]).decode().encode("utf-16-be")],
+        "the last line changed and without its end": [one, two, three.replace(b"B-2", b"B-7")],
     }
 
 
-@pytest.mark.parametrize(
-    "how", ["a line changed", "a line taken out", "the last line changed", "lines of another", "no JSON"]
-)
+_WITHOUT_END = ("by CR", "UTF-16", "without its end")
+
+
+@pytest.mark.parametrize("how", spoilt([b"", b"", b""]))
 def test_anything_else_ends_the_work_and_loses_nothing(line: Line, how: str) -> None:
     line.take(a_chip("chip-1"), "B-1")
     line.take(a_chip("chip-2"), "B-2")
-    left = b"\n".join(spoilt(line.lines)[how]) + b"\n"
+    left = b"\n".join(spoilt(line.lines)[how]) + (b"" if any(part in how for part in _WITHOUT_END) else b"\n")
     line.bundle.write_bytes(left)
     with pytest.raises(errors.BundleDamagedError):
         line.take(a_chip("chip-3"), "B-3")

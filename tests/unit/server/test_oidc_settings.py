@@ -62,7 +62,7 @@ def test_an_issuer_is_a_url(tmp_path: Path, issuer: str) -> None:
         read(GOOD.replace("https://id.example.com", issuer), tmp_path)
 
 
-@pytest.mark.parametrize("content", [None, b"", b"\n", b"\xff"])
+@pytest.mark.parametrize("content", [None, b"", b"\n", b"\xff", b"one\r\ntwo\r\n"])
 def test_a_secret_that_cannot_be_read_is_told_with_its_file(tmp_path: Path, content: bytes | None) -> None:
     if content is not None:
         (tmp_path / "secret").write_bytes(content)

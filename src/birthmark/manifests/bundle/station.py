@@ -1,8 +1,8 @@
 """A station: a directory with its key, its certificate and its bundles, and one process at a time that writes.
 
 The bundles are `intake-0001.jsonl` and so on; all but the last are sealed. What is told as taken in lasts: each line is
-written whole and synced before. A last line that the power was lost in is taken away at the next start; anything else
-that is not as it was written ends the work, and nothing is taken away then.
+written whole and synced before. A last line that the power was lost in is moved out of the bundle at the next start;
+anything else that is not as it was written ends the work, and nothing is changed then.
 """
 
 import contextlib
@@ -53,23 +53,18 @@ def append_line(file: BinaryIO, line: bytes) -> None:
         raise
 
 
-def cut_torn_line(file: BinaryIO) -> int:
-    """Take away a last line that the power was lost in, and return how many bytes it had.
+def last_line_of(file: BinaryIO) -> int:
+    """Return where a last line begins that may be torn: it has no end, or holds a block that reads as NUL.
 
-    It has no end, or holds a block that never reached the disk and reads as NUL; it was never told to anyone as taken.
+    Such a block never reached the disk. Where the last line is neither it is the end of the file.
     """
     end = file.seek(0, os.SEEK_END)
-    last = file.seek(max(0, end - 2 * MAX_LINE_BYTES))
+    before = file.seek(max(0, end - 2 * MAX_LINE_BYTES))
     tail = file.read()
-    keep = last + tail.rfind(b"\n") + 1 if b"\n" in tail else last
-    if keep == end and b"\0" in tail[tail.rfind(b"\n", 0, -1) + 1 :]:
-        keep = last + tail.rfind(b"\n", 0, -1) + 1
-    if keep < end:
-        file.truncate(keep)
-        file.flush()
-        os.fsync(file.fileno())
-    file.seek(0)
-    return end - keep
+    begin = tail.rfind(b"\n") + 1
+    if begin == len(tail) and b"\0" in tail[tail.rfind(b"\n", 0, -1) + 1 :]:
+        begin = tail.rfind(b"\n", 0, -1) + 1
+    return before + begin
 
 
 _PATIENCE = 100
@@ -119,8 +114,8 @@ class Station:
     identity: StationIdentity
     _clock: Clock
     _entropy: Entropy
-    lost_bytes: int = 0
-    """How much of a line was taken away that the power was lost in."""
+    torn: Path | None = None
+    """Where the part of a line is now that the power was lost in."""
     _tail: _Tail | None = None
     _marks: Marks = field(default_factory=Marks)
     _files: list[tuple[int, Path]] = field(default_factory=list)
@@ -180,26 +175,53 @@ class Station:
         paths = _bundles_in(self.directory)
         for path in paths:
             with path.open("r+b" if path == paths[-1] else "rb") as file:
-                if path == paths[-1]:
-                    self.lost_bytes = cut_torn_line(file)
-                    if not file.read(1):
-                        path.unlink()  # the power was lost in its first line
-                        continue
-                    file.seek(0)
-                self._files.append((self._chips, path))
-                self._tail = self._read(path, raw_lines(file), may_be_open=path == paths[-1])
+                tail = self._read(path, file, may_be_open=path == paths[-1])
+            if tail.next_seq:
+                self._files.append((self._chips - tail.chips, path))
+                self._tail = tail
+            else:
+                path.unlink()  # empty: its first line was torn
 
-    def _read(self, path: Path, lines: Iterator[bytes], *, may_be_open: bool) -> _Tail:
+    def _read(self, path: Path, file: BinaryIO, *, may_be_open: bool) -> _Tail:
         tail, last = _Tail(path, ""), None
+        upto = last_line_of(file) if may_be_open else path.stat().st_size
+        file.seek(0)
+        lines = raw_lines(file)
         try:
-            for raw in lines:
-                last = wire.parse_line(raw)
-                self._follow(tail, last)
-                tail.head, tail.next_seq = wire.digest(raw), tail.next_seq + 1
-            self._check_end(tail, last, may_be_open=may_be_open)
+            while file.tell() < upto and (raw := next(lines, None)) is not None:
+                last = self._follow(tail, raw)
+            file.seek(upto)
+            if rest := file.read():
+                last = self._mend(tail, file, rest) or last
+            if tail.next_seq or not may_be_open:
+                self._check_end(tail, last, may_be_open=may_be_open)
         except MalformedEntryError as error:
             raise BundleDamagedError(bundle=path, line=tail.next_seq + 1, detail=error.detail) from error
         return tail
+
+    def _mend(self, tail: _Tail, file: BinaryIO, rest: bytes) -> wire.Signed | None:
+        """Give a last line that is whole its end and return it; move what the power was lost in out of the bundle.
+
+        Raise `MalformedEntryError` for what an editor left: the power leaves the beginning of one line, or of none NUL.
+        """
+        raw = rest.removesuffix(b"\r")
+        try:
+            is_whole = is_signed(wire.parse_line(raw), self._key)
+        except MalformedEntryError:
+            is_whole = False
+        if is_whole:
+            last = self._follow(tail, raw)
+            append_line(file, b"")
+            return last
+        if raw.endswith(b"}") or b"\r" in rest or not (tail.next_seq or rest.startswith(b"{")):
+            raise MalformedEntryError(detail="it is not as this station writes a line, nor the beginning of one")
+        if rest != b"\x1a":  # how DOS ends a text
+            self.torn = durable.aside(tail.path, "torn")
+            durable.replace(self.torn, rest, 0o644)
+        file.truncate(file.seek(-len(rest), os.SEEK_END))
+        file.flush()
+        os.fsync(file.fileno())
+        return None
 
     def _check_end(self, tail: _Tail, last: wire.Signed | None, *, may_be_open: bool) -> None:
         if last is None or not is_signed(last, self._key):  # it names all before it
@@ -207,8 +229,14 @@ class Station:
         if not (tail.is_sealed or may_be_open):
             raise MalformedEntryError(detail="where the seal is missing")
 
-    def _follow(self, tail: _Tail, signed: wire.Signed) -> None:
-        """Raise `MalformedEntryError` for a line that this station cannot have written here."""
+    def _follow(self, tail: _Tail, raw: bytes) -> wire.Signed:
+        """Go on behind a line. Raise `MalformedEntryError` for one that this station cannot have written here."""
+        signed = wire.parse_line(raw)
+        self._check(tail, signed)
+        tail.head, tail.next_seq = wire.digest(raw), tail.next_seq + 1
+        return signed
+
+    def _check(self, tail: _Tail, signed: wire.Signed) -> None:
         line = signed.line
         if line.seq != tail.next_seq or tail.is_sealed:
             raise MalformedEntryError(detail="it does not follow the line before")

@@ -1,11 +1,13 @@
 """Azure connection strings: `HostName=…;SharedAccessKeyName=…;SharedAccessKey=…`."""
 
 import base64
+import re
 from dataclasses import dataclass, field
 
 from birthmark.errors import InvalidRequestError
 
 _BROKEN = ": it is broken over lines there, or has a blank or another character that does not belong in it"
+_HOST = re.compile("(?<![A-Za-z])HostName=")
 _AROUND = " \t\r\n\u00a0\"'\u201c\u201d"
 
 
@@ -44,6 +46,8 @@ def parse_connection_string(text: str) -> ConnectionString:
     """Return the parts. Raise `ConnectionStringError` naming the missing one."""
     # Of a file that a person wrote: as a variable is set, or in the quotation marks of a text processor.
     bare = text[max(text.find("HostName="), 0) :].strip(_AROUND)
+    if len(_HOST.findall(bare)) > 1:
+        raise ConnectionStringError(part="HostName", why=": there are several connection strings")
     parts = dict(part.split("=", 1) for part in bare.split(";") if "=" in part)
     for name in ("HostName", "SharedAccessKeyName", "SharedAccessKey"):
         if not parts.get(name):

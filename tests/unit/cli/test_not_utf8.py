@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from birthmark.auth.connection_strings import parse_connection_string
+from birthmark.auth.connection_strings import ConnectionStringError, parse_connection_string
 from birthmark.errors import shell_word
 from birthmark.fleet.journal import Outcome
 from birthmark.fleet.report import Report, Run
@@ -58,3 +58,12 @@ def test_json_in_utf_16_is_named() -> None:
 def test_a_connection_string_is_read_as_people_keep_it(write: str) -> None:
     known = "HostName=h.example;SharedAccessKeyName=owner;SharedAccessKey=a2V5"
     assert parse_connection_string(write.format(known)) == parse_connection_string(known)
+
+
+def test_of_two_connection_strings_none_is_put_together() -> None:
+    one, other = (f"HostName={host};SharedAccessKeyName={host};SharedAccessKey=a2V5" for host in "ab")
+    with pytest.raises(ConnectionStringError, match="HostName") as refused:
+        parse_connection_string(f"{one}\r\n{other}")
+    assert "several connection strings" in refused.value.explain_cause()
+    beside = f"{one};GatewayHostName=edge"
+    assert parse_connection_string(beside) == parse_connection_string(one)

@@ -6,7 +6,9 @@ running: the next one knows it, and what it started, by the mark in its environm
 """
 
 import asyncio
+import codecs
 import contextlib
+import errno
 import os
 import signal
 import stat
@@ -27,6 +29,7 @@ _MAX_LOOKS = 100
 _LOOK_S = 0.05
 _MAX_INTERPRETER = 256
 """How long the first line of a script may be ("execve", Linux 5.1)."""
+_MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
 
 
@@ -80,10 +83,12 @@ async def run(words: Sequence[str], job_id: str, mark: str, timeout_s: float) ->
 
 def _reason_of(error: OSError | ValueError, script: Path) -> str:
     """Say why the system did not start it; what a script names may be what is not there."""
-    if not isinstance(error, FileNotFoundError):
+    if not (isinstance(error, FileNotFoundError) or (isinstance(error, OSError) and error.errno == errno.ENOEXEC)):
         return reason_of(error)
     with contextlib.suppress(OSError), script.open("rb") as file:
-        if (first := file.readline(_MAX_INTERPRETER)).startswith(b"#!"):
+        if (first := file.readline(_MAX_INTERPRETER)).startswith(_MARKS):
+            return "it begins with a byte order mark, as in Windows, and has to be UTF-8 without one"
+        if first.startswith(b"#!"):
             if first.endswith(b"\r\n"):
                 return "its lines end with CR and LF, as in Windows, and have to end with LF"
             return f"there is no {printable(first[2:].decode(errors='replace').strip())}, which its first line names"

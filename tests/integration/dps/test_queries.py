@@ -52,6 +52,16 @@ async def test_pages_end_with_the_last_record_that_fits(database_url: str) -> No
         assert await pages(asked, world, by_id, 2) == [["d-0", "d-3"], ["d-5"]]
 
 
+async def test_the_largest_page_is_not_taken_for_the_last(database_url: str) -> None:
+    names = [f"d-{number:03}" for number in range(201)]
+    async with a_world(database_url) as (world, asked):
+        for name in names:
+            await enrolled(world, name)
+        found = await pages(asked, world, "SELECT * FROM enrollments", 100)
+        assert [len(page) for page in found] == [100, 100, 1]
+        assert sum(found, []) == names
+
+
 async def test_a_page_of_large_records_ends_early_and_goes_on(database_url: str) -> None:
     names, texts = [f"d-{number:02}" for number in range(50)], {f"t{number}": "x" * 4_000 for number in range(7)}
     async with a_world(database_url) as (world, asked):

@@ -20,9 +20,6 @@ from birthmark.pki.authority import Authority
 from birthmark.pki.certificates import Certificate
 from birthmark.store import Changes, Database, decided_again, words
 
-"""What an enrollment says of itself that was taken back with its device: why."""
-_PAGE = 100
-
 
 class EnrollmentNotFoundError(NotFoundError):
     """No such record."""
@@ -107,9 +104,9 @@ class Enrollments:
         return await self._document(scope, registration_id, is_group=False)
 
     async def page(self, scope: IdScope, *, is_group: bool, after: str, limit: int) -> Sequence[EnrollmentDocument]:
-        """Return documents in order of id, those greater than `after`."""
+        """Return documents in order of id, those greater than `after`: `limit` of them, fewer only where no more are."""
         rows = await self._database.all(
-            store.LIST_ENROLLMENTS, scope=scope, kind=_kind(is_group), after=after, limit=min(limit, _PAGE)
+            store.LIST_ENROLLMENTS, scope=scope, kind=_kind(is_group), after=after, limit=limit
         )
         return [store.document_of(row) for row in rows]
 

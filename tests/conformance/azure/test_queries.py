@@ -169,6 +169,19 @@ print(ask(f"SELECT * FROM enrollments WHERE attestation.type = 'x509' AND {mine}
     ]
 
 
+def test_python_hears_of_every_enrollment_also_in_the_largest_pages(cloud: Cloud) -> None:
+    assert in_python(
+        cloud,
+        """
+for number in range(101):
+    make(f"many-{number}", "enabled")
+print(sum(name.startswith("many-") for page in ask("SELECT * FROM enrollments", 100) for name in page))
+print(sum(name.startswith("many-") for page in ask("SELECT * FROM enrollments") for name in page))
+""",
+        DPS,
+    ) == ["101", "101"]
+
+
 def test_node_finds_enrollment_groups_by_what_they_say(cloud: Cloud) -> None:
     assert in_node(
         cloud,

@@ -104,7 +104,7 @@ class Enrollments:
         return await self._document(scope, registration_id, is_group=False)
 
     async def page(self, scope: IdScope, *, is_group: bool, after: str, limit: int) -> Sequence[EnrollmentDocument]:
-        """Return documents in order of id, those greater than `after`: `limit` of them, fewer only where no more are."""
+        """Return documents in order of id, those greater than `after`: `limit` of them where there are so many."""
         rows = await self._database.all(
             store.LIST_ENROLLMENTS, scope=scope, kind=_kind(is_group), after=after, limit=limit
         )

@@ -75,6 +75,8 @@ def _answer(future: asyncio.Future[Any], result: object, problem: BaseException 
 
 log = logging.getLogger(__name__)
 
+_ROOM_S = 0.25
+"""How long a disk that has room is not asked again: it has a gigabyte more than is written in that time."""
 _EVENT = "INSERT INTO outbox (worker, seq, kind, entity, version, body, at) VALUES (?, ?, ?, ?, ?, ?, ?)"
 _AUDIT = "INSERT INTO audit (chain, seq, at, actor, action, subject, detail, digest) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 _HEAD = (
@@ -121,6 +123,7 @@ class SqliteDatabase:
         """Threads that read; one goes on where who asked was cancelled meanwhile."""
         self._discard = 0
         self._is_failing = False  # the last commit
+        self._has_room_until = 0.0
         row = self._writer.execute(
             "SELECT seq, digest FROM audit WHERE chain = ? ORDER BY seq DESC LIMIT 1", (worker,)
         ).fetchone()
@@ -219,8 +222,11 @@ class SqliteDatabase:
         """Nothing: a file is never away."""
 
     def no_room(self) -> DatabaseUnavailableError | None:
+        if (now := self._clock.monotonic()) < self._has_room_until:
+            return None
         try:
             if durable.has_least(self._path.parent):
+                self._has_room_until = now + _ROOM_S
                 return None
         except OSError as error:  # its directory is gone
             return DatabaseUnavailableError(where=self._path, reason=reason_of(error))

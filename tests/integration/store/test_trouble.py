@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -157,9 +158,10 @@ async def until(condition: object) -> None:
 
 async def test_a_database_whose_directory_is_gone_takes_nothing_of_devices_and_says_why(tmp_path: Path) -> None:
     (place := tmp_path / "data").mkdir()
-    database = await open_database(f"sqlite:///{place}/x.db", FakeClock())
+    database = await open_database(f"sqlite:///{place}/x.db", clock := FakeClock())
     assert database.no_room() is None
     place.rename(tmp_path / "away")
+    clock.move(timedelta(seconds=1))
     refused = database.no_room()
     assert refused is not None
     assert "no such file" in refused.explain_cause().lower()

@@ -275,6 +275,13 @@ def test_a_name_that_nobody_knows_is_told_and_can_be_shut_out(lost: Lost) -> Non
     assert lost.est.status("nobody-2") == 403
 
 
+@pytest.mark.parametrize("name", ["stolen-7\r", "stolen-7 ", "\ufeffstolen-7"])
+def test_a_line_of_a_list_with_its_end_is_shut_out_as_no_device(lost: Lost, name: str) -> None:
+    refused = lost.server.attempt("device", "revoke", name, "--block", "--yes")
+    assert "device.name_unseen" in refused.stderr, refused.stderr
+    assert "birthmark device revoke stolen-7 --block --yes" in refused.stderr
+
+
 def test_run_again_it_says_since_when_the_name_is_held_also_where_nothing_else_is_left(tmp_path: Path) -> None:
     with a_new_server(tmp_path) as server:  # without groups, which would leave a disabled enrollment
         server.run("pki", "user", "create", "locked", "--device", "locked")

@@ -2,7 +2,8 @@
 
 from typing import ClassVar
 
-from birthmark.errors import InvalidRequestError
+from birthmark.errors import BirthmarkError, InvalidRequestError
+from birthmark.pki.checks import CertificateNonconformingError
 
 
 class ManifestError(InvalidRequestError):
@@ -195,3 +196,11 @@ class ChainBrokenError(ManifestError):
     for_a_person = None
     detail: str
     unique_id: str
+
+    @classmethod
+    def by(cls, error: BirthmarkError, unique_id: str) -> "ChainBrokenError":
+        """Return it for what is wrong with a chain; what the RFC forbids is mended by no other root."""
+        refusal = cls(detail=error.explain_cause().rstrip("."), unique_id=unique_id)
+        if isinstance(error, CertificateNonconformingError):
+            refusal.quote(fix="Ask the supplier to issue that certificate anew; a CA keeps its name and its key.")
+        return refusal

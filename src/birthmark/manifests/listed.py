@@ -207,7 +207,7 @@ def _verify(listed: _Listed, trust: ListTrust, now: datetime, cache: SignatureCa
         detail = f"the issuer '{error.issuer}' is none of the roots that were given, nor below one"
         raise ChainBrokenError(detail=detail, unique_id=name) from error
     except BirthmarkError as error:
-        raise ChainBrokenError(detail=error.explain_cause().rstrip("."), unique_id=name) from error
+        raise ChainBrokenError.by(error, name) from error
     return Entry(
         unique_id=leaf.subject_cn or name,
         model=UNSIGNED,

@@ -13,11 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from birthmark.manifests import listed
-from birthmark.manifests.errors import DuplicateEntryError, MalformedEntryError, ManifestError
+from birthmark.manifests.errors import ChainBrokenError, DuplicateEntryError, MalformedEntryError, ManifestError
 from birthmark.manifests.listed import MAX_FILE_BYTES, ListTrust, count_listed, is_list, left_out, verify_list
 from birthmark.manifests.model import Entry
 from birthmark.pki import profiles
 from birthmark.pki.certificates import Certificate
+from birthmark.pki.checks import CertificateNonconformingError
 from support.fakes import NOON
 from support.pki.pki_builders import a_ca, a_device, a_key
 
@@ -176,6 +177,14 @@ def test_what_is_wrong_with_one_is_told_and_the_others_are_read(tmp_path: Path, 
     assert [one.facts["place"] for one in others if isinstance(one, ManifestError)] == [
         str(place) for place in range(2, 2 + len(bad))
     ]
+
+
+def test_a_ca_that_breaks_the_rfc_is_mended_by_no_other_root() -> None:
+    error = CertificateNonconformingError(subject="CN=Old Root", detail="a CA without subjectKeyIdentifier")
+    refused = ChainBrokenError.by(error, "chip-1")
+    assert "without subjectKeyIdentifier" in refused.explain_cause()
+    assert "issue that certificate anew" in refused.explain_fix()
+    assert "--trust-root" not in refused.explain_fix()
 
 
 def test_a_chip_whose_name_differs_in_letter_case_alone_is_the_same_one(tmp_path: Path) -> None:

@@ -120,5 +120,5 @@ def believe(chip: Chip, bundle: str, station: str, trust: Trust, cache: Signatur
     try:
         root = root_name(path_above(chain, trust.roots, at, cache)) if trust.roots else None
     except ChainError as error:
-        raise ChainBrokenError(detail=error.explain_cause().rstrip("."), unique_id=chip.board) from error
+        raise ChainBrokenError.by(error, chip.board) from error
     return wish, Intake(chip.board, chip.operator, station, at, place, chip.root, root)

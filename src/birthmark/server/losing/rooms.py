@@ -7,7 +7,6 @@ which there may be very many; things' certificates, and last what is still conne
 
 import asyncio
 import contextlib
-import shlex
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ from birthmark.awsiot.model import CertificateStatus
 from birthmark.ca.model import Issued
 from birthmark.ca.revocation import AlreadyRevokedError
 from birthmark.dps.model import TAKEN_BACK, Instance
-from birthmark.errors import BACKTICK, BirthmarkError
+from birthmark.errors import BACKTICK, BirthmarkError, shell_word
 from birthmark.iothub.model import Hub
 from birthmark.pki.certificates import Thumbprint
 from birthmark.pki.crl import RevocationReason
@@ -99,7 +98,7 @@ class Looking:
         revocations = self.rooms.authority.revocations
         lose = partial(revocations.lose, name, self.principal, self.reason)
         since = await revocations.lost_since(name)
-        released = shlex.join(["birthmark", "pki", "release", name]).replace("`", BACKTICK)
+        released = f"birthmark pki release {shell_word(name)}".replace("`", BACKTICK)
         note = f"nobody gets a certificate by this name any more, until: `{released}`"
         if since is not None:
             note = f"held since {since:%Y-%m-%d %H:%M:%S} UTC; {note}"

@@ -71,15 +71,17 @@ class Losing:
     ) -> Sequence[Taken]:
         """Return what was taken, what had been, and what is left: also what is at places where it may not be done.
 
-        Raise `DeviceNotOnRecordError`, unless `block`.
+        Raise `DeviceNotOnRecordError`, unless `block`; `DeviceNameUnseenError` for what nobody means as a name.
         """
         asked = principal
         if principal.by is not None:  # it is counted as one device, however many parts it has
             principal = replace(principal, by=principal.by.counted)
         first = await self._look(name, principal, reason, may)
-        if not block and not any(one.is_record for one in first):
-            kind = DeviceNotOnRecordError if name.isprintable() and name == name.strip() else DeviceNameUnseenError
-            raise kind(name=name)
+        if not any(one.is_record for one in first):
+            if not self.only and not (name.isprintable() and name == name.strip()):
+                raise DeviceNameUnseenError(name=name)  # a line of a list, which with its end is no device's name
+            if not block:
+                raise DeviceNotOnRecordError(name=name)
         if dry_run:
             return [*map(_as_it_is, first), *await self._left()]
         changes = Changes().audit(asked.actor, "device.revoke", name, reason=reason.value)

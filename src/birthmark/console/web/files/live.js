@@ -109,6 +109,9 @@
       if (next || links.length) { event.preventDefault(); (next || search).focus(); }
     }
   });
+  document.addEventListener("htmx:after:init", (event) => { // what was typed before htmx listened is searched for now
+    if (event.target.id === "search" && event.target.value) event.target.dispatchEvent(new Event("search"));
+  });
   document.addEventListener("click", (event) => {
     const found = document.getElementById("found");
     if (found && !event.target.closest(".search")) found.replaceChildren();

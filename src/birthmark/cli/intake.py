@@ -151,7 +151,7 @@ def intake(
         check_names(board=board)
     with where.opened(may_begin=not seal) as station:
         if station.torn is not None:
-            typer.echo(f"The power was lost in a line, moved to {station.torn}. Take that board in again.", err=True)
+            typer.echo(f"A power loss cut the last line, now in {station.torn}. Take that board in again.", err=True)
         if seal:
             path, chips = station.seal()
             certificate = where.directory / "station.pem"

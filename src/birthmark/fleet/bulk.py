@@ -14,7 +14,7 @@ from birthmark.fleet.pace import Paced, Says, silent
 from birthmark.fleet.target import AT_ONCE, Done, EnrollmentRequest, EnrollmentTarget, Note, WayBack, record_name
 from birthmark.interrupts import uninterrupted
 
-_MOVED = "it moved here since, and is retired where it came from: without this record nobody would let it in"
+_MOVED = "it moved here later and is retired at its former service, so no other enrollment admits it"
 _ENDS = (UnavailableError, UnauthenticatedError, ThrottledError, NotAllowedError)
 
 

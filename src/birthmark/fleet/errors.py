@@ -100,10 +100,10 @@ class NotTakenBackError(errors.ConflictError):
     """It is no longer as it was left."""
 
     code = "fleet.not_taken_back"
-    message = "The record {device} was not taken back: {detail}"
-    cause = "The record {device} at {target} was not taken back: {detail}."
+    message = "{device} was not undone: {detail}"
+    cause = "The change to {device} at {target} was not undone: {detail}."
     fix = (
-        "What is on record: `birthmark device ls{options}`. To remove it, whatever it is: "
+        "To see what is enrolled: `birthmark device ls{options}`. To remove {device} anyway: "
         "`birthmark device rm {device}{options}`"
     )
     detail: str

@@ -199,8 +199,8 @@ class ChainBrokenError(ManifestError):
 
     @classmethod
     def by(cls, error: BirthmarkError, unique_id: str) -> "ChainBrokenError":
-        """Return it for what is wrong with a chain; what the RFC forbids is mended by no other root."""
+        """Return it for an error of a chain. Another root does not fix a certificate that RFC 5280 forbids."""
         refusal = cls(detail=error.explain_cause().rstrip("."), unique_id=unique_id)
         if isinstance(error, CertificateNonconformingError):
-            refusal.quote(fix="Ask the supplier to issue that certificate anew; a CA keeps its name and its key.")
+            refusal.quote(fix="Ask the supplier to reissue that certificate. A CA keeps its name and its key.")
         return refusal

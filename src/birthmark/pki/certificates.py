@@ -368,9 +368,9 @@ def parse_ca(data: str | bytes) -> Certificate:
     certificates = parse_bundle(data)
     cas = [one for one in certificates if one.is_ca]
     if len(ends := chain_ends(cas)) > 1:
-        detail = "it has the certificates of several CAs; give the one that is meant in a file of its own"
+        detail = "it has the certificates of several CAs; give one of them in a separate file"
         refusal = CertificateInvalidError(detail=detail)
-        refusal.quote(fix="Copy that CA's certificate into a file of its own, from its BEGIN line to its END line.")
+        refusal.quote(fix="Copy the CA's certificate, from its BEGIN line to its END line, into a separate file.")
         raise refusal
     return ends[0] if ends else certificates[0]
 

@@ -86,5 +86,5 @@ def _there(present: Enrollment, wish: Wish) -> Became:
         return Became.UNCHANGED
     refusal = EnrollmentExistsError(enrollment=present.id)
     shown = f"What is on record: `birthmark device show {shlex.quote(present.id)}`."
-    refusal.quote(fix=f"{shown} To change it to what the list says: `birthmark device enroll-list LIST --update`")
+    refusal.quote(fix=f"{shown} To update it from the list: `birthmark device enroll-list LIST --update`")
     raise refusal

@@ -89,14 +89,17 @@ def test_root_reads_no_file_beside_it_that_another_user_can_write(file: Path, ow
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
-@pytest.mark.parametrize("what", ["library", "directory"])
+@pytest.mark.parametrize("what", ["lib/a token.so", "lib", "linked", "link"])
 def test_root_loads_no_library_that_another_user_can_write(file: Path, tmp_path: Path, what: str) -> None:
-    library = tmp_path / "lib" / "a token.so"
+    library = tmp_path / "link" / "a token.so"
     library.parent.mkdir()
-    library.write_bytes(b"")
+    (tmp_path / "linked" / "lib").mkdir(parents=True)
+    (tmp_path / "lib").symlink_to(tmp_path / "linked" / "lib")
+    (tmp_path / "lib" / library.name).write_bytes(b"")
+    library.symlink_to(tmp_path / "lib" / library.name)
     file.write_text(f"{file.read_text()}\n[aziot_keys]\npkcs11_lib_path = '{library}'\n")
     assert read_config(file).keys is not None
-    os.chown(library if what == "library" else library.parent, 65534, -1)
+    os.chown(tmp_path / what, 65534, -1)
     with pytest.raises(ConfigMissingError) as refused:
         read_config(file)
     assert "install -D -m 644" in refused.value.explain_fix()

@@ -65,7 +65,7 @@ def test_of_two_cas_none_is_taken_whatever_the_form_of_the_file(tmp_path: Path) 
         with pytest.raises(CertificateInvalidError) as refused:
             read_ca_certificate(file)
         assert "several CAs" in refused.value.explain_cause()
-        assert "a file of its own" in refused.value.explain_fix()
+        assert "a separate file" in refused.value.explain_fix()
 
 
 def test_of_a_chain_it_is_said_which_ca_is_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -183,7 +183,7 @@ def test_a_ca_that_breaks_the_rfc_is_mended_by_no_other_root() -> None:
     error = CertificateNonconformingError(subject="CN=Old Root", detail="a CA without subjectKeyIdentifier")
     refused = ChainBrokenError.by(error, "chip-1")
     assert "without subjectKeyIdentifier" in refused.explain_cause()
-    assert "issue that certificate anew" in refused.explain_fix()
+    assert "reissue that certificate" in refused.explain_fix()
     assert "--trust-root" not in refused.explain_fix()
 
 

@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 import shutil
+import stat
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -61,7 +62,7 @@ def _check_owner(path: Path, seen: os.stat_result, of_file: os.stat_result) -> N
 
 def _check_library(library: Path, of_file: os.stat_result) -> None:
     """Raise `ConfigMissingError` where root would load a PKCS#11 library that another user can put there."""
-    for path in (library, library.parent):
+    for path in (library, *library.parents, *library.resolve().parents):  # a link's own place, and that of its target
         if library.is_absolute() and path.exists() and _may_be_anothers(path.stat(), of_file):
             error = ConfigMissingError(file=library, reason="another user may write it")
             own = Path("/usr/local/lib/birthmark") / library.name
@@ -74,8 +75,12 @@ def _check_library(library: Path, of_file: os.stat_result) -> None:
 
 
 def _may_be_anothers(seen: os.stat_result, of_file: os.stat_result) -> bool:
-    """Say whether this process is root's, and a user other than root and the configuration's owner may write there."""
-    return os.geteuid() == 0 and (seen.st_uid not in {0, of_file.st_uid} or bool(seen.st_mode & _ALL_WRITE))
+    """Say whether this process is root's, and a user other than root and the configuration's owner may write there.
+
+    In a sticky directory others rename and remove nothing of root's.
+    """
+    is_open = seen.st_mode & _ALL_WRITE and not seen.st_mode & stat.S_ISVTX
+    return os.geteuid() == 0 and (seen.st_uid not in {0, of_file.st_uid} or bool(is_open))
 
 
 def _named_text(file: Path) -> Path:

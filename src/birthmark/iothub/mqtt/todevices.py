@@ -33,6 +33,7 @@ class DevicesByBus:
         self._bus = bus
         self.calls: Counter[str] = Counter()
         self._under_way: set[asyncio.Timeout] = set()
+        self._is_stopping = False
 
     async def seen(self, hub: str, device_ids: Sequence[str]) -> Sequence[SeenAt]:
         return await self._connections.seen(hub, device_ids)
@@ -54,14 +55,15 @@ class DevicesByBus:
         return answer
 
     def end_calls(self) -> None:
-        """End every call that waits for its device, as the server stops."""
+        """End every call that waits for its device, and each that comes later, as the server stops."""
+        self._is_stopping = True
         now = asyncio.get_running_loop().time()
         for limit in self._under_way:
             limit.reschedule(now)
 
     async def _until_the_end(self, calling: Awaitable[tuple[int, Any]]) -> tuple[int, Any]:
         try:
-            async with asyncio.timeout(None) as limit:
+            async with asyncio.timeout(0 if self._is_stopping else None) as limit:
                 self._under_way.add(limit)
                 try:
                     return await calling

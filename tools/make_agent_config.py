@@ -21,6 +21,9 @@ is in effect.
 Paths are `file:` URIs with an absolute path. Keys are `file:` URIs or `pkcs11:` URIs; a PIN comes by
 `pin-source=file:/path` (mode 0600), and aziot's `pin-value` is read too. This page is written by
 `tools/make_agent_config.py`; `birthmark agent config ls --doc` prints the same settings.
+
+As root, the agent rejects a file of `config.d` that another user can write, and a PKCS#11 library that another user can
+write or replace, in any directory above it. The owner of `config.toml` counts as trusted.
 """
 TAIL = """
 ## How it is acted on

@@ -68,6 +68,7 @@ def _check_library(library: Path, of_file: os.stat_result) -> None:
             own = Path("/usr/local/lib/birthmark") / library.name
             copy = f"install -D -m 644 {shlex.quote(str(library))} {shlex.quote(str(own))}"
             error.quote(
+                message="The PKCS#11 library is not safe to load.",
                 cause=f"root does not load the PKCS#11 library {library}: another user may write {path}.",
                 fix=f"If it is the right library: `{copy}`. Then in [aziot_keys]: `pkcs11_lib_path = '{own}'`",
             )

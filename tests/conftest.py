@@ -17,8 +17,12 @@ from support.services.postgres import a_postgres, free_port
 __all__ = ["free_port"]
 
 
-# Other tests run beside them: how long an example takes says nothing.
-hypothesis.settings.register_profile("suite", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+# Other tests run beside them: how long an example takes says nothing. A run that failed fails again with the same
+# examples; `--hypothesis-profile=random` looks for new ones.
+for profile, is_repeatable in {"suite": True, "random": False}.items():
+    hypothesis.settings.register_profile(
+        profile, deadline=None, derandomize=is_repeatable, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+    )
 hypothesis.settings.load_profile("suite")
 
 # A shell has its jobs ignore Ctrl-C, and so would every program that a test starts, and presses it at.

@@ -157,6 +157,12 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else f"\\u{ord(char):04x}" for char in text)
 
 
+def visible_lines(text: str) -> list[str]:
+    """Return the lines that have something, without characters that are not seen and the white space around them."""
+    lines = ("".join(char for char in line if char.isprintable()).strip() for line in text.splitlines())
+    return [line for line in lines if line]
+
+
 def readable(body: bytes) -> tuple[str, str]:
     """Return a message's body as text, and how: `utf-8`, or `hex` where it is no text."""
     try:

@@ -228,6 +228,17 @@ def to_lines(path: Path | str, text: str) -> str:
     return f"(umask 077; set -C; tr '\\r' '\\n' < {shlex.quote(str(path))} > {made}){_aside(known)}"
 
 
+def to_plain_lines(path: PurePath, raw: bytes) -> tuple[str, Path]:
+    """Return the commands that write lines that begin like `raw` as UTF-8 with LF, and the new file's name.
+
+    Empty lines and a byte order mark are left out. For files that a program wrote so, and an editor saved otherwise.
+    """
+    copy = copy_of(path, f"{path.stem}.utf8{path.suffix}")
+    read = f"iconv -f {(utf_16_of(raw) or 'utf-8').upper()} -t UTF-8 {shlex.quote(str(path))}"
+    edit = "tr '\\r' '\\n' | sed '1s/^\\xef\\xbb\\xbf//; /^$/d'"
+    return f"(umask 077; set -C; {read} | {edit} > {shlex.quote(str(copy))})", copy
+
+
 def _aside(path: PurePath) -> str:
     """Return what else the command does in a directory `*.d`, of which each file is read: move the original aside."""
     is_read = path.parent.suffix == ".d" and path.suffix == ".toml"

@@ -115,7 +115,14 @@ def test_files_that_are_no_identity_are_refused_by_what_is_wrong(birthmark_cloud
     text = Path(certificate).read_text()
     (der := tmp_path / "der.cer").write_bytes(ssl.PEM_cert_to_DER_cert(text))
     (wide := tmp_path / "wide.pem").write_bytes(text.encode("utf-16"))
+    (mac := tmp_path / "mac.pem").write_bytes(text.replace("\n", "\r").encode())
+    sealed = subprocess.run(
+        ["openssl", "pkey", "-in", key, "-aes256", "-passout", "pass:secret"], capture_output=True, check=True
+    )
+    (locked := tmp_path / "locked.key").write_bytes(sealed.stdout)
     for shown, wrong in (
+        (Shown(str(mac), key), "OpenSSL cannot load"),
+        (Shown(certificate, str(locked)), "needs a passphrase"),
         (Shown(certificate, est_identity.key_file), "is the key of another certificate than"),
         (Shown(certificate, "/nowhere.key"), "/nowhere.key cannot be read: no such file or directory"),
         (Shown(str(der), key), "is not PEM in UTF-8"),

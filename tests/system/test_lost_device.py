@@ -282,6 +282,19 @@ def test_a_line_of_a_list_with_its_end_is_shut_out_as_no_device(lost: Lost, name
     assert "birthmark device revoke stolen-7 --block --yes" in refused.stderr
 
 
+def test_several_lines_are_told_as_several_names(lost: Lost) -> None:
+    refused = lost.server.attempt("device", "revoke", "stolen-8\rstolen-9\r", "--block", "--yes")
+    for name in ("stolen-8", "stolen-9"):
+        assert f"`birthmark device revoke {name} --block --yes`" in refused.stderr, refused.stderr
+
+
+def test_who_enables_a_lost_device_is_told_that_it_stays_out(lost: Lost) -> None:
+    lost.server.run("hub", "device", "create", "stolen-10")
+    lost.taken("stolen-10")
+    told = lost.server.attempt("hub", "device", "enable", "stolen-10")
+    assert "`birthmark pki release stolen-10`" in told.stderr, told.stderr
+
+
 def test_run_again_it_says_since_when_the_name_is_held_also_where_nothing_else_is_left(tmp_path: Path) -> None:
     with a_new_server(tmp_path) as server:  # without groups, which would leave a disabled enrollment
         server.run("pki", "user", "create", "locked", "--device", "locked")

@@ -23,7 +23,7 @@ from birthmark.cli.common import (
 from birthmark.cli.options import JsonOption
 from birthmark.cli.table import counted
 from birthmark.errors import BirthmarkError
-from birthmark.text_files import plain_text, to_utf_8, utf_16_of
+from birthmark.text_files import plain_text, to_lines, to_utf_8, utf_16_of
 
 if TYPE_CHECKING:
     from birthmark.manifests.bundle.model import Trust
@@ -73,11 +73,16 @@ def is_bundle(file: Path) -> bool:
     if file.is_dir():
         return False
     with open_file(file) as raw:
-        begin = raw.read(4 * wire.LOOKED_AT)
-    if not wire.is_bundle(begin) and wire.is_bundle(plain_text(begin)):
+        begin = raw.readline(2 * wire.MAX_LINE_BYTES)
+    if not wire.is_bundle(begin) and wire.is_bundle(plain_text(begin[: len(begin) // 2 * 2])):
         codec = (utf_16_of(begin) or "").upper()
         refusal = FileEncodingError(path=file, command=to_utf_8(file, codec), detail=f"is a bundle in {codec[:6]}")
         refusal.quote(fix=f"Write it as UTF-8, and give that: `{to_utf_8(file, codec)}`.")
+        raise refusal
+    if wire.is_bundle(begin) and b"\r" in begin.rstrip(b"\r\n"):
+        command = to_lines(file, "\r")
+        refusal = FileEncodingError(path=file, command=command, detail="is a bundle whose lines end with CR")
+        refusal.quote(fix=f"Write it with other line ends, and give that: `{command}`.")
         raise refusal
     return wire.is_bundle(begin)
 

@@ -32,7 +32,7 @@ from birthmark.cli.operator import at, show
 from birthmark.cli.options import JsonOption
 from birthmark.cli.picking import PickOptions
 from birthmark.cli.reports import check_reports
-from birthmark.cli.standing import with_standing
+from birthmark.cli.standing import say_if_revoked, with_standing
 from birthmark.cli.tpm_record import TpmOptions, check_file, enroll_keys, enroll_tpm
 from birthmark.clock import SystemClock
 from birthmark.console.client import client_for
@@ -154,6 +154,8 @@ def device(
         row["registration_id"] = certificate.subject_cn or name
         row |= _at_hub(target, row, as_json=as_json)
     emit(as_json, row if as_json else row | {"at": target.description})
+    if where.profile.is_local:
+        say_if_revoked(client_for(where.profile.data), name, certificate.subject_cn or name)
     hint_at_policy(needs_one=not where.is_azure and how.policy is None and done in {Done.CREATED, Done.WOULD_CREATE})
 
 
@@ -328,8 +330,8 @@ def list_(target: TargetOptions, pick: PickOptions, as_json: JsonOption = False)
     found: Iterable[dict[str, Any]] = map(asdict, target.open().records())
     if target.profile.is_local:
         found = with_standing(found, client_for(target.profile.data), name="name", state="state")
-    nothing = "Nothing is on record."
-    if target.profile.is_local:
+    nothing = "Nothing is on record." if not pick.where else "No row matches --where."
+    if target.profile.is_local and not pick.where:
         nothing += " What was made at a hub by itself: `birthmark hub device ls`"
     rows = pick.picked(found)
     show(rows, ("name", "kind", "state", "detail", "thumbprint"), as_json=as_json, nothing=nothing)
@@ -379,6 +381,8 @@ def _switch(
     emit(as_json, {"name": name, "kind": kind, "state": state, "outcome": switched.done.value})
     if not is_enabled:
         _say_still_a_device(where, "disable", switched.device_id, switched.hub)
+    elif where.profile.is_local and not is_group:
+        say_if_revoked(client_for(where.profile.data), name, switched.device_id or name)
 
 
 def remove(

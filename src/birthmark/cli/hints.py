@@ -8,15 +8,18 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
+from itertools import islice, product
 from pathlib import Path
 
 from birthmark.cli import made_here
 from birthmark.errors import BirthmarkError
 from birthmark.owners import OWN_DATA, SERVICE_DATA, as_owner, other_owner, starting
+from birthmark.text import visible_lines
 
 _LISTENING = "0A"
 _LOCK = "server.lock"
 _PROC = Path("/proc")
+_MOST_COMMANDS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,11 +110,16 @@ def hint(error: BirthmarkError) -> str | None:
 
 
 def _unseen_hint(_error: BirthmarkError) -> str:
-    return f"Without them: `{shlex.join(['birthmark', *map(_without_unseen, sys.argv[1:])])}`"
+    each = islice(product(*map(_names_in, sys.argv[1:])), _MOST_COMMANDS + 1)
+    commands = [shlex.join(["birthmark", *words]) for words in each]
+    if len(commands) > _MOST_COMMANDS:
+        return "These are several names. Run the command once for each."
+    return "Without them: " + "; ".join(f"`{command}`" for command in commands)
 
 
-def _without_unseen(word: str) -> str:
-    return "".join(char for char in word if char.isprintable()).strip()
+def _names_in(word: str) -> list[str]:
+    """Return the lines of a word, without white space around them and characters that are not seen."""
+    return visible_lines(word) or [""]
 
 
 def _port_hint(error: BirthmarkError) -> str | None:

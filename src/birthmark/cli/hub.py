@@ -27,7 +27,7 @@ from birthmark.cli.keys import (
 from birthmark.cli.operator import ListOptions, RemoveOptions, ServerOutputOptions, at, show
 from birthmark.cli.reading import Reading, read
 from birthmark.cli.serve import NOT_IN_CERTIFICATE
-from birthmark.cli.standing import with_standing
+from birthmark.cli.standing import say_if_revoked, with_standing
 from birthmark.clock import SystemClock
 from birthmark.text import printable
 
@@ -309,6 +309,8 @@ def enable_device(
 ) -> None:
     """Let a device connect again that was disabled."""
     _switch(server, name, hub, profile, yes=yes, is_enabled=True)
+    if profile == "local":
+        say_if_revoked(server.client, name)
 
 
 def _switch(server: ServerOutputOptions, name: str, hub: str, profile: str, *, yes: bool, is_enabled: bool) -> None:

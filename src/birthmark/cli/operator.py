@@ -72,6 +72,7 @@ class ListOptions(ServerOutputOptions):
 
     def show_rows(self, rows: Iterable[Mapping[str, Any]], columns: Sequence[str], nothing: str) -> None:
         """Show those of rows that are wanted."""
+        nothing = "No row matches --where." if self.pick.where else nothing
         show(self.pick.picked(rows), columns, as_json=self.as_json, nothing=nothing)
 
 

@@ -4,8 +4,11 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any
 
+import typer
+
 from birthmark.console.client import OperatorClient
-from birthmark.errors import ForbiddenError
+from birthmark.errors import ForbiddenError, shell_word
+from birthmark.text import printable
 
 _PAGE = 500
 _SHA256_DIGITS = 64
@@ -27,6 +30,14 @@ def with_standing(
         for row in page:
             is_over = row[name] in over["names"] or row["thumbprint"] in over["thumbprints"]
             yield row | {state: REVOKED} if is_over else row
+
+
+def say_if_revoked(client: OperatorClient, *names: str) -> None:
+    """Say of names that were revoked as a lost device's that they stay out until they are released."""
+    over = _standing(client, {"names": list(names), "thumbprints": []})["names"]
+    for name in dict.fromkeys(name for name in names if name in over):
+        release = f"`birthmark pki release {shell_word(name)}`"
+        typer.echo(printable(f"'{name}' was revoked as lost and stays out. To release the name: {release}"), err=True)
 
 
 def _standing(client: OperatorClient, asked: dict[str, Any]) -> dict[str, Any]:

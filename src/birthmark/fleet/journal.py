@@ -24,13 +24,12 @@ from typing import Any, BinaryIO, Self
 from birthmark.errors import BirthmarkError, ConflictError, InvalidRequestError
 from birthmark.fleet.target import Change, Done, EnrollmentTarget, Note, WayBack
 from birthmark.flock import take
-from birthmark.text_files import copy_of, plain_text, utf_16_of
+from birthmark.text_files import copy_of, plain_text, to_plain_lines, utf_16_of
 
 FORMAT = "birthmark-enroll-journal/1"
 COMPLETE, TAKEN_BACK = "complete", "taken back"
 _MAX_HEADER_BYTES = 4096
 _PATIENCE = 3
-_CODECS = {"utf-16": "UTF-16", "utf-16le": "UTF-16LE", "utf-16be": "UTF-16BE", "utf-32": "UTF-32"}
 _NOTHING = b" \t\r\n\0\x1a"
 """What editors and programs of Windows leave in a file that says nothing."""
 KEPT = frozenset({Done.CREATED, Done.UPDATED, Done.UNCHANGED, Done.REFUSED, Done.TAKEN_BACK, Done.GONE})
@@ -288,11 +287,9 @@ def _refusal(path: Path, head: bytes, again: str) -> BirthmarkError:
     """Return why what begins so is not read as a journal."""
     text = plain_text(head[: len(head) // 2 * 2]).replace(b"\r", b"\n").lstrip(b"\n")
     if _object(text.partition(b"\n")[0]).get("format") == FORMAT:
-        codec, copy = _CODECS.get(utf_16_of(head) or "", "UTF-8"), copy_of(path, f"{path.stem}.utf8{path.suffix}")
-        read = f"iconv -f {codec} -t UTF-8 {shlex.quote(str(path))}"
-        edit = "tr '\\r' '\\n' | sed '1s/^\\xef\\xbb\\xbf//; /^$/d'"
-        command = f"(umask 077; set -C; {read} | {edit} > {shlex.quote(str(copy))})"
-        form = codec[: len("UTF-16")] if codec != "UTF-8" else "other line ends, or a byte order mark"
+        command, copy = to_plain_lines(path, head)
+        codec = utf_16_of(head)
+        form = codec[: len("utf-16")].upper() if codec else "other line ends, or a byte order mark"
         return JournalChangedError(path=path, command=command, copy=copy, form=form, again=again)
     return (NoJournalOfRunError if _is_undo(again) else NoJournalError)(path=path, again=again)
 

@@ -432,6 +432,8 @@ class Workshop:
             raise _unusable(asked, f"{asked.certificate_file} is not PEM in UTF-8, which alone the vendors' SDKs read")
         if asked.key_file and _is_of_another(_bytes_of(asked, asked.key_file), certificate):
             raise _unusable(asked, f"{asked.key_file} is the key of another certificate than {asked.certificate_file}")
+        if asked.key_file and (why := _why_unloadable(asked.certificate_file, asked.key_file)):
+            raise _unusable(asked, why)
         ends = certificate.not_after.isoformat()
         return certificate, Files(certificate_file=asked.certificate_file, key_file=asked.key_file, not_after=ends)
 
@@ -504,6 +506,17 @@ def _bytes_of(asked: words.Word, file: str) -> bytes:
         return Path(file).read_bytes()
     except OSError as error:
         raise _unusable(asked, f"{file} cannot be read: {reason_of(error)}") from error
+
+
+def _why_unloadable(certificate_file: str, key_file: str) -> str:
+    """Return why OpenSSL does not load the files as the vendors' SDKs have it do; empty where it does."""
+    if b"ENCRYPTED" in Path(key_file).read_bytes():
+        return f"{key_file} needs a passphrase, which the vendors' SDKs are not given"
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(certificate_file, key_file, password=bytes)
+    except OSError:
+        return f"OpenSSL cannot load {certificate_file} with {key_file}: the vendors' SDKs read PEM with LF or CRLF"
+    return ""
 
 
 def _is_of_another(key: bytes, certificate: Certificate) -> bool:

@@ -2,6 +2,7 @@
 
 import os
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -275,3 +276,34 @@ def test_a_refusal_of_a_chip_says_what_was_written_then(line: Line) -> None:
     with pytest.raises(BirthmarkError) as told:
         line.take(a_chip("chip-2"), "B-1")
     assert f"`sed -n 2p {line.bundle}`" in told.value.explain_fix()
+
+
+FORMS = {
+    "CR": lambda raw: raw.replace(b"\n", b"\r"),
+    "UTF-16": lambda raw: raw.decode().encode("utf-16"),
+    "UTF-16 with CRLF": lambda raw: raw.replace(b"\n", b"\r\n").decode().encode("utf-16"),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("is_sealed", [False, True])
+def test_the_fix_of_a_bundle_in_another_form_writes_it_back(line: Line, form: str, *, is_sealed: bool) -> None:
+    chip = a_chip()
+    line.take(chip, "B-1")
+    if is_sealed:
+        line.seal()
+    whole = line.bundle.read_bytes()
+    line.bundle.write_bytes(FORMS[form](whole))
+    with pytest.raises(errors.BundleDamagedError) as told, line.station():
+        raise AssertionError("it was opened")
+    subprocess.run(["sh", "-c", told.value.explain_fix().split("`")[1]], check=True)
+    assert line.bundle.read_bytes() == whole
+    with line.station() as station, pytest.raises(errors.ChipOfAnotherBoardError):
+        station.ask(a_wish(chip, "B-9"))
+
+
+def test_empty_lines_that_an_editor_added_say_nothing(line: Line) -> None:
+    line.take(a_chip("chip-1"), "B-1")
+    line.bundle.write_bytes(line.bundle.read_bytes().replace(b"\n", b"\r\n\r\n") + b"\n")
+    line.take(a_chip("chip-2"), "B-2")
+    assert verified(line.lines, line.trust) == ["B-1", "B-2", "manifest.not_whole"]

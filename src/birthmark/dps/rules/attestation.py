@@ -232,14 +232,14 @@ class EnrollmentDisabledError(ForbiddenError):
 
 
 class DeviceTakenBackError(EnrollmentDisabledError):
-    """The device was taken back, and its enrollment with it."""
+    """The name was revoked as a lost device's."""
 
     code = "dps.device_taken_back"
     message = "The device {registration_id} was taken back"
-    cause = "'{registration_id}' was taken back as lost, and its enrollment {enrollment} is disabled with it."
+    cause = "'{registration_id}' was taken back as lost. It stays out, also by an enrollment that is enabled."
     fix = (
-        "It stays out: what is on record of it, `birthmark device show {registration_id}`. If another device is to "
-        "have the name, with a key of its own, let it go: `birthmark pki release {registration_id}`"
+        "What is on record of it: `birthmark device show {registration_id}`. If another device is to have the name, "
+        "with a key of its own, release it: `birthmark pki release {registration_id}`"
     )
 
 

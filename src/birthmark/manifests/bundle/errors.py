@@ -90,11 +90,14 @@ class MakerUnknownError(PolicyError):
 
 
 class BundleDamagedError(BirthmarkError):
-    """The open bundle is not as the station wrote it."""
+    """The last bundle is not as the station wrote it."""
 
     code = "intake.bundle_damaged"
     cause = "{bundle} is not as this station wrote it: line {line}, {detail}. Nothing was taken away from it."
-    fix = "Keep it for whoever looks into it, and begin another: `mv -nT {bundle} {aside}`"
+    fix = (
+        "Put an untouched copy in its place. Without one, move it aside: `mv -nT {bundle} {aside}`. The station then "
+        "no longer knows the chips and boards in it, and takes them in again."
+    )
     bundle: Path
     detail: str
     line: int

@@ -9,6 +9,7 @@ import contextlib
 import itertools
 import os
 import re
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -38,6 +39,7 @@ from birthmark.manifests.errors import MalformedEntryError
 from birthmark.manifests.verifying import Marks
 from birthmark.pki.certificates import CertificateTooLargeError
 from birthmark.pki.chains import ChainTooLongError
+from birthmark.text_files import to_plain_lines, utf_16_of
 
 
 def append_line(file: BinaryIO, line: bytes) -> None:
@@ -196,7 +198,7 @@ class Station:
             if tail.next_seq or not may_be_open:
                 self._check_end(tail, last, may_be_open=may_be_open)
         except MalformedEntryError as error:
-            raise BundleDamagedError(bundle=path, line=tail.next_seq + 1, detail=error.detail) from error
+            raise _damaged(path, tail.next_seq + 1, error.detail) from error
         return tail
 
     def _mend(self, tail: _Tail, file: BinaryIO, rest: bytes) -> wire.Signed | None:
@@ -320,6 +322,21 @@ class Station:
     @property
     def _key(self) -> ec.EllipticCurvePublicKey | None:
         return station_key(self.identity.certificate)
+
+
+def _damaged(path: Path, line: int, detail: str) -> BundleDamagedError:
+    """Return why a bundle is not gone on with; of one that an editor saved in another form, how it is written back."""
+    error = BundleDamagedError(bundle=path, line=line, detail=detail)
+    with path.open("rb") as file:
+        head = file.readline(2 * MAX_LINE_BYTES)
+    if b"\r" in head.rstrip(b"\r\n") or utf_16_of(head) is not None:
+        command, copy = to_plain_lines(path, head)
+        bundle, aside = shlex.quote(str(path)), shlex.quote(str(error.aside))
+        put_back = f"{command} && mv -nT {bundle} {aside} && mv -nT {shlex.quote(str(copy))} {bundle}"
+        form = "in UTF-16" if utf_16_of(head) else "with other line ends"
+        cause = f"{path} was saved {form}; a station goes on with what it wrote itself."
+        error.quote(cause=cause, fix=f"Write it as it was: `{put_back}`")
+    return error
 
 
 def _bundles_in(directory: Path) -> list[Path]:

@@ -25,6 +25,9 @@ from birthmark.manifests.errors import (
 from birthmark.manifests.model import Entry, Judge
 from birthmark.manifests.verifying import Marks
 
+_NOTHING = (b"", b"\x1a")
+"""Lines that editors add, and how DOS ends a text."""
+
 
 @dataclass(slots=True)
 class _Section:
@@ -201,14 +204,18 @@ def raw_lines(file: BinaryIO) -> Iterator[bytes]:
 
 
 def sized_lines(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
-    """Yield the same with how many bytes of the file each took."""
+    """Yield the same with how many bytes of the file each took, with the empty lines before it, which say nothing."""
+    skipped = 0
     while line := file.readline(wire.MAX_LINE_BYTES + 2):
         whole, size = line.endswith(b"\n"), len(line)
         while not whole and len(line) > wire.MAX_LINE_BYTES:
             rest = file.readline(wire.MAX_LINE_BYTES)
             whole, size = rest.endswith(b"\n") or not rest, size + len(rest)
-        if (raw := line.removesuffix(b"\n").removesuffix(b"\r")) != b"\x1a":  # how DOS ends a line, and a text
-            yield raw, size
+        raw = line.removesuffix(b"\n").removesuffix(b"\r")
+        skipped += size
+        if raw not in _NOTHING:
+            yield raw, skipped
+            skipped = 0
 
 
 def verify_file(file: BinaryIO, verifier: Verifier, out: IO[bytes] | None = None) -> Iterator[Entry | ManifestError]:

@@ -17,6 +17,7 @@ from birthmark.pki.crl import RevocationReason
 from birthmark.server.losing.rooms import Found, Key, Looking
 from birthmark.server.rooms import Rooms
 from birthmark.store import Changes
+from birthmark.text import visible_lines
 
 log = logging.getLogger(__name__)
 _LOOKS = 4
@@ -44,7 +45,7 @@ class DeviceNameUnseenError(DeviceNotOnRecordError):
 
     @property
     def seen(self) -> str:
-        return "".join(char for char in self.name if char.isprintable()).strip()
+        return ", ".join(visible_lines(self.name))
 
 
 def _anywhere(_place: str) -> bool:

@@ -25,6 +25,7 @@ from birthmark.console.web.svg import (
 MAX_BYTES = 28 * 1024
 _MOST_MARKS = 70
 _TOLD_BYTES = 9_000  # of titles, among all marks
+_LEAST_TOLD = 60  # bytes of one
 _LISTED = 5  # items in the title of a mark for several
 _TOP = 22
 _POINT_PX, _SPAN_PX, _LABEL_PX = 20, 13, 16
@@ -44,8 +45,8 @@ def life(lanes: Sequence[Lane], *, now: datetime, name: str, title: str, desc: s
         if draft.is_readable or coarsest == len(LEVELS) - 1:
             drawn = draft.drawn(name, title, desc)
             if len(drawn.encode()) <= MAX_BYTES:
-                break
-    return drawn
+                return drawn
+    return draft.drawn(name, title, desc, told_bytes=0)
 
 
 class _Draft:
@@ -64,13 +65,15 @@ class _Draft:
         field = Field(self._scale, self._left, size.width - 1.0, self._scale.x(now))
         self._placed = [place(lane, field, words, coarsest) for lane in lanes]
         self._marks = sum(placed.marks for placed in self._placed)
-        self._told = max(_TOLD_BYTES // max(self._marks, 1), 60)
+        self._told = 0
 
     @property
     def is_readable(self) -> bool:
         return self._marks <= _MOST_MARKS
 
-    def drawn(self, name: str, title: str, desc: str) -> str:
+    def drawn(self, name: str, title: str, desc: str, told_bytes: int = _TOLD_BYTES) -> str:
+        """Return the drawing; the titles of its marks take about `told_bytes` in all, or the least that each needs."""
+        self._told = max(told_bytes // max(self._marks, 1), _LEAST_TOLD)
         width = self._size.width
         y, drawn = float(_TOP), ""
         for placed in self._placed:

@@ -1,5 +1,6 @@
 """Fixtures shared by all tests. Real services are started on loopback and stopped at the end of the run."""
 
+import gc
 import signal
 import subprocess
 import uuid
@@ -24,6 +25,8 @@ for profile, is_repeatable in {"suite": True, "random": False}.items():
         profile, deadline=None, derandomize=is_repeatable, suppress_health_check=[hypothesis.HealthCheck.too_slow]
     )
 hypothesis.settings.load_profile("suite")
+
+gc.disable()  # what is collected stays: to look through it took a third of the collection, and a sixth of the tests
 
 # A shell has its jobs ignore Ctrl-C, and so would every program that a test starts, and presses it at.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -69,6 +72,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(
         key=lambda item: next((n for n, begin in enumerate(LONGEST_FIRST) if place_of(item).startswith(begin)), 9)
     )
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.set_threshold(20_000)
+    gc.enable()
 
 
 def place_of(item: pytest.Item) -> str:

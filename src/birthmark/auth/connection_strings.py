@@ -45,7 +45,8 @@ class ConnectionString:
 def parse_connection_string(text: str) -> ConnectionString:
     """Return the parts. Raise `ConnectionStringError` naming the missing one."""
     # Of a file that a person wrote: as a variable is set, or in the quotation marks of a text processor.
-    bare = text[max(text.find("HostName="), 0) :].strip(_AROUND)
+    begin = _HOST.search(text)
+    bare = text[begin.start() if begin else 0 :].strip(_AROUND)
     if len(_HOST.findall(bare)) > 1:
         raise ConnectionStringError(part="HostName", why=": there are several connection strings")
     parts = dict(part.split("=", 1) for part in bare.split(";") if "=" in part)

@@ -104,11 +104,8 @@ async def test_a_call_that_waited_reaches_no_device_that_has_the_name_since(tmp_
         assert client.got(Publish) == []
 
 
-@pytest.mark.parametrize("is_there", [False, True])
-async def test_a_call_that_waits_ends_with_its_server(tmp_path: Path, *, is_there: bool) -> None:
+async def test_a_call_that_waits_for_its_device_ends_with_the_server(tmp_path: Path) -> None:
     async with a_world(tmp_path) as world:
-        if is_there:
-            await listening(world)
         devices = calling(world)
         waiting = asyncio.create_task(devices.call(world.hub, "device-1", CALL))
         await asyncio.sleep(0.2)
@@ -117,6 +114,19 @@ async def test_a_call_that_waits_ends_with_its_server(tmp_path: Path, *, is_ther
             await waiting
         with pytest.raises(NoAnswerError):  # by a request that was under way
             await devices.call(world.hub, "device-1", CALL)
+
+
+async def test_a_device_that_was_called_may_answer_while_the_server_stops(tmp_path: Path) -> None:
+    async with a_world(tmp_path) as world:
+        link, client = await listening(world)
+        devices = calling(world)
+        waiting = asyncio.create_task(devices.call(world.hub, "device-1", CALL))
+        await until(lambda: bool(client.got(Publish)))
+        devices.end_calls()
+        rid = client.got(Publish)[0].topic.partition("$rid=")[2]
+        client.client.publish(f"$iothub/methods/res/200/?$rid={rid}", b'"done"')
+        link.data_received(client.client.data_to_send())
+        assert await waiting == (200, "done")
 
 
 async def test_who_waits_long_looks_for_a_device_less_often(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

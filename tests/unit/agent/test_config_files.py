@@ -1,7 +1,10 @@
 """Files over files, the nearest known key, the last good configuration, and what is in effect."""
 
 import os
+import shlex
 import subprocess
+import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -104,6 +107,44 @@ def test_root_loads_no_library_that_another_user_can_write(file: Path, tmp_path:
         read_config(file)
     assert "install -D -m 644" in refused.value.explain_fix()
     assert "another user may write" in refused.value.explain_cause()
+
+
+def give_away_a_link(library: Path) -> None:
+    (library.parent / "real.so").write_bytes(b"")
+    library.symlink_to("real.so")
+    os.chown(library, 65534, -1, follow_symlinks=False)
+
+
+def let_all_write(library: Path) -> None:
+    library.write_bytes(b"")
+    library.chmod(0o1666)
+
+
+def leave_to_whoever_comes_first(library: Path) -> None:
+    library.parent.chmod(0o1777)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+@pytest.mark.parametrize("make", [give_away_a_link, let_all_write, leave_to_whoever_comes_first])
+def test_root_loads_no_library_that_another_user_can_exchange(
+    file: Path, tmp_path: Path, make: Callable[[Path], None]
+) -> None:
+    (tmp_path / "lib").mkdir()
+    make(library := tmp_path / "lib" / "it's.so")
+    file.write_text(f'{file.read_text()}\n[aziot_keys]\npkcs11_lib_path = "{tmp_path}/lib/../lib/it\'s.so"\n')
+    with pytest.raises(ConfigMissingError) as refused:
+        read_config(file)
+    assert f"install -D -m 644 {shlex.quote(f'{tmp_path}/lib/../lib/{library.name}')}" in refused.value.explain_fix()
+    assert tomllib.loads(refused.value.explain_fix().split("`")[3])["pkcs11_lib_path"].endswith("/it's.so")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root asks who else may write")
+def test_a_library_whose_links_lead_in_a_circle_is_told(file: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.so").symlink_to("a.so")
+    file.write_text(f"{file.read_text()}\n[aziot_keys]\npkcs11_lib_path = '{tmp_path}/a.so'\n")
+    with pytest.raises(ConfigMissingError) as refused:
+        read_config(file)
+    assert "its links lead in a circle" in refused.value.explain_cause()
 
 
 def test_a_file_whose_name_ends_in_capitals_is_told(file: Path) -> None:

@@ -65,5 +65,5 @@ def test_of_two_connection_strings_none_is_put_together() -> None:
     with pytest.raises(ConnectionStringError, match="HostName") as refused:
         parse_connection_string(f"{one}\r\n{other}")
     assert "several connection strings" in refused.value.explain_cause()
-    beside = f"{one};GatewayHostName=edge"
-    assert parse_connection_string(beside) == parse_connection_string(one)
+    for beside in (f"{one};GatewayHostName=edge", f"GatewayHostName=edge;{one}"):
+        assert parse_connection_string(beside) == parse_connection_string(one)

@@ -3,12 +3,14 @@
 `config.toml` has `config.d` beside it: each `config.d/*.toml` is put over what was read before, tables merged.
 """
 
+import json
 import os
 import re
 import shlex
 import shutil
 import stat
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from birthmark.text_files import decode_text, foreign_line, in_utf_8, not_utf_8
 
 MAX_CONFIG_BYTES = 1024 * 1024
 MAX_FILES = 100
+_MOST_LINKS = 40  # as the kernel follows
 _GROUP_READS, _ALL_READ, _ALL_WRITE = 0o040, 0o004, 0o002
 _SECRETS = "password|connection_string|symmetric_key|device_id_pk|endorsement|owner|hierarchy_authorization"
 _SECRET = re.compile(rf"(?m)^[ \t]*({_SECRETS})[ \t]*=(?!.*uri *=)")
@@ -61,26 +64,58 @@ def _check_owner(path: Path, seen: os.stat_result, of_file: os.stat_result) -> N
 
 
 def _check_library(library: Path, of_file: os.stat_result) -> None:
-    """Raise `ConfigMissingError` where root would load a PKCS#11 library that another user can put there."""
-    for path in (library, *library.parents, *library.resolve().parents):  # a link's own place, and that of its target
-        if library.is_absolute() and path.exists() and _may_be_anothers(path.stat(), of_file):
-            error = ConfigMissingError(file=library, reason="another user may write it")
-            own = Path("/usr/local/lib/birthmark") / library.name
-            copy = f"install -D -m 644 {shlex.quote(str(library))} {shlex.quote(str(own))}"
-            error.quote(
-                message="The PKCS#11 library is not safe to load.",
-                cause=f"root does not load the PKCS#11 library {library}: another user may write {path}.",
-                fix=f"If it is the right library: `{copy}`. Then in [aziot_keys]: `pkcs11_lib_path = '{own}'`",
-            )
-            raise error
+    """Raise `ConfigMissingError` where root would load a PKCS#11 library that another user can put there.
+
+    Bare names are left to the system, which looks for them in directories of root.
+    """
+    if os.geteuid() != 0 or len(library.parts) == 1:
+        return
+    for path in _way_to(library):
+        seen = path.lstat() if os.path.lexists(path) else None
+        if seen is None and path.parent.stat().st_mode & _ALL_WRITE:  # in a sticky directory, too
+            raise _unsafe_library(library, path.parent)
+        if seen is not None and _may_be_anothers(seen, of_file):
+            raise _unsafe_library(library, path)
+        if seen is None:
+            return
+
+
+def _way_to(library: Path) -> Iterator[Path]:
+    """Yield every directory, link and file on the way to a library. Raise `ConfigMissingError` for circles."""
+    path, left, links = Path("/"), list(library.absolute().parts[1:]), 0
+    yield path
+    while left:
+        here = path / left.pop(0)
+        yield here
+        if here.is_symlink():
+            links += 1
+            if links > _MOST_LINKS:
+                raise ConfigMissingError(file=library, reason="its links lead in a circle")
+            target = here.readlink()
+            left = [*target.parts[target.is_absolute() :], *left]
+            here = Path("/") if target.is_absolute() else path
+        path = path.parent if here.name == ".." else here
+
+
+def _unsafe_library(library: Path, path: Path) -> ConfigMissingError:
+    error = ConfigMissingError(file=library, reason="another user may write it")
+    own = Path("/usr/local/lib/birthmark") / library.name
+    copy = f"install -D -m 644 {shlex.quote(str(library))} {shlex.quote(str(own))}"
+    error.quote(
+        message="The PKCS#11 library is not safe to load.",
+        cause=f"root does not load the PKCS#11 library {library}: another user may write {path}.",
+        fix=f"If it is the right library: `{copy}`. Then in [aziot_keys]: `pkcs11_lib_path = {json.dumps(str(own))}`",
+    )
+    return error
 
 
 def _may_be_anothers(seen: os.stat_result, of_file: os.stat_result) -> bool:
     """Say whether this process is root's, and a user other than root and the configuration's owner may write there.
 
-    In a sticky directory others rename and remove nothing of root's.
+    In a sticky directory others rename and remove nothing of root's. A link's own mode says nothing.
     """
-    is_open = seen.st_mode & _ALL_WRITE and not seen.st_mode & stat.S_ISVTX
+    is_sticky = stat.S_ISDIR(seen.st_mode) and seen.st_mode & stat.S_ISVTX
+    is_open = seen.st_mode & _ALL_WRITE and not (is_sticky or stat.S_ISLNK(seen.st_mode))
     return os.geteuid() == 0 and (seen.st_uid not in {0, of_file.st_uid} or bool(is_open))
 
 

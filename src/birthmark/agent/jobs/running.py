@@ -91,7 +91,9 @@ def _reason_of(error: OSError | ValueError, script: Path) -> str:
         if first.startswith(b"#!"):
             if first.endswith(b"\r\n"):
                 return "its lines end with CR and LF, as in Windows, and have to end with LF"
-            return f"there is no {printable(first[2:].decode(errors='replace').strip())}, which its first line names"
+            if isinstance(error, FileNotFoundError):
+                program = printable(first[2:].decode(errors="replace").strip())
+                return f"there is no {program}, which its first line names"
     return reason_of(error)
 
 

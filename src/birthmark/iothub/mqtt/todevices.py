@@ -1,8 +1,9 @@
 """The service's way to a device: to whichever worker has its connection."""
 
 import asyncio
+import contextlib
 from collections import Counter
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -32,8 +33,7 @@ class DevicesByBus:
         self._connections = connections
         self._bus = bus
         self.calls: Counter[str] = Counter()
-        self._under_way: set[asyncio.Timeout] = set()
-        self._is_stopping = False
+        self._stopping = asyncio.Event()
 
     async def seen(self, hub: str, device_ids: Sequence[str]) -> Sequence[SeenAt]:
         return await self._connections.seen(hub, device_ids)
@@ -47,7 +47,7 @@ class DevicesByBus:
     async def call(self, hub: Hub, device_id: str, call: wire.MethodCall) -> tuple[int, Any]:
         """Return a method's status and payload; wait for the device as long as the call says."""
         try:
-            answer = await self._until_the_end(self._call(hub, device_id, call))
+            answer = await self._call(hub, device_id, call)
         except BirthmarkError as error:
             self.calls[_OUTCOMES.get(type(error), "refused")] += 1
             raise
@@ -55,23 +55,16 @@ class DevicesByBus:
         return answer
 
     def end_calls(self) -> None:
-        """End every call that waits for its device, and each that comes later, as the server stops."""
-        self._is_stopping = True
-        now = asyncio.get_running_loop().time()
-        for limit in self._under_way:
-            limit.reschedule(now)
+        """End every call that waits for its device to come, and each that comes later, as the server stops."""
+        self._stopping.set()
 
-    async def _until_the_end(self, calling: Awaitable[tuple[int, Any]]) -> tuple[int, Any]:
-        try:
-            async with asyncio.timeout(0 if self._is_stopping else None) as limit:
-                self._under_way.add(limit)
-                try:
-                    return await calling
-                finally:
-                    self._under_way.discard(limit)
-        except TimeoutError as error:
-            worker = self._bus.worker
-            raise NoAnswerError(reason="the server stops", request=_CALLED, worker=worker) from error
+    async def _pause(self, seconds: float) -> None:
+        """Wait. Raise `NoAnswerError` as soon as the server stops."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+        if self._stopping.is_set():
+            raise NoAnswerError(reason="the server stops", request=_CALLED, worker=self._bus.worker)
 
     async def _call(self, hub: Hub, device_id: str, call: wire.MethodCall) -> tuple[int, Any]:
         check_call(call, device_id)
@@ -99,7 +92,7 @@ class DevicesByBus:
                 if (left := patience - loop.time()) <= 0:
                     raise DeviceNotOnlineError(device_id=device_id) from error
                 waited = call.connect_timeout_in_seconds - left
-                await asyncio.sleep(min(left, max(_LOOK_S, min(waited / 4, _MAX_LOOK_S))))
+                await self._pause(min(left, max(_LOOK_S, min(waited / 4, _MAX_LOOK_S))))
                 continue
             await look_again()
             return answer.status, decode_json(answer.payload)

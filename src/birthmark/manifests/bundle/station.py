@@ -206,16 +206,18 @@ class Station:
 
         Raise `MalformedEntryError` for what an editor left: the power leaves the beginning of one line, or of none NUL.
         """
-        raw = rest.removesuffix(b"\r")
+        raw = rest.rstrip()
         try:
             is_whole = is_signed(wire.parse_line(raw), self._key)
         except MalformedEntryError:
             is_whole = False
         if is_whole:
             last = self._follow(tail, raw)
+            file.truncate(file.seek(len(raw) - len(rest), os.SEEK_END))
             append_line(file, b"")
             return last
-        if raw.endswith(b"}") or b"\r" in rest or not (tail.next_seq or rest.startswith(b"{")):
+        is_complete = raw.endswith(b"}") and b"\0" not in raw
+        if is_complete or b"\r" in rest or not (tail.next_seq or rest.startswith(b"{")):
             raise MalformedEntryError(detail="it is not as this station writes a line, nor the beginning of one")
         if rest != b"\x1a":  # how DOS ends a text
             self.torn = durable.aside(tail.path, "torn")

@@ -98,7 +98,8 @@ class Looking:
         revocations = self.rooms.authority.revocations
         lose = partial(revocations.lose, name, self.principal, self.reason)
         since = await revocations.lost_since(name)
-        released = f"birthmark pki release {shell_word(name)}".replace("`", BACKTICK)
+        word = f"-- {shell_word(name)}" if name.startswith("-") else shell_word(name)
+        released = f"birthmark pki release {word}".replace("`", BACKTICK)
         note = f"nobody gets a certificate by this name any more, until: `{released}`"
         if since is not None:
             note = f"held since {since:%Y-%m-%d %H:%M:%S} UTC; {note}"

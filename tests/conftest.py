@@ -12,6 +12,7 @@ import hypothesis
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
+from birthmark.store.migrate import VERSION, script_for
 from support.server import scaled
 from support.services.postgres import a_postgres, free_port
 
@@ -99,11 +100,25 @@ def postgres_url(postgres_server: str) -> str:
 
 def empty_database(postgres_server: str) -> str:
     """Make an empty database, and return its URL."""
-    name = f"t{uuid.uuid4().hex}"
-    subprocess.run(
-        ["psql", "--no-psqlrc", "--quiet", "--command", f"CREATE DATABASE {name}", postgres_server], check=True
-    )
+    return _made(postgres_server, f"t{uuid.uuid4().hex}", "template1")
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres_server: str) -> str:
+    """The name of a database with this version's schema, which others are copied from."""
+    url = _made(postgres_server, "birthmark_schema", "template1")
+    script = f"{VERSION};\n{script_for('postgresql', None)}"
+    _psql(url, "--single-transaction", "--set=ON_ERROR_STOP=1", script=script)
+    return "birthmark_schema"
+
+
+def _made(postgres_server: str, name: str, template: str) -> str:
+    _psql(postgres_server, "--command", f"CREATE DATABASE {name} TEMPLATE {template}")
     return postgres_server.rsplit("/", 1)[0] + f"/{name}"
+
+
+def _psql(url: str, *options: str, script: str = "") -> None:
+    subprocess.run(["psql", "--no-psqlrc", "--quiet", *options, url], check=True, input=script, text=True)
 
 
 @pytest.fixture(scope="session")
@@ -114,10 +129,11 @@ def anyio_backend() -> str:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty database on each engine in turn."""
+    """A database of a test's own, in which nothing is yet, on each engine in turn."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'birthmark.db'}"
-    return str(request.getfixturevalue("postgres_url"))
+    server, template = map(request.getfixturevalue, ("postgres_server", "postgres_template"))
+    return _made(server, f"t{uuid.uuid4().hex}", template)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from support.server.servers import BIRTHMARK, RunningServer, a_new_server, clean_environment
+from support.server.servers import RunningServer, a_new_server, warm_environment
 
 pytestmark = pytest.mark.system
 NAMES = ("pump-1", "pump-2", "pump-3")
@@ -47,8 +47,8 @@ class Fleet:
     def shell(self, name: str, line: str) -> subprocess.CompletedProcess[str]:
         """Run a line as the device would."""
         files = {"CERT": str(self.directory / f"{name}.cert.pem"), "KEY": str(self.directory / f"{name}.key.pem")}
-        environment = clean_environment(BIRTHMARK_DATA=str(self.server.data), HOME=str(self.directory), **files)
-        script = f'PATH="{Path(BIRTHMARK).parent}:$PATH"; eval "$(birthmark env)"; {line}'
+        environment = warm_environment(BIRTHMARK_DATA=str(self.server.data), HOME=str(self.directory), **files)
+        script = f'eval "$(birthmark env)"; {line}'
         return subprocess.run(["bash", "-c", script], env=environment, capture_output=True, text=True, check=False)
 
     def sends_to_azure(self, name: str) -> bool:

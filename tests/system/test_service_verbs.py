@@ -104,7 +104,7 @@ def test_a_device_and_a_module_connect_by_the_strings_that_are_shown(server: Run
 def test_a_list_of_no_devices_says_of_what_there_is_none(server: RunningServer) -> None:
     server.run("hub", "device", "create", "lone-1", "--by-ca")
     assert "The hub has no IoT Edge device." in server.run("hub", "device", "ls", "--edge").stderr
-    assert "The hub has no such device." in server.run("hub", "device", "ls", "--where", "device=none").stderr
+    assert "No row matches --where." in server.run("hub", "device", "ls", "--where", "device=none").stderr
     assert "The hub has no device." in server.run("hub", "device", "ls", "--hub", "hub-2").stderr
 
 

@@ -234,7 +234,7 @@ def devices(
     """List a hub's devices."""
     columns = ("device", "state", "status", "why", "edge", "thumbprint")
     kind = "IoT Edge device" if edge else "device"
-    nothing = f"The hub has no such {kind}." if server.pick.where else f"The hub has no {kind}."
+    nothing = f"The hub has no {kind}."
     if (registry := registry_of(profile)) is not None:
         told = map(_twin_row, registry.devices())
         server.show_rows((row for row in told if row["edge"] or not edge), columns, nothing)

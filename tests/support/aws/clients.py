@@ -16,10 +16,12 @@ PATIENCE_S = 20
 
 
 def until(condition: Callable[[], object], what: object = "", seconds: float = PATIENCE_S) -> None:
-    deadline = time.monotonic() + seconds
+    """Wait; who waits long looks less often, as a look may be a command."""
+    began = time.monotonic()
     while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.01)
+        waited = time.monotonic() - began
+        assert waited < seconds, what
+        time.sleep(min(max(0.01, waited / 5), 1.0))
 
 
 class ReconnectingClient(paho.Client):  # type: ignore[misc] # paho has no types

@@ -75,7 +75,8 @@ def a_postgres_server() -> Iterator[PostgresServer]:
     run = [*as_user, str(binaries[-1] / "initdb"), "-D", str(data), "-A", "trust", "-U", "birthmark", "--no-sync"]
     subprocess.run(run, check=True, capture_output=True, cwd=home)
     control = [*as_user, str(binaries[-1] / "pg_ctl"), "-D", str(data), "-l", str(home / "log"), "-w"]
-    options = f"-c listen_addresses={address} -p {port} -k {home}"
+    # What a killed server wrote is in the memory of a system that goes on: no disk has to be waited for.
+    options = f"-c listen_addresses={address} -p {port} -k {home} -c fsync=off"
     url = f"postgresql://birthmark@{address}:{port}/postgres"
     server = PostgresServer(url, home, [*control, "-o", options])
     server.start()

@@ -1,6 +1,7 @@
 """What `birthmark manifest verify` says of entries of which only a part can be checked."""
 
 import json
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from typer.testing import CliRunner
 
 from birthmark.cli.app import app
 from birthmark.manifests.writer import Chip, ManifestKey, render_entry
+from support.chips.intake_world import Line
 from support.fakes import NOON
 from support.pki.pki_builders import a_ca
 
@@ -82,3 +84,17 @@ def test_a_file_that_is_not_there_is_not_found(
     done = CliRunner().invoke(app, ["manifest", *arguments])
     assert done.exit_code == 3
     assert "cli.file_missing" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["manifest verify {} --station {}", "device enroll-list {} --station {} --dry-run"])
+def test_a_bundle_whose_lines_end_with_cr_is_told_with_the_command_that_converts_it(
+    tmp_path: Path, command: str
+) -> None:
+    line = Line(tmp_path / "north")
+    whole = line.sealed(2).read_bytes()
+    (changed := tmp_path / "of a mac.jsonl").write_bytes(whole.replace(b"\n", b"\r"))
+    typed = shlex.split(command.format(shlex.quote(str(changed)), line.directory / "station.pem"))
+    done = CliRunner().invoke(app, typed)
+    assert "Code: cli.file_encoding" in done.stderr, done.stderr
+    subprocess.run(["sh", "-c", done.stderr.split("`")[1]], check=True)
+    assert (tmp_path / "of a mac.lines.jsonl").read_bytes() == whole

@@ -14,8 +14,10 @@ from support.store.store_table import ADD, BUMP, things
 
 def writes() -> list[Statement]:
     load_everything()
+    gc.unfreeze()  # what was there before the first test
     gc.collect()  # statements that other tests made for themselves
     every = [one for one in gc.get_objects() if type(one) is Statement]  # a dead proxy of others has no class
+    gc.freeze()
     return [one for one in every if re.match("INSERT|UPDATE|DELETE", one.compiled("postgresql").sql)]
 
 

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
@@ -30,9 +30,19 @@ from birthmark.server.data_dir import (
 )
 from support.fakes import FakeClock, SeededEntropy
 
+_MADE: list[DataDirectory] = []
+
+
+@pytest.fixture(autouse=True)
+def nobody_holds_it_afterwards() -> Iterator[None]:
+    yield
+    while _MADE:
+        _MADE.pop().release()
+
 
 def a_directory(path: Path) -> DataDirectory:
-    return DataDirectory(path / "data", FakeClock(), SeededEntropy())
+    _MADE.append(DataDirectory(path / "data", FakeClock(), SeededEntropy()))
+    return _MADE[-1]
 
 
 def test_a_second_server_is_refused_and_leaves_the_first_ones_endpoints(

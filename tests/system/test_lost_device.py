@@ -288,11 +288,14 @@ def test_several_lines_are_told_as_several_names(lost: Lost) -> None:
         assert f"`birthmark device revoke {name} --block --yes`" in refused.stderr, refused.stderr
 
 
-def test_who_enables_a_lost_device_is_told_that_it_stays_out(lost: Lost) -> None:
+def test_who_enables_or_creates_a_lost_device_is_told_that_it_stays_blocked(lost: Lost) -> None:
     lost.server.run("hub", "device", "create", "stolen-10")
     lost.taken("stolen-10")
-    told = lost.server.attempt("hub", "device", "enable", "stolen-10")
-    assert "`birthmark pki release stolen-10`" in told.stderr, told.stderr
+    enabled = lost.server.attempt("hub", "device", "enable", "stolen-10")
+    lost.server.run("hub", "device", "rm", "stolen-10", "--yes")
+    made = lost.server.attempt("hub", "device", "create", "stolen-10")
+    for told in (enabled, made):
+        assert "`birthmark pki release stolen-10`" in told.stderr, told.stderr
 
 
 def test_run_again_it_says_since_when_the_name_is_held_also_where_nothing_else_is_left(tmp_path: Path) -> None:

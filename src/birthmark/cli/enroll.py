@@ -330,7 +330,7 @@ def list_(target: TargetOptions, pick: PickOptions, as_json: JsonOption = False)
     found: Iterable[dict[str, Any]] = map(asdict, target.open().records())
     if target.profile.is_local:
         found = with_standing(found, client_for(target.profile.data), name="name", state="state")
-    nothing = "Nothing is on record." if not pick.where else "No row matches --where."
+    nothing = "No row matches --where." if pick.where else "No device is enrolled."
     if target.profile.is_local and not pick.where:
         nothing += " What was made at a hub by itself: `birthmark hub device ls`"
     rows = pick.picked(found)

@@ -223,6 +223,7 @@ def create_device(
     only(cert is None, "without --cert", by_ca=by_ca)
     wanted = {"device_id": name, "thumbprint": _thumbprint(cert), "iot_edge": edge, "by_authority": by_ca}
     server.do("hubs", hub, "devices", **wanted)
+    say_if_revoked(server.client, name)
 
 
 def devices(

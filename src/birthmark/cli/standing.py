@@ -33,12 +33,12 @@ def with_standing(
 
 
 def say_if_revoked(client: OperatorClient, *names: str) -> None:
-    """Say of names that were revoked as a lost device's that they stay out until they are released."""
+    """Say of names that were revoked as a lost device's that they stay blocked until they are released."""
     over = _standing(client, {"names": list(names), "thumbprints": []})["names"]
     for name in dict.fromkeys(name for name in names if name in over):
         word = f"-- {shell_word(name)}" if name.startswith("-") else shell_word(name)
         release = f"`birthmark pki release {word}`"
-        typer.echo(printable(f"'{name}' was revoked as lost and stays out. To release the name: {release}"), err=True)
+        typer.echo(printable(f"'{name}' was revoked as lost and stays blocked. To release it: {release}"), err=True)
 
 
 def _standing(client: OperatorClient, asked: dict[str, Any]) -> dict[str, Any]:

@@ -236,10 +236,10 @@ class DeviceTakenBackError(EnrollmentDisabledError):
 
     code = "dps.device_taken_back"
     message = "The device {registration_id} was taken back"
-    cause = "'{registration_id}' was taken back as lost. It stays out, also by an enrollment that is enabled."
+    cause = "The name '{registration_id}' was revoked as lost. It stays blocked, even if its enrollment is enabled."
     fix = (
-        "What is on record of it: `birthmark device show {registration_id}`. If another device is to have the name, "
-        "with a key of its own, release it: `birthmark pki release {registration_id}`"
+        "Inspect it: `birthmark device show {registration_id}`. To give the name to another device with its own key, "
+        "release it: `birthmark pki release {registration_id}`"
     )
 
 

@@ -17,10 +17,18 @@ from birthmark.errors import BirthmarkError
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
+Leads = Callable[[], Awaitable[bool]]
+"""Says whether this worker does what one does for all."""
+
 AGAIN_S, MOST_S = 1.0, 60.0
 _WAITING = ThreadPoolExecutor(max_workers=64, thread_name_prefix="waiting")
 FAILURES: Counter[str] = Counter()
 """How often each kind of work of this process failed, by its name."""
+
+
+async def always() -> bool:
+    """Lead, as a worker without others does."""
+    return True
 
 
 def note(name: str, error: BaseException) -> None:

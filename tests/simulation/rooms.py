@@ -66,7 +66,7 @@ class RoomWorker:
         database.sharing.number = await installed.number_of(database)
         id_ = await installed.id_of(database, entropy)
         bus = NatsBus(database, self.process.line.as_client, id_, self.name)
-        rooms = self.rooms = await open_rooms(settings, rollovers, database, bus, clock, entropy)
+        rooms = self.rooms = await open_rooms(settings, rollovers, database, bus, clock, entropy, None)
         await rollovers.load()
         rooms.subscribe(bus)
         answer_others(bus, rooms)

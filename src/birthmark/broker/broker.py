@@ -69,16 +69,19 @@ class Broker:
         worker: str,
         bus: Bus | None = None,
         timers: Timers | None = None,
+        *,
+        watch: Watch | None = None,
+        counting: Callable[[], Mapping[str, int]] = dict,
     ) -> None:
+        """`counting` says what else this worker counts, for those who look at rates."""
         self.database = database
         self.worker = worker
         self.is_alone = bus is None
         self._bus = bus
         self._timers = timers or LoopTimers()
         self.unsettled: set[Attached] = set()
-        self.watch: Watch | None = None
-        self.counting: Callable[[], Mapping[str, int]] = dict
-        """What else this worker counts, for those who look at rates."""
+        self.watch = watch
+        self.counting = counting
         self._clock = clock
         self._steadiness = Steadiness(clock)
         self._loop = asyncio.get_running_loop()

@@ -114,6 +114,9 @@ class OtherTakenBack:
     reason: RevocationReason
 
 
+OnRecord = Callable[[bytes], Awaitable[Sequence[Certificate]]]
+
+
 @dataclass(slots=True)
 class Revocations:
     """What was taken back by the CA of this database."""
@@ -121,8 +124,7 @@ class Revocations:
     hierarchy: Hierarchy
     database: Database = field(repr=False)
     clock: Clock = field(repr=False)
-    on_record: Callable[[bytes], Awaitable[Sequence[Certificate]]] | None = field(default=None, repr=False)
-    """Returns the CAs of a subject (DER) that this installation knows of others: devices need not send them."""
+    on_record: OnRecord | None = field(default=None, repr=False)
     _signatures: SignatureCache = field(default_factory=SignatureCache, repr=False)
     _remembered: Remembered = field(init=False, repr=False)
 

@@ -15,7 +15,7 @@ from birthmark.ca.events import CertificateIssued
 from birthmark.ca.hierarchy import Hierarchy
 from birthmark.ca.lists import RevocationLists
 from birthmark.ca.model import Issued, LiveCertificate, Standing, key_digest
-from birthmark.ca.revocation import ATTEMPTS, NameMovedError, Revocations, digest_of
+from birthmark.ca.revocation import ATTEMPTS, NameMovedError, OnRecord, Revocations, digest_of
 from birthmark.ca.rules.issuance import check_alive, decide, name_asked_for
 from birthmark.ca.rules.names import (
     ca_subject,
@@ -90,11 +90,13 @@ class CertificateAuthority:
     _noted: set[Thumbprint] = field(default_factory=set, init=False, repr=False)
     upstream: Upstream | None = None
     """A CA elsewhere that signs instead of our own, but for servers."""
+    on_record: OnRecord | None = field(default=None, repr=False)
+    """Returns the CAs of a subject (DER) that this installation knows of others: devices need not send them."""
     revocations: Revocations = field(init=False, repr=False)
     lists: RevocationLists = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self.revocations = Revocations(self.hierarchy, self.database, self.clock)
+        self.revocations = Revocations(self.hierarchy, self.database, self.clock, self.on_record)
         self.lists = RevocationLists(self.hierarchy, self.database, self.clock)
 
     def profile(self, name: str) -> Profile:

@@ -140,10 +140,14 @@ class _Waiting:
         return taken
 
 
+Hears = Callable[[str, str, str, Mapping[str, str]], None]
+
+
 class Ledger:
     """Where rooms and transport report what they refused."""
 
-    def __init__(self, database: Database, clock: Clock, entropy: Entropy) -> None:
+    def __init__(self, database: Database, clock: Clock, entropy: Entropy, heard: Hears | None = None) -> None:
+        """`heard` hears of each refusal that is kept: its code, the address, the tracking id and the facts."""
         self._database = database
         self._clock = clock
         self._steadiness = Steadiness(clock)
@@ -157,8 +161,7 @@ class Ledger:
         """Those of the refusals by which a certificate was not renewed."""
         self._uncounted: Counter[tuple[str, str, int]] = Counter()
         """Refusals by figure, code and hour that no commit says of yet: also those of which no row is kept."""
-        self.heard: Callable[[str, str, str, Mapping[str, str]], None] | None = None
-        """Hears of each refusal that is kept: its code, the address, the tracking id and the facts."""
+        self._heard = heard
         self.presented = Presented()
         self._limits = RateLimits()
 
@@ -196,8 +199,8 @@ class Ledger:
             self.presented.add(share, presented)
         if self._waiting.has_room(share) and self._limits.has_room(share, self._clock.monotonic()):
             self._waiting.add(share, _Refused(refusal_id, at, error, address, known))
-            if self.heard is not None:
-                self.heard(error.code, address, refusal_id, known)
+            if self._heard is not None:
+                self._heard(error.code, address, refusal_id, known)
             if self._writer is None:
                 self._writer = asyncio.create_task(background.told("refusals.write", self._write()))
         return refusal_id

@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Generic, Protocol, TypeVar
 
-from birthmark.background import ended, kept, note
+from birthmark.background import Leads, always, ended, kept, note
 from birthmark.broker.rules.partitions import BEGINNING, Positions, key_of
 from birthmark.broker.stream import SqlStream
 from birthmark.clock import Clock
@@ -69,10 +69,6 @@ Failed = Callable[[Letter, BirthmarkError], Awaitable[None]]
 Refused = Callable[[Rule[T], T, BirthmarkError], None]
 
 
-async def _always() -> bool:
-    return True
-
-
 def _nobody(rule: Rule[T], message: T, error: BirthmarkError) -> None:
     del rule, message, error
 
@@ -95,7 +91,13 @@ class Engine(Generic[T]):
         held: SqlStream[Held[T]] | None = None,
         group: str = GROUP,
         trims: bool = True,
+        leads: Leads = always,
+        failed: Failed,
+        refused: Refused[T] | None = None,
+        gone: Counter[str] | None = None,
+        while_: Callable[[], Changes] = Changes,
     ) -> None:
+        """`while_` returns what has to hold for whatever is written of what was read; `gone` counts letters by rule."""
         self._database = database
         self._clock = clock
         self._stream = stream
@@ -113,14 +115,13 @@ class Engine(Generic[T]):
         self._after: Positions | None = None
         self._read_at = 0  # when what was read last had come
         self._trimmed_at: float | None = None
-        self.leads: Callable[[], Awaitable[bool]] = _always
-        self.refused: Refused[T] = _nobody
-        self.while_: Callable[[], Changes] = Changes
-        """What has to hold for whatever is written of what was read."""
-        self.failed: Failed = queue.failed
+        self._leads = leads
+        self._refused: Refused[T] = refused or _nobody
+        self._while = while_
+        self._failed = failed
         self.seen: Counter[str] = Counter()
         self.matched: Counter[str] = Counter()
-        self.gone: Counter[str] = Counter()
+        self.gone: Counter[str] = Counter() if gone is None else gone
         """By rule, since this process began: messages it was asked about, those it wanted, letters that went out."""
         self.missed = 0
         """How often messages were trimmed before the rules saw them."""
@@ -141,7 +142,7 @@ class Engine(Generic[T]):
 
     async def _keep_reading(self) -> None:
         while True:
-            if not await self.leads():
+            if not await self._leads():
                 self._after, self.is_behind = None, False
                 await asyncio.sleep(_WAIT_S)
                 continue
@@ -166,7 +167,7 @@ class Engine(Generic[T]):
             await self._page(page.items, self._after, page.next)
             self._read_at = page.items[-1].enqueued_micros
         elif page.next != self._after:
-            await self._database.commit(self.while_().merge(self._stream.noting(self._group, page.next)))
+            await self._database.commit(self._while().merge(self._stream.noting(self._group, page.next)))
         self._after = page.next
         self.is_behind = not page.is_end
         return not page.is_end
@@ -191,9 +192,9 @@ class Engine(Generic[T]):
                     await asyncio.sleep(0)
                     began = loop.time()
                 if size > _MADE_BYTES:  # read again after a crash, the page queues it under the same ids
-                    await self._let_go(made, self.while_())
+                    await self._let_go(made, self._while())
                     made, size = [], 0
-        changes = self.while_().merge(self._stream.noting(self._group, reached))
+        changes = self._while().merge(self._stream.noting(self._group, reached))
         try:
             await self._let_go(made, changes.merge(self._holding(held)))
         except BaseException:
@@ -254,10 +255,10 @@ class Engine(Generic[T]):
                 ]
                 await asyncio.sleep(spent() - began)
             if sum(letter.size for _, letter in made) > _MADE_BYTES:
-                await self._let_go(made, self.while_())
+                await self._let_go(made, self._while())
                 made = []
         if page.items:
-            await self._let_go(made, self.while_().merge(self._held.noting(self._group, page.next)))
+            await self._let_go(made, self._while().merge(self._held.noting(self._group, page.next)))
             self.shares.forget([one.pair for one in page.items])
             self._held_after, self._held_read_at = page.next, page.items[-1].enqueued_micros
         return bool(page.items)
@@ -273,7 +274,7 @@ class Engine(Generic[T]):
                 continue
             why = problem if isinstance(problem, BirthmarkError) else None
             if why is not None and is_final(why):
-                await self.failed(letter, why)
+                await self._failed(letter, why)
             is_queued |= self._queue.add(changes, id_, letter, why)
         await self._database.commit(changes)
         if is_queued:
@@ -285,7 +286,7 @@ class Engine(Generic[T]):
         try:
             letters = await rule.decide(message)
         except BirthmarkError as error:
-            self.refused(rule, message, error)
+            self._refused(rule, message, error)
             return ()
         except Exception as error:  # noqa: BLE001 - a mistake of ours costs one message of one rule, and is noted
             note(f"the rule {rule.name}", error)

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from birthmark.background import ended, note
+from birthmark.background import Leads, always, ended, note
 from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError
 from birthmark.routing import store
@@ -54,21 +54,12 @@ Failed = Callable[[Letter, BirthmarkError], Awaitable[None]]
 """Called when a letter was put aside, before that is written."""
 
 
-async def _nobody(letter: Letter, error: BirthmarkError) -> None:
-    del letter, error
-
-
-async def _always() -> bool:
-    return True
-
-
 class Queue:
     """The letters of all lanes. `leads` says whether this worker carries them."""
 
-    def __init__(self, database: Database, clock: Clock, carriers: Mapping[str, Carrier]) -> None:
+    def __init__(self, database: Database, clock: Clock, leads: Leads = always) -> None:
         self._database = database
         self._clock = clock
-        self._carriers = carriers
         self._served: dict[str, tuple[Carrier, Failed]] = {}
         self._lanes: dict[str, Lane] = {}
         self._counted_at: float | None = None
@@ -77,15 +68,14 @@ class Queue:
         self._looked_at = ""
         """The lane after which the next look begins: those that wait for a receiver keep no other from its turn."""
         self._woken = asyncio.Event()
-        self.leads: Callable[[], Awaitable[bool]] = _always
-        self.failed: Failed = _nobody
+        self.leads = leads
         self.carried: Counter[str] = Counter()
         self.dropped: Counter[str] = Counter()
         self.aside: Counter[str] = Counter()
         """Letters by lane, since this process began: taken by their receiver, for which there was no room, put aside"""
 
     def serve(self, carriers: Mapping[str, Carrier], failed: Failed) -> None:
-        """Carry letters of more kinds, by another room, which hears of its own that failed."""
+        """Carry letters of more kinds; whoever sends them hears by `failed` of those that nobody took."""
         self._served |= {kind: (carrier, failed) for kind, carrier in carriers.items()}
 
     def lane(self, name: str) -> Lane:
@@ -245,7 +235,7 @@ class Queue:
         results: dict[str, BirthmarkError | None] = {}
         for kind in dict.fromkeys(one.kind for one in waiting):
             some = [one for one in waiting if one.kind == kind]
-            carrier = self._served[kind][0] if kind in self._served else self._carriers[kind]
+            carrier, _ = self._served[kind]
             found = await carrier.carry([one.letter for one in some])
             results |= {one.id: problem for one, problem in zip(some, found, strict=True)}
         return [results[one.id] for one in waiting]
@@ -266,7 +256,7 @@ class Queue:
             lane.dead_size += size
             lane.size -= size
             self.aside[one.lane] += 1
-            failed = self._served[one.kind][1] if one.kind in self._served else self.failed
+            _, failed = self._served[one.kind]
             await failed(one.letter, problem)
 
     async def _forget_oldest(self) -> None:

@@ -14,18 +14,19 @@ from birthmark.errors import NotFoundError
 from birthmark.iothub.model import AuthenticationType, Device, DeviceAuthentication, DeviceId, Twin
 from birthmark.iothub.rules.credentials import NoCredentialPolicyError, unused_of
 from birthmark.iothub.rules.twins import TwinInvalidError, begun
-from birthmark.iothub.service import Credentials, IotHub, Made, Registry
+from birthmark.iothub.service import Credentials, Made, Registry
 from birthmark.iothub.service.credentials import Grant, NewDevice
 from birthmark.iothub.service.registry import generation_of
 from birthmark.pki.certificates import Thumbprint
 from birthmark.rate_limits import RateLimits
+from birthmark.ref import Ref
 from birthmark.store import Changes
 
 
 class GrantsByEnrollment:
     """The `Grants` of the hubs: what an operator says of an enrollment counts at once."""
 
-    def __init__(self, instances: Instances, enrollments: Enrollments, registrations: Registrations) -> None:
+    def __init__(self, instances: Instances, enrollments: Ref[Enrollments], registrations: Ref[Registrations]) -> None:
         self._instances = instances
         self._enrollments = enrollments
         self._registrations = registrations
@@ -43,25 +44,17 @@ class GrantsByEnrollment:
             instance = self._instances.by_scope(scope)
         except NotFoundError as error:
             raise refusal(f"the provisioning service {scope} is gone") from error
-        registered = await self._registrations.find(instance, registration_id)
+        registered = await self._registrations().find(instance, registration_id)
         if registered is None:
             raise refusal(f"its registration {registration_id} is gone")
         group = registered.group_id
-        found = await self._enrollments.find(instance.id_scope, group or registration_id, is_group=group is not None)
+        found = await self._enrollments().find(instance.id_scope, group or registration_id, is_group=group is not None)
         if found is None or not found.is_enabled:
             raise refusal(f"its enrollment {group or registration_id} is {'gone' if found is None else 'disabled'}")
         if found.policy is None:
             raise refusal(f"its enrollment {found.id} has none")
         names = dict.fromkeys((device.device_id, registered.common_name or registration_id))
         return Grant(found.policy, tuple(names), while_enrolled(instance, found, registration_id))
-
-
-def let_clouds_issue(
-    iothub: IotHub, orders: Orders, instances: Instances, enrollments: Enrollments, registrations: Registrations
-) -> None:
-    """Let enrollments name policies, and hubs issue by them."""
-    enrollments.issuer = registrations.issuing.issuer = iothub.credentials.issuer = orders
-    iothub.credentials.grants = GrantsByEnrollment(instances, enrollments, registrations)
 
 
 def orders_of(authority: CertificateAuthority, most_alive: int | None = None) -> Orders:

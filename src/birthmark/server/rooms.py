@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -31,13 +31,14 @@ from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.functions import MappedFunctions
 from birthmark.broker import Broker, SpaceRules
 from birthmark.broker.broker import STOP_S
-from birthmark.broker.ports import Connection
+from birthmark.broker.ports import Connection, Watch
 from birthmark.bus import Bus, shared
 from birthmark.ca.answers import Answers
 from birthmark.ca.events import CertificateRevoked
 from birthmark.ca.ordering import excluding
 from birthmark.ca.rollover import Rollovers
 from birthmark.ca.service import CertificateAuthority
+from birthmark.ca.upstream import Upstream
 from birthmark.clock import Clock, Entropy
 from birthmark.dps.mqtt import DpsMqtt
 from birthmark.dps.service import Authorities, Enrollments, Instances, Registrations
@@ -68,12 +69,13 @@ from birthmark.people.sessions import Sessions
 from birthmark.people.sign_in import SignIn
 from birthmark.pki.certificates import Certificate
 from birthmark.rate_limits import RateLimits
+from birthmark.ref import Ref
 from birthmark.refusals import Ledger
 from birthmark.refusals.ledger import AskPresented
 from birthmark.routing.queue import Queue
 from birthmark.server.account_files import cas_of, functions_of, roles_of, servers_of
 from birthmark.server.est_settings import est_settings
-from birthmark.server.hubs import HubsForDps, let_clouds_issue, orders_of
+from birthmark.server.hubs import GrantsByEnrollment, HubsForDps, orders_of
 from birthmark.server.oidc_settings import providers_of
 from birthmark.server.presenting import presented_here
 from birthmark.server.revoked import EndRevoked
@@ -142,22 +144,43 @@ _MAX_SHOWN = 80
 
 
 @dataclass(frozen=True, slots=True)
-class _Places:
-    hubs: Hubs
-    instances: Instances
+class _Later:
+    """What is made after those who need it."""
+
+    iothub: Ref[IotHub]
+    instances: Ref[Instances]
+    enrollments: Ref[Enrollments]
+    registrations: Ref[Registrations]
+
+
+@dataclass(frozen=True, slots=True)
+class _Counting:
+    """What this worker counts besides connections."""
+
+    later: _Later
+    ledger: Ledger
+
+    def __call__(self) -> Mapping[str, int]:
+        return {
+            "messages": sum(stream.messages for stream in self.later.iothub().telemetry.streams().values()),
+            "registrations": self.later.registrations().count,
+            "refusals": sum(self.ledger.counts.values()),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class RolePlaces:
+    """Where people may have roles: nowhere where nothing is."""
+
+    hubs: Callable[[], Hubs]
+    instances: Callable[[], Instances]
 
     def counting_on(self, place: str) -> Changes:
         kind, _, name = place.partition("/")
         if not name:
             return Changes()  # everywhere, the server and the account are always there
         missing = PlaceMissingError(place=place[:_MAX_SHOWN])
-        return (self.hubs if kind == "hub" else self.instances).counting_on(name, missing)
-
-
-def let_roles_end(people: People, hubs: Hubs, instances: Instances) -> None:
-    """Let nobody have a role where nothing is, or after its end."""
-    people.places = _Places(hubs, instances)
-    hubs.roles = instances.roles = people
+        return (self.hubs() if kind == "hub" else self.instances()).counting_on(name, missing)
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,11 +260,13 @@ class Rooms:
         bus.on(CertificateChanged, self.aws_connections.certificate_changed)
 
 
-async def _broker(database: Database, bus: Bus, clock: Clock) -> Broker:
+async def _broker(
+    database: Database, bus: Bus, clock: Clock, watch: Watch, counting: Callable[[], Mapping[str, int]]
+) -> Broker:
     """Return the broker; one that has others beside it is known to them before anything is remembered."""
     if (among := shared(bus)) is None:
-        return Broker(database, clock, bus.worker)
-    broker = Broker(database, clock, bus.worker, among)
+        return Broker(database, clock, bus.worker, watch=watch, counting=counting)
+    broker = Broker(database, clock, bus.worker, among, watch=watch, counting=counting)
     assert broker.workers is not None  # noqa: S101 - it has a bus
     await among.join(broker.workers)
     await broker.join()
@@ -281,22 +306,45 @@ def _mailer(settings: Settings) -> Mails | None:
     return Mailer(mail.host, mail.port, mail.tls, mail.sender, mail.user, file, context, allowed)
 
 
-def _run_hubs(iothub: IotHub, broker: Broker, queue: Queue, settings: Settings, sender: Sender, ledger: Ledger) -> None:
-    """Let the worker that leads do what one does for all. Routes have the ways out that rules have, and one queue."""
+def _open_ways_out(iothub: IotHub, queue: Queue, settings: Settings, sender: Sender) -> None:
+    """Give routes the ways out that rules have, and one queue with them."""
     routes, servers = iothub.routes, servers_of(settings)
     ways = carriers_of(routes, outside=sender, buckets=settings.buckets, servers=servers)
     routes.begin(queue, ways, check_url=sender.check, servers=servers)
-    routes.record = ledger.record
-    iothub.telemetry.leads = iothub.index.leads = routes.leads = broker.leads
 
 
 async def open_rooms(
-    settings: Settings, rollovers: Rollovers, database: Database, bus: Bus, clock: Clock, entropy: Entropy
+    settings: Settings,
+    rollovers: Rollovers,
+    database: Database,
+    bus: Bus,
+    clock: Clock,
+    entropy: Entropy,
+    upstream: Upstream | None,
 ) -> Rooms:
     """Make the rooms over `database`, and load what they keep in memory."""
     backlog, hierarchy = Backlog.running(), rollovers.hierarchy
     database.sharing.whose = lambda: backlog.at_work
-    ledger = Ledger(database, clock, entropy)
+    notices = Notices(database, clock, bus.worker)
+    ledger = Ledger(database, clock, entropy, notices.refused)
+    later = _Later(Ref(), Ref(), Ref(), Ref())
+    broker = await _broker(database, bus, clock, _Watching(notices), _Counting(later, ledger))
+    people = People(
+        database,
+        clock,
+        entropy,
+        settings.people.most_taken_a_day,
+        RolePlaces(lambda: later.iothub().hubs, later.instances),
+    )
+    instances = later.instances.fill(
+        Instances(database, clock, entropy, settings.host_name, settings.workers, persons=people, roles=people)
+    )
+    authorities = Authorities(database, clock, entropy)
+
+    async def on_record(subject: bytes) -> Sequence[Certificate]:
+        scopes = [instance.id_scope for instance in instances.all()]
+        return [one for scope in scopes for one in await authorities.named(scope, subject)]
+
     lifetimes = {"device": timedelta(seconds=settings.est.device_lifetime_s)}
     subject: dict[str, str] = msgspec.to_builtins(settings.est.subject)
     authority = CertificateAuthority(
@@ -310,45 +358,52 @@ async def open_rooms(
         settings.ca.places,
         settings.ca.told_beyond,
         () if settings.ca.edge_on_this_host else excluding(settings.hosts),
+        upstream=upstream,
+        on_record=on_record,
     )
-    instances = Instances(database, clock, entropy, settings.host_name, settings.workers)
+    orders = orders_of(authority, settings.est.max_live)
     kept = {
         "keep_s": settings.telemetry.keep_s,
         "keep_bytes": settings.telemetry.keep_bytes,
         "workers": settings.workers,
     }
-    iothub = IotHub.of(
-        database,
-        clock,
-        entropy,
-        authority.revocations.check,
-        authority.is_devices_own,
-        is_lost=authority.revocations.is_lost,
-        **kept,
+    iothub = later.iothub.fill(
+        IotHub.of(
+            database,
+            clock,
+            entropy,
+            authority.revocations.check,
+            authority.is_devices_own,
+            is_lost=authority.revocations.is_lost,
+            persons=people,
+            roles=people,
+            issuer=orders,
+            grants=GrantsByEnrollment(instances, later.enrollments, later.registrations),
+            leads=broker.leads,
+            record=ledger.record,
+            **kept,
+        )
     )
     hubs = HubsForDps(iothub.registry, iothub.credentials)
-    enrollments, authorities = Enrollments(database, clock, entropy, hubs), Authorities(database, clock, entropy)
-
-    async def on_record(subject: bytes) -> Sequence[Certificate]:
-        scopes = [instance.id_scope for instance in instances.all()]
-        return [one for scope in scopes for one in await authorities.named(scope, subject)]
-
-    authority.revocations.on_record = on_record
+    sender = _sender(settings)
+    enrollments = later.enrollments.fill(
+        Enrollments(database, clock, entropy, hubs, issuer=orders, webhooks=AllocationWebhooks(sender))
+    )
     groups = GroupsOfRoots(instances, enrollments, authorities)
     rollovers.groups_without, rollovers.trusting = groups.without, groups.trusting
-    registrations = Registrations(
-        database,
-        clock,
-        entropy,
-        instances=instances,
-        enrollments=enrollments,
-        hubs=hubs,
-        inventory=InventoryForDps(authority),
+    registrations = later.registrations.fill(
+        Registrations(
+            database,
+            clock,
+            entropy,
+            instances=instances,
+            enrollments=enrollments,
+            hubs=hubs,
+            inventory=InventoryForDps(authority),
+            issuer=orders,
+        )
     )
-    let_clouds_issue(iothub, orders_of(authority, settings.est.max_live), instances, enrollments, registrations)
     account = Account(settings.aws.account_id, settings.aws.region, settings.host_name)
-    sender = _sender(settings)
-    enrollments.webhooks = AllocationWebhooks(sender)
     aws = AwsIot(
         *(account, database, clock, entropy, lambda: hierarchy.issuing),
         revocations=authority.revocations.check,
@@ -357,9 +412,13 @@ async def open_rooms(
         roles=roles_of(settings),
         outside=sender,
         servers=servers_of(settings),
+        persons=people,
+        predecessors=Succession(authority),
+        per_ca=settings.aws.max_per_ca,
+        per_second=settings.aws.max_new_per_second,
+        leads=broker.leads,
+        record=ledger.record,
     )
-    aws.renewals.predecessors = Succession(authority)
-    broker = await _broker(database, bus, clock)
     aws_connections = AwsConnections(aws, ledger, clock, entropy)
     await iothub.load()
     await instances.load()
@@ -367,11 +426,8 @@ async def open_rooms(
     await broker.load()
     if broker.is_alone:
         await aws.index.nobody_is_connected()
-    people = People(database, clock, entropy, settings.people.most_taken_a_day)
     sign_in = SignIn(people, Sessions(people), Passwords(entropy), settings.workers)
     await people.load()
-    instances.persons = iothub.hubs.persons = aws.keys.persons = people
-    let_roles_end(people, iothub.hubs, instances)
     rules = SpaceRules(
         settings.aws.max_sessions,
         settings.bounds().max_sessions_per_key,
@@ -379,22 +435,14 @@ async def open_rooms(
         settings.aws.max_retained,
         hash_matches_parent=False,
     )
-    _run_hubs(iothub, broker, aws.rules.queue, settings, sender, ledger)
-    aws.first_contact.per_ca, aws.first_contact.per_second = settings.aws.max_per_ca, settings.aws.max_new_per_second
+    _open_ways_out(iothub, aws.rules.queue, settings, sender)
     aws_connections.space = broker.space("aws", rules, aws_connections)
-    aws.run(aws_connections.space.messages, aws_connections.reserved.ask, broker.leads)
-    aws.rules.whose, aws.rules.record = aws_connections.principal_of, ledger.record
-    notices = Notices(database, clock, bus.worker)
+    aws.run(aws_connections.space.messages, aws_connections.reserved.ask)
+    aws.rules.whose = aws_connections.principal_of
     if (among := shared(bus)) is not None:
         among.serve(AskPresented, partial(presented_here, ledger.presented))
-    broker.watch, ledger.heard = _Watching(notices), notices.refused
     hub_connections = HubConnections(iothub, broker, clock)
     await hub_connections.begin()
-    broker.counting = lambda: {
-        "messages": sum(stream.messages for stream in iothub.telemetry.streams().values()),
-        "registrations": registrations.count,
-        "refusals": sum(ledger.counts.values()),
-    }
     return Rooms(
         database,
         ledger,

@@ -120,13 +120,13 @@ class Server:
             self._data.forget("endpoints.json")  # of a run that was killed: it appears again when everything is bound
         database, rollovers, signer = await self._open()
         bus = await self._bus(database)
-        rooms = await open_rooms(settings, rollovers, database, bus, clock, entropy)
+        upstream = upstream_of(settings, self._data, clock, entropy)
+        rooms = await open_rooms(settings, rollovers, database, bus, clock, entropy, upstream)
         self._rooms = rooms
         self._closers.append(rooms.stop)
         await rollovers.load()
         await self._sharing.share(rollovers.hierarchy.generations)
-        if (upstream := upstream_of(settings, self._data, clock, entropy)) is not None:
-            rooms.authority.upstream = upstream
+        if upstream is not None:
             self._closers.append(_kept("the upstream's CA", lambda: keep_known(upstream)))
         self._data.trust(rollovers.hierarchy)
         rooms.est.callers.presented_by = partial(presented_by, rooms)

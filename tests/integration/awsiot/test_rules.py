@@ -71,7 +71,6 @@ class World:
         self.aws, self.clock, self.rules, self.queue = aws, clock, aws.rules, aws.rules.queue
         self.outside, self.quick = Outside(), Outside(is_quick=True)
         self.carriers: dict[str, Any] = {"http": self.outside, "republish": self.quick}
-        self.queue._carriers = self.carriers
         self.refused: list[BirthmarkError] = []
         self.rules.record = self.refused.append
         self.begin()
@@ -312,6 +311,7 @@ async def test_what_waits_of_an_earlier_action_goes_its_own_way(database_url: st
     async with a_world(database_url) as world:
         other = Outside()
         world.carriers["kafka"] = other
+        world.queue.serve({"kafka": other}, world.rules.failed)
         world.rules.destinations.servers = {"a": None}  # type: ignore[dict-item]
         await world.rule("one", "SELECT * FROM 'x'", HTTP)
         world.outside.problem = NotTakenError(receiver="a", reason="away")

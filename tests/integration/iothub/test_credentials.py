@@ -26,7 +26,7 @@ from birthmark.iothub.rules.credentials import (
 )
 from birthmark.iothub.service.registry import UnknownDeviceError
 from birthmark.pki.csr import parse_csr
-from birthmark.server.hubs import let_clouds_issue, orders_of
+from birthmark.rate_limits import RateLimits
 from support.azure.dps_world import an_individual
 from support.azure.issuing_world import an_issuing_world, leaf_of, with_policy
 from support.pki.pki_builders import a_csr, a_device, a_key
@@ -266,9 +266,8 @@ async def test_a_registration_after_the_end_of_what_was_issued_begins_by_the_pro
 
 
 async def test_a_device_that_asks_again_and_again_waits(database_url: str, tmp_path: Path) -> None:
-    async with an_issuing_world(tmp_path, database_url) as world:
-        limited = orders_of(world.authority)
-        let_clouds_issue(world.iothub, limited, world.dps.instances, world.dps.enrollments, world.dps.registrations)
+    limits = RateLimits(burst=BURST, per_s=1 / EVERY_S)
+    async with an_issuing_world(tmp_path, database_url, limits.has_room) as world:
         leaf = await world.issued(a_key())
         for _ in range(BURST - 1):
             await world.issue(leaf, a_key())

@@ -84,7 +84,7 @@ async def routed(directory: Path, url: str | None = None) -> AsyncIterator[Route
     async with a_world(directory, url) as world:
         routes, buckets = world.iothub.routes, directory / "buckets"
         await routes.load()
-        queue = Queue(world.database, world.clock, {})
+        queue = Queue(world.database, world.clock)
         sender = Sender(networks_of(["127.0.0.0/8"]), None)
         ways = carriers_of(routes, outside=sender, buckets=buckets, servers={})
         routes.begin(queue, ways, check_url=sender.check, servers={})

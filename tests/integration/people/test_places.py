@@ -20,7 +20,8 @@ from birthmark.people.approvals_model import Wanted
 from birthmark.people.model import Role
 from birthmark.people.places import PlaceMissingError
 from birthmark.people.service import People
-from birthmark.server.rooms import let_roles_end
+from birthmark.ref import Ref
+from birthmark.server.rooms import RolePlaces
 from birthmark.store import Database, open_database
 from birthmark.store.keyed import find
 from birthmark.store.schema import audit
@@ -62,9 +63,11 @@ class World:
 async def world_of(url: str, seed: int = 0, worker: str = "main") -> AsyncIterator[World]:
     clock, entropy = FakeClock(), SeededEntropy(seed)
     database = await open_database(url, clock, worker=worker)
-    people = People(database, clock, entropy)
-    hubs, instances = Hubs(database, clock, entropy), Instances(database, clock, entropy)
-    let_roles_end(people, hubs, instances)
+    hubs_there: Ref[Hubs] = Ref()
+    instances_there: Ref[Instances] = Ref()
+    people = People(database, clock, entropy, places=RolePlaces(hubs_there, instances_there))
+    hubs = hubs_there.fill(Hubs(database, clock, entropy, roles=people))
+    instances = instances_there.fill(Instances(database, clock, entropy, roles=people))
     for one in (people, hubs, instances):
         await one.load()
     try:

@@ -35,10 +35,14 @@ class Receivers:
         return [NotTakenError(receiver=letters[0].lane, reason="it is away") for _ in letters]
 
 
+async def nobody_hears(_letter: Letter, _error: BirthmarkError) -> None: ...
+
+
 async def test_many_lanes_whose_receivers_are_away_keep_no_other_from_its_turn(database_url: str) -> None:
     clock, receivers = FakeClock(), Receivers()
     database = await open_database(database_url, clock)
-    queue = Queue(database, clock, {"x": receivers})
+    queue = Queue(database, clock)
+    queue.serve({"x": receivers}, nobody_hears)
     changes = Changes()
     for number in range(MANY):
         for letter in range(PORTION + 1):  # a portion is tried and waits, the last one stays due

@@ -2,10 +2,11 @@
 
 import base64
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 from birthmark.auth.sas import derive_device_key
+from birthmark.ca.ordering import Orders
 from birthmark.dps.document import (
     AttestationMechanism,
     CertificateEntry,
@@ -16,9 +17,11 @@ from birthmark.dps.document import (
 )
 from birthmark.dps.model import Claim, Instance, Registration
 from birthmark.dps.service import Authorities, Enrollments, Instances, Registrations
+from birthmark.dps.service.issuing import NO_ISSUER
 from birthmark.iothub.model import AuthenticationType, DeviceAuthentication, Hub
 from birthmark.iothub.service import IotHub, Registry
-from birthmark.server.hubs import HubsForDps
+from birthmark.ref import Ref
+from birthmark.server.hubs import GrantsByEnrollment, HubsForDps
 from birthmark.store import Database, open_database
 from support.azure.sas_tokens import make_sas
 from support.fakes import NOON, FakeClock, SeededEntropy
@@ -84,18 +87,33 @@ def an_individual(name: str, device: Holder, device_id: str | None = None) -> En
 
 
 @contextlib.asynccontextmanager
-async def a_dps(url: str) -> AsyncIterator[DpsWorld]:
-    """Run `body` against a fresh service with one linked hub."""
+async def a_dps(
+    url: str, issuing: Callable[[Database, FakeClock], Orders | None] = lambda _database, _clock: None
+) -> AsyncIterator[DpsWorld]:
+    """Give a fresh service with one linked hub; `issuing` returns by whom devices are issued certificates."""
     clock, entropy = FakeClock(), SeededEntropy()
     database = await open_database(url, clock)
     try:
-        iothub, instances = IotHub.of(database, clock, entropy), Instances(database, clock, entropy)
+        issuer, instances = issuing(database, clock), Instances(database, clock, entropy)
+        enrolled: Ref[Enrollments] = Ref()
+        registered: Ref[Registrations] = Ref()
+        grants = GrantsByEnrollment(instances, enrolled, registered)
+        iothub = IotHub.of(database, clock, entropy, issuer=issuer, grants=grants)
         hub = await iothub.hubs.create("main", "hub.example", actor="test")
         await instances.create("main", "dps.example", actor="test")
         instance = await instances.link("main", hub.host, actor="test")
         hubs = HubsForDps(iothub.registry, iothub.credentials)
-        enrollments = Enrollments(database, clock, entropy, hubs)
-        registrations = Registrations(database, clock, entropy, instances=instances, enrollments=enrollments, hubs=hubs)
+        orders = issuer or NO_ISSUER
+        enrollments = enrolled.fill(Enrollments(database, clock, entropy, hubs, issuer=orders))
+        registrations = registered.fill(
+            Registrations(
+                *(database, clock, entropy),
+                instances=instances,
+                enrollments=enrollments,
+                hubs=hubs,
+                issuer=orders,
+            )
+        )
         authorities = Authorities(database, clock, entropy)
         rooms = (instances, enrollments, authorities, registrations, iothub.registry)
         yield DpsWorld(database, clock, *rooms, instance, hub, iothub)

@@ -3,7 +3,7 @@
 import asyncio
 import base64
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -22,9 +22,10 @@ from birthmark.iothub.service import IotHub
 from birthmark.iothub.service.credentials import Accepted
 from birthmark.pki.certificates import Certificate, parse_der
 from birthmark.pki.csr import parse_csr
-from birthmark.server.hubs import let_clouds_issue
+from birthmark.ref import Ref
+from birthmark.store import Database
 from support.azure.dps_world import DpsWorld, a_dps, an_individual
-from support.fakes import NOON, SeededEntropy
+from support.fakes import NOON, FakeClock, SeededEntropy
 from support.pki.pki_builders import Holder, a_csr, a_device
 
 
@@ -95,17 +96,22 @@ def leaf_of(chain: Sequence[str] | None) -> Certificate:
 
 
 @contextlib.asynccontextmanager
-async def an_issuing_world(directory: Path, url: str) -> AsyncIterator[IssuingWorld]:
+async def an_issuing_world(
+    directory: Path, url: str, has_room: Callable[[str, float], bool] = lambda _maker, _now: True
+) -> AsyncIterator[IssuingWorld]:
     """Enroll a device by the certificate that it was born with, whose enrollment has the policy `device`."""
-    async with a_dps(url) as dps:
+    known: Ref[Slow] = Ref()
+
+    def issuing(database: Database, clock: FakeClock) -> Slow:
         made = ca_directory.create(directory / "ca", "Test", now=NOON, entropy=SeededEntropy(3))
-        authority = CertificateAuthority(made, dps.database, dps.clock, SeededEntropy(4))
-        issuer = Slow(authority)
+        return known.fill(Slow(CertificateAuthority(made, database, clock, SeededEntropy(4)), has_room=has_room))
+
+    async with a_dps(url, issuing) as dps:
+        issuer = known()
         issuer.go.set()
-        let_clouds_issue(dps.iothub, issuer, dps.instances, dps.enrollments, dps.registrations)
         born = a_device(common_name="device-1", lifetime=timedelta(days=30))
         await dps.enrollments.put(dps.instance, with_policy(an_individual("device-1", born)), None, actor="test")
-        yield IssuingWorld(dps, dps.iothub, authority, issuer, born)
+        yield IssuingWorld(dps, dps.iothub, issuer.authority, issuer, born)
 
 
 def with_policy(document: Any, policy: str | None = "device") -> Any:

@@ -130,7 +130,8 @@ async def opened(directory: Path, clock: FakeClock, url: str | None = None) -> A
     database: Any = stepping
     bus = LocalBus(real)
     roots = Generations(directory, hierarchy.generations[0], passphrase, clock, entropy)
-    rooms = await open_rooms(settings, Rollovers(hierarchy, roots, database, clock), database, bus, clock, entropy)
+    rollovers = Rollovers(hierarchy, roots, database, clock)
+    rooms = await open_rooms(settings, rollovers, database, bus, clock, entropy, None)
     rooms.subscribe(bus)
     try:
         yield rooms, stepping

@@ -1,9 +1,10 @@
 """Everything of the one account, put together."""
 
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
+from birthmark.auth.persons import NOBODY, Persons
 from birthmark.auth.sigv4 import Signature, SignedRequest
 from birthmark.awsiot.model import Account, CertificateId, DeviceCertificate, Thing, is_certificate_id
 from birthmark.awsiot.ports import Functions
@@ -20,7 +21,7 @@ from birthmark.awsiot.service.data_streams import DataStreams
 from birthmark.awsiot.service.destinations import Destinations
 from birthmark.awsiot.service.devices import Devices, Grant
 from birthmark.awsiot.service.executions import JobExecutions
-from birthmark.awsiot.service.first_contact import FirstContact
+from birthmark.awsiot.service.first_contact import MAX_PER_CA, PER_SECOND, FirstContact
 from birthmark.awsiot.service.found import Found
 from birthmark.awsiot.service.functions import MappedFunctions
 from birthmark.awsiot.service.index import Index
@@ -28,7 +29,7 @@ from birthmark.awsiot.service.job_files import JobFiles
 from birthmark.awsiot.service.jobs import Jobs
 from birthmark.awsiot.service.policies import Policies
 from birthmark.awsiot.service.provisioning import Provisioning
-from birthmark.awsiot.service.renewal import Renewals
+from birthmark.awsiot.service.renewal import Predecessors, Renewals
 from birthmark.awsiot.service.roles import Roles
 from birthmark.awsiot.service.rollout import Rollout
 from birthmark.awsiot.service.rule_carriers import Ask, NoOutside, Outside, Republisher, carriers_of
@@ -42,10 +43,11 @@ from birthmark.awsiot.service.things import Things
 from birthmark.awsiot.service.topic_rules import TopicRules
 from birthmark.awsiot.store import certificates, credentials, jobs, policies, provisioning, registry, topic_rules
 from birthmark.awsiot.store import certificates as certificate_store
+from birthmark.background import Leads, always
 from birthmark.broker.publishing import Messages
 from birthmark.broker.stream import SqlStream
 from birthmark.clock import Clock, Entropy
-from birthmark.errors import NotFoundError
+from birthmark.errors import BirthmarkError, NotFoundError
 from birthmark.pki.issue import Issuer
 from birthmark.routing.intake import Noted
 from birthmark.routing.letters import Carrier as Letters
@@ -131,10 +133,16 @@ class AwsIot:
         roles: Mapping[str, Policy] | None = None,
         outside: Outside | None = None,
         servers: Mapping[str, Server] | None = None,
+        persons: Persons = NOBODY,
+        predecessors: Predecessors | None = None,
+        per_ca: int = MAX_PER_CA,
+        per_second: int = PER_SECOND,
+        leads: Leads = always,
+        record: Callable[[BirthmarkError], object] = lambda _: None,
     ) -> None:
         self.account, self.database, self.clock = account, database, clock
         self.functions: Functions = functions or MappedFunctions(clock, entropy)
-        self.keys = AccessKeys(database, clock, entropy)
+        self.keys = AccessKeys(database, clock, entropy, persons)
         self.things = Things(database, clock, entropy)
         self.thing_groups = ThingGroups(database, clock, entropy, self.things)
         self.certificates = Certificates(database, clock, entropy, issuer, revocations)
@@ -144,9 +152,11 @@ class AwsIot:
         self.templates = ProvisioningTemplates(database, clock, entropy)
         self.provisioning = Provisioning(database, self.certificates, self.things, self.thing_groups, self.policies)
         self.first_contact = FirstContact(
-            account, database, clock, self.certificates, self.provisioning, self.templates
+            *(account, database, clock, self.certificates, self.provisioning, self.templates),
+            per_ca=per_ca,
+            per_second=per_second,
         )
-        self.renewals = Renewals(database, clock, entropy, self.certificates, self.policies)
+        self.renewals = Renewals(database, clock, entropy, self.certificates, self.policies, predecessors)
         self.devices = Devices(
             *(account, database, clock, self.certificates, self.things, self.policies, revocations),
             first_contact=self.first_contact,
@@ -165,11 +175,12 @@ class AwsIot:
         files.base = lambda: self.https_url()  # noqa: PLW0108 - it is set when the server listens
         executions = JobExecutions(account, database, clock, entropy, files)
         self.jobs = Jobs(executions, self.things, self.thing_groups)
-        self.rollout = Rollout(database, clock, self.jobs)
+        self.rollout = Rollout(database, clock, self.jobs, leads)
         for service in (self.things, self.things.types, self.thing_groups, self.jobs, self.jobs.executions):
             service.announcer, service.index = self.events, self.index
-        self.streams = DataStreams(database, clock)
-        self.rules = self._rules(entropy, outside or NoOutside(), buckets, servers or {})
+        self.streams = DataStreams(database, clock, leads)
+        self._leads = leads
+        self.rules = self._rules(entropy, outside or NoOutside(), buckets, servers or {}, record)
         self.tags = TagWriter(
             database,
             {
@@ -187,7 +198,7 @@ class AwsIot:
         )
         self.connections = Connections(database)
         self.overview = Overview(database)
-        self.tasks = RegistrationTasks(database, clock, entropy, account, self.provisioning, folders)
+        self.tasks = RegistrationTasks(database, clock, entropy, account, self.provisioning, folders, leads)
         self.https_url: Callable[[], str] = lambda: f"https://{account.data_host}:8443"
         """Where this server's HTTPS is, for links."""
         self.claims = Claims(
@@ -201,11 +212,11 @@ class AwsIot:
         outside: Outside,
         buckets: Path,
         servers: Mapping[str, Server],
+        record: Callable[[BirthmarkError], object],
     ) -> TopicRules:
         """Put together the rules, their queue and their ways out."""
         database, clock = self.database, self.clock
-        carriers: dict[str, Letters] = {}
-        queue = Queue(database, clock, carriers)
+        queue = Queue(database, clock, self._leads)
         destinations = Destinations(
             *(self.account, database, clock, entropy),
             check_url=outside.check,
@@ -214,10 +225,15 @@ class AwsIot:
             servers=servers,
             is_function=self.functions.is_mapped,
         )
-        made = TopicRules(*(self.account, database, clock, entropy), shadows=self.shadows, destinations=destinations)
-        made.queue = queue
+        made = TopicRules(
+            *(self.account, database, clock, entropy),
+            shadows=self.shadows,
+            destinations=destinations,
+            queue=queue,
+            record=record,
+        )
         self.republisher = Republisher(self.account, made)
-        carriers |= carriers_of(
+        self.carriers: Mapping[str, Letters] = carriers_of(
             republisher=self.republisher,
             destinations=destinations,
             outside=outside,
@@ -228,20 +244,17 @@ class AwsIot:
             account=self.account,
             now=clock.micros,
         )
-        self.carriers: Mapping[str, Letters] = carriers
         return made
 
-    def run(self, messages: Messages, ask: Ask, leads: Callable[[], Awaitable[bool]]) -> None:
-        """Let services publish, and rules see what is published. What one worker does for all, the one that `leads`."""
+    def run(self, messages: Messages, ask: Ask) -> None:
+        """Let services publish, and rules see what is published."""
         for speaking in (self.shadows, self.first_contact, self.events, self.jobs.executions):
             speaking.audience = messages
         self.republisher.messages, self.republisher.ask = messages, ask
         stream = SqlStream(RULES_SPACE, Noted, self.database, self.clock)
         held = SqlStream(HELD_SPACE, Held[Noted], self.database, self.clock)
-        self.rules.begin(stream, held, self.carriers)
+        self.rules.begin(stream, held, self.carriers, self._leads)
         messages.tap = self.rules
-        for one in (self.tasks, self.rollout, self.rules.engine, self.rules.queue, self.streams):
-            one.leads = leads
 
     async def signer(
         self, request: SignedRequest, signature: Signature, services: Iterable[str], address: str

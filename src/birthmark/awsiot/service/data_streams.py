@@ -3,11 +3,12 @@
 import asyncio
 import contextlib
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 
 from birthmark.awsiot.model import DataStream
 from birthmark.awsiot.rules.topic_rules import RulesFullError
 from birthmark.awsiot.store import topic_rules as store
+from birthmark.background import Leads, always
 from birthmark.broker.stream import SqlStream
 from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError, ConflictError, InvalidRequestError, NotFoundError
@@ -51,17 +52,13 @@ class StreamNameError(InvalidRequestError):
     stream: str
 
 
-async def _always() -> bool:
-    return True
-
-
 class DataStreams:
     """The streams of the account."""
 
-    def __init__(self, database: Database, clock: Clock) -> None:
+    def __init__(self, database: Database, clock: Clock, leads: Leads = always) -> None:
         self._database = database
         self._clock = clock
-        self.leads: Callable[[], Awaitable[bool]] = _always
+        self.leads = leads
         self._streams: dict[str, SqlStream[Entry]] = {}
 
     async def get(self, name: str) -> DataStream:

@@ -7,7 +7,7 @@ where it was, and puts no job on a thing twice.
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -19,6 +19,7 @@ from birthmark.awsiot.rules import schedule
 from birthmark.awsiot.service.jobs import Jobs
 from birthmark.awsiot.store import jobs as store
 from birthmark.awsiot.wire.jobs import JobSettings, settings_of
+from birthmark.background import Leads, always
 from birthmark.clock import Clock
 from birthmark.errors import ChangedMeanwhileError
 from birthmark.net.backlog import Slices
@@ -34,21 +35,17 @@ _OVER = "Its end time came"
 _ABORTED = "Its abort criteria stopped it: too many executions failed"
 
 
-async def _always() -> bool:
-    return True
-
-
 class Rollout:
     """Does for all jobs what is due. `leads` says whether this worker does so."""
 
-    def __init__(self, database: Database, clock: Clock, jobs: Jobs) -> None:
+    def __init__(self, database: Database, clock: Clock, jobs: Jobs, leads: Leads = always) -> None:
         self._database = database
         self._clock = clock
         self._jobs = jobs
         self._executions = jobs.executions
         self._looked_at: float | None = None
         self._changed = True
-        self.leads: Callable[[], Awaitable[bool]] = _always
+        self.leads = leads
 
     def registry_changed(self, _event: object = None) -> None:
         """Look through the groups of continuous jobs at the next look: somebody may have joined one."""

@@ -7,7 +7,7 @@ at another worker, tries each line once.
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import islice
@@ -20,6 +20,7 @@ from birthmark.awsiot.service.base import AccountService
 from birthmark.awsiot.service.buckets import Buckets
 from birthmark.awsiot.service.provisioning import Provisioning
 from birthmark.awsiot.store import provisioning as store
+from birthmark.background import Leads, always
 from birthmark.clock import new_uuid
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError, NotFoundError, PolicyError, UnavailableError
 from birthmark.store import Changes
@@ -61,10 +62,6 @@ class TaskOverError(PolicyError):
     task: str
 
 
-async def _always() -> bool:
-    return True
-
-
 @dataclass(slots=True)
 class RegistrationTasks(AccountService):
     """The bulk registrations of the account. `leads` says whether this worker goes on with them."""
@@ -72,7 +69,7 @@ class RegistrationTasks(AccountService):
     account: Account
     provisioning: Provisioning
     buckets: Buckets
-    leads: Callable[[], Awaitable[bool]] = _always
+    leads: Leads = always
     _started: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def start(self, body: str, bucket: str, key: str, role_arn: str, *, actor: str) -> RegistrationTask:

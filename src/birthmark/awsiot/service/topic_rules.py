@@ -19,7 +19,7 @@ from birthmark.awsiot.service.tags import NO_TAGS, Tags, dropped, written
 from birthmark.awsiot.store import topic_rules as store
 from birthmark.awsiot.wire import BodyInvalidError
 from birthmark.awsiot.wire.shadows import shadow_json
-from birthmark.background import note
+from birthmark.background import Leads, always, note
 from birthmark.broker.model import Done, Message
 from birthmark.broker.stream import SqlStream
 from birthmark.broker.turns import until_done
@@ -101,7 +101,10 @@ class TopicRules(AccountService):
         *,
         shadows: Shadows,
         destinations: Destinations,
+        queue: Queue,
+        record: Callable[[BirthmarkError], object] = lambda _: None,
     ) -> None:
+        """`record` files what a rule could not do."""
         super().__init__(database, clock, entropy)
         self._account = account
         self._shadows = shadows
@@ -109,17 +112,31 @@ class TopicRules(AccountService):
         self._ready: dict[str, _Applied] = {}
         self.intake: Intake | None = None
         self.engine: Engine[Noted]
-        self.queue: Queue
+        self.queue = queue
         self.whose: Whose = str
-        self.record: Callable[[BirthmarkError], object] = lambda _: None
-        """Files what a rule could not do."""
+        self.record = record
 
-    def begin(self, stream: SqlStream[Noted], held: SqlStream[Held[Noted]], carriers: Mapping[str, Carrier]) -> None:
+    def begin(
+        self,
+        stream: SqlStream[Noted],
+        held: SqlStream[Held[Noted]],
+        carriers: Mapping[str, Carrier],
+        leads: Leads = always,
+    ) -> None:
         """Take what is published from now on; rules that were read before are known to it."""
         self.intake = Intake(stream)
         parts = (self.database, self.clock, stream)
-        self.engine = Engine(*parts, queue=self.queue, carriers=carriers, find=self.find, held=held)
-        self.engine.refused, self.engine.failed, self.queue.failed = self.refused, self.failed, self.failed
+        self.engine = Engine(
+            *parts,
+            queue=self.queue,
+            carriers=carriers,
+            find=self.find,
+            held=held,
+            leads=leads,
+            refused=self.refused,
+            failed=self.failed,
+        )
+        self.queue.serve(carriers, self.failed)
         self._let_know()
 
     # ---- on record

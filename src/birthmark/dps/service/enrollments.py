@@ -56,12 +56,20 @@ class EnrollmentChangedError(ConflictError):
 class Enrollments:
     """Individual enrollments and groups of all instances."""
 
-    def __init__(self, database: Database, clock: Clock, entropy: Entropy, hubs: HubRegistry) -> None:
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        entropy: Entropy,
+        hubs: HubRegistry,
+        *,
+        issuer: CertificateIssuer = NO_ISSUER,
+        webhooks: AllocationWebhooks | None = None,
+    ) -> None:
+        """`issuer` knows by which policies certificates are issued, `webhooks` which programs choose hubs."""
         self._hubs = hubs
-        self.issuer: CertificateIssuer = NO_ISSUER
-        """By which policies devices may be issued certificates, it knows."""
-        self.webhooks = AllocationWebhooks()
-        """Which programs may choose hubs, they know."""
+        self._issuer = issuer
+        self.webhooks = webhooks or AllocationWebhooks()
         self._database = database
         self._clock = clock
         self._entropy = entropy
@@ -221,7 +229,7 @@ class Enrollments:
     def _check(self, done: EnrollmentDocument, previous: EnrollmentDocument | None) -> None:
         """Raise what is wrong about policy, twin and webhook of an enrollment."""
         if (policy := policy_of(done)) is not None:
-            self.issuer.check_policy(policy)
+            self._issuer.check_policy(policy)
         if done.initial_twin:
             self._hubs.check_twin(done.id, done.initial_twin)
         webhook = done.custom_allocation_definition

@@ -82,7 +82,18 @@ class Instances:
     divided among so many `workers`.
     """
 
-    def __init__(self, database: Database, clock: Clock, entropy: Entropy, host: str = "", workers: int = 1) -> None:
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        entropy: Entropy,
+        host: str = "",
+        workers: int = 1,
+        *,
+        persons: Persons = NOBODY,
+        roles: Roles = NOBODYS,
+    ) -> None:
+        """`persons` may call the service interface besides the services' own keys; `roles` end with their services."""
         self._host = host
         self._database = database
         self._clock = clock
@@ -90,10 +101,7 @@ class Instances:
         self._by_scope: dict[str, Instance] = {}
         self._loading = Loading(database, self._read, InstancesChanged)
         self.paces = Paces(workers)
-        self.persons: Persons = NOBODY
-        """Who may call the service interface besides the services' own keys."""
-        self.roles: Roles = NOBODYS
-        """What people may do at services, which ends with them."""
+        self._persons, self._roles = persons, roles
 
     async def load(self) -> None:
         """Read the instances."""
@@ -209,7 +217,7 @@ class Instances:
             changes.run(statement, scope=scope)
         changes.run(words.FORGET_PLACE, place=store.place_of(scope))
         changes.audit(actor, "dps.delete", name, id_scope=scope)
-        await self.roles.end_with(f"dps/{name}", changes, self._commit, actor=actor)
+        await self._roles.end_with(f"dps/{name}", changes, self._commit, actor=actor)
 
     async def unlink(self, hub_host: str, *, actor: str) -> None:
         """Take a hub out of every instance that has it."""
@@ -255,7 +263,7 @@ class Instances:
 
     def _of_person(self, token: SasToken, resource: str, right: Right, address: str) -> tuple[Instance, str]:
         token_id, name = parts_of(token.policy or "")
-        person = self.persons.person(token_id, address)
+        person = self._persons.person(token_id, address)
         instance = next((one for one in self._by_scope.values() if one.name == name), None)
         if person is None or instance is None:
             raise ServiceTokenError(presented=f"the policy {printable(token.policy)}")

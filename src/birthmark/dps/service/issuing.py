@@ -69,16 +69,16 @@ class Case:
 class Issuing:
     """Certificates for those who register."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, issuer: CertificateIssuer) -> None:
         self._database = database
-        self.issuer: CertificateIssuer = NO_ISSUER
+        self._issuer = issuer
 
     async def commit(self, case: Case, write: Write) -> Registration:
         """Issue what is asked for, and commit it with what `write` returns. Return the registration as it is then."""
         csr, standing = case.claim.csr, case.standing
         if csr is None:
             made = case.decided
-            good = [one for one in (standing.in_use, standing.fresh) if one and await self.issuer.is_good(one)]
+            good = [one for one in (standing.in_use, standing.fresh) if one and await self._issuer.is_good(one)]
             identity = replace(case.identity, keeps=True) if good else case.identity
             await self._database.commit(await case.written(made, identity, write))
             return made
@@ -98,7 +98,7 @@ class Issuing:
             return None
         if not is_repeated(present, case.enrollment, key_digest(csr.spki_der), leaf.not_after, case.now):
             return None
-        if not await self.issuer.is_good(leaf.thumbprint):
+        if not await self._issuer.is_good(leaf.thumbprint):
             return None
         kept = (present.issued_key, present.issued_by, present.issued_at, present.issued_chain)
         return _with_issued(case.decided, *kept)
@@ -110,7 +110,7 @@ class Issuing:
         shown = None if case.claim.leaf is None else case.claim.leaf.thumbprint
         if old in bootstrap and shown in bootstrap:  # of two that are enrolled, the one that it has
             old = shown
-        stays = old is not None and (old in bootstrap or await self.issuer.is_good(old))
+        stays = old is not None and (old in bootstrap or await self._issuer.is_good(old))
 
         async def also(chain: Sequence[Certificate]) -> Changes:
             nonlocal made
@@ -123,7 +123,7 @@ class Issuing:
 
         known = {one for one in (old, standing.fresh) if one is not None} | bootstrap
         order = Order(csr, policy, case.identity.maker, case.claim.leaf, known, standing.fresh)
-        await self.issuer.issue(order, also)
+        await self._issuer.issue(order, also)
         return made
 
 

@@ -24,7 +24,7 @@ from birthmark.dps.model import (
     TpmKeys,
     X509Individual,
 )
-from birthmark.dps.ports import CertificateInventory, HubIdentity, HubRegistry
+from birthmark.dps.ports import CertificateInventory, CertificateIssuer, HubIdentity, HubRegistry
 from birthmark.dps.rules import attestation
 from birthmark.dps.rules.registration import MIGRATED, RESET, check_csr, decide
 from birthmark.dps.rules.tiers import Paced
@@ -33,7 +33,7 @@ from birthmark.dps.service.allocating import Choosing
 from birthmark.dps.service.enrollments import EnrollmentChangedError, Enrollments
 from birthmark.dps.service.groups import Groups
 from birthmark.dps.service.instances import Instances
-from birthmark.dps.service.issuing import Case, Issuing, issued_at
+from birthmark.dps.service.issuing import NO_ISSUER, Case, Issuing, issued_at
 from birthmark.dps.service.tpms import Tpms
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError, ConflictError, NotFoundError, ThrottledError
 from birthmark.net.share import share_of
@@ -113,6 +113,7 @@ class Registrations:
         enrollments: Enrollments,
         hubs: HubRegistry,
         inventory: CertificateInventory | None = None,
+        issuer: CertificateIssuer = NO_ISSUER,
     ) -> None:
         self._told: OrderedDict[tuple[object, ...], datetime] = OrderedDict()  # what changed, and when a row said so
         self._database = database
@@ -122,7 +123,7 @@ class Registrations:
         self._enrollments = enrollments
         self._hubs = hubs
         self._inventory = inventory
-        self.issuing = Issuing(database)
+        self.issuing = Issuing(database, issuer)
         self._groups = Groups(database, inventory)
         self._tpms = Tpms(database, clock, entropy)
         self._heard = 0  # events by which a verdict may be another

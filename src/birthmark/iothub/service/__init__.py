@@ -3,20 +3,23 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from birthmark.auth.persons import NOBODY, Persons
+from birthmark.background import Leads, always
 from birthmark.clock import Clock, Entropy
 from birthmark.iothub.service.authorities import HubAuthorities, IsDevicesOwn
 from birthmark.iothub.service.bulk import Bulk
 from birthmark.iothub.service.c2d import CloudToDevice
-from birthmark.iothub.service.credentials import Credentials
+from birthmark.iothub.service.credentials import Credentials, Grants, Issuer
 from birthmark.iothub.service.hubs import Hubs
 from birthmark.iothub.service.index import Index
 from birthmark.iothub.service.queries import Queries
 from birthmark.iothub.service.registry import Made, Registry, RevocationCheck
-from birthmark.iothub.service.routes import Routes
+from birthmark.iothub.service.routes import Record, Routes
 from birthmark.iothub.service.telemetry import Telemetry
 from birthmark.iothub.service.telling import Telling
 from birthmark.iothub.service.throttles import Throttles
 from birthmark.iothub.service.twins import Twins
+from birthmark.people.places import NOBODYS, Roles
 from birthmark.store import Database
 
 IsLost = Callable[[str], Awaitable[bool]]
@@ -66,27 +69,36 @@ class IotHub:
         is_devices_own: IsDevicesOwn | None = None,
         *,
         is_lost: IsLost = nobody_is,
+        persons: Persons = NOBODY,
+        roles: Roles = NOBODYS,
+        issuer: Issuer | None = None,
+        grants: Grants | None = None,
+        leads: Leads = always,
+        record: Record = lambda _: None,
         workers: int = 1,
         **kept: int,
     ) -> "IotHub":
         """Return all of it; `keep_s` and `keep_bytes` are for telemetry. Tiers are divided among so many `workers`."""
-        hubs = Hubs(database, clock, entropy)
-        telemetry = Telemetry(hubs, database, clock, **kept)
+        hubs = Hubs(database, clock, entropy, persons=persons, roles=roles)
+        telemetry = Telemetry(hubs, database, clock, leads=leads, **kept)
         hubs.without_telemetry = telemetry.without
         authorities = HubAuthorities(database, clock, entropy, is_devices_own)
         telling = Telling(database, clock)
-        routes = Routes(database, clock, entropy, hubs, telemetry=telemetry, tells=telling)
+        routes = Routes(database, clock, entropy, hubs, telemetry=telemetry, tells=telling, leads=leads, record=record)
         hubs.with_routes = routes.going_with
+        throttles = Throttles(hubs, clock, workers)
         registry = Registry(
-            *(database, clock, entropy, hubs), authorities=authorities, tells=telling, revocations=revocations
+            *(database, clock, entropy, hubs),
+            authorities=authorities,
+            tells=telling,
+            revocations=revocations,
+            throttles=throttles,
         )
         twins = Twins(database, clock, registry)
         c2d = CloudToDevice(database, clock, entropy, registry)
-        credentials = Credentials(database, clock, entropy, registry)
-        queries, index = Queries(database, clock, registry, c2d), Index(database)
+        credentials = Credentials(database, clock, entropy, registry, issuer=issuer, grants=grants)
+        queries, index = Queries(database, clock, registry, c2d), Index(database, leads)
         bulk = Bulk(registry, twins)
-        throttles = Throttles(hubs, clock, workers)
-        registry.throttles = throttles
         return cls(
             *(hubs, registry, telemetry, twins, c2d, bulk, authorities, credentials, queries, index, throttles, routes),
             is_lost,

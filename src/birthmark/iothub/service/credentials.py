@@ -104,13 +104,22 @@ class _Nobody:
 class Credentials:
     """The certificates of all devices of all hubs."""
 
-    def __init__(self, database: Database, clock: Clock, entropy: Entropy, registry: Registry) -> None:
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        entropy: Entropy,
+        registry: Registry,
+        *,
+        issuer: Issuer | None = None,
+        grants: Grants | None = None,
+    ) -> None:
         self._database = database
         self._clock = clock
         self._entropy = entropy
         self._registry = registry
-        self.grants: Grants = _Nobody()
-        self.issuer: Issuer | None = None
+        self.grants = grants or _Nobody()
+        self.issuer = issuer
         self.count = 0
         registry.used = self.used
 

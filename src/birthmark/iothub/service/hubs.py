@@ -58,7 +58,16 @@ async def _no_changes(_hub: Hub) -> Changes:
 class Hubs:
     """All hubs of this server. Few, and every connection needs them: they are kept in memory."""
 
-    def __init__(self, database: Database, clock: Clock, entropy: Entropy) -> None:
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        entropy: Entropy,
+        *,
+        persons: Persons = NOBODY,
+        roles: Roles = NOBODYS,
+    ) -> None:
+        """`persons` may call the service interface besides the hubs' own policies; `roles` end with their hubs."""
         self._database = database
         self._clock = clock
         self._entropy = entropy
@@ -66,10 +75,7 @@ class Hubs:
         self.editions: dict[str, Edition] = {}
         """By name, the tiers of those that have one."""
         self._loading = Loading(database, self._read, HubsChanged, HubDeleted)
-        self.persons: Persons = NOBODY
-        """Who may call the service interface besides the hubs' own policies."""
-        self.roles: Roles = NOBODYS
-        """What people may do at hubs, which ends with them."""
+        self._persons, self._roles = persons, roles
         self.without_telemetry: Callable[[Hub], AbstractAsyncContextManager[None]] = lambda _hub: nullcontext()
         """While a hub is deleted, none of its telemetry is taken, and what was is written."""
         self.with_routes: Callable[[Hub], Awaitable[Changes]] = _no_changes
@@ -170,7 +176,7 @@ class Hubs:
         changes.run(searching.DROP_PLACE, place=name)
         changes.run(words.FORGET_PLACE, place=store.place_of(name))
         changes.run(figures.FORGET_PLACE, name=store.DEVICES, place=name)
-        await self.roles.end_with(f"hub/{name}", changes, self._commit, actor=actor)
+        await self._roles.end_with(f"hub/{name}", changes, self._commit, actor=actor)
 
     async def _commit(self, changes: Changes) -> None:
         await self._loading.committed(self._database.commit(changes))
@@ -235,7 +241,7 @@ class Hubs:
 
     def _of_person(self, hub: Hub, token: SasToken, resource: str, right: Right, address: str) -> str:
         token_id, name = parts_of(token.policy or "")
-        person = self.persons.person(token_id, address) if name == hub.name else None
+        person = self._persons.person(token_id, address) if name == hub.name else None
         if person is None:
             raise PolicyKeyError(allowed="those of the hub", presented=f"the policy {printable(token.policy)}")
         check_sas(token, [person.key], self._clock.now())

@@ -8,9 +8,10 @@ than it took: whoever reports comes first.
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
 
+from birthmark.background import Leads, always
 from birthmark.iothub import searching, store
 from birthmark.iothub.rules import terms as rules
 from birthmark.iothub.rules.terms import Term
@@ -29,17 +30,13 @@ _TO_INDEX = store.NEVER_INDEXED, store.CHANGED
 _FIRST = "", ""
 
 
-async def _always() -> bool:
-    return True
-
-
 class Index:
     """See the module."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, leads: Leads = always) -> None:
+        """`leads` says whether this worker indexes for all."""
         self._database = database
-        self.leads: Callable[[], Awaitable[bool]] = _always
-        """Says whether this worker indexes for all."""
+        self.leads = leads
         self._last = dict.fromkeys(_TO_INDEX, _FIRST)
         self.looked_at = 0
         """So many twins were gone through by this process."""

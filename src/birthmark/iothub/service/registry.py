@@ -125,7 +125,9 @@ class Registry:
         authorities: HubAuthorities,
         tells: Telling,
         revocations: RevocationCheck | None = None,
+        throttles: Throttles | None = None,
     ) -> None:
+        """`throttles` say how many devices a hub's tier takes."""
         self.modules = Modules(database, clock, entropy, tells)
         self.telling = tells
         self._authorities = authorities
@@ -134,8 +136,7 @@ class Registry:
         self._entropy = entropy
         self._hubs = hubs
         self._revocations = revocations
-        self.throttles: Throttles | None = None
-        """How many devices a hub's tier takes."""
+        self.throttles = throttles
         self.used: Callable[[Hub, Device, Certificate], Awaitable[None]] | None = None
         """Is told of a device that proved itself by its second certificate."""
 

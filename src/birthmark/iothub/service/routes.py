@@ -8,10 +8,10 @@ import asyncio
 import contextlib
 import shlex
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from birthmark.background import ended, kept, told
+from birthmark.background import Leads, always, ended, kept, told
 from birthmark.broker.rules.partitions import BEGINNING
 from birthmark.broker.store import drop_stream
 from birthmark.broker.stream import SqlStream
@@ -50,6 +50,7 @@ from birthmark.store.loading import Loading
 from birthmark.store.paging import every
 
 CheckUrl = Callable[[str], object]
+Record = Callable[[BirthmarkError], object]
 """Raises why a URL may not be called."""
 GROUP = " routes"
 """The name of the engine's place in a stream: no consumer group can have it."""
@@ -82,10 +83,6 @@ class _Part(NamedTuple):
     hub: str
     generation: str
     is_telemetry: bool
-
-
-async def _always() -> bool:
-    return True
 
 
 class _OfHub:
@@ -131,8 +128,18 @@ class Routes:
     """The routes of all hubs. `load` must have run before anyone asks, and `begin` before anything leaves."""
 
     def __init__(
-        self, database: Database, clock: Clock, entropy: Entropy, hubs: Hubs, *, telemetry: Telemetry, tells: Telling
+        self,
+        database: Database,
+        clock: Clock,
+        entropy: Entropy,
+        hubs: Hubs,
+        *,
+        telemetry: Telemetry,
+        tells: Telling,
+        leads: Leads = always,
+        record: Record = lambda _: None,
     ) -> None:
+        """`record` files what a route could not do."""
         self._database, self.clock, self._entropy = database, clock, entropy
         self._hubs, self._telemetry, self.telling = hubs, telemetry, tells
         self._ready: dict[str, Ready] = {}
@@ -147,9 +154,7 @@ class Routes:
         self._carriers: Mapping[str, Carrier] = {}
         self._check_url: CheckUrl = lambda _: None
         self._servers: Mapping[str, Server] = {}
-        self.leads: Callable[[], Awaitable[bool]] = _always
-        self.record: Callable[[BirthmarkError], object] = lambda _: None
-        """Files what a route could not do."""
+        self.leads, self.record = leads, record
 
     def begin(
         self, queue: Queue, carriers: Mapping[str, Carrier], *, check_url: CheckUrl, servers: Mapping[str, Server]
@@ -488,19 +493,20 @@ class Routes:
         assert self._queue is not None  # noqa: S101 - `begin` was called
         hub, rule = self._hubs.by_name(part.hub), (_OfHub(self, part),)
         stream = self._telemetry.stream_of(hub) if part.is_telemetry else self.telling.stream(part.hub)
-        engine = Engine(
+        key = {"key_hub": part.hub, "key_generation": part.generation}
+        missing = UnknownHubError(host=hub.host)
+        return Engine(
             *(self._database, self.clock, stream),
             queue=self._queue,
             carriers=self._carriers,
             find=lambda _: rule,
             group=GROUP,
             trims=not part.is_telemetry,
+            leads=self.leads,
+            failed=self.failed,
+            gone=self._sent,
+            while_=lambda: Changes().run(store.ROUTING_IS_THERE, expect=1, otherwise=missing, **key),
         )
-        engine.leads, engine.failed, engine.gone = self.leads, self.failed, self._sent
-        key = {"key_hub": part.hub, "key_generation": part.generation}
-        gone = UnknownHubError(host=hub.host)
-        engine.while_ = lambda: Changes().run(store.ROUTING_IS_THERE, expect=1, otherwise=gone, **key)
-        return engine
 
     async def trim(self) -> None:
         """Forget what is too old in streams that routes lead to, and the oldest of what is too much."""

@@ -8,9 +8,10 @@ import asyncio
 import contextlib
 import logging
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import timedelta
 
+from birthmark.background import Leads, always
 from birthmark.broker.ports import Stream
 from birthmark.broker.stream import SqlStream
 from birthmark.broker.turns import until_done
@@ -30,16 +31,20 @@ _LOOK_EVERY_S = 1.0  # at how much there is: a disk takes gigabytes in a minute
 _MORE = 16  # part of what is kept that may come between two trims
 
 
-async def _always() -> bool:
-    return True
-
-
 class Telemetry:
     """The messages of all hubs: those of one hub are kept for `keep_s`, and at most `keep_bytes` of them."""
 
     def __init__(
-        self, hubs: Hubs, database: Database, clock: Clock, *, keep_s: int = KEEP_S, keep_bytes: int = KEEP_BYTES
+        self,
+        hubs: Hubs,
+        database: Database,
+        clock: Clock,
+        *,
+        keep_s: int = KEEP_S,
+        keep_bytes: int = KEEP_BYTES,
+        leads: Leads = always,
     ) -> None:
+        """`leads` says whether this worker trims for all: two at once would each take away what is too much."""
         self._hubs = hubs
         self._database = database
         self._clock = clock
@@ -49,8 +54,7 @@ class Telemetry:
         self._unwritten = Underway(UNWRITTEN_BYTES)
         self._trimming = asyncio.Lock()
         self._steadiness = Steadiness(clock)
-        self.leads: Callable[[], Awaitable[bool]] = _always
-        """Says whether this worker trims for all: two that look at once would each take away what is too much."""
+        self.leads = leads
 
     def stream(self, hub: Hub) -> Stream[Message]:
         """Return the hub's stream. Raise `UnknownHubError`: what came too late is not the next hub's of that name."""

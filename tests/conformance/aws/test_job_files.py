@@ -126,6 +126,18 @@ def test_what_a_document_cannot_be_made_of_is_refused_when_the_job_is_made(
     assert refused(iot.describe_job, jobId=given["jobId"]) == "ResourceNotFoundException"
 
 
+@pytest.mark.parametrize("key", ["app-1.2.3+45.bin", "a b.bin", "ä.bin"])
+def test_a_file_of_any_name_is_fetched_by_its_url(
+    iot: Any, data: Any, bucket: Path, context: ssl.SSLContext, key: str
+) -> None:
+    (bucket / key).write_bytes(b"firmware")
+    document = json.dumps({"url": f"${{aws:iot:s3-presigned-url:{S3}/firmware/{key}}}"}, ensure_ascii=False)
+    thing, _ = a_job(iot, document=document, presignedUrlConfig={"expiresInSec": 600})
+    begun = data.start_next_pending_job_execution(thingName=thing)["execution"]
+    with urllib.request.urlopen(json.loads(begun["jobDocument"])["url"], context=context) as got:
+        assert got.read() == b"firmware"
+
+
 def test_a_thing_gets_a_new_url_each_time_and_operators_see_none(
     iot: Any, data: Any, bucket: Path, enroll: Callable[..., Enrolled]
 ) -> None:

@@ -227,6 +227,23 @@ def listening(server: RunningServer) -> Iterator[Callable[..., Any]]:
         client.loop_stop()
 
 
+def test_the_end_of_a_job_is_accepted_before_its_thing_is_told_what_is_left(
+    enroll: Enroll, iot: Any, listening: Callable[..., Any]
+) -> None:
+    """Measured by MiniStack's contributors (ministackorg/ministack#1535); a begun job changes neither list."""
+    thing = enroll(a_name("order"), *OWN_JOBS)
+    job_id = a_job(iot, thing.name)
+    until_on(iot, job_id, thing.name)
+    base = f"$aws/things/{thing.name}/jobs/"
+    device = listening(thing, f"{base}#")
+    for status in ("IN_PROGRESS", "SUCCEEDED"):
+        device.publish(f"{base}{job_id}/update", json.dumps({"status": status}), 1)
+    told = [device.got.get(timeout=20) for _ in range(4)]
+    accepted = f"{job_id}/update/accepted"
+    assert [topic.removeprefix(base) for topic, _ in told] == [accepted, accepted, "notify", "notify-next"]
+    assert (told[2][1]["jobs"], set(told[3][1])) == ({}, {"timestamp"})
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -255,6 +272,7 @@ def test_what_is_wrong_is_told_on_rejected_and_changes_nothing(
     device.publish(topic, payload, 1)
     told, said = device.got.get(timeout=20)
     assert (told, said["code"]) == (f"{topic}/rejected", code)
+    assert ("executionState" in said) == (code == "VersionMismatch")
     assert execution(iot, job_id, thing.name)["versionNumber"] == 1
 
 

@@ -152,8 +152,12 @@ def test_a_shadow_keeps_a_number_beyond_a_double_as_text(client: Callable[..., A
     assert shadow["state"]["desired"] == {"a": "Infinity"}
 
 
-@pytest.mark.parametrize("topic", ["$aws/things/{}/jobs/get", "$aws/things/{}/jobs/start-next"])
-def test_jobs_are_not_asked_by_a_publish_over_https(client: Callable[..., Any], thing: str, topic: str) -> None:
+OVER_MQTT_ALONE = ["jobs/get", "jobs/start-next", "jobs/j/get", "jobs/j/update", "defender/metrics/json"]
+RESERVED = ["$aws/commands/things/x/executions/1/response/json", "$aws/events/presence/connected/x", "$SYS/x", "$x"]
+
+
+@pytest.mark.parametrize("topic", [*(f"$aws/things/{{}}/{rest}" for rest in OVER_MQTT_ALONE), *RESERVED])
+def test_a_publish_over_https_reaches_no_topic_of_services(client: Callable[..., Any], thing: str, topic: str) -> None:
     told = refused(client("iot-data").publish, topic=topic.format(thing), payload=b"{}")
     assert told[:2] == (400, "InvalidRequestException")
 
@@ -263,6 +267,10 @@ def test_a_certificate_is_linked_to_the_registered_ca_that_signed_it(iot: Any, c
     assert [one["certificateId"] for one in listed] == [made]
 
 
+def test_a_ca_that_does_not_exist_has_no_certificates(iot: Any) -> None:
+    assert iot.list_certificates_by_ca(caCertificateId="0" * 64)["certificates"] == []
+
+
 def test_no_certificate_is_registered_by_a_ca_that_is_inactive(iot: Any, ca: tuple[Holder, str]) -> None:
     iot.update_ca_certificate(certificateId=ca[1], newStatus="INACTIVE")
     leaf = a_device(ca[0], "late", now=datetime.now(UTC)).certificate.pem()
@@ -274,13 +282,23 @@ def test_a_handshake_alone_registers_nothing(
     iot: Any, ca: tuple[Holder, str], server: RunningServer, tmp_path: Path
 ) -> None:
     iot.update_ca_certificate(certificateId=ca[1], newAutoRegistrationStatus="ENABLE")
-    device = a_device(ca[0], "shy", now=datetime.now(UTC))
-    (tmp_path / "shy.pem").write_text(device.certificate.pem() + device.key_pem)
-    context = ssl.create_default_context(cafile=server.endpoints["trust_bundle"])
-    context.load_cert_chain(tmp_path / "shy.pem")
-    with socket.create_connection((server.address, 8883), 10) as raw:
-        context.wrap_socket(raw, server_hostname=server.endpoints["aws"]["data_endpoint"]).close()
-    assert iot.list_certificates_by_ca(caCertificateId=ca[1])["certificates"] == []
+
+    def connected(name: str) -> tuple[ssl.SSLSocket, str]:
+        device = a_device(ca[0], name, now=datetime.now(UTC))
+        (tmp_path / f"{name}.pem").write_text(device.certificate.pem() + device.key_pem)
+        context = ssl.create_default_context(cafile=server.endpoints["trust_bundle"])
+        context.load_cert_chain(tmp_path / f"{name}.pem")
+        raw = socket.create_connection((server.address, 8883), 10)
+        tls = context.wrap_socket(raw, server_hostname=server.endpoints["aws"]["data_endpoint"])
+        return tls, device.certificate.thumbprint.hex()
+
+    connected("hasty")[0].close()
+    (silent, _), (second, registered) = connected("silent"), connected("second")
+    with silent, second:
+        second.sendall(b"\x10\x12\x00\x04MQTT\x04\x02\x00\x3c\x00\x06second")
+        assert second.recv(1) == b""
+        listed = iot.list_certificates_by_ca(caCertificateId=ca[1])["certificates"]
+    assert [one["certificateId"] for one in listed] == [registered]
 
 
 def test_a_thing_group_is_made_again_with_the_same_properties_alone(iot: Any) -> None:

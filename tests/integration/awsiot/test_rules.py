@@ -283,6 +283,17 @@ async def test_what_is_not_taken_in_the_end_is_put_aside_told_and_sent_again_on_
         assert await world.waiting("one") == (0, 0)
 
 
+async def test_an_error_action_is_told_the_action_and_no_client_where_none_published(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        await world.rule("one", "SELECT * FROM 'x'", HTTP, errorAction={"republish": {"topic": "failed"}})
+        world.outside.problem = NotTakenError(receiver="hooks.example.com", reason="it answered 400", is_final=True)
+        await world.publish("x", "{}", publisher="")
+        await world.run()
+        (told,) = world.quick.got
+        body = json.loads(told.body)
+        assert (body["clientId"], body["failures"][0]["failedAction"]) == ("N/A", "HttpAction")
+
+
 async def test_what_will_never_be_taken_is_put_aside_at_once(database_url: str) -> None:
     async with a_world(database_url) as world:
         await world.rule("one", "SELECT * FROM 'x'", HTTP)

@@ -67,6 +67,9 @@ THING, CN = "${iot:Connection.Thing.ThingName}", "${iot:Certificate.Subject.Comm
     [
         ([allow("iot:*")], "iot:Connect", A + "client/x", ALLOWED),
         ([allow("*")], "iot:Publish", A + "topic/x", ALLOWED),
+        ([allow(["iot:Connect", "greengrass:*"])], "iot:Connect", A + "client/x", ALLOWED),
+        ([allow(["iot:Connect", "greengrass:*"])], "iot:Publish", A + "topic/x", SILENT),
+        ([allow("iot:*"), deny("greengrass:*")], "iot:Publish", A + "topic/x", ALLOWED),
         ([allow("iot:pub*", A + "topic/*")], "iot:Publish", A + "topic/a/b/c", ALLOWED),
         ([allow("iot:Publish", A + "topic/a")], "iot:Publish", A + "topic/b", SILENT),
         ([allow("iot:Publish", A + "topic/a")], "iot:Receive", A + "topic/a", SILENT),

@@ -118,6 +118,7 @@ def test_a_request_is_told_by_its_topic() -> None:
         ("$aws/things/t/jobs/notify", None),
         ("$aws/things/t/jobs/#", None),
         ("$aws/things/t/streams/#", topics.ReservedTopicError),
+        ("$aws/things/t/tunnels/notify", topics.ReservedTopicError),
         ("a/" * 8, topics.TopicInvalidError),
     ],
 )

@@ -105,7 +105,8 @@ class JobExecutions(AccountService):
                 raise rules.UnknownExecutionError(job=job_id[:64], thing=thing[:128])
             known, job, now = store.EXECUTIONS.of(row), await self._job_of(row), self.clock.now()
             made = rules.updated(known, update, job, now)
-            await self._commit(known, rules.again(made, job, now))
+            is_next = _is_begun(known, made) and (await self.next(thing)) == known  # it stays so: nobody is to be told
+            await self._commit(known, rules.again(made, job, now), is_owed=not is_next)
             return made, job
 
         made, job = await decided_again(decide, after=ChangedMeanwhileError, attempts=_ATTEMPTS)
@@ -247,7 +248,7 @@ class JobExecutions(AccountService):
     async def _commit(self, known: JobExecution, made: JobExecution, *, is_owed: bool = True) -> None:
         is_same = known.status is made.status and known.number == made.number
         changes = self.changing(known, made, is_owed=is_owed and not is_same)
-        if known.status is ExecutionStatus.QUEUED and made.status is ExecutionStatus.IN_PROGRESS:
+        if _is_begun(known, made):
             changes.run(store.JOB_GOES_ON, expect=1, key_job_id=known.job_id)
         await self.database.commit(changes)
 
@@ -334,6 +335,10 @@ class JobExecutions(AccountService):
             statusDetails=dict(known.details),
             executionNumber=known.number,
         )
+
+
+def _is_begun(known: JobExecution, made: JobExecution) -> bool:
+    return known.status is ExecutionStatus.QUEUED and made.status is ExecutionStatus.IN_PROGRESS
 
 
 def _name(known: JobExecution) -> str:

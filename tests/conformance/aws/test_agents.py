@@ -1,5 +1,6 @@
 """What stock agents do by themselves, and what AWS refuses though it would be easy."""
 
+import queue
 import socket
 import ssl
 from typing import Any
@@ -22,6 +23,15 @@ def test_an_agent_that_reports_stays_connected(account: Account, server: Running
     client.publish("still/there", b"1", 1).wait_for_publish(10)
     assert not client.ended.is_set()
     until(lambda: server.why("reporter")["code"] == "awsiot.report_dropped")
+
+
+def test_an_agent_of_tunnels_is_told_that_it_is_not_subscribed_and_stays_connected(account: Account) -> None:
+    client, granted = account.client("tunnels"), queue.Queue[Any]()
+    client.on_subscribe = lambda _client, _data, _id, codes: granted.put(list(codes))
+    client.subscribe("$aws/things/tunnels/tunnels/notify", 1)
+    assert granted.get(timeout=10) == [0x80]
+    client.publish("still/there", b"1", 1).wait_for_publish(10)
+    assert not client.ended.is_set()
 
 
 def test_things_are_not_listed_by_type_and_attribute_together(iot: Any) -> None:

@@ -59,6 +59,10 @@ def refused(call: Callable[..., Any], **arguments: Any) -> tuple[int, str, str]:
     return answer["ResponseMetadata"]["HTTPStatusCode"], answer["Error"]["Code"], answer["Error"]["Message"]
 
 
+def test_nothing_is_next_where_nothing_is_pending(data: Any, thing: str) -> None:
+    assert "execution" not in data.describe_job_execution(thingName=thing, jobId="$next")
+
+
 def test_update_with_another_expected_version_is_an_invalid_request(iot: Any, data: Any, thing: str) -> None:
     job = a_job(iot, f"thing/{thing}")
     until(lambda: status_of(iot, job, thing) == "QUEUED")
@@ -306,7 +310,8 @@ def test_a_thing_group_is_made_again_with_the_same_properties_alone(iot: Any) ->
     same = {"thingGroupName": name, "thingGroupProperties": {"thingGroupDescription": "a"}}
     assert iot.create_thing_group(**same)["thingGroupId"] == iot.create_thing_group(**same)["thingGroupId"]
     told = f"Thing Group {name} already exists in current account with different properties"
-    assert refused(iot.create_thing_group, thingGroupName=name) == (409, "ResourceAlreadyExistsException", told)
+    for other in ({"thingGroupName": name}, same | {"tags": [{"Key": "site", "Value": "1"}]}):
+        assert refused(iot.create_thing_group, **other) == (409, "ResourceAlreadyExistsException", told)
 
 
 @pytest.mark.parametrize(

@@ -68,6 +68,13 @@ def test_what_the_policy_does_not_allow_is_said_and_the_connection_stays(enroll:
         assert device("ended") == {"ok": NOT_AUTHORIZED}
 
 
+def test_a_message_that_nobody_subscribed_to_is_a_success(enroll: Enroll) -> None:
+    with enroll("five-alone").device_5() as device:
+        device("start")
+        device("connected")
+        assert device("publish", topic="five-alone/t", payload="x") == {"ok": 0}
+
+
 def test_a_connect_that_is_denied_is_told_so(enroll: Enroll, server: RunningServer) -> None:
     thing = enroll("five-no", statement("iot:*"), statement("iot:Connect", "*", "Deny"))
     with thing.device_5() as device:

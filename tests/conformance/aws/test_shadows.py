@@ -363,6 +363,16 @@ def test_a_device_asks_by_https_what_its_policy_allows(enroll: Enroll, server: R
     until(lambda: "iot:Publish" in server.why("over HTTPS")["cause"])  # it is written a moment later
 
 
+def test_a_header_over_https_names_no_thing_for_the_variables_of_policies(
+    enroll: Enroll, server: RunningServer
+) -> None:
+    """Also reported of AWS, in aws-greengrass/aws-greengrass-shadow-manager#207."""
+    own = statement("iot:GetThingShadow", ARN + "thing/${iot:Connection.Thing.ThingName}")
+    device = Device(server, enroll("named-by-header", own))
+    asked = device("GET", "/things/named-by-header/shadow", x_amzn_iot_thingname="named-by-header")
+    assert asked == (403, "ForbiddenException")
+
+
 def test_retained_messages_by_https(data: Any, enroll: Enroll, server: RunningServer) -> None:
     with pytest.raises(data.exceptions.ResourceNotFoundException):
         data.get_retained_message(topic="kept/a b")

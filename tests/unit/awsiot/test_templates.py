@@ -171,6 +171,14 @@ def test_a_parameter_without_a_default_has_to_be_given() -> None:
         a_template().plan({"Place": "x"})
 
 
+def test_a_parameter_that_the_certificate_has_twice_is_told_as_that() -> None:
+    name = "AWS::IoT::Certificate::CommonName"
+    thing = {"Type": "AWS::IoT::Thing", "Properties": {"ThingName": {"Ref": name}}}
+    made = parse_template(json.dumps({"Parameters": {name: {"Type": "String"}}, "Resources": {"thing": thing}}))
+    with pytest.raises(RegistrationFailedError, match="the certificate has none of it, or several"):
+        made.plan({})
+
+
 def test_parameters_are_bounded() -> None:
     with pytest.raises(RegistrationFailedError, match="more than 65536 bytes"):
         a_template().plan({"Name": "x" * MAX_PARAMETERS_BYTES})

@@ -1,18 +1,20 @@
 """Sign-in on both databases: passwords, sessions that end by themselves and at once, limits on guessing."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from argon2 import PasswordHasher
 
 import birthmark.server.tables  # noqa: F401 - all tables
-from birthmark.auth.principals import MACHINE
+from birthmark.auth.principals import MACHINE, Caller
 from birthmark.errors import ChangedMeanwhileError
+from birthmark.net.backlog import Backlog
 from birthmark.people.model import Role
 from birthmark.people.passwords import Passwords
 from birthmark.people.service import InvitationRefusedError, People
@@ -82,6 +84,27 @@ async def test_who_signed_in_is_known_by_the_session_after_a_restart_too(databas
         caller = again.sign_in.sessions.caller(text, HOME.address)
         assert (caller.user, caller.let_in_by, caller.is_narrowed) == ("anna", "operator", False)
         assert [one.how for one in again.sign_in.sessions.of("anna")] == ["invitation"]
+
+
+class Peer:
+    owner = HOME.address
+
+
+async def test_a_request_by_session_or_by_token_takes_its_users_turns(tmp_path: Path) -> None:
+    async with house(f"sqlite:///{tmp_path}/x.db") as world:
+        people, session = world.sign_in.people, await world.person()
+        shown = await people.add_token("anna", "", timedelta(days=1), None, None, **ME)
+
+        async def ask(by: Callable[[], Caller]) -> str:
+            by()
+            await asyncio.sleep(0)
+            return Backlog.running().at_work
+
+        for by in (
+            lambda: world.sign_in.sessions.caller(session, HOME.address),
+            lambda: people.caller(shown.text, HOME.address),
+        ):
+            assert await Backlog.running().counted(ask(by), Peer()) == "user:anna"
 
 
 async def test_no_session_is_kept_as_the_browser_has_it(database_url: str) -> None:

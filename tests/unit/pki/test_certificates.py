@@ -100,6 +100,27 @@ def test_a_chain_file_is_read_in_its_order_with_the_leaf_first() -> None:
     assert parse_pem(text) == DEVICE.certificate
 
 
+def by_openssl(*options: str) -> str:
+    command = ["openssl", "x509", *options]
+    return subprocess.run(command, input=DEVICE.certificate.pem(), capture_output=True, text=True, check=True).stdout
+
+
+PEM = DEVICE.certificate.pem()
+PEMS = {
+    "trusted": by_openssl("-trustout"),
+    "with its text": by_openssl("-text"),
+    "of the old label": PEM.replace(" CERTIFICATE-", " X509 CERTIFICATE-"),
+    "of a bag": f"Bag Attributes\n    localKeyID: 01 02\nsubject=CN = sn0123\n{PEM}",
+    "with a mark and CRLF": "\ufeff" + PEM.replace("\n", "\r\n"),
+    "behind its key": DEVICE.key_pem + PEM,
+}
+
+
+@pytest.mark.parametrize("form", PEMS)
+def test_pem_as_other_programs_write_it_is_read(form: str) -> None:
+    assert parse_bundle(PEMS[form].encode()) == (DEVICE.certificate,)
+
+
 @pytest.mark.parametrize("form", [PrivateFormat.PKCS8, PrivateFormat.TraditionalOpenSSL])
 @pytest.mark.parametrize("encoding", [Encoding.PEM, Encoding.DER])
 def test_a_private_key_in_the_place_of_a_certificate_is_recognized(form: PrivateFormat, encoding: Encoding) -> None:

@@ -205,6 +205,21 @@ async def test_a_thing_that_is_a_target_itself_keeps_its_job_outside_of_the_grou
         assert await world.statuses("j") == ["QUEUED"]
 
 
+@pytest.mark.parametrize(("begun", "told"), [("first", []), ("second", ["t000/jobs/notify-next"])])
+async def test_a_thing_is_told_of_a_job_that_it_begins_where_that_was_not_the_next(
+    database_url: str, begun: str, told: list[str]
+) -> None:
+    async with a_world(database_url) as world:
+        await world.things(1)
+        for job in ("first", "second"):
+            await world.job(job, "thing/t000")
+            await world.rollout.step()
+            world.clock.move(timedelta(seconds=1))
+        world.listener.heard.clear()
+        await world.ends(begun, "t000", "IN_PROGRESS")
+        assert world.listener.topics == told
+
+
 async def test_a_group_may_be_added_to_a_continuous_job_alone(database_url: str) -> None:
     async with a_world(database_url) as world:
         await world.things(2, "g")

@@ -171,7 +171,7 @@ def test_a_parameter_without_a_default_has_to_be_given() -> None:
         a_template().plan({"Place": "x"})
 
 
-def test_a_parameter_that_the_certificate_has_twice_is_told_as_that() -> None:
+def test_a_parameter_of_the_subject_that_is_missing_is_told_with_its_reason() -> None:
     name = "AWS::IoT::Certificate::CommonName"
     thing = {"Type": "AWS::IoT::Thing", "Properties": {"ThingName": {"Ref": name}}}
     made = parse_template(json.dumps({"Parameters": {name: {"Type": "String"}}, "Resources": {"thing": thing}}))

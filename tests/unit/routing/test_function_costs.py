@@ -100,6 +100,10 @@ def test_a_step_of_a_function_costs_a_rule_a_few_of_a_sum(name: str) -> None:
     assert _statement_cost(f"{name}({arguments}) = -1", text, words) < 3 * _reference()
 
 
+def test_a_step_costs_the_same_where_each_match_reads_to_the_end() -> None:
+    assert _statement_cost("regexp_replace(@t, 'a.*;|a', '') = -1", _TEXT, _WORDS) < 3 * _reference()
+
+
 _OF_CONDITIONS = {
     **dict.fromkeys(("length", "lower", "upper"), "$body.t"),
     **dict.fromkeys(("index_of", "starts_with", "ends_with", "contains"), "$body.t, $body.w"),

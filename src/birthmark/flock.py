@@ -5,6 +5,7 @@ import errno
 import fcntl
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from birthmark.owners import hand_over_open
@@ -100,3 +101,23 @@ def is_taken(path: Path) -> bool:
     finally:
         os.close(descriptor)
     return False
+
+
+def open_files(process: Path) -> Iterator[Path]:
+    """Yield the files that a process of /proc has open; none of another user's process."""
+    with contextlib.suppress(OSError):
+        for one in (process / "fd").iterdir():
+            with contextlib.suppress(OSError):  # closed meanwhile
+                yield one.readlink()
+
+
+def parent_of(process: Path) -> int:
+    """Return the id of the process that began this one; 0 where it has ended."""
+    with contextlib.suppress(OSError, IndexError, ValueError):
+        return int((process / "stat").read_text().rpartition(")")[2].split()[1])
+    return 0
+
+
+def directory_of(process: Path, name: str) -> Path | None:
+    """Return the directory whose lock of this name a process has open; None where it has none, or is another user's."""
+    return next((path.parent for path in open_files(process) if path.name == name), None)

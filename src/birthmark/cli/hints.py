@@ -13,6 +13,7 @@ from pathlib import Path
 
 from birthmark.cli import made_here
 from birthmark.errors import BirthmarkError
+from birthmark.flock import directory_of, open_files, parent_of
 from birthmark.owners import OWN_DATA, SERVICE_DATA, as_owner, other_owner, starting
 from birthmark.text import visible_lines
 
@@ -34,9 +35,9 @@ def find_port_holder(address: str, port: int) -> PortHolder | None:
     """Return the server that listens there; None where none does, or its process belongs to another user."""
     sockets = {f"socket:[{inode}]" for inode in _listening(address, port)}
     for process in sorted(_PROC.glob("[0-9]*"), key=lambda path: int(path.name)) if sockets else ():
-        if sockets & {str(target) for target in _open_files(process)}:
-            for pid in (int(process.name), _parent(process)):  # a worker's parent holds the directory
-                if (data := _data_of(_PROC / str(pid))) is not None:
+        if sockets & {str(target) for target in open_files(process)}:
+            for pid in (int(process.name), parent_of(process)):  # a worker's parent holds the directory
+                if (data := directory_of(_PROC / str(pid), _LOCK)) is not None:
                     return PortHolder(pid, data)
     return None
 
@@ -58,23 +59,6 @@ def _host(text: str) -> str:
     found = ip_address(b"".join(words[at : at + 4][::-1] for at in range(0, len(words), 4)))
     mapped = getattr(found, "ipv4_mapped", None)
     return str(mapped or found)
-
-
-def _open_files(process: Path) -> Iterator[Path]:
-    with contextlib.suppress(OSError):
-        for one in (process / "fd").iterdir():
-            with contextlib.suppress(OSError):  # closed meanwhile
-                yield one.readlink()
-
-
-def _parent(process: Path) -> int:
-    with contextlib.suppress(OSError, IndexError, ValueError):
-        return int((process / "stat").read_text().rpartition(")")[2].split()[1])
-    return 0
-
-
-def _data_of(process: Path) -> Path | None:
-    return next((path.parent for path in _open_files(process) if path.name == _LOCK), None)
 
 
 _OF_ANOTHER = {

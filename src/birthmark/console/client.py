@@ -21,6 +21,7 @@ from birthmark.console.door import PORT_ALONE, DoorConnection
 from birthmark.console.lock import NAME as LOCK
 from birthmark.console.lock import is_served
 from birthmark.console.login import Login, place, roots_file, signed_in
+from birthmark.flock import directory_of, parent_of
 from birthmark.owners import OWN_DATA, SERVICE_DATA, starting
 from birthmark.text import reason_of
 
@@ -172,11 +173,19 @@ def is_server_starting(data: Path) -> bool:
     """
     if is_served(data) or not Path("/proc/self").exists():
         return True
-    for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            if not {b"serve", b"test-server"}.isdisjoint((process / "cmdline").read_bytes().split(b"\0")):
-                return True
-    return False
+    return any(may_take_directory(process) for process in Path("/proc").glob("[0-9]*"))
+
+
+def may_take_directory(process: Path) -> bool:
+    """Say whether a process of /proc is a `serve` that has no data directory yet; a worker has its parent's."""
+    try:
+        words = (process / "cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return False
+    if {b"serve", b"test-server"}.isdisjoint(words):
+        return False
+    both = process, process.with_name(str(parent_of(process)))
+    return all(directory_of(one, LOCK) is None for one in both)
 
 
 def read_endpoints(data: Path) -> dict[str, Any]:

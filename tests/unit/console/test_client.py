@@ -3,6 +3,8 @@
 import json
 import os
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +21,7 @@ from birthmark.console.client import (
     NoAnswerInTimeError,
     OperatorClient,
     ServerNotRunningError,
+    may_take_directory,
     read_endpoints,
 )
 from birthmark.console.door import PORT_ALONE
@@ -42,6 +45,25 @@ def test_a_service_may_be_starting(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert "systemctl start birthmark-server`, where it does not run: " in fix
     assert "started a moment ago" in fix
     assert "prints its endpoints" not in fix
+
+
+@contextmanager
+def a_process(*words: str, lock: Path | None = None) -> Iterator[Path]:
+    """Run a process with these words, which has a lock's file open or not."""
+    script = "import sys; opened = sys.argv[2:] and open(sys.argv[2]); print(flush=True); sys.stdin.read()"
+    command = [sys.executable, "-ISc", script, *words, *([str(lock)] if lock else [])]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        yield Path(f"/proc/{process.pid}")
+        assert process.stdin is not None
+        process.stdin.close()
+
+
+def test_a_server_that_has_its_own_directory_takes_no_other(tmp_path: Path) -> None:
+    (lock := tmp_path / "server.lock").touch()
+    with a_process("serve") as starting, a_process("serve", lock=lock) as running, a_process("env") as other:
+        assert [may_take_directory(one) for one in (starting, running, other)] == [True, False, False]
 
 
 def test_no_file_means_no_server(tmp_path: Path) -> None:

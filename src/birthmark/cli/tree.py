@@ -712,7 +712,7 @@ _NOTES = {
 
 def note_on(path: tuple[str, ...], word: str) -> str:
     """Return how something is done that has no command here; empty where nothing is known of it."""
-    return _NOTES.get(" ".join((*path, word)), "")
+    return _NOTES.get(" ".join((*path, word))) or _NOTES.get(" ".join(path), "")
 
 
 def leaves(group: Group = TREE, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Leaf]]:

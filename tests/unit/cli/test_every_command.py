@@ -214,7 +214,7 @@ def test_a_guess_is_no_command_and_leads_to_one(slip: str) -> None:
 
 @pytest.mark.parametrize(
     ("path", "word", "told"),
-    [("server", "stop", "kill"), ("aws", "thing", "aws iot"), ("", "x", "")],
+    [("server", "stop", "kill"), ("aws thing", "rm", "aws iot"), ("server", "x", ""), ("", "x", "")],
 )
 def test_what_has_no_command_is_told_how_it_is_done(path: str, word: str, told: str) -> None:
     assert told in note_on(tuple(path.split()), word)

@@ -24,3 +24,12 @@ def lifetime_of(text: str) -> timedelta:
     if (found := duration_of(text)) < timedelta(seconds=1):
         raise ValueError(f"it has to last; give a number and a unit: {FORMS}")
     return found
+
+
+def format_duration(time: timedelta) -> str:
+    """Return a duration in the largest unit of which it is a whole number: `30d`, `12h`, `90min`, `0.5s`."""
+    for unit in ("d", "h", "min"):
+        count, rest = divmod(time, timedelta(seconds=_UNITS[unit]))
+        if count and not rest:
+            return f"{count}{unit}"
+    return f"{time.total_seconds():g}s"

@@ -1,12 +1,15 @@
 """Lists by command: devices by place and state, refusals by code and by reason, the audit by who and what."""
 
+import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+import warm
 from support.azure.clients import a_file_device
-from support.server.servers import RunningServer, a_server
+from support.server.servers import RunningServer, a_server, clean_environment
 
 pytestmark = pytest.mark.system
 
@@ -39,6 +42,23 @@ def test_refusals_are_told_by_reason_and_by_code(server: RunningServer) -> None:
     assert (nobody.returncode, "Nothing was refused by dps.nothing." in nobody.stderr) == (0, True)
     assert "--last" in server.attempt("why", "--last", "1d").stderr
     assert "--code" in server.attempt("why", "--reasons", "--code", "dps.not_enrolled").stderr
+
+
+def test_a_list_without_a_row_says_what_was_asked_for(server: RunningServer) -> None:
+    assert "No certificate ends within 1h." in server.run("pki", "ls", "--expiring", "1h").stderr
+    assert "No such certificate was issued." in server.run("pki", "ls", "nothing-1").stderr
+    for column in ("subject", "actor"):
+        assert "No row matches." in server.run("server", "audit", "ls", "--where", f"{column}=nothing-1").stderr
+
+
+def test_events_say_that_they_are_waited_for_and_a_type_that_there_is_not_is_refused(server: RunningServer) -> None:
+    environment = clean_environment(BIRTHMARK_DATA=str(server.data), HOME=str(server.data.parent))
+    command = [str(warm.programs() / "birthmark"), "events"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as waiting:
+        assert waiting.stderr is not None
+        assert waiting.stderr.readline() == "Waiting for events; Ctrl-C ends.\n"
+        waiting.send_signal(signal.SIGINT)
+    assert "feed.types_invalid" in server.attempt("events", "--type", "birthmark.nothing").stderr
 
 
 def test_the_audit_is_listed_by_who_and_what(server: RunningServer) -> None:

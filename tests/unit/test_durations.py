@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from birthmark.durations import duration_of, lifetime_of
+from birthmark.durations import duration_of, format_duration, lifetime_of
 
 
 @pytest.mark.parametrize(
@@ -25,3 +25,8 @@ def test_what_is_none_is_told_the_forms(text: str) -> None:
 def test_what_lives_lives_a_second_at_least(text: str) -> None:
     with pytest.raises(ValueError, match="has to last"):
         lifetime_of(text)
+
+
+@pytest.mark.parametrize("text", ["30d", "12h", "36h", "90min", "45s", "0.25s"])
+def test_a_duration_is_written_as_it_was_typed(text: str) -> None:
+    assert format_duration(duration_of(text)) == text

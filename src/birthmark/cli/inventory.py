@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from birthmark.durations import FORMS, lifetime_of
+from birthmark.durations import FORMS, format_duration, lifetime_of
 from birthmark.text import cell
 
 COLUMNS = (
@@ -83,8 +83,7 @@ class InventoryOptions:
     def nothing(self) -> str:
         """What is said where no certificate is such a one."""
         if self.expiring is not None:
-            days = self.expiring / timedelta(days=1)
-            return f"No certificate ends within {days:g} days."
+            return f"No certificate ends within {format_duration(self.expiring)}."
         return "No certificate matches."
 
     @property

@@ -57,12 +57,14 @@ class CertificateExpiredError(ChainError):
     code = "pki.certificate_expired"
     cause = "The certificate '{subject}' expired at {not_after}; the time here is {now}."
     fix = (
-        f"Renew it. {MAKE_CERTIFICATE} If the device's own key still lives in its chip, its factory certificate can "
-        "get a new one by EST."
+        "Renew it. A CA of your own issues one with its key: `birthmark ca issue {device} --dir ca`. If the device's "
+        "own key still lives in its chip, its factory certificate can get a new one by EST."
     )
     not_after: str
     now: str
     subject: str
+    device: str = "device-1"
+    """Whose certificate it is, where it is a device's."""
 
 
 class CertificateNotYetValidError(ChainError):
@@ -252,7 +254,8 @@ def check_dates(certificate: Certificate, now: datetime) -> None:
         return
     facts = {"subject": certificate.subject_text, "now": _shown(now)}
     if now > not_after:
-        raise CertificateExpiredError(not_after=_shown(not_after), **facts)
+        device = {} if certificate.is_ca or certificate.subject_cn is None else {"device": certificate.subject_cn}
+        raise CertificateExpiredError(not_after=_shown(not_after), **facts, **device)
     if now < not_before:
         raise CertificateNotYetValidError(not_before=_shown(not_before), **facts)
 

@@ -15,6 +15,7 @@ from birthmark.pki.chains import (
     SignatureBrokenError,
     SignatureCache,
     build_chain,
+    check_dates,
     walk_up,
 )
 from support.fakes import NOON
@@ -59,6 +60,15 @@ def test_dates_are_looked_at_with_each_use_even_when_the_signature_is_cached() -
         build_chain(LEAF, WHOLE, ANCHORS, NOON + timedelta(days=2), cache=cache)
     with pytest.raises(CertificateNotYetValidError):
         build_chain(LEAF, WHOLE, ANCHORS, NOON - timedelta(hours=1), cache=cache)
+
+
+@pytest.mark.parametrize(
+    ("certificate", "name"), [(a_device(ROOT, "thing-1").certificate, "thing-1"), (ROOT.certificate, "device-1")]
+)
+def test_the_fix_of_an_expired_certificate_names_its_device_and_no_ca(certificate: Certificate, name: str) -> None:
+    with pytest.raises(CertificateExpiredError) as refusal:
+        check_dates(certificate, certificate.not_after + timedelta(days=1))
+    assert f"`birthmark ca issue {name} --dir ca`" in refusal.value.explain_fix()
 
 
 def test_an_expired_intermediate_is_named() -> None:

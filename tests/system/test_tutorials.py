@@ -70,7 +70,8 @@ def test_every_block_of_the_page_runs(page: Path, tmp_path: Path, request: pytes
         more["GOCACHE"] = str(Path.home() / ".cache" / "go-build")  # where the standard library is compiled already
         script = "".join(f"command -v {one} > /dev/null || {one}() {{ :; }}\n" for one in ("go", "java")) + script
         more["NODE_PATH"] = str(ROOT / "tests" / "node" / "node_modules")
-    run(script, tmp_path, is_warm=page.stem not in AS_INSTALLED, **more)
+    told = run(script, tmp_path, is_warm=page.stem not in AS_INSTALLED, **more)
+    assert "server.port_not_bound" not in told  # of two servers on a page each has its own ports
 
 
 def test_the_job_for_ci_does_what_its_page_says(tmp_path: Path) -> None:

@@ -124,6 +124,14 @@ def test_a_key_that_was_taken_back_since_the_backup_gets_no_certificate_after_th
         assert device.status("renewed") == 200, "only the certificate was superseded"
 
 
+def test_where_no_server_is_no_passphrase_is_asked_for(tmp_path: Path) -> None:
+    command = [BIRTHMARK, "server", "backup", "--data", str(tmp_path), "--out", str(tmp_path / "b")]
+    environment = clean_environment(HOME=str(tmp_path))
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "server.nothing_to_back_up" in done.stderr, done.stderr
+
+
 def test_the_file_opens_by_its_passphrase_alone_and_by_common_tools(tmp_path: Path, secret: Path) -> None:
     with a_server(tmp_path) as server:
         out = tmp_path / "server.birthmark"

@@ -143,6 +143,14 @@ def test_a_refusal_is_found_by_its_id_a_name_and_its_reason_and_tells_what_to_do
     assert read(mika.get(f"/refusals/{known}/certificate.pem"), 404)
 
 
+def test_a_reason_says_how_many_were_refused_by_it_and_for_whom_its_command_is(house: House, mika: Browser) -> None:
+    for name in ("many-1", "many-2"):
+        house.refuse(name)
+    page = re.sub(r"\s+", " ", re.sub("<[^>]*>", "", read(mika.get("/refusals?back=1h"))))
+    assert re.search(r"\d+ devices or users, the latest: many-2, many-1", page)
+    assert "For many-2: If it is a device of yours" in page
+
+
 @pytest.mark.parametrize("name", [*HOSTILE, f"a{RLO}gnp.exe"], ids=range(len(HOSTILE) + 1))
 def test_no_name_is_more_than_text(house: House, mika: Browser, name: str) -> None:
     known = house.refuse(name.replace(":", ""))
@@ -196,6 +204,7 @@ def test_what_waits_for_a_second_person_is_approved_by_another_and_once(house: H
     for part in ("otto asks for a second person", "DELETE /hubs/birthmark", "birthmark approval approve"):
         assert part in page
     effect = re.sub(r"\s*\n\s*", "", page)
+    assert re.search("<b><span[^>]*>[^<]*</span> birthmark</b>", effect)  # the hub is named
     assert "Devices that go</dt><dd>1</dd><dt>Messages that go</dt><dd>0</dd>" in effect
     otto = Browser(house.url)
     house.accept(otto, str(house.ask("POST", "/people/users/otto/invitation").json()["code"]))

@@ -1,6 +1,7 @@
 """What curl sees when EST refuses, and how `birthmark why` explains it."""
 
 import base64
+import shlex
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -69,6 +70,19 @@ def test_a_tokens_wrong_password_is_mended_by_a_password_of_its_device(server: R
     explained = server.why(reference_in(text))
     assert token["name"] in explained["cause"]
     assert "`birthmark env --format aziot --registration-id est-2`" in explained["fix"]
+
+
+def test_the_user_of_an_existing_configuration_is_created_by_the_command_that_is_printed(
+    server: RunningServer, tmp_path: Path
+) -> None:
+    _, text = enroll(server, tmp_path, a_csr("est-3"), user="estuser", password="estpwd")
+    command = server.why(reference_in(text))["fix"].split("`")[3]
+    (file := tmp_path / "estpwd").touch(0o600)
+    file.write_text("estpwd\n")
+    _, *words = shlex.split(command.replace("NAME", "est-3").replace("FILE", str(file)))
+    server.run(*words)
+    status, text = enroll(server, tmp_path, a_csr("est-3"), user="estuser", password="estpwd")
+    assert status == 200, text
 
 
 def test_a_label_that_is_not_there_is_told_with_those_that_are(server: RunningServer, tmp_path: Path) -> None:

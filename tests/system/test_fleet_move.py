@@ -76,6 +76,8 @@ def fleet(server: RunningServer, tmp_path: Path) -> Fleet:
 
 def test_each_device_is_followed_as_far_as_it_came(server: RunningServer, fleet: Fleet) -> None:
     assert set(fleet.follow().values()) == {"not on record"}
+    told = server.attempt("device", "follow", *fleet.list, FORCE_COLOR="1").stderr
+    assert ("Looking" in told, "Enrolling" in told) == (True, False)
     server.run("device", "enroll-list", *fleet.list)
     assert set(fleet.follow().values()) == {"unassigned"}
     assert fleet.shell("pump-1", 'birthmark device register --cert "$CERT" --key "$KEY"').returncode == 0

@@ -49,6 +49,13 @@ def shown(server: RunningServer, *words: str) -> dict[str, object]:
     return found
 
 
+def test_a_new_provisioning_service_leads_to_the_hub_that_it_needs(server: RunningServer) -> None:
+    told = server.run("dps", "create", "verb-dps").stderr
+    assert "birthmark dps link birthmark --dps verb-dps" in told
+    server.run("dps", "link", "birthmark", "--dps", "verb-dps")
+    assert shown(server, "dps", "show", "verb-dps")["linked_hubs"] == [server.address]
+
+
 def test_a_provisioning_service_and_a_hub_are_shown_without_a_secret(server: RunningServer) -> None:
     dps, hub = shown(server, "dps", "show"), shown(server, "hub", "show", "hub-2")
     assert dps["id_scope"] == server.endpoints["dps"]["id_scope"]

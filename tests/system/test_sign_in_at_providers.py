@@ -71,6 +71,15 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
         yield House(stack.enter_context(a_server(directory, config, address=address)), issuers)
 
 
+def test_the_page_of_sign_in_names_the_providers_and_a_refusal_leads_back_to_it(house: House) -> None:
+    browser = house.browser()
+    for page in ("/signin", "/invitation"):
+        assert "Sign in with Plant</button>" in browser.get(page).text
+    refused = browser.post("/signin", browser.fields("/signin") | {"csrf": "x"})
+    assert '<a href="/">Back to sign-in</a>' in refused.text
+    assert "`" not in refused.text  # what is between backticks is a command, and drawn as one
+
+
 def test_who_is_on_record_signs_in_by_a_verified_address(house: House) -> None:
     house.invited("anna")
     browser = house.browser()

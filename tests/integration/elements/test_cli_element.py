@@ -174,6 +174,7 @@ def test_a_new_key_proves_its_possession(chip: dict[str, str], tmp_path: Path) -
     ("change", "arguments", "code", "says"),
     [
         ({"BIRTHMARK_TOKEN": "nobody"}, ["show"], 3, "keys.token_not_found"),
+        ({"BIRTHMARK_TOKEN": "nobody"}, ["show"], 3, '`eval "$(birthmark chip simulate chip)"`'),
         ({"BIRTHMARK_PKCS11_MODULE": "/nowhere.so"}, ["show"], 5, "keys.module_missing"),
         ({"BIRTHMARK_PKCS11_MODULE": "/etc/passwd"}, ["show"], 5, "keys.module_broken"),
         ({"BIRTHMARK_PIN_FILE": "/nowhere"}, ["show"], 1, "keys.pin_file"),

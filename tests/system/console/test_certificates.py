@@ -59,6 +59,17 @@ def test_what_ends_soon_is_led_to_from_the_first_page_and_says_what_it_leaves_ou
     assert "it does not know" not in said(lotte.get("/devices").text)
 
 
+def test_the_first_page_tells_what_people_changed_from_what_devices_did(rooms: Rooms) -> None:
+    otto = rooms.person("otto")
+    for number in range(12):  # more than the page has lines for
+        rooms.issued(f"d-busy-{number}")
+    page = said(otto.get("/").text)
+    people, devices = page.partition("What changed, and who did it")[2].split("Devices and programs", 1)
+    assert "operator" in people
+    assert "d-busy" not in people
+    assert "certificate" in devices.partition("hours:")[2]
+
+
 def test_the_preview_of_a_devices_end_has_times_as_who_reads_writes_them(rooms: Rooms) -> None:
     ludwig = rooms.person("ludwig", "operator")
     end = datetime.fromisoformat(rooms.asked("GET", f"/certificates/{rooms.issued('d-whole')}")["not_after"])

@@ -113,6 +113,12 @@ def test_devices_are_disabled_together_after_a_look(place: Place) -> None:
         place.asked("POST", "/hubs/birthmark/devices", {"device_id": name})
     with place.person("bert", "operator") as visitor:
         page = visitor.page("/devices?begin=bulk")
+        buttons = [page.get_by_role("button", name=name) for name in ("Disable", "Enable", "Revoke")]
+        for button in buttons:
+            expect(button).to_be_disabled()
+        page.get_by_label("All on this page").check()
+        expect(page.locator("input[name=device]:checked")).to_have_count(3)
+        page.get_by_label("All on this page").uncheck()
         for name in ("bulk-1", "bulk-2"):
             page.get_by_role("row", name=name).get_by_role("checkbox").check()
         page.get_by_role("button", name="Disable").click()

@@ -166,6 +166,13 @@ async def test_a_configuration_that_was_changed_since_it_was_applied_is_told(tmp
     assert changed.details.startswith("the configuration was changed after it was applied: birthmark agent apply")
 
 
+@pytest.mark.parametrize("name", ["a" * 64, f"gateway.{'a' * 70}.example"])
+async def test_a_host_name_with_a_part_that_dns_does_not_take_is_an_error(tmp_path: Path, name: str) -> None:
+    check = await found(tmp_path, "hostname", f'hostname = "{name}"\n' + CONFIG)
+    assert check.result is Result.ERROR
+    assert "a part of more than 63 characters" in check.details
+
+
 @pytest.mark.parametrize("name", ["under_score", "-dash", "a" * 300])
 async def test_a_name_that_no_host_can_have_is_an_error(tmp_path: Path, name: str) -> None:
     check = await found(tmp_path, "hostname", f'hostname = "{name}"\n' + CONFIG)

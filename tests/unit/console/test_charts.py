@@ -250,6 +250,12 @@ def test_the_latest_value_said_is_that_of_an_hour_which_is_over() -> None:
     assert "4,200 per hour" in texts(strips(Series("Renewals", "per hour", [4200, 9]), unfinished="not over"))
 
 
+def test_the_hour_that_is_not_over_may_say_its_own_value() -> None:
+    said = texts(strips(Series("Renewals", "per hour", [0, 312], Tone.GOOD, "{n} this hour"), unfinished="not over"))
+    assert "312 this hour" in said
+    assert "0 per hour" not in said
+
+
 def test_the_hour_that_is_not_over_is_dashed_and_says_so() -> None:
     svg = strips(Series("Renewals", "per hour", [4200, 4300, 9]), unfinished="This hour is not over.")
     assert len(elements(svg, "path", "line", "unfinished")) == 1

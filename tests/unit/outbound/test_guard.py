@@ -77,6 +77,12 @@ def test_what_is_no_receiver_is_refused(url: str) -> None:
         check_url(url, allows_plain=False)
 
 
+def test_plain_http_is_refused_with_the_setting_that_allows_it() -> None:
+    with pytest.raises(UrlInvalidError) as refused:
+        check_url("http://hooks.example/", allows_plain=False)
+    assert "http:// takes outbound.allow" in refused.value.explain_cause()
+
+
 @pytest.mark.parametrize(
     ("url", "told"),
     [

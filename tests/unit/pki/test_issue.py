@@ -163,7 +163,7 @@ def test_a_registration_id_is_lower_case_or_refused(text: str) -> None:
     assert parse_registration_id(parsed) == parsed
 
 
-@pytest.mark.parametrize("text", ["", "ends-with.", "a b", "x" * 129, "ü", "\u212a", "a\n"])
+@pytest.mark.parametrize("text", ["", "ends-with.", "a b", "me@pump", "x" * 129, "ü", "\u212a", "a\n"])
 def test_ids_that_dps_does_not_take_are_refused(text: str) -> None:
     with pytest.raises(RegistrationIdInvalidError):
         parse_registration_id(text)

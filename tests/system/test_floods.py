@@ -64,7 +64,7 @@ def people(world: FloodWorld) -> Mapping[str, Requests]:
 OF_VIEWERS = (
     *("expressions of a viewer", "everyday expressions of a viewer"),
     *("queries of a viewer", "queries of new shapes", "queries that are counted"),
-    *("searches of a viewer", "queries of enrollments"),
+    *("searches of a viewer", "queries of enrollments", "reports of a list with long names"),
 )
 
 

@@ -20,8 +20,12 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from birthmark.auth.connection_strings import parse_connection_string
+from birthmark.manifests.writer import Chip, ManifestKey, render_entry
+from support.aws.clients import until
 from support.azure.sas_tokens import make_sas
+from support.console.browsers import SAME, Browser
 from support.floods.floods import Flood
+from support.pki.pki_builders import a_ca, a_device
 from support.server.servers import RunningServer
 
 _CONDITION = " AND ".join(["NOT contains(tags.text, 'yyyyyyyyyyyy')"] * 90)
@@ -61,9 +65,7 @@ def requests_of(server: RunningServer) -> Mapping[str, Requests]:
     plain = {"sql": "SELECT regexp_replace(text, '[^ -~]', '') AS x FROM 't'", "topic": "t"}
     everyday = json.dumps(plain | {"payload": json.dumps(every)})
     told = by | {"Content-Type": "application/json"}
-    opened = urlsplit(str(json.loads(server.run("console", "open", "--json").stdout)["url"]))
-    here = (opened.hostname or "", opened.port or 80)
-    form = {"Content-Type": f'multipart/form-data; boundary=x; a="{";" * 31_000}'} | _signed_in(opened)
+    browser, header = _signed_in(server), f'multipart/form-data; boundary=x; a="{";" * 31_000}'
     return {
         "expressions of a viewer": Requests(*at, "POST", "/operator/v1/aws/rules-test", told, trial),
         "everyday expressions of a viewer": Requests(*at, "POST", "/operator/v1/aws/rules-test", told, everyday),
@@ -78,7 +80,8 @@ def requests_of(server: RunningServer) -> Mapping[str, Requests]:
             *at, "GET", f"/operator/v1/aws/search?limit=100&query={_SEARCH}", by, at_once=4
         ),
         "queries of enrollments": _of_enrollments(server),
-        "headers of a form": Requests(*here, "POST", "/enroll/drop", form, "--x--", is_tls=False),
+        "reports of a list with long names": _of_a_report(browser),
+        "headers of a form": _of(browser, "POST", "/enroll/drop", "--x--", **{"Content-Type": header}),
         "documents of the interface": Requests(*at, "GET", "/operator/v1/openapi.json"),
     }
 
@@ -133,15 +136,36 @@ def _make_devices(server: RunningServer, count: int) -> None:
     connection.close()
 
 
-def _signed_in(opened: Any) -> dict[str, str]:
-    """Return the cookies of a browser that opened the machine's link."""
-    connection = http.client.HTTPConnection(opened.hostname, opened.port)
-    connection.request("GET", f"{opened.path}?{opened.query}" if opened.query else opened.path)
-    answer = connection.getresponse()
-    answer.read()
-    connection.close()
-    cookies = [one.partition(";")[0] for name, one in answer.getheaders() if name.lower() == "set-cookie"]
-    return {"Cookie": "; ".join(cookies), "Origin": f"http://{opened.netloc}", "Sec-Fetch-Site": "same-origin"}
+def _of_a_report(browser: Browser) -> Requests:
+    """Drop a manifest by a signer of one's own whose chips are called 22,000 tabs; return what asks for its report."""
+    maker = a_ca("Manifest Signer")
+    signer, device = ManifestKey(maker.certificate, maker.private_key), a_device(maker, "sn1").certificate  # type: ignore[arg-type]  # it is P-256
+    chips = [Chip("\t" * 22_000, [device.public_key()], (device, maker.certificate)) for _ in range(3)]  # type: ignore[list-item]
+    manifest = json.dumps([render_entry(chip, signer, maker.certificate.not_before) for chip in chips])
+    fields = browser.fields("/enroll", "/enroll/drop")
+    sent: list[tuple[str, Any]] = [(name, (None, fields[name])) for name in ("csrf", "once", "dps")]
+    sent += [("files", ("m.json", manifest)), ("signers", ("signer.pem", maker.certificate.pem()))]
+    url = f"{browser.url}/enroll/drop"
+    at = browser.http.post(url, files=sent, headers=SAME, allow_redirects=False).headers["Location"]
+    until(lambda: "data-poll" not in browser.get(at).text)
+    assert browser.get(f"{at}/report.csv").text.count("refused") == len(chips)
+    return _of(browser, "GET", f"{at}/report.csv")
+
+
+def _signed_in(server: RunningServer) -> Browser:
+    """Return a browser that opened the machine's link."""
+    opened = urlsplit(str(json.loads(server.run("console", "open", "--json").stdout)["url"]))
+    browser = Browser(f"http://{opened.netloc}")
+    browser.submit("/open", code=opened.fragment)
+    assert browser.is_signed_in()
+    return browser
+
+
+def _of(browser: Browser, method: str, path: str, body: str = "", **headers: str) -> Requests:
+    """Return what a page of this browser asks for."""
+    at, cookies = urlsplit(browser.url), "; ".join(f"{one.name}={one.value}" for one in browser.http.cookies)
+    by = SAME | {"Cookie": cookies} | headers
+    return Requests(at.hostname or "", at.port or 80, method, path, by, body, is_tls=False)
 
 
 @contextlib.contextmanager
@@ -184,7 +208,7 @@ def _send(requests: Requests, count: "itertools.count[int]") -> None:
                 connection.request(requests.method, path, requests.body, dict(requests.headers))
                 answer = connection.getresponse()
                 answer.read()
-                if answer.status in {401, 403, 404, 500}:
+                if answer.status in {303, 401, 403, 404, 500}:
                     os._exit(answer.status - 300)  # it is no flood
                 next(count)
 

@@ -73,6 +73,14 @@ class Traffic:
         self._open: set[Counted] = set()
         self._before: Counter[str] = Counter()
 
+    def was_denied(self) -> None:
+        """Count a message that was not allowed."""
+        self.denied += 1
+
+    def was_slow(self) -> None:
+        """Count a message for a client that takes too long."""
+        self.slow += 1
+
     def began(self, connection: Counted) -> None:
         """A client was let in."""
         self._open.add(connection)

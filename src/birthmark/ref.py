@@ -20,6 +20,10 @@ class Ref(Generic[T]):
         self._made = made
         return made
 
+    def get(self) -> T | None:
+        """Return what it is, or None while that is not made."""
+        return self._made
+
     def __call__(self) -> T:
         """Return what it is. Raise `RuntimeError` while that is not made."""
         if self._made is None:

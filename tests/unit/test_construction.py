@@ -18,22 +18,27 @@ STILL = (Path(__file__).parent / "completed_later.txt").read_text().splitlines()
 
 
 def completed_later(path: Path) -> Iterator[str]:
-    """Yield each attribute that a module assigns, but does not declare, of an object that it did not just make."""
+    """Yield each attribute that a module assigns, but does not declare, of an object of ours."""
     tree = ast.parse(path.read_text())
     stores = [one for one in ast.walk(tree) if isinstance(one, ast.Attribute) and isinstance(one.ctx, ast.Store)]
     own = {one.attr for one in stores if ast.unparse(one.value) == "self"}
     own |= {ast.unparse(one.target) for one in ast.walk(tree) if isinstance(one, ast.AnnAssign)}
-    made = {
-        ast.unparse(to) for one in ast.walk(tree) if isinstance(one, ast.Assign) and _makes(one) for to in one.targets
+    ours = {name.name for one in ast.walk(tree) if _is_ours(one) for name in one.names}  # type: ignore[attr-defined]
+    theirs = {
+        ast.unparse(to)
+        for one in ast.walk(tree)
+        if isinstance(one, ast.Assign) and isinstance(one.value, ast.Call)
+        for to in one.targets
+        if ast.unparse(one.value.func).partition(".")[0] not in ours
     }
+    theirs |= {one.name for one in ast.walk(tree) if isinstance(one, ast.ExceptHandler) and one.name}
     for one in stores:
-        if one.attr not in own and not (isinstance(one.value, ast.Name) and one.value.id in made):
+        if one.attr not in own and ast.unparse(one).partition(".")[0] not in theirs:
             yield f"{path.relative_to(SRC)} {ast.unparse(one)}"
 
 
-def _makes(assigned: ast.Assign) -> bool:
-    value = assigned.value.value if isinstance(assigned.value, ast.Await) else assigned.value
-    return isinstance(value, ast.Call)
+def _is_ours(one: ast.AST) -> bool:
+    return isinstance(one, ast.ImportFrom) and (one.module or "").startswith("birthmark")
 
 
 def test_no_object_is_completed_after_its_constructor() -> None:

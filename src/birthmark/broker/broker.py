@@ -15,7 +15,7 @@ from birthmark.broker.dropping import drop_expired_retained, drop_unused
 from birthmark.broker.earlier import take_over_earlier
 from birthmark.broker.host import Across
 from birthmark.broker.model import Record, decode_messages
-from birthmark.broker.ports import Watch
+from birthmark.broker.ports import Tap, Watch
 from birthmark.broker.requests import (
     Appended,
     AppendTo,
@@ -149,10 +149,17 @@ class Broker:
         row = await self.database.one(store.LAST_MESSAGE)
         return 0 if row is None else row["id"] or 0
 
-    def space(self, name: str, rules: SpaceRules, observer: Observer, condition: Condition | None = None) -> Space:
+    def space(
+        self,
+        name: str,
+        rules: SpaceRules,
+        observer: Observer,
+        condition: Condition | None = None,
+        tap: Tap | None = None,
+    ) -> Space:
         """Return the space of this name, made at its first use."""
         if (known := self._spaces.get(name)) is None:
-            known = self._spaces[name] = Space(self, name, rules, observer, condition)
+            known = self._spaces[name] = Space(self, name, rules, observer, condition, tap=tap)
             known.learn(self._shapes.pop(name, {}), *self._counts.pop(name, [0, 0]))
         return known
 

@@ -36,6 +36,8 @@ class Inboxes:
         since: Callable[[], int],
         entropy: Entropy,
         rules: InboxRules,
+        *,
+        ended: Ended = lambda _space, _client, _letter, _outcome: Changes(),
     ) -> None:
         self._database = database
         self._now = now
@@ -45,7 +47,7 @@ class Inboxes:
         self._turns: Turns[tuple[str, str]] = Turns()
         self._looked_at = ("", "")
         self._unsure: dict[tuple[str, str], list[str]] = {}  # locks that nobody may know of: an answer was lost
-        self.ended: Ended = lambda _space, _client, _letter, _outcome: Changes()
+        self._ended = ended
 
     async def put(self, space: str, client: str, letter: Letter, also: Changes | None = None) -> Letter:
         """Queue a letter behind the others and return it with its place. Raise `InboxFullError`."""
@@ -224,7 +226,7 @@ class Inboxes:
         name |= {"lock": letter.lock, "deliveries": letter.deliveries}
         changes = Changes().run(store.DROP_LETTER, expect=1, **name)
         try:
-            await self._database.commit(changes.merge(self.ended(space, client, letter, outcome)))
+            await self._database.commit(changes.merge(self._ended(space, client, letter, outcome)))
         except ChangedMeanwhileError:
             return False
         return True

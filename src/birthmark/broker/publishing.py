@@ -59,7 +59,8 @@ _FEW = 64  # subscriptions that a topic fits are read at once; more are by their
 class Messages:
     """See the module."""
 
-    def __init__(self, broker: Host, space: Home, router: Router, retained: Retained) -> None:
+    def __init__(self, broker: Host, space: Home, router: Router, retained: Retained, tap: Tap | None = None) -> None:
+        """`tap` looks at everything that is published here, besides."""
         self._broker = broker
         self._retained = retained
         self._database = broker.database
@@ -69,15 +70,14 @@ class Messages:
         self._backlog = Backlog.running()
         self._reading = asyncio.Lock()
         self._unsafe: dict[str, tuple[int, asyncio.Future[None] | None]] = {}
-        self.tap: Tap | None = None
-        """Who looks at everything that is published here, besides."""
+        self._tap = tap
 
     def publish(self, messages: Sequence[Message], done: Done) -> Awaitable[None] | None:
         """Hand messages of one publisher on, in their order; `done` is called when they are as safe as they must be.
 
         What is returned has to be awaited before the publisher's next ones.
         """
-        if self.tap is None or (tapped := self.tap.take(messages, done)) is None:
+        if self._tap is None or (tapped := self._tap.take(messages, done)) is None:
             return self.hand_on(messages, done)
         done, room = tapped
         waiting = self.hand_on(messages, done)
@@ -160,7 +160,7 @@ class Messages:
 
     def may_hear(self, topic: str) -> bool:
         """Say False when certainly nobody would get a message to this topic."""
-        if self.tap is not None and self.tap.wants(topic):
+        if self._tap is not None and self._tap.wants(topic):
             return True
         return not self._broker.is_fresh or self._router.find(topic) is not NOWHERE
 

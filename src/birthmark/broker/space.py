@@ -22,7 +22,7 @@ from birthmark.broker.dropping import nearly_emptied
 from birthmark.broker.errors import SessionShareUsedError, SessionTakenError, TooManySessionsError
 from birthmark.broker.host import Host
 from birthmark.broker.model import Message, Record, Subscription, Will, decode_messages, decode_will
-from birthmark.broker.ports import Connection
+from birthmark.broker.ports import Connection, Tap
 from birthmark.broker.presence import Presence, Seen
 from birthmark.broker.publishing import Messages
 from birthmark.broker.requests import AskSeen
@@ -69,7 +69,14 @@ class Space(Presence):
     """See the module."""
 
     def __init__(
-        self, broker: Host, name: str, rules: SpaceRules, observer: Observer, condition: Condition | None
+        self,
+        broker: Host,
+        name: str,
+        rules: SpaceRules,
+        observer: Observer,
+        condition: Condition | None,
+        *,
+        tap: Tap | None,
     ) -> None:
         super().__init__()
         self._broker = broker
@@ -93,7 +100,7 @@ class Space(Presence):
         self._leaving: dict[str, asyncio.Future[None]] = {}  # who is gone, and still gives back what it held
         self.subscriptions = Subscriptions(broker, self, self._router)
         self.retained = Retained(broker.database, self)
-        self.messages = Messages(broker, self, self._router, self.retained)
+        self.messages = Messages(broker, self, self._router, self.retained, tap)
         self.parcel_of = self.messages.parcel_of
         self.asked = Asked(broker, self)
 

@@ -28,7 +28,7 @@ from birthmark.cli.enroll_options import (
     WriteOptions,
 )
 from birthmark.cli.manifest import ManifestOptions, count_entries
-from birthmark.cli.operator import at, show
+from birthmark.cli.operator import presented_certificate, show
 from birthmark.cli.options import JsonOption
 from birthmark.cli.picking import PickOptions
 from birthmark.cli.reports import check_reports
@@ -181,10 +181,7 @@ def _certificate_of(cert: Path | None, presented: str | None, name: str | None, 
     if presented is not None:
         only(cert is None, "without --cert", presented=presented)
         only(where.profile.is_local, "with --profile local", presented=presented)
-        from birthmark.pki.certificates import parse_any
-
-        client = client_for(where.profile.data)
-        return parse_any(client.get(at("refusals", "certificates", presented))["certificate"].encode())
+        return presented_certificate(client_for(where.profile.data), presented)
     if cert is not None:
         return read_device_certificate(cert)
     refused = CertificateNotNamedError()

@@ -24,7 +24,7 @@ from birthmark.cli.keys import (
     show_keys,
     show_policies,
 )
-from birthmark.cli.operator import ListOptions, RemoveOptions, ServerOutputOptions, at, show
+from birthmark.cli.operator import ListOptions, RemoveOptions, ServerOutputOptions, at, presented_certificate, show
 from birthmark.cli.reading import Reading, read
 from birthmark.cli.serve import NOT_IN_CERTIFICATE
 from birthmark.cli.standing import say_if_revoked, with_standing
@@ -210,6 +210,9 @@ def create_device(
     server: ServerOutputOptions,
     name: Annotated[str, typer.Argument(help="The device id; letter case counts.")],
     cert: CertOption = None,
+    presented: Annotated[
+        str | None, typer.Option(metavar="THUMBPRINT", help="By the one that it presented when this server refused it.")
+    ] = None,
     by_ca: Annotated[
         bool, typer.Option("--by-ca", help="By certificates with its name, of a CA of the hub: `hub ca create`.")
     ] = False,
@@ -220,8 +223,10 @@ def create_device(
 
     With the key its connection string is HostName=HUB;DeviceId=NAME;SharedAccessKey=KEY.
     """
-    only(cert is None, "without --cert", by_ca=by_ca)
-    wanted = {"device_id": name, "thumbprint": _thumbprint(cert), "iot_edge": edge, "by_authority": by_ca}
+    only(cert is None, "without --cert", by_ca=by_ca, presented=presented)
+    only(presented is None, "without --presented", by_ca=by_ca)
+    shown = None if presented is None else presented_certificate(server.client, presented).thumbprint.hex()
+    wanted = {"device_id": name, "thumbprint": shown or _thumbprint(cert), "iot_edge": edge, "by_authority": by_ca}
     server.do("hubs", hub, "devices", **wanted)
     say_if_revoked(server.client, name)
 

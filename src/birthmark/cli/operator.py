@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import quote
 
 import typer
@@ -19,6 +19,9 @@ from birthmark.cli.table import table
 from birthmark.console.client import DEFAULT_DATA, OperatorClient, client_for
 from birthmark.console.login import signed_in
 from birthmark.text import printable
+
+if TYPE_CHECKING:
+    from birthmark.pki.certificates import Certificate
 
 DataOption = Annotated[
     Path, typer.Option("--data", envvar="BIRTHMARK_DATA", help="The server's data directory.", readable=False)
@@ -87,6 +90,13 @@ class RemoveOptions(ServerOutputOptions):
         agree(f"Remove {printable(what)}?", yes=self.yes)
         self.client.delete(at(*parts))
         say(self.as_json, {"removed": parts[-1]}, f"Removed {what}.")
+
+
+def presented_certificate(client: OperatorClient, thumbprint: str) -> "Certificate":
+    """Return a certificate that the server refused lately. Raise what the server says where it has none."""
+    from birthmark.pki.certificates import parse_any
+
+    return parse_any(client.get(at("refusals", "certificates", thumbprint))["certificate"].encode())
 
 
 def at(*parts: str) -> str:

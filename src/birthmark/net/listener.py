@@ -186,6 +186,7 @@ class Listeners:
         grace_s: float = GRACE_S,
         bind: Bind | None = None,
         proxies: Proxies | None = None,
+        handshakes: Counter[tuple[str, str]] | None = None,
     ) -> None:
         self.limits = limits
         self.room = memoryview(bytearray(RECORD_BYTES))
@@ -202,7 +203,7 @@ class Listeners:
         self._per_peer: Counter[str] = Counter()
         self._keys: dict[Connection, str] = {}  # of those that proved who they are by a certificate
         self._per_key: Counter[str] = Counter()
-        self.handshakes: Counter[tuple[str, str]] = Counter()
+        self.handshakes: Counter[tuple[str, str]] = Counter() if handshakes is None else handshakes
         """Those that were finished, by the protocol and the group of the key exchange."""
         self._strangers: Budget[Connection] = Budget(
             limits.max_strangers, limits.max_strangers_per_peer, self._stranger_too_many, grace_s

@@ -141,18 +141,29 @@ _MAX_PATH = 200
 class Applications:
     """The ways into the rooms."""
 
-    def __init__(self, rooms: Rooms, settings: Settings, clock: Clock, entropy: Entropy) -> None:
+    def __init__(
+        self,
+        rooms: Rooms,
+        settings: Settings,
+        clock: Clock,
+        entropy: Entropy,
+        *,
+        served: standing.OwnEnd | None = None,
+        machine: str = "",
+    ) -> None:
+        """`served` says when the server's own certificate ends, on this `machine`."""
         self._rooms = rooms
         self._settings = settings
         self._clock = clock
         self._entropy = entropy
         self._freshness = None if rooms.broker.is_alone else rooms.broker
-        self.metering = Metering(rooms)
         asked = settings.alerts
         self.alerting = Alerting(
-            *(rooms, rooms.alerts, settings.directory), asked.thresholds, asked.off, asked.interval
+            *(rooms, rooms.alerts, settings.directory, asked.thresholds, asked.off, asked.interval),
+            machine=machine,
+            server=served,
         )
-        self.metering.alerting = self.alerting
+        self.metering = Metering(rooms, self.alerting, served)
         self._metrics = Route("/metrics", self._measured, methods=["GET"])
         self.endpoints: Mapping[str, Any] = {}
         """Where the services are, without what lets somebody in."""
@@ -252,9 +263,8 @@ class Applications:
             _application([*routes, self._metrics] if self._settings.health_metrics else routes), self.report
         )
 
-    def operator(self, token: str, table: Sequence[Endpoint], parts: Parts, served: standing.OwnEnd) -> ASGIApp:
+    def operator(self, token: str, table: Sequence[Endpoint], parts: Parts) -> ASGIApp:
         """Return health and readiness, and the operator interface behind `token`; for loopback."""
-        self.metering.certificate = self.alerting.server = served
         gate = self._gate(self._settings.ports.health)
         known = Known(self._rooms.people, gate, token)
         mount = self._mount(known, table)

@@ -22,17 +22,14 @@ _SPACES: Mapping[str, str] = {"hub": "azure_hub", "aws": "aws"}
 
 
 class Metering:
-    """A `Source` of everything in `rooms`."""
+    """A `Source` of everything in `rooms`. `certificate` is the server's, where it has TLS ports."""
 
-    def __init__(self, rooms: Rooms) -> None:
-        self._rooms = rooms
+    def __init__(self, rooms: Rooms, alerting: Alerting, certificate: OwnEnd | None = None) -> None:
+        self._rooms, self._alerting, self._certificate = rooms, alerting, certificate
         self._issued: Counter[str] = Counter()
         self._revoked = 0
         self.handshakes: Counter[tuple[str, str]] = Counter()
         """Those of the ports, which count themselves."""
-        self.certificate: OwnEnd | None = None
-        """The server's, where it has TLS ports."""
-        self.alerting: Alerting | None = None
         self._lag = Distribution(metrics.SECONDS)
         rooms.database.on_events(self._hear)
 
@@ -104,9 +101,9 @@ class Metering:
             yield Sample(metrics.FAILED, (work,), count)
         hierarchy = rooms.authority.hierarchy
         ends = {"root": hierarchy.anchor} | {str(of): one.certificate for of, one in hierarchy.issuers.items()}
-        if self.certificate is not None:
-            ends["server"] = self.certificate.leaf
-            yield Sample(metrics.CERTIFICATE_TAKEN, (), 0 if self.certificate.trouble else 1)
+        if self._certificate is not None:
+            ends["server"] = self._certificate.leaf
+            yield Sample(metrics.CERTIFICATE_TAKEN, (), 0 if self._certificate.trouble else 1)
         for of, certificate in sorted(ends.items()):
             yield Sample(metrics.CERTIFICATE_ENDS, (of,), certificate.not_after.timestamp())
         yield from _of_streams(rooms.iothub)
@@ -132,14 +129,12 @@ class Metering:
 
     def _judged(self) -> Iterator[Sample]:
         """Yield what each worker sees of its machine, and what is read for alerts by the worker that judges them."""
-        if self.alerting is None:
-            return
-        if (own := self.alerting.own) is not None:
+        if (own := self._alerting.own) is not None:
             yield Sample(metrics.DISK_FREE, (), own.disk_free)
             yield Sample(metrics.CLOCK_STEADY, (), int(own.is_clock_steady))
             if own.clock_off_us is not None:
                 yield Sample(metrics.CLOCK_OFF, (), own.clock_off.total_seconds())
-        if (last := self.alerting.last) is None:
+        if (last := self._alerting.last) is None:
             return
         yield Sample(metrics.UNRENEWED, (), last.unrenewed)
         for one in last.lists:
@@ -147,7 +142,7 @@ class Metering:
         yield Sample(metrics.OUTBOX_AGE, (), last.outbox.total_seconds())
         for one in last.failing:
             yield Sample(metrics.HOOKS_FAILING, (one.name,), (last.now - one.at).total_seconds())
-        for rule, count in self.alerting.firing.items():
+        for rule, count in self._alerting.firing.items():
             yield Sample(metrics.ALERTS, (rule,), count)
 
     async def _counted(self) -> AsyncIterator[Sample]:

@@ -419,7 +419,6 @@ async def open_rooms(
         leads=broker.leads,
         record=ledger.record,
     )
-    aws_connections = AwsConnections(aws, ledger, clock, entropy)
     await iothub.load()
     await instances.load()
     await aws.load()
@@ -436,9 +435,8 @@ async def open_rooms(
         hash_matches_parent=False,
     )
     _open_ways_out(iothub, aws.rules.queue, settings, sender)
-    aws_connections.space = broker.space("aws", rules, aws_connections)
-    aws.run(aws_connections.space.messages, aws_connections.reserved.ask)
-    aws.rules.whose = aws_connections.principal_of
+    aws_connections = AwsConnections(aws, ledger, clock, entropy, broker=broker, rules=rules)
+    aws.run(aws_connections.space.messages, aws_connections.reserved.ask, aws_connections.principal_of)
     if (among := shared(bus)) is not None:
         among.serve(AskPresented, partial(presented_here, ledger.presented))
     hub_connections = HubConnections(iothub, broker, clock)

@@ -134,15 +134,15 @@ class Server:
         answer_others(bus, rooms)
         self._closers += [rooms.settled, bus.stop]
         await take_back_again(rooms)
-        doors = Applications(rooms, settings, clock, entropy)
         context = self._context(rollovers.hierarchy)
-        rollovers.changed = partial(self._follow, rollovers.hierarchy)
+        doors = Applications(rooms, settings, clock, entropy, served=context, machine=machine_named(settings.directory))
         self._closers.append(_kept("the trust bundle", lambda: self._keep_trust(rollovers.hierarchy)))
         limits = fit_to_descriptors(shared_by(settings.bounds(), self._place.of))
         bind = None if self._place.is_alone else self._place.bind
         proxies = among(networks_of(settings.proxies)) if settings.proxies else None
-        listeners = Listeners(clock, limits, doors.report, bind=bind, proxies=proxies)
-        doors.metering.handshakes = listeners.handshakes
+        listeners = Listeners(
+            clock, limits, doors.report, bind=bind, proxies=proxies, handshakes=doors.metering.handshakes
+        )
         self._doors = [
             partial(listeners.close, self._patience.drain_s),
             rooms.end_connections,
@@ -216,7 +216,9 @@ class Server:
         )
         self._data.write(NAME, msgspec.json.encode(told), is_secret=True)
         roots = self._data.generations(hierarchy, settings.ca.places)
-        return database, Rollovers(hierarchy, roots, database, self._clock, shared=sharing), signer
+        changed = partial(self._follow, hierarchy)
+        rollovers = Rollovers(hierarchy, roots, database, self._clock, changed=changed, shared=sharing)
+        return database, rollovers, signer
 
     async def _settle(self) -> None:
         """Have what other machines share before anything is made or read: a seed that was lost is not to be another."""
@@ -313,7 +315,6 @@ class Server:
         """Begin what the rooms do now and then."""
         self._closers.append(_kept("messages to devices", rooms.iothub.c2d.keep_burying))
         self._closers.append(_kept("the loop's lag", doors.metering.watch_the_loop))
-        doors.alerting.machine = machine_named(self.settings.directory)
         self._closers.append(_kept("alerts", doors.alerting.keep_judging))
         self._closers.append(_kept("figures", Figures(rooms.database, self._clock).keep_pruned))
         self._closers.append(_kept("trimming of telemetry", rooms.iothub.telemetry.keep_trimmed))
@@ -363,7 +364,7 @@ class Server:
 
         probe = doors.health(parts)
         table = doors.operator_table(seed, signer.public_key, context, self._sharing)
-        operator = doors.operator(token, table, parts, context)
+        operator = doors.operator(token, table, parts)
         if self._place.is_alone:
             end = await serve_plain(probe, operator, settings, limits, clock, doors.report)
         else:

@@ -220,6 +220,9 @@ def test_a_stranger_does_not_learn_which_devices_there_are(cloud: Cloud, tmp_pat
         told_them.add((answer.status, json.loads(answer.body)["Message"]))
     assert told_them == {(401, "ErrorCode:IotHubUnauthorizedAccess;Unauthorized")}
     assert cloud.why("http-nowhere")["code"] == "iothub.unknown_device"
+    shown = stranger.holder.certificate.thumbprint.hex()
+    fix = cloud.why("http-nowhere")["fix"]
+    assert f"`birthmark hub device create http-nowhere --hub birthmark --presented {shown}`" in fix
     assert cloud.why("http-there")["code"] == "iothub.thumbprint_mismatch"
     assert cloud.why("http-key")["code"] == "sas.signature_mismatch"
 

@@ -123,8 +123,8 @@ async def a_world(database_url: str) -> AsyncIterator[World]:
         await aws.authorizers.create(made, **ME)
         database = aws.things.database
         broker, ledger = Broker(database, clock, "test"), Ledger(database, clock, SeededEntropy())
-        connections = AwsConnections(aws, ledger, clock, SeededEntropy())
-        connections.space = broker.space("aws", SpaceRules(hash_matches_parent=False), connections)
+        rules = SpaceRules(hash_matches_parent=False)
+        connections = AwsConnections(aws, ledger, clock, SeededEntropy(), broker=broker, rules=rules)
         await broker.load()
         try:
             yield World(aws, clock, connections, functions)

@@ -50,16 +50,17 @@ class World:
     def __init__(self, aws: AwsIot, clock: FakeClock) -> None:
         self.aws, self.clock, self.listener = aws, clock, Listener()
         self.jobs, self.executions, self.rollout = aws.jobs, aws.jobs.executions, aws.rollout
-        self.executions.audience = self.listener
+        self.executions.audience = lambda: self.listener
 
     def another_worker(self) -> tuple[JobExecutions, Rollout]:
         """Return what another worker on the same database has."""
         database, clock = self.executions.database, self.clock
-        executions = JobExecutions(ACCOUNT, database, clock, self.executions.entropy, self.executions.files)
-        executions.audience = self.listener
+        executions = JobExecutions(
+            *(ACCOUNT, database, clock, self.executions.entropy, self.executions.files),
+            announcer=self.aws.events,
+            audience=lambda: self.listener,
+        )
         jobs = Jobs(executions, self.aws.things, self.aws.thing_groups)
-        for service in (executions, jobs):
-            service.announcer, service.index = self.aws.events, self.aws.index
         return executions, Rollout(database, clock, jobs)
 
     async def things(self, count: int, group: str = "") -> list[str]:

@@ -54,9 +54,9 @@ async def test_over_https_and_by_wills_one_principal_keeps_a_fourth_of_the_retai
         await aws.policies.create("any", document(statement("iot:*")), **ME)
         await aws.policies.attach("any", known.id, **ME)
         broker, ledger = Broker(database, clock, "test"), Ledger(database, clock, entropy)
-        connections = AwsConnections(aws, ledger, clock, entropy)
         rules = SpaceRules(hash_matches_parent=False, max_retained=16)
-        space = connections.space = broker.space("aws", rules, connections)
+        connections = AwsConnections(aws, ledger, clock, entropy, broker=broker, rules=rules)
+        space = connections.space
         refused: list[BirthmarkError] = []
         failures = FAILURES.copy()
 

@@ -154,8 +154,8 @@ async def a_websocket(
     """Yield an account's connections, one that a key opened, and what is refused."""
     database = aws.things.database
     broker, ledger = Broker(database, clock, "test"), Ledger(database, clock, SeededEntropy())
-    connections = AwsConnections(aws, ledger, clock, SeededEntropy())
-    connections.space = broker.space("aws", SpaceRules(hash_matches_parent=False), connections)
+    rules = SpaceRules(hash_matches_parent=False)
+    connections = AwsConnections(aws, ledger, clock, SeededEntropy(), broker=broker, rules=rules)
     refused: list[BirthmarkError] = []
     grant = await grant_of(aws, await aws.roles.issue("reading", VISITOR), clock)
     pump = MqttPump(connections.acceptor(grant), lambda e, _a, _p: refused.append(e), clock)

@@ -577,7 +577,7 @@ async def test_what_no_packet_can_hold_is_put_aside_and_keeps_nothing_waiting(
     async with a_world(database_url) as world:
         world.carriers["republish"] = republisher = world.aws.republisher
         sent: list[Message] = []
-        republisher.messages = Taking(sent)  # type: ignore[assignment]
+        republisher.messages = lambda: Taking(sent)  # type: ignore[assignment,return-value]
         filled = [{"key": "k", "value": "${x}"}] if header == "userProperties" else "${x}"
         await world.rule("one", "SELECT * FROM 'in'", {"republish": {"topic": "out", "headers": {header: filled}}})
         await world.rule("other", "SELECT * FROM 'in'", {"republish": {"topic": "other"}})
@@ -591,7 +591,7 @@ async def test_correlation_data_may_be_any_text(database_url: str) -> None:
     async with a_world(database_url) as world:
         world.carriers["republish"] = republisher = world.aws.republisher
         sent: list[Message] = []
-        republisher.messages = Taking(sent)  # type: ignore[assignment]
+        republisher.messages = lambda: Taking(sent)  # type: ignore[assignment,return-value]
         headers = {"correlationData": "${x}"}
         await world.rule("one", "SELECT * FROM 'in'", {"republish": {"topic": "out", "headers": headers}})
         await world.publish("in", '{"x": "\u00e9"}', '{"x": "AAE="}')
@@ -621,7 +621,7 @@ async def test_a_circle_through_basic_ingest_is_stopped(database_url: str) -> No
         async def ask(topic: str, payload: bytes, note: Any, principal: str) -> None:
             await world.rules.ingest(topic, payload, 1, "", "")
 
-        republisher.ask = ask
+        republisher.ask = lambda: ask
         await world.rule("one", "SELECT *", {"republish": {"topic": "$$aws/rules/one/x"}})
         await world.rules.ingest("$aws/rules/one/x", b"1", 1, "device", "")
         for _ in range(20):
@@ -638,7 +638,7 @@ async def test_a_circle_through_a_service_of_the_cloud_is_stopped(database_url: 
             """Answer as the shadow service does: with a message of the cloud's own."""
             await world.publish(f"{topic}/accepted", payload.decode(), publisher="")
 
-        republisher.ask = ask
+        republisher.ask = lambda: ask
         topic = "$aws/things/one/shadow/update"
         await world.rule("one", f"SELECT * FROM '{topic}/accepted'", {"republish": {"topic": f"${topic}"}})
         await world.publish(f"{topic}/accepted", "1")

@@ -75,14 +75,11 @@ class Listener:
 class World:
     def __init__(self, aws: AwsIot, clock: FakeClock) -> None:
         self.aws, self.clock, self.listener = aws, clock, Listener()
-        aws.shadows.audience = self.listener
+        aws.shadows.audience = lambda: self.listener
 
     def another_worker(self) -> Shadows:
         """Return shadows over the same database, that take no turns with the account's."""
-        made = Shadows(self.aws.things.database, self.clock)
-        made.index = self.aws.index
-        made.audience = self.listener
-        return made
+        return Shadows(self.aws.things.database, self.clock, self.aws.index, lambda: self.listener)
 
     async def update(self, name: str = "", version: int | None = None, **state: Any) -> dict[str, Any]:
         body = {"state": state, "clientToken": "t"} | ({} if version is None else {"version": version})

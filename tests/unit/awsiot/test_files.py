@@ -152,7 +152,7 @@ def test_a_thing_fetches_a_few_files_at_a_time(tmp_path: Path) -> None:
     async def secret() -> bytes:
         return b"s"
 
-    files = JobFiles(Buckets(tmp_path), secret, FakeClock(datetime(2026, 1, 1, tzinfo=UTC)))
+    files = JobFiles(Buckets(tmp_path), secret, FakeClock(datetime(2026, 1, 1, tzinfo=UTC)), str)
     with ExitStack() as held:
         for _ in range(MAX_READING_OF_THING):
             held.enter_context(files.reading("pump-1"))

@@ -31,7 +31,7 @@ from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.authorizers import AuthorizerInactiveError
 from birthmark.awsiot.service.devices import CertificateInactiveError, ClaimClientIdError, Grant
 from birthmark.awsiot.service.functions import FunctionFailedError
-from birthmark.broker import Arrival, Attached, Space
+from birthmark.broker import Arrival, Attached, Broker, SpaceRules
 from birthmark.broker.errors import RetainedFullError, RetainedShareUsedError
 from birthmark.broker.model import Message, Will, handed_on
 from birthmark.broker.turns import Turns
@@ -60,7 +60,9 @@ RECEIVE_MAXIMUM, TOPIC_ALIAS_MAXIMUM, MAX_PACKET_BYTES = 100, 8, 149_504  # what
 class AwsConnections:
     """The account's side of all its connections; who they are, the broker knows."""
 
-    def __init__(self, aws: AwsIot, ledger: Ledger, clock: Clock, entropy: Entropy) -> None:
+    def __init__(
+        self, aws: AwsIot, ledger: Ledger, clock: Clock, entropy: Entropy, *, broker: Broker, rules: SpaceRules
+    ) -> None:
         self._aws = aws
         self._ledger = ledger
         self._clock = clock
@@ -72,7 +74,7 @@ class AwsConnections:
         self.contested = Contested(clock)
         self._due = Due()
         self._turns = asyncio.Semaphore(MOST_AT_ONCE)  # as many as one function is asked at once
-        self.space: Space
+        self.space = broker.space("aws", rules, self, tap=aws.rules)
 
     def principal_of(self, client: str) -> str:
         """Return by which principal a client is connected here; empty where it is not."""

@@ -40,7 +40,7 @@ from birthmark.awsiot.service.tasks import RegistrationTasks
 from birthmark.awsiot.service.templates import ProvisioningTemplates
 from birthmark.awsiot.service.thing_groups import ThingGroups
 from birthmark.awsiot.service.things import Things
-from birthmark.awsiot.service.topic_rules import TopicRules
+from birthmark.awsiot.service.topic_rules import TopicRules, Whose
 from birthmark.awsiot.store import certificates, credentials, jobs, policies, provisioning, registry, topic_rules
 from birthmark.awsiot.store import certificates as certificate_store
 from birthmark.background import Leads, always
@@ -49,6 +49,7 @@ from birthmark.broker.stream import SqlStream
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import BirthmarkError, NotFoundError
 from birthmark.pki.issue import Issuer
+from birthmark.ref import Ref
 from birthmark.routing.intake import Noted
 from birthmark.routing.letters import Carrier as Letters
 from birthmark.routing.letters import Server
@@ -143,8 +144,13 @@ class AwsIot:
         self.account, self.database, self.clock = account, database, clock
         self.functions: Functions = functions or MappedFunctions(clock, entropy)
         self.keys = AccessKeys(database, clock, entropy, persons)
-        self.things = Things(database, clock, entropy)
-        self.thing_groups = ThingGroups(database, clock, entropy, self.things)
+        self._messages: Ref[Messages] = Ref()
+        self._ask: Ref[Ask] = Ref()
+        self.settings = Settings(database, clock)
+        self.events = RegistryEvents(account, self.settings, clock, entropy, self._messages.get)
+        self.index = Index(database, self.settings, clock)
+        self.things = Things(database, clock, entropy, self.events, self.index)
+        self.thing_groups = ThingGroups(self.things)
         self.certificates = Certificates(database, clock, entropy, issuer, revocations)
         self.authorities = CertificateAuthorities(database, clock, entropy, account.account_id)
         self.policies = Policies(database, clock, entropy)
@@ -153,6 +159,7 @@ class AwsIot:
         self.provisioning = Provisioning(database, self.certificates, self.things, self.thing_groups, self.policies)
         self.first_contact = FirstContact(
             *(account, database, clock, self.certificates, self.provisioning, self.templates),
+            audience=self._messages,
             per_ca=per_ca,
             per_second=per_second,
         )
@@ -164,20 +171,15 @@ class AwsIot:
         )
         self.roles = Roles(database, clock, entropy, self.devices, roles or {})
         self.authorizers = Authorizers(database, clock, entropy, self.functions)
-        self.shadows = Shadows(database, clock)
-        self.settings = Settings(database, clock)
-        self.events = RegistryEvents(account, self.settings, clock, entropy)
-        self.index = Index(database, self.settings, clock)
+        self.shadows = Shadows(database, clock, self.index, self._messages)
         self.found = Found(database, self.index)
-        self.shadows.index = self.index
         folders = Buckets(buckets)
-        files = JobFiles(folders, self.roles.secret, clock)
-        files.base = lambda: self.https_url()  # noqa: PLW0108 - it is set when the server listens
-        executions = JobExecutions(account, database, clock, entropy, files)
+        files = JobFiles(folders, self.roles.secret, clock, lambda: self.https_url())  # noqa: PLW0108 - it is set when the server listens
+        executions = JobExecutions(
+            *(account, database, clock, entropy, files), announcer=self.events, audience=self._messages
+        )
         self.jobs = Jobs(executions, self.things, self.thing_groups)
         self.rollout = Rollout(database, clock, self.jobs, leads)
-        for service in (self.things, self.things.types, self.thing_groups, self.jobs, self.jobs.executions):
-            service.announcer, service.index = self.events, self.index
         self.streams = DataStreams(database, clock, leads)
         self._leads = leads
         self.rules = self._rules(entropy, outside or NoOutside(), buckets, servers or {}, record)
@@ -232,7 +234,7 @@ class AwsIot:
             queue=queue,
             record=record,
         )
-        self.republisher = Republisher(self.account, made)
+        self.republisher = Republisher(self.account, made, self._messages, self._ask)
         self.carriers: Mapping[str, Letters] = carriers_of(
             republisher=self.republisher,
             destinations=destinations,
@@ -246,15 +248,13 @@ class AwsIot:
         )
         return made
 
-    def run(self, messages: Messages, ask: Ask) -> None:
-        """Let services publish, and rules see what is published."""
-        for speaking in (self.shadows, self.first_contact, self.events, self.jobs.executions):
-            speaking.audience = messages
-        self.republisher.messages, self.republisher.ask = messages, ask
+    def run(self, messages: Messages, ask: Ask, whose: Whose) -> None:
+        """Let services publish, and begin what rules do; `whose` knows by which principal a client is connected."""
+        self._messages.fill(messages)
+        self._ask.fill(ask)
         stream = SqlStream(RULES_SPACE, Noted, self.database, self.clock)
         held = SqlStream(HELD_SPACE, Held[Noted], self.database, self.clock)
-        self.rules.begin(stream, held, self.carriers, self._leads)
-        messages.tap = self.rules
+        self.rules.begin(stream, held, self.carriers, self._leads, whose)
 
     async def signer(
         self, request: SignedRequest, signature: Signature, services: Iterable[str], address: str

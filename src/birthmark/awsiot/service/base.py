@@ -1,7 +1,7 @@
 """What the services of the account are made of."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from birthmark.awsiot.service.index import Index
@@ -17,22 +17,21 @@ class Announcer(Protocol):
         ...
 
 
-class Silent:
-    """Nobody is told."""
-
-    async def tell(self, kind: str, topic: str, **told: Any) -> None:
-        """Do nothing."""
-
-
 @dataclass(slots=True)
 class AccountService:
-    """Loads, decides and commits; time and chance come from outside. What was committed is announced."""
+    """Loads, decides and commits; time and chance come from outside."""
 
     database: Database
     clock: Clock
     entropy: Entropy
-    announcer: Announcer = field(init=False, default_factory=Silent)
-    index: Index = field(init=False, repr=False)
+
+
+@dataclass(slots=True)
+class RegistryService(AccountService):
+    """What is committed is announced, and found by searches."""
+
+    announcer: Announcer
+    index: Index
 
 
 Told = Mapping[str, Any]

@@ -9,14 +9,14 @@ import asyncio
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from birthmark.awsiot.model import PENDING, Account, ExecutionStatus, Job, JobExecution, Reason
 from birthmark.awsiot.ports import Audience
 from birthmark.awsiot.rules import jobs as rules
 from birthmark.awsiot.rules.documents import LIFETIME_S, may_have_files, resolved
-from birthmark.awsiot.service.base import AccountService
+from birthmark.awsiot.service.base import AccountService, Announcer
 from birthmark.awsiot.service.job_files import JobFiles
 from birthmark.awsiot.store import jobs as store
 from birthmark.awsiot.wire import jobs as wire
@@ -43,13 +43,23 @@ def topic_of(thing: str, rest: str) -> str:
 class JobExecutions(AccountService):
     """The executions of all jobs."""
 
-    def __init__(self, account: Account, database: Database, clock: Clock, entropy: Entropy, files: JobFiles) -> None:
+    def __init__(
+        self,
+        account: Account,
+        database: Database,
+        clock: Clock,
+        entropy: Entropy,
+        files: JobFiles,
+        *,
+        announcer: Announcer,
+        audience: Callable[[], Audience],
+    ) -> None:
         super().__init__(database, clock, entropy)
         self.account = account
+        self.announcer, self.audience = announcer, audience
         self.files = files
         self._turns: Turns[str] = Turns()
         self._jobs: dict[str, tuple[tuple[int, int], Job]] = {}
-        self.audience: Audience
 
     # ---- what devices ask
 
@@ -243,7 +253,7 @@ class JobExecutions(AccountService):
         return changes.run(store.OWE, thing=thing, owed_at=self.clock.micros())
 
     def _is_heard(self, thing: str) -> bool:
-        return any(self.audience.may_hear(topic_of(thing, rest)) for rest in ("notify", "notify-next"))
+        return any(self.audience().may_hear(topic_of(thing, rest)) for rest in ("notify", "notify-next"))
 
     async def _commit(self, known: JobExecution, made: JobExecution, *, is_owed: bool = True) -> None:
         is_same = known.status is made.status and known.number == made.number
@@ -264,7 +274,7 @@ class JobExecutions(AccountService):
 
     async def _hand_on(self, told: Sequence[tuple[str, bytes]]) -> asyncio.Future[None]:
         safe, done = until_done()
-        if (waiting := self.audience.publish([Message(topic, body, 1) for topic, body in told], done)) is not None:
+        if (waiting := self.audience().publish([Message(topic, body, 1) for topic, body in told], done)) is not None:
             await waiting
         return safe
 
@@ -302,10 +312,10 @@ class JobExecutions(AccountService):
             revision=row["revision"] + 1,
         )
         told: list[tuple[str, bytes]] = []
-        if listed != row["listed"] and self.audience.may_hear(topic := topic_of(thing, "notify")):
+        if listed != row["listed"] and self.audience().may_hear(topic := topic_of(thing, "notify")):
             lists = {name: some for name, some in wire.lists(pending, ("IN_PROGRESS", "QUEUED")).items() if some}
             told.append((topic, self.now_body({"jobs": lists})))
-        if following != row["next"] and self.audience.may_hear(topic := topic_of(thing, "notify-next")):
+        if following != row["next"] and self.audience().may_hear(topic := topic_of(thing, "notify-next")):
             whole: dict[str, Any] = {}
             if first is not None:
                 job = await self.job(first.job_id)

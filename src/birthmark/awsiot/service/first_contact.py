@@ -7,7 +7,7 @@ end: how many certificates a CA may bring here, and how fast, is bounded.
 
 import json
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NoReturn
 
@@ -144,7 +144,7 @@ class FirstContact:
     certificates: Certificates
     provisioning: Provisioning
     templates: ProvisioningTemplates
-    audience: Audience = field(init=False)
+    audience: Callable[[], Audience]
     """Hears of certificates that were registered."""
     per_ca: int = MAX_PER_CA
     per_second: int = PER_SECOND
@@ -212,7 +212,7 @@ class FirstContact:
             "sourceIp": source_ip,
         }
         message = Message(f"$aws/events/certificates/registered/{ca_id}", json.dumps(event).encode(), 1)
-        if (waiting := self.audience.publish((message,), _nobody_waits)) is not None:
+        if (waiting := self.audience().publish((message,), _nobody_waits)) is not None:
             await waiting
 
     async def _provisioned(

@@ -36,15 +36,19 @@ class TooManyReadersError(ThrottledError):
 
 
 class JobFiles:
-    """Documents and files below the folder that stands for Amazon S3. `secret` is what URLs are signed with."""
+    """Documents and files below the folder that stands for Amazon S3.
 
-    def __init__(self, buckets: Buckets, secret: Callable[[], Awaitable[bytes]], clock: Clock) -> None:
+    `secret` is what URLs are signed with, `base` where this server's HTTPS is.
+    """
+
+    def __init__(
+        self, buckets: Buckets, secret: Callable[[], Awaitable[bytes]], clock: Clock, base: Callable[[], str]
+    ) -> None:
         self._buckets = buckets
         self._secret = secret
         self._clock = clock
         self._reading: Counter[str] = Counter()
-        self.base: Callable[[], str]
-        """Where this server's HTTPS is."""
+        self._base = base
 
     async def document_at(self, url: str) -> str:
         """Return the document that is at a URL. Raise `BodyInvalidError`, `BucketKeyError`, `BucketFileError`."""
@@ -66,7 +70,7 @@ class JobFiles:
 
         def url_of(bucket: str, key: str) -> str:
             path = documents.path_of(bucket, key)
-            return f"{self.base()}{path}?{documents.query_of(master, path, thing, expires)}"
+            return f"{self._base()}{path}?{documents.query_of(master, path, thing, expires)}"
 
         return documents.filled(document, url_of)
 

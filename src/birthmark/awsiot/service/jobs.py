@@ -42,6 +42,7 @@ class Jobs(AccountService):
         super().__init__(executions.database, executions.clock, executions.entropy)
         self.account = executions.account
         self.executions = executions
+        self.announcer = executions.announcer
         self._things = things
         self._groups = groups
         self.work = asyncio.Event()

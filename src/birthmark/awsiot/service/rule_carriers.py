@@ -62,11 +62,12 @@ class Republisher:
 
     is_quick = True
 
-    def __init__(self, account: Account, topic_rules: TopicRules) -> None:
+    def __init__(
+        self, account: Account, topic_rules: TopicRules, messages: Callable[[], Messages], ask: Callable[[], Ask]
+    ) -> None:
         self._account = account
         self._rules = topic_rules
-        self.messages: Messages
-        self.ask: Ask
+        self.messages, self.ask = messages, ask
 
     async def carry(self, letters: Sequence[Letter]) -> Sequence[BirthmarkError | None]:
         """See `birthmark.routing.letters.Carrier`."""
@@ -96,14 +97,14 @@ class Republisher:
         """Ask a service; what it publishes then is known to have come of this rule."""
         token = LED_BY.set(_trail_of(letter))
         try:
-            await self.ask(letter.address["topic"], letter.body, self._rules.record, "")
+            await self.ask()(letter.address["topic"], letter.body, self._rules.record, "")
         finally:
             LED_BY.reset(token)
 
     async def _publish(self, some: Sequence[tuple[Message, Sequence[str]]]) -> None:
         safe, done = until_done()
         done = self._rules.republished(some, done)
-        if (waiting := self.messages.hand_on([message for message, _ in some], done)) is not None:
+        if (waiting := self.messages().hand_on([message for message, _ in some], done)) is not None:
             await waiting
         await safe
 

@@ -97,12 +97,19 @@ _SETTING = "events"
 class RegistryEvents:
     """Tells subscribers, as the account has chosen."""
 
-    def __init__(self, account: Account, settings: Settings, clock: Clock, entropy: Entropy) -> None:
+    def __init__(
+        self,
+        account: Account,
+        settings: Settings,
+        clock: Clock,
+        entropy: Entropy,
+        audience: Callable[[], Audience | None],
+    ) -> None:
         self._account = account
         self._settings = settings
         self._clock = clock
         self._entropy = entropy
-        self.audience: Audience | None = None
+        self._audience = audience
 
     async def configuration(self) -> Setting:
         """Return which kinds are announced, by name."""
@@ -115,7 +122,8 @@ class RegistryEvents:
     async def tell(self, kind: str, topic: str, **told: Any) -> None:
         """Publish an event on a topic below `$aws/events/`, if its kind is announced and somebody may hear it."""
         topic = EVENTS + topic
-        if self.audience is None or not self.audience.may_hear(topic):
+        audience = self._audience()
+        if audience is None or not audience.may_hear(topic):
             return
         if not (await self.configuration()).value.get(kind):
             return
@@ -126,5 +134,5 @@ class RegistryEvents:
         }
         _, done = until_done()
         message = Message(topic, json.dumps(told | event).encode(), 1)
-        if (waiting := self.audience.publish([message], done)) is not None:
+        if (waiting := audience.publish([message], done)) is not None:
             await waiting

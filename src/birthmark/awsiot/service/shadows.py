@@ -45,16 +45,16 @@ def topic_of(thing: str, name: str, rest: str) -> str:
 class Shadows:
     """The shadows of all things, registered or not; one without a name is the thing's classic shadow."""
 
-    def __init__(self, database: Database, clock: Clock) -> None:
+    def __init__(self, database: Database, clock: Clock, index: Index, audience: Callable[[], Audience]) -> None:
+        """`audience` hears what became of shadows."""
         self._database = database
         self._clock = clock
         self._steadiness = Steadiness(clock)
         self._turns: Turns[tuple[ThingName, str]] = Turns()
         self._unregistered = Portions()  # shadows of unregistered things, by creator
         self.updates = 0  # and deletions, so far
-        self.audience: Audience
-        """Hears what became of shadows."""
-        self.index: Index
+        self.audience = audience
+        self._index = index
 
     def now(self) -> int:
         """Return the time in microseconds."""
@@ -90,9 +90,9 @@ class Shadows:
             )
             answer = wire.update_json(after, update.patch, at, token)
             told = [(topic_of(thing, name, "update/accepted"), answer)]
-            if self.audience.may_hear(topic := topic_of(thing, name, "update/documents")):
+            if self.audience().may_hear(topic := topic_of(thing, name, "update/documents")):
                 told.append((topic, wire.documents_json(before, after, at, token)))
-            if self.audience.may_hear(topic := topic_of(thing, name, "update/delta")):
+            if self.audience().may_hear(topic := topic_of(thing, name, "update/delta")):
                 missing = wire.delta_json(after, at, token)
                 told += [] if missing is None else [(topic, missing)]
             told_all = await self._hand_on(told)
@@ -118,7 +118,7 @@ class Shadows:
     async def _hand_on(self, told: Sequence[tuple[str, bytes]]) -> asyncio.Future[None]:
         """Publish in this order; the future ends when the messages are as safe as they must be."""
         safe, done = until_done()
-        if (waiting := self.audience.publish([Message(topic, body, 1) for topic, body in told], done)) is not None:
+        if (waiting := self.audience().publish([Message(topic, body, 1) for topic, body in told], done)) is not None:
             await waiting
         return safe
 
@@ -166,7 +166,7 @@ class Shadows:
                 changes.run(store.CHANGE, expect=1, **values, **seen)
             else:
                 changes.run(store.ADD, expect=1, thing=thing, name=name, **values)
-            changes.merge(await self.index.of_shadow(made))
+            changes.merge(await self._index.of_shadow(made))
             if made.is_deleted and self._steadiness.is_steady():
                 changes.run(store.FORGET, before=made.at - rules.REMEMBERED_S * _MICROS)
             if by.actor is not None:

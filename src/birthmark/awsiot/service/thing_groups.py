@@ -13,16 +13,16 @@ from typing import Any
 from birthmark.awsiot.events import ThingChanged, ThingGroupChanged
 from birthmark.awsiot.model import Thing, ThingGroup, ThingName, parse_group_properties, target_of_group
 from birthmark.awsiot.rules.policy import are_of_one_device
-from birthmark.awsiot.service.base import AccountService
+from birthmark.awsiot.service.base import RegistryService
 from birthmark.awsiot.service.index import IndexNotReadyError, SearchTooBroadError
 from birthmark.awsiot.service.tags import NO_TAGS, Tags, dropped, same, written
 from birthmark.awsiot.service.things import Things
 from birthmark.awsiot.store import policies as policy_store
 from birthmark.awsiot.store import registry as store
 from birthmark.awsiot.wire.search import And, Is, Place, Query, parse_query
-from birthmark.clock import Clock, Entropy, new_uuid
+from birthmark.clock import new_uuid
 from birthmark.errors import ConflictError, InvalidRequestError, NotFoundError, PolicyError
-from birthmark.store import Changes, Database, decided_again
+from birthmark.store import Changes, decided_again
 from birthmark.store.paging import Page, page_of
 
 MAX_DEPTH = 7
@@ -122,11 +122,11 @@ class TooManyThingGroupsError(PolicyError):
     thing: str
 
 
-class ThingGroups(AccountService):
+class ThingGroups(RegistryService):
     """The groups of the registry."""
 
-    def __init__(self, database: Database, clock: Clock, entropy: Entropy, things: Things) -> None:
-        super().__init__(database, clock, entropy)
+    def __init__(self, things: Things) -> None:
+        super().__init__(things.database, things.clock, things.entropy, things.announcer, things.index)
         self._things = things
 
     async def get(self, name: str) -> ThingGroup:

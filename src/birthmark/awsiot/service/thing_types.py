@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 from birthmark.awsiot.model import ThingName, ThingType
-from birthmark.awsiot.service.base import AccountService
+from birthmark.awsiot.service.base import RegistryService
 from birthmark.awsiot.service.tags import NO_TAGS, Tags, dropped, same, written
 from birthmark.awsiot.store import registry as store
 from birthmark.clock import new_uuid
@@ -51,7 +51,7 @@ class ThingTypeInUseError(InvalidRequestError):
     type: str
 
 
-class ThingTypes(AccountService):
+class ThingTypes(RegistryService):
     """The types of the registry."""
 
     async def get(self, name: str) -> ThingType:

@@ -6,7 +6,7 @@ from typing import Any
 
 from birthmark.awsiot.events import ThingChanged
 from birthmark.awsiot.model import Thing, ThingName, check_attribute_count, is_attribute_name, parse_attributes
-from birthmark.awsiot.service.base import AccountService
+from birthmark.awsiot.service.base import RegistryService
 from birthmark.awsiot.service.thing_types import ThingTypes
 from birthmark.awsiot.store import jobs as job_store
 from birthmark.awsiot.store import registry as store
@@ -71,13 +71,13 @@ class BillingGroupError(NotFoundError):
 
 
 @dataclass(slots=True)
-class Things(AccountService):
+class Things(RegistryService):
     """The registry."""
 
     types: ThingTypes = field(init=False)
 
     def __post_init__(self) -> None:
-        self.types = ThingTypes(self.database, self.clock, self.entropy)
+        self.types = ThingTypes(self.database, self.clock, self.entropy, self.announcer, self.index)
 
     async def get(self, name: str) -> Thing:
         """Return a thing. Raise `UnknownThingError`."""

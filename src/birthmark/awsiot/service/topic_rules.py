@@ -113,7 +113,7 @@ class TopicRules(AccountService):
         self.intake: Intake | None = None
         self.engine: Engine[Noted]
         self.queue = queue
-        self.whose: Whose = str
+        self._whose: Whose = str
         self.record = record
 
     def begin(
@@ -122,9 +122,10 @@ class TopicRules(AccountService):
         held: SqlStream[Held[Noted]],
         carriers: Mapping[str, Carrier],
         leads: Leads = always,
+        whose: Whose = str,
     ) -> None:
         """Take what is published from now on; rules that were read before are known to it."""
-        self.intake = Intake(stream)
+        self.intake, self._whose = Intake(stream), whose
         parts = (self.database, self.clock, stream)
         self.engine = Engine(
             *parts,
@@ -351,7 +352,7 @@ class TopicRules(AccountService):
         return one_done, intake.note(owner, noted, one_done)
 
     def _noted(self, one: Message) -> Noted:
-        principal = one.principal or (self.whose(one.publisher) if one.publisher else "")
+        principal = one.principal or (self._whose(one.publisher) if one.publisher else "")
         return Noted(
             one.publisher,
             self.clock.micros(),

@@ -20,6 +20,7 @@ from birthmark.iothub.service.telling import Telling
 from birthmark.iothub.service.throttles import Throttles
 from birthmark.iothub.service.twins import Twins
 from birthmark.people.places import NOBODYS, Roles
+from birthmark.ref import Ref
 from birthmark.store import Database
 
 IsLost = Callable[[str], Awaitable[bool]]
@@ -79,13 +80,21 @@ class IotHub:
         **kept: int,
     ) -> "IotHub":
         """Return all of it; `keep_s` and `keep_bytes` are for telemetry. Tiers are divided among so many `workers`."""
-        hubs = Hubs(database, clock, entropy, persons=persons, roles=roles)
-        telemetry = Telemetry(hubs, database, clock, leads=leads, **kept)
-        hubs.without_telemetry = telemetry.without
+        later_telemetry: Ref[Telemetry] = Ref()
+        later_routes: Ref[Routes] = Ref()
+        later_credentials: Ref[Credentials] = Ref()
+        hubs = Hubs(
+            *(database, clock, entropy),
+            persons=persons,
+            roles=roles,
+            without_telemetry=lambda hub: later_telemetry().without(hub),
+            with_routes=lambda hub: later_routes().going_with(hub),
+        )
+        telemetry = later_telemetry.fill(Telemetry(hubs, database, clock, leads=leads, **kept))
         authorities = HubAuthorities(database, clock, entropy, is_devices_own)
         telling = Telling(database, clock)
         routes = Routes(database, clock, entropy, hubs, telemetry=telemetry, tells=telling, leads=leads, record=record)
-        hubs.with_routes = routes.going_with
+        later_routes.fill(routes)
         throttles = Throttles(hubs, clock, workers)
         registry = Registry(
             *(database, clock, entropy, hubs),
@@ -93,10 +102,13 @@ class IotHub:
             tells=telling,
             revocations=revocations,
             throttles=throttles,
+            used=lambda hub, device, leaf: later_credentials().used(hub, device, leaf),
         )
         twins = Twins(database, clock, registry)
         c2d = CloudToDevice(database, clock, entropy, registry)
-        credentials = Credentials(database, clock, entropy, registry, issuer=issuer, grants=grants)
+        credentials = later_credentials.fill(
+            Credentials(database, clock, entropy, registry, issuer=issuer, grants=grants)
+        )
         queries, index = Queries(database, clock, registry, c2d), Index(database, leads)
         bulk = Bulk(registry, twins)
         return cls(

@@ -41,9 +41,8 @@ class CloudToDevice:
         self.turns: Turns[tuple[str, str]] = Turns()
         """Of the connections of one device, with its inbox: by space and device."""
         since = Steadiness(clock).since
-        self.inboxes = Inboxes(database, self.now, since, entropy, rules.RULES)
+        self.inboxes = Inboxes(database, self.now, since, entropy, rules.RULES, ended=self._ended)
         self.feedback = Inboxes(database, self.now, since, entropy, rules.FEEDBACK_RULES)
-        self.inboxes.ended = self._ended
 
     async def send(
         self, hub: Hub, device_id: str, mail: Mail, *, message_id: str, feedback: str, expiry: str | None, actor: str

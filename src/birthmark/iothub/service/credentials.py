@@ -121,7 +121,6 @@ class Credentials:
         self.grants = grants or _Nobody()
         self.issuer = issuer
         self.count = 0
-        registry.used = self.used
 
     def session(self) -> str:
         """Return a name for a connection that makes requests."""

@@ -66,8 +66,14 @@ class Hubs:
         *,
         persons: Persons = NOBODY,
         roles: Roles = NOBODYS,
+        without_telemetry: Callable[[Hub], AbstractAsyncContextManager[None]] = lambda _hub: nullcontext(),
+        with_routes: Callable[[Hub], Awaitable[Changes]] = _no_changes,
     ) -> None:
-        """`persons` may call the service interface besides the hubs' own policies; `roles` end with their hubs."""
+        """`persons` may call the service interface besides the hubs' own policies; `roles` end with their hubs.
+
+        `without_telemetry`: while a hub is deleted, none of its telemetry is taken, and what was is written.
+        `with_routes` returns what removes all that the routes of a hub have.
+        """
         self._database = database
         self._clock = clock
         self._entropy = entropy
@@ -76,10 +82,8 @@ class Hubs:
         """By name, the tiers of those that have one."""
         self._loading = Loading(database, self._read, HubsChanged, HubDeleted)
         self._persons, self._roles = persons, roles
-        self.without_telemetry: Callable[[Hub], AbstractAsyncContextManager[None]] = lambda _hub: nullcontext()
-        """While a hub is deleted, none of its telemetry is taken, and what was is written."""
-        self.with_routes: Callable[[Hub], Awaitable[Changes]] = _no_changes
-        """What removes all that the routes of a hub have."""
+        self.without_telemetry = without_telemetry
+        self._with_routes = with_routes
 
     async def load(self) -> None:
         """Read the hubs; there are few, and every connection needs them."""
@@ -167,7 +171,7 @@ class Hubs:
             .run(store.REMOVE_HUB, expect=1, otherwise=changed, name=name, policies=policies)
             .merge(drop_space(space_of(name)))
             .merge(drop_stream(space_of(name)))
-            .merge(await self.with_routes(hub))
+            .merge(await self._with_routes(hub))
             .audit(actor, "iothub.delete", name, host=hub.host)
             .event(HubDeleted(name))
         )

@@ -63,7 +63,7 @@ class Index:
         rows = [row for state in _TO_INDEX for row in await self._next(state)]
         changes = Changes()
         async for portion in self._portions_for(rows):
-            changes.writes += portion.writes
+            changes.merge(portion)
             if len(changes.writes) >= MOST_WRITES:
                 await self._database.commit(changes)
                 changes = Changes()

@@ -55,11 +55,11 @@ class UnknownDeviceError(NotFoundError):
     cause = "Hub {hub} has no device {device_id}. Letter case counts."
     fix = (
         "Those there are: `birthmark hub device ls --hub {hub}`. Let the device register at DPS first, or make "
-        'it here: `birthmark hub device create {device_id} --hub {hub} --cert "$X509_CERT_FILE"`; without --cert it '
-        "gets a key"
+        "it here: `birthmark hub device create {device_id} --hub {hub}{options}`; without a certificate it gets a key"
     )
     device_id: str
     hub: str
+    options: str = ""
 
 
 class DeviceExistsError(ConflictError):
@@ -126,8 +126,9 @@ class Registry:
         tells: Telling,
         revocations: RevocationCheck | None = None,
         throttles: Throttles | None = None,
+        used: Callable[[Hub, Device, Certificate], Awaitable[None]] | None = None,
     ) -> None:
-        """`throttles` say how many devices a hub's tier takes."""
+        """`throttles` say how many devices a hub's tier takes; `used` hears of who came by a second certificate."""
         self.modules = Modules(database, clock, entropy, tells)
         self.telling = tells
         self._authorities = authorities
@@ -137,8 +138,7 @@ class Registry:
         self._hubs = hubs
         self._revocations = revocations
         self.throttles = throttles
-        self.used: Callable[[Hub, Device, Certificate], Awaitable[None]] | None = None
-        """Is told of a device that proved itself by its second certificate."""
+        self._used = used
 
     async def device(self, hub: Hub, device_id: str) -> Device:
         """Return a device. Raise `UnknownDeviceError`."""
@@ -447,7 +447,13 @@ class Registry:
         `path` is that of an HTTPS request.
         """
         hub = self._hubs.by_host(user.host)
-        identity = await self.identity(hub, user.name)
+        try:
+            identity = await self.identity(hub, user.name)
+        except UnknownDeviceError as error:
+            if peer.leaf is None:
+                raise
+            options = f" --presented {peer.leaf.thumbprint.hex()}"
+            raise UnknownDeviceError(**{**error.facts, "options": options}) from None
         token = authenticate(
             identity, user.host, peer.leaf, password, self._clock.now(), path=path, policies=hub.policies
         )
@@ -457,8 +463,8 @@ class Registry:
             await self._revocations(peer.leaf, peer.chain)
         second = identity.authentication.secondary_thumbprint
         is_second = peer.leaf is not None and second == peer.leaf.thumbprint
-        if is_second and self.used is not None and isinstance(identity, Device) and peer.leaf is not None:
-            await self.used(hub, identity, peer.leaf)
+        if is_second and self._used is not None and isinstance(identity, Device) and peer.leaf is not None:
+            await self._used(hub, identity, peer.leaf)
         return hub, identity, token
 
     def _device(

@@ -144,7 +144,7 @@ _MAX_SHOWN = 80
 
 
 @dataclass(frozen=True, slots=True)
-class _Later:
+class Later:
     """What is made after those who need it."""
 
     iothub: Ref[IotHub]
@@ -154,18 +154,19 @@ class _Later:
 
 
 @dataclass(frozen=True, slots=True)
-class _Counting:
-    """What this worker counts besides connections."""
+class Counting:
+    """What this worker counts besides connections; others may ask while it starts."""
 
-    later: _Later
+    later: Later
     ledger: Ledger
 
     def __call__(self) -> Mapping[str, int]:
-        return {
-            "messages": sum(stream.messages for stream in self.later.iothub().telemetry.streams().values()),
-            "registrations": self.later.registrations().count,
-            "refusals": sum(self.ledger.counts.values()),
-        }
+        counts = {"refusals": sum(self.ledger.counts.values())}
+        if (iothub := self.later.iothub.get()) is not None:
+            counts["messages"] = sum(stream.messages for stream in iothub.telemetry.streams().values())
+        if (registrations := self.later.registrations.get()) is not None:
+            counts["registrations"] = registrations.count
+        return counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,8 +328,8 @@ async def open_rooms(
     database.sharing.whose = lambda: backlog.at_work
     notices = Notices(database, clock, bus.worker)
     ledger = Ledger(database, clock, entropy, notices.refused)
-    later = _Later(Ref(), Ref(), Ref(), Ref())
-    broker = await _broker(database, bus, clock, _Watching(notices), _Counting(later, ledger))
+    later = Later(Ref(), Ref(), Ref(), Ref())
+    broker = await _broker(database, bus, clock, _Watching(notices), Counting(later, ledger))
     people = People(
         database,
         clock,

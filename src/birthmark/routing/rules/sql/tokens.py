@@ -17,8 +17,6 @@ _TOKEN = re.compile(
     r'|(?P<double>"(?:[^"]|"")*")'
     r"|(?P<sign><>|!=|<=|>=|[-=<>+*/%()\[\]{},.:])"
 )
-_COMMENT = re.compile(r"--(?=[\s-]|\Z)|/\*")
-"""`a--1` is a sum."""
 MAX_STRING_CHARS = 64 * 1024
 
 
@@ -72,7 +70,7 @@ def next_token(text: str, where: int) -> Token:
             break
         where = match.end()
     group, found = match.lastgroup or "", match.group()
-    if found in "-/" and _COMMENT.match(text, where):
+    if found == "/" and text.startswith("/*", where):  # `--` is arithmetic: what is stored may have it
         mistake(where, "The language has no comments.", "Leave the comment out.")
     if group in {"single", "double"}:
         inner = found[1:-1].replace(found[0] * 2, found[0])

@@ -73,11 +73,11 @@ class Traffic:
         self._open: set[Counted] = set()
         self._before: Counter[str] = Counter()
 
-    def was_denied(self) -> None:
+    def count_denied(self) -> None:
         """Count a message that was not allowed."""
         self.denied += 1
 
-    def was_slow(self) -> None:
+    def count_slow(self) -> None:
         """Count a message for a client that takes too long."""
         self.slow += 1
 

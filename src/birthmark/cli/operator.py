@@ -93,10 +93,20 @@ class RemoveOptions(ServerOutputOptions):
 
 
 def presented_certificate(client: OperatorClient, thumbprint: str) -> "Certificate":
-    """Return a certificate that the server refused lately. Raise what the server says where it has none."""
-    from birthmark.pki.certificates import parse_any
+    """Return a certificate that the server rejected lately. Raise what the server says where it has none."""
+    from birthmark.pki.certificates import CertificateInvalidError, parse_any, parse_thumbprint
 
-    return parse_any(client.get(at("refusals", "certificates", thumbprint))["certificate"].encode())
+    try:
+        wanted = parse_thumbprint(thumbprint).hex()
+    except CertificateInvalidError as error:
+        cause = (
+            f"--presented takes a certificate's SHA-256 thumbprint, 64 hex digits; this has {error.facts['detail']}."
+        )
+        error.quote(
+            message="--presented is no thumbprint", cause=cause, fix="`birthmark why` shows the command with it."
+        )
+        raise
+    return parse_any(client.get(at("refusals", "certificates", wanted))["certificate"].encode())
 
 
 def at(*parts: str) -> str:

@@ -144,8 +144,8 @@ _MAX_SHOWN = 80
 
 
 @dataclass(frozen=True, slots=True)
-class Later:
-    """What is made after those who need it."""
+class ServiceRefs:
+    """Services that others need before they are constructed."""
 
     iothub: Ref[IotHub]
     instances: Ref[Instances]
@@ -154,10 +154,10 @@ class Later:
 
 
 @dataclass(frozen=True, slots=True)
-class Counting:
+class WorkerCounters:
     """What this worker counts besides connections; others may ask while it starts."""
 
-    later: Later
+    later: ServiceRefs
     ledger: Ledger
 
     def __call__(self) -> Mapping[str, int]:
@@ -328,8 +328,8 @@ async def open_rooms(
     database.sharing.whose = lambda: backlog.at_work
     notices = Notices(database, clock, bus.worker)
     ledger = Ledger(database, clock, entropy, notices.refused)
-    later = Later(Ref(), Ref(), Ref(), Ref())
-    broker = await _broker(database, bus, clock, _Watching(notices), Counting(later, ledger))
+    later = ServiceRefs(Ref(), Ref(), Ref(), Ref())
+    broker = await _broker(database, bus, clock, _Watching(notices), WorkerCounters(later, ledger))
     people = People(
         database,
         clock,

@@ -153,7 +153,7 @@ class AwsConnection:
             try:
                 self.pump.deliver(parcel, qos)
             except LocalProtocolError:  # its queue is full
-                self._connections.traffic.was_slow()
+                self._connections.traffic.count_slow()
                 self._connections.overrun(self.client_id, self._connections.space.rules.max_waiting)
 
     def forward(self, parcel: Parcel, packet_id: int, *, dup: bool) -> bool:
@@ -214,7 +214,7 @@ class AwsConnection:
     def _may_receive(self, topic: str) -> bool:
         if self._connections.may_receive(self.grant, topic):
             return True
-        self._connections.traffic.was_denied()
+        self._connections.traffic.count_denied()
         return False
 
     @property

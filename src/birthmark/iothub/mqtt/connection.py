@@ -204,7 +204,7 @@ class HubConnection:
         try:
             self.pump.deliver(parcel, qos)
         except LocalProtocolError:  # its queue is full
-            self._connections.traffic.was_slow()
+            self._connections.traffic.count_slow()
 
     def forward(self, parcel: Parcel, packet_id: int, *, dup: bool) -> bool:
         return self.pump.forward(parcel, packet_id, dup=dup)

@@ -4,12 +4,12 @@ from collections import Counter
 from unittest.mock import Mock
 
 from birthmark.ref import Ref
-from birthmark.server.rooms import Counting, Later
+from birthmark.server.rooms import ServiceRefs, WorkerCounters
 
 
 def test_a_worker_that_is_asked_while_it_starts_tells_what_it_has() -> None:
-    later = Later(Ref(), Ref(), Ref(), Ref())
-    counting = Counting(later, Mock(counts=Counter({"dps.disabled": 2})))
+    later = ServiceRefs(Ref(), Ref(), Ref(), Ref())
+    counting = WorkerCounters(later, Mock(counts=Counter({"dps.disabled": 2})))
     assert counting() == {"refusals": 2}
     later.registrations.fill(Mock(count=3))
     assert counting() == {"refusals": 2, "registrations": 3}

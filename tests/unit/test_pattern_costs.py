@@ -193,7 +193,7 @@ def _cost(pattern: Pattern, text: Any) -> float:
 
 def _grows(pattern: Pattern, small: Any, large: Any) -> bool:
     """Say whether the larger text costs more than its length says."""
-    before, after = (min(_cost(pattern, text) for _ in range(5)) for text in (small, large))
+    before, after = (min(_cost(pattern, text) for _ in range(3)) for text in (small, large))
     return after > _FLOOR_S and after > _MAX_RATIO * before
 
 
@@ -201,7 +201,7 @@ def find_costly_text(pattern: Pattern) -> str | None:
     """Return a text that takes far more than four times as long when it is four times as long."""
     for make in _texts(pattern.compiled):
         small, large = make(_SIZE), make(_SIZE * _TIMES)
-        if _cost(pattern, large) > _FLOOR_S and all(_grows(pattern, small, large) for _ in range(2)):
+        if _cost(pattern, large) > _FLOOR_S and all(_grows(pattern, small, large) for _ in range(6)):
             return repr(large[:40])
     return None
 

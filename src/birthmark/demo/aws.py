@@ -55,9 +55,8 @@ def play(stage: Stage) -> None:
 
 
 def _expect_refusal(stage: Stage, identity: dict[str, str], about: str, code: str) -> None:
-    failed = stage.run("python", str(app_path("aws_device.py")), environment=identity, may_fail=True)
-    stage.expect(failed.returncode, 1, "exit code of the program")
-    stage.expect(stage.rows("why", about, "--limit", "1")[0]["code"], code, "reason")
+    program = ("python", str(app_path("aws_device.py")))
+    stage.expect_refused(lambda: stage.run(*program, environment=identity, may_fail=True), about, code)
 
 
 def _chip(stage: Stage, name: str, *, swapped: bool) -> Mapping[str, str]:

@@ -34,10 +34,7 @@ def play(stage: Stage) -> None:
     stage.expect(stage.state_of(name), "unassigned", "state on record")
 
     stage.say("The reference key without the chip is worth nothing: the server refuses, and says why.")
-    failed = stage.run_azure_device(name, in_chip=False)
-    stage.expect(failed.returncode, 1, "exit code of the program without the chip")
-    refusal = stage.rows("why", name, "--limit", "1")[0]
-    stage.expect(refusal["code"], "tls.key_not_proven", "reason")
+    stage.expect_refused(lambda: stage.run_azure_device(name, in_chip=False), name, "tls.key_not_proven")
 
     stage.say("The same program with the key inside the token registers, connects and sends ten messages.")
     stage.run_azure_device(name)

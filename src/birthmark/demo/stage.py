@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
@@ -28,6 +28,7 @@ from birthmark.errors import BirthmarkError, UnavailableError
 _PORTS = (8883, 8443, 8085, 8080)
 _TRIES = 200
 _TIMEOUT_S = 180
+_TRIES = 3
 _WIDE = 120
 _NARROWEST = 40
 IN_CHIP = "inside the token, not extractable"
@@ -243,6 +244,20 @@ class Stage:
         for line in done.stdout.splitlines():
             self.note(line)
         return done
+
+    def expect_refused(self, fails: Callable[[], subprocess.CompletedProcess[str]], about: str, code: str) -> None:
+        """Run a program that must fail, and compare the reason that the server gives for `about`.
+
+        On a busy machine a program can give up before it is refused: it is run again then.
+        """
+        for _ in range(_TRIES):
+            failed = fails()
+            self.expect(failed.returncode, 1, "exit code of the program")
+            why = self.birthmark("why", about, "--limit", "1", "--json", may_fail=True)
+            if why.returncode == 0:
+                self.expect(json.loads(why.stdout)["code"], code, "reason")
+                return
+        raise NotProvenError(expected=f"a refusal of {about}", found=" ".join(failed.stderr.split())[-500:])
 
     def start(
         self, *command: str, log: str, environment: Mapping[str, str] | None = None, is_told: bool = False

@@ -11,6 +11,7 @@ import pytest
 
 from birthmark.mqtt import codec
 from birthmark.mqtt.packets import Connect
+from support.aws.clients import until
 from support.azure.clients import a_file_device
 from support.floods.strangers import (
     CONNECT,
@@ -28,6 +29,7 @@ from support.server.servers import RunningServer, a_server, free_address
 
 pytestmark = pytest.mark.system
 
+_FEW = 20
 LIMITS = """[limits]
 mqtt_connect_s = 2
 max_strangers_per_peer = 120
@@ -39,6 +41,18 @@ max_stranger_bytes_per_peer = 2097152
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     with a_server(tmp_path_factory.mktemp("strangers"), LIMITS, is_warm=False) as running:
         yield running
+
+
+@pytest.fixture(autouse=True)
+def nobody_is_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Leave the share of this address unused: the next test's connections count in it, too."""
+    if "server" not in request.fixturenames:
+        yield
+        return
+    running = request.getfixturevalue("server")
+    before = descriptors(running)
+    yield
+    until(lambda: descriptors(running) <= before + _FEW, "the connections of this test are gone")
 
 
 def is_served(server: RunningServer) -> bool:

@@ -18,6 +18,11 @@ def to_micros(moment: datetime) -> int:
     return (moment - EPOCH) // MICROSECOND
 
 
+def format_utc(moment: datetime) -> str:
+    """Return a moment as reports show it."""
+    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
+
+
 class Clock(Protocol):
     """Wall time and monotonic time."""
 

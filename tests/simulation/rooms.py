@@ -23,7 +23,6 @@ from birthmark.ca.rollover import Rollovers
 from birthmark.errors import UnavailableError
 from birthmark.server import installed
 from birthmark.server.applications import Applications
-from birthmark.server.losing.open import answer_others
 from birthmark.server.rooms import Rooms, open_rooms
 from birthmark.server.settings import Settings
 from birthmark.store import Database, open_database
@@ -69,7 +68,7 @@ class RoomWorker:
         rooms = self.rooms = await open_rooms(settings, rollovers, database, bus, clock, entropy, None)
         await rollovers.load()
         rooms.subscribe(bus)
-        answer_others(bus, rooms)
+        rooms.devices.answer_workers(bus)
         self.doors = Applications(rooms, settings, clock, entropy)
         self.cloud = self.doors.cloud()
         rooms.broker.end_when_lost(self._lost)

@@ -12,7 +12,7 @@ from birthmark.cli.common import SOME_ROWS_REFUSED
 from birthmark.cli.enroll_options import PLACES, Cloud, Place, ProfileOptions, TargetOptions, parse_place, places
 from birthmark.cli.operator import ServerOutputOptions, at, show
 from birthmark.cli.table import counted
-from birthmark.console.taken import Became, Taken
+from birthmark.devices.results import RevocationOutcome, RevokedPart
 from birthmark.errors import BirthmarkError, NotFoundError
 from birthmark.pki.certificates import Thumbprint
 from birthmark.pki.crl import RevocationReason
@@ -47,22 +47,26 @@ class _Losing:
     asked: LossOptions
     certificates: list[Thumbprint] = field(default_factory=list)
 
-    def at(self, place: Place) -> list[Taken]:
+    def at(self, place: Place) -> list[RevokedPart]:
         """Take it back at a place. What the place refuses is a row, too."""
         try:
             return self._at(place)
         except NotFoundError:
             raise
         except BirthmarkError as error:
-            return [Taken(str(place), "", self.name, Became.FAILED, error.explain_cause(), error.explain_fix())]
+            return [
+                RevokedPart(
+                    str(place), "", self.name, RevocationOutcome.FAILED, error.explain_cause(), error.explain_fix()
+                )
+            ]
 
-    def _at(self, place: Place) -> list[Taken]:
+    def _at(self, place: Place) -> list[RevokedPart]:
         dry_run, reason = self.asked.dry_run, self.asked.reason.value
         if place.profile == "local":
             body = {"reason": reason, "dry_run": dry_run, "block": self.asked.block}
             told = self.server.client.post(at("devices", self.name, "revoke"), body)
-            rows = [Taken(**{**row, "became": Became(row["became"])}) for row in told]
-            known = [row.id for row in rows if row.what in _CERTIFICATES and row.became is not Became.LEFT]
+            rows = [RevokedPart(**{**row, "became": RevocationOutcome(row["became"])}) for row in told]
+            known = [row.id for row in rows if row.what in _CERTIFICATES and row.became is not RevocationOutcome.LEFT]
             self.certificates += [Thumbprint(bytes.fromhex(one)) for one in dict.fromkeys(known)]
             return rows
         from birthmark.fleet.azure import AzureTarget
@@ -106,11 +110,11 @@ def revoke(
     if not server.as_json:
         show([asdict(row) for row in rows], _COLUMNS, as_json=False, nothing="Nothing is on record there.")
         _say_what_is_left(rows, dry_run=asked.dry_run)
-    if any(row.became is Became.FAILED for row in rows):
+    if any(row.became is RevocationOutcome.FAILED for row in rows):
         raise typer.Exit(SOME_ROWS_REFUSED)
 
 
-def _everywhere(losing: _Losing, wanted: Sequence[Place]) -> Iterator[Taken]:
+def _everywhere(losing: _Losing, wanted: Sequence[Place]) -> Iterator[RevokedPart]:
     """Yield what became of it, at one place after the other. Raise `NotFoundError` where none knows the device."""
     nothing: NotFoundError | None = None
     is_known = False
@@ -125,9 +129,9 @@ def _everywhere(losing: _Losing, wanted: Sequence[Place]) -> Iterator[Taken]:
         raise nothing
 
 
-def _say_what_is_left(rows: Sequence[Taken], *, dry_run: bool) -> None:
-    done = Became.WOULD_BE if dry_run else Became.TAKEN_BACK
+def _say_what_is_left(rows: Sequence[RevokedPart], *, dry_run: bool) -> None:
+    done = RevocationOutcome.WOULD_REVOKE if dry_run else RevocationOutcome.REVOKED
     typer.echo(f"{counted(sum(row.became is done for row in rows), 'part')} {done}.", err=True)
     for row in rows:
-        if row.became in {Became.LEFT, Became.FAILED}:
+        if row.became in {RevocationOutcome.LEFT, RevocationOutcome.FAILED}:
             typer.echo(f"{row.became}: {row.place} {row.what} {row.id}, {row.note} {row.command}".rstrip(), err=True)

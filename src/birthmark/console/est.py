@@ -12,7 +12,7 @@ from birthmark.auth.rights import Right
 from birthmark.ca.model import Issued
 from birthmark.ca.revocation import CertificateRevokedError
 from birthmark.ca.service import CertificateAuthority
-from birthmark.console.losing import reason_of
+from birthmark.console.devices import reason_of
 from birthmark.console.routing import Asked, Endpoint, PageQuery, Rows, Seconds
 from birthmark.est.model import Authority, BootstrapCa, User, WaitingRequest
 from birthmark.est.service import Approvals, Credentials, RegistrationAuthorities, Tokens

@@ -13,7 +13,7 @@ from http import HTTPStatus
 from typing import Any
 
 from birthmark.clock import SystemEntropy
-from birthmark.console.taken import Became, Taken
+from birthmark.devices.results import RevocationOutcome, RevokedPart
 from birthmark.errors import BirthmarkError
 from birthmark.fleet.azure_hub import TAKEN_BACK, is_taken_back
 from birthmark.fleet.azure_kinds import OtherAttestations
@@ -44,7 +44,9 @@ class _OpenError(Exception):
 class AzureLosing(OtherAttestations):
     """What takes a device back."""
 
-    def lose(self, name: str, reason: str, *, dry_run: bool, block: bool = False, place: str = "azure") -> list[Taken]:
+    def lose(
+        self, name: str, reason: str, *, dry_run: bool, block: bool = False, place: str = "azure"
+    ) -> list[RevokedPart]:
         """Take a device back, and say what became of each part; nothing where nothing is on record, all looked at.
 
         With `block` a name of which nothing is on record is shut out, too. `place` is what an operator types for this.
@@ -59,17 +61,17 @@ class AzureLosing(OtherAttestations):
         except _OpenError as error:
             typed = shlex.join(["birthmark", "device", "revoke", name, "--to", place, "--block", "--yes"])
             note = f"the name is open to every group now: {error.why.explain_cause()}"
-            rows = [Taken(dps, "enrollment", name, Became.FAILED, note, f"`{typed}`")]
+            rows = [RevokedPart(dps, "enrollment", name, RevocationOutcome.FAILED, note, f"`{typed}`")]
         device_id = str((state and state.device_id) or (present and present.device_id) or name)
         hub = None if state is None or not state.assigned_hub else str(state.assigned_hub)
         return [*rows, *self._at_the_hub(device_id, hub, reason, dry_run=dry_run)]
 
-    def _shut(self, name: str, present: Any, reason: str, *, dry_run: bool) -> Became:
+    def _shut(self, name: str, present: Any, reason: str, *, dry_run: bool) -> RevocationOutcome:
         is_disabled = present is not None and present.provisioning_status == "disabled"
         if is_disabled and not _has_keys(present) and self.why_taken_back(name) is not None:
-            return Became.WAS
+            return RevocationOutcome.WAS_REVOKED
         if dry_run:
-            return Became.WOULD_BE
+            return RevocationOutcome.WOULD_REVOKE
         made = self._in_the_way(name) if present is None else self._shut_out(name, present)
         try:
             self._put(made, present)
@@ -81,7 +83,7 @@ class AzureLosing(OtherAttestations):
             TargetRefusedError
         ):  # of a service that keeps no such note it is shut out all the same
             self.mark(name, reason)
-        return Became.TAKEN_BACK
+        return RevocationOutcome.REVOKED
 
     def _shut_as_it_is(self, name: str, present: Any, refused: TargetRefusedError) -> None:
         """Disable a record with its own attestation. Only where the service takes neither, exchange the record."""
@@ -127,29 +129,41 @@ class AzureLosing(OtherAttestations):
         made.provisioning_status = "disabled"
         return made
 
-    def _at_the_hub(self, device_id: str, assigned: str | None, reason: str, *, dry_run: bool) -> list[Taken]:
+    def _at_the_hub(self, device_id: str, assigned: str | None, reason: str, *, dry_run: bool) -> list[RevokedPart]:
         place = f"IoT Hub {assigned or (self._hub and self._hub.host)}"
         if self._hub is None or (assigned is not None and self._hub.host != assigned.partition(":")[0]):
             if assigned is None:
-                return [] if self._hub else [Taken("IoT Hub", "device", device_id, Became.LEFT, _NO_HUB)]
+                return (
+                    [] if self._hub else [RevokedPart("IoT Hub", "device", device_id, RevocationOutcome.LEFT, _NO_HUB)]
+                )
             named = shlex.join(["--hub-name", assigned.partition(".")[0], "--device-id", device_id])
             typed = f"az iot hub device-identity update {named} --set status=disabled"
             note = "no connection string of that hub is at hand"
-            return [Taken(place, "device", device_id, Became.FAILED, note, f"`{typed}`")]
+            return [RevokedPart(place, "device", device_id, RevocationOutcome.FAILED, note, f"`{typed}`")]
         try:
             device = self._hub.get(device_id)
             if device is None:
                 return []
-            done = Became.WAS if is_taken_back(device) else Became.WOULD_BE if dry_run else Became.TAKEN_BACK
-            if done is Became.TAKEN_BACK:
+            done = (
+                RevocationOutcome.WAS_REVOKED
+                if is_taken_back(device)
+                else RevocationOutcome.WOULD_REVOKE
+                if dry_run
+                else RevocationOutcome.REVOKED
+            )
+            if done is RevocationOutcome.REVOKED:
                 self._hub.shut_out(device, TAKEN_BACK + reason, (fresh_key(32), fresh_key(32)))
         except BirthmarkError as error:
-            return [Taken(place, "device", device_id, Became.FAILED, error.explain_cause(), error.explain_fix())]
+            return [
+                RevokedPart(
+                    place, "device", device_id, RevocationOutcome.FAILED, error.explain_cause(), error.explain_fix()
+                )
+            ]
         return [self._row(place, "device", device_id, done)]
 
     @staticmethod
-    def _row(place: str, what: str, name: str, became: Became) -> Taken:
-        return Taken(place, what, name, became)
+    def _row(place: str, what: str, name: str, became: RevocationOutcome) -> RevokedPart:
+        return RevokedPart(place, what, name, became)
 
 
 def _has_keys(enrollment: Any) -> bool:

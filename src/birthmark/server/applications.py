@@ -47,7 +47,6 @@ from birthmark.console.inventory import inventory_endpoints
 from birthmark.console.keys import key_endpoints
 from birthmark.console.known import Known
 from birthmark.console.lists import list_endpoints
-from birthmark.console.losing import losing_endpoints
 from birthmark.console.machines import Invite, machine_endpoints
 from birthmark.console.openapi import openapi
 from birthmark.console.own import OwnPages
@@ -55,6 +54,7 @@ from birthmark.console.people import approval_endpoints, token_endpoints, user_e
 from birthmark.console.routing import Beside, Endpoint, operator_mount
 from birthmark.console.sessions import ProviderPages, asking_endpoints, session_endpoints
 from birthmark.console.sign_in import SignInPages
+from birthmark.devices.search import DeviceSearch
 from birthmark.dps import wire as dps_wire
 from birthmark.errors import BirthmarkError
 from birthmark.est import http as est_http
@@ -74,16 +74,12 @@ from birthmark.net.websocket import serve_mqtt
 from birthmark.server.alerting import Alerting
 from birthmark.server.enrolling import Enrolling
 from birthmark.server.figures import PERIODS, Figures
-from birthmark.server.finding import DeviceCounts, Finding
-from birthmark.server.losing.service import Losing
 from birthmark.server.machines.sharing import Sharing
 from birthmark.server.metering import Metering
-from birthmark.server.on_record import presented_by
 from birthmark.server.presenting import presented_anywhere
 from birthmark.server.rooms import Rooms
 from birthmark.server.settings import Service, Settings
 from birthmark.server.settings_view import views_of
-from birthmark.server.whole import Whole
 
 KEPT_S = 1.0
 
@@ -216,7 +212,7 @@ class Applications:
 
             routes: list[BaseRoute] = [*self._pki_routes(), *devices]
             if serves(Service.IOTHUB):
-                routes += hub_http.routes(rooms.iothub, rooms.devices, record)
+                routes += hub_http.routes(rooms.iothub, rooms.hub_devices, record)
                 routes.append(WebSocketRoute("/$iothub/websocket", websocket))
             if serves(Service.DPS):
                 routes += dps_http.service_routes(rooms.instances, rooms.enrollments, registrations, record, clock)
@@ -332,19 +328,18 @@ class Applications:
             *hub.endpoints(rooms.iothub, rooms.instances, served),
             *hub.ca_endpoints(rooms.iothub),
             *hub_routes.endpoints(rooms.iothub),
-            *hub_devices.endpoints(rooms.iothub, rooms.devices),
+            *hub_devices.endpoints(rooms.iothub, rooms.hub_devices),
             *thumbprints.endpoints(rooms.iothub, rooms.database),
-            *hub_devices.show_endpoints(rooms.iothub, rooms.devices),
-            *hub_queries.endpoints(rooms.iothub, rooms.devices),
-            *todevices.endpoints(rooms.iothub, rooms.devices),
+            *hub_devices.show_endpoints(rooms.iothub, rooms.hub_devices),
+            *hub_queries.endpoints(rooms.iothub, rooms.hub_devices),
+            *todevices.endpoints(rooms.iothub, rooms.hub_devices),
             *aws.endpoints(rooms.aws, rooms.aws_connections.space),
             *refusals.endpoints(rooms.database, presented_anywhere(rooms.ledger.presented, rooms.broker), self._clock),
             *est.est_endpoints(rooms.credentials, seed),
             *est.door_endpoints(rooms.tokens, rooms.registrars, rooms.est.approvals),
-            *est.certificate_endpoints(rooms.authority, partial(presented_by, rooms)),
+            *est.certificate_endpoints(rooms.authority, rooms.devices.thumbprints),
             *whole_certificate_endpoints(rooms.authority),
-            *losing_endpoints(Losing(rooms).take_back),
-            *device_endpoints(Whole(rooms).of, Finding(rooms, self._clock), DeviceCounts(rooms).read),
+            *device_endpoints(rooms.devices, DeviceSearch(rooms.devices, self._clock)),
             *list_endpoints(rooms.authority),
             *inventory_endpoints(rooms.authority),
             *alert_endpoints(rooms.alerts, self._settings.alerts.off),

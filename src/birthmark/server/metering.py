@@ -110,7 +110,7 @@ class Metering:
         for by, count in sorted(rooms.iothub.twins.updates.items()):
             yield Sample(metrics.TWINS, (by,), count)
         yield Sample(metrics.SHADOWS, (), rooms.aws.shadows.updates)
-        for outcome, count in sorted(rooms.devices.calls.items()):
+        for outcome, count in sorted(rooms.hub_devices.calls.items()):
             yield Sample(metrics.METHODS, (outcome,), count)
         yield from self._rules()
 

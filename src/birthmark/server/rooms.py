@@ -13,6 +13,7 @@ import msgspec
 
 from birthmark.alerts.service import Alerts
 from birthmark.auth.passwords import PasswordCheck
+from birthmark.awsiot.devices import ThingRecords
 from birthmark.awsiot.events import (
     AccessKeyRemoved,
     AuthorizerChanged,
@@ -40,13 +41,18 @@ from birthmark.ca.rollover import Rollovers
 from birthmark.ca.service import CertificateAuthority
 from birthmark.ca.upstream import Upstream
 from birthmark.clock import Clock, Entropy
+from birthmark.devices.certificates import CertificateRecords
+from birthmark.devices.directory import DeviceDirectory
+from birthmark.dps.devices import DpsDeviceRecords
 from birthmark.dps.mqtt import DpsMqtt
 from birthmark.dps.service import Authorities, Enrollments, Instances, Registrations
 from birthmark.dps.service.webhooks import AllocationWebhooks
 from birthmark.errors import BirthmarkError
+from birthmark.est.devices import EstDeviceRecords
 from birthmark.est.service import Credentials, EstService, RegistrationAuthorities, Tokens
 from birthmark.feed.notices import Notices
 from birthmark.feed.webhooks import Webhooks
+from birthmark.iothub.devices import HubDeviceRecords
 from birthmark.iothub.events import DeviceChanged, HubCaChanged, HubDeleted, HubsChanged
 from birthmark.iothub.mqtt import DevicesByBus, HubConnections
 from birthmark.iothub.mqtt.connection import HubConnection
@@ -207,7 +213,7 @@ class Rooms:
     broker: Broker
     dps_connections: DpsMqtt
     hub_connections: HubConnections
-    devices: DevicesByBus
+    hub_devices: DevicesByBus
     aws_connections: AwsConnections
     people: People
     sign_in: SignIn
@@ -218,6 +224,7 @@ class Rooms:
     webhooks: Webhooks
     notices: Notices
     alerts: Alerts
+    devices: DeviceDirectory
 
     async def settled(self) -> None:
         """Return when everything taken so far is on disk or was refused."""
@@ -442,6 +449,21 @@ async def open_rooms(
         among.serve(AskPresented, partial(presented_here, ledger.presented))
     hub_connections = HubConnections(iothub, broker, clock)
     await hub_connections.begin()
+    est = EstService(
+        authority,
+        PasswordCheck(entropy),
+        est_settings(settings.est, settings.profiles, settings.workers),
+        note_fetched=rollovers.note_fetched,
+    )
+    credentials, registrars = Credentials(database, clock, entropy), RegistrationAuthorities(database, clock)
+    dps_connections = DpsMqtt(registrations, ledger, clock)
+    records = (
+        EstDeviceRecords(authority, credentials, est.approvals, registrars),
+        DpsDeviceRecords(database, instances, enrollments, registrations, dps_connections),
+        HubDeviceRecords(database, iothub, hub_connections),
+        CertificateRecords(authority),
+        ThingRecords(database, aws, aws_connections),
+    )
     return Rooms(
         database,
         ledger,
@@ -449,15 +471,10 @@ async def open_rooms(
         rollovers,
         groups,
         Answers(authority, SigningShare(clock, settings.workers)),
-        EstService(
-            authority,
-            PasswordCheck(entropy),
-            est_settings(settings.est, settings.profiles, settings.workers),
-            note_fetched=rollovers.note_fetched,
-        ),
-        Credentials(database, clock, entropy),
+        est,
+        credentials,
         Tokens(database, clock, entropy),
-        RegistrationAuthorities(database, clock),
+        registrars,
         instances,
         authorities,
         enrollments,
@@ -465,7 +482,7 @@ async def open_rooms(
         iothub,
         aws,
         broker,
-        DpsMqtt(registrations, ledger, clock),
+        dps_connections,
         hub_connections,
         DevicesByBus(hub_connections, bus),
         aws_connections,
@@ -481,4 +498,5 @@ async def open_rooms(
         ),
         notices,
         Alerts(database, clock, bus.worker),
+        DeviceDirectory(database, broker, records),
     )

@@ -22,6 +22,7 @@ from birthmark.ca.hierarchy import Hierarchy
 from birthmark.ca.rollover import Rollovers
 from birthmark.clock import Clock, Entropy
 from birthmark.console.records import NAME, Noted, plain
+from birthmark.devices.pending import revoke_pending
 from birthmark.dps.events import InstancesChanged
 from birthmark.errors import BirthmarkError, UnavailableError
 from birthmark.iothub.events import HubsChanged
@@ -39,11 +40,8 @@ from birthmark.server.descriptors import fit_to_descriptors, for_console, shared
 from birthmark.server.endpoints import describe, without_secrets
 from birthmark.server.figures import Figures
 from birthmark.server.installed import DEFAULT, ensure_defaults
-from birthmark.server.losing.again import take_back_again
-from birthmark.server.losing.open import answer_others
 from birthmark.server.machines.record import check_bus, machine_named, machine_of
 from birthmark.server.machines.sharing import Sharing
-from birthmark.server.on_record import presented_by
 from birthmark.server.own_certificate import OwnCertificate, keep_noted
 from birthmark.server.plain_http import body_limit, operator_service, serve_door, serve_plain
 from birthmark.server.rooms import Rooms, open_rooms
@@ -129,11 +127,11 @@ class Server:
         if upstream is not None:
             self._closers.append(_kept("the upstream's CA", lambda: keep_known(upstream)))
         self._data.trust(rollovers.hierarchy)
-        rooms.est.callers.presented_by = partial(presented_by, rooms)
+        rooms.est.callers.presented_by = rooms.devices.thumbprints
         rooms.subscribe(bus)
-        answer_others(bus, rooms)
+        rooms.devices.answer_workers(bus)
         self._closers += [rooms.settled, bus.stop]
-        await take_back_again(rooms)
+        await revoke_pending(rooms.devices)
         context = self._context(rollovers.hierarchy)
         doors = Applications(rooms, settings, clock, entropy, served=context, machine=machine_named(settings.directory))
         self._closers.append(_kept("the trust bundle", lambda: self._keep_trust(rollovers.hierarchy)))
@@ -148,7 +146,7 @@ class Server:
             rooms.end_connections,
             database.before_close,
             partial(listeners.answer_who_came, self._patience.answer_s, self._patience.ask_s),
-            rooms.devices.end_calls,
+            rooms.hub_devices.end_calls,
             listeners.refuse_newcomers,
         ]
         https_port = doors.https_port = await self._bind(listeners, context, doors, limits)

@@ -2,12 +2,13 @@
 
 import base64
 import binascii
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from birthmark.errors import InvalidRequestError
 from birthmark.store.database import Reader, Row
+from birthmark.store.keyed import MOST_AMONG, these
 from birthmark.store.statements import Statement
 from birthmark.text import whole_number
 
@@ -75,3 +76,11 @@ async def every(reader: Reader, page: Statement, key: str, *, after: Any = "", *
             break
         after = rows[-1][key]
     return found
+
+
+async def each_among(reader: Reader, statement: Statement, values: Iterable[Any], **params: Any) -> AsyncIterator[Row]:
+    """Yield the rows of a statement with `keyed.among` for any number of values."""
+    some = list(values)
+    for first in range(0, len(some), MOST_AMONG):
+        for row in await reader.all(statement, **these(some[first : first + MOST_AMONG]), **params):
+            yield row

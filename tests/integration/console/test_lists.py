@@ -12,12 +12,11 @@ from birthmark.auth.principals import MACHINE
 from birthmark.console import audit, refusals
 from birthmark.console.devices import device_endpoints
 from birthmark.console.routing import Asked, Endpoint, Rows
+from birthmark.devices.search import DeviceSearch
 from birthmark.errors import ForbiddenError, InvalidRequestError
 from birthmark.pki.certificates import Certificate, Thumbprint
 from birthmark.refusals import Ledger
 from birthmark.refusals.presented import CertificateNotKeptError
-from birthmark.server.finding import DeviceCounts, Finding
-from birthmark.server.whole import Whole
 from birthmark.store import Changes, open_database
 from support.fakes import FakeClock, SeededEntropy
 from support.kills.interleaved import opened
@@ -90,7 +89,7 @@ async def test_refusals_are_told_by_code_page_by_page_and_by_reason(database_url
 async def test_devices_are_told_with_their_state_and_counted(database_url: str, tmp_path: Path) -> None:
     async with opened(tmp_path, FakeClock(), database_url) as (rooms, _):
         await fill(rooms)
-        table = device_endpoints(Whole(rooms).of, Finding(rooms, FakeClock()), DeviceCounts(rooms).read)
+        table = device_endpoints(rooms.devices, DeviceSearch(rooms.devices, FakeClock()))
         every = await pages(table, "/devices", "after", limit="1")
         assert every == (await get(table, "/devices")).items
         (own,) = (row for row in every if row["name"] == "own")

@@ -11,7 +11,7 @@ from typing import Any
 import paho.mqtt.client as paho
 import pytest
 
-from birthmark.console.taken import Became
+from birthmark.devices.results import RevocationOutcome
 from birthmark.dps.model import TpmKeys
 from birthmark.fleet.azure import AzureTarget
 from birthmark.fleet.bulk import enroll_all, take_back_all
@@ -214,8 +214,8 @@ def test_a_lost_device_is_shut_out_at_the_service_and_at_its_hub(
 ) -> None:
     device = registered(server, target, tmp_path, "lost")
     rehearsed = target.lose("lost", "keyCompromise", dry_run=True)
-    assert [row.became for row in rehearsed] == [Became.WOULD_BE, Became.WOULD_BE]
-    for became in (Became.TAKEN_BACK, Became.WAS):
+    assert [row.became for row in rehearsed] == [RevocationOutcome.WOULD_REVOKE, RevocationOutcome.WOULD_REVOKE]
+    for became in (RevocationOutcome.REVOKED, RevocationOutcome.WAS_REVOKED):
         rows = target.lose("lost", "keyCompromise", dry_run=False)
         assert [(row.what, row.became) for row in rows] == [("enrollment", became), ("device", became)]
     assert not registers(server, device)
@@ -240,7 +240,7 @@ def test_the_hubs_own_device_is_taken_back_with_its_keys_where_the_service_knows
 ) -> None:
     before = server.rows("hub", "device", "create", "by-key")[0]["primary_key"]
     (row,) = target.lose("by-key", "stolen", dry_run=False)
-    assert (row.what, row.became) == ("device", Became.TAKEN_BACK)
+    assert (row.what, row.became) == ("device", RevocationOutcome.REVOKED)
     assert target._hub is not None
     told = target._hub.get("by-key") or {}
     assert (told["status"], told["statusReason"]) == ("disabled", "taken back: stolen")
@@ -256,8 +256,8 @@ def test_a_hub_that_refuses_the_key_is_told_and_the_service_is_done_all_the_same
     wrong = profile.hub_connection_string.partition("SharedAccessKey=")[0] + "SharedAccessKey=d3Jvbmc="
     rows = AzureTarget(replace(profile, hub_connection_string=wrong)).lose("half", "stolen", dry_run=False)
     assert [(row.what, row.became) for row in rows] == [
-        ("enrollment", Became.TAKEN_BACK),
-        ("device", Became.FAILED),
+        ("enrollment", RevocationOutcome.REVOKED),
+        ("device", RevocationOutcome.FAILED),
     ]
     assert "does not take these credentials" in rows[1].note
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from birthmark.console.taken import Became
+from birthmark.devices.results import RevocationOutcome
 from birthmark.fleet.aws import AwsTarget
 from birthmark.fleet.bulk import enroll_all, take_back_all
 from birthmark.fleet.errors import CredentialsRefusedError, DifferentRecordError, ReferenceMissingError
@@ -151,7 +151,11 @@ def test_a_lost_device_has_its_certificates_revoked_those_known_elsewhere_too(ta
     target._iot.register_certificate_without_ca(certificatePem=unattached.certificate.pem(), status="ACTIVE")
     others = [unattached.certificate.thumbprint, unknown.certificate.thumbprint]
     both = {wish.certificate.thumbprint.hex() for wish in (attached, unattached)}
-    for dry_run, became in ((True, Became.WOULD_BE), (False, Became.TAKEN_BACK), (False, Became.WAS)):
+    for dry_run, became in (
+        (True, RevocationOutcome.WOULD_REVOKE),
+        (False, RevocationOutcome.REVOKED),
+        (False, RevocationOutcome.WAS_REVOKED),
+    ):
         rows = target.lose("lost", others, dry_run=dry_run)
         assert {row.id for row in rows} == both, "of a certificate that the account does not have nothing is told"
         assert {row.became for row in rows} == {became}

@@ -9,6 +9,7 @@ from birthmark.auth.principals import Principal, PrincipalKind
 from birthmark.awsiot.model import CertificateMode, CertificateStatus, PrincipalType, ThingName, target_of_group
 from birthmark.awsiot.rules.variables import Visitor
 from birthmark.awsiot.wire.shadows import Request as ShadowRequest
+from birthmark.devices.revocation import DeviceRevoker
 from birthmark.dps.document import (
     AttestationMechanism,
     CaReferences,
@@ -24,7 +25,6 @@ from birthmark.iothub.model import AuthenticationType, DeviceAuthentication, Hub
 from birthmark.iothub.wire import DeviceBody, HubUser
 from birthmark.net.tls import TlsPeer
 from birthmark.pki.crl import RevocationReason
-from birthmark.server.losing.service import Losing
 from birthmark.server.rooms import Rooms
 from support.kills.interleaved import Operation
 from support.pki.pki_builders import Holder, a_ca, a_csr, a_device
@@ -116,7 +116,7 @@ async def report(rooms: Rooms) -> None:
 
 
 def lose(name: str) -> Operation:
-    return lambda r: Losing(r).take_back(name, OPERATOR, RevocationReason.UNSPECIFIED, block=True)
+    return lambda r: DeviceRevoker(r.devices).revoke(name, OPERATOR, RevocationReason.UNSPECIFIED, block=True)
 
 
 MAIL: dict[str, Any] = {"message_id": "m", "feedback": "full", "expiry": None}

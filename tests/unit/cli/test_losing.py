@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from birthmark.cli import app
-from birthmark.console.taken import Became, Taken
+from birthmark.devices.errors import DeviceNotOnRecordError
+from birthmark.devices.results import RevocationOutcome, RevokedPart
 from birthmark.fleet.azure import AzureTarget
-from birthmark.server.losing.service import DeviceNotOnRecordError
 
 
 @pytest.mark.parametrize(
@@ -24,9 +24,9 @@ def test_azure_is_told_whether_to_shut_a_name_out_that_nobody_has(
 ) -> None:
     asked: list[Any] = []
 
-    def lose(_: AzureTarget, name: str, reason: str, **how: Any) -> list[Taken]:
+    def lose(_: AzureTarget, name: str, reason: str, **how: Any) -> list[RevokedPart]:
         asked.append((name, reason, how))
-        return [Taken("DPS dps.test", "enrollment", name, Became.TAKEN_BACK)]
+        return [RevokedPart("DPS dps.test", "enrollment", name, RevocationOutcome.REVOKED)]
 
     monkeypatch.setattr(AzureTarget, "lose", lose)
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -45,7 +45,7 @@ def test_a_device_that_is_not_there_is_told_before_anything_is_asked(
 ) -> None:
     asked: list[bool] = []
 
-    def lose(_: AzureTarget, name: str, reason: str, *, dry_run: bool, **how: Any) -> list[Taken]:
+    def lose(_: AzureTarget, name: str, reason: str, *, dry_run: bool, **how: Any) -> list[RevokedPart]:
         asked.append(dry_run)
         raise DeviceNotOnRecordError(name=name)
 

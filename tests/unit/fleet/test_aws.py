@@ -11,7 +11,7 @@ from botocore.awsrequest import AWSResponse
 from botocore.exceptions import EndpointConnectionError
 from botocore.stub import Stubber
 
-from birthmark.console.taken import Became
+from birthmark.devices.results import RevocationOutcome
 from birthmark.errors import BirthmarkError
 from birthmark.fleet.aws import AwsTarget
 from birthmark.fleet.aws_renewing import Carried, NotConnectedByItError, NoThingError
@@ -790,8 +790,8 @@ def test_certificates_of_a_lost_device_are_taken_from_every_page(aws: Stubber, t
     )
     lost = target.lose("gateway", (), dry_run=False)
     assert [(row.became, row.note) for row in lost] == [
-        (Became.WAS, "of the thing pump, too"),
-        (Became.TAKEN_BACK, ""),
+        (RevocationOutcome.WAS_REVOKED, "of the thing pump, too"),
+        (RevocationOutcome.REVOKED, ""),
     ]
 
 
@@ -805,7 +805,10 @@ def test_a_certificate_that_cannot_be_taken_leaves_no_other(aws: Stubber, target
         ("update_certificate", {}, {"certificateId": ID, "newStatus": "REVOKED"}),
     )
     lost = target.lose("gateway", (), dry_run=False)
-    assert [(row.id, row.became) for row in lost] == [("0" * 64, Became.FAILED), (ID, Became.TAKEN_BACK)]
+    assert [(row.id, row.became) for row in lost] == [
+        ("0" * 64, RevocationOutcome.FAILED),
+        (ID, RevocationOutcome.REVOKED),
+    ]
 
 
 def test_a_renewal_of_a_thing_that_is_not_there_says_so(target: AwsTarget, aws: Stubber) -> None:

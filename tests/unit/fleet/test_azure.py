@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 from provisioningserviceclient.client import ProvisioningServiceError
 
-from birthmark.console.taken import Became, Taken
+from birthmark.devices.results import RevocationOutcome, RevokedPart
 from birthmark.errors import BirthmarkError
 from birthmark.fleet.azure import AzureTarget
 from birthmark.fleet.azure_models import enrollment_models
@@ -732,7 +732,7 @@ def test_who_has_the_record_since_is_not_retired(target: AzureTarget, hub: Hub) 
 
 def test_a_lost_device_of_which_no_hub_was_asked_is_not_said_to_be_unknown(target: AzureTarget) -> None:
     (row,) = target.lose("pump", "keyCompromise", dry_run=False)
-    assert (row.place, row.became) == ("IoT Hub", Became.LEFT)
+    assert (row.place, row.became) == ("IoT Hub", RevocationOutcome.LEFT)
     assert "no hub was looked at" in row.note
 
 
@@ -743,7 +743,7 @@ def test_a_lost_device_that_no_place_knows_has_no_row(target: AzureTarget, hub: 
 
 def lose(
     target: AzureTarget, name: str = "device-1", *, dry_run: bool = False, block: bool = False
-) -> dict[str, Taken]:
+) -> dict[str, RevokedPart]:
     """Take a device back; return what became of each part of it."""
     rows = target.lose(name, "keyCompromise", dry_run=dry_run, block=block, place="azure:plant")
     return {row.what: row for row in rows}
@@ -800,7 +800,7 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_keys_of_a_lost_device_are_exchanged(target: AzureTarget, with_keys: Service, hub: Hub) -> None:
     hub.known = False
-    assert lose(target)["enrollment"].became is Became.TAKEN_BACK
+    assert lose(target)["enrollment"].became is RevocationOutcome.REVOKED
     assert keys_of(with_keys).primary_key != "a2V5"
     assert with_keys.notes["device-1"] == {"takenBack": "keyCompromise"}
 
@@ -813,7 +813,7 @@ def test_a_record_that_takes_no_other_keys_is_disabled_with_its_own(
     monkeypatch.delattr(Service, "delete")
     refuse(with_keys, monkeypatch, status)
     for _ in range(2):
-        assert lose(target)["enrollment"].became is Became.TAKEN_BACK
+        assert lose(target)["enrollment"].became is RevocationOutcome.REVOKED
         assert with_keys.individuals["device-1"].provisioning_status == "disabled"
         assert keys_of(with_keys).primary_key == "a2V5"
 
@@ -829,7 +829,7 @@ def test_a_record_that_cannot_be_written_is_exchanged(
     hub.known = False
     refuse(keeping_certificates, monkeypatch, 400, whole=True, new=new)
     monkeypatch.setattr(target, "mark", lambda *_: None)
-    assert lose(target)["enrollment"].became is Became.TAKEN_BACK
+    assert lose(target)["enrollment"].became is RevocationOutcome.REVOKED
     assert keeping_certificates.individuals["device-1"].provisioning_status == "disabled"
     assert keys_of(keeping_certificates) is not None
 
@@ -858,7 +858,7 @@ def test_what_was_removed_while_the_answer_was_lost_is_not_left_open(
 
     monkeypatch.setattr(keeping_certificates, "delete", lossy)
     monkeypatch.setattr(target, "mark", lambda *_: None)
-    assert lose(target)["enrollment"].became is Became.TAKEN_BACK
+    assert lose(target)["enrollment"].became is RevocationOutcome.REVOKED
     assert keeping_certificates.individuals["device-1"].provisioning_status == "disabled"
 
 
@@ -868,12 +868,12 @@ def test_a_name_that_stays_open_is_told_with_the_command_that_shuts_it(
     monkeypatch.setattr(hub, "shut_out", lambda *_: None, raising=False)
     refuse(keeping_certificates, monkeypatch, 400, whole=True, new=[429] * 4)
     lost = lose(target)
-    assert (lost["enrollment"].became, lost["device"].became) == (Became.FAILED, Became.TAKEN_BACK)
+    assert (lost["enrollment"].became, lost["device"].became) == (RevocationOutcome.FAILED, RevocationOutcome.REVOKED)
     assert "open to every group" in lost["enrollment"].note
     assert lost["enrollment"].command == "`birthmark device revoke device-1 --to azure:plant --block --yes`"
     assert keeping_certificates.individuals == {}
     monkeypatch.setattr(target, "mark", lambda *_: None)
-    assert lose(target, block=True)["enrollment"].became is Became.TAKEN_BACK
+    assert lose(target, block=True)["enrollment"].became is RevocationOutcome.REVOKED
     assert keeping_certificates.individuals["device-1"].provisioning_status == "disabled"
 
 
@@ -882,9 +882,9 @@ def test_a_name_of_which_nothing_is_on_record_is_shut_out_where_that_is_asked(
 ) -> None:
     hub.known = False
     assert lose(target) == {}
-    assert lose(target, dry_run=True, block=True)["enrollment"].became is Became.WOULD_BE
+    assert lose(target, dry_run=True, block=True)["enrollment"].became is RevocationOutcome.WOULD_REVOKE
     assert service.individuals == {}
-    assert lose(target, block=True)["enrollment"].became is Became.TAKEN_BACK
+    assert lose(target, block=True)["enrollment"].became is RevocationOutcome.REVOKED
     assert service.individuals["device-1"].provisioning_status == "disabled"
 
 

@@ -35,6 +35,7 @@ from birthmark.ca.kept import BELOW, read_certificate
 from birthmark.clock import Clock, SystemEntropy
 from birthmark.console.lock import NAME as LOCK
 from birthmark.console.lock import DirectoryLock
+from birthmark.devices.pending import add_pending
 from birthmark.errors import ConflictError
 from birthmark.est import store as est_store
 from birthmark.owners import acting_for
@@ -48,7 +49,6 @@ from birthmark.server.backup.exported import End, Exported, read_export
 from birthmark.server.backup.replaying import ACTIONS, replayed
 from birthmark.server.data_dir import RESTORED, RESTORING
 from birthmark.server.figures import Figures
-from birthmark.server.losing.again import note_lost
 from birthmark.server.machines.sharing import leave_alone
 from birthmark.server.settings import ConfigInvalidError
 from birthmark.server.tables import TABLES
@@ -378,7 +378,7 @@ async def _amended(
         key = signer.public_key
         exported = await read_export(replay, files.parent, ends, ACTIONS, key=key, clock=clock)
     again = await replayed(database, changes, exported.rows, now)
-    note_lost(changes, again.devices, now)
+    add_pending(changes, again.devices, now)
     told = {"made_at": manifest.made_at.isoformat(), "tokens_dropped": tokens, "revoked_again": again.count}
     for chain, (before, last) in ends.items():
         detail = json.dumps({**told, "from": before}, sort_keys=True, separators=(",", ":"))

@@ -1,87 +1,47 @@
-"""Devices of all places of this server, each once: listed by name, word, state or the end of a certificate."""
+"""Devices of every scope of this server, each once: by name, word, state or the end of a certificate."""
 
 import json
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import msgspec
 
-from birthmark.awsiot.store import registry
-from birthmark.ca import store as ca_store
 from birthmark.clock import Clock
-from birthmark.console.devices import Counted, Counts, Found, FoundPage, Sees, Wanted
-from birthmark.console.states import Order, State
-from birthmark.dps import store as dps_store
-from birthmark.iothub import store as hub_store
-from birthmark.iothub.model import space_of
+from birthmark.devices.directory import DeviceDirectory
+from birthmark.devices.model import DeviceFilter, DeviceListPage, DeviceTotal, IsVisible, ListedDevice
+from birthmark.devices.names import Key, ScopeNames, begins, has_few
+from birthmark.devices.states import Order, State
 from birthmark.pki.names import fold
-from birthmark.server.names_at import STATES, Key, Kind, NamesAt, Place, begins, has_few
-from birthmark.server.rooms import Rooms
 from birthmark.store import from_micros
-from birthmark.store.figures import SUMS
 from birthmark.store.paging import PageInvalidError
 from birthmark.text import decode_json
-
-_OFF = hub_store.state_of(is_enabled=False)
-
-
-@dataclass(frozen=True, slots=True)
-class DeviceCounts:
-    """Counts devices."""
-
-    rooms: Rooms = field(repr=False)
-
-    async def read(self, *, sees: Sees) -> Sequence[Counts]:
-        """Return how many there are at the places that somebody sees; what nothing counts is None."""
-        rooms = self.rooms
-        connected = await rooms.broker.connected()
-        things, devices = await self._figures(registry.FIGURE), await self._figures(hub_store.DEVICES)
-        on_record = Counter[str]()
-        for (place, _), count in devices.items():
-            on_record[place] += count
-        aws = connected.get(rooms.aws_connections.space.name, 0)
-        found = [Counts(registry.PLACE, sum(things.values()), aws)]
-        for hub in sorted(one.name for one in rooms.iothub.hubs.all()):
-            here, off = connected.get(space_of(hub), 0), devices.get((hub, _OFF), 0)
-            found.append(Counts(f"hub/{hub}", on_record[hub], here, off))
-        found += [Counts(f"dps/{name}") for name in sorted(one.name for one in rooms.instances.all())]
-        found.append(Counts(ca_store.PLACE))
-        return [one for one in found if sees(one.at)]
-
-    async def _figures(self, name: str) -> Mapping[tuple[str, str], int]:
-        rows = await self.rooms.database.all(SUMS, name=name, from_since=0)
-        return {(row["place"], row["state"]): int(row["value"]) for row in rows}
-
 
 MAX_COUNTED = 5000
 """Names that are counted for a list; of more it says so."""
 MAX_LOOKED = 2000
 """How many names a page in a state looks at; it may then be short, with another behind it."""
 _PAGE, _FEWEST = 500, 100
-_SPELLED = {Kind.HUB, Kind.AWS}
-"""Places where letter case counts; the others have folded names."""
 _NOT_COUNTED = {State.AWAY, State.UNASSIGNED}
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
-    """Finds devices."""
+class DeviceSearch:
+    """Searches the scopes of a directory."""
 
-    rooms: Rooms = field(repr=False)
+    directory: DeviceDirectory = field(repr=False)
     clock: Clock = field(repr=False)
 
-    async def find(self, wanted: Wanted, after: str, limit: int, *, sees: Sees) -> FoundPage:
+    async def find(self, wanted: DeviceFilter, after: str, limit: int, *, sees: IsVisible) -> DeviceListPage:
         """Return `limit` devices behind `after` of the places that somebody sees. Raise `PageInvalidError`."""
         every = self._names(wanted, sees)
         sources = _sources(every, wanted)
         order, key = _parsed(after, wanted) if after else (_order(sources, wanted), ("", ""))
-        found: list[Found] = []
+        found: list[ListedDevice] = []
         looked, is_last = 0, False
         is_sifted = wanted.state is not None or wanted.order is Order.ENDS
         while not is_last:
             if is_sifted and looked >= MAX_LOOKED:
-                return FoundPage(await self._told(found, every), _after(order, key))
+                return DeviceListPage(await self._told(found, every), _after(order, key))
             size = _PAGE if looked else max(_FEWEST, min(_PAGE, limit + 1))
             batch, is_last = await _merged(sources, order, key, size)
             looked += max(1, len(batch))
@@ -89,12 +49,12 @@ class Finding:
             for key, name in batch.items():
                 if name is not None and name in at and _fits(at[name], name, wanted):
                     places, states = at[name]
-                    found.append(Found(name, places, _after(order, key), states))
+                    found.append(ListedDevice(name, places, _after(order, key), states))
             if len(found) > limit:
-                return FoundPage(await self._told(found[:limit], every), found[limit - 1].after)
-        return FoundPage(await self._told(found, every), None)
+                return DeviceListPage(await self._told(found[:limit], every), found[limit - 1].after)
+        return DeviceListPage(await self._told(found, every), None)
 
-    async def count(self, wanted: Wanted, *, sees: Sees) -> Counted | None:
+    async def count(self, wanted: DeviceFilter, *, sees: IsVisible) -> DeviceTotal | None:
         """Return how many there are, or of how many there are more; None where each had to be looked at."""
         is_sifted = wanted.state is not None and (wanted.begin or wanted.order is Order.ENDS)
         if is_sifted or wanted.state in _NOT_COUNTED or (wanted.order is Order.ENDS and wanted.begin):
@@ -102,10 +62,10 @@ class Finding:
         sources = _sources(self._names(wanted, sees), wanted)
         order = _order(sources, wanted)
         most = MAX_COUNTED if order is Key.NAME else MAX_COUNTED // 5  # a row of a word costs more
-        figures = await DeviceCounts(self.rooms).read(sees=sees) if order is Key.NAME and wanted.state is None else ()
-        known = max((one.on_record or 0 for one in figures if wanted.at in {"", one.at}), default=0)
+        figures = await self.directory.counts(sees=sees) if order is Key.NAME and wanted.state is None else ()
+        known = max((one.on_record or 0 for one in figures if wanted.scope in {"", one.at}), default=0)
         if known > most:
-            return Counted(known, is_more=True)
+            return DeviceTotal(known, is_more=True)
         found: set[str] = set()
         for names in sources:
             page, is_last = await names.page(names.source(order), ("", ""), most + 1)
@@ -114,15 +74,15 @@ class Finding:
                 some = [name for name, state in (await names.states(some)).items() if state is State.CONNECTED]
             found |= {fold(name) for name in some}
             if not is_last or len(found) > most:
-                return Counted(most, is_more=True)
-        return Counted(len(found))
+                return DeviceTotal(most, is_more=True)
+        return DeviceTotal(len(found))
 
-    def _names(self, wanted: Wanted, sees: Sees) -> Sequence[NamesAt]:
-        places = sorted(self._places(), key=lambda one: one.at)
-        return [NamesAt(self.rooms.database, self.clock, place, wanted) for place in places if sees(place.at)]
+    def _names(self, wanted: DeviceFilter, sees: IsVisible) -> Sequence[ScopeNames]:
+        database = self.directory.database
+        return [ScopeNames(database, self.clock, one, wanted) for one in self.directory.scopes() if sees(one.scope)]
 
     async def _states(
-        self, names: Sequence[str], every: Sequence[NamesAt], wanted: Wanted
+        self, names: Sequence[str], every: Sequence[ScopeNames], wanted: DeviceFilter
     ) -> Mapping[str, tuple[Sequence[str], Sequence[State]]]:
         """Return where devices are and their states, the worst first; a name that is spelled otherwise is left out."""
         if not names:
@@ -132,15 +92,15 @@ class Finding:
         spelled: set[str] = set()
         for one in every:
             for name, state in (await one.states(names)).items():
-                at[name].append(one.place.at)
+                at[name].append(one.scope.scope)
                 told[name].add(state)
-                if one.place.kind in _SPELLED:
+                if one.scope.is_case_sensitive:
                     spelled.add(name)
         others: set[str] = set()
         folded = [name for name in names if name not in spelled and name == fold(name)]
-        if folded and not wanted.at and _order((), wanted) is not Key.ENDING:
+        if folded and not wanted.scope and _order((), wanted) is not Key.ENDING:
             for one in every:
-                others |= {fold(name) for name in await one.spellings(folded)} if one.place.kind in _SPELLED else set()
+                others |= {fold(name) for name in await one.spellings(folded)} if one.scope.is_case_sensitive else set()
         refused, revoked = await every[0].refused(names), await every[0].revoked(names)
         ends = await every[0].ends(names) if wanted.state is State.ENDING else {}
         for name in names:
@@ -153,18 +113,18 @@ class Finding:
             if at[name] and (name in spelled or name not in others)
         }
 
-    async def _told(self, found: Sequence[Found], every: Sequence[NamesAt]) -> Sequence[Found]:
+    async def _told(self, found: Sequence[ListedDevice], every: Sequence[ScopeNames]) -> Sequence[ListedDevice]:
         """Return devices with when they were seen last and their certificates' end."""
         if not found:
             return found
         names = [one.name for one in found]
         seen: dict[str, int] = {}
-        for place in (one.place for one in every):
-            here = [one.name for one in found if place.at in one.places]
-            if place.space is not None and here:
-                for name, last in (await place.space.seen_anywhere(here)).items():
+        for scope in (one.scope for one in every):
+            here = [one.name for one in found if scope.scope in one.scopes]
+            if scope.space is not None and here:
+                for name, last in (await scope.space.seen_anywhere(here)).items():
                     seen[name] = max(last.at, seen.get(name, 0))
-        is_seen = any(one.place.kind is Kind.SERVER for one in every)
+        is_seen = any(one.has_certificates for one in every)
         ends = await every[0].ends(names) if is_seen else {}
         return [
             replace(
@@ -175,35 +135,23 @@ class Finding:
             for one in found
         ]
 
-    def _places(self) -> Iterator[Place]:
-        """Yield every place."""
-        rooms = self.rooms
-        yield Place(registry.PLACE, registry.PLACE, Kind.AWS, space=rooms.aws_connections.space)
-        yield Place(ca_store.PLACE, ca_store.PLACE, Kind.SERVER)
-        for hub in rooms.iothub.hubs.all():
-            space = rooms.hub_connections.space(hub.name)
-            yield Place(hub_store.place_of(hub.name), f"hub/{hub.name}", Kind.HUB, hub.name, space)
-        for instance in rooms.instances.all():
-            kept_at = dps_store.place_of(instance.id_scope)
-            yield Place(kept_at, f"dps/{instance.name}", Kind.DPS, instance.id_scope)
 
-
-def _sources(every: Sequence[NamesAt], wanted: Wanted) -> Sequence[NamesAt]:
+def _sources(every: Sequence[ScopeNames], wanted: DeviceFilter) -> Sequence[ScopeNames]:
     """Return the places whose names are read for what is asked."""
     if wanted.order is Order.ENDS or (wanted.state is State.ENDING and not wanted.begin):
-        return [one for one in every if one.place.kind is Kind.SERVER]
+        return [one for one in every if one.has_certificates]
     return [
         one
         for one in every
-        if wanted.at in {"", one.place.at} and (wanted.state is None or wanted.state in STATES[one.place.kind])
+        if wanted.scope in {"", one.scope.scope} and (wanted.state is None or wanted.state in one.scope.states)
     ]
 
 
-def _order(sources: Sequence[NamesAt], wanted: Wanted) -> Key:
+def _order(sources: Sequence[ScopeNames], wanted: DeviceFilter) -> Key:
     """Return by what the list is in order."""
     if wanted.order is Order.ENDS or (wanted.state is State.ENDING and not wanted.begin):
         return Key.ENDING
-    spaces = [one.place.space for one in sources if one.place.space is not None]
+    spaces = [one.scope.space for one in sources if one.scope.space is not None]
     if wanted.state is State.CONNECTED and all(has_few(one) for one in spaces):
         return Key.NAME
     if wanted.begin:
@@ -212,7 +160,7 @@ def _order(sources: Sequence[NamesAt], wanted: Wanted) -> Key:
 
 
 async def _merged(
-    sources: Sequence[NamesAt], order: Key, key: tuple[str, str], size: int
+    sources: Sequence[ScopeNames], order: Key, key: tuple[str, str], size: int
 ) -> tuple[Mapping[tuple[str, str], str | None], bool]:
     """Return what follows a key at any of the places, each key once, and whether it is the last of all."""
     found: dict[tuple[str, str], str | None] = {}
@@ -228,9 +176,9 @@ async def _merged(
     return {one: found[one] for one in keys}, upto is None
 
 
-def _fits(at: tuple[Sequence[str], Sequence[State]], name: str, wanted: Wanted) -> bool:
+def _fits(at: tuple[Sequence[str], Sequence[State]], name: str, wanted: DeviceFilter) -> bool:
     places, states = at
-    is_there = wanted.at in {"", *places}
+    is_there = wanted.scope in {"", *places}
     return is_there and (wanted.state is None or wanted.state in states) and begins(name, wanted)
 
 
@@ -247,7 +195,7 @@ def _after(order: Key, key: tuple[str, str]) -> str:
     return json.dumps([order, *key], ensure_ascii=False, separators=(",", ":"))
 
 
-def _parsed(after: str, wanted: Wanted) -> tuple[Key, tuple[str, str]]:
+def _parsed(after: str, wanted: DeviceFilter) -> tuple[Key, tuple[str, str]]:
     try:
         order, first, second = decode_json(after, tuple[Key, str, str])
     except (msgspec.MsgspecError, UnicodeEncodeError) as error:

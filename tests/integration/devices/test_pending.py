@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from birthmark.ca import store
-from birthmark.console.taken import Became, Taken
-from birthmark.server.losing.again import note_lost, take_back_again
-from birthmark.server.losing.service import Losing
+from birthmark.devices.pending import add_pending, revoke_pending
+from birthmark.devices.results import RevocationOutcome, RevokedPart
+from birthmark.devices.revocation import DeviceRevoker
 from birthmark.store import Changes, Database, open_database
 from support.fakes import FakeClock
 
@@ -24,28 +24,28 @@ class Rooms:
 
 
 class Taking:
-    """What is asked of `Losing`, and what becomes of each device's part."""
+    """What is asked of `DeviceRevoker`, and what becomes of each device's part."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, database: Database, **became: Became) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, database: Database, **became: RevocationOutcome) -> None:
         self.became, self.asked = became, list[tuple[str, int]]()
         self.rooms: Any = Rooms(database)
         taking = self
 
-        async def take_back(losing: Losing, name: str, *_: object, **__: object) -> list[Taken]:
+        async def take_back(losing: DeviceRevoker, name: str, *_: object, **__: object) -> list[RevokedPart]:
             taking.asked.append((name, len(losing.only)))
-            return [Taken("hub main", "device", name, taking.became[name])]
+            return [RevokedPart("hub main", "device", name, taking.became[name])]
 
-        monkeypatch.setattr(Losing, "take_back", take_back)
+        monkeypatch.setattr(DeviceRevoker, "revoke", take_back)
 
     async def note(self, *names: str) -> None:
         changes = Changes()
-        note_lost(changes, dict.fromkeys(names, "keyCompromise"), 1)
+        add_pending(changes, dict.fromkeys(names, "keyCompromise"), 1)
         await self.rooms.database.commit(changes)
 
     async def start(self) -> list[tuple[str, int]]:
         """Return the devices that a start takes back, and of how many parts; 0 is all."""
         self.asked.clear()
-        await take_back_again(self.rooms)
+        await revoke_pending(self.rooms)
         return list(self.asked)
 
 
@@ -59,17 +59,17 @@ async def database(tmp_path: Path) -> AsyncIterator[Database]:
 async def test_what_could_not_be_taken_back_is_tried_by_the_next_start_and_nothing_else(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    taking = Taking(monkeypatch, database, one=Became.TAKEN_BACK, two=Became.FAILED)
+    taking = Taking(monkeypatch, database, one=RevocationOutcome.REVOKED, two=RevocationOutcome.FAILED)
     await taking.note("one", "two")
     assert await taking.start() == [("one", 0), ("two", 0)]
-    taking.became["two"] = Became.TAKEN_BACK
+    taking.became["two"] = RevocationOutcome.REVOKED
     assert [await taking.start(), await taking.start()] == [[("two", 1)], []]
 
 
 async def test_a_device_that_was_let_go_meanwhile_is_left_alone(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    taking = Taking(monkeypatch, database, One=Became.FAILED)
+    taking = Taking(monkeypatch, database, One=RevocationOutcome.FAILED)
     await taking.note("One")
     await taking.start()
     await database.commit(Changes().run(store.FIND_NAME, key_name="one"))
@@ -79,7 +79,7 @@ async def test_a_device_that_was_let_go_meanwhile_is_left_alone(
 async def test_a_second_restore_adds_to_what_the_first_left(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    taking = Taking(monkeypatch, database, one=Became.FAILED, two=Became.FAILED)
+    taking = Taking(monkeypatch, database, one=RevocationOutcome.FAILED, two=RevocationOutcome.FAILED)
     await taking.note("one")
     await taking.start()
     await taking.note("two")

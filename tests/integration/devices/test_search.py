@@ -13,16 +13,17 @@ from birthmark.awsiot.store import registry
 from birthmark.broker import store as broker_store
 from birthmark.broker.space import Arrival, Space
 from birthmark.ca import store as ca_store
-from birthmark.console.devices import Counted, Counts, Found, Wanted
-from birthmark.console.states import Order, State
+from birthmark.devices import names as scope_names
+from birthmark.devices import search
+from birthmark.devices.model import DeviceCounts, DeviceFilter, DeviceTotal, ListedDevice
+from birthmark.devices.search import DeviceSearch
+from birthmark.devices.states import Order, State
 from birthmark.dps import store as dps_store
 from birthmark.errors import ForbiddenError
 from birthmark.iothub import store as hub_store
 from birthmark.iothub.wire import DeviceBody
 from birthmark.pki.crl import RevocationReason
 from birthmark.refusals import store as refusal_store
-from birthmark.server import finding, names_at
-from birthmark.server.finding import DeviceCounts, Finding
 from birthmark.server.rooms import Rooms
 from birthmark.store import Changes, Statement, open_database, statement, words
 from birthmark.store.keyed import MOST_AMONG, these
@@ -37,13 +38,13 @@ CLOCK = FakeClock()
 
 
 async def every(
-    rooms: Rooms, wanted: Wanted, limit: int = 100, sees: Callable[[str], bool] = lambda _: True
-) -> list[Found]:
+    rooms: Rooms, wanted: DeviceFilter, limit: int = 100, sees: Callable[[str], bool] = lambda _: True
+) -> list[ListedDevice]:
     """Return all pages together."""
-    told: list[Found] = []
+    told: list[ListedDevice] = []
     after: str | None = ""
     while after is not None:
-        page = await Finding(rooms, CLOCK).find(wanted, after, limit, sees=sees)
+        page = await DeviceSearch(rooms.devices, CLOCK).find(wanted, after, limit, sees=sees)
         assert len(page.items) <= limit
         told += page.items
         after = page.next
@@ -52,16 +53,19 @@ async def every(
 
 async def places(rooms: Rooms, begin: str, sees: Callable[[str], bool] = lambda _: True) -> dict[str, list[str]]:
     """Return devices with their places, and check that none is listed twice."""
-    found = await every(rooms, Wanted(begin), sees=sees)
+    found = await every(rooms, DeviceFilter(begin), sees=sees)
     assert len({one.name for one in found}) == len(found)
-    return {one.name: list(one.places) for one in found}
+    return {one.name: list(one.scopes) for one in found}
 
 
 async def names(rooms: Rooms, state: State | None, begin: str = "", **asked: Any) -> list[str]:
     """Return which devices are in a state, and check that pages of any size and the count agree."""
-    wanted = Wanted(begin, state=state, **asked)
+    wanted = DeviceFilter(begin, state=state, **asked)
     found = [one.name for one in await every(rooms, wanted)]
-    assert await Finding(rooms, CLOCK).count(wanted, sees=lambda _: True) in {None, Counted(len(found))}
+    assert await DeviceSearch(rooms.devices, CLOCK).count(wanted, sees=lambda _: True) in {
+        None,
+        DeviceTotal(len(found)),
+    }
     for limit in (1, 2):
         assert [one.name for one in await every(rooms, wanted, limit)] == found
     return found
@@ -97,8 +101,8 @@ async def test_pages_follow_each_other_across_places(tmp_path: Path, begin: str)
     async with opened(tmp_path, FakeClock()) as (rooms, _):
         await fill(rooms)
         await answered(rooms, OPERATIONS["register own"])
-        found = await every(rooms, Wanted(begin))
-        assert await every(rooms, Wanted(begin), 1) == found
+        found = await every(rooms, DeviceFilter(begin))
+        assert await every(rooms, DeviceFilter(begin), 1) == found
         assert len(found) > 1
 
 
@@ -107,15 +111,15 @@ async def test_without_a_beginning_all_are_listed_with_how_they_stand(database_u
         await fill(rooms)
         await answered(rooms, OPERATIONS["issue by password"])
         await connect(rooms.hub_connections.space("hub"), "of-group")
-        assert [(one.name, list(one.places), list(one.states)) for one in await every(rooms, Wanted())] == [
+        assert [(one.name, list(one.scopes), list(one.states)) for one in await every(rooms, DeviceFilter())] == [
             ("bound", ["server"], []),
             ("device-1", ["hub/hub"], [State.AWAY]),
             ("of-group", ["hub/hub"], [State.CONNECTED]),
             ("own", ["dps/main"], [State.UNASSIGNED]),
             ("thing-1", ["aws"], [State.AWAY]),
         ]
-        assert await names(rooms, None, at="hub/hub") == ["device-1", "of-group"]
-        assert await names(rooms, None, at="hub/other") == []
+        assert await names(rooms, None, scope="hub/hub") == ["device-1", "of-group"]
+        assert await names(rooms, None, scope="hub/other") == []
 
 
 @pytest.mark.parametrize("begin", ["", "d", "of"])
@@ -137,7 +141,7 @@ async def test_who_is_connected_away_or_off_is_found_by_it(
         assert await names(rooms, State.CONNECTED, begin) == connected
         assert await names(rooms, State.DISABLED, begin) == of("device-3")
         assert await names(rooms, State.AWAY, begin) == of("device-2", "device-4")
-        monkeypatch.setattr(names_at, "FEW", 0)  # many connections: any that are on record are looked at
+        monkeypatch.setattr(scope_names, "FEW", 0)  # many connections: any that are on record are looked at
         assert await names(rooms, State.CONNECTED, begin) == connected
 
 
@@ -154,7 +158,7 @@ async def test_who_is_connected_to_another_worker_is_found_by_its_row(
         changes.run(broker_store.ADD, **row | {"client": "device-1", "owner": None})
         await rooms.database.commit(changes)
         monkeypatch.setattr(space, "is_alone", False)
-        assert await names(rooms, State.CONNECTED, begin, at="hub/hub") == ["of-group"]
+        assert await names(rooms, State.CONNECTED, begin, scope="hub/hub") == ["of-group"]
         assert "of-group" not in await names(rooms, State.AWAY, begin)
 
 
@@ -197,11 +201,11 @@ async def test_who_was_refused_something_is_found_where_it_is_on_record(
         await rooms.ledger.settled()
         fitting = [name for name in ("device-1", "own") if name.startswith(begin.lower())]
         assert await names(rooms, State.REFUSED, begin) == fitting
-        found = await every(rooms, Wanted(begin, state=State.REFUSED), sees=lambda place: place == "dps/main")
+        found = await every(rooms, DeviceFilter(begin, state=State.REFUSED), sees=lambda place: place == "dps/main")
         assert [one.name for one in found] == [name for name in fitting if name == "own"]
-        later = Finding(rooms, FakeClock())
+        later = DeviceSearch(rooms.devices, FakeClock())
         later.clock.move(timedelta(days=8))  # type: ignore[attr-defined]
-        page = await later.find(Wanted(begin, state=State.REFUSED), "", 100, sees=lambda _: True)
+        page = await later.find(DeviceFilter(begin, state=State.REFUSED), "", 100, sees=lambda _: True)
         assert page.items == []
 
 
@@ -213,9 +217,9 @@ async def test_a_revoked_device_is_listed_once_as_revoked_whatever_its_places_sa
         await fill(rooms)
         await answered(rooms, OPERATIONS["register own"])
         await rooms.authority.revocations.lose("own", OPERATOR, RevocationReason.KEY_COMPROMISE)
-        (own,) = (one for one in await every(rooms, Wanted()) if one.name == "own")
+        (own,) = (one for one in await every(rooms, DeviceFilter()) if one.name == "own")
         assert own.states[0] is State.REVOKED
-        assert list(own.places) == ["dps/main", "hub/hub", "server"]
+        assert list(own.scopes) == ["dps/main", "hub/hub", "server"]
         assert await names(rooms, State.REVOKED, begin) == ["own"]
 
 
@@ -232,7 +236,7 @@ async def test_devices_are_listed_by_the_end_of_their_certificates(database_url:
     async with opened(tmp_path, FakeClock(), database_url) as (rooms, _):
         await fill(rooms)
         await answered(rooms, OPERATIONS["issue by password"])
-        (found,) = await every(rooms, Wanted(order=Order.ENDS))
+        (found,) = await every(rooms, DeviceFilter(order=Order.ENDS))
         (issued,) = await rooms.authority.of_name("bound")
         assert (found.name, found.ends) == ("bound", issued.certificate.not_after)
         assert await names(rooms, None, order=Order.ENDS) == ["bound"]
@@ -242,7 +246,7 @@ async def test_when_a_device_was_seen_last_is_told(tmp_path: Path) -> None:
     async with opened(tmp_path, FakeClock()) as (rooms, _):
         await fill(rooms)
         await connect(rooms.hub_connections.space("hub"), "device-1")
-        seen = {one.name: one.last_seen for one in await every(rooms, Wanted())}
+        seen = {one.name: one.last_seen for one in await every(rooms, DeviceFilter())}
         assert seen["device-1"] is not None
         assert seen["of-group"] is None
 
@@ -250,19 +254,21 @@ async def test_when_a_device_was_seen_last_is_told(tmp_path: Path) -> None:
 async def test_of_very_many_devices_it_is_told_that_they_are_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(finding, "MAX_COUNTED", 2)
+    monkeypatch.setattr(search, "MAX_COUNTED", 2)
     async with opened(tmp_path, FakeClock()) as (rooms, _):
         await fill(rooms)
-        assert await Finding(rooms, CLOCK).count(Wanted(), sees=lambda _: True) == Counted(2, is_more=True)
+        assert await DeviceSearch(rooms.devices, CLOCK).count(DeviceFilter(), sees=lambda _: True) == DeviceTotal(
+            2, is_more=True
+        )
 
 
 @pytest.mark.parametrize("state", [State.AWAY, State.REFUSED, State.UNASSIGNED])
 async def test_a_page_looks_at_so_many_names_and_no_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: State
 ) -> None:
-    monkeypatch.setattr(finding, "MAX_LOOKED", 4)
-    monkeypatch.setattr(finding, "_PAGE", 2)
-    monkeypatch.setattr(finding, "_FEWEST", 2)
+    monkeypatch.setattr(search, "MAX_LOOKED", 4)
+    monkeypatch.setattr(search, "_PAGE", 2)
+    monkeypatch.setattr(search, "_FEWEST", 2)
     async with opened(tmp_path, FakeClock()) as (rooms, _):
         await fill(rooms)
         for number in range(9):
@@ -275,7 +281,9 @@ async def test_a_page_looks_at_so_many_names_and_no_more(
         after: str | None = ""
         told: list[str] = []
         while after is not None:
-            page = await Finding(rooms, CLOCK).find(Wanted(state=state), after, 100, sees=lambda _: True)
+            page = await DeviceSearch(rooms.devices, CLOCK).find(
+                DeviceFilter(state=state), after, 100, sees=lambda _: True
+            )
             told += [one.name for one in page.items]
             pages, after = pages + 1, page.next
         expected = {
@@ -291,7 +299,7 @@ async def test_a_page_looks_at_so_many_names_and_no_more(
 async def test_what_is_no_place_in_the_list_is_refused(tmp_path: Path, after: str) -> None:
     async with opened(tmp_path, FakeClock()) as (rooms, _):
         with pytest.raises(PageInvalidError):
-            await Finding(rooms, CLOCK).find(Wanted(), after, 1, sees=lambda _: True)
+            await DeviceSearch(rooms.devices, CLOCK).find(DeviceFilter(), after, 1, sees=lambda _: True)
 
 
 async def test_how_many_there_are_is_told_of_each_place_that_one_sees(database_url: str, tmp_path: Path) -> None:
@@ -299,14 +307,14 @@ async def test_how_many_there_are_is_told_of_each_place_that_one_sees(database_u
         await fill(rooms)
         await answered(rooms, OPERATIONS["disable the device"])
         await connect(rooms.hub_connections.space("hub"), "of-group")
-        assert list(await DeviceCounts(rooms).read(sees=lambda _: True)) == [
-            Counts("aws", on_record=1, connected=0),
-            Counts("hub/hub", on_record=2, connected=1, disabled=1),
-            Counts("dps/main"),
-            Counts("dps/spare"),
-            Counts("server"),
+        assert list(await rooms.devices.counts(sees=lambda _: True)) == [
+            DeviceCounts("aws", on_record=1, connected=0),
+            DeviceCounts("dps/main"),
+            DeviceCounts("dps/spare"),
+            DeviceCounts("hub/hub", on_record=2, connected=1, disabled=1),
+            DeviceCounts("server"),
         ]
-        assert [one.at for one in await DeviceCounts(rooms).read(sees=lambda place: place == "hub/hub")] == ["hub/hub"]
+        assert [one.at for one in await rooms.devices.counts(sees=lambda place: place == "hub/hub")] == ["hub/hub"]
 
 
 LISTS = (

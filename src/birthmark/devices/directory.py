@@ -1,0 +1,157 @@
+"""One device across all clouds: its names and certificates, what to show of it, and its open connections."""
+
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+from itertools import chain
+
+from birthmark.broker import Broker
+from birthmark.bus import Bus
+from birthmark.bus.ports import Reply, Request
+from birthmark.clock import format_utc
+from birthmark.devices.errors import DeviceNotOnRecordError
+from birthmark.devices.model import DeviceCounts, DevicePart, IsVisible, scope_of
+from birthmark.devices.records import DeviceAccess, DeviceIdentity, DeviceRecords, DeviceScope, RevocationOrder
+from birthmark.net.admission import Closed
+from birthmark.net.pump import MqttPump
+from birthmark.people.model import SERVER
+from birthmark.pki.certificates import Thumbprint
+from birthmark.refusals import refusals_about
+from birthmark.store import Database
+
+_SHA256_BYTES = 32
+Place = tuple[str, str]
+"""Where a device is connected, and from which address."""
+
+
+class ConnectionCounts(Reply, frozen=True, tag="server.open_there"):
+    """Places with how many connections there were."""
+
+    places: tuple[tuple[str, str, int], ...]
+
+
+class CountConnections(Request[ConnectionCounts], frozen=True, tag="server.ask_open"):
+    """Count the connections of a device, by its names at a hub or by its certificates; with `ends`, close them."""
+
+    names: tuple[str, ...]
+    certificates: tuple[str, ...]
+    ends: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceDirectory:
+    """Every device of this server, by the records of each package in the order in which a revocation goes."""
+
+    database: Database = field(repr=False)
+    broker: Broker = field(repr=False)
+    records: Sequence[DeviceRecords] = field(repr=False)
+
+    async def identity(self, name: str) -> DeviceIdentity:
+        """Return a device by all its names and certificates on record."""
+        spellings = {name, *chain.from_iterable([await one.spellings(name) for one in self.records])}
+        names: set[str] = set()
+        presented: set[Thumbprint] = set()
+        for spelling in spellings:
+            names |= await self._names(spelling)
+            presented |= await self.thumbprints(spelling)
+        return DeviceIdentity(name, spellings, names, presented)
+
+    async def _names(self, name: str) -> AbstractSet[str]:
+        names = {name}
+        for one in reversed(self.records):  # a hub names the registration that made its device, which has more names
+            names |= await one.names(frozenset(names))
+        return names
+
+    async def thumbprints(self, name: str) -> AbstractSet[Thumbprint]:
+        """Return the thumbprints with which a device registered, is enrolled, or is on record at a cloud."""
+        found: set[bytes] = set()
+        for one in await self._names(name):
+            for records in self.records:
+                found.update(await records.thumbprints(one))
+        return {Thumbprint(one) for one in found if len(one) == _SHA256_BYTES}
+
+    async def show(self, name: str, *, sees: IsVisible) -> Sequence[DevicePart]:
+        """Return every part in a visible scope, and the last refusal. Raise `DeviceNotOnRecordError`."""
+        device = await self.identity(name)
+        parts = [part for one in self.records async for part in one.parts(device) if sees(scope_of(part.place))]
+        for refusal in await refusals_about(self.database, name, 1) if sees(SERVER) else ():
+            detail = f"{refusal.code}: `birthmark why {refusal.id}`"
+            parts.append(DevicePart("refusals", "refused", refusal.id, format_utc(refusal.at), detail))
+        if not parts:
+            unknown = DeviceNotOnRecordError(name=name)
+            unknown.quote(fix="See how it is spelled: `birthmark device ls`.")
+            raise unknown
+        return parts
+
+    async def access(self, order: RevocationOrder) -> AsyncIterator[DeviceAccess]:
+        """Yield all that lets a device in: what gets it new access first, its open connections last."""
+        for one in self.records:
+            async for found in one.access(order):
+                yield found
+        async for connection in self._connections(order.device.names, order.certificates):
+            yield connection
+
+    def scopes(self) -> Sequence[DeviceScope]:
+        """Return every scope that has devices, sorted."""
+        return sorted(chain.from_iterable(one.scopes() for one in self.records), key=lambda one: one.scope)
+
+    async def counts(self, *, sees: IsVisible) -> Sequence[DeviceCounts]:
+        """Return how many devices each visible scope has; what nothing counts is None."""
+        connected = await self.broker.connected()
+        every = chain.from_iterable([await one.counts(connected) for one in self.records])
+        return sorted((one for one in every if sees(one.at)), key=lambda one: one.at)
+
+    # Connections, at this worker and at the others.
+
+    def answer_workers(self, bus: Bus) -> None:
+        """Answer other workers that count or close the connections of a device."""
+
+        async def answer(request: CountConnections) -> ConnectionCounts:
+            certificates = [Thumbprint(bytes.fromhex(one)) for one in request.certificates]
+            found = self._open_here(request.names, certificates)
+            if request.ends:
+                _close(found)
+            return ConnectionCounts(tuple([(*place, len(pumps)) for place, pumps in found.items()]))
+
+        bus.serve(CountConnections, answer)
+
+    async def _connections(
+        self, names: AbstractSet[str], certificates: AbstractSet[Thumbprint]
+    ) -> AsyncIterator[DeviceAccess]:
+        async def close() -> None:
+            _close(self._open_here(names, certificates))
+            await self.broker.ask_others(_request(names, certificates, ends=True))
+
+        counts = Counter({place: len(pumps) for place, pumps in self._open_here(names, certificates).items()})
+        for answer in await self.broker.ask_others(_request(names, certificates)):
+            for place, address, count in answer.places:
+                counts[place, address] += count
+        for (place, address), count in counts.items():
+            note = f"{count} of them" if count > 1 else ""
+            yield DeviceAccess(place, "connection", address, close, note=note)
+
+    def _open_here(
+        self, names: Iterable[str], certificates: Iterable[Thumbprint]
+    ) -> Mapping[Place, Sequence[MqttPump]]:
+        named, known = frozenset(names), frozenset(certificates)
+
+        def is_presented(pump: MqttPump) -> bool:
+            return pump.peer.leaf is not None and pump.peer.leaf.thumbprint in known
+
+        found: dict[Place, list[MqttPump]] = {}
+        for one in self.records:
+            for place, pump in one.connections(named, is_presented):
+                found.setdefault((place, pump.address), []).append(pump)
+        return found
+
+
+def _request(names: Iterable[str], certificates: Iterable[Thumbprint], *, ends: bool = False) -> CountConnections:
+    return CountConnections(tuple(sorted(names)), tuple(sorted(one.hex() for one in certificates)), ends)
+
+
+def _close(found: Mapping[Place, Sequence[MqttPump]]) -> None:
+    for pumps in found.values():
+        for pump in pumps:
+            if not pump.is_over:  # an earlier step of the revocation has closed it
+                pump.close(Closed.ADMINISTRATIVE)

@@ -1,0 +1,65 @@
+"""A package that brings records of its devices is listed, counted, shown and revoked, and nothing else names it."""
+
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from birthmark.devices.model import DeviceCounts, DeviceFilter, DevicePart
+from birthmark.devices.records import DeviceAccess, DeviceIdentity, DeviceRecords, DeviceScope, RevocationOrder
+from birthmark.devices.revocation import DeviceRevoker
+from birthmark.devices.search import DeviceSearch
+from birthmark.devices.states import State
+from birthmark.pki.crl import RevocationReason
+from support.fakes import FakeClock
+from support.kills.interleaved import opened
+from support.kills.interleaved_operations import OPERATOR, fill
+
+pytestmark = [pytest.mark.anyio, pytest.mark.integration]
+
+
+class MeterRecords(DeviceRecords):
+    """Meters of a protocol that Birthmark does not have: names, and whether each is disabled."""
+
+    def __init__(self, **meters: bool) -> None:
+        self.meters = meters
+
+    async def parts(self, device: DeviceIdentity) -> AsyncIterator[DevicePart]:
+        for name in device.names & self.meters.keys():
+            yield DevicePart("meters", "meter", name, "disabled" if self.meters[name] else "enabled")
+
+    async def access(self, order: RevocationOrder) -> AsyncIterator[DeviceAccess]:
+        for name in order.device.names & self.meters.keys():
+
+            async def disable(name: str = name) -> None:
+                self.meters[name] = True
+
+            yield DeviceAccess("meters", "meter", name, None if self.meters[name] else disable)
+
+    def scopes(self) -> Iterable[DeviceScope]:
+        return (DeviceScope("meters", "meters", frozenset({State.DISABLED}), self._page, self._find),)
+
+    async def _page(self, after: str, limit: int) -> Sequence[str]:
+        return sorted(name for name in self.meters if name > after)[:limit]
+
+    async def _find(self, names: Sequence[str]) -> Mapping[str, State | None]:
+        return {name: State.DISABLED if self.meters[name] else None for name in names if name in self.meters}
+
+    async def counts(self, _connected: Mapping[str, int]) -> Sequence[DeviceCounts]:
+        return [DeviceCounts("meters", len(self.meters))]
+
+
+async def test_its_devices_are_listed_counted_shown_and_revoked(tmp_path: Path) -> None:
+    async with opened(tmp_path, FakeClock()) as (rooms, _):
+        await fill(rooms)
+        records = MeterRecords(**{"meter-1": False, "meter-2": True})
+        directory = replace(rooms.devices, records=[*rooms.devices.records, records])
+        search = DeviceSearch(directory, FakeClock())
+        page = await search.find(DeviceFilter(scope="meters"), "", 10, sees=lambda _: True)
+        assert [(one.name, list(one.states)) for one in page.items] == [("meter-1", []), ("meter-2", [State.DISABLED])]
+        assert DeviceCounts("meters", 2) in await directory.counts(sees=lambda _: True)
+        assert [one.what for one in await directory.show("meter-1", sees=lambda _: True)] == ["meter"]
+        done = await DeviceRevoker(directory).revoke("meter-1", OPERATOR, RevocationReason.KEY_COMPROMISE)
+        assert ("meters", "meter-1", "taken back") in [(one.place, one.id, one.became) for one in done]
+        assert records.meters == {"meter-1": True, "meter-2": True}

@@ -4,15 +4,14 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from collections.abc import Set as AbstractSet
-from typing import Protocol
 
 from birthmark.background import told
 from birthmark.ca.events import CertificateRevoked
 from birthmark.ca.revocation import digest_of
+from birthmark.component import MqttConnection, MqttConnections
 from birthmark.errors import BirthmarkError
 from birthmark.net.admission import Closed
 from birthmark.net.backlog import Slices
-from birthmark.net.pump import MqttPump
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.twin import twins_of
 
@@ -22,23 +21,6 @@ _STEPS = 4
 """Connections that a CA is looked for at, between two looks at the clock."""
 
 
-class Connection(Protocol):
-    """A connection of a room."""
-
-    @property
-    def pump(self) -> MqttPump: ...
-
-
-class Connections(Protocol):
-    """The live connections of a room."""
-
-    def everyone(self) -> Sequence[Connection]: ...
-
-    def revoked(self) -> None:
-        """Let who is about to connect prove itself again."""
-        ...
-
-
 class EndRevoked:
     """Hears of revocations and closes what they concern. `check` raises for a certificate that is not good any more.
 
@@ -46,7 +28,7 @@ class EndRevoked:
     """
 
     def __init__(
-        self, check: Callable[[Certificate, Sequence[Certificate]], Awaitable[None]], rooms: Sequence[Connections]
+        self, check: Callable[[Certificate, Sequence[Certificate]], Awaitable[None]], rooms: Sequence[MqttConnections]
     ) -> None:
         self._check = check
         self._rooms = rooms
@@ -69,7 +51,7 @@ class EndRevoked:
         self._gone.append(revoked)
 
     @property
-    def _everyone(self) -> list[Connection]:
+    def _everyone(self) -> list[MqttConnection]:
         return [connection for room in self._rooms for connection in room.everyone()]
 
     def _end(self) -> None:
@@ -89,7 +71,7 @@ class EndRevoked:
             self._looking_for_twins.add(looking)
             looking.add_done_callback(self._looking_for_twins.discard)
 
-    async def _end_twins(self, connections: Sequence[Connection], alone: AbstractSet[bytes]) -> None:
+    async def _end_twins(self, connections: Sequence[MqttConnection], alone: AbstractSet[bytes]) -> None:
         """End those that showed another form of what is gone, which is dear to find out."""
         slices = Slices(_STEPS)
         for connection in connections:
@@ -110,7 +92,7 @@ class EndRevoked:
         finally:
             self._looking = None
 
-    async def _look_at(self, connection: Connection) -> None:
+    async def _look_at(self, connection: MqttConnection) -> None:
         peer = connection.pump.peer
         if peer.leaf is None or connection.pump.is_over:
             return

@@ -13,18 +13,8 @@ import msgspec
 
 from birthmark.alerts.service import Alerts
 from birthmark.auth.passwords import PasswordCheck
+from birthmark.awsiot.component import AwsComponent
 from birthmark.awsiot.devices import ThingRecords
-from birthmark.awsiot.events import (
-    AccessKeyRemoved,
-    AuthorizerChanged,
-    CertificateChanged,
-    GrantsChanged,
-    PolicyChanged,
-    RoleAliasRemoved,
-    SettingsChanged,
-    ThingChanged,
-    ThingGroupChanged,
-)
 from birthmark.awsiot.model import Account
 from birthmark.awsiot.mqtt import AwsConnections
 from birthmark.awsiot.mqtt.connection import AwsConnection
@@ -41,19 +31,22 @@ from birthmark.ca.rollover import Rollovers
 from birthmark.ca.service import CertificateAuthority
 from birthmark.ca.upstream import Upstream
 from birthmark.clock import Clock, Entropy
+from birthmark.component import Component, MqttConnections
 from birthmark.devices.certificates import CertificateRecords
 from birthmark.devices.directory import DeviceDirectory
+from birthmark.dps.component import DpsComponent
 from birthmark.dps.devices import DpsDeviceRecords
 from birthmark.dps.mqtt import DpsMqtt
 from birthmark.dps.service import Authorities, Enrollments, Instances, Registrations
 from birthmark.dps.service.webhooks import AllocationWebhooks
 from birthmark.errors import BirthmarkError
+from birthmark.est.component import EstComponent
 from birthmark.est.devices import EstDeviceRecords
 from birthmark.est.service import Credentials, EstService, RegistrationAuthorities, Tokens
 from birthmark.feed.notices import Notices
 from birthmark.feed.webhooks import Webhooks
+from birthmark.iothub.component import HubComponent
 from birthmark.iothub.devices import HubDeviceRecords
-from birthmark.iothub.events import DeviceChanged, HubCaChanged, HubDeleted, HubsChanged
 from birthmark.iothub.mqtt import DevicesByBus, HubConnections
 from birthmark.iothub.mqtt.connection import HubConnection
 from birthmark.iothub.service import Hubs, IotHub
@@ -80,6 +73,7 @@ from birthmark.refusals import Ledger
 from birthmark.refusals.ledger import AskPresented
 from birthmark.routing.queue import Queue
 from birthmark.server.account_files import cas_of, functions_of, roles_of, servers_of
+from birthmark.server.ca_component import CaComponent
 from birthmark.server.est_settings import est_settings
 from birthmark.server.hubs import GrantsByEnrollment, HubsForDps, orders_of
 from birthmark.server.oidc_settings import providers_of
@@ -225,11 +219,13 @@ class Rooms:
     notices: Notices
     alerts: Alerts
     devices: DeviceDirectory
+    components: Sequence[Component]
+    """In the order in which a device is revoked."""
 
     async def settled(self) -> None:
         """Return when everything taken so far is on disk or was refused."""
-        await self.iothub.routes.settled()
-        await self.iothub.telemetry.settled()
+        for one in self.components:
+            await one.settle()
         await self.broker.settled(STOP_S)
         await self.ledger.settled(STOP_S)
         with contextlib.suppress(BirthmarkError, TimeoutError):
@@ -238,34 +234,26 @@ class Rooms:
 
     async def stop(self) -> None:
         """End what reads in the background."""
-        for one in (self.instances, self.iothub, self.aws.keys, self.aws.index, self.rollovers, self.people):
+        for one in self.components:
             await one.stop()
+        await self.rollovers.stop()
+        await self.people.stop()
 
     def end_connections(self) -> None:
         """Tell every MQTT client that this server ends, as far as its version of MQTT has words for it."""
-        for room in (self.dps_connections, self.hub_connections, self.aws_connections):
-            for connection in room.everyone():
+        for mqtt in self._mqtt:
+            for connection in mqtt.everyone():
                 connection.pump.close(Closed.STOPPING)
 
     def subscribe(self, bus: Bus) -> None:
         """Let live connections hear of what changed about them."""
-        rooms = (self.dps_connections, self.hub_connections, self.aws_connections)
-        bus.on(CertificateRevoked, EndRevoked(self.authority.revocations.check, rooms))
-        self.hub_connections.listen(bus)
-        bus.on(DeviceChanged, self.hub_connections.recheck)
-        bus.on(HubCaChanged, self.hub_connections.recheck_vouched)
-        bus.on(HubsChanged, self.hub_connections.recheck_policies)
-        bus.on(HubDeleted, self.hub_connections.drop_hub)
-        bus.on(ThingChanged, self.aws_connections.access_changed)
-        bus.on(PolicyChanged, self.aws_connections.access_changed)
-        bus.on(GrantsChanged, self.aws_connections.access_changed)
-        bus.on(ThingGroupChanged, self.aws_connections.access_changed)
-        bus.on(ThingChanged, self.aws.rollout.registry_changed)
-        bus.on(SettingsChanged, self.aws_connections.settings_changed)
-        bus.on(AccessKeyRemoved, self.aws_connections.key_removed)
-        bus.on(RoleAliasRemoved, self.aws_connections.role_alias_removed)
-        bus.on(AuthorizerChanged, self.aws_connections.authorizer_changed)
-        bus.on(CertificateChanged, self.aws_connections.certificate_changed)
+        bus.on(CertificateRevoked, EndRevoked(self.authority.revocations.check, self._mqtt))
+        for one in self.components:
+            one.subscribe(bus)
+
+    @property
+    def _mqtt(self) -> Sequence[MqttConnections]:
+        return [one.mqtt for one in self.components if one.mqtt is not None]
 
 
 async def _broker(
@@ -457,12 +445,13 @@ async def open_rooms(
     )
     credentials, registrars = Credentials(database, clock, entropy), RegistrationAuthorities(database, clock)
     dps_connections = DpsMqtt(registrations, ledger, clock)
-    records = (
-        EstDeviceRecords(authority, credentials, est.approvals, registrars),
-        DpsDeviceRecords(database, instances, enrollments, registrations, dps_connections),
-        HubDeviceRecords(database, iothub, hub_connections),
-        CertificateRecords(authority),
-        ThingRecords(database, aws, aws_connections),
+    hub_devices = DevicesByBus(hub_connections, bus)
+    components = (
+        EstComponent(est, EstDeviceRecords(authority, credentials, est.approvals, registrars)),
+        DpsComponent(DpsDeviceRecords(database, instances, enrollments, registrations, dps_connections)),
+        HubComponent(HubDeviceRecords(database, iothub, hub_connections), hub_devices),
+        CaComponent(CertificateRecords(authority)),
+        AwsComponent(ThingRecords(database, aws, aws_connections)),
     )
     return Rooms(
         database,
@@ -484,7 +473,7 @@ async def open_rooms(
         broker,
         dps_connections,
         hub_connections,
-        DevicesByBus(hub_connections, bus),
+        hub_devices,
         aws_connections,
         people,
         sign_in,
@@ -498,5 +487,6 @@ async def open_rooms(
         ),
         notices,
         Alerts(database, clock, bus.worker),
-        DeviceDirectory(database, broker, records),
+        DeviceDirectory(database, broker, [one.devices for one in components]),
+        components,
     )

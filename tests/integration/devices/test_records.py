@@ -1,17 +1,24 @@
-"""A package that brings records of its devices is listed, counted, shown and revoked, and nothing else names it."""
+"""A component that nothing names: its devices are listed, counted, shown and revoked, its metrics and events served."""
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
+from birthmark import metrics
+from birthmark.bus import Bus
+from birthmark.bus.local import LocalBus
+from birthmark.component import Component
 from birthmark.devices.model import DeviceCounts, DeviceFilter, DevicePart
 from birthmark.devices.records import DeviceAccess, DeviceIdentity, DeviceRecords, DeviceScope, RevocationOrder
 from birthmark.devices.revocation import DeviceRevoker
 from birthmark.devices.search import DeviceSearch
 from birthmark.devices.states import State
+from birthmark.metrics import Sample
 from birthmark.pki.crl import RevocationReason
+from birthmark.server.metering import Metering
 from support.fakes import FakeClock
 from support.kills.interleaved import opened
 from support.kills.interleaved_operations import OPERATOR, fill
@@ -48,6 +55,42 @@ class MeterRecords(DeviceRecords):
 
     async def counts(self, _connected: Mapping[str, int]) -> Sequence[DeviceCounts]:
         return [DeviceCounts("meters", len(self.meters))]
+
+
+class MeterComponent(Component):
+    """The meters as a component of a server."""
+
+    def __init__(self, records: MeterRecords) -> None:
+        self.devices: MeterRecords = records
+        self.came: list[str] = []
+
+    def subscribe(self, bus: Bus) -> None:
+        self.came.append("subscribed")
+
+    def samples(self) -> Iterable[Sample]:
+        yield Sample(metrics.REGISTRATIONS, (), len(self.devices.meters))
+
+    async def settle(self) -> None:
+        self.came.append("settled")
+
+    async def stop(self) -> None:
+        self.came.append("stopped")
+
+
+class NoAlerting:
+    own = last = None
+
+
+async def test_its_metrics_are_served_and_it_is_subscribed_and_stopped(tmp_path: Path) -> None:
+    async with opened(tmp_path, FakeClock()) as (rooms, _):
+        meters = MeterComponent(MeterRecords(a=True, b=False))
+        more = replace(rooms, components=[*rooms.components, meters])
+        metering = Metering(more, cast("Any", NoAlerting()))
+        assert Sample(metrics.REGISTRATIONS, (), 2) in await metering.samples()
+        more.subscribe(LocalBus(rooms.database))
+        await more.settled()
+        await more.stop()
+        assert meters.came == ["subscribed", "settled", "stopped"]
 
 
 async def test_its_devices_are_listed_counted_shown_and_revoked(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from birthmark.ca.events import CertificateRevoked
 from birthmark.ca.revocation import CertificateRevokedError, digest_of
+from birthmark.metrics import Traffic
 from birthmark.net.admission import Closed
 from birthmark.pki.certificates import Certificate
 from birthmark.server.revoked import EndRevoked
@@ -34,6 +35,7 @@ class Connection:
 class Room:
     connections: list[Connection] = field(default_factory=list)
     asked_again: int = 0
+    traffic: Traffic = field(default_factory=Traffic)
 
     def everyone(self) -> Sequence[Connection]:
         return self.connections

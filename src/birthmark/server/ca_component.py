@@ -1,0 +1,40 @@
+"""The certificate authority as a component of a server."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from birthmark import metrics
+from birthmark.ca.events import CertificateIssued, CertificateRevoked
+from birthmark.component import Component
+from birthmark.devices.certificates import CertificateRecords
+from birthmark.metrics import Sample
+from birthmark.store.database import Heard
+
+
+class CaComponent(Component):
+    """The certificate authority, and how many certificates this worker issued and revoked."""
+
+    def __init__(self, devices: CertificateRecords) -> None:
+        self.devices = devices
+        self._authority = devices.authority
+        self._issued: Counter[str] = Counter()
+        self._revoked = 0
+        devices.authority.database.on_events(self._count)
+
+    def _count(self, events: Sequence[Heard], is_sure: bool) -> None:  # as the store calls it
+        for number, event in events if is_sure else ():
+            if not number:
+                continue  # another worker's, which counts it
+            if isinstance(event, CertificateIssued):
+                self._issued[event.profile] += 1
+            elif isinstance(event, CertificateRevoked):
+                self._revoked += 1
+
+    def samples(self) -> Iterable[Sample]:
+        for profile, count in sorted(self._issued.items()):
+            yield Sample(metrics.ISSUED, (profile,), count)
+        yield Sample(metrics.REVOKED, (), self._revoked)
+        hierarchy = self._authority.hierarchy
+        ends = {"root": hierarchy.anchor} | {str(of): one.certificate for of, one in hierarchy.issuers.items()}
+        for of, certificate in sorted(ends.items()):
+            yield Sample(metrics.CERTIFICATE_ENDS, (of,), certificate.not_after.timestamp())

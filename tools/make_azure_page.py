@@ -236,7 +236,7 @@ def paths() -> str:
     stand_in = MagicMock()
     rooms = {
         "a hub's service": (*query_routes(*(stand_in,) * 3), *service_routes(*(stand_in,) * 3)),
-        "a device, a module": device_routes(*(stand_in,) * 3),
+        "a device, a module": device_routes(*(stand_in,) * 2),
         "DPS's service": dps_service_routes(*(stand_in,) * 5),
         "a device that registers": dps_device_routes(*(stand_in,) * 3),
     }

@@ -58,8 +58,7 @@ def endpoints(iothub: IotHub, to_devices: ToDevices) -> Sequence[Endpoint]:
         patch: dict[str, Any] = {} if body.desired is None else {"properties": {"desired": body.desired}}
         if body.tags is not None:
             patch["tags"] = body.tags
-        before, after = await iothub.twins.desire(hub, device_id, patch, body.etag, replaces=False, actor=asked.actor)
-        to_devices.desired_changed(before, after, body.desired, replaces=False)
+        after = await iothub.twins.desire(hub, device_id, patch, body.etag, replaces=False, actor=asked.actor)
         return await twin_view(hub, device_id, after)
 
     async def twin_view(hub: Hub, device_id: str, twin: Twin) -> Any:
@@ -86,7 +85,6 @@ def endpoints(iothub: IotHub, to_devices: ToDevices) -> Sequence[Endpoint]:
             expiry=from_micros(iothub.c2d.now() + body.expires_s * 1_000_000).isoformat(),
             actor=asked.actor,
         )
-        to_devices.mail_came(hub, device_id)
         return {"device": device_id, "message": letter.id, "expires": from_micros(letter.expires_at).isoformat()}
 
     async def waiting(asked: Asked) -> Rows:

@@ -44,17 +44,21 @@ class Presence(Protocol):
         ...
 
 
+class Notifier(Protocol):
+    """Notifies devices, wherever they are connected, of a change that is committed."""
+
+    def desired_changed(self, before: Twin, after: Twin, patch: object, *, replaces: bool) -> None:
+        """Send a device that subscribed to it the change of its desired properties."""
+        ...
+
+    def mail_came(self, hub: Hub, device_id: str) -> None:
+        """Deliver the messages that wait for a device that subscribed to them."""
+        ...
+
+
 class ToDevices(Presence, Protocol):
     """The way from the service to the devices, wherever they are connected."""
 
     async def call(self, hub: Hub, device_id: str, call: MethodCall) -> tuple[int, Any]:
         """Return a method's status and payload. Raise `DeviceNotOnlineError`, `MethodTimeoutError`."""
-        ...
-
-    def desired_changed(self, before: Twin, after: Twin, patch: object, *, replaces: bool) -> None:
-        """Tell a device that listens what is desired of it now."""
-        ...
-
-    def mail_came(self, hub: Hub, device_id: str) -> None:
-        """Let a device that listens have its messages."""
         ...

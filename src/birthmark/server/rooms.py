@@ -446,6 +446,7 @@ async def open_rooms(
     credentials, registrars = Credentials(database, clock, entropy), RegistrationAuthorities(database, clock)
     dps_connections = DpsMqtt(registrations, ledger, clock)
     hub_devices = DevicesByBus(hub_connections, bus)
+    iothub.notifier.fill(hub_devices)
     components = (
         EstComponent(est, EstDeviceRecords(authority, credentials, est.approvals, registrars)),
         DpsComponent(DpsDeviceRecords(database, instances, enrollments, registrations, dps_connections)),

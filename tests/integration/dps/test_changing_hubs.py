@@ -57,8 +57,7 @@ async def lived(world: DpsWorld, device: Holder) -> Twin:
     here = await world.registry.device(world.hub, "device-1")
     await twins.report(world.hub, here, {"mode": "slow"}, None)
     wish = {"tags": {"site": 7}, "properties": {"desired": {"speed": 3}}}
-    _, twin = await twins.desire(world.hub, "device-1", wish, None, replaces=False, actor="test")
-    return twin
+    return await twins.desire(world.hub, "device-1", wish, None, replaces=False, actor="test")
 
 
 async def test_a_device_takes_its_twin_along_and_is_gone_where_it_was(database_url: str) -> None:

@@ -179,7 +179,7 @@ async def sent_by_https(world: World, device_id: str, *, is_gone: bool = False) 
     async def send(message: Message) -> None:
         told.append(message)
 
-    app = Router(devices.routes(world.iothub, to_devices(world), lambda error, _request: str(error)))
+    app = Router(devices.routes(world.iothub, lambda error, _request: str(error)))
     scope = {
         "type": "http",
         "method": "POST",
@@ -263,8 +263,7 @@ async def test_a_bulk_makes_as_many_devices_as_there_is_room_for(tmp_path: Path)
 
 async def made_in_bulk(world: World, numbers: range) -> list[BirthmarkError | None]:
     items = wire.parse_bulk(json.dumps([{"id": f"b{number}", "importMode": "create"} for number in numbers]).encode())
-    problems, _ = await world.iothub.bulk.do(world.hub, items, actor="test")
-    return list(problems)
+    return list(await world.iothub.bulk.do(world.hub, items, actor="test"))
 
 
 async def test_the_connection_ends_where_the_messages_of_the_day_are_used_up(tmp_path: Path) -> None:

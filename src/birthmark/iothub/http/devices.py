@@ -18,7 +18,6 @@ from birthmark.errors import BirthmarkError, ThrottledError, UnavailableError
 from birthmark.iothub.http import headers
 from birthmark.iothub.http.rendering import DEVICEBOUND, UNAUTHORIZED, Record, answer_of, guarded
 from birthmark.iothub.model import Hub, name_of, parse_name, space_of
-from birthmark.iothub.ports import ToDevices
 from birthmark.iothub.rules.tiers import PATIENCE_S
 from birthmark.iothub.service import IotHub
 from birthmark.iothub.wire import HubUser
@@ -29,7 +28,7 @@ _MIN_LOCK_S = 5
 Answer = Callable[[Request, Hub, str], Awaitable[Response]]
 
 
-def routes(iothub: IotHub, devices: ToDevices, record: Record) -> list[Route]:
+def routes(iothub: IotHub, record: Record) -> list[Route]:
     """Return the devices' routes; `record` files a refusal and returns its tracking id."""
     inboxes = iothub.c2d.inboxes
 
@@ -76,8 +75,7 @@ def routes(iothub: IotHub, devices: ToDevices, record: Record) -> list[Route]:
         return Response(status_code=204)
 
     async def abandon(request: Request, hub: Hub, device_id: str) -> Response:
-        await inboxes.abandon(space_of(hub.name), device_id, request.path_params["lock"])
-        devices.mail_came(hub, device_id)
+        await iothub.c2d.abandon(hub, device_id, request.path_params["lock"])
         return Response(status_code=204)
 
     one = "/devices/{device_id}/messages"

@@ -12,7 +12,7 @@ from birthmark.iothub import wire
 from birthmark.iothub.http.rendering import Authorized, Record, etag_of, guarded, hub_of
 from birthmark.iothub.model import Hub, parse_device_id
 from birthmark.iothub.ports import ToDevices
-from birthmark.iothub.rules.digital import digital_twin, merge_patch
+from birthmark.iothub.rules.digital import digital_twin
 from birthmark.iothub.service import IotHub
 from birthmark.iothub.service.hubs import SERVICE
 from birthmark.net.refusing import Handler
@@ -38,8 +38,7 @@ def routes(iothub: IotHub, devices: ToDevices, authorized: Authorized, record: R
             twin = await iothub.twins.get(hub, device_id)
             return JSONResponse(digital_twin(twin), headers={"ETag": f'"{twin.etag}"'})
         patch = read_json(await request.body(), object, wire.BodyInvalidError)
-        before, after = await iothub.twins.patch_digital(hub, device_id, patch, etag_of(request), actor=actor)
-        devices.desired_changed(before, after, merge_patch(before.desired.values, after.desired.values), replaces=False)
+        after = await iothub.twins.patch_digital(hub, device_id, patch, etag_of(request), actor=actor)
         headers = {"ETag": f'"{after.etag}"', "Location": f"https://{hub.host}/digitaltwins/{device_id}"}
         return Response(status_code=202, headers=headers)
 

@@ -38,6 +38,6 @@ def routes(iothub: IotHub, to_devices: ToDevices, record: Record) -> list[Route]
     return [
         *queries.routes(iothub, to_devices, record),
         *service.routes(iothub, to_devices, record),
-        *devices.routes(iothub, to_devices, record),
+        *devices.routes(iothub, record),
         *(Route(path, answer, methods=_ANY) for path in elsewhere),
     ]

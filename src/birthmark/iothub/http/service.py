@@ -154,10 +154,7 @@ def routes(iothub: IotHub, devices: ToDevices, record: Record) -> list[Route]:
             if not item.import_mode.startswith(("delete", "updateTwin")) and await iothub.is_lost(item.id):
                 authorized(request, hub, WRITE, "devices", Right.REVOKE)
                 break
-        problems, changed = await iothub.bulk.do(hub, items, actor=policy)
-        for before, after, body in changed:
-            patch = (body.get("properties") or {}).get("desired")
-            devices.desired_changed(before, after, patch, replaces=False)
+        problems = await iothub.bulk.do(hub, items, actor=policy)
         errors = [
             problem_view(problem, item.id, item.module_id)
             for item, problem in zip(items, problems, strict=True)
@@ -188,8 +185,7 @@ def routes(iothub: IotHub, devices: ToDevices, record: Record) -> list[Route]:
                 await registry.modules.put(device, name, proof, managed_by="iotEdge", actor=policy)
         wanted = {name_of(device_id, name): one for name, one in (content.modules_content or {}).items()}
         for name, one in (wanted | ({device_id: content.device_content} if content.device_content else {})).items():
-            before, after = await iothub.twins.configure(hub, name, one, actor=policy)
-            devices.desired_changed(before, after, after.desired.values, replaces=True)
+            await iothub.twins.configure(hub, name, one, actor=policy)
         return Response(status_code=204)
 
     def asked(request: Request, resource: str) -> tuple[Hub, str, str]:
@@ -210,11 +206,7 @@ def routes(iothub: IotHub, devices: ToDevices, record: Record) -> list[Route]:
             replaces = request.method == "PUT"
             present = await iothub.twins.get(hub, name)
             wire.check_twin_members(body, wire.twin_json(present, identity, **await seen(identity)))
-            before, known = await iothub.twins.desire(
-                hub, name, body, etag_of(request), replaces=replaces, actor=policy
-            )
-            patch = (body.get("properties") or {}).get("desired")
-            devices.desired_changed(before, known, patch, replaces=replaces)
+            known = await iothub.twins.desire(hub, name, body, etag_of(request), replaces=replaces, actor=policy)
         shown = wire.twin_json(known, identity, **await seen(identity))
         return JSONResponse(shown | {"cloudToDeviceMessageCount": await iothub.c2d.count(hub.name, name)})
 
@@ -236,7 +228,6 @@ def routes(iothub: IotHub, devices: ToDevices, record: Record) -> list[Route]:
             expiry=headers.get("iothub-expiry"),
             actor=policy,
         )
-        devices.mail_came(hub, device_id)
         return JSONResponse({"messageId": letter.id, "enqueuedTime": time_of(letter.enqueued_at)}, 201)
 
     async def purge(request: Request) -> Response:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from birthmark.auth.persons import NOBODY, Persons
 from birthmark.background import Leads, always
 from birthmark.clock import Clock, Entropy
+from birthmark.iothub.ports import Notifier
 from birthmark.iothub.service.authorities import HubAuthorities, IsDevicesOwn
 from birthmark.iothub.service.bulk import Bulk
 from birthmark.iothub.service.c2d import CloudToDevice
@@ -47,6 +48,8 @@ class IotHub:
     index: Index
     throttles: Throttles
     routes: Routes
+    notifier: Ref[Notifier]
+    """What twins and messages tell connected devices by; the MQTT side fills it."""
     is_lost: IsLost = nobody_is
     """Whether a name was revoked with its device: who lets it in again has the right to revoke."""
 
@@ -104,8 +107,9 @@ class IotHub:
             throttles=throttles,
             used=lambda hub, device, leaf: later_credentials().used(hub, device, leaf),
         )
-        twins = Twins(database, clock, registry)
-        c2d = CloudToDevice(database, clock, entropy, registry)
+        notifier: Ref[Notifier] = Ref()
+        twins = Twins(database, clock, registry, notifier)
+        c2d = CloudToDevice(database, clock, entropy, registry, notifier)
         credentials = later_credentials.fill(
             Credentials(database, clock, entropy, registry, issuer=issuer, grants=grants)
         )
@@ -113,7 +117,7 @@ class IotHub:
         bulk = Bulk(registry, twins)
         return cls(
             *(hubs, registry, telemetry, twins, c2d, bulk, authorities, credentials, queries, index, throttles, routes),
-            is_lost,
+            *(notifier, is_lost),
         )
 
 

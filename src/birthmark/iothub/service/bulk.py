@@ -2,11 +2,10 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from birthmark.errors import BirthmarkError
-from birthmark.iothub.model import Hub, Twin, name_of
+from birthmark.iothub.model import Hub, name_of
 from birthmark.iothub.service.registry import Registry
 from birthmark.iothub.service.twins import Twins
 from birthmark.iothub.wire import BodyInvalidError, BulkItem
@@ -22,12 +21,9 @@ class Bulk:
         self._registry = registry
         self._twins = twins
 
-    async def do(
-        self, hub: Hub, items: Sequence[BulkItem], *, actor: str
-    ) -> tuple[Sequence[BirthmarkError | None], Sequence[tuple[Twin, Twin, Mapping[str, Any]]]]:
-        """Do all that can be done; return for each why not, and the twins that were changed, before and after."""
+    async def do(self, hub: Hub, items: Sequence[BulkItem], *, actor: str) -> Sequence[BirthmarkError | None]:
+        """Do all that can be done; return for each why not."""
         twice = {name for name, count in Counter(name_of(one.id, one.module_id) for one in items).items() if count > 1}
-        changed: list[tuple[Twin, Twin, Mapping[str, Any]]] = []
         made = sum(map(_makes_device, items))
         # Where there may be no room for all of them, each looks after the one before it is there.
         room = await self._registry.room(hub) if made else None
@@ -43,35 +39,33 @@ class Bulk:
             try:
                 if name_of(item.id, item.module_id) in twice:
                     raise BodyInvalidError(detail=f"{item.id[:128]} is there more than once")
-                if (twin := await self._do(hub, item, actor)) is not None:
-                    changed.append((*twin, item.twin))
+                await self._do(hub, item, actor)
             except BirthmarkError as error:
                 return error
             return None
 
-        return await asyncio.gather(*(begin_task(one(item)) for item in items)), changed
+        return await asyncio.gather(*(begin_task(one(item)) for item in items))
 
-    async def _do(self, hub: Hub, item: BulkItem, actor: str) -> tuple[Twin, Twin] | None:
-        """Do one; return its twin before and after, where that changed of one that was there."""
+    async def _do(self, hub: Hub, item: BulkItem, actor: str) -> None:
         match item.import_mode:
             case "create":
                 await self._put(hub, item, None, actor)
             case "update":
                 await self._put(hub, item, _ANY, actor)
-                return await self._change_twin(hub, item, _ANY, actor) if item.twin else None
+                if item.twin:
+                    await self._change_twin(hub, item, _ANY, actor)
             case "updateIfMatchETag":
                 await self._put(hub, item, _said(item.etag, "eTag"), actor)
-                etag = _said(item.twin_etag, "twinETag") if item.twin else ""
-                return await self._change_twin(hub, item, etag, actor) if item.twin else None
+                if item.twin:
+                    await self._change_twin(hub, item, _said(item.twin_etag, "twinETag"), actor)
             case "delete":
                 await self._remove(hub, item, _ANY, actor)
             case "deleteIfMatchETag":
                 await self._remove(hub, item, _said(item.etag, "eTag"), actor)
             case "updateTwin":
-                return await self._change_twin(hub, item, _ANY, actor)
+                await self._change_twin(hub, item, _ANY, actor)
             case _:
-                return await self._change_twin(hub, item, _said(item.twin_etag, "twinETag"), actor)
-        return None
+                await self._change_twin(hub, item, _said(item.twin_etag, "twinETag"), actor)
 
     async def _put(self, hub: Hub, item: BulkItem, etag: str | None, actor: str) -> None:
         twin = item.twin if etag is None else None
@@ -89,9 +83,9 @@ class Bulk:
         else:
             await self._registry.modules.remove(hub, item.id, item.module_id, etag, actor=actor)
 
-    async def _change_twin(self, hub: Hub, item: BulkItem, etag: str, actor: str) -> tuple[Twin, Twin]:
+    async def _change_twin(self, hub: Hub, item: BulkItem, etag: str, actor: str) -> None:
         name = name_of(item.id, item.module_id)
-        return await self._twins.desire(hub, name, item.twin, etag, replaces=False, actor=actor)
+        await self._twins.desire(hub, name, item.twin, etag, replaces=False, actor=actor)
 
 
 def _makes_device(item: BulkItem) -> bool:

@@ -14,10 +14,12 @@ from birthmark.broker.turns import Turns
 from birthmark.clock import Clock, Entropy, Steadiness, new_uuid
 from birthmark.errors import BirthmarkError
 from birthmark.iothub.model import Hub, Mail, space_of
+from birthmark.iothub.ports import Notifier
 from birthmark.iothub.rules import c2d as rules
 from birthmark.iothub.rules.c2d import FEEDBACK
 from birthmark.iothub.service.registry import Registry, still_there
 from birthmark.iothub.wire import registry_time
+from birthmark.ref import Ref
 from birthmark.store import Changes, Database, from_micros
 from birthmark.store.numbers import Numbers
 from birthmark.text import decode_json
@@ -33,8 +35,17 @@ _FEEDBACK_LIFE = rules.MAX_LIFE_S * 1_000_000
 class CloudToDevice:
     """The messages to all devices, and what became of them."""
 
-    def __init__(self, database: Database, clock: Clock, entropy: Entropy, registry: Registry) -> None:
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        entropy: Entropy,
+        registry: Registry,
+        notifier: Ref[Notifier] | None = None,
+    ) -> None:
+        """Without a `notifier`, or while it is unset, nobody is connected who waits for messages."""
         self._clock = clock
+        self._notifier = notifier or Ref()
         self._entropy = entropy
         self._registry = registry
         self._places = Numbers(database.sharing)  # of letters to the service
@@ -47,7 +58,7 @@ class CloudToDevice:
     async def send(
         self, hub: Hub, device_id: str, mail: Mail, *, message_id: str, feedback: str, expiry: str | None, actor: str
     ) -> Letter:
-        """Queue a message. Raise `UnknownDeviceError`, `C2dInvalidError`, `InboxFullError`."""
+        """Queue a message and tell the device. Raise `UnknownDeviceError`, `C2dInvalidError`, `InboxFullError`."""
         device = await self._registry.device(hub, device_id)
         now = self.now()
         expires_at = rules.parse_expiry(expiry, now)
@@ -62,7 +73,18 @@ class CloudToDevice:
         if isinstance(actor, Actor):  # a policy names no person, and its program may send without end
             also.audit(actor, "iothub.c2d_sent", device_id, hub=hub.name, message=message_id)
         also.merge(still_there(hub.name, device_id))
-        return await self.inboxes.put(space_of(hub.name), device_id, letter, also)
+        queued = await self.inboxes.put(space_of(hub.name), device_id, letter, also)
+        self._notify(hub, device_id)
+        return queued
+
+    async def abandon(self, hub: Hub, device_id: str, lock: str) -> None:
+        """Give a message back, and tell the device of it. Raise `LockLostError`."""
+        await self.inboxes.abandon(space_of(hub.name), device_id, lock)
+        self._notify(hub, device_id)
+
+    def _notify(self, hub: Hub, device_id: str) -> None:
+        if (notifier := self._notifier.get()) is not None:
+            notifier.mail_came(hub, device_id)
 
     async def count(self, hub: str, device_id: str) -> int:
         """Return how many messages wait."""

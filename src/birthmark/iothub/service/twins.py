@@ -9,12 +9,14 @@ from birthmark.clock import Clock
 from birthmark.errors import ChangedMeanwhileError
 from birthmark.iothub import store
 from birthmark.iothub.model import Hub, Identity, Twin
+from birthmark.iothub.ports import Notifier
 from birthmark.iothub.rules import twins as rules
-from birthmark.iothub.rules.digital import desired_by
+from birthmark.iothub.rules.digital import desired_by, merge_patch
 from birthmark.iothub.rules.routes import telling
 from birthmark.iothub.rules.twins import TwinVersionError
 from birthmark.iothub.service.registry import Registry, UnknownDeviceError
 from birthmark.iothub.wire.routes import Source
+from birthmark.ref import Ref
 from birthmark.store import Changes, Database, decided_again
 
 _ATTEMPTS = 8
@@ -23,11 +25,15 @@ _ATTEMPTS = 8
 class Twins:
     """The twins of all devices."""
 
-    def __init__(self, database: Database, clock: Clock, registry: Registry) -> None:
+    def __init__(
+        self, database: Database, clock: Clock, registry: Registry, notifier: Ref[Notifier] | None = None
+    ) -> None:
+        """Without a `notifier`, or while it is unset, nobody is connected who has to hear of a change."""
         self._database = database
         self._telling = registry.telling
         self._clock = clock
         self._registry = registry
+        self._notifier = notifier or Ref()
         self._turns: Turns[tuple[str, str]] = Turns()
         self.updates: Counter[str] = Counter()
 
@@ -53,20 +59,19 @@ class Twins:
 
     async def desire(
         self, hub: Hub, name: str, body: Mapping[str, Any], etag: str | None, *, replaces: bool, actor: str
-    ) -> tuple[Twin, Twin]:
-        """Change tags and desired properties; return the twin before and after. `etag` is the one it is meant for."""
+    ) -> Twin:
+        """Change tags and desired properties, tell the device, and return its twin. `etag` is the one it is for."""
         now = self._clock.micros()
 
         def decide(twin: Twin) -> Twin:
             _check_etag(twin, etag)
             return rules.replace(twin, body, now) if replaces else rules.desire(twin, body, now)
 
-        return await self._desired(hub, name, decide, actor, replaces=replaces)
+        before, made = await self._desired(hub, name, decide, actor, replaces=replaces)
+        return self._notified(before, made, (body.get("properties") or {}).get("desired"), replaces=replaces)
 
-    async def patch_digital(
-        self, hub: Hub, name: str, patch: object, etag: str | None, *, actor: str
-    ) -> tuple[Twin, Twin]:
-        """Let be desired what a JSON Patch of the digital twin means; return the twin before and after.
+    async def patch_digital(self, hub: Hub, name: str, patch: object, etag: str | None, *, actor: str) -> Twin:
+        """Let be desired what a JSON Patch of the digital twin means, tell the device, and return its twin.
 
         Raise `DigitalTwinPatchError`, `TwinInvalidError`, or `TwinVersionError` for another etag.
         """
@@ -76,12 +81,19 @@ class Twins:
             _check_etag(twin, etag)
             return rules.desire(twin, {"properties": {"desired": desired_by(twin, patch)}}, now)
 
-        return await self._desired(hub, name, decide, actor)
+        before, made = await self._desired(hub, name, decide, actor)
+        return self._notified(before, made, merge_patch(before.desired.values, made.desired.values), replaces=False)
 
-    async def configure(self, hub: Hub, name: str, content: Mapping[str, Any], *, actor: str) -> tuple[Twin, Twin]:
-        """Let be desired what a configuration's content says; return the twin before and after."""
+    async def configure(self, hub: Hub, name: str, content: Mapping[str, Any], *, actor: str) -> Twin:
+        """Let be desired what a configuration's content says, tell the device, and return its twin."""
         now = self._clock.micros()
-        return await self._desired(hub, name, lambda twin: rules.configured(twin, content, now), actor)
+        before, made = await self._desired(hub, name, lambda twin: rules.configured(twin, content, now), actor)
+        return self._notified(before, made, made.desired.values, replaces=True)
+
+    def _notified(self, before: Twin, made: Twin, patch: object, *, replaces: bool) -> Twin:
+        if (notifier := self._notifier.get()) is not None:
+            notifier.desired_changed(before, made, patch, replaces=replaces)
+        return made
 
     async def _desired(
         self, hub: Hub, name: str, decide: Callable[[Twin], Twin], actor: str, *, replaces: bool = False

@@ -32,7 +32,7 @@ def trial(
     from birthmark.server.run import begin_log
     from birthmark.server.settings import read_settings
     from birthmark.server.trial import directory, free_address, run_trial
-    from birthmark.testing.words import Words
+    from birthmark.testing.interpreter import Interpreter
 
     begin_log()
 
@@ -47,7 +47,7 @@ def trial(
         typer.echo(as_shell(endpoints), nl=False)
         typer.get_text_stream("stdout").flush()
 
-    words = Words()
+    words = Interpreter()
     with directory() as made:
         data = made / "data"
         place: dict[str, Any] = {"data": str(data), "database": f"sqlite:///{data / 'birthmark.db'}"}

@@ -12,6 +12,7 @@ from birthmark.errors import PolicyError
 
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
+PATIENCE_S, CONNECT_S = 15.0, 5.0
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 _OTHERS = (
     ipaddress.IPv4Network("168.63.129.16"),  # Azure's machines are told their secrets there, on a public address

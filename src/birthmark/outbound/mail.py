@@ -17,11 +17,9 @@ from pathlib import Path
 
 import aiosmtplib
 
-from birthmark.outbound.guard import Network
+from birthmark.outbound.guard import CONNECT_S, PATIENCE_S, Network
 from birthmark.outbound.mailto import Tls
 from birthmark.outbound.sender import (
-    CONNECT_S,
-    PATIENCE_S,
     NotAnsweredError,
     RefusedByReceiverError,
     callable_addresses,

@@ -13,12 +13,10 @@ from urllib.parse import urlsplit
 
 from birthmark.background import waiting
 from birthmark.errors import InvalidRequestError, UnavailableError
-from birthmark.outbound.guard import Network, check_addresses
+from birthmark.outbound.guard import PATIENCE_S, Network, check_addresses
 from birthmark.text import reason_of, split_url
 from birthmark.text_files import unseen
 
-PATIENCE_S = 15.0
-CONNECT_S = 5.0
 _MOST = 2048
 """So much of an answer is read: it is for people, who look why it was refused."""
 EXAMPLE = "https://hooks.example.com/birthmark"

@@ -13,13 +13,10 @@ from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 
-from birthmark.background import beside, note
-from birthmark.console.client import OperatorClient
 from birthmark.durations import duration_of
 from birthmark.errors import BirthmarkError
 from birthmark.server.line import LineState
-from birthmark.server.trial import TrialServer
-from birthmark.testing.errors import AnswerError, WordInvalidError
+from birthmark.testing.errors import WordInvalidError
 from birthmark.text import decode_json, printable
 
 _SHOWN = 64
@@ -250,80 +247,6 @@ def offset_of(text: str) -> timedelta:
     if (found := duration_of(text[1:])) > FARTHEST:
         raise ValueError(f"at most {FARTHEST.days}d")
     return found * (-1 if text[0] == "-" else 1)
-
-
-class Words:
-    """Does what lines ask of a server for tests. It is asked one line after the other."""
-
-    def __init__(self) -> None:
-        self._workshop: Any = None
-        self.refused = 0
-        """How many lines were refused."""
-
-    async def answer(self, trial: TrialServer, line: bytes) -> Mapping[str, Any]:
-        """Do what a line asks, and return the answer; what is refused is one, too, and so is a mistake of ours."""
-        try:
-            return await self._do(trial, parse_word(line))
-        except BirthmarkError as error:
-            refused = error
-        except Exception as error:  # noqa: BLE001 - whatever it is, the next word is answered
-            note("a word of a test", error)
-            refused = _unforeseen(line, error)
-        self.refused += 1
-        return told(refused)
-
-    async def _do(self, trial: TrialServer, word: Word) -> Mapping[str, Any]:
-        match word:
-            case Reset():
-                self._workshop = None
-                return await trial.reset()
-            case ClockWord(by=by):
-                trial.set_clock(_valid(offset_of, by))
-                return {"clock": trial.clock.now().isoformat()}
-            case LineWord(state=state, after_bytes=after_bytes):
-                await trial.set_line(state, after_bytes)
-                return {"line": state.value}
-            case Throttle(lasts=lasts, day=day, tier=tier):
-                duration = _valid(duration_of, lasts)
-                await beside(lambda: self._here(trial).set_tier(tier))
-                trial.use_up(duration, is_day=day)
-                return {"throttled_s": duration.total_seconds()}
-            case AwsThing():
-                trial.watch()
-            case Messages(at="aws", name=name, limit=limit, topic=topic):
-                from birthmark.testing.workshop import message_of_aws
-
-                asked = trial.published
-                found = [one for one in asked if name in {"", one.publisher} and topic in {"", one.topic}]
-                return {"items": [message_of_aws(message) for message in found[-limit:]]}
-            case _:
-                pass
-        shop = self._here(trial)
-        return await beside(lambda: shop.do(word))
-
-    def _here(self, trial: TrialServer) -> Any:
-        """Return what makes devices, which loads what a server alone does not need."""
-        if self._workshop is None:
-            from birthmark.testing.workshop import Workshop
-
-            data = trial.settings.directory
-            self._workshop = Workshop(data, OperatorClient.of(data), trial)
-        return self._workshop
-
-
-def _unforeseen(line: bytes, error: Exception) -> AnswerError:
-    word = parse_word(line)
-    tag = str(word.__struct_config__.tag)
-    name, reason = getattr(word, "name", "") or tag, printable(str(error))
-    return AnswerError(url="the server", status="a mistake of Birthmark", body=reason, name=name, word=f"{tag} {name}")
-
-
-def _valid(parse: Any, text: str) -> timedelta:
-    try:
-        found: timedelta = parse(text)
-    except (ValueError, OverflowError) as error:
-        raise WordInvalidError(word=printable(text[:_SHOWN]), detail=str(error)) from error
-    return found
 
 
 def told(error: BirthmarkError) -> dict[str, Any]:

@@ -6,8 +6,9 @@ import pytest
 
 from birthmark.server.line import LineState
 from birthmark.testing.errors import WordInvalidError
+from birthmark.testing.interpreter import Interpreter
 from birthmark.testing.refusing import POSSIBLE
-from birthmark.testing.words import WORDS, AzureDevice, LineWord, Messages, Reset, Words, help_of, offset_of, parse_word
+from birthmark.testing.words import WORDS, AzureDevice, LineWord, Messages, Reset, help_of, offset_of, parse_word
 
 
 @pytest.mark.parametrize(
@@ -94,7 +95,7 @@ class _Broken:
 
 
 async def test_a_word_that_fails_as_nobody_foresaw_is_answered_too() -> None:
-    words = Words()
+    words = Interpreter()
     answer = await words.answer(_Broken(), b"reset")  # type: ignore[arg-type] # it only fails
     assert (answer["error"], words.refused) == ("testing.answer", 1)
     assert "No space left on device" in answer["cause"]

@@ -72,7 +72,7 @@ class AwsConnections:
         self.reserved = Reserved(aws)
         self.traffic = Traffic()
         self.contested = Contested(clock)
-        self._due = Due()
+        self._due: Due[AwsConnection] = Due()
         self._turns = asyncio.Semaphore(MOST_AT_ONCE)  # as many as one function is asked at once
         self.space = broker.space("aws", rules, self, tap=aws.rules)
 

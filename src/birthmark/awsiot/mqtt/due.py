@@ -3,11 +3,10 @@
 import heapq
 from collections.abc import Iterator
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import Generic, Protocol, TypeVar
 from weakref import ReferenceType, ref
 
-if TYPE_CHECKING:
-    from birthmark.awsiot.mqtt.connection import AwsConnection
+from birthmark.net.pump import MqttPump
 
 LOOK_S = 1.0
 _MOST = 1024
@@ -24,18 +23,27 @@ class Deed(Enum):
     """It was opened with a key that lives for so long."""
 
 
-class Due:
+class Pumped(Protocol):
+    """A connection."""
+
+    pump: MqttPump
+
+
+C = TypeVar("C", bound=Pumped)
+
+
+class Due(Generic[C]):
     """Connections by when something is due; `now` and `at_s` are monotonic seconds."""
 
     def __init__(self) -> None:
-        self._by_time: list[tuple[float, int, Deed, ReferenceType[AwsConnection]]] = []
+        self._by_time: list[tuple[float, int, Deed, ReferenceType[C]]] = []
         self._count = 0
         self._most = _MOST
 
     def __len__(self) -> int:
         return len(self._by_time)
 
-    def add(self, at_s: float, deed: Deed, connection: "AwsConnection") -> None:
+    def add(self, at_s: float, deed: Deed, connection: C) -> None:
         """Remember what is due; of connections that went, half of what is kept at most."""
         if len(self._by_time) >= self._most:
             self._by_time = [one for one in self._by_time if (known := one[3]()) is not None and not known.pump.is_over]
@@ -44,7 +52,7 @@ class Due:
         self._count += 1  # what is due together is never compared further
         heapq.heappush(self._by_time, (at_s, self._count, deed, ref(connection)))
 
-    def pop(self, now: float) -> Iterator[tuple["AwsConnection", Deed]]:
+    def pop(self, now: float) -> Iterator[tuple[C, Deed]]:
         """Yield and forget what is due by now, of connections that are still there."""
         while self._by_time and self._by_time[0][0] <= now:
             _, _, deed, known = heapq.heappop(self._by_time)

@@ -1,13 +1,22 @@
 """What a protocol package brings to a running server. The server loops over components and names no package."""
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
-from typing import Protocol
+from typing import Protocol, TypeAlias
+
+from starlette.requests import Request
+from starlette.routing import BaseRoute
 
 from birthmark.bus import Bus
 from birthmark.devices.records import DeviceRecords
+from birthmark.errors import BirthmarkError
 from birthmark.metrics import Sample, Traffic
+from birthmark.mqtt.packets import Connect
+from birthmark.net.admission import Admission
 from birthmark.net.pump import MqttPump
+
+Record: TypeAlias = Callable[[BirthmarkError, Request], str]
+"""Stores a rejected request, and returns its tracking id."""
 
 
 class MqttConnection(Protocol):
@@ -32,12 +41,28 @@ class MqttConnections(Protocol):
 class Component:
     """A package that serves devices. A package overrides what it has."""
 
+    service: str = ""
+    """Its name under `serve --only`; empty where it cannot be left out."""
     cloud: str = ""
     """The label `cloud` of its metrics; empty where it has no MQTT connections."""
     space_kinds: AbstractSet[str] = frozenset()
     """What the names of its MQTT spaces begin with, before the first slash."""
     mqtt: MqttConnections | None = None
     devices: DeviceRecords = DeviceRecords()
+    websocket_paths: Sequence[str] = ()
+    """Where its clients speak MQTT over WebSocket."""
+
+    def routes(self, _record: Record) -> Sequence[BaseRoute]:
+        """Return its HTTP interface for devices and services; it loads with the first request."""
+        return ()
+
+    def has_username(self, _username: str) -> bool:
+        """Return whether an MQTT user name has the form of its clients' names."""
+        return False
+
+    async def accept(self, pump: MqttPump, packet: Connect) -> Admission:
+        """Authenticate a client that has such a user name, and return its session. Raise what rejects it."""
+        raise NotImplementedError
 
     def subscribe(self, bus: Bus) -> None:
         """Subscribe to the events that concern its live connections."""

@@ -23,6 +23,7 @@ from birthmark.metrics import Sample
 class AwsComponent(Component):
     """The account."""
 
+    service = "aws"
     cloud = "aws"
     space_kinds = frozenset({"aws"})
 

@@ -12,6 +12,8 @@ from birthmark.metrics import Sample
 class EstComponent(Component):
     """The EST server."""
 
+    service = "est"
+
     def __init__(self, est: EstService, devices: EstDeviceRecords) -> None:
         self.devices = devices
         self._est = est

@@ -1,25 +1,44 @@
 """IoT Hub as a component of a server."""
 
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+
+from starlette.routing import BaseRoute
 
 from birthmark import metrics
 from birthmark.bus import Bus
-from birthmark.component import Component
+from birthmark.component import Component, Record
 from birthmark.iothub.devices import HubDeviceRecords
 from birthmark.iothub.events import DeviceChanged, HubCaChanged, HubDeleted, HubsChanged
 from birthmark.iothub.mqtt import DevicesByBus
+from birthmark.iothub.wire import is_hub_username
 from birthmark.metrics import Sample
+from birthmark.mqtt.packets import Connect
+from birthmark.net.admission import Admission
+from birthmark.net.pump import MqttPump
 
 
 class HubComponent(Component):
     """The hubs."""
 
+    service = "iothub"
     cloud = "azure_hub"
+    websocket_paths = ("/$iothub/websocket",)
     space_kinds = frozenset({"hub"})
 
     def __init__(self, devices: HubDeviceRecords, calls: DevicesByBus) -> None:
         self.devices, self.mqtt = devices, devices.mqtt
         self._iothub, self._connections, self._calls = devices.iothub, devices.mqtt, calls
+
+    def routes(self, record: Record) -> Sequence[BaseRoute]:
+        from birthmark.iothub import http  # noqa: PLC0415 - the first request loads it
+
+        return http.routes(self._iothub, self._calls, record)
+
+    def has_username(self, username: str) -> bool:
+        return is_hub_username(username)
+
+    async def accept(self, pump: MqttPump, packet: Connect) -> Admission:
+        return await self._connections.accept(pump, packet)
 
     def subscribe(self, bus: Bus) -> None:
         self._connections.listen(bus)

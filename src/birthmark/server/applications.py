@@ -55,10 +55,8 @@ from birthmark.console.routing import Beside, Endpoint, operator_mount
 from birthmark.console.sessions import ProviderPages, asking_endpoints, session_endpoints
 from birthmark.console.sign_in import SignInPages
 from birthmark.devices.search import DeviceSearch
-from birthmark.dps import wire as dps_wire
 from birthmark.errors import BirthmarkError
 from birthmark.est import http as est_http
-from birthmark.iothub import wire as hub_wire
 from birthmark.mqtt.engine import Limits as EngineLimits
 from birthmark.mqtt.packets import Connect
 from birthmark.mqtt.reasons import ReasonCode
@@ -200,23 +198,19 @@ class Applications:
             self.report(error, socket.client.host if socket.client else "", socket.scope["extensions"]["tls"])
             await socket.close()  # before it is accepted: 403
 
-        registrations, record, serves = rooms.registrations, self._record, self._settings.serves
+        record, serves = self._record, self._settings.serves
         devices = est_http.routes(rooms.est, rooms.ledger) if serves(Service.EST) else []
 
         def whole() -> ASGIApp:
-            from birthmark.dps import http as dps_http
-            from birthmark.iothub import http as hub_http
             from birthmark.management import http as management_http
             from birthmark.management.model import Kind
             from birthmark.management.service import Management
 
             routes: list[BaseRoute] = [*self._pki_routes(), *devices]
-            if serves(Service.IOTHUB):
-                routes += hub_http.routes(rooms.iothub, rooms.hub_devices, record)
-                routes.append(WebSocketRoute("/$iothub/websocket", websocket))
-            if serves(Service.DPS):
-                routes += dps_http.service_routes(rooms.instances, rooms.enrollments, registrations, record, clock)
-                routes += dps_http.device_routes(registrations, record, clock)
+            for one in rooms.components:
+                if not one.service or serves(Service(one.service)):
+                    routes += one.routes(record)
+                    routes += [WebSocketRoute(path, websocket) for path in one.websocket_paths]
             if serves(Service.IOTHUB, Service.DPS):
                 places = rooms.instances, rooms.authorities, rooms.iothub
                 served = {Service.DPS: Kind.DPS, Service.IOTHUB: Kind.HUB}
@@ -415,10 +409,9 @@ class Applications:
         await rooms.broker.fresh()
         service, accept = Service.AWS, of_aws or rooms.aws_connections.accept
         if pump.peer.alpn != AWS_ALPN:
-            if dps_wire.is_dps_username(username):
-                service, accept = Service.DPS, rooms.dps_connections.accept
-            elif hub_wire.is_hub_username(username):
-                service, accept = Service.IOTHUB, rooms.hub_connections.accept
+            for one in rooms.components:
+                if one.has_username(username):
+                    service, accept = Service(one.service), one.accept
         if not self._settings.serves(service):
             error = NotServedError(data=self._settings.directory, service=service)
             raise MqttRefusedError(ReasonCode.SERVER_UNAVAILABLE, error)

@@ -449,7 +449,7 @@ async def open_rooms(
     iothub.notifier.fill(hub_devices)
     components = (
         EstComponent(est, EstDeviceRecords(authority, credentials, est.approvals, registrars)),
-        DpsComponent(DpsDeviceRecords(database, instances, enrollments, registrations, dps_connections)),
+        DpsComponent(DpsDeviceRecords(database, instances, enrollments, registrations, dps_connections), clock),
         HubComponent(HubDeviceRecords(database, iothub, hub_connections), hub_devices),
         CaComponent(CertificateRecords(authority)),
         AwsComponent(ThingRecords(database, aws, aws_connections)),

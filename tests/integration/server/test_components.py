@@ -6,11 +6,14 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Route
 
 from birthmark import metrics
 from birthmark.bus import Bus
 from birthmark.bus.local import LocalBus
-from birthmark.component import Component
+from birthmark.component import Component, Record
 from birthmark.devices.model import DeviceCounts, DeviceFilter, DevicePart
 from birthmark.devices.records import DeviceAccess, DeviceIdentity, DeviceRecords, DeviceScope, RevocationOrder
 from birthmark.devices.revocation import DeviceRevoker
@@ -18,10 +21,13 @@ from birthmark.devices.search import DeviceSearch
 from birthmark.devices.states import State
 from birthmark.metrics import Sample
 from birthmark.pki.crl import RevocationReason
+from birthmark.server.applications import Applications
 from birthmark.server.metering import Metering
-from support.fakes import FakeClock
+from birthmark.server.settings import Settings
+from support.fakes import FakeClock, SeededEntropy
 from support.kills.interleaved import opened
 from support.kills.interleaved_operations import OPERATOR, fill
+from support.server.asgi import request
 
 pytestmark = [pytest.mark.anyio, pytest.mark.integration]
 
@@ -64,6 +70,12 @@ class MeterComponent(Component):
         self.devices: MeterRecords = records
         self.came: list[str] = []
 
+    def routes(self, _record: Record) -> Sequence[BaseRoute]:
+        async def meters(_request: Request) -> Response:
+            return JSONResponse(sorted(self.devices.meters))
+
+        return [Route("/meters", meters)]
+
     def subscribe(self, bus: Bus) -> None:
         self.came.append("subscribed")
 
@@ -75,6 +87,15 @@ class MeterComponent(Component):
 
     async def stop(self) -> None:
         self.came.append("stopped")
+
+
+async def test_its_routes_are_served(tmp_path: Path) -> None:
+    async with opened(tmp_path, FakeClock()) as (rooms, _):
+        meters = MeterComponent(MeterRecords(a=True))
+        more = replace(rooms, components=[*rooms.components, meters])
+        cloud = Applications(more, Settings(data=str(tmp_path)), FakeClock(), SeededEntropy()).cloud()
+        answer = await request(cloud, "GET", "https://localhost:8443/meters", headers={"host": "localhost"})
+        assert (answer.status, answer.text) == (200, '["a"]')
 
 
 class NoAlerting:

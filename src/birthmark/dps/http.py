@@ -106,7 +106,7 @@ def device_routes(registrations: Registrations, record: Record, clock: Clock) ->
         check_same(claim.registration_id, body.registration_id)
         if body.tpm is not None:
             claim = replace(claim, tpm=wire.parse_tpm(body.tpm))
-        if (sealed := await registrations.challenge(claim)) is not None:
+        if (sealed := await registrations.attester.challenge(claim)) is not None:
             return challenged(sealed)
         registration = await registrations.register(wire.claimed(claim, body))
         headers = {"retry-after": str(wire.RETRY_AFTER_S), "location": str(request.url).partition("?")[0]}
@@ -122,7 +122,7 @@ def device_routes(registrations: Registrations, record: Record, clock: Clock) ->
         body = wire.parse_registration(await request.body())
         wire.check_no_csr(body)
         check_same(claim.registration_id, body.registration_id)
-        attested = await registrations.attest(claim)
+        attested = await registrations.attester.attest(claim)
         registration = await registrations.get(attested.instance, claim.registration_id)
         return JSONResponse(wire.device_state_json(registration, claim.leaf, _api_version(request)))
 

@@ -16,7 +16,7 @@ from birthmark.dps.errors import connack_reason, http_error, wire_message
 from birthmark.dps.model import Claim
 from birthmark.dps.rules.attestation import check_client_id, check_same
 from birthmark.dps.service import Registrations
-from birthmark.dps.service.registrations import Attested
+from birthmark.dps.service.attester import Attested
 from birthmark.errors import BirthmarkError, ThrottledError
 from birthmark.metrics import Traffic
 from birthmark.mqtt.errors import LocalProtocolError
@@ -78,7 +78,7 @@ class DpsMqtt:
                 packet.password.decode("utf-8", "replace") if packet.password else None,
                 address=pump.address,
             )
-            verdict = await self._registrations.attest(claim)
+            verdict = await self._registrations.attester.attest(claim)
             check_client_id(packet.client_id, user.registration_id)
         except BirthmarkError as error:
             raise MqttRefusedError(connack_reason(error), error) from error

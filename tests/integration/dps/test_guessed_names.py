@@ -38,7 +38,7 @@ async def test_signatures_of_a_bag_are_looked_at_in_the_turns_of_who_shows_it(
         async def come(name: str) -> None:
             stranger = a_device(a_ca("Ours"), name).certificate
             with pytest.raises(BirthmarkError):
-                await world.registrations.attest(
+                await world.registrations.attester.attest(
                     Claim(world.instance.id_scope, name, stranger, bag, address="192.0.2.1")
                 )
 

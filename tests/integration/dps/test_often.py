@@ -7,7 +7,7 @@ from sqlalchemy import select, update
 
 from birthmark.dps import store
 from birthmark.dps.errors import connack_reason, http_error
-from birthmark.dps.service.registrations import BURST, EVERY_S, RegistrationThrottledError
+from birthmark.dps.service.attester import BURST, EVERY_S, RegistrationThrottledError
 from birthmark.errors import UnauthenticatedError
 from birthmark.mqtt.reasons import ReasonCode
 from birthmark.store import Changes, statement

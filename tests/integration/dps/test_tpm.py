@@ -11,7 +11,7 @@ from birthmark.dps.document import AttestationMechanism, EnrollmentDocument
 from birthmark.dps.model import Claim, Registration, TpmKeys
 from birthmark.dps.rules.attestation import EnrollmentDisabledError, NoProofError
 from birthmark.dps.rules.tpm import CHALLENGE_S, MAX_ROOTS, MAX_ROOTS_OF_ONE, TpmMismatchError, TpmNotEnrolledError
-from birthmark.dps.service.registrations import BURST, RegistrationThrottledError
+from birthmark.dps.service.attester import BURST, RegistrationThrottledError
 from birthmark.dps.wire import TpmAttestation
 from birthmark.errors import BirthmarkError
 from birthmark.pki.tpm_public import TpmPublic
@@ -36,7 +36,7 @@ def claim_of(world: DpsWorld, keys: TpmKeys | None, token: str | None = None, ad
 
 
 async def challenge(world: DpsWorld, keys: TpmKeys, address: str = "") -> bytes:
-    found = await world.registrations.challenge(claim_of(world, keys, address=address))
+    found = await world.registrations.attester.challenge(claim_of(world, keys, address=address))
     assert found is not None
     return found
 
@@ -188,7 +188,7 @@ async def test_who_shows_nothing_does_not_register_by_a_tpms_name(database_url: 
             with pytest.raises(NoProofError):
                 await world.registrations.register(claim_of(world, None))
             with pytest.raises(NoProofError):
-                await world.registrations.challenge(claim_of(world, replace(tpm.keys, storage_root=None)))
+                await world.registrations.attester.challenge(claim_of(world, replace(tpm.keys, storage_root=None)))
 
 
 async def test_an_enrollment_that_is_removed_takes_what_came_with_it(database_url: str) -> None:

@@ -27,7 +27,7 @@ async def test_a_device_that_is_taken_back_between_its_packets_does_not_register
         await world.group("line", maker)
         for name, is_taken_back in (("pump-1", True), ("pump-2", False)):
             claim = claim_of(world, a_device(maker, name))
-            verdict = await world.registrations.attest(claim)
+            verdict = await world.registrations.attester.attest(claim)
             world.clock._monotonic += 0.01
             if is_taken_back:  # by an enrollment of its own in the way of the group's
                 await world.enrollments.take_back(world.instance, name, "keyCompromise", actor="test")
@@ -55,13 +55,13 @@ async def test_a_revoked_device_registers_by_no_enrollment_also_where_the_disabl
     async with a_dps(database_url) as world:
         maker = a_ca()
         await world.group("line", maker)
-        world.registrations._inventory = cast("Any", Lost())
+        world.registrations.attester._inventory = cast("Any", Lost())
         with pytest.raises(DeviceTakenBackError):
-            await world.registrations.attest(claim_of(world, a_device(maker, "pump-1")))
-        await world.registrations.attest(claim_of(world, a_device(maker, "pump-2")))
+            await world.registrations.attester.attest(claim_of(world, a_device(maker, "pump-1")))
+        await world.registrations.attester.attest(claim_of(world, a_device(maker, "pump-2")))
         await world.individual("pump-1", device := a_device(a_ca(), "pump-1"))
         with pytest.raises(DeviceTakenBackError):
-            await world.registrations.attest(claim_of(world, device))
+            await world.registrations.attester.attest(claim_of(world, device))
 
 
 async def test_a_verdict_is_not_made_anew_for_what_others_write(database_url: str) -> None:
@@ -69,9 +69,9 @@ async def test_a_verdict_is_not_made_anew_for_what_others_write(database_url: st
         device = a_device(a_ca(), "pump-1")
         await world.individual("pump-1", device)
         world.clock._monotonic += 0.01
-        verdict = await world.registrations.attest(claim_of(world, device))
+        verdict = await world.registrations.attester.attest(claim_of(world, device))
         await world.enrollments.take_back(world.instance, "pump-2", "keyCompromise", actor="test")
-        assert world.registrations._counts(verdict)
+        assert world.registrations.attester.is_fresh(verdict)
 
 
 def claim_of(world: DpsWorld, device: Holder) -> Claim:
@@ -91,7 +91,7 @@ async def test_a_device_that_another_worker_took_back_meanwhile_does_not_registe
         other, maker = await beside(world, stack, database_url), a_ca()
         await world.group("line", maker)
         claim = claim_of(world, a_device(maker, "pump-1"))
-        verdict = await world.registrations.attest(claim)
+        verdict = await world.registrations.attester.attest(claim)
         await other.enrollments.take_back(world.instance, "pump-1", "keyCompromise", actor="test")
         with pytest.raises(EnrollmentDisabledError):
             await world.registrations.register(claim, verdict)
@@ -104,7 +104,7 @@ async def test_a_device_whose_enrollment_another_worker_removed_meanwhile_does_n
         other, device = await beside(world, stack, database_url), a_device(a_ca(), "pump-1")
         await world.individual("pump-1", device)
         claim = claim_of(world, device)
-        verdict = await world.registrations.attest(claim)
+        verdict = await world.registrations.attester.attest(claim)
         await other.enrollments.delete(world.instance.id_scope, "pump-1", None, is_group=False, actor="test")
         with pytest.raises(BirthmarkError):
             await world.registrations.register(claim, verdict)
@@ -117,7 +117,7 @@ async def test_who_registers_while_its_group_or_a_ca_changes_is_looked_at_again(
 ) -> None:
     async with a_dps(database_url) as world:
         maker, registrations, scope = a_ca(), world.registrations, world.instance.id_scope
-        provision, attest, asked = registrations._hubs.provision, registrations.attest, list[Claim]()
+        provision, attest, asked = registrations._hubs.provision, registrations.attester.attest, list[Claim]()
         await world.group("line", maker)
 
         async def late(*given: Any) -> Any:
@@ -125,7 +125,7 @@ async def test_who_registers_while_its_group_or_a_ca_changes_is_looked_at_again(
             if what == "group":
                 await world.enrollments.delete(scope, "line", None, is_group=True, actor="test")
             else:
-                registrations._hear([(1, AuthorityChanged(scope, "line"))], True)
+                registrations.attester._hear([(1, AuthorityChanged(scope, "line"))], True)
             return await provision(*given)
 
         async def counted(claim: Claim) -> Any:
@@ -133,7 +133,7 @@ async def test_who_registers_while_its_group_or_a_ca_changes_is_looked_at_again(
             return await attest(claim)
 
         monkeypatch.setattr(registrations._hubs, "provision", late)
-        monkeypatch.setattr(registrations, "attest", counted)
+        monkeypatch.setattr(registrations.attester, "attest", counted)
         claim = claim_of(world, a_device(maker, "pump-1"))
         with pytest.raises(BirthmarkError) if what == "group" else contextlib.nullcontext():
             await registrations.register(claim)

@@ -1,0 +1,199 @@
+"""Attestation: which enrollment a device belongs to, by the proof that it shows."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+from birthmark.clock import Clock, Entropy
+from birthmark.dps import store
+from birthmark.dps.events import AuthorityChanged, GroupChanged, InstancesChanged
+from birthmark.dps.model import Claim, Enrollment, Instance, Registration, TpmKeys
+from birthmark.dps.ports import CertificateInventory
+from birthmark.dps.rules import attestation
+from birthmark.dps.rules.tpm import TpmNotEnrolledError
+from birthmark.dps.service.enrollments import Enrollments
+from birthmark.dps.service.groups import Groups
+from birthmark.dps.service.instances import Instances
+from birthmark.dps.service.tpms import Tpms
+from birthmark.errors import BirthmarkError, ThrottledError
+from birthmark.net.share import share_of
+from birthmark.pki.names import parse_registration_id
+from birthmark.rate_limits import RateLimits
+from birthmark.store import Database
+from birthmark.store.database import Heard
+
+
+class RegistrationThrottledError(ThrottledError):
+    """Too many registrations."""
+
+    code = "dps.throttled"
+    cause = "{registration_id} registered more than {burst} times in a row, faster than once in {wait_s} s."
+    fix = (
+        "Wait {wait_s} s, or as long as Retry-After says. A device that registers so often probably starts anew again."
+    )
+    burst: str
+    registration_id: str
+    wait_s: str
+
+
+BURST, EVERY_S = 30, 2
+# How long a verdict counts for the request that follows it on the same connection: a CONNECT and its register are
+# milliseconds apart. What an operator changes takes effect at once, whichever worker does it.
+_VERDICT_S = 1.0
+_BY_WHICH = (AuthorityChanged, GroupChanged, InstancesChanged)
+"""By these a verdict may be another; an enrollment of its own is looked at in the commit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attested:
+    """A claim whose proof holds, and the enrollment it belongs to. `at` is monotonic time; `heard` counts events."""
+
+    instance: Instance
+    enrollment: Enrollment
+    claim: Claim
+    at: float
+    heard: int
+    tpm: TpmKeys | None = None
+    """The TPM that signed the token."""
+
+
+class Attester:
+    """Attests claims at every provisioning service."""
+
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        entropy: Entropy,
+        *,
+        instances: Instances,
+        enrollments: Enrollments,
+        inventory: CertificateInventory | None = None,
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._instances = instances
+        self._enrollments = enrollments
+        self._inventory = inventory
+        self._groups = Groups(database, inventory)
+        self.tpms = Tpms(database, clock, entropy)
+        self._heard = 0  # events by which a verdict may be another
+        database.on_events(self._hear)
+        # Per scope and name, once proven.
+        self._limits = RateLimits(burst=BURST, per_s=1 / EVERY_S, max_addresses=16384)
+
+    async def attest(self, claim: Claim) -> Attested:
+        """Return the enrollment that `claim` proves to belong to, else raise why not."""
+        began = self._clock.monotonic(), self._heard  # what is written while it looks makes the verdict an old one
+        instance = self._instances.by_scope(claim.id_scope)
+        with naming(instance):
+            try:
+                attested = await self._attest_at(instance, claim, began)
+            except attestation.EnrollmentDisabledError as disabled:
+                if self._inventory is not None and await self._inventory.is_lost(claim.registration_id):
+                    raise attestation.DeviceTakenBackError(
+                        enrollment=disabled.enrollment,
+                        options=disabled.options,
+                        registration_id=disabled.registration_id,
+                    ) from disabled
+                raise
+            await self._check_device(attested.enrollment, claim)
+        return attested
+
+    async def _check_device(self, enrollment: Enrollment, claim: Claim) -> None:
+        """Raise `DeviceTakenBackError` where the device was revoked, also by an enrollment that was made since."""
+        if self._inventory is None:
+            return
+        for name in {claim.registration_id, (None if enrollment.is_group else enrollment.device_id) or ""} - {""}:
+            if await self._inventory.is_lost(name):
+                raise attestation.DeviceTakenBackError(enrollment=enrollment.id, options="", registration_id=name)
+
+    async def _attest_at(self, instance: Instance, claim: Claim, began: tuple[float, int]) -> Attested:
+        registration_id = parse_registration_id(claim.registration_id)
+        now = self._clock.now()
+        individual = await self._enrollments.find(instance.id_scope, registration_id, is_group=False)
+        if individual is not None and isinstance(individual.attestation, TpmKeys):
+            attestation.check_enabled(individual, claim)
+            present = await find_registration(self._database, instance, registration_id)
+            proven = await self.tpms.check(instance, individual.attestation, present, claim)
+            return replace(await self._attested(instance, individual, claim, began), tpm=proven)
+        if individual is not None:
+            attestation.check_individual(individual, claim, now)
+            return await self._attested(instance, individual, claim, began)
+        is_by_token = claim.leaf is None and bool(claim.token)
+        find = self._groups.of_token if is_by_token else self._groups.of_certificate
+        return await self._attested(instance, await find(instance.id_scope, claim, now), claim, began)
+
+    async def challenge(self, claim: Claim) -> bytes | None:
+        """Return what the TPM of `claim` has to open before it registers; None where it need not.
+
+        Raise `AttestationError` for a TPM that is not on record.
+        """
+        if claim.tpm is None or claim.token:
+            return None
+        instance = self._instances.by_scope(claim.id_scope)
+        registration_id = parse_registration_id(claim.registration_id)
+        found = await self._enrollments.find(instance.id_scope, registration_id, is_group=False)
+        if found is None and claim.leaf is None:
+            raise TpmNotEnrolledError(
+                registration_id=claim.registration_id,
+                scope=instance.id_scope,
+                endorsement_key=claim.tpm.endorsement.base64,
+                options=instance.as_option,
+            )
+        if found is None or not isinstance(found.attestation, TpmKeys):
+            return None
+        with naming(instance):
+            attestation.check_enabled(found, claim)
+        present = await find_registration(self._database, instance, registration_id)
+        return await self.tpms.challenge(
+            instance,
+            found.attestation,
+            present,
+            claim,
+            # By where it comes from: anybody may send the public keys of a TPM, and not use up its own turns.
+            before_writing=lambda: self.take_room(instance, registration_id, f"tpm {share_of(claim.address)}"),
+        )
+
+    async def _attested(
+        self, instance: Instance, enrollment: Enrollment, claim: Claim, began: tuple[float, int]
+    ) -> Attested:
+        if self._inventory is not None and claim.leaf is not None:
+            await self._inventory.check(claim.leaf, claim.chain)
+        return Attested(instance, enrollment, claim, *began)
+
+    def is_fresh(self, verdict: Attested) -> bool:
+        """Return whether a verdict is recent, and no worker has changed a group or a CA since."""
+        is_fresh = self._database.sharing.is_fresh() and self._clock.monotonic() - verdict.at <= _VERDICT_S
+        return is_fresh and self.is_current(verdict)
+
+    def is_current(self, verdict: Attested) -> bool:
+        """Return whether no event came since that may change the verdict."""
+        return verdict.heard == self._heard
+
+    def _hear(self, events: Sequence[Heard], is_sure: bool) -> None:  # noqa: FBT001 - as the port has it
+        del is_sure
+        self._heard += any(isinstance(event, _BY_WHICH) for _, event in events)
+
+    def take_room(self, instance: Instance, registration_id: str, what: str) -> None:
+        name = f"{instance.id_scope} {registration_id.lower()} {what}"
+        if not self._limits.has_room(name, self._clock.monotonic()):
+            facts: dict[str, Any] = {"registration_id": registration_id, "burst": BURST, "wait_s": EVERY_S}
+            raise RegistrationThrottledError(retry_after_s=EVERY_S, **facts)
+
+
+async def find_registration(database: Database, instance: Instance, registration_id: str) -> Registration | None:
+    """Return a registration, or None."""
+    row = await database.one(store.GET_REGISTRATION, scope=instance.id_scope, registration_id=registration_id.lower())
+    return None if row is None else store.REGISTRATIONS.of(row)
+
+
+@contextmanager
+def naming(instance: Instance) -> Iterator[None]:
+    """Let a refusal whose fix is at a provisioning service name that one."""
+    try:
+        yield
+    except BirthmarkError as error:
+        error.add_facts(instance=instance.name, options=instance.as_option)
+        raise

@@ -96,7 +96,14 @@ class AwsConnection:
     )
 
     def __init__(
-        self, connections: "AwsConnections", pump: MqttPump, visitor: Visitor, grant: Grant, client_id: str
+        self,
+        connections: "AwsConnections",
+        pump: MqttPump,
+        visitor: Visitor,
+        grant: Grant,
+        client_id: str,
+        *,
+        identifier: str,
     ) -> None:
         self._connections = connections
         self._visitor = visitor
@@ -107,9 +114,13 @@ class AwsConnection:
         self.pump = pump
         self.grant = grant
         self.client_id = client_id
-        self.identifier = ""
+        self.identifier = identifier
         self.is_open = False
         self.attached: Attached
+
+    def attach(self, session: Attached) -> None:
+        """Begin with the session that the broker gave it."""
+        self.attached = session
 
     # ---- what the pump calls
 

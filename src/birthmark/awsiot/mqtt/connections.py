@@ -133,7 +133,8 @@ class AwsConnections:
             self._check_connect(admitted, packet, client_id)
             if admitted.is_claim:
                 await self._check_claim(admitted, client_id)
-            connection = AwsConnection(self, pump, visitor, admitted, client_id)
+            identifier = new_uuid(self._entropy)
+            connection = AwsConnection(self, pump, visitor, admitted, client_id, identifier=identifier)
             maximum = get_property(packet.properties, PropertyId.RECEIVE_MAXIMUM)
             attached = await self.space.connect(
                 Arrival(
@@ -147,7 +148,7 @@ class AwsConnections:
                     admitted.principal,
                 )
             )
-            connection.attached = attached
+            connection.attach(attached)
             try:
                 if seen != self._changes:  # what was decided before it could hear of changes is decided again
                     if grant is None:
@@ -341,7 +342,6 @@ class AwsConnections:
     def connected(self, attached: Attached) -> None:
         connection = attached.connection
         if isinstance(connection, AwsConnection):
-            connection.identifier = new_uuid(self._entropy)
             self._announce(connection, "connected", ipAddress=connection.pump.address)
             if connection.grant.replaces:
                 self.space.spawn(self._aws.renewals.connected(connection.grant.principal))

@@ -136,7 +136,10 @@ class HubConnection:
         "pump",
     )
 
-    def __init__(self, connections: Among, pump: MqttPump, space: Space, *, hub: Hub, identity: Identity) -> None:
+    def __init__(
+        self, connections: Among, pump: MqttPump, space: Space, *, hub: Hub, identity: Identity, is_of_policy: bool
+    ) -> None:
+        """`is_of_policy`: a token of a policy of the hub opened it, and no proof of the device."""
         self._connections = connections
         self._asked: tuple[_Asked, ...] = ()  # of the burst at hand
         self._credentials: CredentialRequests | None = None
@@ -151,14 +154,17 @@ class HubConnection:
         self.pump = pump
         self.hub = hub
         self.device_id = identity.name
-        self.is_of_policy = False
-        """Whether a token of a policy of the hub opened it, and no proof of the device."""
+        self.is_of_policy = is_of_policy
         self.attached: Attached
 
     @property
     def is_vouched_for(self) -> bool:
         """Whether a CA of the hub let it in."""
         return self._identity.authentication.type is AuthenticationType.AUTHORITY
+
+    def attach(self, session: Attached) -> None:
+        """Begin with the session that the broker gave it."""
+        self.attached = session
 
     # ---- what the pump calls
 

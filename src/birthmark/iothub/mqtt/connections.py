@@ -244,11 +244,11 @@ class HubConnections:
                 await self.iothub.twins.model(hub, identity, user.model_id)
             will = None if packet.will is None else _will_of(packet.will, identity.name)
             space = self.space(hub.name)
-            connection = HubConnection(self, pump, space, hub=hub, identity=identity)
+            is_of_policy = token is not None and token.policy in DEVICE_CONNECT
+            connection = HubConnection(self, pump, space, hub=hub, identity=identity, is_of_policy=is_of_policy)
             expiry_s = 0 if packet.clean_start else NEVER
             attached = await space.connect(Arrival(identity.name, connection, packet.clean_start, expiry_s, will))
-            connection.attached = attached
-            connection.is_of_policy = token is not None and token.policy in DEVICE_CONNECT
+            connection.attach(attached)
             if user.module_id is not None:
                 self._modules.setdefault((hub.name, user.device_id), WeakSet()).add(connection)
             try:

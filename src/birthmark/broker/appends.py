@@ -10,7 +10,7 @@ import logging
 from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVarTuple
 from weakref import WeakValueDictionary
 
 import msgspec
@@ -42,20 +42,20 @@ _MAX_KNOWN = 4096
 _AGAIN_S = 0.05
 _MOST_HELD_S = 1.0
 Key = tuple[Home, str]
+Facts = TypeVarTuple("Facts")
 
 
 class Pending:
     """What one publisher sent at once; `done` is called when it is in every queue it has to be in."""
 
-    __slots__ = ("_done", "_left", "_problem", "sender", "then")
+    __slots__ = ("_done", "_left", "_problem", "_then", "sender")
 
     def __init__(self, done: Done, sender: str = "") -> None:
         self.sender = sender  # the worker that took it, where there are several
         self._done = done
         self._left = 1
         self._problem: BaseException | None = None
-        self.then: Callable[[], object] | None = None
-        """Called after `done`."""
+        self._then: tuple[Callable[..., object], tuple[Any, ...]] | None = None
 
     @property
     def is_over(self) -> bool:
@@ -76,8 +76,13 @@ class Pending:
         self._left -= 1
         if not self._left:
             self._done(self._problem)
-            if self.then is not None:
-                self.then()
+            if self._then is not None:
+                then, facts = self._then
+                then(*facts)
+
+    def when_over(self, then: Callable[[*Facts], object], *facts: *Facts) -> None:
+        """Call `then` with these facts after `done`."""
+        self._then = then, facts
 
     def abandon(self) -> None:
         """Whoever waits for `done` hears of it in another way."""
@@ -151,7 +156,7 @@ class Appends:
         elif len(waiting) <= space.rules.max_waiting:
             waiting.append((message, pending))
         else:  # there will be no room for it, which is told of the one before
-            space.dropped += 1
+            space.count_dropped(1)
             pending.one_done()
         if not self._is_running:
             self._begin()
@@ -343,11 +348,11 @@ class Appends:
             tail, depth = record.tail, record.tail - record.cursor
         room = max(0, space.rules.max_waiting - depth)
         if not self._disk_has_room():
-            space.dropped += len(items)
+            space.count_dropped(len(items))
             _all_done(items, None)
             return None
         if len(items) > room:
-            space.dropped += len(items) - room
+            space.count_dropped(len(items) - room)
             space.observer.overrun(client, space.rules.max_waiting)
             _all_done(items[room:], None)
             items = items[:room]

@@ -108,7 +108,7 @@ class Attached:
         if self._held is None:
             self._held = deque()
         if len(self._held) >= MAX_HELD or self._held_bytes >= MAX_HELD_BYTES:
-            self.space.dropped += 1
+            self.space.count_dropped(1)
             self.space.observer.overrun(self.client, MAX_HELD)
             return
         self._held.append((message, qos, options))
@@ -211,8 +211,6 @@ class Home(Protocol):
     is_alone: bool
     rules: SpaceRules
     observer: Observer
-    dropped: int
-    """Messages that found no room in a queue."""
 
     @property
     def live(self) -> Mapping[str, Attached]:
@@ -222,6 +220,10 @@ class Home(Protocol):
     @property
     def arrivals(self) -> int:
         """How many clients came since this process began."""
+        ...
+
+    def count_dropped(self, count: int) -> None:
+        """Count messages that found no room in a queue."""
         ...
 
     def now(self) -> int:

@@ -8,8 +8,6 @@ import contextlib
 import json
 from collections import defaultdict
 from collections.abc import Awaitable, Coroutine, Generator, Iterator, Sequence
-from functools import partial
-from itertools import islice
 from typing import Any, TypeAlias
 
 import msgspec
@@ -137,7 +135,7 @@ class Messages:
         if weight:
             self._broker.unwritten.begun(owner, weight)
         if publisher or weight:
-            pending.then = partial(self._became_safe, publisher, owner, weight)
+            pending.when_over(self._became_safe, publisher, owner, weight)
 
     def _became_safe(self, publisher: str, owner: str, weight: int) -> None:
         if weight:
@@ -208,7 +206,7 @@ class Messages:
         if owner and not route.is_live_only:
             weight = message.size + ROW_BYTES * route.rows
             self._broker.unwritten.begun(owner, weight)
-            part.then = partial(self._broker.unwritten.ended, owner, weight)
+            part.when_over(self._broker.unwritten.ended, owner, weight)
         if (left := left - route.cost_of(message)) < 0:
             await self._backlog.work(self._sending(route, message, part), owner)
             return PORTION
@@ -374,12 +372,10 @@ class Messages:
         self, route: Route, share: Share, message: Message, pending: Pending, away: Away
     ) -> Generator[None, None, None]:
         """A member that is connected and may have it gets it; else one whose session waits for it."""
-        arrivals, members = self._space.arrivals, share.in_turn()
-        if share.nobody_at == arrivals:
-            members = islice(members, 1)  # nobody came since all were looked at
+        arrivals = self._space.arrivals
         first: Receiver | None = None
         is_denied = False
-        for count, member in enumerate(members, 1):
+        for count, member in enumerate(share.in_turn(arrivals), 1):
             client, attached, granted, options = member
             here = attached or self._space.live.get(client)
             if here is not None and not here.connection.may_get(message.topic):
@@ -395,7 +391,7 @@ class Messages:
             if not count % PORTION:
                 yield
         if not is_denied:  # who is allowed it later has not arrived
-            share.nobody_at = arrivals
+            share.note_absence(arrivals)
         if first is not None:
             client, _, granted, options = first
             self._send_stored(route, (client, min(granted, message.qos), options), message, pending, away)
@@ -410,7 +406,6 @@ class Messages:
         try:
             yield viewer
         finally:
-            viewer.is_over = True
             self._router.remove(viewer, one)
 
     def delivered(self, message: Message, clients: Sequence[tuple[str, int, int]]) -> asyncio.Future[None]:

@@ -23,19 +23,23 @@ Receiver: TypeAlias = tuple[str, Attached | None, int, int]
 class Share:
     """The members of one shared subscription; each message goes to one of them."""
 
-    __slots__ = ("_turn", "members", "nobody_at")
+    __slots__ = ("_nobody_at", "_turn", "members")
 
     def __init__(self, members: Sequence[Receiver], turn: int = 0) -> None:
         self.members = members
         self._turn = turn  # of whoever is first before the next
-        self.nobody_at = -1
-        """How many clients had connected to the space when no member was found connected."""
+        self._nobody_at = -1  # so many clients had connected to the space when all members were away
 
-    def in_turn(self) -> Iterator[Receiver]:
-        """Yield the members, another one first each time; most ask for no more than the first."""
+    def in_turn(self, arrivals: int) -> Iterator[Receiver]:
+        """Yield the members, another one first each time; that one alone while nobody came since all were away."""
         self._turn = first = (self._turn + 1) % len(self.members)
-        for place in range(first - len(self.members), first):
+        begin = first - len(self.members)
+        for place in range(begin, begin + 1 if self._nobody_at == arrivals else first):
             yield self.members[place]
+
+    def note_absence(self, arrivals: int) -> None:
+        """Note that all members were away when so many clients had connected to the space."""
+        self._nobody_at = arrivals
 
 
 def weight_of(message: Message) -> int:

@@ -128,6 +128,10 @@ class Space(Presence):
         """Take over how many sessions there are by the database."""
         self._stored_count = count
 
+    def count_dropped(self, count: int) -> None:
+        """Count messages that found no room in a queue."""
+        self.dropped += count
+
     def one_more_is_stored(self) -> None:
         """Count a session whose row was made after its connection."""
         self._stored_count += 1

@@ -216,8 +216,8 @@ async def test_members_of_a_share_that_are_all_away_are_not_looked_for_with_each
         looked_at: list[str] = []
         in_turn = Share.in_turn
 
-        def looking(share: Share) -> Iterator[Receiver]:
-            for member in in_turn(share):
+        def looking(share: Share, arrivals: int) -> Iterator[Receiver]:
+            for member in in_turn(share, arrivals):
                 looked_at.append(member[0])
                 yield member
 

@@ -141,7 +141,7 @@ def test_a_shared_subscription_is_one_for_each_group_and_filter() -> None:
     assert route is not None
     assert sorted(len(share.members) for share in route.shares) == [1, 1, 2]
     pair = next(share for share in route.shares if len(share.members) == 2)
-    turns = [next(pair.in_turn())[0] for _ in range(3)]
+    turns = [next(pair.in_turn(0))[0] for _ in range(3)]
     assert turns in (["a", "b", "a"], ["b", "a", "b"])
 
 
@@ -153,7 +153,7 @@ def test_each_member_of_a_share_has_its_part_where_a_route_is_of_one_message(gro
     owners = {client: ("w1", True) for client, _ in rows}
     for _ in range(600):
         route = router.looked_up("t", rows, router.changes, owners)
-        got[next(route.shares[0].in_turn())[0]] += 1
+        got[next(route.shares[0].in_turn(0))[0]] += 1
     assert len(got) == members
     assert max(got.values()) - min(got.values()) <= 0.1 * 600 / members
 
@@ -165,7 +165,7 @@ def test_each_member_has_its_part_however_often_what_was_looked_up_is_forgotten(
     for _ in range(400):
         route = router.find("t")
         assert route is not None
-        got[next(route.shares[0].in_turn())[0]] += 1
+        got[next(route.shares[0].in_turn(0))[0]] += 1
         router.stored_changed()
     assert max(got.values()) - min(got.values()) <= 20, got
 

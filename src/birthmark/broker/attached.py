@@ -92,6 +92,14 @@ class Attached:
         owner = self.space.worker
         return {"key_space": self.space.name, "key_client": self.client, "key_epoch": self.epoch, "key_owner": owner}
 
+    def mark_persisted(self) -> None:
+        """Note that its first subscription made its row."""
+        self.has_row = True
+
+    def depend_on(self, tags: frozenset[str]) -> None:
+        """Note what the connection depends on from now on."""
+        self.tags = tags
+
     def deliver(self, message: Message, qos: int, options: int) -> None:
         """Send a message that is not queued, now or as soon as the hold is over."""
         if self.is_on_hold:

@@ -72,8 +72,12 @@ class Broker:
         *,
         watch: Watch | None = None,
         counting: Callable[[], Mapping[str, int]] = dict,
+        freeing: Callable[[str], Awaitable[None]] = _nothing_else,
     ) -> None:
-        """`counting` says what else this worker counts, for those who look at rates."""
+        """`counting` says what else this worker counts, for those who look at rates.
+
+        `freeing` is called with a dead worker before its sessions are free: it frees what else that held.
+        """
         self.database = database
         self.worker = worker
         self.is_alone = bus is None
@@ -107,8 +111,7 @@ class Broker:
             has_room=lambda: database.no_room() is None,
         )
         self._when_lost: Callable[[], object] = lambda: None
-        self.freeing: Callable[[str], Awaitable[None]] = _nothing_else
-        """Called with a dead worker before its sessions are free: frees what else it held."""
+        self._freeing = freeing
         self._beating: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
         self.workers: Workers | None = None
@@ -159,8 +162,9 @@ class Broker:
     ) -> Space:
         """Return the space of this name, made at its first use."""
         if (known := self._spaces.get(name)) is None:
-            known = self._spaces[name] = Space(self, name, rules, observer, condition, tap=tap)
-            known.learn(self._shapes.pop(name, {}), *self._counts.pop(name, [0, 0]))
+            shapes, stored = self._shapes.pop(name, {}), self._counts.pop(name, [0, 0])
+            known = Space(self, name, rules, observer, condition, shapes=shapes, stored=stored, tap=tap)
+            self._spaces[name] = known
         return known
 
     def spaces(self) -> Iterable[Space]:
@@ -356,7 +360,7 @@ class Broker:
 
     async def _free(self, owner: str) -> None:
         """Free what a dead worker had."""
-        await self.freeing(owner)
+        await self._freeing(owner)
         while rows := await self.database.all(store.OWNED_BY, owner=owner, limit=_PAGE):
             if not await self._freed(rows):
                 break

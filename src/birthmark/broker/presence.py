@@ -60,7 +60,7 @@ class Presence:
         if attached.is_over or tags == attached.tags:
             return
         self._untag(attached)
-        attached.tags = tags
+        attached.depend_on(tags)
         for tag in tags:
             self._tagged[tag].add(attached)
 
@@ -73,4 +73,4 @@ class Presence:
             self._tagged[tag].discard(attached)
             if not self._tagged[tag]:
                 del self._tagged[tag]
-        attached.tags = frozenset()
+        attached.depend_on(frozenset())

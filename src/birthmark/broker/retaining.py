@@ -18,10 +18,10 @@ from birthmark.store.paging import Page, page_of
 class Retained:
     """See the module. `count` is how many there are."""
 
-    def __init__(self, database: Database, space: Home) -> None:
+    def __init__(self, database: Database, space: Home, count: int) -> None:
         self._database = database
         self._space = space
-        self.count = 0
+        self.count = count
         self._shares = Portions()  # of topics
         self._turns: Turns[str] = Turns()
         self._on_their_way: dict[str, tuple[bool, int]] = {}  # topic -> whether it will have one, and writes

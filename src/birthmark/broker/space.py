@@ -76,15 +76,20 @@ class Space(Presence):
         observer: Observer,
         condition: Condition | None,
         *,
+        shapes: Mapping[str, int],
+        stored: Sequence[int],
         tap: Tap | None,
     ) -> None:
+        """`shapes` are those of the stored filters, with their number; `stored` are sessions and retained messages."""
         super().__init__()
         self._broker = broker
         self._database = broker.database
         self._router = Router(hash_matches_parent=rules.hash_matches_parent)
+        for shape, count in shapes.items():
+            self._router.stored_shapes.add(shape, count)
         self._arriving: Turns[str] = Turns()
         self._latest: dict[str, Arrival] = {}  # of those that are about to come as a client, the last one
-        self._stored_count = 0
+        self._stored_count, retained = stored
         self._latest_epoch = 0
         self._shares = Portions()  # of stored sessions
         self.name = name
@@ -99,16 +104,10 @@ class Space(Presence):
         self.sleep = broker.sleep
         self._leaving: dict[str, asyncio.Future[None]] = {}  # who is gone, and still gives back what it held
         self.subscriptions = Subscriptions(broker, self, self._router)
-        self.retained = Retained(broker.database, self)
+        self.retained = Retained(broker.database, self, retained)
         self.messages = Messages(broker, self, self._router, self.retained, tap)
         self.parcel_of = self.messages.parcel_of
         self.asked = Asked(broker, self)
-
-    def learn(self, shapes: Mapping[str, int], sessions: int, retained: int) -> None:
-        """Learn what is stored: the shapes of its filters with their number, how many sessions and messages."""
-        for shape, count in shapes.items():
-            self._router.stored_shapes.add(shape, count)
-        self._stored_count, self.retained.count = sessions, retained
 
     def came(self, attached: Attached, tags: frozenset[str]) -> None:
         """Note a connection, and let the worker hear of it."""

@@ -56,7 +56,7 @@ class Subscriptions:
                 changes.run(store.SUBSCRIBE, space=self._space.name, client=attached.client, **row, **state)
             await self._commit_as(attached, changes)
             if is_first and not attached.has_row:
-                attached.has_row = True
+                attached.mark_persisted()
                 self._space.one_more_is_stored()
         for one, is_new in zip(wanted, are_new, strict=True):
             attached.subscriptions[one.name] = one

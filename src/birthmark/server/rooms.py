@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import ssl
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -49,6 +49,7 @@ from birthmark.iothub.component import HubComponent
 from birthmark.iothub.devices import HubDeviceRecords
 from birthmark.iothub.mqtt import DevicesByBus, HubConnections
 from birthmark.iothub.mqtt.connection import HubConnection
+from birthmark.iothub.mqtt.devicebound import holder_of
 from birthmark.iothub.service import Hubs, IotHub
 from birthmark.iothub.service.route_carriers import carriers_of
 from birthmark.net.admission import Closed
@@ -257,12 +258,18 @@ class Rooms:
 
 
 async def _broker(
-    database: Database, bus: Bus, clock: Clock, watch: Watch, counting: Callable[[], Mapping[str, int]]
+    database: Database,
+    bus: Bus,
+    clock: Clock,
+    watch: Watch,
+    counting: Callable[[], Mapping[str, int]],
+    *,
+    freeing: Callable[[str], Awaitable[None]],
 ) -> Broker:
     """Return the broker; one that has others beside it is known to them before anything is remembered."""
     if (among := shared(bus)) is None:
         return Broker(database, clock, bus.worker, watch=watch, counting=counting)
-    broker = Broker(database, clock, bus.worker, among, watch=watch, counting=counting)
+    broker = Broker(database, clock, bus.worker, among, watch=watch, counting=counting, freeing=freeing)
     assert broker.workers is not None  # noqa: S101 - it has a bus
     await among.join(broker.workers)
     await broker.join()
@@ -324,7 +331,10 @@ async def open_rooms(
     notices = Notices(database, clock, bus.worker)
     ledger = Ledger(database, clock, entropy, notices.refused)
     later = ServiceRefs(Ref(), Ref(), Ref(), Ref())
-    broker = await _broker(database, bus, clock, _Watching(notices), WorkerCounters(later, ledger))
+    broker = await _broker(
+        *(database, bus, clock, _Watching(notices), WorkerCounters(later, ledger)),
+        freeing=lambda worker: later.iothub().c2d.inboxes.free_held(holder_of(worker)),
+    )
     people = People(
         database,
         clock,

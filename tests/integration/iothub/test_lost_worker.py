@@ -14,6 +14,7 @@ from birthmark.bus.local import LocalBus
 from birthmark.iothub import wire
 from birthmark.iothub.model import Mail, space_of
 from birthmark.iothub.mqtt import HubConnections
+from birthmark.iothub.mqtt.devicebound import holder_of
 from birthmark.mqtt.packets import ConnAck, Packet, PubAck, Publish, SubAck, Subscribe
 from birthmark.net.pump import MqttPump
 from birthmark.store import Changes
@@ -34,7 +35,11 @@ class Late(LoopTimers):
 
 async def beside(world: World, worker: str, timers: Late | None = None) -> World:
     """Return the same hub, served by one of several workers."""
-    broker = Broker(world.database, world.clock, worker, LocalBus(world.database, worker), timers)
+
+    async def free(owner: str) -> None:
+        await world.iothub.c2d.inboxes.free_held(holder_of(owner))
+
+    broker = Broker(world.database, world.clock, worker, LocalBus(world.database, worker), timers, freeing=free)
     assert broker.workers is not None
     await broker.workers.join()
     return replace(world, broker=broker, connections=HubConnections(world.iothub, broker, world.clock))

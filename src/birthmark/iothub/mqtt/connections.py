@@ -156,7 +156,6 @@ class HubConnections:
         self.holder = holder_of("" if broker.is_alone else broker.worker)
         """Who holds what a device's connection here took of its inbox."""
         self.living = broker.living
-        broker.freeing = lambda worker: iothub.c2d.inboxes.free_held(holder_of(worker))
         self.methods = MethodCalls(broker.database.sharing, clock)
         self._tokens = Tokens[HubConnection]()
         self.traffic = Traffic()

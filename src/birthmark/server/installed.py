@@ -129,7 +129,7 @@ async def check_whole(database: Database, directory: Path) -> None:
 async def note_holder(database: Database, hold: Hold) -> None:
     """Say in the database who has it, so that whoever lost it knows whether somebody else had it since."""
     await database.commit(Changes().run(_SET, name=hold.fact, value=hold.token))
-    hold.is_noted = True
+    hold.mark_noted()
 
 
 async def note_root(database: Database, root: Certificate) -> None:

@@ -53,7 +53,6 @@ from birthmark.iothub.mqtt.devicebound import holder_of
 from birthmark.iothub.service import Hubs, IotHub
 from birthmark.iothub.service.route_carriers import carriers_of
 from birthmark.net.admission import Closed
-from birthmark.net.backlog import Backlog
 from birthmark.net.share import share_of
 from birthmark.outbound.guard import networks_of
 from birthmark.outbound.mailto import Mails
@@ -326,8 +325,7 @@ async def open_rooms(
     upstream: Upstream | None,
 ) -> Rooms:
     """Make the rooms over `database`, and load what they keep in memory."""
-    backlog, hierarchy = Backlog.running(), rollovers.hierarchy
-    database.sharing.whose = lambda: backlog.at_work
+    hierarchy = rollovers.hierarchy
     notices = Notices(database, clock, bus.worker)
     ledger = Ledger(database, clock, entropy, notices.refused)
     later = ServiceRefs(Ref(), Ref(), Ref(), Ref())

@@ -56,7 +56,7 @@ async def unlock(database: Database, seal: Seal) -> None:
         known = await database.one(_FACT, name=_NAME)
     if known is None or known["value"] != seal.sealed(_KNOWN):
         raise SealBrokenError(reason="it is another than the one that the database was sealed by")
-    database.seal = seal
+    database.unlock(seal)
 
 
 async def _seal_rows(database: Database, rows: _Rows, seal: Seal) -> int:

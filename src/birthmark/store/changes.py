@@ -70,9 +70,9 @@ class Changes:
     events: list[Event] = field(default_factory=list)
     counts: list[Count] = field(default_factory=list)
     first_event: int = 0
-    """The number of the first event's row in the outbox; the engine sets it when it writes the rows."""
+    """The number of the first event's row in the outbox."""
     at: int = 0
-    """When it was, in microseconds, as its audit rows say; the engine sets it with them."""
+    """When it was, in microseconds, as its audit rows say."""
 
     def run(
         self,
@@ -110,6 +110,10 @@ class Changes:
         """Let a figure follow: `by` more of `name` at `place` in `state`, of a period that begins at `since`."""
         self.counts.append(Count(name, place, state, since, by))
         return self
+
+    def number(self, first_event: int, at: int) -> None:
+        """Note the number of its first event and its time; the engine calls it when it writes their rows."""
+        self.first_event, self.at = first_event, at
 
     @property
     def is_one_statement(self) -> bool:

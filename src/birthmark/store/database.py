@@ -63,8 +63,6 @@ class Sharing:
         """Whether this worker may act on what it remembers: nobody counts it as dead, or deaf."""
         self.confirm: Callable[[Sequence[Heard]], Awaitable[None]] | None = None
         """Returns when no other worker acts any more on what was true before these events."""
-        self.whose: Callable[[], str] = str
-        """Who asks at this moment, as whoever gives turns knows them; nobody is the server itself."""
         self.number = 0
         """Of this worker among at most 256 on one database."""
         self._reading: set[asyncio.Task[None]] = set()
@@ -109,8 +107,9 @@ class Reader(Protocol):
 class Database(Reader, Protocol):
     """Durable state. Reads see every commit that has returned."""
 
-    seal: Seal | None
-    """What seals and opens the columns with secrets; without one they are as they are kept."""
+    def unlock(self, seal: Seal) -> None:
+        """Seal and open the columns with secrets from now on; until then they are as they are kept."""
+        ...
 
     @property
     def worker(self) -> str:

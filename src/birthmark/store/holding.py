@@ -121,6 +121,10 @@ class Hold:
 
     __call__ = release
 
+    def mark_noted(self) -> None:
+        """Note that the database has the token: whoever takes it from now on replaces that."""
+        self.is_noted = True
+
     def lose(self, where: str) -> None:
         """Somebody else has, or had, it."""
         self.is_held = False

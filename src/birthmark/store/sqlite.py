@@ -156,6 +156,9 @@ class SqliteDatabase:
     def sharing(self) -> Sharing:
         return self._group.sharing
 
+    def unlock(self, seal: Seal) -> None:
+        self.seal = seal
+
     async def commit(self, changes: Changes) -> None:
         await self._group.submit(changes)
 
@@ -338,8 +341,8 @@ class SqliteDatabase:
                 raise write.otherwise or ChangedMeanwhileError()
         if not changes.events and not changes.audits and not changes.counts:
             return
-        changes.at = now = self._clock.micros()
-        changes.first_event = self._events + 1
+        now = self._clock.micros()
+        changes.number(self._events + 1, now)
         for event in changes.events:
             self._events += 1
             kind, body = kind_of(type(event)), encode_event(event)

@@ -10,6 +10,7 @@ import pytest
 
 from birthmark.broker import store
 from birthmark.errors import ChangedMeanwhileError
+from birthmark.net.backlog import Backlog
 from birthmark.store import Changes, Database, open_database
 from support.fakes import FakeClock
 
@@ -107,9 +108,11 @@ async def test_the_connection_of_the_signs_of_life_comes_again_by_itself(databas
     assert await database.beside(store.BEAT, beat=2, key_id="w1-a", key_beat=1, key_missed=0)
 
 
-async def test_who_asks_very_much_keeps_nobody_elses_question_waiting(database: Database) -> None:
+async def test_who_asks_very_much_keeps_nobody_elses_question_waiting(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked, answered = "many", list[str]()
-    database.sharing.whose = lambda: asked
+    monkeypatch.setattr(Backlog, "at_work", property(lambda _: asked))
 
     async def ask(name: str) -> None:
         await database.one(store.WORKER, id=name)

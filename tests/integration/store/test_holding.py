@@ -157,7 +157,7 @@ async def test_a_hold_that_somebody_else_had_meanwhile_is_lost(postgres_url: str
     other = await asyncpg.connect(postgres_url)
     await other.execute("CREATE TABLE server_facts (name text PRIMARY KEY, value text)")
     await other.execute("INSERT INTO server_facts VALUES ('server.holder', 'me')")
-    hold.is_noted = True
+    hold.mark_noted()
     await other.execute("UPDATE server_facts SET value = 'another'")
     (held,) = await _sessions_that_hold(postgres_url)
     await _end(postgres_url, held)

@@ -370,7 +370,7 @@ async def _amended(
     for once in (_DROP_INVITATIONS, _DROP_APPROVALS):  # each was good for one time, and may have been used since
         changes.run(once)
     if (seed := files / "est.seed").exists():
-        database.seal = Seal.of(seed.read_bytes().strip())
+        database.unlock(Seal.of(seed.read_bytes().strip()))
     signer = AuditKey((files / "audit.seed").read_text(encoding="ascii").strip())
     ends = await _ends(database)
     exported = Exported([])

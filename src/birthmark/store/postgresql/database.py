@@ -13,6 +13,7 @@ from sqlalchemy import bindparam, delete
 from birthmark.background import ended
 from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError, UnavailableError
+from birthmark.net.backlog import Backlog
 from birthmark.store import chain as audit_chain
 from birthmark.store import migrate
 from birthmark.store.changes import Changes
@@ -103,7 +104,7 @@ class PostgresDatabase:
     ) -> None:
         self._signer = signer
         self._pool = pool
-        self._turns = Turns(_READERS)
+        self._turns, self._backlog = Turns(_READERS), Backlog.running()
         self._writer, self._beside = writers
         self._clock = clock
         self.worker = worker
@@ -142,6 +143,9 @@ class PostgresDatabase:
     @property
     def sharing(self) -> Sharing:
         return self._group.sharing
+
+    def unlock(self, seal: Seal) -> None:
+        self.seal = seal
 
     async def commit(self, changes: Changes) -> None:
         await self._group.submit(changes)
@@ -229,7 +233,7 @@ class PostgresDatabase:
         try:
             async with contextlib.AsyncExitStack() as stack:
                 async with asyncio.timeout_at(until):
-                    await stack.enter_async_context(self._turns.of(self.sharing.whose()))
+                    await stack.enter_async_context(self._turns.of(self._backlog.at_work))
                 left = max(until - loop.time(), _LEAST_S)
                 connection = await stack.enter_async_context(self._pool.acquire(timeout=left))
                 return await getattr(connection, method)(sql, *arguments)
@@ -343,8 +347,8 @@ class PostgresDatabase:
         """Add the events and audit rows of a change."""
         if not changes.events and not changes.audits and not changes.counts:
             return
-        changes.at = now = self._clock.micros()
-        changes.first_event = self._events + 1
+        now = self._clock.micros()
+        changes.number(self._events + 1, now)
         for event in changes.events:
             self._events += 1
             row = {"worker": self.worker, "seq": self._events, "kind": kind_of(type(event)), "entity": event.entity}

@@ -62,9 +62,8 @@ class RoomWorker:
         world, clock, entropy = self.house.world, self.house.world.clock, self.entropy
         database = cast("Database", GatedEngine(world, self.name, self.engine))
         settings, rollovers = self.house.settings, self.house.rollovers(database)
-        database.sharing.number = await installed.number_of(database)
-        id_ = await installed.id_of(database, entropy)
-        bus = NatsBus(database, self.process.line.as_client, id_, self.name)
+        number, id_ = await installed.number_of(database), await installed.id_of(database, entropy)
+        bus = NatsBus(database, self.process.line.as_client, id_, self.name, number=number)
         rooms = self.rooms = await open_rooms(settings, rollovers, database, bus, clock, entropy, None)
         await rollovers.load()
         rooms.subscribe(bus)

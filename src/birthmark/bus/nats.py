@@ -140,13 +140,16 @@ def _reason_of(error: Exception) -> str:
 
 
 class NatsBus(LocalBus):
-    """A `Bus` among the workers of an installation; `worker` names this one's incarnation."""
+    """A `Bus` among the workers of an installation; `worker` names this one's incarnation, which has a `number`."""
 
-    def __init__(self, database: Database, connection: Client, installation: str, worker: str = "") -> None:
+    def __init__(
+        self, database: Database, connection: Client, installation: str, worker: str = "", *, number: int = 0
+    ) -> None:
         super().__init__(database, worker)
         self._connection = connection
         self._all = f"birthmark.{installation}.all"
         self._at = f"birthmark.{installation}.at."
+        self._number = number
         self._members: Members
         self._requests: dict[str, type[Request[Any]]] = {}
         self._known = kinds()
@@ -174,10 +177,10 @@ class NatsBus(LocalBus):
         for _ in range(2):  # the library's PING overtakes what it has not written yet: the first writes it
             await self._connection.flush()
         self._sender = kept("the bus", self._send)
-        self._database.sharing.confirm = self._commit_confirmed
+        self._database.sharing.join(self._number, self._commit_confirmed, lambda: members.is_fresh)
 
     async def stop(self) -> None:
-        self._database.sharing.confirm = None
+        self._database.sharing.leave()
         await super().stop()
         await ended(*self._serving, self._sender)
 

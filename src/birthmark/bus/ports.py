@@ -70,6 +70,11 @@ class Request(msgspec.Struct, Generic[R], frozen=True, tag_field="kind"):
 class Members(Protocol):
     """The workers of an installation, as its database knows them."""
 
+    @property
+    def is_fresh(self) -> bool:
+        """Whether this one may act on what it remembers."""
+        ...
+
     async def others(self) -> Sequence[str]:
         """Name the workers that nobody has declared dead, without this one."""
         ...

@@ -272,7 +272,6 @@ async def _broker(
     assert broker.workers is not None  # noqa: S101 - it has a bus
     await among.join(broker.workers)
     await broker.join()
-    database.sharing.is_fresh = lambda: broker.is_fresh
     return broker
 
 

@@ -180,8 +180,8 @@ class Server:
         tls = by_certificates(files.ca, files.certificate, files.key)
         connection = await connected(self._place.bus, tls)
         self._closers.append(connection.close)
-        database.sharing.number = await installed.number_of(database)
-        return NatsBus(database, connection, await installed.id_of(database, self._entropy), incarnation)
+        number, id_ = await installed.number_of(database), await installed.id_of(database, self._entropy)
+        return NatsBus(database, connection, id_, incarnation, number=number)
 
     async def _open(self) -> tuple[Database, Rollovers, AuditKey]:
         """Open what lasts: the records, checked for a break of the audit chain, and the CA that belongs to them."""

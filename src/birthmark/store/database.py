@@ -67,6 +67,16 @@ class Sharing:
         """Of this worker among at most 256 on one database."""
         self._reading: set[asyncio.Task[None]] = set()
 
+    def join(
+        self, number: int, confirm: Callable[[Sequence[Heard]], Awaitable[None]], is_fresh: Callable[[], bool]
+    ) -> None:
+        """Share the database with other workers from now on."""
+        self.number, self.confirm, self.is_fresh = number, confirm, is_fresh
+
+    def leave(self) -> None:
+        """Commit without a confirmation of the others from now on."""
+        self.confirm = None
+
     @property
     def is_alone(self) -> bool:
         """Say whether nobody else commits to this database."""

@@ -220,6 +220,7 @@ class KnownMembers:
     own: str
     leases: set[str]
     marks: dict[str, int]
+    is_fresh: bool = True
 
     async def others(self) -> list[str]:
         return sorted(self.leases - {self.own})

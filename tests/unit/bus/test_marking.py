@@ -14,6 +14,8 @@ LEASE_S, PAUSE_S = 0.2, 0.001
 class Members:
     """The workers as a database knows them: w2 reads when it is let."""
 
+    is_fresh = True
+
     def __init__(self) -> None:
         self.marks = self.heard = 0
         self.is_dead = self.is_away = False

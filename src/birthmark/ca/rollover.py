@@ -7,7 +7,7 @@ handed them on a connection that proved who it is.
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
@@ -30,6 +30,7 @@ from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError
 from birthmark.pki.certificates import Certificate, Thumbprint
 from birthmark.pki.names import fold
+from birthmark.ref import Ref
 from birthmark.store import Changes, Database, Statement, from_micros, to_micros
 from birthmark.store.database import Row
 from birthmark.store.loading import Loading
@@ -37,12 +38,17 @@ from birthmark.store.loading import Loading
 ROOT_FACT = "ca.root"
 _MAX_REMEMBERED = 65_536
 
-GroupsWithout = Callable[[Generation, Generation], Awaitable[Sequence[str]]]
-"""Returns the enrollment groups that know a CA of the first and none of the second."""
 
+class RootGroups(Protocol):
+    """The enrollment groups of provisioning services, which trust CAs of a generation."""
 
-Trusting = Callable[[Generation, bool, str], Awaitable[Changes]]
-"""Returns what ends, or begins again, the trust of provisioning services in a generation's CAs; by whom comes last."""
+    async def without(self, old: Generation, new: Generation) -> Sequence[str]:
+        """Return the groups that know a CA of `old` and none of `new`."""
+        ...
+
+    async def trusting(self, of: Generation, actor: str, *, is_trusted: bool) -> Changes:
+        """Return what ends, or begins again, the trust in the CAs of a generation."""
+        ...
 
 
 class Roots(Protocol):
@@ -96,14 +102,6 @@ class _OneMachine:
     async def settle(self) -> None: ...
 
 
-async def _nothing(_of: Generation, _is_trusted: bool, _actor: str) -> Changes:  # noqa: FBT001 - as `Trusting` has it
-    return Changes()
-
-
-async def _no_groups(_old: Generation, _new: Generation) -> Sequence[str]:
-    return ()
-
-
 @dataclass(slots=True)
 class Rollovers:
     """The one exchange that is going on, if there is one."""
@@ -112,8 +110,7 @@ class Rollovers:
     roots: Roots = field(repr=False)
     database: Database = field(repr=False)
     clock: Clock = field(repr=False)
-    groups_without: GroupsWithout = field(default=_no_groups, repr=False)
-    trusting: Trusting = field(default=_nothing, repr=False)
+    groups: Ref[RootGroups] = field(default_factory=Ref, init=False, repr=False)
     changed: Callable[[], None] = field(default=lambda: None, repr=False)
     """Is called when other CAs sign or are trusted: what was made of them has to be made anew."""
     shared: Shared = field(default_factory=_OneMachine, repr=False)
@@ -151,8 +148,8 @@ class Rollovers:
         if current.phase is Phase.FINISHED:  # the old one's files may be in a safe
             return current, await self._measured(current, None, new, ())
         old = self.roots.generation(current.old)
-        groups = await self.groups_without(old, new)
-        return current, await self._measured(current, old, new, groups)
+        left = () if (groups := self.groups.get()) is None else await groups.without(old, new)
+        return current, await self._measured(current, old, new, left)
 
     async def start(self, actor: str) -> Rollover:
         """Make the new root, and trust both. Raise `RolloverRunningError`, `RootAwayError`, what `shared` raises."""
@@ -235,8 +232,9 @@ class Rollovers:
         changes.run(store.SET_ROOT, key_name=ROOT_FACT, value=root.hex())
         changes.audit(actor, f"ca.rollover.{verb}", to.new.hex(), phase=to.phase.value)
         if Phase.FINISHED in {current.phase, to.phase}:  # else whoever has the old root's key goes on to be let in
-            is_trusted = to.phase is not Phase.FINISHED
-            changes.merge(await self.trusting(self.roots.generation(to.old), is_trusted, actor))
+            old, is_trusted = self.roots.generation(to.old), to.phase is not Phase.FINISHED
+            if (groups := self.groups.get()) is not None:
+                changes.merge(await groups.trusting(old, actor, is_trusted=is_trusted))
         await self._put_on_record(changes, to)
         return to
 

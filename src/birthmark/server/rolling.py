@@ -32,7 +32,7 @@ class GroupsOfRoots:
         """Return the groups that know a CA of `old` and none of `new`."""
         return [group.id async for _, group, _ in self._without(old, new)]
 
-    async def trusting(self, of: Generation, is_trusted: bool, actor: str) -> Changes:
+    async def trusting(self, of: Generation, actor: str, *, is_trusted: bool) -> Changes:
         """Return what ends the trust in the CAs of a root that is over, or begins it again: groups need not change."""
         changes = Changes()
         for instance in self.instances.all():

@@ -151,6 +151,7 @@ class ServiceRefs:
     instances: Ref[Instances]
     enrollments: Ref[Enrollments]
     registrations: Ref[Registrations]
+    devices: Ref[DeviceDirectory]
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,7 +328,7 @@ async def open_rooms(
     hierarchy = rollovers.hierarchy
     notices = Notices(database, clock, bus.worker)
     ledger = Ledger(database, clock, entropy, notices.refused)
-    later = ServiceRefs(Ref(), Ref(), Ref(), Ref())
+    later = ServiceRefs(Ref(), Ref(), Ref(), Ref(), Ref())
     broker = await _broker(
         *(database, bus, clock, _Watching(notices), WorkerCounters(later, ledger)),
         freeing=lambda worker: later.iothub().c2d.inboxes.free_held(holder_of(worker)),
@@ -393,7 +394,7 @@ async def open_rooms(
         Enrollments(database, clock, entropy, hubs, issuer=orders, webhooks=AllocationWebhooks(sender))
     )
     groups = GroupsOfRoots(instances, enrollments, authorities)
-    rollovers.groups_without, rollovers.trusting = groups.without, groups.trusting
+    rollovers.groups.fill(groups)  # they come with this server's services
     registrations = later.registrations.fill(
         Registrations(
             database,
@@ -449,6 +450,7 @@ async def open_rooms(
         PasswordCheck(entropy),
         est_settings(settings.est, settings.profiles, settings.workers),
         note_fetched=rollovers.note_fetched,
+        presented_by=lambda name: later.devices().thumbprints(name),
     )
     credentials, registrars = Credentials(database, clock, entropy), RegistrationAuthorities(database, clock)
     dps_connections = DpsMqtt(registrations, ledger, clock)
@@ -495,6 +497,6 @@ async def open_rooms(
         ),
         notices,
         Alerts(database, clock, bus.worker),
-        DeviceDirectory(database, broker, [one.devices for one in components]),
+        later.devices.fill(DeviceDirectory(database, broker, [one.devices for one in components])),
         components,
     )

@@ -127,7 +127,6 @@ class Server:
         if upstream is not None:
             self._closers.append(_kept("the upstream's CA", lambda: keep_known(upstream)))
         self._data.trust(rollovers.hierarchy)
-        rooms.est.callers.presented_by = rooms.devices.thumbprints
         rooms.subscribe(bus)
         rooms.devices.answer_workers(bus)
         self._closers += [rooms.settled, bus.stop]

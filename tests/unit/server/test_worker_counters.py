@@ -8,7 +8,7 @@ from birthmark.server.rooms import ServiceRefs, WorkerCounters
 
 
 def test_a_worker_that_is_asked_while_it_starts_tells_what_it_has() -> None:
-    later = ServiceRefs(Ref(), Ref(), Ref(), Ref())
+    later = ServiceRefs(Ref(), Ref(), Ref(), Ref(), Ref())
     counting = WorkerCounters(later, Mock(counts=Counter({"dps.disabled": 2})))
     assert counting() == {"refusals": 2}
     later.registrations.fill(Mock(count=3))

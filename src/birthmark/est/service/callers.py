@@ -81,7 +81,7 @@ def _sent_away() -> BirthmarkError:
     return EstThrottledError(retry_after_s=1, wait_s=1, who=who, burst=MAX_WAITING, every_s=GUESS_S)
 
 
-async def _nowhere(_name: str) -> Collection[Thumbprint]:
+async def nowhere(_name: str) -> Collection[Thumbprint]:
     return ()
 
 
@@ -101,7 +101,7 @@ class Callers:
     comebacks: Limiter = field(default_factory=lambda: Limiter(burst=20, every_s=1.0))
     """Looks at what took the place of an expired certificate, per name."""
     guesses: Guesses = field(init=False, repr=False)
-    presented_by: PresentedBy = _nowhere
+    presented_by: PresentedBy = nowhere
     """Returns by which certificates a device of that name is on record in the clouds of this server."""
     _signatures: SignatureCache = field(default_factory=SignatureCache, repr=False)
     _turns: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary, init=False, repr=False)

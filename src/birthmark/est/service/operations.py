@@ -30,7 +30,7 @@ from birthmark.est.rules.limits import Limiter, Pace
 from birthmark.est.rules.reenrollment import check_channel_binding, check_same_identity
 from birthmark.est.service.approvals import Approvals
 from birthmark.est.service.authorities import follow
-from birthmark.est.service.callers import Callers, still_on_record
+from birthmark.est.service.callers import Callers, PresentedBy, nowhere, still_on_record
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.csr import CertificateRequest
 from birthmark.pki.names import parse_registration_id
@@ -156,6 +156,7 @@ class EstService:
     """Per proof and device name: a first issue makes two requests, a renewal one."""
     note_fetched: Callable[[str], Awaitable[None]] | None = field(default=None, repr=False)
     """Is told which device was handed the anchors."""
+    presented_by: PresentedBy = field(default=nowhere, repr=False)
     pace: Pace = field(init=False, repr=False)
     callers: Callers = field(init=False, repr=False)
     approvals: Approvals = field(init=False, repr=False)
@@ -163,7 +164,7 @@ class EstService:
 
     def __post_init__(self) -> None:
         self.pace = Pace(self.settings.renewals_per_s)
-        self.callers = Callers(self.ca, self.passwords, self.settings)
+        self.callers = Callers(self.ca, self.passwords, self.settings, presented_by=self.presented_by)
         self.approvals = Approvals(self.ca.database, self.ca.clock, self.ca.is_revoked_since)
 
     def cacerts(self, label: str | None = None) -> tuple[Certificate, ...]:

@@ -69,6 +69,7 @@ from birthmark.net.pump import Accept, MqttPump
 from birthmark.net.refusing import Direct, Late
 from birthmark.net.tls import TlsPeer
 from birthmark.net.websocket import serve_mqtt
+from birthmark.ref import Ref
 from birthmark.server.alerting import Alerting
 from birthmark.server.enrolling import Enrolling
 from birthmark.server.figures import PERIODS, Figures
@@ -161,9 +162,7 @@ class Applications:
         self._metrics = Route("/metrics", self._measured, methods=["GET"])
         self.endpoints: Mapping[str, Any] = {}
         """Where the services are, without what lets somebody in."""
-        self.https_port = 0
-        """What clients are told: the standard port where it is bound."""
-        self.console_url: str | None = None
+        self.console_url: Ref[str] = Ref()
         """Where people of other machines reach the operator interface, when it is bound."""
         self._reach = Reach(rooms.database.is_reachable, clock)
         self._mqtt_limits = EngineLimits(
@@ -215,7 +214,7 @@ class Applications:
                 places = rooms.instances, rooms.authorities, rooms.iothub
                 served = {Service.DPS: Kind.DPS, Service.IOTHUB: Kind.HUB}
                 kinds = frozenset(kind for service, kind in served.items() if serves(service))
-                management = Management(rooms.people, *places, lambda: self.https_port, kinds)
+                management = Management(rooms.people, *places, rooms.https_port, kinds)
                 routes += management_http.routes(management, record)
             if serves(Service.AWS, Service.IOTHUB, Service.DPS):
                 routes.append(WebSocketRoute("/mqtt", websocket))
@@ -226,7 +225,6 @@ class Applications:
         if not serves(Service.AWS):
             return self._guarded(others)
         aws_side = rooms.aws_connections
-        rooms.aws.https_url = lambda: f"https://{self._settings.host_name}:{self.https_port}"
         clouds = AwsHttp(rooms.aws, aws_side.space, aws_side.reserved.ask, record, self._entropy, otherwise=others)
         return self._guarded(clouds)
 
@@ -318,7 +316,7 @@ class Applications:
             *dps.show_endpoints(rooms.instances, rooms.authorities),
             *dps.ca_endpoints(rooms.instances, rooms.authorities, rooms.enrollments),
             *enrolling_endpoints(Enrolling(rooms, self._clock)),
-            *key_endpoints(rooms.instances, rooms.iothub, lambda: self.https_port),
+            *key_endpoints(rooms.instances, rooms.iothub, rooms.https_port),
             *hub.endpoints(rooms.iothub, rooms.instances, served),
             *hub.ca_endpoints(rooms.iothub),
             *hub_routes.endpoints(rooms.iothub),
@@ -341,7 +339,7 @@ class Applications:
             *rollover.rollover_endpoints(rooms.rollovers, rooms.groups.teach),
             *audit.endpoints(rooms.database, audit_key, self._clock),
             *standing.endpoints(
-                served, lambda: {**self.endpoints, "console": self.console_url}, lambda: views_of(self._settings)
+                served, lambda: {**self.endpoints, "console": self.console_url.get()}, lambda: views_of(self._settings)
             ),
             *user_endpoints(rooms.people, self._reached, rooms.sign_in.sessions.of),
             *token_endpoints(rooms.people),
@@ -354,7 +352,7 @@ class Applications:
         ]
 
     def _reached(self) -> Mapping[str, str | None]:
-        return {"url": self.console_url, "roots": (self._settings.directory / "trust.pem").read_text()}
+        return {"url": self.console_url.get(), "roots": (self._settings.directory / "trust.pem").read_text()}
 
     def _invite(self, sharing: Sharing) -> Invite:
         async def invite(actor: str) -> Mapping[str, object]:

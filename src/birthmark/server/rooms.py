@@ -222,6 +222,8 @@ class Rooms:
     devices: DeviceDirectory
     components: Sequence[Component]
     """In the order in which a device is revoked."""
+    https_port: Ref[int]
+    """What clients are told when the ports are bound: the standard port where it is."""
 
     async def settled(self) -> None:
         """Return when everything taken so far is on disk or was refused."""
@@ -408,6 +410,7 @@ async def open_rooms(
         )
     )
     account = Account(settings.aws.account_id, settings.aws.region, settings.host_name)
+    https_port: Ref[int] = Ref()
     aws = AwsIot(
         *(account, database, clock, entropy, lambda: hierarchy.issuing),
         revocations=authority.revocations.check,
@@ -422,6 +425,7 @@ async def open_rooms(
         per_second=settings.aws.max_new_per_second,
         leads=broker.leads,
         record=ledger.record,
+        https_url=lambda: f"https://{settings.host_name}:{https_port()}",
     )
     await iothub.load()
     await instances.load()
@@ -499,4 +503,5 @@ async def open_rooms(
         Alerts(database, clock, bus.worker),
         later.devices.fill(DeviceDirectory(database, broker, [one.devices for one in components])),
         components,
+        https_port,
     )

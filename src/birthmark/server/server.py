@@ -148,7 +148,7 @@ class Server:
             rooms.hub_devices.end_calls,
             listeners.refuse_newcomers,
         ]
-        https_port = doors.https_port = await self._bind(listeners, context, doors, limits)
+        https_port = rooms.https_port.fill(await self._bind(listeners, context, doors, limits))
         # A start that cannot bind gives nothing a name.
         access_key = await ensure_defaults(rooms, settings, names_it=await self._sharing.leads())
         context.start()
@@ -386,7 +386,7 @@ class Server:
             log.warning("server.port_not_bound", extra={"port": port, "reason": error.explain_cause()})
             return
         self._closers.append(partial(listeners.close, self._patience.drain_s))
-        doors.console_url = f"https://{settings.host_name}:{port}"
+        doors.console_url.fill(f"https://{settings.host_name}:{port}")
 
     @property
     def rooms(self) -> Rooms:

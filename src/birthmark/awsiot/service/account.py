@@ -140,8 +140,11 @@ class AwsIot:
         per_second: int = PER_SECOND,
         leads: Leads = always,
         record: Callable[[BirthmarkError], object] = lambda _: None,
+        https_url: Callable[[], str] | None = None,
     ) -> None:
         self.account, self.database, self.clock = account, database, clock
+        self.https_url = https_url or (lambda: f"https://{account.data_host}:8443")
+        """Where this server's HTTPS is, for links."""
         self.functions: Functions = functions or MappedFunctions(clock, entropy)
         self.keys = AccessKeys(database, clock, entropy, persons)
         self._messages: Ref[Messages] = Ref()
@@ -174,7 +177,7 @@ class AwsIot:
         self.shadows = Shadows(database, clock, self.index, self._messages)
         self.found = Found(database, self.index)
         folders = Buckets(buckets)
-        files = JobFiles(folders, self.roles.secret, clock, lambda: self.https_url())  # noqa: PLW0108 - it is set when the server listens
+        files = JobFiles(folders, self.roles.secret, clock, self.https_url)
         executions = JobExecutions(
             *(account, database, clock, entropy, files), announcer=self.events, audience=self._messages
         )
@@ -201,8 +204,6 @@ class AwsIot:
         self.connections = Connections(database)
         self.overview = Overview(database)
         self.tasks = RegistrationTasks(database, clock, entropy, account, self.provisioning, folders, leads)
-        self.https_url: Callable[[], str] = lambda: f"https://{account.data_host}:8443"
-        """Where this server's HTTPS is, for links."""
         self.claims = Claims(
             *(database, clock, entropy, account, self.certificates, self.templates, self.provisioning),
             functions=self.functions,
@@ -222,7 +223,7 @@ class AwsIot:
         destinations = Destinations(
             *(self.account, database, clock, entropy),
             check_url=outside.check,
-            https_url=lambda: self.https_url(),  # noqa: PLW0108 - it is set later
+            https_url=self.https_url,
             queue=queue,
             servers=servers,
             is_function=self.functions.is_mapped,

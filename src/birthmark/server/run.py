@@ -41,7 +41,7 @@ class BoundedLog(logging.Filter):
             self._dropped += 1
             return False
         if self._dropped:
-            record.lines_dropped, self._dropped = self._dropped, 0
+            vars(record)["lines_dropped"], self._dropped = self._dropped, 0
         return True
 
 

@@ -25,13 +25,13 @@ Place = tuple[str, str]
 """Where a device is connected, and from which address."""
 
 
-class ConnectionCounts(Reply, frozen=True, tag="server.open_there"):
+class ConnectionCounts(Reply, frozen=True, tag="devices.connection_counts"):
     """Places with how many connections there were."""
 
     places: tuple[tuple[str, str, int], ...]
 
 
-class CountConnections(Request[ConnectionCounts], frozen=True, tag="server.ask_open"):
+class CountConnections(Request[ConnectionCounts], frozen=True, tag="devices.count_connections"):
     """Count the connections of a device, by its names at a hub or by its certificates; with `ends`, close them."""
 
     names: tuple[str, ...]

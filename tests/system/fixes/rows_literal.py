@@ -4,6 +4,7 @@ import base64
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 
 from fixes.applied import by_itself, into, waited
 from fixes.desk import Desk, RefusedError, Row, a_connect, a_subscribe, steps
@@ -44,16 +45,18 @@ def in_bulk(desk: Desk) -> None:
         raise RefusedError
 
 
-CROWDS = [f"fix-crowd-{number}" for number in range(5)]
-
-
 def crowded(desk: Desk) -> None:
-    """Register many times at the same moment; on a busy machine the first of these crowds may pass."""
-    for name in CROWDS:
-        with ThreadPoolExecutor(int(known(desk, "TIMES"))) as pool:
-            asked = [pool.submit(register(name), desk) for _ in range(int(known(desk, "TIMES")))]
-            for one in asked:
-                one.result()
+    """Register many times at the same moment."""
+    times = int(known(desk, "TIMES"))
+    together = Barrier(times)
+
+    def one() -> None:
+        together.wait(30)
+        register("fix-crowd")(desk)
+
+    with ThreadPoolExecutor(times) as pool:
+        for asked in [pool.submit(one) for _ in range(times)]:
+            asked.result()
 
 
 def again(desk: Desk) -> None:
@@ -105,5 +108,5 @@ LITERALS: Mapping[str, Row] = {
         apply=spaced,
     ),
     "dps.throttled": Row(again, steps(enrolled("fix-again"), having(TIMES="60")), apply=spaced),
-    "dps.registration_busy": Row(crowded, steps(*map(enrolled, CROWDS), having(TIMES="25")), apply=by_itself(alone)),
+    "dps.registration_busy": Row(crowded, steps(enrolled("fix-crowd"), having(TIMES="28")), apply=by_itself(alone)),
 }

@@ -206,7 +206,7 @@ class Applications:
             from birthmark.management.service import Management
 
             routes: list[BaseRoute] = [*self._pki_routes(), *devices]
-            for one in rooms.components:
+            for one in reversed(rooms.components):  # paths of DPS begin with any scope: those of hubs come first
                 if not one.service or serves(Service(one.service)):
                     routes += one.routes(record)
                     routes += [WebSocketRoute(path, websocket) for path in one.websocket_paths]
@@ -214,7 +214,7 @@ class Applications:
                 places = rooms.instances, rooms.authorities, rooms.iothub
                 served = {Service.DPS: Kind.DPS, Service.IOTHUB: Kind.HUB}
                 kinds = frozenset(kind for service, kind in served.items() if serves(service))
-                management = Management(rooms.people, *places, rooms.https_port, kinds)
+                management = Management(rooms.people, *places, rooms.port, kinds)
                 routes += management_http.routes(management, record)
             if serves(Service.AWS, Service.IOTHUB, Service.DPS):
                 routes.append(WebSocketRoute("/mqtt", websocket))
@@ -316,7 +316,7 @@ class Applications:
             *dps.show_endpoints(rooms.instances, rooms.authorities),
             *dps.ca_endpoints(rooms.instances, rooms.authorities, rooms.enrollments),
             *enrolling_endpoints(Enrolling(rooms, self._clock)),
-            *key_endpoints(rooms.instances, rooms.iothub, rooms.https_port),
+            *key_endpoints(rooms.instances, rooms.iothub, rooms.port),
             *hub.endpoints(rooms.iothub, rooms.instances, served),
             *hub.ca_endpoints(rooms.iothub),
             *hub_routes.endpoints(rooms.iothub),

@@ -223,7 +223,9 @@ class Rooms:
     components: Sequence[Component]
     """In the order in which a device is revoked."""
     https_port: Ref[int]
-    """What clients are told when the ports are bound: the standard port where it is."""
+    """Filled when the ports are bound: the standard port where it is."""
+    port: Callable[[], int]
+    """Returns the HTTPS port that clients are told; while ports are being bound, the configured one."""
 
     async def settled(self) -> None:
         """Return when everything taken so far is on disk or was refused."""
@@ -411,6 +413,10 @@ async def open_rooms(
     )
     account = Account(settings.aws.account_id, settings.aws.region, settings.host_name)
     https_port: Ref[int] = Ref()
+
+    def port() -> int:
+        return https_port.get() or settings.ports.https
+
     aws = AwsIot(
         *(account, database, clock, entropy, lambda: hierarchy.issuing),
         revocations=authority.revocations.check,
@@ -425,7 +431,7 @@ async def open_rooms(
         per_second=settings.aws.max_new_per_second,
         leads=broker.leads,
         record=ledger.record,
-        https_url=lambda: f"https://{settings.host_name}:{https_port()}",
+        https_url=lambda: f"https://{settings.host_name}:{port()}",
     )
     await iothub.load()
     await instances.load()
@@ -504,4 +510,5 @@ async def open_rooms(
         later.devices.fill(DeviceDirectory(database, broker, [one.devices for one in components])),
         components,
         https_port,
+        port,
     )

@@ -98,6 +98,16 @@ async def test_its_routes_are_served(tmp_path: Path) -> None:
         assert (answer.status, answer.text) == (200, '["a"]')
 
 
+async def test_a_device_called_as_a_part_of_dps_paths_is_reached_at_its_hub(
+    tmp_path: Path,
+) -> None:
+    async with opened(tmp_path, FakeClock()) as (rooms, _):
+        cloud = Applications(rooms, Settings(data=str(tmp_path)), FakeClock(), SeededEntropy()).cloud()
+        url = "https://localhost:8443/twins/registrations/methods?api-version=2021-04-12"
+        answer = await request(cloud, "POST", url, headers={"host": "localhost"})
+        assert "iothub-errorcode" in answer.headers
+
+
 class NoAlerting:
     own = last = None
 

@@ -12,7 +12,7 @@ from birthmark.cli.common import SOME_ROWS_REFUSED
 from birthmark.cli.enroll_options import PLACES, Cloud, Place, ProfileOptions, TargetOptions, parse_place, places
 from birthmark.cli.operator import ServerOutputOptions, at, show
 from birthmark.cli.table import counted
-from birthmark.devices.results import RevocationOutcome, RevokedPart
+from birthmark.devices.model import RevocationOutcome, RevokedPart
 from birthmark.errors import BirthmarkError, NotFoundError
 from birthmark.pki.certificates import Thumbprint
 from birthmark.pki.crl import RevocationReason

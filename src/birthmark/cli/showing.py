@@ -8,7 +8,7 @@ import typer
 from birthmark.cli.asking import only
 from birthmark.cli.inventory import parse_within
 from birthmark.cli.operator import ListOptions, ServerOutputOptions, at, show
-from birthmark.devices.states import Order, State
+from birthmark.devices.model import Order, State
 from birthmark.durations import FORMS
 
 _COLUMNS = ("place", "what", "id", "state", "detail")

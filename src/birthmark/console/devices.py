@@ -11,10 +11,9 @@ from birthmark.auth.rights import Right
 from birthmark.console.names import OperatorRequestError
 from birthmark.console.routing import Asked, Endpoint, Rows
 from birthmark.devices.directory import DeviceDirectory
-from birthmark.devices.model import DeviceFilter, IsVisible, ListedDevice
+from birthmark.devices.model import DeviceFilter, IsVisible, ListedDevice, Order, State
 from birthmark.devices.revocation import DeviceRevoker
 from birthmark.devices.search import DeviceSearch
-from birthmark.devices.states import Order, State
 from birthmark.pki.crl import RevocationReason
 
 

@@ -11,9 +11,8 @@ from birthmark.ca.model import Issued
 from birthmark.ca.revocation import AlreadyRevokedError
 from birthmark.ca.service import CertificateAuthority
 from birthmark.clock import format_utc
-from birthmark.devices.model import DeviceCounts, DevicePart
+from birthmark.devices.model import DeviceCounts, DevicePart, State
 from birthmark.devices.records import DeviceAccess, DeviceIdentity, DeviceRecords, DeviceScope, RevocationOrder
-from birthmark.devices.states import State
 from birthmark.pki.certificates import Thumbprint
 from birthmark.pki.names import fold
 from birthmark.store.paging import each_among

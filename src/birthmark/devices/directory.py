@@ -10,8 +10,7 @@ from birthmark.broker import Broker
 from birthmark.bus import Bus
 from birthmark.bus.ports import Reply, Request
 from birthmark.clock import format_utc
-from birthmark.devices.errors import DeviceNotOnRecordError
-from birthmark.devices.model import DeviceCounts, DevicePart, IsVisible, scope_of
+from birthmark.devices.model import DeviceCounts, DeviceNotOnRecordError, DevicePart, IsVisible, scope_of
 from birthmark.devices.records import DeviceAccess, DeviceIdentity, DeviceRecords, DeviceScope, RevocationOrder
 from birthmark.net.admission import Closed
 from birthmark.net.pump import MqttPump

@@ -1,12 +1,89 @@
-"""Devices as lists and pages show them."""
+"""Devices as lists and pages show them, and what a revocation did."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import TypeAlias
 
-from birthmark.devices.states import Order, State
+from birthmark.errors import NotFoundError
 from birthmark.people.model import SERVER
+from birthmark.text import visible_lines
+
+
+class DeviceNotOnRecordError(NotFoundError):
+    """Nothing is on record of that device."""
+
+    code = "device.not_on_record"
+    cause = "Nothing here is of '{name}': no certificate, credential, enrollment, hub device or thing."
+    fix = (
+        "See how it is spelled: `birthmark device ls`. To shut the name out all the same, before a device comes by "
+        "it: `birthmark device revoke {name} --block --yes`."
+    )
+    name: str
+
+
+class DeviceNameUnseenError(DeviceNotOnRecordError):
+    """Nothing is on record of a name with characters that are not seen."""
+
+    code = "device.name_unseen"
+    cause = "Nothing here is of '{name}', which has white space around it or characters that are not seen."
+    fix = "See how it is spelled: `birthmark device ls`. Without them it is {seen}."
+
+    @property
+    def seen(self) -> str:
+        return ", ".join(visible_lines(self.name))
+
+
+class RevocationOutcome(StrEnum):
+    """What happened to a part of a device."""
+
+    REVOKED = "taken back"
+    WOULD_REVOKE = "would be taken back"
+    WAS_REVOKED = "was taken back"
+    LEFT = "left"
+    """Other devices use it too, or this server cannot reach it: an operator decides."""
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class RevokedPart:
+    """A row of the answer. Its fields are the stable JSON form."""
+
+    place: str
+    what: str
+    id: str
+    became: RevocationOutcome
+    note: str = ""
+    command: str = ""
+    """The command that an operator types next, where something is left to do."""
+
+
+class State(StrEnum):
+    """How a device stands at a place, as far as that is known there."""
+
+    REVOKED = "revoked"
+    """Revoked with its name: no certificate is issued for it."""
+    CONNECTED = "connected"
+    AWAY = "away"
+    """At a hub or an account, and not connected."""
+    DISABLED = "disabled"
+    """At a hub, where it may not connect."""
+    UNASSIGNED = "unassigned"
+    """Enrolled by itself, and never registered."""
+    ENDING = "ending"
+    """The last of its certificates that are alive ends soon."""
+    REFUSED = "refused"
+    """Something was refused it within the time that refusals are kept."""
+
+
+class Order(StrEnum):
+    """In which order devices are listed."""
+
+    NAME = "name"
+    ENDS = "ends"
+    """Those with certificates of this server's CAs alone, the first to end first."""
+
 
 IsVisible: TypeAlias = Callable[[str], bool]
 """Whether the caller may read a scope: `aws`, `server`, `hub/NAME` or `dps/NAME`."""

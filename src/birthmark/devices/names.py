@@ -16,9 +16,8 @@ from birthmark.broker import store as broker_store
 from birthmark.broker.space import Space
 from birthmark.ca import store as ca_store
 from birthmark.clock import Clock
-from birthmark.devices.model import DeviceFilter
+from birthmark.devices.model import DeviceFilter, Order, State
 from birthmark.devices.records import DeviceScope
-from birthmark.devices.states import Order, State
 from birthmark.pki.names import fold
 from birthmark.refusals import ledger
 from birthmark.refusals import store as refusal_store

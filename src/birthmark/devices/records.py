@@ -6,9 +6,7 @@ from dataclasses import dataclass, field
 
 from birthmark.auth.principals import Principal
 from birthmark.broker.space import Space
-from birthmark.devices.model import DeviceCounts, DevicePart
-from birthmark.devices.results import RevokedPart
-from birthmark.devices.states import State
+from birthmark.devices.model import DeviceCounts, DevicePart, RevokedPart, State
 from birthmark.net.pump import MqttPump
 from birthmark.pki.certificates import Thumbprint
 from birthmark.pki.crl import RevocationReason

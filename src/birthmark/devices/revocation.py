@@ -10,10 +10,15 @@ from dataclasses import dataclass, field, replace
 
 from birthmark.auth.principals import Principal
 from birthmark.devices.directory import DeviceDirectory
-from birthmark.devices.errors import DeviceNameUnseenError, DeviceNotOnRecordError
-from birthmark.devices.model import IsVisible, scope_of
+from birthmark.devices.model import (
+    DeviceNameUnseenError,
+    DeviceNotOnRecordError,
+    IsVisible,
+    RevocationOutcome,
+    RevokedPart,
+    scope_of,
+)
 from birthmark.devices.records import DeviceAccess, Key, RevocationOrder
-from birthmark.devices.results import RevocationOutcome, RevokedPart
 from birthmark.errors import BirthmarkError
 from birthmark.pki.crl import RevocationReason
 from birthmark.store import Changes

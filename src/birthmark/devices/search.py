@@ -8,9 +8,8 @@ import msgspec
 
 from birthmark.clock import Clock
 from birthmark.devices.directory import DeviceDirectory
-from birthmark.devices.model import DeviceFilter, DeviceListPage, DeviceTotal, IsVisible, ListedDevice
+from birthmark.devices.model import DeviceFilter, DeviceListPage, DeviceTotal, IsVisible, ListedDevice, Order, State
 from birthmark.devices.names import Key, ScopeNames, begins, has_few
-from birthmark.devices.states import Order, State
 from birthmark.pki.names import fold
 from birthmark.store import from_micros
 from birthmark.store.paging import PageInvalidError

@@ -1,18 +1,139 @@
 """DPS as a component of a server."""
 
-from collections.abc import Iterable, Sequence
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+from functools import partial
 
 from starlette.routing import BaseRoute
 
 from birthmark import metrics
-from birthmark.clock import Clock
+from birthmark.clock import Clock, format_utc
 from birthmark.component import Component, Record
-from birthmark.dps.devices import DpsDeviceRecords
+from birthmark.devices.model import DeviceCounts, DevicePart, State
+from birthmark.devices.records import DeviceAccess, DeviceIdentity, DeviceRecords, DeviceScope, RevocationOrder
+from birthmark.dps import store
+from birthmark.dps.model import TAKEN_BACK, Instance, SymmetricKey, TpmKeys, X509Individual
+from birthmark.dps.mqtt import DpsMqtt
+from birthmark.dps.service import Enrollments, Instances, Registrations
 from birthmark.dps.wire import is_dps_username
+from birthmark.errors import BirthmarkError
 from birthmark.metrics import Sample
 from birthmark.mqtt.packets import Connect
 from birthmark.net.admission import Admission
 from birthmark.net.pump import MqttPump
+from birthmark.pki.names import fold, parse_registration_id
+from birthmark.store import Database
+from birthmark.store.paging import each_among
+
+_KINDS = {X509Individual: "X.509", SymmetricKey: "symmetric key", TpmKeys: "TPM"}
+_STATES = frozenset({State.UNASSIGNED, State.REFUSED, State.REVOKED})
+
+
+@dataclass(frozen=True, slots=True)
+class DpsDeviceRecords(DeviceRecords):
+    """The devices of provisioning services."""
+
+    database: Database = field(repr=False)
+    instances: Instances = field(repr=False)
+    enrollments: Enrollments = field(repr=False)
+    registrations: Registrations = field(repr=False)
+    mqtt: DpsMqtt = field(repr=False)
+
+    async def names(self, names: AbstractSet[str]) -> AbstractSet[str]:
+        found = set(names)
+        for instance in self.instances.all():
+            for one in tuple(found):
+                registered = await self.registrations.find(instance, one)
+                enrolled = await self.enrollments.find(instance.id_scope, one, is_group=False)
+                found |= {other.device_id for other in (registered, enrolled) if other is not None and other.device_id}
+        return found
+
+    async def thumbprints(self, name: str) -> Iterable[bytes]:
+        found: list[bytes] = []
+        for instance in self.instances.all():
+            registered = await self.registrations.find(instance, name)
+            found.append((registered and registered.thumbprint) or b"")
+            enrolled = await self.enrollments.find(instance.id_scope, name, is_group=False)
+            if enrolled is not None and isinstance(enrolled.attestation, X509Individual):
+                found += enrolled.attestation.thumbprints
+        return found
+
+    async def parts(self, device: DeviceIdentity) -> AsyncIterator[DevicePart]:
+        for instance in self.instances.all():
+            for name in device.folded:
+                async for part in self._enrolled(instance, name):
+                    yield part
+
+    async def _enrolled(self, instance: Instance, name: str) -> AsyncIterator[DevicePart]:
+        place = f"dps {instance.name}"
+        with contextlib.suppress(BirthmarkError):  # no name that a device registers with
+            registration_id = parse_registration_id(name)
+            enrolled = await self.enrollments.find(instance.id_scope, registration_id, is_group=False)
+            if enrolled is not None:
+                state = "enabled" if enrolled.is_enabled else "disabled"
+                yield DevicePart(place, "enrollment", enrolled.id, state, _KINDS.get(type(enrolled.attestation), ""))
+            group = await self.enrollments.find(instance.id_scope, name, is_group=True)
+            if group is not None:
+                yield DevicePart(place, "group", group.id, "enabled" if group.is_enabled else "disabled")
+            registered = await self.registrations.find(instance, registration_id)
+            if registered is not None:
+                by = "" if registered.group_id is None else f"group {registered.group_id}, "
+                detail = f"{by}device {registered.device_id} of {registered.hub}, {format_utc(registered.updated_at)}"
+                yield DevicePart(place, "registration", registered.registration_id, "assigned", detail)
+
+    async def access(self, order: RevocationOrder) -> AsyncIterator[DeviceAccess]:
+        for instance in self.instances.all():
+            for name in order.device.folded:
+                async for one in self._enrollment(instance, name, order):
+                    yield one
+
+    async def _enrollment(self, instance: Instance, name: str, order: RevocationOrder) -> AsyncIterator[DeviceAccess]:
+        with contextlib.suppress(BirthmarkError):  # no name that a device registers with
+            parse_registration_id(name)
+            own = await self.enrollments.own(instance.id_scope, name)
+            if own is None and not await self.enrollments.has_groups(instance.id_scope):
+                return
+            revoke = partial(self.enrollments.take_back, instance, name, order.reason.value, actor=order.actor)
+            is_revoked = own is not None and own.provisioning_status == "disabled"
+            is_revoked = is_revoked and TAKEN_BACK in ((own and own.optional_device_information) or {})
+            yield DeviceAccess(
+                f"dps {instance.name}",
+                "enrollment",
+                name,
+                None if is_revoked else revoke,
+                note="" if own is not None else "disabled, so that no group lets it in",
+                is_record=own is not None,
+            )
+
+    def connections(
+        self, _names: AbstractSet[str], is_presented: Callable[[MqttPump], bool]
+    ) -> Iterator[tuple[str, MqttPump]]:
+        return (("dps", one.pump) for one in self.mqtt.everyone() if is_presented(one.pump))
+
+    def scopes(self) -> Iterable[DeviceScope]:
+        for instance in self.instances.all():
+            scope = instance.id_scope
+            yield DeviceScope(
+                *(f"dps/{instance.name}", store.place_of(scope), _STATES),
+                *(partial(self._page, scope), partial(self._find, scope)),
+            )
+
+    async def _page(self, scope: str, after: str, limit: int) -> Sequence[str]:
+        rows = await self.database.all(store.NAMES_ENROLLED, scope=scope, after=after, limit=limit)
+        return [row["id"] for row in rows]
+
+    async def _find(self, scope: str, names: Sequence[str]) -> Mapping[str, State | None]:
+        rows = each_among(self.database, store.ENROLLED_NAMED, map(fold, names), scope=scope)
+        there = {row["id"] async for row in rows}
+        rows = each_among(self.database, store.REGISTERED_NAMED, there, scope=scope)
+        registered = {row["registration_id"] async for row in rows}
+        states = {name: None if fold(name) in registered else State.UNASSIGNED for name in names}
+        return {name: state for name, state in states.items() if fold(name) in there}
+
+    async def counts(self, _connected: Mapping[str, int]) -> Sequence[DeviceCounts]:
+        return [DeviceCounts(f"dps/{one.name}") for one in self.instances.all()]
 
 
 class DpsComponent(Component):

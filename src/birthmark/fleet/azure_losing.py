@@ -13,7 +13,7 @@ from http import HTTPStatus
 from typing import Any
 
 from birthmark.clock import SystemEntropy
-from birthmark.devices.results import RevocationOutcome, RevokedPart
+from birthmark.devices.model import RevocationOutcome, RevokedPart
 from birthmark.errors import BirthmarkError
 from birthmark.fleet.azure_hub import TAKEN_BACK, is_taken_back
 from birthmark.fleet.azure_kinds import OtherAttestations

@@ -1,20 +1,120 @@
 """IoT Hub as a component of a server."""
 
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+import contextlib
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+from functools import partial
 
 from starlette.routing import BaseRoute
 
 from birthmark import metrics
 from birthmark.bus import Bus
+from birthmark.clock import format_utc
 from birthmark.component import Component, Record
-from birthmark.iothub.devices import HubDeviceRecords
+from birthmark.devices.model import DeviceCounts, DevicePart, State
+from birthmark.devices.records import DeviceAccess, DeviceIdentity, DeviceRecords, DeviceScope, RevocationOrder
+from birthmark.errors import BirthmarkError
+from birthmark.iothub import store
 from birthmark.iothub.events import DeviceChanged, HubCaChanged, HubDeleted, HubsChanged
-from birthmark.iothub.mqtt import DevicesByBus
+from birthmark.iothub.model import Device, Hub, space_of
+from birthmark.iothub.mqtt import DevicesByBus, HubConnections
+from birthmark.iothub.service import IotHub
 from birthmark.iothub.wire import is_hub_username
 from birthmark.metrics import Sample
 from birthmark.mqtt.packets import Connect
 from birthmark.net.admission import Admission
 from birthmark.net.pump import MqttPump
+from birthmark.store import Database, Statement
+from birthmark.store.figures import SUMS
+from birthmark.store.paging import each_among
+
+_REVOKED = "taken back: "
+"""What the status reason of a revoked device begins with."""
+_STATES = frozenset({State.CONNECTED, State.AWAY, State.DISABLED, State.REFUSED, State.REVOKED})
+_DISABLED = store.state_of(is_enabled=False)
+
+
+@dataclass(frozen=True, slots=True)
+class HubDeviceRecords(DeviceRecords):
+    """The devices of hubs."""
+
+    database: Database = field(repr=False)
+    iothub: IotHub = field(repr=False)
+    mqtt: HubConnections = field(repr=False)
+
+    async def spellings(self, name: str) -> Iterable[str]:
+        return await self.iothub.registry.spellings(name)
+
+    async def names(self, names: AbstractSet[str]) -> AbstractSet[str]:
+        makers = [device.maker for name in names async for _, device in self._devices(name)]
+        return {maker.partition("/")[2] for maker in makers if maker.startswith("dps:")}
+
+    async def thumbprints(self, name: str) -> Iterable[bytes]:
+        known = [device.authentication async for _, device in self._devices(name)]
+        return [one for by in known for one in (by.primary_thumbprint, by.secondary_thumbprint) if one]
+
+    async def parts(self, device: DeviceIdentity) -> AsyncIterator[DevicePart]:
+        for name in sorted(device.names):
+            async for hub, found in self._devices(name):
+                (seen,) = await self.mqtt.seen(hub.name, [found.device_id])
+                how = "not seen since the server's start"
+                if seen.at is not None:
+                    how = f"{'connected since' if seen.is_connected else 'last seen'} {format_utc(seen.at)}"
+                why = f"; {found.status_reason}" if found.status_reason else ""
+                state = "enabled" if found.is_enabled else "disabled"
+                yield DevicePart(f"hub {hub.name}", "device", found.device_id, state, how + why)
+
+    async def access(self, order: RevocationOrder) -> AsyncIterator[DeviceAccess]:
+        why = f"{_REVOKED}{order.reason.value}"
+        for name in sorted(order.device.names):
+            async for hub, device in self._devices(name):
+                is_revoked = not device.is_enabled and (device.status_reason or "").startswith(_REVOKED)
+                revoke = partial(self.iothub.registry.take_back, hub, name, why, actor=order.actor)
+                yield DeviceAccess(f"hub {hub.name}", "device", name, None if is_revoked else revoke)
+
+    async def _devices(self, name: str) -> AsyncIterator[tuple[Hub, Device]]:
+        for hub in self.iothub.hubs.all():
+            with contextlib.suppress(BirthmarkError):  # no such device there, or no name that a device has
+                yield hub, await self.iothub.registry.device(hub, name)
+
+    def connections(
+        self, names: AbstractSet[str], is_presented: Callable[[MqttPump], bool]
+    ) -> Iterator[tuple[str, MqttPump]]:
+        for one in self.mqtt.everyone():
+            if one.device_id in names or is_presented(one.pump):
+                yield f"hub {one.hub.name}", one.pump
+
+    def scopes(self) -> Iterable[DeviceScope]:
+        for hub in self.iothub.hubs.all():
+            yield DeviceScope(
+                *(f"hub/{hub.name}", store.place_of(hub.name), _STATES),
+                *(partial(self._page, store.NAMES_OF_DEVICES, hub.name), partial(self._find, hub.name)),
+                disabled_page=partial(self._page, store.DEVICES_OFF, hub.name),
+                space=self.mqtt.space(hub.name),
+                is_case_sensitive=True,
+            )
+
+    async def _page(self, statement: Statement, hub: str, after: str, limit: int) -> Sequence[str]:
+        rows = await self.database.all(statement, hub=hub, after=after, limit=limit)
+        return [row["device_id"] for row in rows]
+
+    async def _find(self, hub: str, names: Sequence[str]) -> Mapping[str, State | None]:
+        rows = each_among(self.database, store.DEVICES_NAMED, names, hub=hub)
+        enabled = {row["device_id"]: row["enabled"] async for row in rows}
+        return {name: None if enabled[name] else State.DISABLED for name in names if name in enabled}
+
+    async def counts(self, connected: Mapping[str, int]) -> Sequence[DeviceCounts]:
+        rows = await self.database.all(SUMS, name=store.DEVICES, from_since=0)
+        devices, disabled = Counter[str](), Counter[str]()
+        for row in rows:
+            devices[row["place"]] += int(row["value"])
+            disabled[row["place"]] += int(row["value"]) if row["state"] == _DISABLED else 0
+        return [
+            DeviceCounts(f"hub/{hub.name}", devices[hub.name], connected.get(space_of(hub.name), 0), disabled[hub.name])
+            for hub in self.iothub.hubs.all()
+        ]
 
 
 class HubComponent(Component):

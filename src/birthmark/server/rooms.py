@@ -13,8 +13,7 @@ import msgspec
 
 from birthmark.alerts.service import Alerts
 from birthmark.auth.passwords import PasswordCheck
-from birthmark.awsiot.component import AwsComponent
-from birthmark.awsiot.devices import ThingRecords
+from birthmark.awsiot.component import AwsComponent, ThingRecords
 from birthmark.awsiot.model import Account
 from birthmark.awsiot.mqtt import AwsConnections
 from birthmark.awsiot.mqtt.connection import AwsConnection
@@ -34,19 +33,16 @@ from birthmark.clock import Clock, Entropy
 from birthmark.component import Component, MqttConnections
 from birthmark.devices.certificates import CertificateRecords
 from birthmark.devices.directory import DeviceDirectory
-from birthmark.dps.component import DpsComponent
-from birthmark.dps.devices import DpsDeviceRecords
+from birthmark.dps.component import DpsComponent, DpsDeviceRecords
 from birthmark.dps.mqtt import DpsMqtt
 from birthmark.dps.service import Authorities, Enrollments, Instances, Registrations
 from birthmark.dps.service.webhooks import AllocationWebhooks
 from birthmark.errors import BirthmarkError
-from birthmark.est.component import EstComponent
-from birthmark.est.devices import EstDeviceRecords
+from birthmark.est.component import EstComponent, EstDeviceRecords
 from birthmark.est.service import Credentials, EstService, RegistrationAuthorities, Tokens
 from birthmark.feed.notices import Notices
 from birthmark.feed.webhooks import Webhooks
-from birthmark.iothub.component import HubComponent
-from birthmark.iothub.devices import HubDeviceRecords
+from birthmark.iothub.component import HubComponent, HubDeviceRecords
 from birthmark.iothub.mqtt import DevicesByBus, HubConnections
 from birthmark.iothub.mqtt.connection import HubConnection
 from birthmark.iothub.mqtt.devicebound import holder_of

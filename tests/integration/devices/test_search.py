@@ -15,9 +15,8 @@ from birthmark.broker.space import Arrival, Space
 from birthmark.ca import store as ca_store
 from birthmark.devices import names as scope_names
 from birthmark.devices import search
-from birthmark.devices.model import DeviceCounts, DeviceFilter, DeviceTotal, ListedDevice
+from birthmark.devices.model import DeviceCounts, DeviceFilter, DeviceTotal, ListedDevice, Order, State
 from birthmark.devices.search import DeviceSearch
-from birthmark.devices.states import Order, State
 from birthmark.dps import store as dps_store
 from birthmark.errors import ForbiddenError
 from birthmark.iothub import store as hub_store

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from birthmark.devices.results import RevocationOutcome
+from birthmark.devices.model import RevocationOutcome
 from birthmark.fleet.aws import AwsTarget
 from birthmark.fleet.bulk import enroll_all, take_back_all
 from birthmark.fleet.errors import CredentialsRefusedError, DifferentRecordError, ReferenceMissingError

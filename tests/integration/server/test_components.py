@@ -14,11 +14,10 @@ from birthmark import metrics
 from birthmark.bus import Bus
 from birthmark.bus.local import LocalBus
 from birthmark.component import Component, Record
-from birthmark.devices.model import DeviceCounts, DeviceFilter, DevicePart
+from birthmark.devices.model import DeviceCounts, DeviceFilter, DevicePart, State
 from birthmark.devices.records import DeviceAccess, DeviceIdentity, DeviceRecords, DeviceScope, RevocationOrder
 from birthmark.devices.revocation import DeviceRevoker
 from birthmark.devices.search import DeviceSearch
-from birthmark.devices.states import State
 from birthmark.metrics import Sample
 from birthmark.pki.crl import RevocationReason
 from birthmark.server.applications import Applications

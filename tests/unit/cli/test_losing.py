@@ -6,8 +6,7 @@ from typing import Any
 import pytest
 
 from birthmark.cli import app
-from birthmark.devices.errors import DeviceNotOnRecordError
-from birthmark.devices.results import RevocationOutcome, RevokedPart
+from birthmark.devices.model import DeviceNotOnRecordError, RevocationOutcome, RevokedPart
 from birthmark.fleet.azure import AzureTarget
 
 

@@ -15,7 +15,7 @@ from birthmark.cli.common import file_trouble
 from birthmark.cli.est import parse_issued
 from birthmark.cli.json_input import json_of
 from birthmark.clock import SystemClock, SystemEntropy
-from birthmark.devices.errors import DeviceNameUnseenError
+from birthmark.devices.model import DeviceNameUnseenError
 from support.pki.pki_builders import a_ca, a_csr, a_device, a_key
 
 FILES = {

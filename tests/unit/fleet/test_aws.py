@@ -11,7 +11,7 @@ from botocore.awsrequest import AWSResponse
 from botocore.exceptions import EndpointConnectionError
 from botocore.stub import Stubber
 
-from birthmark.devices.results import RevocationOutcome
+from birthmark.devices.model import RevocationOutcome
 from birthmark.errors import BirthmarkError
 from birthmark.fleet.aws import AwsTarget
 from birthmark.fleet.aws_renewing import Carried, NotConnectedByItError, NoThingError

@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 from provisioningserviceclient.client import ProvisioningServiceError
 
-from birthmark.devices.results import RevocationOutcome, RevokedPart
+from birthmark.devices.model import RevocationOutcome, RevokedPart
 from birthmark.errors import BirthmarkError
 from birthmark.fleet.azure import AzureTarget
 from birthmark.fleet.azure_models import enrollment_models

@@ -8,7 +8,7 @@ import pytest
 import birthmark
 
 SRC = Path(birthmark.__file__).parent
-SERVING = {"est", "dps", "iothub", "awsiot"}
+SERVING = {path.parent.name for path in SRC.glob("*/component.py")}
 LOOPS = ["component.py", "server/metering.py", "server/revoked.py"]
 LOOPS += [f"devices/{one.name}" for one in SRC.glob("devices/*.py")]
 
@@ -26,5 +26,5 @@ def test_a_loop_imports_no_package_that_serves_devices(module: str) -> None:
     assert not imported(SRC / module) & SERVING
 
 
-def test_each_package_that_serves_devices_is_a_component() -> None:
-    assert {path.parent.name for path in SRC.glob("*/component.py")} == SERVING
+def test_the_clouds_and_est_are_components() -> None:
+    assert {"est", "dps", "iothub", "awsiot"} <= SERVING

@@ -11,9 +11,7 @@ from birthmark.bus import Bus
 from birthmark.devices.records import DeviceRecords
 from birthmark.errors import BirthmarkError
 from birthmark.metrics import Sample, Traffic
-from birthmark.mqtt.packets import Connect
-from birthmark.net.admission import Admission
-from birthmark.net.pump import MqttPump
+from birthmark.net.pump import Accept, MqttPump
 
 Record: TypeAlias = Callable[[BirthmarkError, Request], str]
 """Stores a rejected request, and returns its tracking id."""
@@ -56,13 +54,9 @@ class Component:
         """Return its HTTP interface for devices and services; it loads with the first request."""
         return ()
 
-    def has_username(self, _username: str) -> bool:
-        """Return whether an MQTT user name has the form of its clients' names."""
-        return False
-
-    async def accept(self, pump: MqttPump, packet: Connect) -> Admission:
-        """Authenticate a client that has such a user name, and return its session. Raise what rejects it."""
-        raise NotImplementedError
+    def find_acceptor(self, _username: str) -> Accept | None:
+        """Return what authenticates an MQTT client with that user name; None for a client of another component."""
+        return None
 
     def subscribe(self, bus: Bus) -> None:
         """Subscribe to the events that concern its live connections."""

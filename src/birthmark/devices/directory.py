@@ -47,7 +47,7 @@ class DeviceDirectory:
     records: Sequence[DeviceRecords] = field(repr=False)
 
     async def identity(self, name: str) -> DeviceIdentity:
-        """Return a device by all its names and certificates on record."""
+        """Return a device with all its known names and certificates."""
         spellings = {name, *chain.from_iterable([await one.spellings(name) for one in self.records])}
         names: set[str] = set()
         presented: set[Thumbprint] = set()
@@ -63,7 +63,7 @@ class DeviceDirectory:
         return names
 
     async def thumbprints(self, name: str) -> AbstractSet[Thumbprint]:
-        """Return the thumbprints with which a device registered, is enrolled, or is on record at a cloud."""
+        """Return the thumbprints with which a device registered, is enrolled, or is known to a cloud."""
         found: set[bytes] = set()
         for one in await self._names(name):
             for records in self.records:

@@ -20,9 +20,7 @@ from birthmark.dps.service import Enrollments, Instances, Registrations
 from birthmark.dps.wire import is_dps_username
 from birthmark.errors import BirthmarkError
 from birthmark.metrics import Sample
-from birthmark.mqtt.packets import Connect
-from birthmark.net.admission import Admission
-from birthmark.net.pump import MqttPump
+from birthmark.net.pump import Accept, MqttPump
 from birthmark.pki.names import fold, parse_registration_id
 from birthmark.store import Database
 from birthmark.store.paging import each_among
@@ -158,11 +156,8 @@ class DpsComponent(Component):
             *http.device_routes(self._registrations, record, self._clock),
         ]
 
-    def has_username(self, username: str) -> bool:
-        return is_dps_username(username)
-
-    async def accept(self, pump: MqttPump, packet: Connect) -> Admission:
-        return await self.devices.mqtt.accept(pump, packet)
+    def find_acceptor(self, username: str) -> Accept | None:
+        return self.devices.mqtt.accept if is_dps_username(username) else None
 
     def samples(self) -> Iterable[Sample]:
         return (Sample(metrics.REGISTRATIONS, (), self._registrations.count),)

@@ -16,7 +16,7 @@ from birthmark.dps.errors import connack_reason, http_error, wire_message
 from birthmark.dps.model import Claim
 from birthmark.dps.rules.attestation import check_client_id, check_same
 from birthmark.dps.service import Registrations
-from birthmark.dps.service.attester import Attested
+from birthmark.dps.service.attester import AttestedClaim
 from birthmark.errors import BirthmarkError, ThrottledError
 from birthmark.metrics import Traffic
 from birthmark.mqtt.errors import LocalProtocolError
@@ -106,7 +106,7 @@ class DpsConnection:
         clock: Clock,
         *,
         pump: MqttPump,
-        verdict: Attested,
+        verdict: AttestedClaim,
         api_version: str,
     ) -> None:
         self._connections = connections

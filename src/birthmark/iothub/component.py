@@ -23,9 +23,7 @@ from birthmark.iothub.mqtt import DevicesByBus, HubConnections
 from birthmark.iothub.service import IotHub
 from birthmark.iothub.wire import is_hub_username
 from birthmark.metrics import Sample
-from birthmark.mqtt.packets import Connect
-from birthmark.net.admission import Admission
-from birthmark.net.pump import MqttPump
+from birthmark.net.pump import Accept, MqttPump
 from birthmark.store import Database, Statement
 from birthmark.store.figures import SUMS
 from birthmark.store.paging import each_among
@@ -134,11 +132,8 @@ class HubComponent(Component):
 
         return http.routes(self._iothub, self._calls, record)
 
-    def has_username(self, username: str) -> bool:
-        return is_hub_username(username)
-
-    async def accept(self, pump: MqttPump, packet: Connect) -> Admission:
-        return await self._connections.accept(pump, packet)
+    def find_acceptor(self, username: str) -> Accept | None:
+        return self._connections.accept if is_hub_username(username) else None
 
     def subscribe(self, bus: Bus) -> None:
         self._connections.listen(bus)

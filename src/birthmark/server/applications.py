@@ -408,8 +408,8 @@ class Applications:
         service, accept = Service.AWS, of_aws or rooms.aws_connections.accept
         if pump.peer.alpn != AWS_ALPN:
             for one in rooms.components:
-                if one.has_username(username):
-                    service, accept = Service(one.service), one.accept
+                if (acceptor := one.find_acceptor(username)) is not None:
+                    service, accept = Service(one.service), acceptor
         if not self._settings.serves(service):
             error = NotServedError(data=self._settings.directory, service=service)
             raise MqttRefusedError(ReasonCode.SERVER_UNAVAILABLE, error)

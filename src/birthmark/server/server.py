@@ -22,7 +22,7 @@ from birthmark.ca.hierarchy import Hierarchy
 from birthmark.ca.rollover import Rollovers
 from birthmark.clock import Clock, Entropy
 from birthmark.console.records import NAME, Noted, plain
-from birthmark.devices.pending import revoke_pending
+from birthmark.devices.pending_revocations import revoke_pending
 from birthmark.dps.events import InstancesChanged
 from birthmark.errors import BirthmarkError, UnavailableError
 from birthmark.iothub.events import HubsChanged

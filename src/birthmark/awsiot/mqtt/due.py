@@ -23,13 +23,13 @@ class Deed(Enum):
     """It was opened with a key that lives for so long."""
 
 
-class Pumped(Protocol):
-    """A connection."""
+class DueConnection(Protocol):
+    """A connection with something due."""
 
     pump: MqttPump
 
 
-C = TypeVar("C", bound=Pumped)
+C = TypeVar("C", bound=DueConnection)
 
 
 class Due(Generic[C]):

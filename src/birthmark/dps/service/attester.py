@@ -46,7 +46,7 @@ _BY_WHICH = (AuthorityChanged, GroupChanged, InstancesChanged)
 
 
 @dataclass(frozen=True, slots=True)
-class Attested:
+class AttestedClaim:
     """A claim whose proof holds, and the enrollment it belongs to. `at` is monotonic time; `heard` counts events."""
 
     instance: Instance
@@ -83,7 +83,7 @@ class Attester:
         # Per scope and name, once proven.
         self._limits = RateLimits(burst=BURST, per_s=1 / EVERY_S, max_addresses=16384)
 
-    async def attest(self, claim: Claim) -> Attested:
+    async def attest(self, claim: Claim) -> AttestedClaim:
         """Return the enrollment that `claim` proves to belong to, else raise why not."""
         began = self._clock.monotonic(), self._heard  # what is written while it looks makes the verdict an old one
         instance = self._instances.by_scope(claim.id_scope)
@@ -109,7 +109,7 @@ class Attester:
             if await self._inventory.is_lost(name):
                 raise attestation.DeviceTakenBackError(enrollment=enrollment.id, options="", registration_id=name)
 
-    async def _attest_at(self, instance: Instance, claim: Claim, began: tuple[float, int]) -> Attested:
+    async def _attest_at(self, instance: Instance, claim: Claim, began: tuple[float, int]) -> AttestedClaim:
         registration_id = parse_registration_id(claim.registration_id)
         now = self._clock.now()
         individual = await self._enrollments.find(instance.id_scope, registration_id, is_group=False)
@@ -158,17 +158,17 @@ class Attester:
 
     async def _attested(
         self, instance: Instance, enrollment: Enrollment, claim: Claim, began: tuple[float, int]
-    ) -> Attested:
+    ) -> AttestedClaim:
         if self._inventory is not None and claim.leaf is not None:
             await self._inventory.check(claim.leaf, claim.chain)
-        return Attested(instance, enrollment, claim, *began)
+        return AttestedClaim(instance, enrollment, claim, *began)
 
-    def is_fresh(self, verdict: Attested) -> bool:
+    def is_fresh(self, verdict: AttestedClaim) -> bool:
         """Return whether a verdict is recent, and no worker has changed a group or a CA since."""
         is_fresh = self._database.sharing.is_fresh() and self._clock.monotonic() - verdict.at <= _VERDICT_S
         return is_fresh and self.is_current(verdict)
 
-    def is_current(self, verdict: Attested) -> bool:
+    def is_current(self, verdict: AttestedClaim) -> bool:
         """Return whether no event came since that may change the verdict."""
         return verdict.heard == self._heard
 

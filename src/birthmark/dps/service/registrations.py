@@ -24,7 +24,7 @@ from birthmark.dps.ports import CertificateInventory, CertificateIssuer, HubIden
 from birthmark.dps.rules.registration import MIGRATED, RESET, check_csr, decide
 from birthmark.dps.rules.tiers import Paced
 from birthmark.dps.service.allocating import Choosing
-from birthmark.dps.service.attester import Attested, Attester, find_registration, naming
+from birthmark.dps.service.attester import AttestedClaim, Attester, find_registration, naming
 from birthmark.dps.service.audit_filter import AuditFilter
 from birthmark.dps.service.enrollments import EnrollmentChangedError, Enrollments
 from birthmark.dps.service.instances import Instances
@@ -86,7 +86,7 @@ class Registrations:
         self._audit = AuditFilter(hubs)
         self.count = 0  # of those that were made or made again
 
-    async def register(self, claim: Claim, verdict: Attested | None = None) -> Registration:
+    async def register(self, claim: Claim, verdict: AttestedClaim | None = None) -> Registration:
         """Attest, assign, record, and make the device known to its hub. Durable when it returns.
 
         `verdict` is an earlier one of the same claim; it counts while it is fresh.
@@ -156,7 +156,7 @@ class Registrations:
         raise RegistrationBusyError(retry_after_s=1) from problem
 
     async def _writing(
-        self, attested: Attested, decided: Registration, present: Registration | None, now: datetime
+        self, attested: AttestedClaim, decided: Registration, present: Registration | None, now: datetime
     ) -> Callable[[Registration], Changes]:
         """Return what gives the changes of a registration, but for its device's at the hub; it may be called again."""
         instance, enrollment, claim = attested.instance, attested.enrollment, attested.claim
@@ -208,7 +208,7 @@ class Registrations:
             return changes.merge(await self._hubs.provision(made.hub, made.device_id, identity, now))
         return await self._hubs.move(made.device_id, present.hub, made.hub, identity, now, with_twin=migrates)
 
-    def _identity(self, attested: Attested) -> tuple[HubIdentity, Mapping[str, Any]]:
+    def _identity(self, attested: AttestedClaim) -> tuple[HubIdentity, Mapping[str, Any]]:
         """Return how the device proves itself at its hub, and what the registration keeps of its TPM."""
         if attested.tpm is None:
             return _identity(attested.enrollment, attested.claim), _NO_TPM

@@ -35,7 +35,7 @@ from birthmark.ca.kept import BELOW, read_certificate
 from birthmark.clock import Clock, SystemEntropy
 from birthmark.console.lock import NAME as LOCK
 from birthmark.console.lock import DirectoryLock
-from birthmark.devices.pending import add_pending
+from birthmark.devices.pending_revocations import add_pending
 from birthmark.errors import ConflictError
 from birthmark.est import store as est_store
 from birthmark.owners import acting_for

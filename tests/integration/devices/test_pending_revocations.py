@@ -8,7 +8,7 @@ import pytest
 
 from birthmark.ca import store
 from birthmark.devices.model import RevocationOutcome, RevokedPart
-from birthmark.devices.pending import add_pending, revoke_pending
+from birthmark.devices.pending_revocations import add_pending, revoke_pending
 from birthmark.devices.revocation import DeviceRevoker
 from birthmark.store import Changes, Database, open_database
 from support.fakes import FakeClock

@@ -33,7 +33,7 @@ _SET, _DROP = upsert(server_facts), remove(server_facts, "name")
 _RESTORE = Principal(PrincipalKind.OPERATOR, "restore")
 
 
-class _Pending(msgspec.Struct, frozen=True):
+class _PendingRevocation(msgspec.Struct, frozen=True):
     """A device to revoke; `left` has the parts that failed before, and is empty where all are to be revoked."""
 
     device: str
@@ -46,17 +46,17 @@ def add_pending(changes: Changes, devices: Mapping[str, str], now: int) -> None:
     for device, reason in devices.items():
         changes.run(store.ADD_NAME, name=fold(device), version=0, lost_at=None)
         changes.run(store.LOSE_NAME, key_name=fold(device), lost_at=now)
-        _set(changes, _Pending(device, reason))
+        _set(changes, _PendingRevocation(device, reason))
 
 
-def _set(changes: Changes, note: _Pending) -> None:
+def _set(changes: Changes, note: _PendingRevocation) -> None:
     changes.run(_SET, name=_LOST + fold(note.device), value=msgspec.json.encode(note).decode())
 
 
 async def revoke_pending(directory: DeviceDirectory) -> None:
     """Revoke what is pending, and store what failed for the next start."""
     for row in await directory.database.all(_ALL_PENDING):
-        pending, changes = decode_json(row["value"], _Pending), Changes()
+        pending, changes = decode_json(row["value"], _PendingRevocation), Changes()
         left = await _revoke(directory, pending)
         if left:
             _set(changes, msgspec.structs.replace(pending, left=left))
@@ -65,7 +65,7 @@ async def revoke_pending(directory: DeviceDirectory) -> None:
         await directory.database.commit(changes)
 
 
-async def _revoke(directory: DeviceDirectory, pending: _Pending) -> tuple[Key, ...]:
+async def _revoke(directory: DeviceDirectory, pending: _PendingRevocation) -> tuple[Key, ...]:
     """Revoke a device, and return the parts that failed: none for a name that was released."""
     name = await directory.database.one(store.NAME, name=fold(pending.device))
     if name is None or name["lost_at"] is None:

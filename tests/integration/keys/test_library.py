@@ -31,6 +31,30 @@ for _ in range(2):
 """
 
 
+# SoftHSM looks for what this machine has not, and leaves OpenSSL's errors of it to the thread.
+MET = """
+import ssl, sys
+from pathlib import Path
+from birthmark.keys.token import list_tokens
+ways = [ssl.SSLContext(one) for one in (ssl.PROTOCOL_TLS_CLIENT, ssl.PROTOCOL_TLS_SERVER)]
+for one in ways:
+    one.check_hostname, one.verify_mode, one.maximum_version = False, ssl.CERT_NONE, ssl.TLSVersion.TLSv1_2
+    one.set_ciphers("AECDH-AES256-SHA@SECLEVEL=0")
+there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
+ends = [ways[0].wrap_bio(back, there), ways[1].wrap_bio(there, back, server_side=True)]
+for one in ends * 3:
+    try:
+        one.do_handshake()
+    except ssl.SSLWantReadError:
+        pass
+print([token.label for token in list_tokens(Path(sys.argv[1]))])
+try:
+    ends[0].read()
+except ssl.SSLWantReadError:
+    print("nothing to read yet")
+"""
+
+
 @pytest.fixture
 def chip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SoftwareElement:
     monkeypatch.delenv("SOFTHSM2_CONF", raising=False)
@@ -74,6 +98,11 @@ def test_what_is_freed_after_its_library_was_stopped_closes_no_session_of_the_ne
 def test_a_library_that_somebody_else_has_started_is_used_and_not_stopped(chip: SoftwareElement) -> None:
     ran = run(chip, "-c", THEIRS, str(chip.module))
     assert (ran.returncode, ran.stdout, ran.stderr) == (0, f"{[chip.token_label]}\n" * 2, "")
+
+
+def test_a_connection_of_the_thread_is_read_on_after_the_library_was_used(chip: SoftwareElement) -> None:
+    ran = run(chip, "-c", MET, str(chip.module))
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, f"{[chip.token_label]}\nnothing to read yet\n", "")
 
 
 def test_a_library_that_was_stopped_starts_again(chip: SoftwareElement) -> None:

@@ -90,13 +90,24 @@ class ThingRecords(DeviceRecords):
 
     def scopes(self) -> Iterable[DeviceScope]:
         place, space = registry.PLACE, self.mqtt.space
-        return (DeviceScope(place, place, _STATES, self._page, self._find, space=space, is_case_sensitive=True),)
+        return (
+            DeviceScope(
+                *(place, place, _STATES, self._page, self._find),
+                tags=self._attributes,
+                space=space,
+                is_case_sensitive=True,
+            ),
+        )
 
     async def _page(self, after: str, limit: int) -> Sequence[str]:
         return [row["name"] for row in await self.database.all(registry.NAMES_OF_THINGS, after=after, limit=limit)]
 
     async def _find(self, names: Sequence[str]) -> Mapping[str, State | None]:
         return {row["name"]: None async for row in each_among(self.database, registry.THINGS_NAMED, names)}
+
+    async def _attributes(self, names: Sequence[str]) -> Mapping[str, Mapping[str, str]]:
+        rows = each_among(self.database, registry.THINGS_WITH_NAMES, names)
+        return {row["name"]: registry.THINGS.of(row).attributes async for row in rows}
 
     async def counts(self, connected: Mapping[str, int]) -> Sequence[DeviceCounts]:
         things = sum(int(row["value"]) for row in await self.database.all(SUMS, name=registry.FIGURE, from_since=0))

@@ -61,6 +61,7 @@ def _row(found: ListedDevice) -> Mapping[str, Any]:
         "last_seen": found.last_seen and found.last_seen.isoformat(),
         "ends": found.ends and found.ends.isoformat(),
         "places": list(found.scopes),
+        "tags": list(found.tags),
     }
 
 

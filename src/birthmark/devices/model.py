@@ -113,6 +113,8 @@ class ListedDevice:
     states: Sequence[State] = ()
     last_seen: datetime | None = None
     ends: datetime | None = None
+    tags: Sequence[str] = ()
+    """Tags of its twins and attributes of its thing, as `site=oslo` or `line.number=3`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from typing import Any
 
 from birthmark.auth.principals import Principal
 from birthmark.broker.space import Space
@@ -89,6 +90,8 @@ class DeviceScope:
     page: Callable[[str, int], Awaitable[Sequence[str]]] = field(repr=False)
     find: Callable[[Sequence[str]], Awaitable[Mapping[str, State | None]]] = field(repr=False)
     disabled_page: Callable[[str, int], Awaitable[Sequence[str]]] | None = field(default=None, repr=False)
+    tags: Callable[[Sequence[str]], Awaitable[Mapping[str, Mapping[str, Any]]]] | None = field(default=None, repr=False)
+    """What operators noted of some devices: tags of twins, attributes of things."""
     space: Space | None = field(default=None, repr=False)
     """Its MQTT sessions, where devices stay connected."""
     is_case_sensitive: bool = False

@@ -1,8 +1,9 @@
 """Devices of every scope of this server, each once: by name, word, state or the end of a certificate."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import msgspec
 
@@ -113,16 +114,20 @@ class DeviceSearch:
         }
 
     async def _told(self, found: Sequence[ListedDevice], every: Sequence[ScopeNames]) -> Sequence[ListedDevice]:
-        """Return devices with when they were seen last and their certificates' end."""
+        """Return devices with when they were seen last, their certificates' end and their tags."""
         if not found:
             return found
         names = [one.name for one in found]
         seen: dict[str, int] = {}
+        tags: dict[str, dict[str, None]] = {}
         for scope in (one.scope for one in every):
             here = [one.name for one in found if scope.scope in one.scopes]
             if scope.space is not None and here:
                 for name, last in (await scope.space.seen_anywhere(here)).items():
                     seen[name] = max(last.at, seen.get(name, 0))
+            if scope.tags is not None and here:
+                for name, noted in (await scope.tags(here)).items():
+                    tags.setdefault(name, {}).update(dict.fromkeys(_texts(noted)))
         is_seen = any(one.has_certificates for one in every)
         ends = await every[0].ends(names) if is_seen else {}
         return [
@@ -130,9 +135,19 @@ class DeviceSearch:
                 one,
                 last_seen=from_micros(seen[one.name]) if one.name in seen else None,
                 ends=from_micros(ends[fold(one.name)]) if fold(one.name) in ends else None,
+                tags=list(tags.get(one.name, ())),
             )
             for one in found
         ]
+
+
+def _texts(tags: Mapping[str, Any], path: str = "") -> Iterator[str]:
+    """Yield tags as texts; those within others by their path, with dots."""
+    for name, value in tags.items():
+        if isinstance(value, Mapping):
+            yield from _texts(value, f"{path}{name}.")
+        else:
+            yield f"{path}{name}={value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}"
 
 
 def _sources(every: Sequence[ScopeNames], wanted: DeviceFilter) -> Sequence[ScopeNames]:

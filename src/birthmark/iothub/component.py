@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 from starlette.routing import BaseRoute
 
@@ -90,6 +91,7 @@ class HubDeviceRecords(DeviceRecords):
                 *(f"hub/{hub.name}", store.place_of(hub.name), _STATES),
                 *(partial(self._page, store.NAMES_OF_DEVICES, hub.name), partial(self._find, hub.name)),
                 disabled_page=partial(self._page, store.DEVICES_OFF, hub.name),
+                tags=partial(self._tags, hub.name),
                 space=self.mqtt.space(hub.name),
                 is_case_sensitive=True,
             )
@@ -102,6 +104,10 @@ class HubDeviceRecords(DeviceRecords):
         rows = each_among(self.database, store.DEVICES_NAMED, names, hub=hub)
         enabled = {row["device_id"]: row["enabled"] async for row in rows}
         return {name: None if enabled[name] else State.DISABLED for name in names if name in enabled}
+
+    async def _tags(self, hub: str, names: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
+        rows = each_among(self.database, store.TWINS_NAMED, names, hub=hub)
+        return {row["device_id"]: store.tags_of(row) async for row in rows}
 
     async def counts(self, connected: Mapping[str, int]) -> Sequence[DeviceCounts]:
         rows = await self.database.all(SUMS, name=store.DEVICES, from_since=0)

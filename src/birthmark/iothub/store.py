@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, assert_never
@@ -110,6 +111,7 @@ partial_index(
     where=UNINDEXED,
 )
 GET_TWIN = find(twins)
+TWINS_NAMED = find(twins, "hub", among(twins.c.device_id), of=("device_id", "body"))
 _WRITTEN = ("version", "updated_at", "body")
 _NEVER: ColumnElement[int] = literal_column(str(NEVER_INDEXED))
 _MARKED = case((twins.c.unindexed == _NEVER, _NEVER), else_=literal_column(str(CHANGED)))
@@ -254,13 +256,25 @@ class _Body(msgspec.Struct, array_like=True):
     model_id: str = ""
 
 
-_decode = msgspec.msgpack.Decoder(_Body).decode
+class _Tags(msgspec.Struct, array_like=True):
+    """The beginning of a body."""
+
+    tags: dict[str, Any]
+
+
+_decode, _decode_tags = msgspec.msgpack.Decoder(_Body).decode, msgspec.msgpack.Decoder(_Tags).decode
 
 
 def twin_of(row: Row) -> Twin:
     """Return the twin of a row."""
     body = _decode(row["body"])
     return Twin(row["hub"], row["device_id"], body.tags, body.desired, body.reported, row["version"], body.model_id)
+
+
+def tags_of(row: Row) -> Mapping[str, Any]:
+    """Return the tags of a twin's row."""
+    found: Mapping[str, Any] = _decode_tags(row["body"]).tags
+    return found
 
 
 def twin_body(twin: Twin) -> bytes:

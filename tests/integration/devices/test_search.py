@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from birthmark.awsiot.model import ThingName
 from birthmark.awsiot.store import registry
 from birthmark.broker import store as broker_store
 from birthmark.broker.space import Arrival, Space
@@ -248,6 +249,21 @@ async def test_when_a_device_was_seen_last_is_told(tmp_path: Path) -> None:
         seen = {one.name: one.last_seen for one in await every(rooms, DeviceFilter())}
         assert seen["device-1"] is not None
         assert seen["of-group"] is None
+
+
+async def test_devices_are_listed_with_the_tags_of_their_twins_and_the_attributes_of_their_things(
+    database_url: str, tmp_path: Path
+) -> None:
+    async with opened(tmp_path, FakeClock(), database_url) as (rooms, _):
+        await fill(rooms)
+        tags = {"site": "oslo", "line": {"number": 3, "shift": "night"}}
+        await rooms.iothub.twins.desire(hub(rooms), "device-1", {"tags": tags}, None, replaces=False, **ME)
+        await rooms.aws.things.create(ThingName("device-1"), {"site": "oslo", "maker": "acme"}, None, None, **ME)
+        told = {one.name: one.tags for one in await every(rooms, DeviceFilter())}
+        assert sorted(told["device-1"]) == ["line.number=3", "line.shift=night", "maker=acme", "site=oslo"]
+        assert told["of-group"] == []
+        at_hub = await every(rooms, DeviceFilter("device-1"), sees=lambda scope: scope == "hub/hub")
+        assert [one.tags for one in at_hub] == [["site=oslo", "line.number=3", "line.shift=night"]]
 
 
 async def test_of_very_many_devices_it_is_told_that_they_are_more(

@@ -111,11 +111,13 @@ def test_the_root_is_exchanged_when_another_person_has_approved_it(place: Place)
 def test_devices_are_disabled_together_after_a_look(place: Place) -> None:
     for name in ("bulk-1", "bulk-2", "bulk-3"):
         place.asked("POST", "/hubs/birthmark/devices", {"device_id": name})
+    place.asked("PATCH", "/hubs/birthmark/twins/bulk-1", {"tags": {"site": "oslo"}})
     with place.person("bert", "operator") as visitor:
         page = visitor.page("/devices?begin=bulk")
         buttons = [page.get_by_role("button", name=name) for name in ("Disable", "Enable", "Revoke")]
         for button in buttons:
             expect(button).to_be_disabled()
+        expect(page.get_by_role("row", name="bulk-1")).to_contain_text("site=oslo")
         page.get_by_label("All on this page").check()
         expect(page.locator("input[name=device]:checked")).to_have_count(3)
         page.get_by_label("All on this page").uncheck()

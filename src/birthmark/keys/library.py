@@ -8,38 +8,17 @@ import atexit
 import contextlib
 import os
 import re
-import ssl
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
 from pkcs11 import exceptions as p11
 
 from birthmark.keys.errors import ModuleBrokenError, ModuleMissingError, SoftHsmMissingError
+from birthmark.keys.native_lock import NativeLock
 from birthmark.keys.started import SharedLibrary
 
-
-class _LibraryLock:
-    """Serializes every call into the library: chips answer one command at a time, and few libraries are thread safe.
-
-    A library that shares OpenSSL with Python's `ssl` leaves its errors in the queue of the thread, where the next read
-    of a connection would find them and fail (SSL_get_error(3)): whoever leaves the lock clears them.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.RLock()
-        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-
-    def __enter__(self) -> None:
-        self._lock.acquire()
-
-    def __exit__(self, *_error: object) -> None:
-        with contextlib.suppress(ssl.SSLError):
-            self._context.set_ciphers("none")  # which fails, and calls ERR_clear_error: `ssl` has no other way to it
-        self._lock.release()
-
-
-LOCK = _LibraryLock()
+LOCK = NativeLock()
+"""Around every call into the library."""
 
 _CAPITAL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _SOFTHSM = (

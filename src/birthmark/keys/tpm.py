@@ -5,19 +5,19 @@ the TPM and closes it again, so that others get their turn where no resource man
 """
 
 import contextlib
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from birthmark.errors import ConflictError, UnavailableError
+from birthmark.keys.native_lock import NativeLock
 from birthmark.pki.tpm_sealing import parse_sealed
 from birthmark.text import printable
 
 PERSISTENT = 0x81000000
 MAX_KEY_INDEX = 0x7FFFFF
 _ELSEWHERE = (0x101, 0x102)
-_LOCK = threading.Lock()
+_LOCK = NativeLock()
 
 
 class TpmUnavailableError(UnavailableError):

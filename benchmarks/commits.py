@@ -18,7 +18,7 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 
-from birthmark.audit.heads import AuditKey
+from birthmark.audit.signed_heads import AuditKey
 from birthmark.clock import SystemClock
 from birthmark.iothub.events import DeviceChanged
 from birthmark.store import Changes, open_database

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from birthmark.audit.heads import parse_head
+from birthmark.audit.signed_heads import parse_head
 from birthmark.auth.connection_strings import parse_connection_string
 from birthmark.awsiot.wire.search import parse_query
 from birthmark.doctor.rules import openssl

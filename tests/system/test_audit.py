@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import warm
-from birthmark.audit.heads import AuditKey
+from birthmark.audit.signed_heads import AuditKey
 from birthmark.clock import SystemClock
 from birthmark.store import Changes, open_database
 from support.server.servers import RunningServer, a_server, clean_environment, free_address

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import select
 
-from birthmark.audit.heads import HEADS, Head
+from birthmark.audit.signed_heads import HEADS, Head
 from birthmark.errors import ConflictError
 from birthmark.net.backlog import give_way
 from birthmark.store import AuditRow, Changes, Database, statement

@@ -27,7 +27,7 @@ from sqlalchemy import and_, bindparam, or_, select
 
 from birthmark.background import ended, kept, told
 from birthmark.bus.local import LocalBus, kind_of_request
-from birthmark.bus.marking import Afresh, Marking
+from birthmark.bus.missed_workers import Afresh, Marking
 from birthmark.bus.ports import ASK_S, BusAwayError, Members, NoAnswerError, NobodyThereError, R, Request
 from birthmark.bus.wire import (
     Answer,

@@ -63,7 +63,7 @@ def list_(
     ] = None,
 ) -> None:
     """List who changed what, the latest last: 100 rows, or --limit. The chains are verified before."""
-    from birthmark.audit.latest import Wanted
+    from birthmark.audit.queries import Wanted
 
     if subject is not None and about is not None and subject != about:
         raise typer.BadParameter("it is another one than SUBJECT", param_hint="--about")
@@ -159,8 +159,8 @@ def ask_chains(server: ServerOptions, heads: list[bytes], rows: Callable[[str], 
 
 
 async def _read(data: Path, heads: list[bytes], rows: Callable[[str], None] | None) -> dict[str, Any]:
-    from birthmark.audit.heads import AuditKey, parse_heads
-    from birthmark.audit.report import entries, report
+    from birthmark.audit.json_views import entries, report
+    from birthmark.audit.signed_heads import AuditKey, parse_heads
     from birthmark.audit.verify import verify_chains
     from birthmark.ca.keyfile import read_private
     from birthmark.store.revision import ReadOnlySqlite

@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 import msgspec
 
-from birthmark.audit.heads import parse_heads
-from birthmark.audit.latest import Wanted, latest
-from birthmark.audit.report import entries, report
+from birthmark.audit.json_views import entries, report
+from birthmark.audit.queries import Wanted, latest
+from birthmark.audit.signed_heads import parse_heads
 from birthmark.audit.verify import verify_chains
 from birthmark.auth.rights import Right
 from birthmark.clock import Clock

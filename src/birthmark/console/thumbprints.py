@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from birthmark.audit.latest import Wanted, latest
+from birthmark.audit.queries import Wanted, latest
 from birthmark.auth.rights import Right
 from birthmark.console.routing import Asked, Endpoint, Rows
 from birthmark.iothub.model import Device, Identity

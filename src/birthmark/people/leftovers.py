@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from birthmark.actor import Takes
-from birthmark.audit.latest import Wanted, latest
+from birthmark.audit.queries import Wanted, latest
 from birthmark.people.demand import NarrowedTokenError
 from birthmark.store import Database
 from birthmark.store.paging import Page

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from sqlalchemy import bindparam, func, select
 
-from birthmark.alerts.contesting import Contesting, Name, in_two_places
-from birthmark.alerts.machines import Machines
+from birthmark.alerts.identity_conflicts import Contesting, Name, in_two_places
+from birthmark.alerts.machine_readings import Machines
 from birthmark.alerts.model import Ending, Looked, Readings, Thresholds
 from birthmark.alerts.rules import CONTESTED, RULES, found
 from birthmark.alerts.service import Alerts

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from birthmark.audit.heads import AuditKey
+from birthmark.audit.signed_heads import AuditKey
 from birthmark.audit.verify import note_break
 from birthmark.awsiot.model import AccessKey
 from birthmark.background import ended, kept

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from birthmark.audit.heads import HEADS, AuditKey, Head, parse_head, parse_heads
-from birthmark.audit.report import entries, report
+from birthmark.audit.json_views import entries, report
+from birthmark.audit.signed_heads import HEADS, AuditKey, Head, parse_head, parse_heads
 from birthmark.audit.verify import (
     HEADS_OF_ALL,
     LAST_ROW,

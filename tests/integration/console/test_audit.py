@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from birthmark.audit.heads import AuditKey
+from birthmark.audit.signed_heads import AuditKey
 from birthmark.audit.verify import AuditHeadError, Verified, verify_chains
 from birthmark.console import audit
 from birthmark.console.audit import _pages

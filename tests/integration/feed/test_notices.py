@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from birthmark.audit.heads import AuditKey
+from birthmark.audit.signed_heads import AuditKey
 from birthmark.errors import UnavailableError
 from birthmark.feed import notices, store
 from birthmark.feed.catalogue import event_of

@@ -19,7 +19,7 @@ import pytest
 import birthmark.server.tables  # noqa: F401 - all tables
 from birthmark.alerts.model import Finding
 from birthmark.alerts.service import Alerts
-from birthmark.audit.heads import AuditKey
+from birthmark.audit.signed_heads import AuditKey
 from birthmark.clock import SystemClock
 from birthmark.errors import BirthmarkError
 from birthmark.feed import webhooks as module

@@ -10,8 +10,8 @@ import pytest
 from sqlalchemy import select
 
 from birthmark.alerts import store
-from birthmark.alerts.contesting import Contesting, in_two_places
-from birthmark.alerts.machines import Machines
+from birthmark.alerts.identity_conflicts import Contesting, in_two_places
+from birthmark.alerts.machine_readings import Machines
 from birthmark.alerts.model import Finding, Looked, Readings, Thresholds
 from birthmark.alerts.rules import found
 from birthmark.alerts.service import OVER, RAISED, Alerts, RuleUnknownError, SilenceMissingError, SilenceTooLongError

@@ -23,7 +23,7 @@ import pytest
 
 import birthmark
 from birthmark import durable
-from birthmark.audit.heads import AuditKey
+from birthmark.audit.signed_heads import AuditKey
 from birthmark.ca import directory as ca_directory
 from birthmark.ca import rekey
 from birthmark.ca import store as ca_store

@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 from sqlalchemy import MetaData, Table, bindparam, select
 
-from birthmark.audit.heads import AuditKey
+from birthmark.audit.signed_heads import AuditKey
 from birthmark.audit.verify import verify_chain, verify_chains
 from birthmark.bus import LocalBus
 from birthmark.errors import ChangedMeanwhileError, NotFoundError, UnavailableError

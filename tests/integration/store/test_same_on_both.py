@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from birthmark.audit.heads import AuditKey
+from birthmark.audit.signed_heads import AuditKey
 from birthmark.audit.verify import verify_chains
 from birthmark.errors import ConflictError, NotFoundError
 from birthmark.store import Changes, open_database, upsert

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from birthmark.audit.heads import AuditKey
+from birthmark.audit.signed_heads import AuditKey
 from birthmark.audit.verify import verify_chains
 from birthmark.ca import directory as ca_directory
 from birthmark.ca.service import CertificateAuthority

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from birthmark.audit.report import entries, report
+from birthmark.audit.json_views import entries, report
 from birthmark.audit.verify import verify_chains
 from birthmark.store import Database
 

@@ -10,7 +10,7 @@ import pytest
 import typer
 from cryptography.hazmat.primitives.serialization import NoEncryption, pkcs12
 
-from birthmark.audit.heads import HeadInvalidError, parse_heads
+from birthmark.audit.signed_heads import HeadInvalidError, parse_heads
 from birthmark.cli.common import FileEncodingError, read_text
 from birthmark.cli.logging_in import login
 from birthmark.console.login import InvitationInvalidError, read_invitation

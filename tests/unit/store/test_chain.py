@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from birthmark.audit.heads import AuditKey
+from birthmark.audit.signed_heads import AuditKey
 from birthmark.store.chain import Others, Seen, head_body, parse_seen, render_seen
 
 KEY, OTHER = AuditKey("the key"), AuditKey("another key")

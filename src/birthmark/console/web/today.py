@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from birthmark.audit.latest import is_person
+from birthmark.audit.queries import is_person
 from birthmark.clock import Clock
 from birthmark.console.inside import Person
 from birthmark.console.web import svg

@@ -15,7 +15,7 @@ from typing import IO, Any
 
 import msgspec
 
-from birthmark.audit.heads import HEADS, parse_head
+from birthmark.audit.signed_heads import HEADS, parse_head
 from birthmark.audit.verify import ROW, ROWS, Verified, verify_chains
 from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError, InvalidRequestError

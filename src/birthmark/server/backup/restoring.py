@@ -26,7 +26,7 @@ import msgspec
 from sqlalchemy import BigInteger, bindparam, select, update
 
 from birthmark import durable
-from birthmark.audit.heads import AuditKey
+from birthmark.audit.signed_heads import AuditKey
 from birthmark.audit.verify import CHAINS, LAST_ROW
 from birthmark.audit.verify import RESTORED as GAP
 from birthmark.ca import store as ca_store

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import msgspec
 
-from birthmark.audit.heads import AuditKey
+from birthmark.audit.signed_heads import AuditKey
 from birthmark.ca.keyfile import SecretUnreadableError, read_private
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import ConflictError

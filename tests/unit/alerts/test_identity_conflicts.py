@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from birthmark.alerts.contesting import in_two_places
+from birthmark.alerts.identity_conflicts import in_two_places
 from birthmark.alerts.model import Ends
 from birthmark.clock import to_micros
 from support.fakes import NOON

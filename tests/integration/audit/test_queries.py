@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from birthmark.audit import latest as module
-from birthmark.audit.latest import ACTIONS, ALL, BY, PEOPLE, Wanted, latest
+from birthmark.audit import queries as module
+from birthmark.audit.queries import ACTIONS, ALL, BY, PEOPLE, Wanted, latest
 from birthmark.store import Changes, Database, Statement, open_database, statement
 from birthmark.store.paging import PageInvalidError
 from support.fakes import FakeClock

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from birthmark.bus.marking import Afresh, Marking
+from birthmark.bus.missed_workers import Afresh, Marking
 from birthmark.errors import UnavailableError
 
 LEASE_S, PAUSE_S = 0.2, 0.001

@@ -10,7 +10,7 @@ from typing import cast
 from birthmark.broker import Arrival, Attached, Broker, Space, SpaceRules
 from birthmark.broker.model import NEVER, Message, Will, subscription_of
 from birthmark.broker.rules.leases import BEAT_S
-from birthmark.broker.workers import keep_beating, keep_looking
+from birthmark.broker.worker_leases import keep_beating, keep_looking
 from birthmark.errors import BirthmarkError
 from birthmark.mqtt.parcel import Parcel
 from birthmark.net.admission import Closed

@@ -11,8 +11,8 @@ import pytest
 from birthmark.awsiot.mqtt import AwsConnections
 from birthmark.awsiot.rules import shadows as shadow_rules
 from birthmark.awsiot.store import shadows as shadow_store
-from birthmark.broker.publishing import Messages
-from birthmark.broker.rules.inbox import Outcome
+from birthmark.broker.publisher import Messages
+from birthmark.broker.rules.device_queue import Outcome
 from birthmark.broker.stream import SqlStream
 from birthmark.bus.nats import NatsBus
 from birthmark.bus.wire import Told

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from birthmark.broker import appends, space, subscribing
+from birthmark.broker import namespace, session_queue_writer, subscriptions
 from birthmark.broker.broker import Broker
 from birthmark.broker.model import Message, Record, encode_messages
 from birthmark.broker.rules.leases import LEASE_S, Lease
-from birthmark.broker.rules.outgoing import Outgoing
-from birthmark.broker.workers import Workers
+from birthmark.broker.rules.send_window import Outgoing
+from birthmark.broker.worker_leases import Workers
 from simulation import virtual
 from simulation.machine import Connection, Fleet
 from simulation.test_workers import a_fleet, opened, subscribed
@@ -140,27 +140,27 @@ Patch = pytest.MonkeyPatch
 
 
 def a_queue_is_not_written(patch: Patch) -> None:
-    patch.setattr(appends, "_rows", lambda _write, _shared: iter(()))
+    patch.setattr(session_queue_writer, "_rows", lambda _write, _shared: iter(()))
     patch.setattr(Outgoing, "appended", lambda *_: None)
 
 
 def it_is_acknowledged_and_never_written(patch: Patch) -> None:
     async def write(_self: Any, batch: Any) -> None:
         for items in batch.values():
-            appends._all_done(items, None)
+            session_queue_writer._all_done(items, None)
 
-    patch.setattr(appends.Appends, "_write", write)
+    patch.setattr(session_queue_writer.Appends, "_write", write)
 
 
 def a_queue_is_read_from_behind(patch: Patch) -> None:
-    right = space.Space.queued_after
+    right = namespace.Space.queued_after
 
-    async def queued_after(self: space.Space, client: str, after: int) -> list[tuple[int, Message]]:
+    async def queued_after(self: namespace.Space, client: str, after: int) -> list[tuple[int, Message]]:
         found = await right(self, client, after)
         messages = [message for _, message in found][::-1]
         return [(number, message) for (number, _), message in zip(found, messages, strict=True)]
 
-    patch.setattr(space.Space, "queued_after", queued_after)
+    patch.setattr(namespace.Space, "queued_after", queued_after)
 
 
 def a_lease_never_ends(patch: Patch) -> None:
@@ -178,20 +178,20 @@ def a_session_begins_anew_each_time(patch: Patch) -> None:
 
 
 def what_was_not_acknowledged_is_not_sent_again(patch: Patch) -> None:
-    right = space.Space._outgoing
+    right = namespace.Space._outgoing
 
-    def outgoing(self: space.Space, *arguments: Any, **more: Any) -> Outgoing:
+    def outgoing(self: namespace.Space, *arguments: Any, **more: Any) -> Outgoing:
         made = right(self, *arguments, **more)
         return Outgoing(made.tail, made.tail, made.window)
 
-    patch.setattr(space.Space, "_outgoing", outgoing)
+    patch.setattr(namespace.Space, "_outgoing", outgoing)
 
 
 def a_filter_is_not_made_known(patch: Patch) -> None:
     async def made_known(*_: Any) -> None: ...
 
     patch.setattr(Broker, "made_known", made_known)
-    patch.setattr(subscribing.Subscriptions, "learn_shape", lambda *_: None)
+    patch.setattr(subscriptions.Subscriptions, "learn_shape", lambda *_: None)
 
 
 def whoever_does_not_answer_is_dead(patch: Patch) -> None:
@@ -220,7 +220,7 @@ def a_message_for_several_loses_its_body(patch: Patch) -> None:
     def encode(messages: Any) -> bytes:
         return encode_messages([message for number, message in enumerate(messages) if number % 2])
 
-    patch.setattr("birthmark.broker.appends.encode_messages", encode)
+    patch.setattr("birthmark.broker.session_queue_writer.encode_messages", encode)
 
 
 FAULTS: list[Callable[[Patch], None]] = [

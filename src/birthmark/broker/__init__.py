@@ -9,9 +9,9 @@ Pure are `model` and `rules`; the rest is what reads, writes and waits.
 Not here: topics and limits of a cloud, policies, packets (the rooms of the clouds).
 """
 
-from birthmark.broker.attached import Attached
 from birthmark.broker.broker import Broker
-from birthmark.broker.rules.shares import SpaceRules
-from birthmark.broker.space import Arrival, Space
+from birthmark.broker.connected_session import Attached
+from birthmark.broker.namespace import Arrival, Space
+from birthmark.broker.rules.quotas import SpaceRules
 
 __all__ = ["Arrival", "Attached", "Broker", "Space", "SpaceRules"]

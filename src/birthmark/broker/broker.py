@@ -9,14 +9,8 @@ from typing import Any
 
 from birthmark.background import ended, kept, told
 from birthmark.broker import store
-from birthmark.broker.appends import Appends
-from birthmark.broker.attached import Attached, Home, Observer
-from birthmark.broker.dropping import drop_expired_retained, drop_unused
-from birthmark.broker.earlier import take_over_earlier
-from birthmark.broker.host import Across
-from birthmark.broker.model import Record, decode_messages
-from birthmark.broker.ports import Tap, Watch
-from birthmark.broker.requests import (
+from birthmark.broker.batched_deletes import drop_expired_retained, drop_unused
+from birthmark.broker.bus_requests import (
     Appended,
     AppendTo,
     AskClient,
@@ -30,11 +24,17 @@ from birthmark.broker.requests import (
     SubscriptionsChanged,
     Yield,
 )
+from birthmark.broker.connected_session import Attached, Home, Observer
+from birthmark.broker.in_flight import UNWRITTEN_BYTES, Underway
+from birthmark.broker.legacy_upgrade import take_over_earlier
+from birthmark.broker.model import Record, decode_messages
+from birthmark.broker.namespace import Condition, Space, record_of
+from birthmark.broker.namespace_context import Across
+from birthmark.broker.ports import Tap, Watch
 from birthmark.broker.rules.leases import LEASE_S
-from birthmark.broker.rules.shares import SpaceRules
-from birthmark.broker.space import Condition, Space, record_of
-from birthmark.broker.underway import UNWRITTEN_BYTES, Underway
-from birthmark.broker.workers import LoopTimers, Timer, Timers, Workers, keep_beating, keep_looking
+from birthmark.broker.rules.quotas import SpaceRules
+from birthmark.broker.session_queue_writer import Appends
+from birthmark.broker.worker_leases import LoopTimers, Timer, Timers, Workers, keep_beating, keep_looking
 from birthmark.bus import Bus
 from birthmark.bus.ports import Done, NoAnswerError, NobodyThereError, R, Request
 from birthmark.clock import Clock, Steadiness

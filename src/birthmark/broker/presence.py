@@ -4,7 +4,7 @@ from collections import OrderedDict, defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from birthmark.broker.attached import Attached
+from birthmark.broker.connected_session import Attached
 from birthmark.net.admission import Closed
 
 MAX_GONE = 100_000

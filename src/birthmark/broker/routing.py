@@ -8,9 +8,9 @@ from collections import defaultdict
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import NamedTuple, TypeAlias, TypeVar
 
-from birthmark.broker.attached import Attached
+from birthmark.broker.connected_session import Attached
 from birthmark.broker.model import NO_LOCAL, RETAIN_AS_PUBLISHED, Message, Subscription
-from birthmark.broker.rules.matching import Known, Shapes, shape_of
+from birthmark.broker.rules.filter_index import Known, Shapes, shape_of
 
 PORTION = 256
 """How many receivers there may be of what is done at once; more have their turns between everybody else's."""

@@ -42,7 +42,7 @@ from sqlalchemy import cast as cast_to
 from sqlalchemy import insert as insert_into
 from sqlalchemy import text as sql
 
-from birthmark.broker.rules.inbox import MAX_LOCK_S
+from birthmark.broker.rules.device_queue import MAX_LOCK_S
 from birthmark.broker.rules.partitions import PARTITIONS
 from birthmark.store import Changes, Statement, insert, metadata, partial_index, statement, upsert
 from birthmark.store.columns import blob, number, text

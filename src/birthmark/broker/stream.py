@@ -32,7 +32,7 @@ from birthmark.broker.rules.partitions import (
     seq_of,
     through,
 )
-from birthmark.broker.trimming import Newest, Trimming
+from birthmark.broker.stream_retention import Newest, Trimming
 from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError
 from birthmark.store import Changes, Database, may_be_kept

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import msgspec
 
 from birthmark.auth.rights import Right
-from birthmark.broker.rules.inbox import Letter
+from birthmark.broker.rules.device_queue import Letter
 from birthmark.console.routing import Asked, Endpoint, Rows
 from birthmark.iothub.model import Hub, Mail, Twin, space_of
 from birthmark.iothub.ports import ToDevices

@@ -13,7 +13,7 @@ from functools import partial
 from typing import NamedTuple, TypeAlias, assert_never
 
 from birthmark.broker import store as broker_store
-from birthmark.broker.space import Space
+from birthmark.broker.namespace import Space
 from birthmark.ca import store as ca_store
 from birthmark.clock import Clock
 from birthmark.devices.model import DeviceFilter, Order, State

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from birthmark.auth.principals import Principal
-from birthmark.broker.space import Space
+from birthmark.broker.namespace import Space
 from birthmark.devices.model import DeviceCounts, DevicePart, RevokedPart, State
 from birthmark.net.pump import MqttPump
 from birthmark.pki.certificates import Thumbprint

@@ -9,11 +9,11 @@ from typing import Any
 
 import msgspec
 
+from birthmark.broker.in_flight import UNWRITTEN_BYTES, Underway
 from birthmark.broker.model import Done
-from birthmark.broker.rules.matching import Shapes, shape_of
+from birthmark.broker.rules.filter_index import Shapes, shape_of
 from birthmark.broker.rules.partitions import key_of
 from birthmark.broker.stream import MAX_BURST, SqlStream
-from birthmark.broker.underway import UNWRITTEN_BYTES, Underway
 
 
 class Noted(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -4,7 +4,7 @@ from typing import cast
 
 import pytest
 
-from birthmark.broker.attached import Attached
+from birthmark.broker.connected_session import Attached
 from birthmark.broker.model import Subscription
 from birthmark.broker.routing import Router
 from birthmark.mqtt import codec

@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 
 from birthmark.background import FAILURES
-from birthmark.broker import dropping, store, stream
+from birthmark.broker import batched_deletes, store, stream
 from birthmark.broker.ports import Page, Stream
 from birthmark.broker.rules.partitions import BEGINNING, PARTITIONS, key_of, partition_of, through
 from birthmark.broker.stream import SqlStream
@@ -152,7 +152,7 @@ async def test_no_commit_of_trimming_takes_more_than_a_portion_away(
     async with a_world(database_url) as world:
         for number in range(40):
             await world.send(("loud", f"{number}" + "x" * 10_000), ("quiet", f"{number}" + "y" * 5000))
-        monkeypatch.setattr(dropping, "PORTION_BYTES", 64 * 1024)
+        monkeypatch.setattr(batched_deletes, "PORTION_BYTES", 64 * 1024)
         commit, counts = world.database.commit, list[int]()
 
         async def counting(changes: Changes) -> None:

@@ -13,9 +13,9 @@ from birthmark.awsiot.rules.topic_rules import RuleLoopError
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.account import HELD_SPACE, RULES_SPACE
 from birthmark.awsiot.store.topic_rules import CHANGE_RULE
+from birthmark.broker.keyed_lock import until_done
 from birthmark.broker.model import Message
 from birthmark.broker.stream import SqlStream
-from birthmark.broker.turns import until_done
 from birthmark.errors import BirthmarkError, UnavailableError
 from birthmark.routing import engine as engines
 from birthmark.routing import queue as queues

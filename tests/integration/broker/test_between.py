@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from birthmark.broker import Broker, SpaceRules, store
-from birthmark.broker.appends import _MOST_BYTES
+from birthmark.broker.bus_requests import AppendTo, DeliverTo
 from birthmark.broker.errors import SessionTakenError
+from birthmark.broker.in_flight import WINDOW_BYTES
 from birthmark.broker.model import Message, decode_messages
-from birthmark.broker.requests import AppendTo, DeliverTo
-from birthmark.broker.underway import WINDOW_BYTES
+from birthmark.broker.session_queue_writer import _MOST_BYTES
 from birthmark.net.admission import Closed
 from birthmark.store import Event, Statement, open_database
 from support.fakes import FakeClock

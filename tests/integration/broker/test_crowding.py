@@ -5,12 +5,12 @@ from datetime import timedelta
 
 import pytest
 
-from birthmark.broker.dropping import PORTION_BYTES
+from birthmark.broker.batched_deletes import PORTION_BYTES
 from birthmark.broker.errors import SessionTakenError
+from birthmark.broker.in_flight import ROW_BYTES, UNWRITTEN_BYTES
+from birthmark.broker.keyed_lock import until_done
 from birthmark.broker.model import Message
-from birthmark.broker.rules.shares import SpaceRules
-from birthmark.broker.turns import until_done
-from birthmark.broker.underway import ROW_BYTES, UNWRITTEN_BYTES
+from birthmark.broker.rules.quotas import SpaceRules
 from birthmark.store import Changes
 from birthmark.store.sqlite import DatabaseUnavailableError
 from support.mqtt.broker_world import HOUR, World, a_world, hold_what_is_submitted

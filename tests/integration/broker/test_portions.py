@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from birthmark.broker import appends, publishing, routing
+from birthmark.broker import publisher, routing, session_queue_writer
+from birthmark.broker.keyed_lock import until_done
 from birthmark.broker.model import Message
 from birthmark.broker.routing import Receiver, Share
-from birthmark.broker.turns import until_done
 from birthmark.errors import UnavailableError
 from birthmark.net import backlog
 from birthmark.net.backlog import SLICE_S, TURN_S
@@ -26,11 +26,11 @@ PORTION, MANY = 8, 40
 
 @pytest.fixture(autouse=True)
 def portions(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (routing, publishing):
+    for module in (routing, publisher):
         monkeypatch.setattr(module, "PORTION", PORTION)
-    monkeypatch.setattr(publishing, "_FEW", PORTION // 2)
-    monkeypatch.setattr(appends, "MAX_SESSIONS", PORTION)
-    monkeypatch.setattr(appends, "_STEPS", 1)
+    monkeypatch.setattr(publisher, "_FEW", PORTION // 2)
+    monkeypatch.setattr(session_queue_writer, "MAX_SESSIONS", PORTION)
+    monkeypatch.setattr(session_queue_writer, "_STEPS", 1)
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 import pytest
 
 from birthmark.background import FAILURES
-from birthmark.broker import SpaceRules, attached, space, store
-from birthmark.broker.attached import MAX_HELD_BYTES
+from birthmark.broker import SpaceRules, connected_session, namespace, store
+from birthmark.broker.connected_session import MAX_HELD_BYTES
 from birthmark.broker.errors import (
     RetainedFullError,
     RetainedShareUsedError,
@@ -775,7 +775,7 @@ async def test_a_will_that_was_taken_back_stays_so_where_the_next_connection_fai
         await world.subscribe(watcher := await world.connect("watcher"), "gone")
         client = await world.connect("c", expiry_s=HOUR, will=Will(Message("gone", b"x", 1)))
         with monkeypatch.context() as patched:
-            patched.setattr(space, "_RELEASE_AGAIN_S", 0.0)
+            patched.setattr(namespace, "_RELEASE_AGAIN_S", 0.0)
             patched.setattr(world.space, "record", away)
             patched.setattr(world.space, "_release_now", away_once(world.space._release_now))
             world.space.disconnect(client.attached, Closed.DISCONNECT, with_will=False)
@@ -794,7 +794,7 @@ async def test_a_queue_goes_on_when_its_database_is_back(database_url: str, monk
         await world.leave(client)
         for number in range(3):
             await world.publish("t", str(number).encode())
-        monkeypatch.setattr(attached, "_AGAIN_S", 0.0)
+        monkeypatch.setattr(connected_session, "_AGAIN_S", 0.0)
         monkeypatch.setattr(world.space, "queued_after", away_once(world.space.queued_after))
         again = await world.connect("c", expiry_s=HOUR)
         assert again.payloads == [b"0", b"1", b"2"]

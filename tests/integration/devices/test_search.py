@@ -12,7 +12,7 @@ from sqlalchemy import text
 from birthmark.awsiot.model import ThingName
 from birthmark.awsiot.store import registry
 from birthmark.broker import store as broker_store
-from birthmark.broker.space import Arrival, Space
+from birthmark.broker.namespace import Arrival, Space
 from birthmark.ca import store as ca_store
 from birthmark.devices import names as scope_names
 from birthmark.devices import search

@@ -11,7 +11,7 @@ import pytest
 
 from birthmark.auth.sas import SKEW, parse_sas
 from birthmark.broker import Broker
-from birthmark.broker.rules.inbox import Letter
+from birthmark.broker.rules.device_queue import Letter
 from birthmark.broker.rules.partitions import BEGINNING, key_of
 from birthmark.broker.stream import SqlStream
 from birthmark.errors import UnavailableError

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from birthmark.broker import dropping, store
-from birthmark.broker.underway import UNWRITTEN_BYTES
+from birthmark.broker import batched_deletes, store
+from birthmark.broker.in_flight import UNWRITTEN_BYTES
 from birthmark.iothub.model import Message, space_of
 from birthmark.iothub.service import telemetry
 from birthmark.iothub.service.telemetry import Telemetry
@@ -58,7 +58,7 @@ async def test_a_disk_is_not_filled_between_two_minutes(tmp_path: Path, monkeypa
 async def test_a_hub_with_much_telemetry_is_removed_by_portions(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dropping, "PORTION_BYTES", KEEP)
+    monkeypatch.setattr(batched_deletes, "PORTION_BYTES", KEEP)
     async with a_world(tmp_path) as world:
         await send(world.iothub.telemetry, world, 100)
         left = list[int]()

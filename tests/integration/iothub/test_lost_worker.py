@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from birthmark.broker import Broker, store
-from birthmark.broker.inbox import Inboxes
-from birthmark.broker.workers import LoopTimers
+from birthmark.broker.device_queue import Inboxes
+from birthmark.broker.worker_leases import LoopTimers
 from birthmark.bus.local import LocalBus
 from birthmark.iothub import wire
 from birthmark.iothub.model import Mail, space_of

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from birthmark.broker.errors import InboxFullError, LockLostError
-from birthmark.broker.rules.inbox import Letter, Outcome
+from birthmark.broker.rules.device_queue import Letter, Outcome
 from birthmark.errors import UnavailableError
 from birthmark.iothub.model import AuthenticationType, DeviceAuthentication, DeviceIdInvalidError, Hub, Mail, space_of
 from birthmark.iothub.rules.c2d import FEEDBACK

@@ -13,7 +13,7 @@ from birthmark.broker.model import (
     handed_on,
     properties_at,
 )
-from birthmark.broker.rules.outgoing import MAX_PACKET_ID, MAX_READY, MAX_READY_BYTES, Outgoing, packet_id_of
+from birthmark.broker.rules.send_window import MAX_PACKET_ID, MAX_READY, MAX_READY_BYTES, Outgoing, packet_id_of
 from birthmark.mqtt.properties import PropertyId
 
 MESSAGE = Message("t", b"x", 1)

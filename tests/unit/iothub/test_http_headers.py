@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from birthmark.broker.rules.inbox import Letter
+from birthmark.broker.rules.device_queue import Letter
 from birthmark.iothub.http.headers import BATCH, headers_of, mail_of, telemetry_of
 from birthmark.iothub.model import DeviceId, Mail, Message
 from birthmark.iothub.rules.messages import BatchInvalidError

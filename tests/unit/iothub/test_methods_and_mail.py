@@ -2,7 +2,7 @@
 
 import pytest
 
-from birthmark.broker.rules.inbox import InboxRules, Letter, Outcome, end_of, is_locked
+from birthmark.broker.rules.device_queue import InboxRules, Letter, Outcome, end_of, is_locked
 from birthmark.iothub import wire
 from birthmark.iothub.model import Mail
 from birthmark.iothub.rules.c2d import C2dInvalidError, check_mail, feedback_of, is_told, parse_expiry

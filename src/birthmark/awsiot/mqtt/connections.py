@@ -33,8 +33,8 @@ from birthmark.awsiot.service.devices import CertificateInactiveError, ClaimClie
 from birthmark.awsiot.service.functions import FunctionFailedError
 from birthmark.broker import Arrival, Attached, Broker, SpaceRules
 from birthmark.broker.errors import RetainedFullError, RetainedShareUsedError
+from birthmark.broker.keyed_lock import Turns
 from birthmark.broker.model import Message, Will, handed_on
-from birthmark.broker.turns import Turns
 from birthmark.clock import Clock, Entropy, new_uuid
 from birthmark.errors import BirthmarkError, UnavailableError
 from birthmark.metrics import Traffic

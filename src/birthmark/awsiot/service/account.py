@@ -44,7 +44,7 @@ from birthmark.awsiot.service.topic_rules import TopicRules, Whose
 from birthmark.awsiot.store import certificates, credentials, jobs, policies, provisioning, registry, topic_rules
 from birthmark.awsiot.store import certificates as certificate_store
 from birthmark.background import Leads, always
-from birthmark.broker.publishing import Messages
+from birthmark.broker.publisher import Messages
 from birthmark.broker.stream import SqlStream
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import BirthmarkError, NotFoundError

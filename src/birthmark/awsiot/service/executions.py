@@ -21,8 +21,8 @@ from birthmark.awsiot.service.job_files import JobFiles
 from birthmark.awsiot.store import jobs as store
 from birthmark.awsiot.wire import jobs as wire
 from birthmark.awsiot.wire.jobs import settings_of
+from birthmark.broker.keyed_lock import Turns, until_done
 from birthmark.broker.model import Message
-from birthmark.broker.turns import Turns, until_done
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import ChangedMeanwhileError
 from birthmark.store import Changes, Database, decided_again, to_micros

@@ -15,9 +15,9 @@ from birthmark.awsiot.service.buckets import Buckets
 from birthmark.awsiot.service.data_streams import DataStreams
 from birthmark.awsiot.service.destinations import KIND, Destinations
 from birthmark.awsiot.service.topic_rules import LED_BY, TopicRules
+from birthmark.broker.keyed_lock import until_done
 from birthmark.broker.model import MICROS, Message
-from birthmark.broker.publishing import Messages
-from birthmark.broker.turns import until_done
+from birthmark.broker.publisher import Messages
 from birthmark.errors import BirthmarkError
 from birthmark.mqtt.errors import LocalProtocolError
 from birthmark.mqtt.properties import Place, PropertyId, write_properties

@@ -10,8 +10,8 @@ from birthmark.awsiot.model import Account
 from birthmark.awsiot.ports import Audience
 from birthmark.awsiot.rules.reserved import EVENTS
 from birthmark.awsiot.store import registry as store
+from birthmark.broker.keyed_lock import until_done
 from birthmark.broker.model import Message
-from birthmark.broker.turns import until_done
 from birthmark.clock import Clock, Entropy, new_uuid
 from birthmark.store import Changes, Database, decided_again
 from birthmark.store.database import Row

@@ -16,9 +16,9 @@ from birthmark.awsiot.service.index import Index
 from birthmark.awsiot.store import registry as registry_store
 from birthmark.awsiot.store import shadows as store
 from birthmark.awsiot.wire import shadows as wire
+from birthmark.broker.keyed_lock import Turns, until_done
 from birthmark.broker.model import Message
-from birthmark.broker.rules.shares import Portions
-from birthmark.broker.turns import Turns, until_done
+from birthmark.broker.rules.quotas import Portions
 from birthmark.clock import Clock, Steadiness
 from birthmark.errors import ChangedMeanwhileError
 from birthmark.store import Changes, Database, decided_again

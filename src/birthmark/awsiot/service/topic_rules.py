@@ -20,9 +20,9 @@ from birthmark.awsiot.store import topic_rules as store
 from birthmark.awsiot.wire import BodyInvalidError
 from birthmark.awsiot.wire.shadows import shadow_json
 from birthmark.background import Leads, always, note
+from birthmark.broker.keyed_lock import until_done
 from birthmark.broker.model import Done, Message
 from birthmark.broker.stream import SqlStream
-from birthmark.broker.turns import until_done
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError, InvalidRequestError, NotFoundError
 from birthmark.mqtt.topics import matches

@@ -3,7 +3,7 @@
 from typing import Any
 
 from birthmark.broker.model import MICROS, NEVER, Record, Will, encode_will
-from birthmark.broker.rules.outgoing import Outgoing
+from birthmark.broker.rules.send_window import Outgoing
 from birthmark.net.admission import Closed
 
 

@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from http import HTTPStatus
 
-from birthmark.broker.turns import Turns
+from birthmark.broker.keyed_lock import Turns
 from birthmark.dps.rules.allocation import AllocationFailedError, AllocationUnauthorizedError, WebhookInvalidError
 from birthmark.errors import BirthmarkError, InvalidRequestError, PolicyError
 from birthmark.outbound.questions import Questions, QuestionsWaitError

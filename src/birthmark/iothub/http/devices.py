@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from birthmark.background import ended
-from birthmark.broker.rules.inbox import MAX_LOCK_S, Outcome
+from birthmark.broker.rules.device_queue import MAX_LOCK_S, Outcome
 from birthmark.broker.rules.partitions import key_of
 from birthmark.errors import BirthmarkError, ThrottledError, UnavailableError
 from birthmark.iothub.http import headers

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from birthmark.broker.rules.inbox import Letter
+from birthmark.broker.rules.device_queue import Letter
 from birthmark.errors import BirthmarkError
 from birthmark.iothub.http.rendering import time_of
 from birthmark.iothub.model import Mail, Message

@@ -8,7 +8,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from birthmark.auth.rights import Right
-from birthmark.broker.rules.inbox import Outcome
+from birthmark.broker.rules.device_queue import Outcome
 from birthmark.iothub import wire
 from birthmark.iothub.http import digital, modules
 from birthmark.iothub.http.headers import mail_of

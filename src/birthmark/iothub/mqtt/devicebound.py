@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from birthmark.broker.errors import LockLostError
 from birthmark.broker.model import Subscription
-from birthmark.broker.rules.inbox import Letter, Outcome
+from birthmark.broker.rules.device_queue import Letter, Outcome
 from birthmark.errors import UnavailableError
 from birthmark.iothub import wire
 from birthmark.iothub.model import Hub, space_of

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from birthmark.broker.rules.inbox import InboxRules, Letter, Outcome
+from birthmark.broker.rules.device_queue import InboxRules, Letter, Outcome
 from birthmark.errors import InvalidRequestError
 from birthmark.iothub.model import Mail
 from birthmark.iothub.wire import devicebound_topic

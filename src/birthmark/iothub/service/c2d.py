@@ -8,9 +8,9 @@ from typing import Any
 import msgspec
 
 from birthmark.actor import Actor
-from birthmark.broker.inbox import Inboxes, putting
-from birthmark.broker.rules.inbox import Letter, Outcome
-from birthmark.broker.turns import Turns
+from birthmark.broker.device_queue import Inboxes, putting
+from birthmark.broker.keyed_lock import Turns
+from birthmark.broker.rules.device_queue import Letter, Outcome
 from birthmark.clock import Clock, Entropy, Steadiness, new_uuid
 from birthmark.errors import BirthmarkError
 from birthmark.iothub.model import Hub, Mail, space_of

@@ -9,7 +9,7 @@ from birthmark.auth.policies import Which, rotated
 from birthmark.auth.rights import Right
 from birthmark.auth.sas import SasToken, check_resource, check_sas, parse_sas
 from birthmark.broker.store import drop_space, drop_stream
-from birthmark.broker.trimming import Trimming
+from birthmark.broker.stream_retention import Trimming
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError, ConflictError, NotFoundError
 from birthmark.iothub import searching, store

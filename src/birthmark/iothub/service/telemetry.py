@@ -12,10 +12,10 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import timedelta
 
 from birthmark.background import Leads, always
+from birthmark.broker.in_flight import UNWRITTEN_BYTES, Underway
+from birthmark.broker.keyed_lock import until_done
 from birthmark.broker.ports import Stream
 from birthmark.broker.stream import SqlStream
-from birthmark.broker.turns import until_done
-from birthmark.broker.underway import UNWRITTEN_BYTES, Underway
 from birthmark.clock import Clock, Steadiness
 from birthmark.errors import BirthmarkError
 from birthmark.iothub.model import Hub, Message, space_of

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from birthmark.broker.turns import Turns
+from birthmark.broker.keyed_lock import Turns
 from birthmark.clock import Clock
 from birthmark.errors import ChangedMeanwhileError
 from birthmark.iothub import store

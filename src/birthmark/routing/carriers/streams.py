@@ -5,9 +5,9 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 
+from birthmark.broker.keyed_lock import until_done
 from birthmark.broker.ports import Stream
 from birthmark.broker.rules.partitions import key_of
-from birthmark.broker.turns import until_done
 from birthmark.errors import BirthmarkError
 from birthmark.routing.letters import Letter
 

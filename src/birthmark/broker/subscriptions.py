@@ -5,11 +5,11 @@ from collections.abc import Set as AbstractSet
 from typing import Any
 
 from birthmark.broker import store
-from birthmark.broker.attached import Attached
-from birthmark.broker.host import Counted, Host
+from birthmark.broker.connected_session import Attached
 from birthmark.broker.model import Subscription
+from birthmark.broker.namespace_context import Counted, Host
 from birthmark.broker.routing import Router
-from birthmark.broker.rules.matching import shape_of
+from birthmark.broker.rules.filter_index import shape_of
 from birthmark.broker.rules.sessions import unclaimed
 from birthmark.errors import ChangedMeanwhileError, UnavailableError
 from birthmark.store import Changes, may_be_kept

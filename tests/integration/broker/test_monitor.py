@@ -2,8 +2,8 @@
 
 import pytest
 
-from birthmark.broker import viewing
-from birthmark.broker.viewing import Viewer
+from birthmark.broker import monitor
+from birthmark.broker.monitor import Viewer
 from birthmark.mqtt.properties import PropertyId
 from support.mqtt.broker_world import HOUR, World, a_world
 
@@ -64,7 +64,7 @@ async def test_no_client_takes_the_place_of_one_who_looks_on(database_url: str) 
 async def test_one_that_is_slow_loses_messages_and_is_told_how_many(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(viewing, "MAX_WAITING", 3)
+    monkeypatch.setattr(monitor, "MAX_WAITING", 3)
     async with a_world(database_url) as world:
         with world.space.messages.watch("#") as viewer:
             await publish(world, *"abcde")
@@ -74,7 +74,7 @@ async def test_one_that_is_slow_loses_messages_and_is_told_how_many(
 
 
 async def test_large_messages_are_bounded_by_their_bytes(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(viewing, "MAX_WAITING_BYTES", 10)
+    monkeypatch.setattr(monitor, "MAX_WAITING_BYTES", 10)
     async with a_world(database_url) as world:
         with world.space.messages.watch("#") as viewer:
             for number in range(4):

@@ -4,7 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import Sequence
 
-from birthmark.broker.attached import Attached, Home
+from birthmark.broker.connected_session import Attached, Home
 from birthmark.broker.model import Message
 from birthmark.mqtt.parcel import Parcel
 from birthmark.net.admission import Closed

@@ -16,23 +16,23 @@ from typing import Any
 import msgspec
 
 from birthmark.broker import store
-from birthmark.broker.asked import Asked
-from birthmark.broker.attached import Attached, Observer
-from birthmark.broker.dropping import nearly_emptied
+from birthmark.broker.batched_deletes import nearly_emptied
+from birthmark.broker.bus_requests import AskSeen
+from birthmark.broker.connected_session import Attached, Observer
+from birthmark.broker.connection_admin import Asked
 from birthmark.broker.errors import SessionShareUsedError, SessionTakenError, TooManySessionsError
-from birthmark.broker.host import Host
+from birthmark.broker.keyed_lock import Turns
 from birthmark.broker.model import Message, Record, Subscription, Will, decode_messages, decode_will
+from birthmark.broker.namespace_context import Host
 from birthmark.broker.ports import Connection, Tap
 from birthmark.broker.presence import Presence, Seen
-from birthmark.broker.publishing import Messages
-from birthmark.broker.requests import AskSeen
-from birthmark.broker.retaining import Retained
+from birthmark.broker.publisher import Messages
+from birthmark.broker.retained_messages import Retained
 from birthmark.broker.routing import Router
 from birthmark.broker.rules import sessions
-from birthmark.broker.rules.outgoing import Outgoing
-from birthmark.broker.rules.shares import Portions, SpaceRules, bounds_of_sessions
-from birthmark.broker.subscribing import Subscriptions
-from birthmark.broker.turns import Turns
+from birthmark.broker.rules.quotas import Portions, SpaceRules, bounds_of_sessions
+from birthmark.broker.rules.send_window import Outgoing
+from birthmark.broker.subscriptions import Subscriptions
 from birthmark.errors import ChangedMeanwhileError, UnavailableError
 from birthmark.net.admission import Closed
 from birthmark.store import Changes

@@ -5,11 +5,11 @@ from typing import Protocol
 
 import msgspec
 
-from birthmark.broker.attached import Attached
-from birthmark.broker.host import Host
+from birthmark.broker.bus_requests import AskClient, ClientThere, EndClient
+from birthmark.broker.connected_session import Attached
 from birthmark.broker.model import Record, Subscription
-from birthmark.broker.requests import AskClient, ClientThere, EndClient
-from birthmark.broker.subscribing import Subscriptions
+from birthmark.broker.namespace_context import Host
+from birthmark.broker.subscriptions import Subscriptions
 from birthmark.net.admission import Closed
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from birthmark.broker import Broker, store
 from birthmark.broker.rules.leases import BEAT_S, LEASE_S
-from birthmark.broker.workers import WorkerLostError, Workers, keep_beating, keep_looking
+from birthmark.broker.worker_leases import WorkerLostError, Workers, keep_beating, keep_looking
 from birthmark.bus import LocalBus
 from birthmark.store import Database, open_database
 from support.fakes import FakeClock

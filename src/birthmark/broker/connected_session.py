@@ -7,8 +7,8 @@ from typing import Any, Protocol
 from birthmark.background import note
 from birthmark.broker.model import RETAIN_AS_PUBLISHED, Message, Record, Subscription, Will
 from birthmark.broker.ports import Connection
-from birthmark.broker.rules.outgoing import Outgoing, packet_id_of
-from birthmark.broker.rules.shares import SpaceRules
+from birthmark.broker.rules.quotas import SpaceRules
+from birthmark.broker.rules.send_window import Outgoing, packet_id_of
 from birthmark.errors import UnavailableError
 from birthmark.mqtt.errors import LocalProtocolError
 from birthmark.mqtt.parcel import Parcel

@@ -17,9 +17,9 @@ import msgspec
 
 from birthmark.background import note
 from birthmark.broker import store
-from birthmark.broker.attached import Attached, Home
+from birthmark.broker.connected_session import Attached, Home
 from birthmark.broker.model import Done, Message, Record, encode_messages
-from birthmark.broker.workers import WorkerLostError
+from birthmark.broker.worker_leases import WorkerLostError
 from birthmark.bus.ports import NoAnswerError, NobodyThereError
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError
 from birthmark.net.backlog import Slices

@@ -4,12 +4,12 @@ import asyncio
 from typing import Any
 
 from birthmark.broker import store
-from birthmark.broker.appends import Pending
-from birthmark.broker.attached import Home
+from birthmark.broker.connected_session import Home
 from birthmark.broker.errors import RetainedFullError, RetainedShareUsedError
+from birthmark.broker.keyed_lock import Turns
 from birthmark.broker.model import Message, decode_messages, encode_messages
-from birthmark.broker.rules.shares import Portions, share_of
-from birthmark.broker.turns import Turns
+from birthmark.broker.rules.quotas import Portions, share_of
+from birthmark.broker.session_queue_writer import Pending
 from birthmark.store import Changes, Database
 from birthmark.store.database import Row
 from birthmark.store.paging import Page, page_of

@@ -4,12 +4,12 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Protocol
 
-from birthmark.broker.appends import Appends
-from birthmark.broker.attached import Attached, Home
+from birthmark.broker.bus_requests import DeliverTo, Letter
+from birthmark.broker.connected_session import Attached, Home
+from birthmark.broker.in_flight import Underway
 from birthmark.broker.model import Record
 from birthmark.broker.ports import Watch
-from birthmark.broker.requests import DeliverTo, Letter
-from birthmark.broker.underway import Underway
+from birthmark.broker.session_queue_writer import Appends
 from birthmark.bus.ports import NoAnswerError, NobodyThereError, R, Request
 from birthmark.store import Changes, Database
 

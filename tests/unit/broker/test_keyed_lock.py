@@ -2,7 +2,7 @@
 
 import asyncio
 
-from birthmark.broker.turns import Turns
+from birthmark.broker.keyed_lock import Turns
 
 
 async def test_one_at_a_time_in_order_and_nothing_is_left_behind() -> None:

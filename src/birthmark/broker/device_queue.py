@@ -8,8 +8,8 @@ import msgspec
 
 from birthmark.broker import store
 from birthmark.broker.errors import InboxFullError, LockLostError
-from birthmark.broker.rules.inbox import InboxRules, Letter, Outcome, end_of, is_locked
-from birthmark.broker.turns import Turns
+from birthmark.broker.keyed_lock import Turns
+from birthmark.broker.rules.device_queue import InboxRules, Letter, Outcome, end_of, is_locked
 from birthmark.clock import Entropy, new_uuid
 from birthmark.errors import ChangedMeanwhileError, UnavailableError
 from birthmark.store import Changes, Database, decided_again

@@ -13,9 +13,10 @@ from typing import Any, TypeAlias
 import msgspec
 
 from birthmark.broker import store
-from birthmark.broker.appends import Pending
-from birthmark.broker.attached import Attached, Home
-from birthmark.broker.host import Host
+from birthmark.broker.bus_requests import Letter
+from birthmark.broker.connected_session import Attached, Home
+from birthmark.broker.in_flight import ROW_BYTES
+from birthmark.broker.keyed_lock import until_done
 from birthmark.broker.model import (
     NO_LOCAL,
     RETAIN_AS_PUBLISHED,
@@ -25,9 +26,10 @@ from birthmark.broker.model import (
     encode_messages,
     properties_at,
 )
+from birthmark.broker.monitor import Viewer
+from birthmark.broker.namespace_context import Host
 from birthmark.broker.ports import Tap
-from birthmark.broker.requests import Letter
-from birthmark.broker.retaining import Retained
+from birthmark.broker.retained_messages import Retained
 from birthmark.broker.routing import (
     NOWHERE,
     PORTION,
@@ -42,9 +44,7 @@ from birthmark.broker.routing import (
     portions,
     weight_of,
 )
-from birthmark.broker.turns import until_done
-from birthmark.broker.underway import ROW_BYTES
-from birthmark.broker.viewing import Viewer
+from birthmark.broker.session_queue_writer import Pending
 from birthmark.mqtt.parcel import Parcel
 from birthmark.net.backlog import Backlog, Slices
 from birthmark.store.database import Row

@@ -13,8 +13,17 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from birthmark import durable
 from birthmark.ca.hierarchy import Generation, Hierarchy
-from birthmark.ca.kept import BELOW, Kept, alone_in, below_root, finish, name_below, read_certificate, read_issuer
-from birthmark.ca.keyfile import (
+from birthmark.ca.hierarchy_files import (
+    BELOW,
+    Kept,
+    alone_in,
+    below_root,
+    finish,
+    name_below,
+    read_certificate,
+    read_issuer,
+)
+from birthmark.ca.key_files import (
     SecretUnreadableError,
     check_directory,
     new_passphrase,

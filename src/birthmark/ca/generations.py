@@ -10,10 +10,10 @@ from pathlib import Path
 
 from birthmark import durable
 from birthmark.ca import directory as ca_directory
+from birthmark.ca.cross_certificates import NEW_WITH_OLD, OLD_WITH_NEW, link
 from birthmark.ca.directory import CaLostError
 from birthmark.ca.hierarchy import Generation, RootAwayError
-from birthmark.ca.kept import PurposeMissingError, alone_in, organization_of, read_certificate
-from birthmark.ca.links import NEW_WITH_OLD, OLD_WITH_NEW, link
+from birthmark.ca.hierarchy_files import PurposeMissingError, alone_in, organization_of, read_certificate
 from birthmark.ca.passphrase import Passphrase
 from birthmark.ca.token_keys import place_of
 from birthmark.clock import Clock, Entropy

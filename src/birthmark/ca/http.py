@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from birthmark.ca.answers import Answers
+from birthmark.ca.ocsp_responder import Answers
 from birthmark.errors import BirthmarkError
 from birthmark.pki.ocsp import MAX_REQUEST_BYTES, Answer, OcspMalformedError, Unsigned
 

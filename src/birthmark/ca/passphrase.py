@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from birthmark.ca.keyfile import SecretUnreadableError, opens, read_private
+from birthmark.ca.key_files import SecretUnreadableError, opens, read_private
 from birthmark.errors import BirthmarkError, InvalidRequestError, UnavailableError
 from birthmark.text_files import (
     blanks_around,

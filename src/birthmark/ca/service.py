@@ -11,9 +11,10 @@ from cryptography import x509
 
 from birthmark.auth.principals import Principal, PrincipalKind
 from birthmark.ca import store
+from birthmark.ca.crls import RevocationLists
 from birthmark.ca.events import CertificateIssued
+from birthmark.ca.external_ca import Upstream, issuer_of
 from birthmark.ca.hierarchy import Hierarchy
-from birthmark.ca.lists import RevocationLists
 from birthmark.ca.model import Issued, LiveCertificate, Standing, key_digest
 from birthmark.ca.revocation import ATTEMPTS, NameMovedError, OnRecord, Revocations, digest_of
 from birthmark.ca.rules.issuance import check_alive, decide, name_asked_for
@@ -26,7 +27,6 @@ from birthmark.ca.rules.names import (
     names_in,
 )
 from birthmark.ca.token_keys import signed_by
-from birthmark.ca.upstream import Upstream, issuer_of
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import ConflictError, NotFoundError
 from birthmark.pki.certificates import Certificate, Thumbprint, is_signed_by

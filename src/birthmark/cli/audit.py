@@ -162,7 +162,7 @@ async def _read(data: Path, heads: list[bytes], rows: Callable[[str], None] | No
     from birthmark.audit.json_views import entries, report
     from birthmark.audit.signed_heads import AuditKey, parse_heads
     from birthmark.audit.verify import verify_chains
-    from birthmark.ca.keyfile import read_private
+    from birthmark.ca.key_files import read_private
     from birthmark.store.revision import ReadOnlySqlite
 
     exported = [head for text in heads for head in parse_heads(text)]

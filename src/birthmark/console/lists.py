@@ -8,7 +8,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from birthmark.auth.rights import Right
-from birthmark.ca.lists import RevocationList
+from birthmark.ca.crls import RevocationList
 from birthmark.ca.service import CertificateAuthority
 from birthmark.console.names import OperatorRequestError
 from birthmark.console.routing import Asked, Endpoint, Rows

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
-from birthmark.ca.ordering import Also, Order
+from birthmark.ca.certificate_orders import Also, Order
 from birthmark.pki.certificates import Certificate, Thumbprint
 from birthmark.store import Changes
 

@@ -32,11 +32,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from birthmark import durable
+from birthmark.ca.certificate_orders import issue_server
 from birthmark.ca.directory import load_or_create
 from birthmark.ca.generations import FIRST, Generations, directory_of
 from birthmark.ca.hierarchy import Hierarchy
-from birthmark.ca.kept import alone_in
-from birthmark.ca.keyfile import (
+from birthmark.ca.hierarchy_files import alone_in
+from birthmark.ca.key_files import (
     SecretUnreadableError,
     check_directory,
     check_owned,
@@ -45,7 +46,6 @@ from birthmark.ca.keyfile import (
     read_owned,
     read_private,
 )
-from birthmark.ca.ordering import issue_server
 from birthmark.ca.passphrase import Passphrase
 from birthmark.clock import Clock, Entropy
 from birthmark.console.lock import DirectoryLock

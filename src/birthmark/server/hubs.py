@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from birthmark.ca.ordering import BURST, EVERY_S, Orders
+from birthmark.ca.certificate_orders import BURST, EVERY_S, Orders
 from birthmark.ca.service import CertificateAuthority
 from birthmark.dps.ports import HubIdentity, HubStanding
 from birthmark.dps.service import Enrollments, Instances, Registrations

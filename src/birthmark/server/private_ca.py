@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from birthmark import background
-from birthmark.ca.upstream import Asking, UpstreamAnswerError, check_answer
+from birthmark.ca.external_ca import Asking, UpstreamAnswerError, check_answer
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import UnavailableError
 from birthmark.pki.certificates import Certificate, parse_bundle
@@ -47,7 +47,7 @@ class PrivateCaError(UnavailableError):
 
 @dataclass(slots=True)
 class PrivateCa:
-    """See `ca.upstream.Upstream`. `client` is boto3's of `acm-pca`; its calls block and run in threads."""
+    """See `ca.external_ca.Upstream`. `client` is boto3's of `acm-pca`; its calls block and run in threads."""
 
     url: str
     """The ARN of the certificate authority."""

@@ -23,12 +23,12 @@ from birthmark.broker import Broker, SpaceRules
 from birthmark.broker.broker import STOP_S
 from birthmark.broker.ports import Connection, Watch
 from birthmark.bus import Bus, shared
-from birthmark.ca.answers import Answers
+from birthmark.ca.certificate_orders import excluding
 from birthmark.ca.events import CertificateRevoked
-from birthmark.ca.ordering import excluding
+from birthmark.ca.external_ca import Upstream
+from birthmark.ca.ocsp_responder import Answers
 from birthmark.ca.rollover import Rollovers
 from birthmark.ca.service import CertificateAuthority
-from birthmark.ca.upstream import Upstream
 from birthmark.clock import Clock, Entropy
 from birthmark.component import Component, MqttConnections
 from birthmark.devices.certificates import CertificateRecords

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
-from birthmark.ca.upstream import Upstream
+from birthmark.ca.external_ca import Upstream
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import BirthmarkError, about
 from birthmark.est.client import Https

@@ -14,7 +14,7 @@ from urllib.parse import quote
 import pytest
 from cryptography import x509
 
-from birthmark.ca.ordering import excluding
+from birthmark.ca.certificate_orders import excluding
 from birthmark.pki import profiles
 from birthmark.pki.certificates import Certificate, parse_pem
 from birthmark.pki.issue import issue

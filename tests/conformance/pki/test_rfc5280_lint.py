@@ -9,7 +9,7 @@ from cryptography import x509
 from pkilint import loader, pkix, validation
 from pkilint.pkix import certificate, crl, extension, name, ocsp
 
-from birthmark.ca.answers import Answers
+from birthmark.ca.ocsp_responder import Answers
 from birthmark.ca.rules.names import HARDWARE_MODULE_NAME
 from birthmark.pki import profiles
 from birthmark.pki.crl import Revocation, RevocationReason, build_crl

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from birthmark.ca import directory as ca_directory
-from birthmark.ca.answers import Answers
+from birthmark.ca.cross_certificates import OLD_WITH_NEW
 from birthmark.ca.generations import Generations
-from birthmark.ca.links import OLD_WITH_NEW
+from birthmark.ca.ocsp_responder import Answers
 from birthmark.ca.passphrase import Passphrase
 from birthmark.ca.rollover import Rollovers
 from birthmark.ca.rules.rollover import Phase

@@ -16,13 +16,13 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from birthmark.awsiot.model import CertificateStatus
 from birthmark.awsiot.service import AwsIot
 from birthmark.ca import directory as ca_directory
-from birthmark.ca.answers import Answers
 from birthmark.ca.generations import Generations
 from birthmark.ca.hierarchy import Hierarchy
-from birthmark.ca.kept import BELOW
-from birthmark.ca.offline import ask, install, read_request
+from birthmark.ca.hierarchy_files import BELOW
+from birthmark.ca.ocsp_responder import Answers
+from birthmark.ca.offline_root import ask, install, read_request
 from birthmark.ca.passphrase import Passphrase
-from birthmark.ca.rekey import move
+from birthmark.ca.passphrase_rotation import move
 from birthmark.ca.rollover import Rollovers
 from birthmark.ca.service import CertificateAuthority
 from birthmark.ca.token_keys import TokenAwayError, TokenPlace, place_of

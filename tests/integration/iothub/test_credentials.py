@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from birthmark.auth.principals import Principal, PrincipalKind
-from birthmark.ca.ordering import BURST, EVERY_S, IssuingThrottledError
+from birthmark.ca.certificate_orders import BURST, EVERY_S, IssuingThrottledError
 from birthmark.ca.rules.issuance import NameHeldError
 from birthmark.dps.document import (
     AttestationMechanism,

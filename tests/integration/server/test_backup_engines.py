@@ -25,9 +25,9 @@ import birthmark
 from birthmark import durable
 from birthmark.audit.signed_heads import AuditKey
 from birthmark.ca import directory as ca_directory
-from birthmark.ca import rekey
+from birthmark.ca import passphrase_rotation
 from birthmark.ca import store as ca_store
-from birthmark.ca.keyfile import read_key
+from birthmark.ca.key_files import read_key
 from birthmark.ca.passphrase import Passphrase
 from birthmark.ca.revocation import CertificateRevokedError, digest_of
 from birthmark.ca.service import CertificateAuthority
@@ -425,7 +425,7 @@ async def test_a_backup_ends_a_move_of_keys_that_was_killed(tmp_path: Path, monk
     with monkeypatch.context() as killing:
         killing.setattr(Path, "replace", killed_behind_the_first)
         with pytest.raises(KeyboardInterrupt):
-            rekey.move(ca, Passphrase(ca), Passphrase(ca), SeededEntropy(4))
+            passphrase_rotation.move(ca, Passphrase(ca), Passphrase(ca), SeededEntropy(4))
     await make_backup(data, tmp_path / "b", SECRET, url=url, now=NOON)
     await restore_backup(tmp_path / "b", tmp_path / "new", SECRET, SystemClock())
     passphrase = (tmp_path / "new" / "ca" / "passphrase").read_bytes().strip()

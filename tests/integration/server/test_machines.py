@@ -11,10 +11,10 @@ import pytest
 from sqlalchemy import select
 
 from birthmark.bus.wire import opened, refusal_of
-from birthmark.ca import rekey
+from birthmark.ca import passphrase_rotation
 from birthmark.ca.directory import load, load_or_create
 from birthmark.ca.hierarchy import Generation
-from birthmark.ca.keyfile import MAX_SECRET_BYTES, SecretUnreadableError
+from birthmark.ca.key_files import MAX_SECRET_BYTES, SecretUnreadableError
 from birthmark.ca.passphrase import Passphrase
 from birthmark.cli.ca.common import check_leads
 from birthmark.clock import SystemClock, SystemEntropy
@@ -203,7 +203,7 @@ async def test_what_the_first_machine_changes_is_taken_over(
     database: Database, database_url: str, first: Path, tmp_path: Path
 ) -> None:
     second = await second_of(database, database_url, first, tmp_path)
-    rekey.move(first / "ca", Passphrase(first / "ca"), Passphrase(first / "ca"), ENTROPY)
+    passphrase_rotation.move(first / "ca", Passphrase(first / "ca"), Passphrase(first / "ca"), ENTROPY)
     (first / "ca" / "root.crl").write_bytes(b"list")
     load_or_create(first / "ca-2f2f2f", "Next", now=CLOCK.now, entropy=ENTROPY)
     await sharing_of(database, first).settle()
@@ -221,7 +221,9 @@ async def test_an_invitation_that_is_not_there_is_told_as_that(tmp_path: Path) -
 async def second_rekeyed(database: Database, database_url: str, first: Path, tmp_path: Path) -> Path:
     """Return a second machine's directory after the first one's passphrase went elsewhere."""
     second = await second_of(database, database_url, first, tmp_path)
-    rekey.move(first / "ca", Passphrase(first / "ca"), Passphrase(first / "ca", f"file:{tmp_path / 'word'}"), ENTROPY)
+    passphrase_rotation.move(
+        first / "ca", Passphrase(first / "ca"), Passphrase(first / "ca", f"file:{tmp_path / 'word'}"), ENTROPY
+    )
     await sharing_of(database, first).settle()
     await sharing_of(database, second).settle()
     return second
@@ -307,7 +309,7 @@ async def test_who_is_killed_while_it_takes_over_has_all_or_nothing(
     database: Database, database_url: str, first: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     second = await second_of(database, database_url, first, tmp_path)
-    rekey.move(first / "ca", Passphrase(first / "ca"), Passphrase(first / "ca"), ENTROPY)
+    passphrase_rotation.move(first / "ca", Passphrase(first / "ca"), Passphrase(first / "ca"), ENTROPY)
     files = collected(first)["ca"]
 
     class Killed(BaseException):
@@ -394,7 +396,7 @@ async def test_who_joins_again_changes_no_file_of_the_machine_that_leads(
 ) -> None:
     second = await second_of(database, database_url, first, tmp_path)
     await sharing_of(database, second).lead("operator")
-    rekey.move(
+    passphrase_rotation.move(
         second / "ca", Passphrase(second / "ca"), Passphrase(second / "ca", f"file:{tmp_path / 'word'}"), ENTROPY
     )
     (second / "ca" / "edge.pending").write_bytes(b"a key that waits for its certificate")
@@ -421,7 +423,7 @@ async def test_a_passphrase_that_nobody_else_has_is_left_with_the_keys_that_it_o
     database: Database, database_url: str, first: Path, tmp_path: Path
 ) -> None:
     second = await second_of(database, database_url, first, tmp_path)
-    rekey.move(first / "ca", Passphrase(first / "ca"), Passphrase(first / "ca"), ENTROPY)
+    passphrase_rotation.move(first / "ca", Passphrase(first / "ca"), Passphrase(first / "ca"), ENTROPY)
     before = collected(first)["ca"]
     await sharing_of(database, second).lead("operator")
     await sharing_of(database, first).settle()

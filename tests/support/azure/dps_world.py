@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 from birthmark.auth.sas import derive_device_key
-from birthmark.ca.ordering import Orders
+from birthmark.ca.certificate_orders import Orders
 from birthmark.dps.document import (
     AttestationMechanism,
     CertificateEntry,

@@ -13,7 +13,7 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from birthmark.ca import directory as ca_directory
-from birthmark.ca.ordering import Also, Order, Orders
+from birthmark.ca.certificate_orders import Also, Order, Orders
 from birthmark.ca.service import CertificateAuthority
 from birthmark.dps.model import Claim, Registration
 from birthmark.iothub import wire

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from fixes.scene import Scene
 
-from birthmark.ca.keyfile import read_key
+from birthmark.ca.key_files import read_key
 from support.pki.pki_builders import key_pem
 from support.server.servers import free_address
 

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from birthmark.ca import directory as ca_directory
-from birthmark.ca import kept
+from birthmark.ca import hierarchy_files
 from birthmark.ca.directory import CaExistsError, CaMissingError
 from birthmark.ca.hierarchy import Hierarchy
-from birthmark.ca.kept import CaBusyError
-from birthmark.ca.keyfile import SecretExposedError, SecretUnreadableError
+from birthmark.ca.hierarchy_files import CaBusyError
+from birthmark.ca.key_files import SecretExposedError, SecretUnreadableError
 from birthmark.pki.chains import build_chain
 from birthmark.pki.profiles import Purpose
 from support.fakes import NOON, SeededEntropy
@@ -116,8 +116,8 @@ def test_a_key_with_another_passphrase_or_certificate_is_refused(tmp_path: Path)
 def held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hierarchy]:
     """A CA in whose directory another process is at work, and does not end."""
     ca = made(tmp_path / "ca")
-    monkeypatch.setattr(kept, "_PATIENCE", 2)
-    with kept.alone_in(tmp_path / "ca"):
+    monkeypatch.setattr(hierarchy_files, "_PATIENCE", 2)
+    with hierarchy_files.alone_in(tmp_path / "ca"):
         yield ca
 
 

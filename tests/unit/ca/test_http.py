@@ -10,8 +10,8 @@ import pytest
 from cryptography.x509 import ocsp
 from starlette.applications import Starlette
 
-from birthmark.ca.answers import Answers
 from birthmark.ca.http import LIST, MAX_AGE_S, REQUEST, RESPONSE, routes
+from birthmark.ca.ocsp_responder import Answers
 from birthmark.errors import BirthmarkError
 from birthmark.pki.csr import parse_csr
 from birthmark.pki.ocsp import Unsigned

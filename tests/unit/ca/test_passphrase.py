@@ -9,8 +9,8 @@ import pytest
 from birthmark import durable
 from birthmark.ca import directory as ca_directory
 from birthmark.ca.directory import load
-from birthmark.ca.kept import finish
-from birthmark.ca.keyfile import SecretExposedError, SecretUnreadableError, read_pair
+from birthmark.ca.hierarchy_files import finish
+from birthmark.ca.key_files import SecretExposedError, SecretUnreadableError, read_pair
 from birthmark.ca.passphrase import (
     NewPassphraseError,
     Passphrase,
@@ -18,7 +18,7 @@ from birthmark.ca.passphrase import (
     SourceInvalidError,
     check_source,
 )
-from birthmark.ca.rekey import move
+from birthmark.ca.passphrase_rotation import move
 from birthmark.errors import BirthmarkError
 from birthmark.pki.issue import Issuer
 from birthmark.pki.profiles import Purpose

@@ -16,9 +16,9 @@ from cryptography.x509.oid import AttributeOID
 from typer.testing import CliRunner, Result
 
 from birthmark.ca import directory as ca_directory
-from birthmark.ca import offline, rekey
-from birthmark.ca.kept import alone_in
-from birthmark.ca.offline import AnswerRefusedError, RequestRefusedError, ask, install, read_request
+from birthmark.ca import offline_root, passphrase_rotation
+from birthmark.ca.hierarchy_files import alone_in
+from birthmark.ca.offline_root import AnswerRefusedError, RequestRefusedError, ask, install, read_request
 from birthmark.ca.passphrase import Passphrase
 from birthmark.cli.app import app
 from birthmark.clock import SystemClock, SystemEntropy
@@ -211,11 +211,11 @@ def before_us(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> Ite
     came = []
 
     def alone_here(directory: Path) -> AbstractContextManager[None]:
-        monkeypatch.setattr(offline, "alone_in", alone_in)
+        monkeypatch.setattr(offline_root, "alone_in", alone_in)
         came.append(act())
         return alone_in(directory)
 
-    monkeypatch.setattr(offline, "alone_in", alone_here)
+    monkeypatch.setattr(offline_root, "alone_in", alone_here)
     yield
     assert came
 
@@ -239,7 +239,7 @@ def test_the_key_of_a_request_is_opened_by_a_passphrase_that_was_changed_a_momen
     places: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ca = places / "ca"
-    with before_us(monkeypatch, lambda: rekey.move(ca, Passphrase(ca), Passphrase(ca), SystemEntropy())):
+    with before_us(monkeypatch, lambda: passphrase_rotation.move(ca, Passphrase(ca), Passphrase(ca), SystemEntropy())):
         answer = signed(places)
     done("install", answer, "--dir", ca)
     assert Purpose.EDGE in ca_directory.load(ca).issuers

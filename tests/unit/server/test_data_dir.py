@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from birthmark.ca.directory import UNNOTED, CaForeignError, CaLostError
-from birthmark.ca.keyfile import SecretExposedError, SecretForeignError, SecretUnreadableError
+from birthmark.ca.key_files import SecretExposedError, SecretForeignError, SecretUnreadableError
 from birthmark.clock import SystemEntropy
 from birthmark.console.client import ForeignFileError, OperatorClient, ServerNotRunningError
 from birthmark.console.lock import DirectoryInUseError, is_served

@@ -16,9 +16,9 @@ from birthmark.ca import directory as ca_directory
 from birthmark.ca.generations import FIRST
 from birthmark.ca.inventory import Inventory, Wanted
 from birthmark.ca.model import Issued
-from birthmark.ca.offline import ask
+from birthmark.ca.offline_root import ask
 from birthmark.ca.passphrase import FORMS, Passphrase
-from birthmark.ca.rekey import move
+from birthmark.ca.passphrase_rotation import move
 from birthmark.ca.revocation import CertificateUnknownError
 from birthmark.ca.token_keys import TokenPlace
 from birthmark.cli.asking import only

@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 
 from birthmark.ca import directory as ca_directory
-from birthmark.ca.kept import BELOW
-from birthmark.ca.links import make_links
-from birthmark.ca.offline import (
+from birthmark.ca.cross_certificates import make_links
+from birthmark.ca.hierarchy_files import BELOW
+from birthmark.ca.offline_root import (
     MAX_ANSWER_BYTES,
     RequestRefusedError,
     ask,

@@ -11,8 +11,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from birthmark.ca.answers import LIFETIME
 from birthmark.ca.http import MAX_AGE_S
+from birthmark.ca.ocsp_responder import LIFETIME
 from birthmark.clock import Clock
 from birthmark.console.inside import Person
 from birthmark.console.web.language import say

@@ -9,8 +9,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from birthmark.ca.certificate_orders import Also, IssuingPolicyUnknownError, Order
 from birthmark.ca.model import key_digest
-from birthmark.ca.ordering import Also, IssuingPolicyUnknownError, Order
 from birthmark.dps.model import Claim, Enrollment, Registration
 from birthmark.dps.ports import CertificateIssuer, HubIdentity, HubStanding
 from birthmark.dps.rules.registration import check_csr, is_repeated

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import NamedTuple, Protocol, TypeVar
 
+from birthmark.ca.certificate_orders import Also, Order
 from birthmark.ca.model import key_digest
-from birthmark.ca.ordering import Also, Order
 from birthmark.ca.rules.issuance import KeyTakenError
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import BirthmarkError, ConflictError

@@ -13,7 +13,7 @@ import msgspec
 
 from birthmark import __version__, durable
 from birthmark.ca.generations import directories_of
-from birthmark.ca.kept import alone_in, finish
+from birthmark.ca.hierarchy_files import alone_in, finish
 from birthmark.console.door import PORT_ALONE
 from birthmark.console.records import NAME
 from birthmark.console.web.enroll.bounds import DIRECTORY as DROPPED

@@ -31,7 +31,7 @@ from birthmark.audit.verify import CHAINS, LAST_ROW
 from birthmark.audit.verify import RESTORED as GAP
 from birthmark.ca import store as ca_store
 from birthmark.ca.generations import FIRST
-from birthmark.ca.kept import BELOW, read_certificate
+from birthmark.ca.hierarchy_files import BELOW, read_certificate
 from birthmark.clock import Clock, SystemEntropy
 from birthmark.console.lock import NAME as LOCK
 from birthmark.console.lock import DirectoryLock

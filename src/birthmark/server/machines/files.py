@@ -13,12 +13,12 @@ from pathlib import Path
 import msgspec
 
 from birthmark import durable
+from birthmark.ca.cross_certificates import NEW_WITH_OLD, OLD_WITH_NEW
 from birthmark.ca.generations import ABANDONED, FIRST, directories_of
-from birthmark.ca.kept import ROOT_LIST, alone_in, finish
-from birthmark.ca.keyfile import read_owned, read_private
-from birthmark.ca.links import NEW_WITH_OLD, OLD_WITH_NEW
+from birthmark.ca.hierarchy_files import ROOT_LIST, alone_in, finish
+from birthmark.ca.key_files import read_owned, read_private
 from birthmark.ca.passphrase import BESIDE
-from birthmark.ca.rekey import exchange
+from birthmark.ca.passphrase_rotation import exchange
 from birthmark.pki.profiles import Purpose
 from birthmark.server.machines.sealed import Files
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 
 from birthmark.audit.signed_heads import AuditKey
-from birthmark.ca.keyfile import SecretUnreadableError, read_private
+from birthmark.ca.key_files import SecretUnreadableError, read_private
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import ConflictError
 from birthmark.server import installed

@@ -11,7 +11,7 @@ from typing import Annotated
 import msgspec
 
 from birthmark import durable
-from birthmark.ca.keyfile import read_private
+from birthmark.ca.key_files import read_private
 from birthmark.errors import ConflictError, InvalidRequestError, UnavailableError
 from birthmark.server.machines.sealed import KEY_BYTES
 from birthmark.text import decode_json, printable

@@ -20,8 +20,8 @@ from sqlalchemy import ColumnElement, or_
 from birthmark import durable
 from birthmark.broker.store import WORKERS
 from birthmark.ca.hierarchy import Generation
-from birthmark.ca.kept import BELOW, PurposeMissingError
-from birthmark.ca.keyfile import SecretUnreadableError
+from birthmark.ca.hierarchy_files import BELOW, PurposeMissingError
+from birthmark.ca.key_files import SecretUnreadableError
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError, ConflictError
 from birthmark.pki.places import Places

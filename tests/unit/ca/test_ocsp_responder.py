@@ -15,9 +15,9 @@ from cryptography.x509 import ocsp
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birthmark.ca import answers as answers_module
-from birthmark.ca.answers import LIFETIME, Answers
-from birthmark.ca.ordering import issue_server
+from birthmark.ca import ocsp_responder as answers_module
+from birthmark.ca.certificate_orders import issue_server
+from birthmark.ca.ocsp_responder import LIFETIME, Answers
 from birthmark.errors import UnavailableError
 from birthmark.pki.certificates import Certificate, is_signed_by, parse_der
 from birthmark.pki.crl import RevocationReason

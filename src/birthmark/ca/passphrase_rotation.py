@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from birthmark import durable
-from birthmark.ca.kept import MARK, NEXT, alone_in, finish
-from birthmark.ca.keyfile import (
+from birthmark.ca.hierarchy_files import MARK, NEXT, alone_in, finish
+from birthmark.ca.key_files import (
     is_in_file,
     key_pem,
     new_passphrase,

@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 from birthmark import durable
-from birthmark.ca.kept import alone_in, read_certificate
+from birthmark.ca.hierarchy_files import alone_in, read_certificate
 from birthmark.clock import Entropy
 from birthmark.errors import PolicyError
 from birthmark.pki.certificates import Certificate, is_signed_by

@@ -13,8 +13,8 @@ from datetime import datetime, timedelta
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from birthmark.ca import store
+from birthmark.ca.crls import revocation_of
 from birthmark.ca.events import CertificateRevoked
-from birthmark.ca.lists import revocation_of
 from birthmark.ca.service import CertificateAuthority
 from birthmark.ca.token_keys import signed_by
 from birthmark.pki.certificates import Thumbprint

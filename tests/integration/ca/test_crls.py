@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from birthmark.ca import lists
+from birthmark.ca import crls
 from birthmark.pki.csr import parse_csr
 from support.fakes import NOON, FakeClock
 from support.pki.ca_world import OPERATOR, an_authority
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.integration
 async def test_a_list_has_everything_that_was_revoked_and_nothing_twice(
     database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lists, "_PAGE", 3)
+    monkeypatch.setattr(crls, "_PAGE", 3)
     async with an_authority(tmp_path, database_url) as ca:  # all at the same moment: pages end between equals
         issued = [(await ca.issue(parse_csr(a_csr(f"d-{n}")), OPERATOR))[0] for n in range(8)]
         for one in issued[:7]:
@@ -41,7 +41,7 @@ async def test_of_many_that_ask_after_a_revocation_one_makes_the_list(database_u
 async def test_what_another_process_made_is_handed_out(database_url: str, tmp_path: Path) -> None:
     async with an_authority(tmp_path, database_url) as ca:
         first = await ca.lists.of(ca.hierarchy.issuing)
-        other = lists.RevocationLists(ca.hierarchy, ca.database, ca.clock)
+        other = crls.RevocationLists(ca.hierarchy, ca.database, ca.clock)
         leaf, *_ = await ca.issue(parse_csr(a_csr("d")), OPERATOR)
         await ca.revocations.certificate(leaf.thumbprint, OPERATOR)
         second = await other.of(ca.hierarchy.issuing)

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from birthmark import durable, flock
-from birthmark.ca.keyfile import (
+from birthmark.ca.key_files import (
     SecretUnreadableError,
     is_in_file,
     key_pem,

@@ -20,8 +20,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import AttributeOID
 
 from birthmark import durable
+from birthmark.ca.cross_certificates import install_links, links_in
 from birthmark.ca.directory import CaExistsError, is_waiting, purpose_that_waits
-from birthmark.ca.kept import (
+from birthmark.ca.hierarchy_files import (
     BELOW,
     ROOT_LIST,
     alone_in,
@@ -31,13 +32,12 @@ from birthmark.ca.kept import (
     read_certificate,
     read_issuer,
 )
-from birthmark.ca.keyfile import (
+from birthmark.ca.key_files import (
     key_pem,
     new_passphrase,
     read_key,
     read_private,
 )
-from birthmark.ca.links import install_links, links_in
 from birthmark.ca.passphrase import BESIDE, Passphrase
 from birthmark.ca.token_keys import TokenPlace, place_of
 from birthmark.clock import Entropy

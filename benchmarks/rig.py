@@ -25,7 +25,7 @@ from typing import Any, TypeVar
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 from birthmark.auth.connection_strings import parse_connection_string
-from birthmark.pki import profiles
+from birthmark.pki import certificate_profiles
 from support.azure.sas_tokens import make_sas
 from support.pki.pki_builders import Holder, a_ca, a_device
 from support.server.servers import RunningServer, free_address
@@ -109,7 +109,7 @@ class Rig:
         """Return certificate chain and key for a peer: the type of key that our own server has."""
         chain, key = self.directory / "server.pem", self.directory / "server.key"
         if not chain.exists():
-            leaf = a_device(self.ca, "peer", profile=profiles.SERVER, now=self.now)
+            leaf = a_device(self.ca, "peer", profile=certificate_profiles.SERVER, now=self.now)
             chain.write_text(leaf.certificate.pem() + self.ca.certificate.pem())
             key.write_text(leaf.key_pem)
         return chain, key

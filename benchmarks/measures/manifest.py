@@ -12,7 +12,7 @@ from birthmark.manifests.microchip import root_of, signer_of, trust_of
 from birthmark.manifests.model import Entry
 from birthmark.manifests.verifying import verify_all
 from birthmark.manifests.writer import Chip, ManifestKey, render_entry
-from birthmark.pki import profiles
+from birthmark.pki import certificate_profiles
 from measures.measure import Measure, Sample
 from support.pki.pki_builders import a_ca, a_device, a_key
 
@@ -27,7 +27,7 @@ class ManifestEntry(Measure):
 
     def __init__(self, rig: Rig) -> None:
         root, log = a_ca("Rehearsal Root", now=rig.now), a_ca("Manifest Signer", now=rig.now)
-        issuer = a_ca("Signer 0001", parent=root, profile=profiles.ISSUING_CA, now=rig.now)
+        issuer = a_ca("Signer 0001", parent=root, profile=certificate_profiles.ISSUING_CA, now=rig.now)
         assert isinstance(log.private_key, ec.EllipticCurvePrivateKey)
         signer = ManifestKey(log.certificate, log.private_key)
         self._trust = trust_of([signer_of(log.certificate)], [root_of(root.certificate)])

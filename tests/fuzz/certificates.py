@@ -15,7 +15,8 @@ from birthmark.errors import BirthmarkError
 from birthmark.est import wire as est
 from birthmark.est.rules.reenrollment import check_same_identity
 from birthmark.keys.file_key import check_no_pkcs12, pem_of_key
-from birthmark.pki import checks
+from birthmark.pki import certificate_checks
+from birthmark.pki.certificate_profiles import DEVICE, OCSP
 from birthmark.pki.certificates import (
     Certificate,
     is_signed_by,
@@ -25,15 +26,14 @@ from birthmark.pki.certificates import (
     parse_pem,
     pem_bundle,
 )
-from birthmark.pki.chains import build_chain, check_dates
 from birthmark.pki.cms import parse_certs_only
 from birthmark.pki.csr import CertificateRequest, parse_csr
 from birthmark.pki.extensions import names_of
-from birthmark.pki.host_names import check_host
-from birthmark.pki.issue import Issuer, issue
+from birthmark.pki.hostname_verification import check_host
+from birthmark.pki.issuance import Issuer, issue
 from birthmark.pki.ocsp import Answer, Status, build_answer, ids_of, parse_request
+from birthmark.pki.path_validation import build_chain, check_dates
 from birthmark.pki.pem import unarmor
-from birthmark.pki.profiles import DEVICE, OCSP
 from fuzz import corpus
 from fuzz.mutate import read_der, tlv
 from support.fakes import NOON
@@ -58,8 +58,8 @@ def use(certificate: Certificate) -> None:
         names_of(certificate.der)
     rules = (
         lambda: check_dates(certificate, NOON),
-        lambda: checks.check_client(certificate),
-        lambda: checks.check_conforming_issuer(certificate),
+        lambda: certificate_checks.check_client(certificate),
+        lambda: certificate_checks.check_conforming_issuer(certificate),
         lambda: check_host(certificate, "d.example"),
         lambda: check_host(certificate, "192.0.2.1"),
         lambda: build_chain(certificate, (ISSUING,), (ROOT,), NOON),

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import AttributeOID, AuthorityInformationAccessOID, ExtendedKeyUsageOID, NameOID
 
 from birthmark.keys.reference import render_reference_key
-from birthmark.pki import profiles
+from birthmark.pki import certificate_profiles
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.cms import render_certs_only
 from birthmark.pki.crl import Revocation, RevocationReason, build_crl
@@ -48,7 +48,7 @@ def one(kind: str, name: str) -> bytes:
 
 def _certificates() -> Iterator[tuple[str, Holder]]:
     root = a_ca("Fuzz Root", key=ROOT_KEY)
-    issuing = a_ca("Fuzz Issuing", parent=root, profile=profiles.ISSUING_CA, key=ISSUING_KEY)
+    issuing = a_ca("Fuzz Issuing", parent=root, profile=certificate_profiles.ISSUING_CA, key=ISSUING_KEY)
     san = (
         x509.DNSName("d.example"),
         x509.RFC822Name("d@example"),

@@ -15,7 +15,7 @@ from nats.aio.client import Client
 from birthmark.bus import BusAwayError, NoAnswerError
 from birthmark.bus.nats import LEASE_S, OPTIONS, NatsBus, by_certificates, connected
 from birthmark.clock import SystemClock
-from birthmark.pki.profiles import SERVER
+from birthmark.pki.certificate_profiles import SERVER
 from birthmark.store import Changes, open_database
 from birthmark.store.loading import Remembered
 from birthmark.store.schema import COUNT_OUTBOX

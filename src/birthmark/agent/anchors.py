@@ -16,11 +16,11 @@ from pathlib import Path
 from birthmark.agent.files import write_file
 from birthmark.errors import BirthmarkError
 from birthmark.links.identity import Trust
-from birthmark.pki import checks
+from birthmark.pki import certificate_checks
+from birthmark.pki.certificate_checks import ChainError
 from birthmark.pki.certificates import MAX_BUNDLE_BYTES, Certificate, parse_bundle
-from birthmark.pki.chains import SignatureCache, Signatures, TooMuchWorkError, build_chain, check_dates
-from birthmark.pki.checks import ChainError
 from birthmark.pki.extensions import SERVER_AUTH
+from birthmark.pki.path_validation import SignatureCache, Signatures, TooMuchWorkError, build_chain, check_dates
 
 log = logging.getLogger(__name__)
 MAX_STEPS = 8
@@ -111,10 +111,10 @@ def _is_sound(one: Certificate, now: datetime | None = None) -> bool:
     if not says.is_ca or says.unknown_critical or "key_cert_sign" not in (says.key_usage or {"key_cert_sign"}):
         return False
     try:
-        checks.check_strength(one)
-        checks.check_conforming(one)
-        checks.check_conforming_issuer(one)
-        checks.check_purpose(one, SERVER_AUTH)
+        certificate_checks.check_strength(one)
+        certificate_checks.check_conforming(one)
+        certificate_checks.check_conforming_issuer(one)
+        certificate_checks.check_purpose(one, SERVER_AUTH)
         if now is not None:
             check_dates(one, now)
     except ChainError:

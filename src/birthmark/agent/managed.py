@@ -16,8 +16,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from birthmark.agent.config.model import AgentConfig, EstIssuance, Issued
 from birthmark.agent.files import DEVICE_ID, EDGE_CA, LOCAL_CA
 from birthmark.agent.renewal import Renewal
-from birthmark.pki import profiles
-from birthmark.pki.profiles import Profile
+from birthmark.pki import certificate_profiles
+from birthmark.pki.certificate_profiles import Profile
 
 
 class Kind(Enum):
@@ -43,7 +43,7 @@ class Managed:
     @property
     def profile(self) -> Profile:
         """What a CA on the device would give it."""
-        return profiles.EDGE_CA if self.kind is Kind.CA else profiles.DEVICE
+        return certificate_profiles.EDGE_CA if self.kind is Kind.CA else certificate_profiles.DEVICE
 
 
 def _usage(*bits: str) -> x509.KeyUsage:

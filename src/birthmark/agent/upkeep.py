@@ -17,7 +17,7 @@ from birthmark.agent.slots import HeldIdentity
 from birthmark.dps.client import DpsBusyError
 from birthmark.errors import BirthmarkError
 from birthmark.est.client import EstServerBusyError
-from birthmark.pki.chains import check_dates
+from birthmark.pki.path_validation import check_dates
 
 NEVER_S = 3600.0
 _DAY = timedelta(days=1)

@@ -8,5 +8,5 @@ and nothing leaves before it. The server has one in its data directory, an opera
 `hierarchy` is what others see of it, `directory`, `kept` and `keyfile` its files, `offline` what travels to a root
 elsewhere; `answers`, `lists` and `http` tell of revocation, `inventory` of what was issued.
 
-Deliberately not here: how certificates travel (`est`, files), which chain is believed (`pki.chains`).
+Deliberately not here: how certificates travel (`est`, files), which chain is believed (`pki.path_validation`).
 """

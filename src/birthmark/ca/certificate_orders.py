@@ -19,12 +19,12 @@ from birthmark.ca.model import Issued
 from birthmark.ca.rules.issuance import NameHeldError
 from birthmark.ca.service import CertificateAuthority
 from birthmark.errors import PolicyError, ThrottledError
+from birthmark.pki.certificate_profiles import SERVER, Profile, Purpose
 from birthmark.pki.certificates import Certificate, Thumbprint
 from birthmark.pki.csr import CertificateRequest
-from birthmark.pki.issue import Issuer, issue
+from birthmark.pki.distribution_points import Places
+from birthmark.pki.issuance import Issuer, issue
 from birthmark.pki.names import MAX_COMMON_NAME_BYTES, name_of
-from birthmark.pki.places import Places
-from birthmark.pki.profiles import SERVER, Profile, Purpose
 from birthmark.store import Changes
 
 

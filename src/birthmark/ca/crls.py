@@ -20,7 +20,7 @@ from birthmark.clock import Clock
 from birthmark.errors import ChangedMeanwhileError
 from birthmark.pki.certificates import Thumbprint
 from birthmark.pki.crl import Revocation, RevocationReason, build_crl_of, entries_of
-from birthmark.pki.issue import Issuer
+from birthmark.pki.issuance import Issuer
 from birthmark.store import Changes, Database, decided_again, from_micros, to_micros
 from birthmark.store.database import Row
 

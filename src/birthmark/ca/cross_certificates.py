@@ -12,9 +12,9 @@ from birthmark import durable
 from birthmark.ca.hierarchy_files import alone_in, read_certificate
 from birthmark.clock import Entropy
 from birthmark.errors import PolicyError
+from birthmark.pki.certificate_profiles import ROOT, Profile, Purpose
 from birthmark.pki.certificates import Certificate, is_signed_by
-from birthmark.pki.issue import Issuer, issue, new_serial
-from birthmark.pki.profiles import ROOT, Profile, Purpose
+from birthmark.pki.issuance import Issuer, issue, new_serial
 
 NEW_WITH_OLD, OLD_WITH_NEW = "new-with-old", "old-with-new"
 _LINK: Profile = replace(ROOT, name="root_link")

@@ -34,11 +34,11 @@ from birthmark.ca.passphrase import BESIDE, Passphrase
 from birthmark.ca.token_keys import TokenPlace
 from birthmark.clock import Entropy
 from birthmark.errors import ConflictError, NotFoundError, UnavailableError
+from birthmark.pki.certificate_profiles import ROOT, Purpose
 from birthmark.pki.certificates import Certificate
-from birthmark.pki.issue import Issuer, SigningKey, new_serial, self_signed
+from birthmark.pki.distribution_points import Places
+from birthmark.pki.issuance import Issuer, SigningKey, new_serial, self_signed
 from birthmark.pki.names import parse_common_name
-from birthmark.pki.places import Places
-from birthmark.pki.profiles import ROOT, Purpose
 from birthmark.text import reason_of
 
 UNNOTED = "of an earlier version"

@@ -13,9 +13,9 @@ from typing import Protocol
 from cryptography import x509
 
 from birthmark.errors import UnavailableError
+from birthmark.pki.certificate_profiles import Profile
 from birthmark.pki.certificates import Certificate, is_signed_by
 from birthmark.pki.csr import CertificateRequest
-from birthmark.pki.profiles import Profile
 
 
 class Upstream(Protocol):

@@ -18,10 +18,10 @@ from birthmark.ca.passphrase import Passphrase
 from birthmark.ca.token_keys import place_of
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import BirthmarkError
+from birthmark.pki.certificate_profiles import Purpose
 from birthmark.pki.certificates import Certificate, Thumbprint
-from birthmark.pki.issue import Issuer
-from birthmark.pki.places import Places
-from birthmark.pki.profiles import Purpose
+from birthmark.pki.distribution_points import Places
+from birthmark.pki.issuance import Issuer
 
 FIRST, ABANDONED = "ca", "abandoned"
 

@@ -11,10 +11,10 @@ from typing import Protocol
 
 from birthmark.clock import Entropy
 from birthmark.errors import UnavailableError
+from birthmark.pki.certificate_profiles import Purpose
 from birthmark.pki.certificates import Certificate
-from birthmark.pki.issue import Issuer
-from birthmark.pki.places import Places, name_of_key
-from birthmark.pki.profiles import Purpose
+from birthmark.pki.distribution_points import Places, name_of_key
+from birthmark.pki.issuance import Issuer
 
 
 class Keeper(Protocol):

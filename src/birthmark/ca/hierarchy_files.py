@@ -27,11 +27,11 @@ from birthmark.ca.token_keys import TokenPlace, place_of
 from birthmark.clock import Entropy
 from birthmark.errors import InvalidRequestError, UnavailableError
 from birthmark.keys.private_key import PublicKey
+from birthmark.pki.certificate_profiles import EDGE_ISSUING_CA, ISSUING_CA, Profile, Purpose
 from birthmark.pki.certificates import Certificate, parse_pem
-from birthmark.pki.issue import Issuer, SigningKey, issue, new_serial
+from birthmark.pki.distribution_points import Places
+from birthmark.pki.issuance import Issuer, SigningKey, issue, new_serial
 from birthmark.pki.names import name_of
-from birthmark.pki.places import Places
-from birthmark.pki.profiles import EDGE_ISSUING_CA, ISSUING_CA, Profile, Purpose
 
 BELOW: Mapping[Purpose, tuple[str, Profile]] = {
     Purpose.DEVICES: ("Issuing CA", ISSUING_CA),

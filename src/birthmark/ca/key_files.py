@@ -22,7 +22,7 @@ from birthmark.clock import Entropy
 from birthmark.errors import BirthmarkError, InvalidRequestError, PolicyError, UnavailableError
 from birthmark.keys.private_key import PublicKey, uri_in
 from birthmark.pki.certificates import parse_pem
-from birthmark.pki.issue import Issuer, SigningKey
+from birthmark.pki.issuance import Issuer, SigningKey
 
 MAX_SECRET_BYTES = 1024 * 1024
 _OTHERS, _OTHERS_WRITE = 0o077, 0o022

@@ -17,8 +17,10 @@ from birthmark.ca.crls import revocation_of
 from birthmark.ca.events import CertificateRevoked
 from birthmark.ca.service import CertificateAuthority
 from birthmark.ca.token_keys import signed_by
+from birthmark.pki.certificate_profiles import OCSP
 from birthmark.pki.certificates import Thumbprint
-from birthmark.pki.issue import Issuer, issue, new_serial
+from birthmark.pki.distribution_points import name_of_key
+from birthmark.pki.issuance import Issuer, issue, new_serial
 from birthmark.pki.names import name_of
 from birthmark.pki.ocsp import (
     Answer,
@@ -30,8 +32,6 @@ from birthmark.pki.ocsp import (
     ids_of,
     parse_request,
 )
-from birthmark.pki.places import name_of_key
-from birthmark.pki.profiles import OCSP
 from birthmark.store.database import Heard
 from birthmark.store.loading import UNSURE_S
 

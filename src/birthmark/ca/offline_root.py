@@ -43,13 +43,13 @@ from birthmark.ca.token_keys import TokenPlace, place_of
 from birthmark.clock import Entropy
 from birthmark.errors import BirthmarkError, InvalidRequestError, PolicyError
 from birthmark.keys.private_key import PublicKey
+from birthmark.pki.certificate_profiles import Purpose
 from birthmark.pki.certificates import Certificate, is_signed_by, parse_bundle, parse_thumbprint
-from birthmark.pki.chains import check_dates
 from birthmark.pki.csr import CertificateRequest, parse_csr
-from birthmark.pki.issue import SigningKey
+from birthmark.pki.issuance import SigningKey
 from birthmark.pki.names import text_of
+from birthmark.pki.path_validation import check_dates
 from birthmark.pki.pem import unarmor
-from birthmark.pki.profiles import Purpose
 from birthmark.text_files import plain_text, unseen_in_pem
 
 VALID = timedelta(days=30)

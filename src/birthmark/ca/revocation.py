@@ -20,9 +20,9 @@ from birthmark.ca.model import Issued, key_digest
 from birthmark.clock import Clock
 from birthmark.errors import ConflictError, NotFoundError, UnauthenticatedError, UnavailableError
 from birthmark.pki.certificates import Certificate, Thumbprint, parse_der
-from birthmark.pki.chains import MAX_BAG, MAX_DEPTH, SignatureCache, Signatures
 from birthmark.pki.crl import RevocationReason
 from birthmark.pki.names import fold
+from birthmark.pki.path_validation import MAX_BAG, MAX_DEPTH, SignatureCache, Signatures
 from birthmark.store import Changes, Database, Statement, decided_again, from_micros, to_micros
 from birthmark.store.database import Row
 from birthmark.store.loading import Remembered

@@ -29,12 +29,12 @@ from birthmark.ca.rules.names import (
 from birthmark.ca.token_keys import signed_by
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import ConflictError, NotFoundError
+from birthmark.pki.certificate_profiles import DEVICE, EDGE_ISSUING_CA, FOR_REQUESTS, ISSUING_CA, Profile, Purpose
 from birthmark.pki.certificates import Certificate, Thumbprint, is_signed_by
 from birthmark.pki.csr import CertificateRequest
-from birthmark.pki.issue import BACKDATING, Issuer, issue, new_serial
+from birthmark.pki.distribution_points import Places
+from birthmark.pki.issuance import BACKDATING, Issuer, issue, new_serial
 from birthmark.pki.names import fold
-from birthmark.pki.places import Places
-from birthmark.pki.profiles import DEVICE, EDGE_ISSUING_CA, FOR_REQUESTS, ISSUING_CA, Profile, Purpose
 from birthmark.store import Changes, Database, decided_again, from_micros, to_micros, words
 
 _NAMED = 10

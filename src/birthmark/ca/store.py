@@ -29,7 +29,7 @@ from sqlalchemy import (
 from birthmark.ca.model import Issued
 from birthmark.pki.certificates import Certificate, Thumbprint
 from birthmark.pki.names import fold
-from birthmark.pki.twin import MOST, twins_of
+from birthmark.pki.signature_malleability import MOST, twins_of
 from birthmark.store import Changes, insert, metadata, partial_index, statement, to_micros
 from birthmark.store.columns import blob, number, text
 from birthmark.store.figures import week_of
@@ -233,7 +233,7 @@ _REVOCATION = ("revoked_at", "revocation_reason")
 REVOKE_KEY = change(keys, _REVOCATION, "key_digest", keys.c.revoked_at.is_(None))
 LIVE_OF_KEY = find(certificates, "key_digest", *_IS_LIVE, limit=1000)
 # A certificate of another CA that was taken back without its key being known stands here by its thumbprint.
-# Each is looked for by every thumbprint that it may have (`pki.twin`).
+# Each is looked for by every thumbprint that it may have (`pki.signature_malleability`).
 _IT_OR_TWIN: tuple[Any, ...] = tuple(bindparam(name) for name in ("thumbprint", *TWINS))
 _KEY_TAKEN_BACK = (keys.c.key_digest.in_((bindparam("key_digest"), *_IT_OR_TWIN)), keys.c.revoked_at.is_not(None))
 OTHERS_TAKEN_BACK = statement(

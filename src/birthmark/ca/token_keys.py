@@ -15,7 +15,7 @@ from birthmark.errors import BirthmarkError, UnavailableError
 from birthmark.keys.pin import Pin
 from birthmark.keys.private_key import PublicKey, Scheme, as_private_key, render_uri_pem, uri_in
 from birthmark.keys.uri import Pkcs11Uri, parse_pkcs11_uri
-from birthmark.pki.issue import SigningKey
+from birthmark.pki.issuance import SigningKey
 
 if TYPE_CHECKING:
     from birthmark.keys.token import Token

@@ -14,8 +14,8 @@ from birthmark.cli.inventory import INVENTORY_COLUMNS, InventoryOptions, export
 from birthmark.cli.operator import ListOptions, RemoveOptions, ServerOutputOptions, at, show
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.keys.pin import Pin
+from birthmark.pki.certificate_profiles import Purpose
 from birthmark.pki.crl import RevocationReason
-from birthmark.pki.profiles import Purpose
 from birthmark.text import printable
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from birthmark.cli.installing import Installer, Step, groups_of
 from birthmark.cli.options import JsonOption
 from birthmark.cli.units import Service, agent_service, is_hidden, server_service
 from birthmark.owners import as_root
-from birthmark.pki.host_names import mistake_in_host
+from birthmark.pki.hostname_verification import mistake_in_host
 from birthmark.text import reason_of
 
 RootOption = Annotated[Path, typer.Option("--root", help="An image's directory; default: this machine.")]

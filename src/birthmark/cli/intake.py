@@ -26,9 +26,9 @@ from birthmark.manifests.bundle.errors import BundleDamagedError, MakerUnknownEr
 from birthmark.manifests.bundle.model import Wish
 from birthmark.manifests.bundle.rules import check_names, path_above, root_name
 from birthmark.manifests.bundle.station import Station, open_station
+from birthmark.pki.certificate_checks import ChainError
 from birthmark.pki.certificates import Certificate, parse_bundle
-from birthmark.pki.chains import SignatureCache
-from birthmark.pki.checks import ChainError
+from birthmark.pki.path_validation import SignatureCache
 from birthmark.text import printable
 from birthmark.text_files import plain_text, utf_16_of
 

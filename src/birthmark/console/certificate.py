@@ -15,9 +15,9 @@ from birthmark.ca.revocation import CertificateUnknownError
 from birthmark.ca.service import CertificateAuthority
 from birthmark.console.issued import inventory_view
 from birthmark.console.routing import Asked, Endpoint
+from birthmark.pki.certificate_profiles import kind_of_key
 from birthmark.pki.certificates import UNREADABLE, Certificate, is_signed_by, parse_thumbprint
 from birthmark.pki.extensions import ASN1_TROUBLE
-from birthmark.pki.profiles import kind_of_key
 
 MOST_BELOW = 1000
 """Certificates below a CA that are counted for whoever thinks of revoking it."""

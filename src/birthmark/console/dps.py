@@ -12,8 +12,8 @@ from birthmark.dps.model import IdScope, Instance
 from birthmark.dps.service import Authorities, Enrollments, Instances, Registrations
 from birthmark.dps.service.instances import OWNER
 from birthmark.iothub.service import Hubs
-from birthmark.pki.authority import Authority
 from birthmark.pki.certificates import parse_any, parse_ca
+from birthmark.pki.verified_ca import Authority
 
 
 class NewInstance(msgspec.Struct):

@@ -13,8 +13,8 @@ from birthmark.ca.service import CertificateAuthority
 from birthmark.console.names import OperatorRequestError
 from birthmark.console.routing import Asked, Endpoint, Rows
 from birthmark.pki.certificates import Certificate
+from birthmark.pki.distribution_points import name_of_key
 from birthmark.pki.names import text_of
-from birthmark.pki.places import name_of_key
 
 
 def list_endpoints(authority: CertificateAuthority) -> Sequence[Endpoint]:

@@ -3,7 +3,7 @@
 import re
 
 from birthmark.errors import InvalidRequestError
-from birthmark.pki.host_names import dns_name_of, is_host
+from birthmark.pki.hostname_verification import dns_name_of, is_host
 from birthmark.text import printable
 
 

@@ -8,7 +8,7 @@ from sqlalchemy import Index, Table, UniqueConstraint, bindparam, exists, select
 
 from birthmark.dps.document import EnrollmentDocument
 from birthmark.dps.model import IdScope, Instance, Registration, Signer
-from birthmark.pki.authority import Authority
+from birthmark.pki.verified_ca import Authority
 from birthmark.store import insert, metadata, statement
 from birthmark.store.columns import text
 from birthmark.store.database import Row

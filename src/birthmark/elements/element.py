@@ -46,7 +46,7 @@ from birthmark.keys.reference import render_reference_key
 from birthmark.keys.token import Token, TokenInfo, bytes_of, text_of
 from birthmark.keys.token_key import TokenKey, cut_der
 from birthmark.pki.certificates import Certificate, CertificateInvalidError, parse_der
-from birthmark.pki.issue import hash_for
+from birthmark.pki.issuance import hash_for
 from birthmark.pki.names import name_of
 
 _OBJECT_ID = re.compile(r"(?:0[xX])?([0-9A-Fa-f]{8})")

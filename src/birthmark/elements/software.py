@@ -29,10 +29,10 @@ from birthmark.keys.library import LOCK, find_softhsm, load_library, stop_librar
 from birthmark.keys.pin import Pin
 from birthmark.keys.token import Token
 from birthmark.keys.token_key import TokenKey
+from birthmark.pki.certificate_profiles import DEVICE, ISSUING_CA, ROOT
 from birthmark.pki.certificates import Certificate
-from birthmark.pki.issue import Issuer, issue, new_serial, self_signed
+from birthmark.pki.issuance import Issuer, issue, new_serial, self_signed
 from birthmark.pki.names import name_of
-from birthmark.pki.profiles import DEVICE, ISSUING_CA, ROOT
 
 _LABEL_BYTES = 32
 _SO, _USER = 0, 1

@@ -16,9 +16,9 @@ from birthmark.errors import ForbiddenError, InvalidRequestError, Unauthenticate
 from birthmark.est import wire
 from birthmark.links.web_page import check_answer
 from birthmark.pki.certificates import Certificate
-from birthmark.pki.chains import walk_up
 from birthmark.pki.cms import CmsInvalidError
 from birthmark.pki.csr import parse_csr
+from birthmark.pki.path_validation import walk_up
 from birthmark.text import printable, whole_number
 
 _OK, _ACCEPTED, _UNAUTHORIZED, _FORBIDDEN, _TOO_MANY, _SERVER_ERROR = 200, 202, 401, 403, 429, 500

@@ -7,8 +7,8 @@ from typing import Protocol
 
 from birthmark.auth.principals import Principal
 from birthmark.ca.model import Issued
+from birthmark.pki.certificate_profiles import DEVICE, Profile
 from birthmark.pki.certificates import Certificate
-from birthmark.pki.profiles import DEVICE, Profile
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,9 +14,9 @@ from cryptography import x509
 from birthmark.ca.external_ca import Asking, UpstreamAnswerError, UpstreamUnknownError, check_answer
 from birthmark.errors import BirthmarkError, ForbiddenError, ThrottledError, UnavailableError
 from birthmark.est.client import EstClient, EstServerBusyError, Https
+from birthmark.pki.certificate_profiles import Profile
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.csr import CertificateRequest
-from birthmark.pki.profiles import Profile
 
 log = logging.getLogger(__name__)
 _ACCEPTED = 202

@@ -18,10 +18,10 @@ from birthmark.keys.possession import sign_nonce
 from birthmark.manifests.bundle.model import Wish
 from birthmark.manifests.bundle.station import open_station
 from birthmark.manifests.writer import Chip, ManifestKey, write_manifest
+from birthmark.pki.certificate_profiles import DEVICE, ISSUING_CA, ROOT, Profile
 from birthmark.pki.certificates import Certificate
-from birthmark.pki.issue import Issuer, issue, new_serial, self_signed
+from birthmark.pki.issuance import Issuer, issue, new_serial, self_signed
 from birthmark.pki.names import name_of
-from birthmark.pki.profiles import DEVICE, ISSUING_CA, ROOT, Profile
 
 _KEYS_PER_CHIP = 5
 _LIFETIME = timedelta(days=28 * 365)

@@ -6,8 +6,8 @@ from birthmark import errors
 from birthmark.management import service, wire
 from birthmark.management.rules import paths
 from birthmark.people.demand import RightMissingError
-from birthmark.pki.authority import AuthorityChangedError
 from birthmark.pki.possession import PossessionNotProvenError
+from birthmark.pki.verified_ca import AuthorityChangedError
 
 HTTP: Mapping[type[errors.BirthmarkError], tuple[int, str]] = {
     paths.OperationNotServedError: (501, "NotImplemented"),

@@ -34,8 +34,8 @@ from birthmark.management.rules.paths import OperationNotServedError
 from birthmark.net.backlog import give_way
 from birthmark.people.demand import demand
 from birthmark.people.service import People, TokenRefusedError
-from birthmark.pki.authority import Authority
 from birthmark.pki.certificates import Certificate
+from birthmark.pki.verified_ca import Authority
 from birthmark.routing.rules.conditions import SqlMistake, Subject, parse_condition
 
 _BEARER, _STANDARD = "bearer", 443

@@ -17,8 +17,8 @@ import msgspec
 from birthmark.errors import InvalidRequestError
 from birthmark.management.model import PROVIDER, Call, Kind
 from birthmark.members import unread
-from birthmark.pki.authority import NOTHING, Authority
 from birthmark.pki.certificates import Certificate, parse_any
+from birthmark.pki.verified_ca import NOTHING, Authority
 from birthmark.text import read_json
 
 _VERSION = re.compile(r"20[0-9]{2}-[01][0-9]-[0-3][0-9](-preview)?")

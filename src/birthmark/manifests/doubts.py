@@ -5,8 +5,14 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from birthmark.manifests.model import Entry
+from birthmark.pki.certificate_checks import (
+    ChainError,
+    check_client,
+    check_conforming,
+    check_conforming_issuer,
+    check_strength,
+)
 from birthmark.pki.certificates import Certificate, CertificateInvalidError
-from birthmark.pki.checks import ChainError, check_client, check_conforming, check_conforming_issuer, check_strength
 
 
 def doubts_of(certificate: Certificate, now: datetime, *, needs_common_name: bool) -> list[str]:

@@ -36,8 +36,8 @@ from birthmark.pki.certificates import (
     leaf_first,
     parse_bundle,
 )
-from birthmark.pki.chains import ChainIncompleteError, SignatureCache
 from birthmark.pki.der import is_der
+from birthmark.pki.path_validation import ChainIncompleteError, SignatureCache
 from birthmark.text import printable
 from birthmark.text_files import BLANKS, in_utf_8, not_utf_8, plain_text, utf_16_of
 

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 from OpenSSL import SSL
 
-from birthmark.pki.checks import MAX_EXPONENT_BITS, MAX_RSA_BITS
+from birthmark.pki.certificate_checks import MAX_EXPONENT_BITS, MAX_RSA_BITS
 
 RECORD_BYTES = 16384
 # What clients of our clouds offer; others (h2) are ignored, never refused: a handshake must not fail for ALPN.

@@ -25,7 +25,7 @@ from birthmark.pki.der import (
     time,
     wrap,
 )
-from birthmark.pki.issue import Issuer, algorithm_of, authority_key_id, signature_of
+from birthmark.pki.issuance import Issuer, algorithm_of, authority_key_id, signature_of
 
 _VERSION_2 = positive(1)
 _REASON, _NUMBER, _AUTHORITY_KEY = (wrap(OID, bytes((0x55, 0x1D, last))) for last in (21, 20, 35))  # id-ce

@@ -24,7 +24,7 @@ from birthmark.errors import InvalidRequestError
 from birthmark.pki.certificates import UNREADABLE, Certificate
 from birthmark.pki.crl import Revocation, RevocationReason
 from birthmark.pki.extensions import ASN1_TROUBLE, dotted_of
-from birthmark.pki.issue import Issuer, hash_for
+from birthmark.pki.issuance import Issuer, hash_for
 
 MAX_REQUEST_BYTES = 4096
 MAX_ASKED = 16

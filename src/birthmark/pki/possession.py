@@ -10,11 +10,11 @@ from datetime import datetime, timedelta
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 
 from birthmark.errors import ForbiddenError
+from birthmark.pki.certificate_profiles import VERIFICATION
 from birthmark.pki.certificates import Certificate, is_signed_by
-from birthmark.pki.chains import check_dates
-from birthmark.pki.issue import Issuer, issue
+from birthmark.pki.issuance import Issuer, issue
 from birthmark.pki.names import name_of
-from birthmark.pki.profiles import VERIFICATION
+from birthmark.pki.path_validation import check_dates
 from birthmark.text import printable
 
 PROVE = "`birthmark ca verify-possession {wanted}{options} --dir ca --out proof.pem`"

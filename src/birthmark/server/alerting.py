@@ -23,7 +23,7 @@ from birthmark.clock import STEADY_S, Steadiness
 from birthmark.console.standing import OwnEnd
 from birthmark.errors import BirthmarkError
 from birthmark.net.contested import IdentityContestedError
-from birthmark.pki.profiles import Profile
+from birthmark.pki.certificate_profiles import Profile
 from birthmark.refusals import ledger
 from birthmark.refusals import store as refusal_store
 from birthmark.server.figures import Figures

@@ -10,10 +10,10 @@ from OpenSSL import SSL
 from birthmark.background import ended, kept
 from birthmark.errors import BirthmarkError
 from birthmark.net.tls import server_context
+from birthmark.pki.certificate_checks import ChainError
 from birthmark.pki.certificates import Certificate
-from birthmark.pki.checks import ChainError
-from birthmark.pki.host_names import check_host, hosts_of
-from birthmark.pki.issue import SigningKey
+from birthmark.pki.hostname_verification import check_host, hosts_of
+from birthmark.pki.issuance import SigningKey
 
 log = logging.getLogger(__name__)
 

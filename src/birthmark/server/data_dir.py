@@ -51,10 +51,10 @@ from birthmark.clock import Clock, Entropy
 from birthmark.console.lock import DirectoryLock
 from birthmark.console.variables import system_roots
 from birthmark.errors import BirthmarkError, ConflictError, PolicyError, UnavailableError
+from birthmark.pki.certificate_profiles import Purpose
 from birthmark.pki.certificates import Certificate, parse_bundle
-from birthmark.pki.issue import Issuer, SigningKey, new_serial
-from birthmark.pki.places import Places
-from birthmark.pki.profiles import Purpose
+from birthmark.pki.distribution_points import Places
+from birthmark.pki.issuance import Issuer, SigningKey, new_serial
 
 _RENEW_BEFORE = timedelta(days=30)
 _LIFETIME = timedelta(days=365)

@@ -11,7 +11,7 @@ from birthmark.durations import FORMS, lifetime_of
 from birthmark.est.model import Comeback, Door, EstSettings
 from birthmark.est.rules.csr_attributes import Wish, render_wish
 from birthmark.est.wire import OPERATIONS
-from birthmark.pki.profiles import Profile
+from birthmark.pki.certificate_profiles import Profile
 from birthmark.server.ca_settings import Subject
 
 _LABEL = re.compile("[A-Za-z0-9][A-Za-z0-9._~-]{0,63}")

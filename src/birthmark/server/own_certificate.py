@@ -24,12 +24,12 @@ from birthmark.errors import BirthmarkError, UnavailableError
 from birthmark.keys.errors import KeyFileIsPkcs12Error
 from birthmark.keys.file_key import as_openssl_reads, check_no_pkcs12, pem_of_key
 from birthmark.net.tls import server_context
+from birthmark.pki.certificate_checks import ChainError
+from birthmark.pki.certificate_profiles import SERVER
 from birthmark.pki.certificates import Certificate, CertificateIsPkcs12Error, parse_bundle
-from birthmark.pki.checks import ChainError
 from birthmark.pki.der import is_der, is_pkcs7
-from birthmark.pki.host_names import check_host
-from birthmark.pki.issue import SigningKey
-from birthmark.pki.profiles import SERVER
+from birthmark.pki.hostname_verification import check_host
+from birthmark.pki.issuance import SigningKey
 from birthmark.server.certificate import FreshContext
 from birthmark.text_files import unseen_in_pem
 

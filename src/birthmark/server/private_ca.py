@@ -20,9 +20,9 @@ from birthmark import background
 from birthmark.ca.external_ca import Asking, UpstreamAnswerError, check_answer
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import UnavailableError
+from birthmark.pki.certificate_profiles import Profile
 from birthmark.pki.certificates import Certificate, parse_bundle
 from birthmark.pki.csr import CertificateRequest
-from birthmark.pki.profiles import Profile
 
 log = logging.getLogger(__name__)
 _PAUSES_S = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)

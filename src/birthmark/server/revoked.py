@@ -13,7 +13,7 @@ from birthmark.errors import BirthmarkError
 from birthmark.net.admission import Closed
 from birthmark.net.backlog import Slices
 from birthmark.pki.certificates import Certificate
-from birthmark.pki.twin import twins_of
+from birthmark.pki.signature_malleability import twins_of
 
 log = logging.getLogger(__name__)
 

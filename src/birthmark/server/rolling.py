@@ -12,9 +12,9 @@ from birthmark.dps.model import Instance
 from birthmark.dps.rules.attestation import ca_name_for
 from birthmark.dps.rules.enrollment import certificates_of
 from birthmark.dps.service import Authorities, Enrollments, Instances
-from birthmark.pki.authority import Authority
 from birthmark.pki.certificates import Certificate, is_signed_by
-from birthmark.pki.places import name_of_key
+from birthmark.pki.distribution_points import name_of_key
+from birthmark.pki.verified_ca import Authority
 from birthmark.store import Changes
 
 _PAGE = 250

@@ -31,7 +31,7 @@ from birthmark.net.limits import Limits
 from birthmark.net.listener import Listeners, MakeProtocol
 from birthmark.net.proxied import among, networks_of
 from birthmark.pki.certificates import Certificate
-from birthmark.pki.issue import SigningKey
+from birthmark.pki.issuance import SigningKey
 from birthmark.server import installed
 from birthmark.server.applications import Applications
 from birthmark.server.certificate import FreshContext

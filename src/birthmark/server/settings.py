@@ -20,8 +20,8 @@ from birthmark.net.proxied import networks_of
 from birthmark.outbound import guard as outside
 from birthmark.outbound.mailto import Tls
 from birthmark.people.allowances import MOST_A_DAY
-from birthmark.pki.host_names import mistake_in_host
-from birthmark.pki.profiles import DEVICE, FOR_REQUESTS, Profile
+from birthmark.pki.certificate_profiles import DEVICE, FOR_REQUESTS, Profile
+from birthmark.pki.hostname_verification import mistake_in_host
 from birthmark.server.alert_settings import Alerting, mistakes_of_alerts
 from birthmark.server.ca_settings import Ca, mistakes_of, profiles_of
 from birthmark.server.est_settings import Est, mistakes_of_est

@@ -29,9 +29,9 @@ from birthmark.keys.file_key import FileKey
 from birthmark.keys.pin import Pin
 from birthmark.keys.private_key import as_private_key
 from birthmark.links.errors import CertificateKeyMismatchError
-from birthmark.pki import profiles
+from birthmark.pki import certificate_profiles
 from birthmark.pki.certificates import Certificate, parse_bundle
-from birthmark.pki.issue import Issuer, issue, new_serial, self_signed
+from birthmark.pki.issuance import Issuer, issue, new_serial, self_signed
 from birthmark.pki.names import name_of
 from birthmark.swarm.errors import DirectoryForeignError, DirectoryInUseError, DirectoryOpenError
 from birthmark.swarm.model import Origin
@@ -141,7 +141,9 @@ class CaMaker:
             key = new_key()
             serial = new_serial(entropy)
             begun = now - _EXPIRED - _EXPIRED  # so that there is room for certificates that are over
-            made = self_signed(profiles.ROOT, name_of(_OWN_CA), key, serial=serial, now=begun, lifetime=_CA_LIFE)
+            made = self_signed(
+                certificate_profiles.ROOT, name_of(_OWN_CA), key, serial=serial, now=begun, lifetime=_CA_LIFE
+            )
             durable.put(key_file, pem_of(key).encode(), 0o600)
             durable.put(cert_file, made.pem().encode(), 0o600)
         word = None if identities.passphrase_file is None else Pin.from_file(identities.passphrase_file)
@@ -159,7 +161,7 @@ class CaMaker:
         key = new_key()
         begun = max(now - _EXPIRED, self.issuer.certificate.not_before) if is_expired else now
         leaf = issue(
-            profiles.DEVICE,
+            certificate_profiles.DEVICE,
             name_of(name),
             key.public_key(),
             issuer=self.issuer,

@@ -43,10 +43,10 @@ from birthmark.elements.profiles import PROFILES
 from birthmark.elements.software import create_software_element
 from birthmark.errors import NotFoundError
 from birthmark.est.wire import parse_certs_only, render_basic, render_csr
+from birthmark.pki.certificate_profiles import DEVICE
 from birthmark.pki.certificates import Certificate, parse_bundle
-from birthmark.pki.issue import new_serial, self_signed
+from birthmark.pki.issuance import new_serial, self_signed
 from birthmark.pki.names import name_of
-from birthmark.pki.profiles import DEVICE
 from birthmark.testing import refusing, words
 from birthmark.testing.errors import AnswerError, SubjectUnknownError, WordInvalidError
 from birthmark.testing.made import AwsIdentity, AzureIdentity, ChipMade, EstIdentity, Files, Row, Subject

@@ -8,7 +8,7 @@ from botocore.exceptions import ClientError
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from birthmark.pki.issue import new_serial
+from birthmark.pki.issuance import new_serial
 from birthmark.pki.possession import prove_possession
 from support.aws.device import ARN, Enrolled, document, statement
 from support.fakes import SeededEntropy

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from birthmark.pki import profiles
+from birthmark.pki import certificate_profiles
 from conftest import free_port
 from support.agent.swarm_world import swarm
 from support.pki.pki_builders import a_ca, a_device
@@ -32,7 +32,7 @@ def port(tmp_path: Path) -> Iterator[int]:
     """A mosquitto that believes the swarm's CA, and whose own certificate is in server-ca.pem."""
     number, now = free_port(), datetime.now(UTC)
     ca, devices_ca = a_ca("Broker CA", now=now), a_ca("Swarm CA", now=now)
-    leaf = a_device(ca, "localhost", profile=profiles.SERVER, now=now)
+    leaf = a_device(ca, "localhost", profile=certificate_profiles.SERVER, now=now)
     files = {
         "server-ca.pem": ca.certificate.pem(),
         "server.pem": leaf.certificate.pem(),

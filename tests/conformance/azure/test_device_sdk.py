@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from birthmark.pki import profiles
+from birthmark.pki import certificate_profiles
 from birthmark.testing.cloud import Cloud
 from support.azure.clients import NOW, a_file_device, run_app, run_python, sends_ten
 from support.pki.pki_builders import Holder, a_ca
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.system
 def a_verified_group(server: RunningServer, directory: Path, name: str) -> tuple[Holder, Holder]:
     """Put a root on record as verified, with a group; return root and intermediate."""
     root = a_ca(f"{name} root", now=NOW)
-    middle = a_ca(f"{name} middle", parent=root, profile=profiles.ISSUING_CA, now=NOW)
+    middle = a_ca(f"{name} middle", parent=root, profile=certificate_profiles.ISSUING_CA, now=NOW)
     file = directory / f"{name}-root.pem"
     file.write_text(root.certificate.pem())
     server.run("dps", "ca", "create", name, str(file), "--verified")

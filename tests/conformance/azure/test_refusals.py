@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from birthmark.pki import profiles
+from birthmark.pki import certificate_profiles
 from birthmark.pki.certificates import parse_pem
 from birthmark.testing.cloud import AzureDevice, Cloud
 from support.azure.clients import NOW, Device, a_file_device, run_app, run_python, sends_ten
@@ -88,7 +88,7 @@ def test_a_group_whose_ca_is_not_verified(server: RunningServer, tmp_path: Path)
 
 def test_an_intermediate_that_was_not_sent(server: RunningServer, tmp_path: Path) -> None:
     root = a_ca("complete root", now=NOW)
-    middle = a_ca("complete middle", parent=root, profile=profiles.ISSUING_CA, now=NOW)
+    middle = a_ca("complete middle", parent=root, profile=certificate_profiles.ISSUING_CA, now=NOW)
     (tmp_path / "root.pem").write_text(root.certificate.pem())
     server.run("dps", "ca", "create", "complete", str(tmp_path / "root.pem"), "--verified")
     server.run("device", "enroll-group", "complete", "--ca-name", "complete")

@@ -19,9 +19,9 @@ from birthmark.ca.revocation import DeviceNotAliveError
 from birthmark.est import wire
 from birthmark.est.model import Comeback, Door, EstSettings
 from birthmark.est.service import Credentials, RegistrationAuthorities, Tokens, approvals
+from birthmark.pki.certificate_profiles import DEVICE, EDGE_CA, LDEVID
 from birthmark.pki.certificates import Certificate, Thumbprint
 from birthmark.pki.crl import RevocationReason
-from birthmark.pki.profiles import DEVICE, EDGE_CA, LDEVID
 from birthmark.store import paging
 from birthmark.store.holding import MAIN
 from support.fakes import SeededEntropy

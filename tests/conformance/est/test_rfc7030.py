@@ -14,10 +14,10 @@ from birthmark.est import wire
 from birthmark.est.model import Door, EstSettings
 from birthmark.est.service import Credentials
 from birthmark.est.wire import CsrAttribute
-from birthmark.pki import profiles
+from birthmark.pki import certificate_profiles
 from birthmark.pki.certificates import Certificate
-from birthmark.pki.chains import build_chain
 from birthmark.pki.csr import CHANGE_SUBJECT_NAME
+from birthmark.pki.path_validation import build_chain
 from birthmark.refusals import refusals_about
 from birthmark.store import paging
 from support.fakes import NOON, SeededEntropy
@@ -205,7 +205,7 @@ async def test_rfc7030_3_2_2_wrong_methods_and_unknown_operations(server: EstSer
     assert (await server.get("unknown-label/cacerts")).status == 404
 
 
-@est(EstSettings(labels={"short": Door(profiles.DEVICE)}))
+@est(EstSettings(labels={"short": Door(certificate_profiles.DEVICE)}))
 async def test_rfc7030_3_2_2_a_label_chooses_the_profile(server: EstServer) -> None:
     assert (await server.get("short/cacerts")).status == 200
     assert (await server.post("short/simpleenroll", a_csr())).status == 200

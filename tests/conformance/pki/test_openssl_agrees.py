@@ -15,9 +15,9 @@ import pytest
 from cryptography import x509
 
 from birthmark.ca.certificate_orders import excluding
-from birthmark.pki import profiles
+from birthmark.pki import certificate_profiles
 from birthmark.pki.certificates import Certificate, parse_pem
-from birthmark.pki.issue import issue
+from birthmark.pki.issuance import issue
 from birthmark.pki.names import name_of
 from support.fakes import NOON
 from support.pki.est_curl import enroll_by_curl
@@ -177,11 +177,11 @@ def test_what_is_no_request_is_malformed_and_explained(world: World) -> None:
 @pytest.mark.parametrize("host", ["est.example.org", "192.0.2.7", "gateway.example.org"])
 def test_the_ca_of_a_gateway_names_no_server_but_its_own_kind(tmp_path: Path, host: str) -> None:
     root = a_ca()
-    signer = a_ca("Edge", parent=root, profile=profiles.EDGE_ISSUING_CA)
+    signer = a_ca("Edge", parent=root, profile=certificate_profiles.EDGE_ISSUING_CA)
     own = excluding(["est.example.org", "192.0.2.7", "localhost", "127.0.0.1", "0.0.0.0"])
     key = a_key()
     gateway = issue(
-        profiles.EDGE_CA,
+        certificate_profiles.EDGE_CA,
         name_of("gateway CA"),
         key.public_key(),
         issuer=signer.as_issuer,
@@ -191,7 +191,7 @@ def test_the_ca_of_a_gateway_names_no_server_but_its_own_kind(tmp_path: Path, ho
     )
     is_address = host[0].isdigit()
     name = x509.IPAddress(ip_address(host)) if is_address else x509.DNSName(host)
-    leaf = a_device(Holder(gateway, key), host, profile=profiles.SERVER, san=(name,)).certificate
+    leaf = a_device(Holder(gateway, key), host, profile=certificate_profiles.SERVER, san=(name,)).certificate
     (tmp_path / "root.pem").write_text(root.certificate.pem())
     (tmp_path / "bag.pem").write_text(signer.certificate.pem() + gateway.pem())
     (tmp_path / "leaf.pem").write_text(leaf.pem())

@@ -11,11 +11,11 @@ from pkilint.pkix import certificate, crl, extension, name, ocsp
 
 from birthmark.ca.ocsp_responder import Answers
 from birthmark.ca.rules.names import HARDWARE_MODULE_NAME
-from birthmark.pki import profiles
+from birthmark.pki import certificate_profiles
 from birthmark.pki.crl import Revocation, RevocationReason, build_crl
 from birthmark.pki.csr import parse_csr
+from birthmark.pki.distribution_points import Places
 from birthmark.pki.ocsp import Answer
-from birthmark.pki.places import Places
 from birthmark.server.settings import read_settings
 from support.fakes import NOON
 from support.pki.ca_world import OPERATOR, an_authority
@@ -23,21 +23,21 @@ from support.pki.ocsp_requests import a_request, together
 from support.pki.pki_builders import a_ca, a_csr, a_device
 
 ROOT = a_ca()
-INTERMEDIATE = a_ca("Test Intermediate", parent=ROOT, profile=profiles.ISSUING_CA)
-EDGE = a_ca("Edge Issuing", parent=ROOT, profile=profiles.EDGE_ISSUING_CA)
+INTERMEDIATE = a_ca("Test Intermediate", parent=ROOT, profile=certificate_profiles.ISSUING_CA)
+EDGE = a_ca("Edge Issuing", parent=ROOT, profile=certificate_profiles.EDGE_ISSUING_CA)
 CHIP = x509.OtherName(HARDWARE_MODULE_NAME, bytes.fromhex("300906032a030404020102"))
 MADE = {
     "root": ROOT,
     "issuing_ca": INTERMEDIATE,
     "edge_issuing_ca": EDGE,
-    "edge_ca": a_ca("Edge", parent=EDGE, profile=profiles.EDGE_CA),
+    "edge_ca": a_ca("Edge", parent=EDGE, profile=certificate_profiles.EDGE_CA),
     "device": a_device(INTERMEDIATE),
-    "est_identity": a_device(INTERMEDIATE, profile=profiles.EST_IDENTITY),
-    "idevid": a_device(INTERMEDIATE, profile=profiles.IDEVID, san=(CHIP,)),
-    "ldevid": a_device(INTERMEDIATE, profile=profiles.LDEVID),
-    "server": a_device(ROOT, "hub.example", profile=profiles.SERVER, san=(x509.DNSName("hub.example"),)),
-    "ocsp": a_device(INTERMEDIATE, "ocsp", profile=profiles.OCSP),
-    "verification": a_device(ROOT, "CODE", profile=profiles.VERIFICATION),
+    "est_identity": a_device(INTERMEDIATE, profile=certificate_profiles.EST_IDENTITY),
+    "idevid": a_device(INTERMEDIATE, profile=certificate_profiles.IDEVID, san=(CHIP,)),
+    "ldevid": a_device(INTERMEDIATE, profile=certificate_profiles.LDEVID),
+    "server": a_device(ROOT, "hub.example", profile=certificate_profiles.SERVER, san=(x509.DNSName("hub.example"),)),
+    "ocsp": a_device(INTERMEDIATE, "ocsp", profile=certificate_profiles.OCSP),
+    "verification": a_device(ROOT, "CODE", profile=certificate_profiles.VERIFICATION),
 }
 
 
@@ -65,7 +65,7 @@ def findings_in(der: bytes) -> list[str]:
     return findings(validator.validate(loader.load_certificate(der, "certificate").root))
 
 
-@pytest.mark.parametrize("profile", list(profiles.PROFILES))
+@pytest.mark.parametrize("profile", list(certificate_profiles.PROFILES))
 def test_rfc5280_4_certificates_of_every_profile_are_clean(profile: str) -> None:
     assert findings_in(MADE[profile].certificate.der) == []
 

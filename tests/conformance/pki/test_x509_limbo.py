@@ -13,9 +13,9 @@ import pytest
 
 from birthmark.errors import BirthmarkError
 from birthmark.pki.certificates import parse_pem
-from birthmark.pki.chains import build_chain
 from birthmark.pki.extensions import CLIENT_AUTH, SERVER_AUTH
-from birthmark.pki.host_names import check_host
+from birthmark.pki.hostname_verification import check_host
+from birthmark.pki.path_validation import build_chain
 from support.fakes import NOON
 from support.pki.crl_reader import check_crls, parse_crl
 

@@ -18,7 +18,7 @@ from birthmark.iothub.client import connect_hub
 from birthmark.links.identity import Trust
 from birthmark.links.openssl import mqtt
 from birthmark.links.openssl.mqtt import OpensslMqtt
-from birthmark.pki.profiles import SERVER
+from birthmark.pki.certificate_profiles import SERVER
 from support.pki.pki_builders import a_ca, a_device
 
 pytestmark = pytest.mark.integration

@@ -18,13 +18,13 @@ from birthmark.net.limits import Limits
 from birthmark.net.listener import Listeners
 from birthmark.net.pipe import TlsBrokenError, TlsEndedError, TlsPipe, TlsWay
 from birthmark.net.tls import TlsPeer, peer_of, server_context
-from birthmark.pki import profiles
+from birthmark.pki import certificate_profiles
 from support.pki.pki_builders import Holder, a_burdensome_key, a_ca, a_device
 
 NOW = SystemClock().now()
 ROOT = a_ca(now=NOW)
-SERVER = a_device(ROOT, "server.example", profile=profiles.SERVER, now=NOW)
-ISSUER = a_ca("Issuer", parent=ROOT, profile=profiles.ISSUING_CA, now=NOW)
+SERVER = a_device(ROOT, "server.example", profile=certificate_profiles.SERVER, now=NOW)
+ISSUER = a_ca("Issuer", parent=ROOT, profile=certificate_profiles.ISSUING_CA, now=NOW)
 DEVICE = a_device(ISSUER, now=NOW)
 V12, V13 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
 

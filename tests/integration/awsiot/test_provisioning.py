@@ -37,7 +37,7 @@ from birthmark.awsiot.service.templates import check_body
 from birthmark.errors import BirthmarkError, ForbiddenError
 from birthmark.people.leftovers import bounded
 from birthmark.pki.certificates import Certificate
-from birthmark.pki.twin import twins_of
+from birthmark.pki.signature_malleability import twins_of
 from birthmark.rate_limits import RateLimits
 from support.aws.account import ACCOUNT, ME, an_aws_account
 from support.fakes import FakeClock

@@ -11,9 +11,9 @@ import pytest
 from birthmark.ca.inventory import Inventory, Wanted, statement_for
 from birthmark.ca.service import CertificateAuthority
 from birthmark.clock import SystemClock
+from birthmark.pki.certificate_profiles import DEVICE, EST_IDENTITY, FOR_REQUESTS, LDEVID
 from birthmark.pki.certificates import Thumbprint
 from birthmark.pki.csr import parse_csr
-from birthmark.pki.profiles import DEVICE, EST_IDENTITY, FOR_REQUESTS, LDEVID
 from birthmark.store import open_database
 from birthmark.store.paging import PageInvalidError
 from support.fakes import FakeClock

@@ -13,13 +13,13 @@ from birthmark.ca import revocation, store
 from birthmark.ca.revocation import CertificateRevokedError, DeviceNotAliveError, IssuerRevokedError, digest_of
 from birthmark.ca.rules.issuance import KeyRevokedError, KeyTakenError, NameHeldError, TooManyAliveError
 from birthmark.ca.service import NameNotHeldError
+from birthmark.pki.certificate_profiles import DEVICE, EDGE_CA
 from birthmark.pki.certificates import Certificate
-from birthmark.pki.chains import TooMuchWorkError
 from birthmark.pki.crl import RevocationReason
 from birthmark.pki.csr import parse_csr
-from birthmark.pki.issue import Issuer, issue, new_serial
+from birthmark.pki.issuance import Issuer, issue, new_serial
 from birthmark.pki.names import name_of
-from birthmark.pki.profiles import DEVICE, EDGE_CA
+from birthmark.pki.path_validation import TooMuchWorkError
 from birthmark.store import Changes
 from birthmark.store.keyed import find
 from support.fakes import NOON, FakeClock

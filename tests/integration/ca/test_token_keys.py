@@ -31,11 +31,11 @@ from birthmark.elements.software import initialize_token
 from birthmark.keys.library import LOCK, stop_library
 from birthmark.keys.pin import Pin
 from birthmark.keys.token import Token
-from birthmark.pki.chains import build_chain
+from birthmark.pki.certificate_profiles import EST_IDENTITY, Purpose
 from birthmark.pki.csr import parse_csr
-from birthmark.pki.issue import issue, new_serial
+from birthmark.pki.issuance import issue, new_serial
 from birthmark.pki.ocsp import Answer
-from birthmark.pki.profiles import EST_IDENTITY, Purpose
+from birthmark.pki.path_validation import build_chain
 from birthmark.store import open_database
 from support.aws.account import ACCOUNT
 from support.fakes import NOON, FakeClock, SeededEntropy

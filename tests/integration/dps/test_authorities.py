@@ -11,8 +11,8 @@ from birthmark.dps.service.authorities import UnknownAuthorityError
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError
 from birthmark.iothub.service.authorities import UnknownCaError
 from birthmark.management.service import CertificatesOf
-from birthmark.pki.authority import NOTHING, AuthorityChangedError
 from birthmark.pki.possession import prove_possession
+from birthmark.pki.verified_ca import NOTHING, AuthorityChangedError
 from support.azure.dps_world import DpsWorld, a_dps
 from support.fakes import NOON
 from support.pki.pki_builders import a_ca

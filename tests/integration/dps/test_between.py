@@ -11,7 +11,7 @@ from birthmark.dps.service.registrations import RegistrationNotFoundError
 from birthmark.iothub.service.registry import EtagMismatchError, UnknownDeviceError
 from birthmark.iothub.wire import DeviceBody
 from birthmark.pki.certificates import Certificate
-from birthmark.pki.issue import Issuer
+from birthmark.pki.issuance import Issuer
 from birthmark.pki.possession import PossessionCodeMismatchError, prove_possession
 from support.azure.dps_world import BY_HAND, DpsWorld, a_dps, an_individual
 from support.fakes import NOON

@@ -9,7 +9,7 @@ from birthmark.dps.model import Claim
 from birthmark.errors import BirthmarkError
 from birthmark.net import backlog
 from birthmark.net.backlog import SLICE_S, TURN_S
-from birthmark.pki import chains
+from birthmark.pki import path_validation
 from birthmark.pki.certificates import Certificate, is_signed_by
 from support.azure.dps_world import a_dps
 from support.pki.pki_builders import a_ca, a_device
@@ -32,7 +32,7 @@ async def test_signatures_of_a_bag_are_looked_at_in_the_turns_of_who_shows_it(
         ours = a_ca("Ours")
         await world.group("ours", ours)
         bag = tuple(a_ca("Ours").certificate for _ in range(SHOWN))
-        monkeypatch.setattr(chains, "is_signed_by", look)
+        monkeypatch.setattr(path_validation, "is_signed_by", look)
         monkeypatch.setattr(backlog, "now", lambda: next(ticks) * SLICE_S)
 
         async def come(name: str) -> None:

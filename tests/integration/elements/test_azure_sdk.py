@@ -17,9 +17,9 @@ from cryptography.x509 import IPAddress
 from birthmark.elements import exec as element_exec
 from birthmark.elements.software import SoftwareElement
 from birthmark.keys.pin import Pin
-from birthmark.pki.issue import self_signed
+from birthmark.pki.certificate_profiles import SERVER
+from birthmark.pki.issuance import self_signed
 from birthmark.pki.names import name_of
-from birthmark.pki.profiles import SERVER
 
 pytestmark = pytest.mark.integration
 

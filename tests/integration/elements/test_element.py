@@ -45,11 +45,11 @@ from birthmark.keys.reference import parse_reference_key
 from birthmark.keys.token import Token, list_tokens
 from birthmark.keys.token_key import TokenKey
 from birthmark.keys.uri import parse_pkcs11_uri
+from birthmark.pki.certificate_profiles import DEVICE
 from birthmark.pki.certificates import parse_bundle
 from birthmark.pki.csr import parse_csr
-from birthmark.pki.issue import self_signed
+from birthmark.pki.issuance import self_signed
 from birthmark.pki.names import name_of
-from birthmark.pki.profiles import DEVICE
 from support.fakes import NOON, SeededEntropy
 
 pytestmark = pytest.mark.integration

@@ -21,9 +21,9 @@ from birthmark.elements.exec.machine import look_around
 from birthmark.elements.software import SoftwareElement
 from birthmark.keys.pin import Pin
 from birthmark.keys.private_key import render_uri_pem
-from birthmark.pki.issue import self_signed
+from birthmark.pki.certificate_profiles import SERVER
+from birthmark.pki.issuance import self_signed
 from birthmark.pki.names import name_of
-from birthmark.pki.profiles import SERVER
 
 pytestmark = pytest.mark.integration
 

@@ -13,11 +13,11 @@ from birthmark.ca.service import CertificateAuthority
 from birthmark.est import wire
 from birthmark.est.service import Credentials, RegistrationAuthorities, Tokens
 from birthmark.est.service.authorities import AuthorityUnknownError
+from birthmark.pki.certificate_profiles import DEVICE, Profile
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.csr import CertificateRequest
 from birthmark.pki.extensions import CMC_RA
-from birthmark.pki.issue import issue, new_serial
-from birthmark.pki.profiles import DEVICE, Profile
+from birthmark.pki.issuance import issue, new_serial
 from birthmark.refusals.ledger import refusals_about
 from support.fakes import SeededEntropy
 from support.pki.est_server import EstServer, an_est_server, shown

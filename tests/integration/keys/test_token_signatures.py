@@ -29,9 +29,9 @@ from birthmark.keys.possession import check_nonce, sign_nonce
 from birthmark.keys.private_key import Scheme
 from birthmark.keys.token import Token
 from birthmark.keys.token_key import TokenKey
-from birthmark.pki.issue import self_signed
+from birthmark.pki.certificate_profiles import DEVICE
+from birthmark.pki.issuance import self_signed
 from birthmark.pki.names import name_of
-from birthmark.pki.profiles import DEVICE
 from support.fakes import NOON
 from support.pki.pki_builders import a_key
 

@@ -13,7 +13,7 @@ from OpenSSL import SSL
 from OpenSSL._util import lib
 
 from birthmark.net.tls import server_context
-from birthmark.pki import profiles
+from birthmark.pki import certificate_profiles
 from support.pki.pki_builders import a_ca, a_device
 
 HYBRID = b"X25519MLKEM768"
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.integration
 
 def shake(offered: bytes) -> tuple[str, Sequence[int]]:
     """Return the group that was taken, and the bytes of each flight."""
-    leaf = a_device(a_ca("key exchange"), "server", profile=profiles.SERVER, now=datetime.now(UTC))
+    leaf = a_device(a_ca("key exchange"), "server", profile=certificate_profiles.SERVER, now=datetime.now(UTC))
     key = load_pem_private_key(leaf.key_pem.encode(), None)
     certificate = x509.load_pem_x509_certificate(leaf.certificate.pem().encode())
     served, asking = server_context([certificate], key), SSL.Context(SSL.TLS_CLIENT_METHOD)

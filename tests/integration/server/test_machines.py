@@ -19,7 +19,7 @@ from birthmark.ca.passphrase import Passphrase
 from birthmark.cli.ca.common import check_leads
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.errors import ChangedMeanwhileError
-from birthmark.pki.profiles import Purpose
+from birthmark.pki.certificate_profiles import Purpose
 from birthmark.server.backup.making import make_backup
 from birthmark.server.backup.moving import move_database
 from birthmark.server.backup.restoring import restore_backup

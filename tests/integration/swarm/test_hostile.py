@@ -15,7 +15,7 @@ from birthmark.links.errors import LinkAnswerError, LinkLostError
 from birthmark.links.identity import Trust
 from birthmark.mqtt import codec
 from birthmark.mqtt.packets import ConnAck, Connect, Publish
-from birthmark.pki import profiles
+from birthmark.pki import certificate_profiles
 from birthmark.swarm.links.https import SwarmHttps
 from birthmark.swarm.links.mqtt import SwarmMqtt
 from birthmark.swarm.links.stream import Dialer
@@ -33,7 +33,7 @@ async def a_target(serve: Serve, directory: Path) -> AsyncIterator[tuple[Dialer,
     """A TLS server that does as `serve` says, and who believes it."""
     now = datetime.now(UTC)
     ca = a_ca(now=now)
-    leaf = a_device(ca, "localhost", profile=profiles.SERVER, now=now)
+    leaf = a_device(ca, "localhost", profile=certificate_profiles.SERVER, now=now)
     pem = directory / "server.pem"
     pem.write_text(leaf.key_pem + leaf.certificate.pem())
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

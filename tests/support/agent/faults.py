@@ -41,9 +41,9 @@ from birthmark.keys.token import Token
 from birthmark.links.identity import Identity, TokenIdentity, Trust
 from birthmark.links.openssl.tls import client_context
 from birthmark.links.ports import HttpAnswer, Message
-from birthmark.pki import profiles
+from birthmark.pki import certificate_profiles
 from birthmark.pki.csr import parse_csr
-from birthmark.pki.issue import issue, new_serial
+from birthmark.pki.issuance import issue, new_serial
 from support.agent.world import BOOTSTRAP, LIFETIME, FakeLinks, FakeMqtt, World, certified
 from support.fakes import FakeClock, SeededEntropy
 from support.kills.faults import Fault, in_child
@@ -99,7 +99,7 @@ class Servers(World):
             return list(known["issued"][key])
         serial, now = new_serial(self.entropy), self.clock.now()
         made = issue(
-            profiles.DEVICE,
+            certificate_profiles.DEVICE,
             asked.subject,
             asked.public_key,
             issuer=self.issuer.as_issuer,

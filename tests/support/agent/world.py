@@ -22,9 +22,9 @@ from birthmark.links.identity import Identity, Trust
 from birthmark.links.openssl.validity import StatedTime
 from birthmark.links.ports import HttpAnswer, Message
 from birthmark.mqtt.packets import Connect
-from birthmark.pki import profiles
+from birthmark.pki import certificate_profiles
 from birthmark.pki.certificates import Certificate
-from birthmark.pki.issue import issue, new_serial
+from birthmark.pki.issuance import issue, new_serial
 from support.fakes import FakeClock, SeededEntropy
 from support.pki.pki_builders import Holder, a_ca, a_device
 
@@ -91,8 +91,8 @@ class World:
     def __post_init__(self) -> None:
         self.maker = a_ca("Maker")
         self.born = a_device(self.maker, "device-1", lifetime=timedelta(days=3650))
-        self.issuer = a_ca("Test Issuing", parent=self.root, profile=profiles.ISSUING_CA)
-        self.edge_issuer = a_ca("Test Edge", parent=self.root, profile=profiles.EDGE_ISSUING_CA)
+        self.issuer = a_ca("Test Issuing", parent=self.root, profile=certificate_profiles.ISSUING_CA)
+        self.edge_issuer = a_ca("Test Edge", parent=self.root, profile=certificate_profiles.EDGE_ISSUING_CA)
 
     def config(self, text: str = CONFIG) -> AgentConfig:
         trust = self.directory / "trust.pem"
@@ -177,7 +177,7 @@ class World:
     def issued(self, body: bytes) -> bytes:
         request = est_wire.parse_csr(body)
         made = issue(
-            profiles.EDGE_CA if request.wants_ca and self.issues_cas else profiles.DEVICE,
+            certificate_profiles.EDGE_CA if request.wants_ca and self.issues_cas else certificate_profiles.DEVICE,
             request.subject,
             request.public_key,
             issuer=(self.edge_issuer if request.wants_ca else self.issuer).as_issuer,

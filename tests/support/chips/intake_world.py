@@ -15,13 +15,13 @@ from birthmark.manifests.bundle.many import verify_all
 from birthmark.manifests.bundle.model import Trust, Wish
 from birthmark.manifests.bundle.station import Station, Taken, open_station
 from birthmark.manifests.model import Entry
-from birthmark.pki import profiles
+from birthmark.pki import certificate_profiles
 from birthmark.pki.certificates import parse_pem
 from support.fakes import FakeClock, SeededEntropy
 from support.pki.pki_builders import Holder, a_ca, a_device
 
 ROOT = a_ca("Maker Root")
-ISSUER = a_ca("Maker Signer", parent=ROOT, profile=profiles.ISSUING_CA)
+ISSUER = a_ca("Maker Signer", parent=ROOT, profile=certificate_profiles.ISSUING_CA)
 
 
 def a_chip(name: str = "chip-1", **options: Any) -> Holder:

@@ -22,7 +22,7 @@ from birthmark.net.limits import Limits
 from birthmark.net.listener import Listeners
 from birthmark.net.pump import MqttPump
 from birthmark.net.tls import server_context
-from birthmark.pki import profiles
+from birthmark.pki import certificate_profiles
 from support.pki.pki_builders import Holder, a_ca, a_device
 
 LARGE = 2 * 1024 * 1024
@@ -81,7 +81,7 @@ class EchoSession:
 async def a_peer() -> AsyncIterator[Peer]:
     now = SystemClock().now()
     ca = a_ca(now=now - timedelta(hours=1))
-    server = a_device(ca, "localhost", profile=profiles.SERVER, now=now, san=(x509.DNSName("localhost"),))
+    server = a_device(ca, "localhost", profile=certificate_profiles.SERVER, now=now, san=(x509.DNSName("localhost"),))
     peer = Peer(0, ca)
 
     async def who(request: Request) -> Response:

@@ -7,7 +7,7 @@ from pathlib import Path
 from birthmark.auth.principals import Principal, PrincipalKind
 from birthmark.ca import directory as ca_directory
 from birthmark.ca.service import CertificateAuthority
-from birthmark.pki.profiles import FOR_REQUESTS, Profile
+from birthmark.pki.certificate_profiles import FOR_REQUESTS, Profile
 from birthmark.store import open_database
 from support.fakes import NOON, FakeClock, SeededEntropy
 

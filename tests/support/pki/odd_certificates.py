@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from birthmark.pki.certificates import Certificate, parse_der
-from birthmark.pki.issue import SigningKey
+from birthmark.pki.issuance import SigningKey
 from fuzz.mutate import read_der, tlv, write_der
 from support.fakes import NOON
 from support.pki.pki_builders import Holder, a_key

@@ -8,11 +8,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from birthmark.pki import profiles
+from birthmark.pki import certificate_profiles
+from birthmark.pki.certificate_profiles import Profile
 from birthmark.pki.certificates import Certificate
-from birthmark.pki.issue import Issuer, SigningKey, issue, new_serial, self_signed
+from birthmark.pki.issuance import Issuer, SigningKey, issue, new_serial, self_signed
 from birthmark.pki.names import name_of
-from birthmark.pki.profiles import Profile
 from support.fakes import NOON, SeededEntropy
 
 _ENTROPY = SeededEntropy(7)
@@ -52,7 +52,7 @@ def a_ca(
     common_name: str = "Test Root",
     *,
     parent: Holder | None = None,
-    profile: Profile = profiles.ROOT,
+    profile: Profile = certificate_profiles.ROOT,
     now: datetime = NOON,
     lifetime: timedelta | None = None,
     key: SigningKey | None = None,
@@ -91,7 +91,7 @@ def a_device(
     ca: Holder | None = None,
     common_name: str = "device-1",
     *,
-    profile: Profile = profiles.DEVICE,
+    profile: Profile = certificate_profiles.DEVICE,
     now: datetime = NOON,
     lifetime: timedelta | None = None,
     key: SigningKey | None = None,

@@ -13,7 +13,7 @@ from cryptography.x509 import IPAddress
 from birthmark.outbound.guard import networks_of
 from birthmark.outbound.mail import Mailer
 from birthmark.outbound.mailto import Tls
-from birthmark.pki.profiles import SERVER
+from birthmark.pki.certificate_profiles import SERVER
 from support.pki.pki_builders import a_ca, a_device
 from support.server.servers import free_address
 

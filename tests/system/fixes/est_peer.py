@@ -11,8 +11,8 @@ from cryptography import x509
 from fixes.scene import Scene
 
 from birthmark.est import wire
-from birthmark.pki import profiles
-from birthmark.pki.issue import issue, new_serial
+from birthmark.pki import certificate_profiles
+from birthmark.pki.issuance import issue, new_serial
 from birthmark.pki.names import name_of
 from support.fakes import SeededEntropy
 from support.pki.pki_builders import Holder, a_ca, a_device
@@ -39,7 +39,7 @@ def an_est_server_for(scene: Scene, name: str) -> str:
         def do_POST(self) -> None:
             request = wire.parse_csr(self.rfile.read(int(self.headers["Content-Length"])))
             made = issue(
-                profiles.DEVICE,
+                certificate_profiles.DEVICE,
                 name_of(name),
                 request.public_key,
                 issuer=ca.as_issuer,
@@ -70,7 +70,7 @@ def an_est_server_for(scene: Scene, name: str) -> str:
 
 def _context(scene: Scene, ca: Holder, now: datetime) -> ssl.SSLContext:
     here = (x509.IPAddress(IPv4Address("127.0.0.1")),)
-    own = a_device(ca, "est", profile=profiles.SERVER, now=now, san=here)
+    own = a_device(ca, "est", profile=certificate_profiles.SERVER, now=now, san=here)
     pair = scene.directory / "other-server.pem"
     pair.write_text(own.key_pem + own.certificate.pem())
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

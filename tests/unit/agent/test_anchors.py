@@ -10,9 +10,9 @@ from cryptography import x509
 
 from birthmark.agent.anchors import MAX_STEPS, FollowedAnchors, steps_in
 from birthmark.links.identity import Trust
-from birthmark.pki import chains
+from birthmark.pki import path_validation
+from birthmark.pki.certificate_profiles import EDGE_ISSUING_CA, ISSUING_CA, ROOT, Profile
 from birthmark.pki.certificates import Certificate, is_signed_by
-from birthmark.pki.profiles import EDGE_ISSUING_CA, ISSUING_CA, ROOT, Profile
 from support.fakes import NOON
 from support.pki.odd_certificates import a_certificate, usage
 from support.pki.pki_builders import Holder, a_ca, a_key
@@ -145,6 +145,6 @@ def test_a_bag_full_of_links_is_a_bounded_amount_of_work(monkeypatch: pytest.Mon
         checked.append(certificate)
         return is_signed_by(certificate, issuer)
 
-    monkeypatch.setattr(chains, "is_signed_by", counted)
+    monkeypatch.setattr(path_validation, "is_signed_by", counted)
     list(steps_in([one.certificate for one in roots] + links, NOON))
-    assert 0 < len(checked) <= chains.MAX_NEW_SIGNATURES
+    assert 0 < len(checked) <= path_validation.MAX_NEW_SIGNATURES

@@ -11,8 +11,8 @@ from birthmark.agent.issuing import NotAuthorityError
 from birthmark.agent.service import Agent
 from birthmark.agent.slots import HeldIdentity
 from birthmark.est.wire import parse_certs_only, parse_csr, render_certs_only
+from birthmark.pki.certificate_profiles import EDGE_ISSUING_CA
 from birthmark.pki.certificates import Certificate, is_signed_by
-from birthmark.pki.profiles import EDGE_ISSUING_CA
 from support.agent.world import CONFIG, LIFETIME, World
 from support.pki.pki_builders import a_ca
 

@@ -24,7 +24,7 @@ from birthmark.dps.client import DpsBusyError
 from birthmark.errors import BirthmarkError
 from birthmark.est.client import EstServerBusyError
 from birthmark.links.ports import HttpAnswer
-from birthmark.pki.chains import CertificateExpiredError
+from birthmark.pki.path_validation import CertificateExpiredError
 from support.agent.world import BOOTSTRAP, CONFIG, LIFETIME, World, certified
 from support.fakes import NOON
 

@@ -18,8 +18,8 @@ from birthmark.errors import UnauthenticatedError, UnavailableError
 from birthmark.est import wire as est_wire
 from birthmark.iothub.client import HubClient
 from birthmark.links.errors import MqttRefusedError, ServerUntrustedError
-from birthmark.pki import profiles
-from birthmark.pki.issue import issue, new_serial
+from birthmark.pki import certificate_profiles
+from birthmark.pki.issuance import issue, new_serial
 from birthmark.pki.names import name_of
 from support.agent.world import CONFIG, LIFETIME, World, certified
 from support.pki.pki_builders import a_key, key_pem
@@ -436,7 +436,7 @@ class Renaming(World):
     def issued(self, body: bytes) -> bytes:
         request = est_wire.parse_csr(body)
         made = issue(
-            profiles.DEVICE,
+            certificate_profiles.DEVICE,
             name_of("of-the-user"),
             request.public_key,
             issuer=self.issuer.as_issuer,

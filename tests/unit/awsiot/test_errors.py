@@ -1,6 +1,6 @@
 from birthmark import errors
 from birthmark.awsiot.errors import HTTP, http_error
-from birthmark.pki.chains import CertificateExpiredError
+from birthmark.pki.path_validation import CertificateExpiredError
 
 
 def test_a_refusal_from_below_has_the_answer_of_its_kind() -> None:

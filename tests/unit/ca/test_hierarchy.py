@@ -12,8 +12,8 @@ from birthmark.ca.directory import CaExistsError, CaMissingError
 from birthmark.ca.hierarchy import Hierarchy
 from birthmark.ca.hierarchy_files import CaBusyError
 from birthmark.ca.key_files import SecretExposedError, SecretUnreadableError
-from birthmark.pki.chains import build_chain
-from birthmark.pki.profiles import Purpose
+from birthmark.pki.certificate_profiles import Purpose
+from birthmark.pki.path_validation import build_chain
 from support.fakes import NOON, SeededEntropy
 from support.pki.pki_builders import a_ca
 

@@ -16,10 +16,10 @@ from birthmark.ca.rules.issuance import (
     check_speaks_for,
     decide,
 )
+from birthmark.pki.certificate_profiles import DEVICE, EDGE_CA
 from birthmark.pki.certificates import Thumbprint
 from birthmark.pki.csr import parse_csr
 from birthmark.pki.names import name_of
-from birthmark.pki.profiles import DEVICE, EDGE_CA
 from support.fakes import NOON
 from support.pki.pki_builders import a_csr, a_key
 

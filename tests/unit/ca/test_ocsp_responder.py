@@ -19,11 +19,11 @@ from birthmark.ca import ocsp_responder as answers_module
 from birthmark.ca.certificate_orders import issue_server
 from birthmark.ca.ocsp_responder import LIFETIME, Answers
 from birthmark.errors import UnavailableError
+from birthmark.pki.certificate_profiles import EST_IDENTITY, SERVER
 from birthmark.pki.certificates import Certificate, is_signed_by, parse_der
 from birthmark.pki.crl import RevocationReason
 from birthmark.pki.csr import parse_csr
 from birthmark.pki.ocsp import Answer, CertId, OcspMalformedError, OcspRequest, Unsigned, ids_of, parse_request
-from birthmark.pki.profiles import EST_IDENTITY, SERVER
 from support.fakes import FakeClock
 from support.pki.ca_world import OPERATOR, an_authority, of
 from support.pki.ocsp_requests import a_request, together

@@ -20,8 +20,8 @@ from birthmark.ca.passphrase import (
 )
 from birthmark.ca.passphrase_rotation import move
 from birthmark.errors import BirthmarkError
-from birthmark.pki.issue import Issuer
-from birthmark.pki.profiles import Purpose
+from birthmark.pki.certificate_profiles import Purpose
+from birthmark.pki.issuance import Issuer
 from support.fakes import NOON, SeededEntropy
 from support.pki.pki_builders import a_ca
 

@@ -15,10 +15,10 @@ from birthmark.auth.principals import Principal, PrincipalKind
 from birthmark.ca.rules.issuance import CaNotIssuedError, KeyKindRefusedError
 from birthmark.ca.rules.names import HARDWARE_MODULE_NAME, NamesRefusedError, granted_names, names_in
 from birthmark.ca.service import CertificateAuthority, ProfileUnknownError
+from birthmark.pki.certificate_profiles import DEVICE, EDGE_CA, FOR_REQUESTS, IDEVID, LDEVID, AllowedNames, Profile
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.csr import CertificateRequest, parse_csr
-from birthmark.pki.issue import NO_END
-from birthmark.pki.profiles import DEVICE, EDGE_CA, FOR_REQUESTS, IDEVID, LDEVID, AllowedNames, Profile
+from birthmark.pki.issuance import NO_END
 from support.pki.ca_world import OPERATOR, USER, an_authority, of
 from support.pki.pki_builders import a_csr, a_key, an_rsa_key
 

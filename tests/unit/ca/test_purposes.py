@@ -8,11 +8,11 @@ import pytest
 
 from birthmark.ca import directory as ca_directory
 from birthmark.ca.hierarchy import Hierarchy
+from birthmark.pki.certificate_profiles import DEVICE, EDGE_CA, EST_IDENTITY, FOR_REQUESTS, SERVER, Purpose
 from birthmark.pki.certificates import parse_pem
-from birthmark.pki.chains import build_chain
 from birthmark.pki.csr import parse_csr
-from birthmark.pki.issue import Issuer
-from birthmark.pki.profiles import DEVICE, EDGE_CA, EST_IDENTITY, FOR_REQUESTS, SERVER, Purpose
+from birthmark.pki.issuance import Issuer
+from birthmark.pki.path_validation import build_chain
 from support.fakes import NOON, SeededEntropy
 from support.pki.ca_world import OPERATOR, an_authority
 from support.pki.pki_builders import a_csr

@@ -11,12 +11,12 @@ from birthmark.auth.principals import Principal, PrincipalKind
 from birthmark.ca.revocation import AlreadyRevokedError, CertificateUnknownError
 from birthmark.ca.rules.issuance import KeyTakenError, NameLostError
 from birthmark.ca.rules.names import NamesRefusedError
+from birthmark.pki.certificate_profiles import DEVICE, SERVER, Profile
 from birthmark.pki.certificates import Certificate, Thumbprint
-from birthmark.pki.chains import build_chain
 from birthmark.pki.crl import RevocationReason
 from birthmark.pki.csr import CertificateRequest, parse_csr
-from birthmark.pki.issue import issue
-from birthmark.pki.profiles import DEVICE, SERVER, Profile
+from birthmark.pki.issuance import issue
+from birthmark.pki.path_validation import build_chain
 from support.fakes import NOON, FakeClock
 from support.pki.ca_world import OPERATOR, USER, an_authority, of
 from support.pki.pki_builders import a_ca, a_csr, a_key

@@ -26,7 +26,7 @@ from birthmark.cli.ca.hierarchy import passphrase
 from birthmark.clock import SystemClock
 from birthmark.console.lock import DirectoryInUseError, DirectoryLock, is_served
 from birthmark.pki.certificates import parse_bundle, parse_pem
-from birthmark.pki.chains import build_chain
+from birthmark.pki.path_validation import build_chain
 from birthmark.pki.possession import check_possession
 from support.pki.pki_builders import a_csr, a_device, a_key
 

@@ -22,10 +22,10 @@ from birthmark.ca.offline_root import AnswerRefusedError, RequestRefusedError, a
 from birthmark.ca.passphrase import Passphrase
 from birthmark.cli.app import app
 from birthmark.clock import SystemClock, SystemEntropy
+from birthmark.pki.certificate_profiles import Purpose
 from birthmark.pki.certificates import Certificate, parse_bundle, parse_pem
-from birthmark.pki.chains import build_chain
 from birthmark.pki.names import name_of
-from birthmark.pki.profiles import Purpose
+from birthmark.pki.path_validation import build_chain
 from support.pki.pki_builders import a_csr, a_key
 
 

@@ -23,9 +23,8 @@ from birthmark.dps.rules.attestation import (
     judge_missing_issuer,
 )
 from birthmark.errors import BirthmarkError
-from birthmark.pki import profiles
-from birthmark.pki.authority import Authority
-from birthmark.pki.chains import (
+from birthmark.pki import certificate_profiles
+from birthmark.pki.path_validation import (
     CertificateExpiredError,
     CertificateNotYetValidError,
     NotACAError,
@@ -33,13 +32,14 @@ from birthmark.pki.chains import (
     SignatureCache,
     Signatures,
 )
+from birthmark.pki.verified_ca import Authority
 from support.azure.sas_tokens import make_sas
 from support.fakes import NOON
 from support.pki.odd_certificates import a_certificate
 from support.pki.pki_builders import Holder, a_ca, a_device
 
 ROOT = a_ca("Root")
-MIDDLE = a_ca("Middle", parent=ROOT, profile=profiles.ISSUING_CA)
+MIDDLE = a_ca("Middle", parent=ROOT, profile=certificate_profiles.ISSUING_CA)
 DEVICE = a_device(MIDDLE, "Device-1")
 
 
@@ -136,7 +136,7 @@ def test_advice_about_the_chain_names_the_group_that_may_be_meant() -> None:
 
 
 def test_a_group_whose_ca_can_have_no_ca_below_is_not_meant() -> None:
-    deepest = a_ca("Another", profile=profiles.ISSUING_CA)
+    deepest = a_ca("Another", profile=certificate_profiles.ISSUING_CA)
     assert isinstance(judged(DEVICE, Signer("other", deepest.certificate)), NotEnrolledError)
 
 
@@ -162,7 +162,7 @@ def test_a_groups_own_intermediate_counts_when_its_root_is_verified() -> None:
 def test_a_verified_root_that_has_ended_vouches_for_nobody() -> None:
     root = a_ca("Ended")
     ended = a_ca("Ended", key=root.private_key, now=NOON - timedelta(days=40), lifetime=timedelta(days=30))
-    middle = a_ca("Below ended", parent=root, profile=profiles.ISSUING_CA)
+    middle = a_ca("Below ended", parent=root, profile=certificate_profiles.ISSUING_CA)
     assert found(a_claim(a_device(middle, "Device-1")), [Signer("g", middle.certificate)], [an_authority(root)])
     with pytest.raises(CertificateExpiredError):
         found(a_claim(a_device(middle, "Device-1")), [Signer("g", middle.certificate)], [an_authority(ended)])

@@ -17,7 +17,7 @@ from birthmark.est.client import (
     EstWrongCertificateError,
 )
 from birthmark.links.web_page import WebPageError
-from birthmark.pki.chains import build_chain
+from birthmark.pki.path_validation import build_chain
 from support.fakes import NOON
 from support.pki.est_server import EstServer, an_est_server, shown
 from support.pki.pki_builders import a_ca, a_csr, a_device, a_key

@@ -10,7 +10,7 @@ from birthmark.ca.model import Issued
 from birthmark.est.model import Comeback
 from birthmark.est.rules.comeback import CloneSuspectedError, ComebackTooLateError, check_comeback
 from birthmark.pki.certificates import Thumbprint
-from birthmark.pki.chains import CertificateExpiredError
+from birthmark.pki.path_validation import CertificateExpiredError
 from support.fakes import NOON
 from support.pki.pki_builders import a_ca, a_device
 

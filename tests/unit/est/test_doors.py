@@ -11,9 +11,9 @@ from birthmark.est.model import Comeback, Door, Proof
 from birthmark.est.rules.comeback import ComebackTooLateError
 from birthmark.est.rules.csr_attributes import KeyEncryptionUnsupportedError, request_for_key
 from birthmark.est.rules.doors import comeback_at, is_stranger_at
-from birthmark.pki.chains import CertificateExpiredError
+from birthmark.pki.certificate_profiles import EDGE_CA
 from birthmark.pki.csr import parse_csr
-from birthmark.pki.profiles import EDGE_CA
+from birthmark.pki.path_validation import CertificateExpiredError
 from support.fakes import NOON
 from support.pki.pki_builders import a_ca, a_csr, a_device, a_key
 

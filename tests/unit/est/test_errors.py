@@ -1,6 +1,6 @@
 from birthmark.est.errors import status_of
-from birthmark.pki.chains import CertificateExpiredError
 from birthmark.pki.csr import CsrMalformedError
+from birthmark.pki.path_validation import CertificateExpiredError
 
 
 def test_a_refusal_from_below_has_the_status_of_its_kind() -> None:

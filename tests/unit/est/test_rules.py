@@ -22,8 +22,8 @@ from birthmark.est.rules.reenrollment import (
     check_channel_binding,
     check_same_identity,
 )
-from birthmark.pki.chains import SignatureCache, Signatures
 from birthmark.pki.csr import CertificateRequest, parse_csr
+from birthmark.pki.path_validation import SignatureCache, Signatures
 from support.fakes import NOON
 from support.pki.pki_builders import Holder, a_ca, a_csr, a_device
 from support.server.asgi import FakePeer

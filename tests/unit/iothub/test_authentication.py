@@ -16,9 +16,9 @@ from birthmark.iothub.rules.authentication import (
     authenticate,
     check_client_id,
 )
-from birthmark.pki import profiles
-from birthmark.pki.chains import CertificateExpiredError
-from birthmark.pki.checks import WrongPurposeError
+from birthmark.pki import certificate_profiles
+from birthmark.pki.certificate_checks import WrongPurposeError
+from birthmark.pki.path_validation import CertificateExpiredError
 from support.azure.sas_tokens import make_sas
 from support.fakes import NOON
 from support.pki.pki_builders import a_ca, a_device
@@ -90,14 +90,18 @@ def test_a_certificate_on_record_that_has_expired_is_refused() -> None:
         authenticate(by_thumbprints(LEAF.thumbprint), HOST, LEAF, None, NOON + timedelta(days=36500))
 
 
-@pytest.mark.parametrize("profile", [profiles.SERVER, profiles.EDGE_CA], ids=lambda profile: profile.name)
-def test_what_a_certificate_is_for_does_not_count_where_its_thumbprint_is_registered(profile: profiles.Profile) -> None:
+@pytest.mark.parametrize(
+    "profile", [certificate_profiles.SERVER, certificate_profiles.EDGE_CA], ids=lambda profile: profile.name
+)
+def test_what_a_certificate_is_for_does_not_count_where_its_thumbprint_is_registered(
+    profile: certificate_profiles.Profile,
+) -> None:
     leaf = a_device(a_ca(), "device-1", profile=profile).certificate
     authenticate(by_thumbprints(leaf.thumbprint), HOST, leaf, None, NOON)
 
 
 def test_a_servers_certificate_of_a_hubs_ca_opens_nothing() -> None:
-    leaf = a_device(a_ca(), "device-1", profile=profiles.SERVER).certificate
+    leaf = a_device(a_ca(), "device-1", profile=certificate_profiles.SERVER).certificate
     device = a_hub_device(DeviceAuthentication(AuthenticationType.AUTHORITY))
     with pytest.raises(WrongPurposeError):
         authenticate(device, HOST, leaf, None, NOON)

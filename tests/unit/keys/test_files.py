@@ -45,9 +45,9 @@ from birthmark.keys.private_key import Scheme, as_private_key, default_scheme
 from birthmark.keys.reference import parse_reference_key, render_reference_key
 from birthmark.links.identity import FileIdentity, Trust
 from birthmark.links.openssl.tls import client_context
-from birthmark.pki.issue import self_signed
+from birthmark.pki.certificate_profiles import DEVICE
+from birthmark.pki.issuance import self_signed
 from birthmark.pki.names import name_of
-from birthmark.pki.profiles import DEVICE
 from support.fakes import NOON
 
 EC_KEY = ec.generate_private_key(ec.SECP256R1())

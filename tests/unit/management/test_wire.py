@@ -6,8 +6,8 @@ import pytest
 
 from birthmark.management import wire
 from birthmark.management.wire import ApiVersionError, BodyInvalidError
-from birthmark.pki.authority import NOTHING
 from birthmark.pki.certificates import CertificateInvalidError
+from birthmark.pki.verified_ca import NOTHING
 from support.pki.pki_builders import a_ca
 
 CA = a_ca("Wire", now=datetime(2026, 1, 1, tzinfo=UTC)).certificate

@@ -16,14 +16,14 @@ from birthmark.manifests import listed
 from birthmark.manifests.errors import ChainBrokenError, DuplicateEntryError, MalformedEntryError, ManifestError
 from birthmark.manifests.listed import MAX_FILE_BYTES, ListTrust, count_listed, is_list, left_out, verify_list
 from birthmark.manifests.model import Entry
-from birthmark.pki import profiles
+from birthmark.pki import certificate_profiles
+from birthmark.pki.certificate_checks import CertificateNonconformingError
 from birthmark.pki.certificates import Certificate
-from birthmark.pki.checks import CertificateNonconformingError
 from support.fakes import NOON
 from support.pki.pki_builders import a_ca, a_device, a_key
 
 ROOT = a_ca("Maker Root")
-SIGNER = a_ca("Maker Signer", parent=ROOT, profile=profiles.ISSUING_CA)
+SIGNER = a_ca("Maker Signer", parent=ROOT, profile=certificate_profiles.ISSUING_CA)
 DEVICES = [a_device(SIGNER, f"chip-{number}", key=a_key()).certificate for number in range(3)]
 TRUST = ListTrust((ROOT.certificate, SIGNER.certificate))
 Write = Callable[[Path, list[tuple[str, bytes]]], Path]

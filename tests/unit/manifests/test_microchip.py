@@ -22,12 +22,12 @@ from birthmark.manifests.microchip import Trust, root_of, signer_of, trust_of
 from birthmark.manifests.model import Entry
 from birthmark.manifests.verifying import verify_all
 from birthmark.manifests.writer import Chip, ManifestKey, render_entry, write_manifest
-from birthmark.pki import profiles
+from birthmark.pki import certificate_profiles
 from support.fakes import NOON
 from support.pki.pki_builders import Holder, a_ca, a_device, a_key
 
 ROOT = a_ca("Rehearsal Root")
-ISSUER = a_ca("Crypto Authentication Signer 0001", parent=ROOT, profile=profiles.ISSUING_CA)
+ISSUER = a_ca("Crypto Authentication Signer 0001", parent=ROOT, profile=certificate_profiles.ISSUING_CA)
 LOG = a_ca("Manifest Signer")
 SIGNER = ManifestKey(LOG.certificate, LOG.private_key)  # type: ignore[arg-type]  # the builders make P-256 and both certificates
 TRUST = trust_of([signer_of(LOG.certificate)], [root_of(ROOT.certificate)])
@@ -109,13 +109,13 @@ def test_a_certificate_with_another_key_is_found() -> None:
 
 
 def test_a_certificate_of_an_unknown_root_is_found() -> None:
-    other = a_ca("Other", parent=a_ca("Other Root"), profile=profiles.ISSUING_CA)
+    other = a_ca("Other", parent=a_ca("Other Root"), profile=certificate_profiles.ISSUING_CA)
     assert isinstance(outcome(render_entry(a_chip(issuer=other), SIGNER, NOON)), errors.ChainBrokenError)
 
 
 def test_a_device_that_its_signer_did_not_issue_is_found() -> None:
     good = a_chip()
-    twin = a_ca("Crypto Authentication Signer 0001", parent=ROOT, profile=profiles.ISSUING_CA)
+    twin = a_ca("Crypto Authentication Signer 0001", parent=ROOT, profile=certificate_profiles.ISSUING_CA)
     mixed = Chip(good.unique_id, good.keys, (good.chain[0], twin.certificate))  # type: ignore[index]  # the builders make P-256 and both certificates
     assert isinstance(outcome(render_entry(mixed, SIGNER, NOON)), errors.ChainBrokenError)
 
@@ -162,7 +162,7 @@ def test_one_key_under_two_names_is_found() -> None:
 
 
 def test_a_ca_cannot_be_a_device() -> None:
-    device = a_ca("sn0123AABBCCDDEEFF01", parent=ISSUER, profile=profiles.ISSUING_CA)
+    device = a_ca("sn0123AABBCCDDEEFF01", parent=ISSUER, profile=certificate_profiles.ISSUING_CA)
     chip = Chip("0123aabbccddeeff01", [device.private_key.public_key()], (device.certificate, ISSUER.certificate))  # type: ignore[list-item]  # the builders make P-256
     found = outcome(render_entry(chip, SIGNER, NOON))
     assert isinstance(found, errors.MalformedEntryError)

@@ -12,9 +12,9 @@ from birthmark.errors import BirthmarkError
 from birthmark.manifests.bundle import errors
 from birthmark.manifests.bundle.model import Wish
 from birthmark.manifests.bundle.station import open_station
-from birthmark.pki import profiles
+from birthmark.pki import certificate_profiles
 from birthmark.pki.certificates import CertificateTooLargeError
-from birthmark.pki.chains import ChainTooLongError
+from birthmark.pki.path_validation import ChainTooLongError
 from support.chips.intake_world import Line, a_chip, a_wish, take, verified
 from support.pki.pki_builders import a_device
 
@@ -128,7 +128,7 @@ def test_what_nobody_would_read_is_not_written(line: Line) -> None:
     line.take(a_chip("chip-1"), "B-1")
     before, large = line.bundle.read_bytes(), (x509.DNSName("a" * 60_000),)
     with pytest.raises(CertificateTooLargeError):
-        line.take(a_chip("chip-2", profile=profiles.SERVER, san=large), "B-2")
+        line.take(a_chip("chip-2", profile=certificate_profiles.SERVER, san=large), "B-2")
     with line.station() as station, pytest.raises(ChainTooLongError):
         station.ask(Wish("B-3", "ann", (a_chip("chip-3").certificate,) * 9))
     assert line.bundle.read_bytes() == before

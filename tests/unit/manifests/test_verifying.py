@@ -16,13 +16,13 @@ from birthmark.manifests.microchip import root_of, signer_of, trust_of
 from birthmark.manifests.model import Entry
 from birthmark.manifests.verifying import Verdict, verify_all
 from birthmark.manifests.writer import Chip, ManifestKey, render_entry
-from birthmark.pki import profiles
+from birthmark.pki import certificate_profiles
 from support.fakes import NOON
 from support.pki.pki_builders import a_ca, a_device, a_key
 
 Verified: TypeAlias = Callable[[bytes], Iterator[Verdict]]
 ROOT = a_ca("Rehearsal Root")
-ISSUER = a_ca("Crypto Authentication Signer 0001", parent=ROOT, profile=profiles.ISSUING_CA)
+ISSUER = a_ca("Crypto Authentication Signer 0001", parent=ROOT, profile=certificate_profiles.ISSUING_CA)
 LOG = a_ca("Manifest Signer")
 SIGNER = ManifestKey(LOG.certificate, LOG.private_key)  # type: ignore[arg-type]  # the builders make P-256
 TRUST = trust_of([signer_of(LOG.certificate)], [root_of(ROOT.certificate)])

@@ -15,8 +15,8 @@ from birthmark.net import tls
 from birthmark.net.errors import ChainTooLargeError
 from birthmark.net.pipe import TlsPipe
 from birthmark.net.tls import WAY, peer_of, server_context
+from birthmark.pki.certificate_profiles import EDGE_ISSUING_CA, SERVER
 from birthmark.pki.certificates import CertificateInvalidError
-from birthmark.pki.profiles import EDGE_ISSUING_CA, SERVER
 from support.fakes import NOON
 from support.pki.pki_builders import Holder, a_ca, a_device
 

@@ -24,7 +24,7 @@ from cryptography.x509.oid import NameOID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birthmark.pki import certificates, profiles
+from birthmark.pki import certificate_profiles, certificates
 from birthmark.pki.certificates import (
     MAX_BUNDLE_CERTIFICATES,
     MAX_CERTIFICATE_BYTES,
@@ -273,7 +273,7 @@ def test_more_certificates_in_pkcs7_than_any_chain_has_are_refused() -> None:
         parse_bundle(pkcs7.serialize_certificates(many, Encoding.DER))
 
 
-ISSUING = a_ca("Issuing", parent=ROOT, profile=profiles.ISSUING_CA)
+ISSUING = a_ca("Issuing", parent=ROOT, profile=certificate_profiles.ISSUING_CA)
 LONG_CHAIN = tuple(one.certificate for one in (a_device(ISSUING), ISSUING, ROOT))
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from birthmark.pki.crl import Revocation, RevocationReason, build_crl, entries_of
-from birthmark.pki.issue import Issuer, authority_key_id, hash_for
+from birthmark.pki.issuance import Issuer, authority_key_id, hash_for
 from support.fakes import NOON
 from support.pki.pki_builders import a_ca, an_rsa_key
 

@@ -8,8 +8,8 @@ from cryptography import x509
 from hypothesis import given
 from hypothesis import strategies as st
 
+from birthmark.pki.certificate_checks import CertificateNonconformingError, check_conforming
 from birthmark.pki.certificates import CertificateInvalidError, parse_der
-from birthmark.pki.checks import CertificateNonconformingError, check_conforming
 from birthmark.pki.extensions import names_of, read_extensions
 from birthmark.pki.name_constraints import MAX_CONSTRAINTS
 from fuzz.certificates import use

@@ -7,8 +7,8 @@ from cryptography import x509
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birthmark.pki.chains import NameForbiddenError, build_chain
 from birthmark.pki.name_constraints import MAX_NAMES, Name, NameConstraints, NameUnusableError, refused_by
+from birthmark.pki.path_validation import NameForbiddenError, build_chain
 from support.fakes import NOON
 from support.pki.odd_certificates import a_certificate, a_root, anchors
 

@@ -9,7 +9,7 @@ from cryptography.x509.oid import AttributeOID, ExtendedKeyUsageOID, NameOID, Ob
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birthmark.pki.checks import has_roca_pattern
+from birthmark.pki.certificate_checks import has_roca_pattern
 from birthmark.pki.csr import (
     CHANGE_SUBJECT_NAME,
     CsrExtensionRefusedError,

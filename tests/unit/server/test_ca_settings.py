@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from cryptography.x509.oid import ObjectIdentifier
 
-from birthmark.pki.places import Places
-from birthmark.pki.profiles import DEVICE, EDGE_CA, AllowedNames, Purpose
+from birthmark.pki.certificate_profiles import DEVICE, EDGE_CA, AllowedNames, Purpose
+from birthmark.pki.distribution_points import Places
 from birthmark.server.settings import ConfigInvalidError, Settings, read_settings
 
 

@@ -19,7 +19,7 @@ from birthmark.clock import SystemEntropy
 from birthmark.console.client import ForeignFileError, OperatorClient, ServerNotRunningError
 from birthmark.console.lock import DirectoryInUseError, is_served
 from birthmark.pki.certificates import Certificate
-from birthmark.pki.issue import SigningKey
+from birthmark.pki.issuance import SigningKey
 from birthmark.server.certificate import FreshContext
 from birthmark.server.data_dir import (
     DataDirectory,

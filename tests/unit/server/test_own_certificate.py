@@ -10,7 +10,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, pkcs7, pkcs12
 
-from birthmark.pki.profiles import SERVER
+from birthmark.pki.certificate_profiles import SERVER
 from birthmark.server.certificate import FreshContext
 from birthmark.server.own_certificate import OwnCertificate, OwnCertificateError
 from support.fakes import NOON, FakeClock

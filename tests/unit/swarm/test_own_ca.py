@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
 
 from birthmark.errors import BirthmarkError
 from birthmark.links.errors import CertificateKeyMismatchError
-from birthmark.pki.profiles import ISSUING_CA
+from birthmark.pki.certificate_profiles import ISSUING_CA
 from birthmark.swarm.identities import CaMaker
 from birthmark.swarm.scenario.model import Identities
 from support.fakes import NOON, SeededEntropy

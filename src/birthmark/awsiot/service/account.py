@@ -48,7 +48,7 @@ from birthmark.broker.publisher import Messages
 from birthmark.broker.stream import SqlStream
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import BirthmarkError, NotFoundError
-from birthmark.pki.issue import Issuer
+from birthmark.pki.issuance import Issuer
 from birthmark.ref import Ref
 from birthmark.routing.intake import Noted
 from birthmark.routing.letters import Carrier as Letters

@@ -9,7 +9,7 @@ from birthmark.awsiot.store import certificates as store
 from birthmark.clock import new_uuid
 from birthmark.errors import ChangedMeanwhileError, ConflictError, InvalidRequestError, NotFoundError
 from birthmark.pki.certificates import Certificate, parse_pem
-from birthmark.pki.chains import check_dates
+from birthmark.pki.path_validation import check_dates
 from birthmark.pki.possession import check_possession
 from birthmark.store import Changes
 from birthmark.store.paging import Page, page_of

@@ -36,12 +36,12 @@ from birthmark.errors import (
     ThrottledError,
     UnauthenticatedError,
 )
+from birthmark.pki.certificate_profiles import DEVICE
 from birthmark.pki.certificates import Certificate, is_signed_by, parse_pem
 from birthmark.pki.csr import parse_csr
-from birthmark.pki.issue import Issuer, issue, new_serial
+from birthmark.pki.issuance import Issuer, issue, new_serial
 from birthmark.pki.names import name_of
 from birthmark.pki.pem import unarmor
-from birthmark.pki.profiles import DEVICE
 from birthmark.store import Changes, decided_again
 from birthmark.store.paging import Page, every, page_of
 from birthmark.turns import Turns

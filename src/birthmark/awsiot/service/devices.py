@@ -31,7 +31,7 @@ from birthmark.awsiot.store import registry as store
 from birthmark.clock import Clock
 from birthmark.errors import ForbiddenError, UnauthenticatedError
 from birthmark.pki.certificates import Certificate
-from birthmark.pki.chains import check_dates
+from birthmark.pki.path_validation import check_dates
 from birthmark.store import Database
 
 

@@ -33,8 +33,8 @@ from birthmark.broker.model import Message
 from birthmark.clock import Clock
 from birthmark.errors import ForbiddenError, NotFoundError, PolicyError, ThrottledError
 from birthmark.pki.certificates import Certificate
-from birthmark.pki.chains import check_dates
-from birthmark.pki.twin import twins_of
+from birthmark.pki.path_validation import check_dates
+from birthmark.pki.signature_malleability import twins_of
 from birthmark.store import Database, to_micros
 
 MAX_PER_CA = 1_000_000

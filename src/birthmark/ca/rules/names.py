@@ -14,11 +14,11 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from birthmark.errors import PolicyError
+from birthmark.pki.certificate_profiles import AllowedNames, Profile
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.extensions import ASN1_TROUBLE
 from birthmark.pki.name_constraints import is_host_name
 from birthmark.pki.names import MAKE_REQUEST, MAX_COMMON_NAME_BYTES
-from birthmark.pki.profiles import AllowedNames, Profile
 from birthmark.text import printable
 
 _EDGE_CA = " Edge CA"

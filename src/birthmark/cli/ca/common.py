@@ -23,8 +23,8 @@ from birthmark.cli.machines import DatabaseWantedError
 from birthmark.cli.options import JsonOption
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.errors import BirthmarkError
+from birthmark.pki.certificate_profiles import Purpose
 from birthmark.pki.certificates import Certificate
-from birthmark.pki.profiles import Purpose
 from birthmark.store import open_database
 
 if TYPE_CHECKING:

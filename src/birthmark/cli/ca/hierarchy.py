@@ -40,9 +40,9 @@ from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.console.issued import inventory_view, issuer_of
 from birthmark.console.lock import DirectoryInUseError, is_served, keeping_out
 from birthmark.errors import BirthmarkError
-from birthmark.pki.issue import new_serial
+from birthmark.pki.certificate_profiles import Purpose
+from birthmark.pki.issuance import new_serial
 from birthmark.pki.possession import prove_possession
-from birthmark.pki.profiles import Purpose
 
 _VERIFICATION_LIFETIME = timedelta(days=1)
 

@@ -22,12 +22,12 @@ from birthmark.cli.ca.standing import Instead, by_another, by_est
 from birthmark.cli.common import FileExistsAlreadyError, about, read_file
 from birthmark.durations import FORMS, lifetime_of
 from birthmark.manifests.listed import is_table
+from birthmark.pki.certificate_profiles import DEVICE, FOR_REQUESTS, SERVER, Profile
 from birthmark.pki.certificates import Certificate, CertificateInvalidError, CertificateKeySwappedError, parse_der
 from birthmark.pki.csr import MAX_CSR_BYTES, CertificateRequest, CsrMalformedError, CsrTooLargeError, parse_csr
 from birthmark.pki.der import is_pkcs7, is_pkcs12
 from birthmark.pki.names import name_of
 from birthmark.pki.pem import check_single_request, pem_in, unarmor
-from birthmark.pki.profiles import DEVICE, FOR_REQUESTS, SERVER, Profile
 from birthmark.text import printable
 from birthmark.text_files import plain_text
 

@@ -23,10 +23,10 @@ from birthmark.cli.ca.common import AuthorityOptions, Out, check_leads, opened, 
 from birthmark.cli.ca.standing import by_another
 from birthmark.cli.common import about, certificate_row, read_file, write_result
 from birthmark.clock import SystemClock, SystemEntropy
+from birthmark.pki.certificate_profiles import Purpose
 from birthmark.pki.certificates import CertificateInvalidError, parse_thumbprint
 from birthmark.pki.csr import MAX_CSR_BYTES
-from birthmark.pki.issue import issue, new_serial
-from birthmark.pki.profiles import Purpose
+from birthmark.pki.issuance import issue, new_serial
 
 
 class Below(StrEnum):

@@ -15,9 +15,9 @@ from birthmark.cli.ca.common import OPERATOR, AuthorityOptions, file_name, issue
 from birthmark.cli.ca.standing import Instead, at_server
 from birthmark.cli.common import emit
 from birthmark.errors import BirthmarkError
+from birthmark.pki.certificate_profiles import Purpose
 from birthmark.pki.certificates import parse_bundle
 from birthmark.pki.crl import RevocationReason
-from birthmark.pki.profiles import Purpose
 
 _THUMBPRINT_DIGITS = 64
 

@@ -18,7 +18,7 @@ from birthmark.console.inside import Person
 from birthmark.console.web.language import say
 from birthmark.console.web.site import Site
 from birthmark.console.web.words import marked
-from birthmark.pki.profiles import FOR_REQUESTS
+from birthmark.pki.certificate_profiles import FOR_REQUESTS
 
 STATES: Mapping[str, str] = {
     "unrevoked": marked("not revoked"),

@@ -10,10 +10,10 @@ from birthmark.dps.events import AuthorityChanged
 from birthmark.dps.model import IdScope
 from birthmark.dps.service.instances import UnknownScopeError
 from birthmark.errors import ChangedMeanwhileError, ConflictError, InvalidRequestError, NotFoundError
-from birthmark.pki.authority import Authority
 from birthmark.pki.certificates import Certificate
-from birthmark.pki.chains import check_dates
+from birthmark.pki.path_validation import check_dates
 from birthmark.pki.possession import which
+from birthmark.pki.verified_ca import Authority
 from birthmark.store import Changes, Database, decided_again
 from birthmark.store.records import certificate_of
 

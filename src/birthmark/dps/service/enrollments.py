@@ -16,8 +16,8 @@ from birthmark.dps.service.instances import UnknownInstanceError
 from birthmark.dps.service.issuing import NO_ISSUER
 from birthmark.dps.service.webhooks import AllocationWebhooks
 from birthmark.errors import ChangedMeanwhileError, ConflictError, NotFoundError
-from birthmark.pki.authority import Authority
 from birthmark.pki.certificates import Certificate
+from birthmark.pki.verified_ca import Authority
 from birthmark.store import Changes, Database, decided_again, words
 
 

@@ -16,8 +16,8 @@ from birthmark.dps.service.enrollments import EnrollmentNotFoundError
 from birthmark.errors import UnauthenticatedError
 from birthmark.net.backlog import Backlog
 from birthmark.net.share import share_of
-from birthmark.pki.authority import Authority
-from birthmark.pki.chains import MAX_BAG, SignatureCache, Signatures, deciding
+from birthmark.pki.path_validation import MAX_BAG, SignatureCache, Signatures, deciding
+from birthmark.pki.verified_ca import Authority
 from birthmark.store import Database
 from birthmark.store.database import Row
 from birthmark.store.loading import Remembered

@@ -31,10 +31,10 @@ from birthmark.elements.element import Element
 from birthmark.elements.errors import ProgramUnsupportedError
 from birthmark.elements.exec.arguments import in_memory
 from birthmark.keys.private_key import render_uri_pem
+from birthmark.pki.certificate_profiles import ROOT, SERVER
 from birthmark.pki.certificates import pem_bundle
-from birthmark.pki.issue import Issuer, issue, new_serial, self_signed
+from birthmark.pki.issuance import Issuer, issue, new_serial, self_signed
 from birthmark.pki.names import name_of
-from birthmark.pki.profiles import ROOT, SERVER
 
 _LIFETIME = timedelta(days=30)
 

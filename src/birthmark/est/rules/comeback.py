@@ -13,7 +13,7 @@ from birthmark.ca.model import Issued
 from birthmark.errors import ForbiddenError
 from birthmark.est.model import Comeback
 from birthmark.pki.certificates import Thumbprint
-from birthmark.pki.chains import check_dates
+from birthmark.pki.path_validation import check_dates
 
 _FIX = "A token for once lets the device in: `birthmark pki token create {device_id}`"
 

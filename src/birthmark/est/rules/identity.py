@@ -7,10 +7,10 @@ from birthmark.auth.principals import Principal, PrincipalKind
 from birthmark.ca.model import Issued
 from birthmark.errors import ForbiddenError, UnauthenticatedError
 from birthmark.est.model import Authority, BootstrapCa
+from birthmark.pki.certificate_checks import check_client, check_purpose
 from birthmark.pki.certificates import Certificate
-from birthmark.pki.chains import ChainIncompleteError, SignatureCache, Signatures, build_chain, check_dates
-from birthmark.pki.checks import check_client, check_purpose
 from birthmark.pki.extensions import CMC_RA
+from birthmark.pki.path_validation import ChainIncompleteError, SignatureCache, Signatures, build_chain, check_dates
 
 
 class ClientCertificateUnknownError(UnauthenticatedError):

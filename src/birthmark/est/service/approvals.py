@@ -15,9 +15,9 @@ from birthmark.clock import Clock, Steadiness
 from birthmark.errors import ForbiddenError, NotFoundError, ThrottledError
 from birthmark.est import store
 from birthmark.est.model import WaitingRequest
+from birthmark.pki.certificate_profiles import Profile
 from birthmark.pki.csr import CertificateRequest
 from birthmark.pki.names import fold
-from birthmark.pki.profiles import Profile
 from birthmark.store import Changes, Database, to_micros
 from birthmark.store.paging import every
 from birthmark.text import printable

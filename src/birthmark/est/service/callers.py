@@ -28,8 +28,8 @@ from birthmark.est.service.credentials import accepted_cas
 from birthmark.net.backlog import Backlog
 from birthmark.net.share import share_of
 from birthmark.pki.certificates import Certificate, Thumbprint
-from birthmark.pki.chains import SignatureCache, Signatures, deciding
 from birthmark.pki.extensions import CMC_RA
+from birthmark.pki.path_validation import SignatureCache, Signatures, deciding
 from birthmark.store import Changes
 from birthmark.text import printable
 

@@ -17,11 +17,11 @@ from birthmark.iothub.rules.authentication import CaNotTrustedError, CaUnverifie
 from birthmark.iothub.service.hubs import UnknownHubError
 from birthmark.net.backlog import Backlog
 from birthmark.net.share import share_of
-from birthmark.pki.authority import Authority
+from birthmark.pki.certificate_checks import ChainError
 from birthmark.pki.certificates import Certificate
-from birthmark.pki.chains import MAX_BAG, SignatureCache, Signatures, build_chain, check_dates, deciding
-from birthmark.pki.checks import ChainError
+from birthmark.pki.path_validation import MAX_BAG, SignatureCache, Signatures, build_chain, check_dates, deciding
 from birthmark.pki.possession import which
+from birthmark.pki.verified_ca import Authority
 from birthmark.store import Changes, Database, decided_again
 from birthmark.store.loading import Remembered
 

@@ -24,10 +24,10 @@ from birthmark.keys.uri import Pkcs11Uri, parse_pkcs11_uri
 from birthmark.manifests.bundle.errors import StationUnusableError
 from birthmark.manifests.bundle.rules import station_name
 from birthmark.manifests.bundle.wire import is_name
+from birthmark.pki.certificate_profiles import Profile
 from birthmark.pki.certificates import P256_SPKI, Certificate, parse_any
-from birthmark.pki.issue import new_serial, self_signed
+from birthmark.pki.issuance import new_serial, self_signed
 from birthmark.pki.names import name_of
-from birthmark.pki.profiles import Profile
 
 _STATION = Profile("intake_station", timedelta(days=20 * 365))
 

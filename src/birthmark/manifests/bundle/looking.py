@@ -16,7 +16,7 @@ from birthmark.manifests.bundle.rules import believe, is_signed, station_key, st
 from birthmark.manifests.errors import MalformedEntryError, ManifestError, SignerNotValidError
 from birthmark.manifests.model import Entry, Judge, judged
 from birthmark.pki.certificates import Certificate
-from birthmark.pki.chains import SignatureCache
+from birthmark.pki.path_validation import SignatureCache
 
 _MODEL = "chip on a board"
 

@@ -25,9 +25,9 @@ from birthmark.manifests.bundle.wire import (
     unbase64,
 )
 from birthmark.manifests.errors import ChainBrokenError, KeyMismatchError, MalformedEntryError
+from birthmark.pki.certificate_checks import ChainError
 from birthmark.pki.certificates import P256_SPKI, Certificate
-from birthmark.pki.chains import SignatureCache, build_chain
-from birthmark.pki.checks import ChainError
+from birthmark.pki.path_validation import SignatureCache, build_chain
 
 ES256 = ec.ECDSA(hashes.SHA256())
 

@@ -38,7 +38,7 @@ from birthmark.manifests.bundle.wire import MAX_LINE_BYTES
 from birthmark.manifests.errors import MalformedEntryError
 from birthmark.manifests.verifying import Marks
 from birthmark.pki.certificates import CertificateTooLargeError
-from birthmark.pki.chains import ChainTooLongError
+from birthmark.pki.path_validation import ChainTooLongError
 from birthmark.text_files import to_plain_lines, utf_16_of
 
 

@@ -41,7 +41,7 @@ from birthmark.est import store as est_store
 from birthmark.owners import acting_for
 from birthmark.people import approvals_model
 from birthmark.people import store as people_store
-from birthmark.pki.profiles import Purpose
+from birthmark.pki.certificate_profiles import Purpose
 from birthmark.server.backup import making
 from birthmark.server.backup.archive import BackupUnreadableError, read_archive
 from birthmark.server.backup.copying import SQLITE, held, is_let_go, let_go, load, take

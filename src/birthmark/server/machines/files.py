@@ -19,7 +19,7 @@ from birthmark.ca.hierarchy_files import ROOT_LIST, alone_in, finish
 from birthmark.ca.key_files import read_owned, read_private
 from birthmark.ca.passphrase import BESIDE
 from birthmark.ca.passphrase_rotation import exchange
-from birthmark.pki.profiles import Purpose
+from birthmark.pki.certificate_profiles import Purpose
 from birthmark.server.machines.sealed import Files
 
 log = logging.getLogger(__name__)

@@ -24,7 +24,7 @@ from birthmark.ca.hierarchy_files import BELOW, PurposeMissingError
 from birthmark.ca.key_files import SecretUnreadableError
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError, ConflictError
-from birthmark.pki.places import Places
+from birthmark.pki.distribution_points import Places
 from birthmark.server.data_dir import RecordsLostError
 from birthmark.server.installed import id_of, root_of
 from birthmark.server.machines import files as shared

@@ -7,10 +7,10 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birthmark.pki import profiles
+from birthmark.pki import certificate_profiles
 from birthmark.pki.cms import CmsInvalidError, parse_certs_only, render_certs_only
 from birthmark.pki.crl import Revocation, RevocationReason, build_crl
-from birthmark.pki.issue import IssuerExpiredError, IssuerNotBegunError, new_serial
+from birthmark.pki.issuance import IssuerExpiredError, IssuerNotBegunError, new_serial
 from birthmark.pki.names import (
     CommonNameInvalidError,
     RegistrationIdInvalidError,
@@ -63,12 +63,12 @@ def test_a_certificate_of_seconds_is_hardly_backdated() -> None:
 
 
 def test_a_certificate_never_outlives_its_issuer() -> None:
-    below = a_ca("Short", parent=ROOT, profile=profiles.ISSUING_CA, lifetime=timedelta(hours=1))
+    below = a_ca("Short", parent=ROOT, profile=certificate_profiles.ISSUING_CA, lifetime=timedelta(hours=1))
     assert a_device(below).certificate.not_after == below.certificate.not_after
 
 
 def test_an_expired_issuer_signs_nothing() -> None:
-    below = a_ca("Short", parent=ROOT, profile=profiles.ISSUING_CA, lifetime=timedelta(hours=1))
+    below = a_ca("Short", parent=ROOT, profile=certificate_profiles.ISSUING_CA, lifetime=timedelta(hours=1))
     with pytest.raises(IssuerExpiredError):
         a_device(below, now=NOON + timedelta(hours=2))
 
@@ -84,7 +84,7 @@ def test_what_would_end_before_its_issuer_begins_is_not_signed() -> None:
 def test_only_a_server_gets_host_names() -> None:
     names = (x509.DNSName("hub.example"),)
     assert a_device(ROOT, san=names).certificate.extensions.subject_alt_name is None
-    server = a_device(ROOT, "hub.example", profile=profiles.SERVER, san=names)
+    server = a_device(ROOT, "hub.example", profile=certificate_profiles.SERVER, san=names)
     assert server.certificate.extensions.subject_alt_name == b"\x30\x0d\x82\x0bhub.example"
 
 

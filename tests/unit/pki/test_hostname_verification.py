@@ -5,8 +5,8 @@ import ipaddress
 import pytest
 from cryptography import x509
 
-from birthmark.pki.checks import ChainError
-from birthmark.pki.host_names import check_host
+from birthmark.pki.certificate_checks import ChainError
+from birthmark.pki.hostname_verification import check_host
 from support.pki.odd_certificates import a_certificate
 
 NAMES = x509.SubjectAlternativeName(

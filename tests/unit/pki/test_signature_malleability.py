@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from birthmark.pki.certificates import Certificate, CertificateInvalidError, is_signed_by, parse_der
 from birthmark.pki.der import element
-from birthmark.pki.twin import twins_of
+from birthmark.pki.signature_malleability import twins_of
 from support.pki.other_form import other_form
 from support.pki.pki_builders import Holder, a_ca, a_device, an_rsa_key
 

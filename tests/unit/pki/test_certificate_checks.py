@@ -5,8 +5,16 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from birthmark.pki.certificate_checks import (
+    CertificateNonconformingError,
+    KeyStrengthError,
+    WrongPurposeError,
+    check_client,
+    check_strength,
+)
 from birthmark.pki.certificates import parse_der
-from birthmark.pki.chains import (
+from birthmark.pki.extensions import CLIENT_AUTH, SERVER_AUTH
+from birthmark.pki.path_validation import (
     MAX_NEW_SIGNATURES,
     SignatureCache,
     Signatures,
@@ -14,14 +22,6 @@ from birthmark.pki.chains import (
     build_chain,
     deciding,
 )
-from birthmark.pki.checks import (
-    CertificateNonconformingError,
-    KeyStrengthError,
-    WrongPurposeError,
-    check_client,
-    check_strength,
-)
-from birthmark.pki.extensions import CLIENT_AUTH, SERVER_AUTH
 from support.fakes import NOON
 from support.pki.odd_certificates import ODD_EXTENSIONS, a_certificate, a_root, anchors, usage, with_extension
 from support.pki.pki_builders import Holder, a_burdensome_key, a_device, a_key

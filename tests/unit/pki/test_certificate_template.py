@@ -10,13 +10,13 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from birthmark.pki import issue as issuing
+from birthmark.pki import issuance as issuing
+from birthmark.pki.certificate_profiles import PROFILES, Profile
 from birthmark.pki.certificates import Certificate, parse_der
 from birthmark.pki.der import element, positive, wrap
-from birthmark.pki.issue import NO_END, Issuer, SigningKey, issue
+from birthmark.pki.distribution_points import Places
+from birthmark.pki.issuance import NO_END, Issuer, SigningKey, issue
 from birthmark.pki.names import name_of
-from birthmark.pki.places import Places
-from birthmark.pki.profiles import PROFILES, Profile
 from support.fakes import NOON
 from support.pki.pki_builders import a_ca, a_key
 

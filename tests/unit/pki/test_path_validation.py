@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birthmark.pki import profiles
+from birthmark.pki import certificate_profiles
 from birthmark.pki.certificates import Certificate
-from birthmark.pki.chains import (
+from birthmark.pki.path_validation import (
     CertificateExpiredError,
     CertificateNotYetValidError,
     ChainIncompleteError,
@@ -22,7 +22,7 @@ from support.fakes import NOON
 from support.pki.pki_builders import a_ca, a_device, a_key
 
 ROOT = a_ca()
-INTERMEDIATE = a_ca("Test Intermediate", parent=ROOT, profile=profiles.ISSUING_CA)
+INTERMEDIATE = a_ca("Test Intermediate", parent=ROOT, profile=certificate_profiles.ISSUING_CA)
 LEAF = a_device(INTERMEDIATE).certificate
 ANCHORS = (ROOT.certificate,)
 WHOLE = (LEAF, INTERMEDIATE.certificate, ROOT.certificate)
@@ -72,7 +72,7 @@ def test_the_fix_of_an_expired_certificate_names_its_device_and_no_ca(certificat
 
 
 def test_an_expired_intermediate_is_named() -> None:
-    short = a_ca("Short", parent=ROOT, profile=profiles.ISSUING_CA, lifetime=timedelta(hours=2))
+    short = a_ca("Short", parent=ROOT, profile=certificate_profiles.ISSUING_CA, lifetime=timedelta(hours=2))
     leaf = a_device(short, lifetime=timedelta(hours=2)).certificate
     with pytest.raises(CertificateExpiredError) as refusal:
         build_chain(leaf, [short.certificate], ANCHORS, NOON + timedelta(hours=3))
@@ -102,7 +102,7 @@ def test_a_device_may_not_sign() -> None:
 
 
 def test_a_path_length_is_kept() -> None:
-    below = a_ca("Too Deep", parent=INTERMEDIATE, profile=profiles.EDGE_CA)
+    below = a_ca("Too Deep", parent=INTERMEDIATE, profile=certificate_profiles.EDGE_CA)
     leaf = a_device(below).certificate
     with pytest.raises(NotACAError) as refusal:
         build_chain(leaf, [below.certificate, INTERMEDIATE.certificate], ANCHORS, NOON)

@@ -18,12 +18,12 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from birthmark.clock import Entropy
 from birthmark.errors import PolicyError
+from birthmark.pki.certificate_profiles import Profile
+from birthmark.pki.certificate_template import Mold, mold_of
 from birthmark.pki.certificates import Certificate, parse_der
+from birthmark.pki.distribution_points import Places
 from birthmark.pki.extensions import USAGES
-from birthmark.pki.mold import Mold, mold_of
 from birthmark.pki.names import name_of
-from birthmark.pki.places import Places
-from birthmark.pki.profiles import Profile
 
 SigningKey: TypeAlias = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 """What signs here; a key in a token is a subclass that delegates `sign` (room `keys`)."""

@@ -7,9 +7,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birthmark.pki import profiles
+from birthmark.pki import certificate_profiles
 from birthmark.pki.certificates import P256_SPKI, CertificateInvalidError, parse_der
-from birthmark.pki.glance import glance, is_signed_with
+from birthmark.pki.fast_parse import glance, is_signed_with
 from support.fakes import NOON
 from support.pki.pki_builders import a_ca, a_device, a_key
 
@@ -29,7 +29,7 @@ def test_the_plain_case_is_cut_as_the_library_reads_it() -> None:
 
 def test_a_ca_is_left_to_the_library() -> None:
     assert glance(ISSUER.certificate.der) is None
-    assert glance(a_ca("Below", parent=ISSUER, profile=profiles.ISSUING_CA).certificate.der) is None
+    assert glance(a_ca("Below", parent=ISSUER, profile=certificate_profiles.ISSUING_CA).certificate.der) is None
 
 
 def a_certificate_of(*subject: tuple[str, str]) -> bytes:

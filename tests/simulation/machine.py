@@ -12,7 +12,7 @@ from birthmark.broker.model import NEVER, Message, Will, subscription_of
 from birthmark.broker.rules.leases import BEAT_S
 from birthmark.broker.worker_leases import keep_beating, keep_looking
 from birthmark.errors import BirthmarkError
-from birthmark.mqtt.parcel import Parcel
+from birthmark.mqtt.encoded_message import Parcel
 from birthmark.net.admission import Closed
 from birthmark.store import Database, Event
 from simulation.virtual import GatedDatabase, VirtualBus, VirtualTimers, World

@@ -51,7 +51,7 @@ from birthmark.broker.errors import (
     SessionTakenError,
     TooManySessionsError,
 )
-from birthmark.mqtt.reasons import ReasonCode
+from birthmark.mqtt.reason_codes import ReasonCode
 from birthmark.net import admission
 from birthmark.outbound.guard import AddressRefusedError, PlainRefusedError
 from birthmark.pki.possession import PossessionCodeMismatchError, PossessionNotProvenError

@@ -10,8 +10,8 @@ from birthmark.broker.ports import Connection
 from birthmark.broker.rules.quotas import SpaceRules
 from birthmark.broker.rules.send_window import Outgoing, packet_id_of
 from birthmark.errors import UnavailableError
+from birthmark.mqtt.encoded_message import Parcel
 from birthmark.mqtt.errors import LocalProtocolError
-from birthmark.mqtt.parcel import Parcel
 from birthmark.net.admission import Closed
 
 _AGAIN_S = 1.0

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from birthmark.broker.connected_session import Attached, Home
 from birthmark.broker.model import Message
-from birthmark.mqtt.parcel import Parcel
+from birthmark.mqtt.encoded_message import Parcel
 from birthmark.net.admission import Closed
 
 MAX_WAITING = 1000

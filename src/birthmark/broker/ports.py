@@ -6,7 +6,7 @@ from typing import Generic, Protocol, TypeVar
 
 from birthmark.broker.model import Done, Message
 from birthmark.broker.rules.partitions import Positions
-from birthmark.mqtt.parcel import Parcel
+from birthmark.mqtt.encoded_message import Parcel
 from birthmark.net.admission import Closed
 
 

@@ -45,7 +45,7 @@ from birthmark.broker.routing import (
     weight_of,
 )
 from birthmark.broker.session_queue_writer import Pending
-from birthmark.mqtt.parcel import Parcel
+from birthmark.mqtt.encoded_message import Parcel
 from birthmark.net.backlog import Backlog, Slices
 from birthmark.store.database import Row
 

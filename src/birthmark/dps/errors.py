@@ -6,7 +6,7 @@ from http import HTTPStatus
 from birthmark import errors
 from birthmark.dps.rules import allocation, attestation, registration
 from birthmark.dps.service import enrollments, registrations
-from birthmark.mqtt.reasons import ReasonCode
+from birthmark.mqtt.reason_codes import ReasonCode
 from birthmark.people.demand import RightMissingError, said
 
 HTTP: Mapping[type[errors.BirthmarkError], tuple[int, int]] = {

@@ -18,7 +18,7 @@ from birthmark.iothub.rules import (
     twins,
 )
 from birthmark.iothub.service import hubs, modules, registry
-from birthmark.mqtt.reasons import ReasonCode
+from birthmark.mqtt.reason_codes import ReasonCode
 from birthmark.pki.csr import CsrRefusedError
 
 HTTP: Mapping[type[errors.BirthmarkError], tuple[int, str, int]] = {

@@ -32,7 +32,7 @@ from birthmark.mqtt.packets import (
     Will,
 )
 from birthmark.mqtt.properties import Place, Properties, PropertyId, get_property, read_properties, write_properties
-from birthmark.mqtt.reasons import ReasonCode
+from birthmark.mqtt.reason_codes import ReasonCode
 from birthmark.mqtt.topics import SHARED, is_valid_filter, is_valid_name, is_valid_shared
 
 REFUSED_LEVEL: Final = 1

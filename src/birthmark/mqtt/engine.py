@@ -16,6 +16,7 @@ from collections.abc import Sequence
 
 from birthmark.mqtt import codec
 from birthmark.mqtt.errors import RemoteProtocolError
+from birthmark.mqtt.negotiation import check_connect, check_disconnect, check_payload, check_subscribe, offer_of
 from birthmark.mqtt.packets import (
     LEVEL_5,
     Auth,
@@ -35,8 +36,8 @@ from birthmark.mqtt.packets import (
     UnsubAck,
     Unsubscribe,
 )
-from birthmark.mqtt.reasons import ReasonCode
-from birthmark.mqtt.sending import (
+from birthmark.mqtt.reason_codes import ReasonCode
+from birthmark.mqtt.sender import (
     DISCARDED,
     FROM_CLIENT_ONLY,
     FROM_SERVER_ONLY,
@@ -48,7 +49,6 @@ from birthmark.mqtt.sending import (
     State,
 )
 from birthmark.mqtt.session import Session
-from birthmark.mqtt.terms import check_connect, check_disconnect, check_payload, check_subscribe, offer_of
 
 _PINGRESP = b"\xd0\x00"
 _PINGREQ = b"\xc0\x00"

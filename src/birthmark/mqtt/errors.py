@@ -1,6 +1,6 @@
 """The two ways a protocol breaks: the peer erred, or we did. The pump in `net` maps them to what users see."""
 
-from birthmark.mqtt.reasons import ReasonCode
+from birthmark.mqtt.reason_codes import ReasonCode
 
 
 class ProtocolError(Exception):

@@ -7,11 +7,11 @@ large packet in tiny chunks is gathered in linear time.
 import struct
 from collections.abc import Sequence
 
-from birthmark.mqtt.burst import MAX_BURST, read_burst
 from birthmark.mqtt.errors import RemoteProtocolError
+from birthmark.mqtt.negotiation import Terms
 from birthmark.mqtt.packets import Publish
-from birthmark.mqtt.reasons import ReasonCode
-from birthmark.mqtt.terms import Terms
+from birthmark.mqtt.publish_burst import MAX_BURST, read_burst
+from birthmark.mqtt.reason_codes import ReasonCode
 
 _PUBACK, _PUBACK_HEAD, _ACK = b"\x40\2", 0x4002, struct.Struct(">HH")
 

@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 from birthmark.mqtt import primitives as p
 from birthmark.mqtt.errors import LocalProtocolError, RemoteProtocolError
-from birthmark.mqtt.reasons import ReasonCode
+from birthmark.mqtt.reason_codes import ReasonCode
 from birthmark.mqtt.topics import is_valid_name
 
 

@@ -6,8 +6,8 @@ The same `Session` is handed to the next `Engine` of this client id; its unackno
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
+from birthmark.mqtt.encoded_message import Parcel
 from birthmark.mqtt.errors import LocalProtocolError, QueueFullError
-from birthmark.mqtt.parcel import Parcel
 
 _LAST_ID = 0xFFFF
 EACH_BYTES = 8 * 1024

@@ -14,7 +14,7 @@ from birthmark.errors import BirthmarkError, InvalidRequestError
 from birthmark.metrics import Traffic
 from birthmark.mqtt.packets import LEVEL_5, Connect, Publish, Subscribe, Unsubscribe
 from birthmark.mqtt.properties import Properties, PropertyId, PropertyValue
-from birthmark.mqtt.reasons import ReasonCode
+from birthmark.mqtt.reason_codes import ReasonCode
 
 
 class MqttProtocolError(InvalidRequestError):

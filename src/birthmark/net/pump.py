@@ -21,6 +21,7 @@ from weakref import WeakKeyDictionary
 from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError
 from birthmark.metrics import Traffic
+from birthmark.mqtt.encoded_message import Parcel
 from birthmark.mqtt.engine import Engine, Limits, Role, State
 from birthmark.mqtt.errors import LocalProtocolError, RemoteProtocolError
 from birthmark.mqtt.packets import (
@@ -36,9 +37,8 @@ from birthmark.mqtt.packets import (
     UnsubAck,
     Unsubscribe,
 )
-from birthmark.mqtt.parcel import Parcel
 from birthmark.mqtt.properties import Properties, PropertyId, get_property
-from birthmark.mqtt.reasons import RETURN_CODES, ReasonCode, connack_reason, disconnect_reason
+from birthmark.mqtt.reason_codes import RETURN_CODES, ReasonCode, connack_reason, disconnect_reason
 from birthmark.net.admission import (
     CLOSE_CODES,
     Admission,

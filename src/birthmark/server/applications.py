@@ -59,7 +59,7 @@ from birthmark.errors import BirthmarkError
 from birthmark.est import http as est_http
 from birthmark.mqtt.engine import Limits as EngineLimits
 from birthmark.mqtt.packets import Connect
-from birthmark.mqtt.reasons import ReasonCode
+from birthmark.mqtt.reason_codes import ReasonCode
 from birthmark.net.admission import Admission, MqttRefusedError
 from birthmark.net.authority import RequireAuthority
 from birthmark.net.errors import HandshakeFailedError, ServerNotTrustedError, TooSlowError, WebSocketPathError

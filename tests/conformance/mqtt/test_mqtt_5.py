@@ -27,7 +27,7 @@ from birthmark.mqtt.packets import (
     Will,
 )
 from birthmark.mqtt.properties import MAX_PROPERTIES, Properties, PropertyId, PropertyValue
-from birthmark.mqtt.reasons import ReasonCode
+from birthmark.mqtt.reason_codes import ReasonCode
 
 P = PropertyId
 CONNECT_HEAD = "0004 4d515454 05"

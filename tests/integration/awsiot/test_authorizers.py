@@ -19,7 +19,7 @@ from birthmark.awsiot.service.strangers import OF_ADDRESS
 from birthmark.broker import Broker, SpaceRules
 from birthmark.errors import BirthmarkError
 from birthmark.mqtt.packets import LEVEL_5, ConnAck, Connect, Disconnect, PubAck, Publish
-from birthmark.mqtt.reasons import ReasonCode
+from birthmark.mqtt.reason_codes import ReasonCode
 from birthmark.net.pump import MqttPump
 from birthmark.net.tls import TlsPeer
 from birthmark.refusals import Ledger

@@ -22,7 +22,7 @@ from birthmark.bus.local import LocalBus
 from birthmark.errors import BirthmarkError
 from birthmark.mqtt.packets import LEVEL_5, ConnAck, Connect, PubAck, Publish, Will
 from birthmark.mqtt.properties import PropertyId
-from birthmark.mqtt.reasons import ReasonCode
+from birthmark.mqtt.reason_codes import ReasonCode
 from birthmark.net.admission import Closed
 from birthmark.net.pump import MqttPump
 from birthmark.net.tls import TlsPeer

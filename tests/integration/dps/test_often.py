@@ -9,7 +9,7 @@ from birthmark.dps import store
 from birthmark.dps.errors import connack_reason, http_error
 from birthmark.dps.service.attester import BURST, EVERY_S, RegistrationThrottledError
 from birthmark.errors import UnauthenticatedError
-from birthmark.mqtt.reasons import ReasonCode
+from birthmark.mqtt.reason_codes import ReasonCode
 from birthmark.store import Changes, statement
 from birthmark.store.revision import UnreadableDatabaseError
 from birthmark.store.schema import audit

@@ -9,7 +9,7 @@ import pytest
 
 from birthmark.broker import Arrival, Attached, Broker, Space, SpaceRules
 from birthmark.broker.model import Message, Will, subscription_of
-from birthmark.mqtt.parcel import Parcel
+from birthmark.mqtt.encoded_message import Parcel
 from birthmark.net.admission import Closed
 from birthmark.store import Changes, Database, open_database
 from birthmark.store.sqlite import DatabaseUnavailableError

@@ -15,7 +15,7 @@ from starlette.routing import Route
 from birthmark.clock import SystemClock
 from birthmark.errors import UnauthenticatedError
 from birthmark.mqtt.packets import Connect, Publish, SubAck, Subscribe, Unsubscribe
-from birthmark.mqtt.reasons import ReasonCode
+from birthmark.mqtt.reason_codes import ReasonCode
 from birthmark.net.admission import Admission, Closed, MqttRefusedError
 from birthmark.net.http import HttpService
 from birthmark.net.limits import Limits

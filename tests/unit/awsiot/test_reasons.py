@@ -7,7 +7,7 @@ from birthmark.awsiot.rules import topics
 from birthmark.awsiot.rules.policy import PolicyDeniedError
 from birthmark.broker.errors import SessionTakenError
 from birthmark.errors import BirthmarkError, ThrottledError
-from birthmark.mqtt.reasons import disconnect_reason
+from birthmark.mqtt.reason_codes import disconnect_reason
 
 IN_DISCONNECT = {0x80, 0x81, 0x82, 0x83, 0x87, 0x89, 0x8B, 0x8D, 0x8E, 0x8F, *range(0x90, 0xA3)} - {0x91, 0x92}
 IN_SUBACK = {0x80, 0x83, 0x87, 0x8F, 0x91, 0x97, 0x9E, 0xA1, 0xA2}

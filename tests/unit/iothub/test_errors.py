@@ -2,7 +2,7 @@
 
 from birthmark.broker.errors import SessionTakenError
 from birthmark.iothub.errors import connack_reason
-from birthmark.mqtt.reasons import RETURN_CODES
+from birthmark.mqtt.reason_codes import RETURN_CODES
 
 
 def test_who_came_while_another_did_by_its_name_may_come_again() -> None:

@@ -2,8 +2,8 @@
 
 import pytest
 
+from birthmark.mqtt.encoded_message import Parcel
 from birthmark.mqtt.errors import LocalProtocolError, QueueFullError
-from birthmark.mqtt.parcel import Parcel
 from birthmark.mqtt.properties import PropertyId
 from birthmark.mqtt.session import EACH_BYTES, Session
 

@@ -13,6 +13,7 @@ import pytest
 
 from birthmark.errors import BirthmarkError, ForbiddenError, InvalidRequestError, ThrottledError, UnavailableError
 from birthmark.mqtt import codec
+from birthmark.mqtt.encoded_message import Parcel
 from birthmark.mqtt.engine import DISCARDED
 from birthmark.mqtt.framing import Framer
 from birthmark.mqtt.packets import (
@@ -28,9 +29,8 @@ from birthmark.mqtt.packets import (
     Subscribe,
     Unsubscribe,
 )
-from birthmark.mqtt.parcel import Parcel
 from birthmark.mqtt.properties import Properties, PropertyId
-from birthmark.mqtt.reasons import ReasonCode
+from birthmark.mqtt.reason_codes import ReasonCode
 from birthmark.net import backlog, pump
 from birthmark.net.admission import Admission, Closed, MqttProtocolError, MqttRefusedError, reason_of, require_3_1_1
 from birthmark.net.backlog import SLICE_S, TURN_S

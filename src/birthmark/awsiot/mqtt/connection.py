@@ -14,11 +14,11 @@ from birthmark.awsiot.service.devices import Grant
 from birthmark.broker import Attached
 from birthmark.broker.model import Done, Message, Subscription, handed_on, subscription_of
 from birthmark.errors import BirthmarkError
+from birthmark.mqtt.encoded_message import Parcel
 from birthmark.mqtt.errors import LocalProtocolError
 from birthmark.mqtt.packets import LEVEL_5, Publish, SubAck, Subscribe, UnsubAck, Unsubscribe
-from birthmark.mqtt.parcel import Parcel
 from birthmark.mqtt.properties import Properties
-from birthmark.mqtt.reasons import ReasonCode
+from birthmark.mqtt.reason_codes import ReasonCode
 from birthmark.mqtt.topics import matches
 from birthmark.net.admission import Closed
 from birthmark.net.pump import MqttPump

@@ -24,9 +24,9 @@ from birthmark.iothub.rules.twins import MAX_PATCH_BYTES, TwinInvalidError
 from birthmark.iothub.service import IotHub
 from birthmark.iothub.service.credentials import Accepted, Credentials
 from birthmark.metrics import Traffic
+from birthmark.mqtt.encoded_message import Parcel
 from birthmark.mqtt.errors import LocalProtocolError
 from birthmark.mqtt.packets import Publish, SubAck, Subscribe, UnsubAck, Unsubscribe
-from birthmark.mqtt.parcel import Parcel
 from birthmark.net.admission import Closed
 from birthmark.net.contested import Contested
 from birthmark.net.pump import MqttPump

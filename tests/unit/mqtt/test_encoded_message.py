@@ -5,10 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from birthmark.mqtt import codec
+from birthmark.mqtt.encoded_message import Parcel
 from birthmark.mqtt.engine import Engine, Role
 from birthmark.mqtt.errors import LocalProtocolError
 from birthmark.mqtt.packets import LEVEL_3_1_1, LEVEL_5, ConnAck, Connect, Publish
-from birthmark.mqtt.parcel import Parcel
 from birthmark.mqtt.properties import Properties, PropertyId, get_property, replace_property
 from support.mqtt.mqtt_strategies import publishes
 

@@ -6,9 +6,9 @@ once for messages that come with the same.
 """
 
 from birthmark.mqtt.errors import RemoteProtocolError
+from birthmark.mqtt.negotiation import Terms
 from birthmark.mqtt.packets import Publish
 from birthmark.mqtt.properties import Place, Properties, PropertyId, get_property, read_properties
-from birthmark.mqtt.terms import Terms
 from birthmark.mqtt.topics import read_name
 
 MAX_BURST = 64  # messages made at a time: bounds what one chunk may cost in memory, and in time before the next look

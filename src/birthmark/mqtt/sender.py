@@ -11,8 +11,10 @@ from typing import NoReturn
 import msgspec
 
 from birthmark.mqtt import codec
+from birthmark.mqtt.encoded_message import Parcel
 from birthmark.mqtt.errors import LocalProtocolError, RemoteProtocolError
 from birthmark.mqtt.framing import Framer
+from birthmark.mqtt.negotiation import Answer, Terms, check_publish, offer_of, without_problems
 from birthmark.mqtt.packets import (
     LEVEL_3_1_1,
     LEVEL_5,
@@ -29,11 +31,9 @@ from birthmark.mqtt.packets import (
     UnsubAck,
     Unsubscribe,
 )
-from birthmark.mqtt.parcel import Parcel
 from birthmark.mqtt.properties import Properties
-from birthmark.mqtt.reasons import ReasonCode, connack_reason, disconnect_reason
+from birthmark.mqtt.reason_codes import ReasonCode, connack_reason, disconnect_reason
 from birthmark.mqtt.session import Session
-from birthmark.mqtt.terms import Answer, Terms, check_publish, offer_of, without_problems
 
 MAX_OWED = 65_535  # every packet id at once
 

@@ -7,11 +7,11 @@ from functools import lru_cache
 
 import msgspec
 
+from birthmark.mqtt.encoded_message import Parcel
 from birthmark.mqtt.errors import LocalProtocolError, RemoteProtocolError
 from birthmark.mqtt.packets import ConnAck, Connect, Disconnect, PubAck, Publish, SubAck, Subscribe, UnsubAck
-from birthmark.mqtt.parcel import Parcel
 from birthmark.mqtt.properties import Properties, PropertyId, get_property, replace_property
-from birthmark.mqtt.reasons import ReasonCode
+from birthmark.mqtt.reason_codes import ReasonCode
 from birthmark.mqtt.topics import SHARED
 
 MAX_ALIASES = 16  # of ours, whatever more the receiver takes: what one connection may cost

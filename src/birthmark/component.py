@@ -11,7 +11,7 @@ from birthmark.bus import Bus
 from birthmark.devices.records import DeviceRecords
 from birthmark.errors import BirthmarkError
 from birthmark.metrics import Sample, Traffic
-from birthmark.net.pump import Accept, MqttPump
+from birthmark.net.mqtt_driver import Accept, MqttPump
 
 Record: TypeAlias = Callable[[BirthmarkError, Request], str]
 """Stores a rejected request, and returns its tracking id."""

@@ -59,8 +59,8 @@ from birthmark.mqtt.packets import (
     Subscribe,
 )
 from birthmark.mqtt.properties import Properties, PropertyId
-from birthmark.net.authority import RequireAuthority
-from birthmark.net.proxied import HEAD_BYTES, SIGNATURE, ProxyHeaderError, rest_of, source_of
+from birthmark.net.host_header import RequireAuthority
+from birthmark.net.proxy_protocol import HEAD_BYTES, SIGNATURE, ProxyHeaderError, rest_of, source_of
 from birthmark.pki.certificates import parse_der
 from birthmark.pki.tpm_public import parse_tpm_public
 from birthmark.pki.tpm_sealing import seal_hmac_key

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from birthmark.mqtt.engine import Engine, Role
 from birthmark.mqtt.packets import ConnAck, Connect, Packet, PubAck, Publish
-from birthmark.net.pump import MqttPump
+from birthmark.net.mqtt_driver import MqttPump
 from birthmark.net.tls import TlsPeer
 from simulation.rooms import RoomWorker
 from simulation.virtual import VirtualTimer

@@ -17,7 +17,7 @@ from nats.aio.client import Client as NatsClient
 from nats.errors import NoRespondersError
 
 from birthmark.errors import BirthmarkError
-from birthmark.net import backlog, pump
+from birthmark.net import fair_scheduler, mqtt_driver
 from birthmark.store import Changes, Database, Statement
 from birthmark.store.database import Batch, Row
 from birthmark.store.postgresql.database import PostgresUnavailableError
@@ -127,9 +127,9 @@ class ProcessWorld(World):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(loop, "time", time)
             patch.setattr(loop, "call_at", call_at)
-            for kind in (backlog.Backlog, pump._Turn):
+            for kind in (fair_scheduler.Backlog, mqtt_driver._Turn):
                 patch.setattr(kind, "_of_loops", _OfProcesses(kind, kind._of_loops))
-            for module in (backlog, pump):
+            for module in (fair_scheduler, mqtt_driver):
                 patch.setattr(module, "now", lambda: 0.0)
             try:
                 yield

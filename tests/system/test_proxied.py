@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from birthmark.net.proxied import SIGNATURE
+from birthmark.net.proxy_protocol import SIGNATURE
 from support.server.servers import RunningServer, a_server, clean_environment, free_address
 
 pytestmark = pytest.mark.system

@@ -14,7 +14,7 @@ import yaml
 
 import birthmark
 from birthmark.cli.tree import leaves
-from birthmark.net.proxied import networks_of
+from birthmark.net.proxy_protocol import networks_of
 from birthmark.server.settings import Settings, read_settings
 
 DEPLOY = Path(__file__).parents[2] / "deploy"

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 from birthmark.alerts import store
 from birthmark.alerts.model import Ends
-from birthmark.net.contested import RETURNS, WITHIN_S, returns
+from birthmark.net.identity_conflicts import RETURNS, WITHIN_S, returns
 from birthmark.store import Changes, Database, to_micros
 
 _WITHIN = timedelta(seconds=WITHIN_S)

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from birthmark.audit.verify import ROWS, Verified
-from birthmark.net.backlog import give_way
+from birthmark.net.fair_scheduler import give_way
 from birthmark.store import from_micros
 from birthmark.store.database import Reader
 from birthmark.store.holding import MAIN

@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from birthmark.audit.signed_heads import HEADS, Head
 from birthmark.errors import ConflictError
-from birthmark.net.backlog import give_way
+from birthmark.net.fair_scheduler import give_way
 from birthmark.store import AuditRow, Changes, Database, statement
 from birthmark.store.chain import GENESIS, HeadSigner, link
 from birthmark.store.database import Reader, Row

@@ -28,7 +28,7 @@ from birthmark.devices.model import DeviceCounts, DevicePart, State
 from birthmark.devices.records import DeviceAccess, DeviceIdentity, DeviceRecords, DeviceScope, RevocationOrder
 from birthmark.errors import BirthmarkError
 from birthmark.metrics import Sample
-from birthmark.net.pump import MqttPump
+from birthmark.net.mqtt_driver import MqttPump
 from birthmark.pki.names import fold
 from birthmark.store import Database
 from birthmark.store.figures import SUMS

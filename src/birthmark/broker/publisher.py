@@ -46,7 +46,7 @@ from birthmark.broker.routing import (
 )
 from birthmark.broker.session_queue_writer import Pending
 from birthmark.mqtt.encoded_message import Parcel
-from birthmark.net.backlog import Backlog, Slices
+from birthmark.net.fair_scheduler import Backlog, Slices
 from birthmark.store.database import Row
 
 Away: TypeAlias = defaultdict[str, list[tuple[str, int, int]]]

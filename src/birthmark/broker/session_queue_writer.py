@@ -22,7 +22,7 @@ from birthmark.broker.model import Done, Message, Record, encode_messages
 from birthmark.broker.worker_leases import WorkerLostError
 from birthmark.bus.ports import NoAnswerError, NobodyThereError
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError
-from birthmark.net.backlog import Slices
+from birthmark.net.fair_scheduler import Slices
 from birthmark.store import Changes, Database, Statement, may_be_kept
 from birthmark.store.numbers import Numbers
 

@@ -14,7 +14,7 @@ from birthmark.audit.verify import verify_chains
 from birthmark.auth.rights import Right
 from birthmark.clock import Clock
 from birthmark.console.routing import SIGN_OF_LIFE_S, Asked, Endpoint, Lines, Rows
-from birthmark.net.backlog import begin_task
+from birthmark.net.fair_scheduler import begin_task
 from birthmark.store import Database
 
 _PAGE = 200

@@ -16,7 +16,7 @@ from birthmark.feed.model import Dead, Happening, Webhook
 from birthmark.feed.reading import Feed, parse_place, place_of
 from birthmark.feed.showing import host_only
 from birthmark.feed.webhooks import Webhooks, check_type
-from birthmark.net.backlog import each, fitting
+from birthmark.net.fair_scheduler import each, fitting
 from birthmark.outbound.guard import PlainRefusedError
 from birthmark.outbound.sender import EXAMPLE, UrlInvalidError
 from birthmark.people.model import SERVER

@@ -21,7 +21,7 @@ from birthmark.auth.principals import Caller
 from birthmark.clock import Entropy
 from birthmark.errors import ForbiddenError, InvalidRequestError
 from birthmark.net.connection import Connection
-from birthmark.net.peers import user_of
+from birthmark.net.peer_uid import user_of
 from birthmark.people.sessions import SessionEndedError, Sessions, machine_user_of
 
 BY_ITSELF = "x-birthmark-by-itself"

@@ -20,7 +20,7 @@ from birthmark.dps.service import Instances
 from birthmark.iothub.model import Hub, Message
 from birthmark.iothub.rules.tiers import edition_of, parse_edition
 from birthmark.iothub.service import IotHub
-from birthmark.net.backlog import each, fitting
+from birthmark.net.fair_scheduler import each, fitting
 from birthmark.pki.certificates import parse_any, parse_ca
 from birthmark.store import from_micros
 from birthmark.text import readable

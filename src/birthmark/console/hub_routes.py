@@ -31,7 +31,7 @@ from birthmark.iothub.wire.routes import (
     WebhookEndpoint,
 )
 from birthmark.iothub.wire.routes import Endpoint as HubEndpoint
-from birthmark.net.backlog import asker_turn
+from birthmark.net.fair_scheduler import asker_turn
 from birthmark.outbound.guard import PlainRefusedError
 from birthmark.outbound.sender import EXAMPLE, UrlInvalidError
 from birthmark.routing.carriers.streams import Entry

@@ -25,8 +25,8 @@ from birthmark.auth.rights import Right
 from birthmark.background import ended
 from birthmark.console.names import OperatorRequestError
 from birthmark.errors import BirthmarkError, UnauthenticatedError
-from birthmark.net.backlog import begin_task, give_way
-from birthmark.net.refusing import Handler, Late, refusing, whole
+from birthmark.net.error_boundary import Handler, Late, refusing, whole
+from birthmark.net.fair_scheduler import begin_task, give_way
 from birthmark.people.approvals_model import MAX_BODY, Wanted
 from birthmark.people.demand import demand
 from birthmark.people.model import SERVER

@@ -18,7 +18,7 @@ from birthmark.console.names import parse_name
 from birthmark.console.routing import Asked, Endpoint, Lines, PageQuery, Rows
 from birthmark.console.streaming import Place, StreamQuery, beginning, pages
 from birthmark.errors import mended_by
-from birthmark.net.backlog import each, fitting
+from birthmark.net.fair_scheduler import each, fitting
 from birthmark.outbound.guard import PlainRefusedError
 from birthmark.outbound.sender import UrlInvalidError
 from birthmark.routing.carriers.streams import Entry

@@ -11,7 +11,7 @@ from birthmark.broker.ports import Stream
 from birthmark.broker.rules.partitions import BEGINNING, Positions, parse_positions, render_positions
 from birthmark.console.names import OperatorRequestError, parse_name
 from birthmark.console.routing import SIGN_OF_LIFE_S
-from birthmark.net.backlog import MAX_ANSWER_BYTES, give_way
+from birthmark.net.fair_scheduler import MAX_ANSWER_BYTES, give_way
 from birthmark.store import to_micros
 
 PAGE = 250

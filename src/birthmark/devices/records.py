@@ -8,7 +8,7 @@ from typing import Any
 from birthmark.auth.principals import Principal
 from birthmark.broker.namespace import Space
 from birthmark.devices.model import DeviceCounts, DevicePart, RevokedPart, State
-from birthmark.net.pump import MqttPump
+from birthmark.net.mqtt_driver import MqttPump
 from birthmark.pki.certificates import Thumbprint
 from birthmark.pki.crl import RevocationReason
 from birthmark.pki.names import fold

@@ -20,7 +20,7 @@ from birthmark.dps.service import Enrollments, Instances, Registrations
 from birthmark.dps.wire import is_dps_username
 from birthmark.errors import BirthmarkError
 from birthmark.metrics import Sample
-from birthmark.net.pump import Accept, MqttPump
+from birthmark.net.mqtt_driver import Accept, MqttPump
 from birthmark.pki.names import fold, parse_registration_id
 from birthmark.store import Database
 from birthmark.store.paging import each_among

@@ -34,8 +34,8 @@ from birthmark.dps.service import Enrollments, Instances, Queries, Registrations
 from birthmark.dps.service.queries import Found, view_of
 from birthmark.errors import BirthmarkError, ThrottledError
 from birthmark.members import unread
-from birthmark.net.backlog import begin_task
-from birthmark.net.refusing import Handler, refusing, whole
+from birthmark.net.error_boundary import Handler, refusing, whole
+from birthmark.net.fair_scheduler import begin_task
 from birthmark.people.demand import RightMissingError
 from birthmark.text import read_json, whole_number
 

@@ -22,7 +22,7 @@ from birthmark.metrics import Traffic
 from birthmark.mqtt.errors import LocalProtocolError
 from birthmark.mqtt.packets import Connect, Publish, SubAck, Subscribe, UnsubAck, Unsubscribe
 from birthmark.net.admission import Admission, Closed, MqttRefusedError, require_3_1_1
-from birthmark.net.pump import MqttPump
+from birthmark.net.mqtt_driver import MqttPump
 from birthmark.refusals import Ledger
 
 MAX_KEEP_ALIVE_S = 1177

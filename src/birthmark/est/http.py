@@ -11,7 +11,7 @@ from birthmark.est import wire
 from birthmark.est.errors import status_of, unrenewed_by
 from birthmark.est.model import Caller
 from birthmark.est.service import EstService
-from birthmark.net.refusing import Handler, refusing
+from birthmark.net.error_boundary import Handler, refusing
 from birthmark.pki.certificates import Certificate
 from birthmark.refusals import Ledger
 from birthmark.text import printable

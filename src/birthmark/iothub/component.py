@@ -24,7 +24,7 @@ from birthmark.iothub.mqtt import DevicesByBus, HubConnections
 from birthmark.iothub.service import IotHub
 from birthmark.iothub.wire import is_hub_username
 from birthmark.metrics import Sample
-from birthmark.net.pump import Accept, MqttPump
+from birthmark.net.mqtt_driver import Accept, MqttPump
 from birthmark.store import Database, Statement
 from birthmark.store.figures import SUMS
 from birthmark.store.paging import each_among

@@ -17,8 +17,8 @@ from birthmark.management.errors import http_error
 from birthmark.management.model import Call, Kind, Operation
 from birthmark.management.rules.paths import OperationNotServedError, call_of
 from birthmark.management.service import Management
-from birthmark.net.backlog import asker_turn
-from birthmark.net.refusing import refusing, whole
+from birthmark.net.error_boundary import refusing, whole
+from birthmark.net.fair_scheduler import asker_turn
 from birthmark.people.demand import check_whole, said
 
 Record = Callable[[BirthmarkError, Request], str]

@@ -31,7 +31,7 @@ from birthmark.management.routes_wire import (
     routing_of,
 )
 from birthmark.management.rules.paths import OperationNotServedError
-from birthmark.net.backlog import give_way
+from birthmark.net.fair_scheduler import give_way
 from birthmark.people.demand import demand
 from birthmark.people.service import People, TokenRefusedError
 from birthmark.pki.certificates import Certificate

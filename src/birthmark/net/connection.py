@@ -18,13 +18,13 @@ from typing import Any, Protocol, cast
 from OpenSSL import SSL
 
 from birthmark.errors import BirthmarkError
-from birthmark.net.backlog import SLICE_S, Backlog, now
 from birthmark.net.errors import ServerNotTrustedError, SlowReaderError, TooSlowError, explain_handshake, slow
+from birthmark.net.fair_scheduler import SLICE_S, Backlog, now
 from birthmark.net.limits import Limits
-from birthmark.net.pipe import RECORD_BYTES, TlsBrokenError, TlsEndedError, TlsPipe
-from birthmark.net.share import share_of
+from birthmark.net.quota_key import share_of
+from birthmark.net.send_buffer_quota import SMALL_BYTES
 from birthmark.net.tls import NO_PEER, WAY, TlsPeer, certificate_of, peer_of
-from birthmark.net.unread import SMALL_BYTES
+from birthmark.net.tls_pipe import RECORD_BYTES, TlsBrokenError, TlsEndedError, TlsPipe
 from birthmark.pki.certificates import CertificateInvalidError
 
 _HEADER = 5  # RFC 8446 section 5.1: type, version, and in the last two bytes the length of what follows

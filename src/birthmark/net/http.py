@@ -18,7 +18,6 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.server import ServerState
 
 from birthmark.errors import BirthmarkError
-from birthmark.net.backlog import Backlog
 from birthmark.net.connection import Connection, Owed, PlainTransport
 from birthmark.net.errors import (
     MAX_FIELDS,
@@ -29,7 +28,8 @@ from birthmark.net.errors import (
     TooSlowError,
     slow,
 )
-from birthmark.net.headers import Capitals
+from birthmark.net.fair_scheduler import Backlog
+from birthmark.net.header_case import Capitals
 from birthmark.net.limits import Limits
 from birthmark.net.tls import TlsPeer
 
@@ -238,7 +238,7 @@ class BoundedHttp(HttpToolsProtocol):
 
 
 def _websocket(*arguments: Any, **options: Any) -> asyncio.Protocol:
-    from birthmark.net.upgrade import BoundedWebSocket  # noqa: PLC0415 - most servers are never asked for one
+    from birthmark.net.bounded_websocket import BoundedWebSocket  # noqa: PLC0415 - most servers are never asked for one
 
     return BoundedWebSocket(*arguments, **options)
 

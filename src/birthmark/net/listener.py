@@ -17,18 +17,18 @@ from OpenSSL import SSL
 
 from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError, UnavailableError
-from birthmark.net.backlog import SLICE_S, Backlog
-from birthmark.net.backlog import now as work_time
-from birthmark.net.budget import GRACE_S, Budget
+from birthmark.net.acceptor import AT_ONCE, FEW_AT_ONCE, QUEUE, Door
 from birthmark.net.connection import MQTT_CONNECT, Connection, Host, Owed
-from birthmark.net.door import AT_ONCE, FEW_AT_ONCE, QUEUE, Door
 from birthmark.net.errors import NotAllowedHereError, TooManyBytesError, TooManyConnectionsError
+from birthmark.net.fair_scheduler import SLICE_S, Backlog
+from birthmark.net.fair_scheduler import now as work_time
 from birthmark.net.limits import Limits
-from birthmark.net.pipe import RECORD_BYTES
-from birthmark.net.proxied import Proxies
-from birthmark.net.share import owner_of, share_of
+from birthmark.net.proxy_protocol import Proxies
+from birthmark.net.quota_key import owner_of, share_of
+from birthmark.net.send_buffer_quota import Unread
 from birthmark.net.tls import NO_PEER, TlsPeer
-from birthmark.net.unread import Unread
+from birthmark.net.tls_pipe import RECORD_BYTES
+from birthmark.net.unauthenticated_quota import GRACE_S, Budget
 
 Holder = TypeVar("Holder")
 

@@ -23,7 +23,7 @@ from OpenSSL import SSL
 from OpenSSL._util import lib
 
 from birthmark.net.errors import MAX_CHAIN_BYTES, ChainTooLargeError
-from birthmark.net.pipe import TlsPipe, TlsWay
+from birthmark.net.tls_pipe import TlsPipe, TlsWay
 from birthmark.pki.certificates import Certificate, CertificateInvalidError, parse_der
 
 log = logging.getLogger(__name__)
@@ -54,9 +54,9 @@ def choose_way() -> TlsWay:
     """Return the fast way where it is known to work, else the public one."""
     found = {"cryptography": cryptography.__version__, "pyopenssl": OpenSSL.__version__}
     if all(found[name].partition(".")[0] == major for name, major in _TESTED.items()):
-        return cast("TlsWay", import_module("birthmark.net.pipe_library"))
+        return cast("TlsWay", import_module("birthmark.net.tls_pipe_cffi"))
     log.info("tls.public_way", extra={"found": found, "tested": _TESTED})
-    return cast("TlsWay", import_module("birthmark.net.pipe_public"))
+    return cast("TlsWay", import_module("birthmark.net.tls_pipe_pyopenssl"))
 
 
 WAY = choose_way()

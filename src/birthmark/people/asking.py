@@ -15,7 +15,7 @@ from birthmark.actor import Actor
 from birthmark.auth.passwords import hash_made
 from birthmark.auth.principals import Caller
 from birthmark.errors import ForbiddenError, NotFoundError, ThrottledError
-from birthmark.net.share import share_of
+from birthmark.net.quota_key import share_of
 from birthmark.people import sign_in_model as store
 from birthmark.people.guessing import Pauses
 from birthmark.people.service import SIGNED_IN_FOR, People, Shown

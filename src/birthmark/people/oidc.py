@@ -17,7 +17,7 @@ from urllib.parse import quote, urlencode
 from birthmark.actor import Actor
 from birthmark.clock import Entropy
 from birthmark.errors import PolicyError, UnavailableError
-from birthmark.net.share import share_of
+from birthmark.net.quota_key import share_of
 from birthmark.people import sign_in_model as store
 from birthmark.people.model import Grant, may_be_called
 from birthmark.people.oidc_answers import (

@@ -15,7 +15,7 @@ from birthmark.auth.principals import Caller
 from birthmark.auth.rights import NOTHING, Right, Rights
 from birthmark.clock import Clock, Entropy, Steadiness
 from birthmark.errors import ConflictError, InvalidRequestError, NotFoundError, UnauthenticatedError
-from birthmark.net.backlog import count_for
+from birthmark.net.fair_scheduler import count_for
 from birthmark.people import approvals_model, sign_in_model, store
 from birthmark.people.allowances import DAY, MOST_A_DAY, holder_of, takes_of
 from birthmark.people.approvals_model import SamePersonError, check_invited

@@ -13,7 +13,7 @@ from birthmark.actor import Actor
 from birthmark.auth.passwords import hash_made, made_matches
 from birthmark.auth.principals import MACHINE, Caller
 from birthmark.errors import NotFoundError, UnauthenticatedError
-from birthmark.net.backlog import count_for
+from birthmark.net.fair_scheduler import count_for
 from birthmark.people import sign_in_model as store
 from birthmark.people.model import MACHINE_USER
 from birthmark.people.service import People

@@ -15,7 +15,7 @@ from birthmark.auth.guesses import SHARE, Asked, Guesses
 from birthmark.auth.passwords import hash_made
 from birthmark.auth.principals import MACHINE, Caller
 from birthmark.errors import ChangedMeanwhileError, ThrottledError, UnauthenticatedError
-from birthmark.net.share import share_of
+from birthmark.net.quota_key import share_of
 from birthmark.people import sign_in_model as store
 from birthmark.people.allowances import inviter_of
 from birthmark.people.guessing import Pauses

@@ -19,7 +19,7 @@ from birthmark import background
 from birthmark.bus.ports import Reply, Request
 from birthmark.clock import Clock, Entropy, Steadiness, new_uuid
 from birthmark.errors import BirthmarkError, UnavailableError
-from birthmark.net.share import share_of
+from birthmark.net.quota_key import share_of
 from birthmark.pki.certificates import Certificate
 from birthmark.rate_limits import RateLimits
 from birthmark.refusals import store

@@ -22,7 +22,7 @@ from birthmark.ca import store as ca_store
 from birthmark.clock import STEADY_S, Steadiness
 from birthmark.console.standing import OwnEnd
 from birthmark.errors import BirthmarkError
-from birthmark.net.contested import IdentityContestedError
+from birthmark.net.identity_conflicts import IdentityContestedError
 from birthmark.pki.certificate_profiles import Profile
 from birthmark.refusals import ledger
 from birthmark.refusals import store as refusal_store

@@ -61,14 +61,14 @@ from birthmark.mqtt.engine import Limits as EngineLimits
 from birthmark.mqtt.packets import Connect
 from birthmark.mqtt.reason_codes import ReasonCode
 from birthmark.net.admission import Admission, MqttRefusedError
-from birthmark.net.authority import RequireAuthority
+from birthmark.net.error_boundary import Direct, Late
 from birthmark.net.errors import HandshakeFailedError, ServerNotTrustedError, TooSlowError, WebSocketPathError
-from birthmark.net.fresh import RequireFresh
+from birthmark.net.host_header import RequireAuthority
 from birthmark.net.http import ASGIApp, Receive, Scope, Send
-from birthmark.net.pump import Accept, MqttPump
-from birthmark.net.refusing import Direct, Late
+from birthmark.net.mqtt_driver import Accept, MqttPump
+from birthmark.net.mqtt_websocket import serve_mqtt
+from birthmark.net.staleness_guard import RequireFresh
 from birthmark.net.tls import TlsPeer
-from birthmark.net.websocket import serve_mqtt
 from birthmark.ref import Ref
 from birthmark.server.alerting import Alerting
 from birthmark.server.enrolling import Enrolling

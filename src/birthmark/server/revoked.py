@@ -11,7 +11,7 @@ from birthmark.ca.revocation import digest_of
 from birthmark.component import MqttConnection, MqttConnections
 from birthmark.errors import BirthmarkError
 from birthmark.net.admission import Closed
-from birthmark.net.backlog import Slices
+from birthmark.net.fair_scheduler import Slices
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.signature_malleability import twins_of
 

@@ -49,7 +49,7 @@ from birthmark.iothub.mqtt.devicebound import holder_of
 from birthmark.iothub.service import Hubs, IotHub
 from birthmark.iothub.service.route_carriers import carriers_of
 from birthmark.net.admission import Closed
-from birthmark.net.share import share_of
+from birthmark.net.quota_key import share_of
 from birthmark.outbound.guard import networks_of
 from birthmark.outbound.mailto import Mails
 from birthmark.outbound.sender import Sender

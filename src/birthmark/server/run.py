@@ -13,7 +13,7 @@ from typing import Any
 import uvloop
 
 from birthmark.clock import SystemClock, SystemEntropy
-from birthmark.net.share import share_of
+from birthmark.net.quota_key import share_of
 from birthmark.rate_limits import RateLimits
 from birthmark.server.server import Server
 from birthmark.server.settings import Settings

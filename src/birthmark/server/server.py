@@ -29,7 +29,7 @@ from birthmark.iothub.events import HubsChanged
 from birthmark.net.http import ASGIApp, HttpService
 from birthmark.net.limits import Limits
 from birthmark.net.listener import Listeners, MakeProtocol
-from birthmark.net.proxied import among, networks_of
+from birthmark.net.proxy_protocol import among, networks_of
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.issuance import SigningKey
 from birthmark.server import installed

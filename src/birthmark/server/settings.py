@@ -16,7 +16,7 @@ from birthmark.broker.rules.quotas import MAX_RETAINED, MAX_SESSIONS, MAX_WAITIN
 from birthmark.errors import InvalidRequestError
 from birthmark.iothub.service.telemetry import KEEP_BYTES, KEEP_S
 from birthmark.net.limits import Limits
-from birthmark.net.proxied import networks_of
+from birthmark.net.proxy_protocol import networks_of
 from birthmark.outbound import guard as outside
 from birthmark.outbound.mailto import Tls
 from birthmark.people.allowances import MOST_A_DAY

@@ -18,7 +18,7 @@ from typing import Any, Self, TypeVar
 from birthmark import durable
 from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError, UnavailableError
-from birthmark.net.backlog import give_way
+from birthmark.net.fair_scheduler import give_way
 from birthmark.store import chain as audit_chain
 from birthmark.store import migrate
 from birthmark.store.changes import Changes

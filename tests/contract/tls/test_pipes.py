@@ -13,11 +13,11 @@ from OpenSSL import SSL
 
 from birthmark.clock import SystemClock
 from birthmark.errors import BirthmarkError
-from birthmark.net import connection, pipe, pipe_library, pipe_public, tls
+from birthmark.net import connection, tls, tls_pipe, tls_pipe_cffi, tls_pipe_pyopenssl
 from birthmark.net.limits import Limits
 from birthmark.net.listener import Listeners
-from birthmark.net.pipe import TlsBrokenError, TlsEndedError, TlsPipe, TlsWay
 from birthmark.net.tls import TlsPeer, peer_of, server_context
+from birthmark.net.tls_pipe import TlsBrokenError, TlsEndedError, TlsPipe, TlsWay
 from birthmark.pki import certificate_profiles
 from support.pki.pki_builders import Holder, a_burdensome_key, a_ca, a_device
 
@@ -29,7 +29,7 @@ DEVICE = a_device(ISSUER, now=NOW)
 V12, V13 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
 
 
-@pytest.fixture(params=[pipe_library, pipe_public], ids=["library", "public"])
+@pytest.fixture(params=[tls_pipe_cffi, tls_pipe_pyopenssl], ids=["library", "public"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> TlsWay:
     for module in (tls, connection):
         monkeypatch.setattr(module, "WAY", request.param)
@@ -67,7 +67,7 @@ class Client:
         self.server = server
         self.is_met = False
 
-    def meet(self, chunk: int = pipe.RECORD_BYTES) -> "Client":
+    def meet(self, chunk: int = tls_pipe.RECORD_BYTES) -> "Client":
         for _ in range(10):
             try:
                 self.tls.do_handshake()
@@ -83,7 +83,7 @@ class Client:
         """Return what arrives at the server."""
         self.tls.write(data)
         got = b""
-        while said := self._out.read(pipe.RECORD_BYTES):
+        while said := self._out.read(tls_pipe.RECORD_BYTES):
             self.server.feed(said)
             while plain := self.server.read():
                 got += plain
@@ -165,8 +165,8 @@ def test_bytes_go_both_ways_whatever_their_number(way: TlsWay, size: int, tmp_pa
     data = bytes(range(256)) * (size // 256) + b"x" * (size % 256)
     assert client.send(data) == data
     for kind in (bytes, bytearray, memoryview):
-        for at in range(0, size, pipe.RECORD_BYTES):
-            client._in.write(client.server.seal(kind(data[at : at + pipe.RECORD_BYTES])))
+        for at in range(0, size, tls_pipe.RECORD_BYTES):
+            client._in.write(client.server.seal(kind(data[at : at + tls_pipe.RECORD_BYTES])))
         assert client.receive() == data
 
 
@@ -363,7 +363,7 @@ async def test_a_client_that_asks_for_small_fragments_gets_everything(way: TlsWa
 
 
 def test_the_fast_way_is_taken_where_it_was_tested() -> None:
-    assert tls.choose_way() is pipe_library
+    assert tls.choose_way() is tls_pipe_cffi
 
 
 def test_another_version_takes_the_public_way_and_says_so_once(
@@ -371,5 +371,5 @@ def test_another_version_takes_the_public_way_and_says_so_once(
 ) -> None:
     monkeypatch.setattr(cryptography, "__version__", "51.0.0")
     caplog.set_level(logging.INFO)
-    assert tls.choose_way() is pipe_public
+    assert tls.choose_way() is tls_pipe_pyopenssl
     assert [record.message for record in caplog.records] == ["tls.public_way"]

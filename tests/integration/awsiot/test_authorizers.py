@@ -20,7 +20,7 @@ from birthmark.broker import Broker, SpaceRules
 from birthmark.errors import BirthmarkError
 from birthmark.mqtt.packets import LEVEL_5, ConnAck, Connect, Disconnect, PubAck, Publish
 from birthmark.mqtt.reason_codes import ReasonCode
-from birthmark.net.pump import MqttPump
+from birthmark.net.mqtt_driver import MqttPump
 from birthmark.net.tls import TlsPeer
 from birthmark.refusals import Ledger
 from support.aws.account import ACCOUNT, ME, an_aws_account

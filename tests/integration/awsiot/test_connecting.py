@@ -24,7 +24,7 @@ from birthmark.mqtt.packets import LEVEL_5, ConnAck, Connect, PubAck, Publish, W
 from birthmark.mqtt.properties import PropertyId
 from birthmark.mqtt.reason_codes import ReasonCode
 from birthmark.net.admission import Closed
-from birthmark.net.pump import MqttPump
+from birthmark.net.mqtt_driver import MqttPump
 from birthmark.net.tls import TlsPeer
 from birthmark.refusals import Ledger
 from support.aws.account import ACCOUNT, ME, an_aws_account

@@ -13,7 +13,7 @@ from birthmark.broker.errors import RetainedShareUsedError
 from birthmark.errors import BirthmarkError
 from birthmark.mqtt.packets import LEVEL_5, ConnAck, Connect, Will
 from birthmark.mqtt.properties import PropertyId
-from birthmark.net.pump import MqttPump
+from birthmark.net.mqtt_driver import MqttPump
 from birthmark.net.tls import TlsPeer
 from birthmark.refusals import Ledger
 from birthmark.refusals.ledger import refusals_about

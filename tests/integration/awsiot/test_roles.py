@@ -22,7 +22,7 @@ from birthmark.awsiot.service.roles import Credentials, RoleNotMappedError
 from birthmark.broker import Broker, SpaceRules
 from birthmark.errors import BirthmarkError
 from birthmark.mqtt.packets import LEVEL_5, ConnAck, Connect
-from birthmark.net.pump import MqttPump
+from birthmark.net.mqtt_driver import MqttPump
 from birthmark.refusals import Ledger
 from support.aws.account import ACCOUNT, ME, an_account, an_aws_account
 from support.aws.device import document, statement

@@ -14,8 +14,8 @@ from birthmark.broker.keyed_lock import until_done
 from birthmark.broker.model import Message
 from birthmark.broker.routing import Receiver, Share
 from birthmark.errors import UnavailableError
-from birthmark.net import backlog
-from birthmark.net.backlog import SLICE_S, TURN_S
+from birthmark.net import fair_scheduler
+from birthmark.net.fair_scheduler import SLICE_S, TURN_S
 from birthmark.store import Changes
 from support.mqtt.broker_world import HOUR, Client, World, a_world
 
@@ -37,7 +37,7 @@ def portions(monkeypatch: pytest.MonkeyPatch) -> None:
 def used_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have each look at the clock find that a slice is used up."""
     ticks = count()
-    monkeypatch.setattr(backlog, "now", lambda: next(ticks) * 2 * SLICE_S)
+    monkeypatch.setattr(fair_scheduler, "now", lambda: next(ticks) * 2 * SLICE_S)
 
 
 async def stored(world: World, number: int = MANY, *names: str) -> list[Client]:

@@ -7,8 +7,8 @@ import pytest
 
 from birthmark.dps.model import Claim
 from birthmark.errors import BirthmarkError
-from birthmark.net import backlog
-from birthmark.net.backlog import SLICE_S, TURN_S
+from birthmark.net import fair_scheduler
+from birthmark.net.fair_scheduler import SLICE_S, TURN_S
 from birthmark.pki import path_validation
 from birthmark.pki.certificates import Certificate, is_signed_by
 from support.azure.dps_world import a_dps
@@ -33,7 +33,7 @@ async def test_signatures_of_a_bag_are_looked_at_in_the_turns_of_who_shows_it(
         await world.group("ours", ours)
         bag = tuple(a_ca("Ours").certificate for _ in range(SHOWN))
         monkeypatch.setattr(path_validation, "is_signed_by", look)
-        monkeypatch.setattr(backlog, "now", lambda: next(ticks) * SLICE_S)
+        monkeypatch.setattr(fair_scheduler, "now", lambda: next(ticks) * SLICE_S)
 
         async def come(name: str) -> None:
             stranger = a_device(a_ca("Ours"), name).certificate

@@ -6,7 +6,7 @@ from birthmark.dps import wire
 from birthmark.dps.mqtt import DpsMqtt
 from birthmark.mqtt.errors import QueueFullError
 from birthmark.mqtt.packets import ConnAck, Connect, PubAck, Publish, SubAck, Subscribe
-from birthmark.net.pump import MqttPump
+from birthmark.net.mqtt_driver import MqttPump
 from birthmark.net.tls import TlsPeer
 from birthmark.refusals import Ledger
 from support.azure.dps_world import a_dps

@@ -40,7 +40,7 @@ from birthmark.mqtt.packets import (
     Will,
 )
 from birthmark.net.admission import Closed
-from birthmark.net.pump import MqttPump
+from birthmark.net.mqtt_driver import MqttPump
 from birthmark.store import to_micros
 from support.azure.hub_world import ON_RECORD, Wire, World, a_world, lose, until
 from support.azure.sas_tokens import make_sas

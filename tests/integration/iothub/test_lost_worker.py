@@ -16,7 +16,7 @@ from birthmark.iothub.model import Mail, space_of
 from birthmark.iothub.mqtt import HubConnections
 from birthmark.iothub.mqtt.devicebound import holder_of
 from birthmark.mqtt.packets import ConnAck, Packet, PubAck, Publish, SubAck, Subscribe
-from birthmark.net.pump import MqttPump
+from birthmark.net.mqtt_driver import MqttPump
 from birthmark.store import Changes
 from support.azure.hub_world import Wire, World, a_world, until
 

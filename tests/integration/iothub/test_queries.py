@@ -14,7 +14,7 @@ from birthmark.iothub.rules.queries import CollectionNotServedError
 from birthmark.iothub.service import finding, index, queries
 from birthmark.iothub.service.finding import IndexBehindError, QueryTooBroadError
 from birthmark.iothub.service.queries import QueryMarkerError
-from birthmark.net.backlog import Backlog
+from birthmark.net.fair_scheduler import Backlog
 from birthmark.store import Changes
 from birthmark.store.keyed import MOST_AMONG
 from support.azure.query_world import SAS, a_world

@@ -13,7 +13,7 @@ from birthmark.iothub.mqtt import HubConnections, connections
 from birthmark.iothub.service import Telemetry
 from birthmark.iothub.service.hubs import UnknownHubError
 from birthmark.mqtt.packets import ConnAck, Disconnect, Will
-from birthmark.net.pump import MqttPump
+from birthmark.net.mqtt_driver import MqttPump
 from support.azure.hub_world import Wire, World, a_world, lose, until
 
 pytestmark = pytest.mark.integration

@@ -14,7 +14,7 @@ from argon2 import PasswordHasher
 import birthmark.server.tables  # noqa: F401 - all tables
 from birthmark.auth.principals import MACHINE, Caller
 from birthmark.errors import ChangedMeanwhileError
-from birthmark.net.backlog import Backlog
+from birthmark.net.fair_scheduler import Backlog
 from birthmark.people.model import Role
 from birthmark.people.passwords import Passwords
 from birthmark.people.service import InvitationRefusedError, People

@@ -16,7 +16,7 @@ from birthmark.alerts.model import Finding, Looked, Readings, Thresholds
 from birthmark.alerts.rules import found
 from birthmark.alerts.service import OVER, RAISED, Alerts, RuleUnknownError, SilenceMissingError, SilenceTooLongError
 from birthmark.clock import Steadiness, SystemClock
-from birthmark.net.contested import IdentityContestedError
+from birthmark.net.identity_conflicts import IdentityContestedError
 from birthmark.pki.csr import parse_csr
 from birthmark.server.alerting import Alerting
 from birthmark.store import Changes, Database, open_database, statement

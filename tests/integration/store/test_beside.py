@@ -10,7 +10,7 @@ import pytest
 
 from birthmark.broker import store
 from birthmark.errors import ChangedMeanwhileError
-from birthmark.net.backlog import Backlog
+from birthmark.net.fair_scheduler import Backlog
 from birthmark.store import Changes, Database, open_database
 from support.fakes import FakeClock
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 import birthmark.server.tables  # noqa: F401 - all tables
-from birthmark.net import backlog
-from birthmark.net.backlog import Backlog
+from birthmark.net import fair_scheduler
+from birthmark.net.fair_scheduler import Backlog
 from birthmark.store import Database, open_database
 from birthmark.store.keyed import find
 from birthmark.store.schema import audit
@@ -31,9 +31,9 @@ async def reading(database: Database) -> None:
 
 async def test_whoever_reads_much_at_once_goes_on_in_its_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ticks = itertools.count()
-    monkeypatch.setattr(backlog, "now", lambda: next(ticks))  # each read takes longer than a slice
-    monkeypatch.setattr(backlog, "SLICE_S", 1)
-    monkeypatch.setattr(backlog, "TURN_S", 12)
+    monkeypatch.setattr(fair_scheduler, "now", lambda: next(ticks))  # each read takes longer than a slice
+    monkeypatch.setattr(fair_scheduler, "SLICE_S", 1)
+    monkeypatch.setattr(fair_scheduler, "TURN_S", 12)
     database = await open_database(f"sqlite:///{tmp_path / 'birthmark.db'}", FakeClock())
     task, looks = asyncio.ensure_future(Backlog.running().counted(reading(database), Peer())), 0
     while not task.done():

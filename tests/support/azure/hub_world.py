@@ -15,7 +15,7 @@ from birthmark.iothub.mqtt import HubConnections
 from birthmark.iothub.service import IotHub
 from birthmark.mqtt.engine import Engine, Role
 from birthmark.mqtt.packets import ConnAck, Connect, Packet, Will
-from birthmark.net.pump import MqttPump
+from birthmark.net.mqtt_driver import MqttPump
 from birthmark.net.tls import TlsPeer
 from birthmark.store import Database, open_database
 from support.fakes import FakeClock, SeededEntropy

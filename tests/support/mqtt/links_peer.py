@@ -20,7 +20,7 @@ from birthmark.net.admission import Admission, Closed, MqttRefusedError
 from birthmark.net.http import HttpService
 from birthmark.net.limits import Limits
 from birthmark.net.listener import Listeners
-from birthmark.net.pump import MqttPump
+from birthmark.net.mqtt_driver import MqttPump
 from birthmark.net.tls import server_context
 from birthmark.pki import certificate_profiles
 from support.pki.pki_builders import Holder, a_ca, a_device

@@ -29,7 +29,7 @@ from birthmark.console.routing import (
     problem,
 )
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError
-from birthmark.net import backlog
+from birthmark.net import fair_scheduler
 from birthmark.people.model import Grant, Role
 from support.server.asgi import Answer
 from support.server.asgi import request as ask
@@ -126,9 +126,9 @@ class Peer:
 
 async def test_a_list_of_large_rows_is_made_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     ticks = itertools.count()
-    monkeypatch.setattr(backlog, "now", lambda: next(ticks))  # each row takes longer than a slice
-    monkeypatch.setattr(backlog, "SLICE_S", 1)
-    monkeypatch.setattr(backlog, "TURN_S", 12)
+    monkeypatch.setattr(fair_scheduler, "now", lambda: next(ticks))  # each row takes longer than a slice
+    monkeypatch.setattr(fair_scheduler, "SLICE_S", 1)
+    monkeypatch.setattr(fair_scheduler, "TURN_S", 12)
 
     async def large(_asked: Asked) -> Rows:
         return Rows([{"text": "x"} for _ in range(50)])
@@ -136,7 +136,7 @@ async def test_a_list_of_large_rows_is_made_in_turns(monkeypatch: pytest.MonkeyP
     mount = operator_mount(identify, [Endpoint("GET", "/large", Right.READ, "Large rows.", large)], openapi)
     headers = {"authorization": "Bearer rules"}
     asked, turns = ask(mount, "GET", "http://x/operator/v1/large", headers=headers), 0
-    asking = asyncio.ensure_future(backlog.Backlog.running().counted(asked, Peer()))
+    asking = asyncio.ensure_future(fair_scheduler.Backlog.running().counted(asked, Peer()))
     while not asking.done():
         turns += 1
         await asyncio.sleep(0)

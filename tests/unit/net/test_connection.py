@@ -12,12 +12,12 @@ from datetime import timedelta
 
 import pytest
 
-from birthmark.net import backlog
-from birthmark.net.backlog import SLICE_S, TURN_S, Backlog
+from birthmark.net import fair_scheduler
 from birthmark.net.connection import Connection, Host
+from birthmark.net.fair_scheduler import SLICE_S, TURN_S, Backlog
 from birthmark.net.limits import Limits
 from birthmark.net.listener import ClearConnection, Listeners, _Port
-from birthmark.net.unread import SMALL_BYTES
+from birthmark.net.send_buffer_quota import SMALL_BYTES
 from support.fakes import FakeClock
 
 
@@ -278,7 +278,7 @@ async def test_what_many_connections_of_an_owner_bring_in_one_round_is_counted_t
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     ticks = itertools.count()
-    monkeypatch.setattr(backlog, "now", lambda: next(ticks) * SLICE_S * 0.6)  # a read is this much work
+    monkeypatch.setattr(fair_scheduler, "now", lambda: next(ticks) * SLICE_S * 0.6)  # a read is this much work
     host = Listeners(FakeClock(), Limits(), lambda *_: None)
     known = [a_connection(host) for _ in range(50)]
     for connection, _, _ in known:
@@ -325,7 +325,7 @@ async def test_a_handshake_waits_for_its_turn_when_the_round_is_full_and_nobody_
 
 async def test_ends_that_come_together_are_work_of_their_owner(monkeypatch: pytest.MonkeyPatch) -> None:
     ticks = itertools.count()
-    monkeypatch.setattr(backlog, "now", lambda: next(ticks) * TURN_S * 2)
+    monkeypatch.setattr(fair_scheduler, "now", lambda: next(ticks) * TURN_S * 2)
     host = Listeners(FakeClock(), Limits(), lambda *_: None)
     connection, _, _ = a_connection(host)
     assert not host.backlog.is_behind(connection.owner)

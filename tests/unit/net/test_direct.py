@@ -6,7 +6,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from birthmark.net.refusing import Direct
+from birthmark.net.error_boundary import Direct
 from support.server.asgi import request
 
 

@@ -3,8 +3,8 @@
 import pytest
 from starlette.responses import PlainTextResponse
 
+from birthmark.net.error_boundary import Late
 from birthmark.net.http import ASGIApp
-from birthmark.net.refusing import Late
 from support.server.asgi import request
 
 

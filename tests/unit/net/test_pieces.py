@@ -7,7 +7,7 @@ import pytest
 from websockets.frames import Frame, Opcode
 from websockets.server import ServerProtocol
 
-from birthmark.net.upgrade import PIECE_BYTES, Pieces
+from birthmark.net.bounded_websocket import PIECE_BYTES, Pieces
 from support.floods.strangers import masked
 
 MOST = 1024 * 1024

@@ -13,8 +13,8 @@ from OpenSSL import SSL, crypto
 
 from birthmark.net import tls
 from birthmark.net.errors import ChainTooLargeError
-from birthmark.net.pipe import TlsPipe
 from birthmark.net.tls import WAY, peer_of, server_context
+from birthmark.net.tls_pipe import TlsPipe
 from birthmark.pki.certificate_profiles import EDGE_ISSUING_CA, SERVER
 from birthmark.pki.certificates import CertificateInvalidError
 from support.fakes import NOON

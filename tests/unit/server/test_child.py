@@ -30,7 +30,12 @@ def is_loaded(lacks: str) -> bool:
 @pytest.mark.parametrize(
     "part",
     [
-        *("birthmark.dps.http", "birthmark.iothub.http", "birthmark.management.http", "birthmark.net.upgrade"),
+        *(
+            "birthmark.dps.http",
+            "birthmark.iothub.http",
+            "birthmark.management.http",
+            "birthmark.net.bounded_websocket",
+        ),
         *("birthmark.bus.nats", "birthmark.store.postgresql"),
     ],
 )

@@ -16,7 +16,7 @@ from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.index import UnknownIndexError
 from birthmark.awsiot.wire.search import Place, QueryInvalidError, is_field, parse_query
 from birthmark.awsiot.wire.shadows import shadow_values
-from birthmark.net.backlog import fitting
+from birthmark.net.fair_scheduler import fitting
 from birthmark.store.paging import marker_of, page_of, parse_marker
 
 VERSION = "2017-09-30"

@@ -12,10 +12,10 @@ from birthmark.awsiot.service.devices import Grant
 from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError
 from birthmark.mqtt.engine import Limits
-from birthmark.net.fresh import Freshness
-from birthmark.net.pump import Accept, MqttPump, Report
+from birthmark.net.mqtt_driver import Accept, MqttPump, Report
+from birthmark.net.mqtt_websocket import serve_mqtt
+from birthmark.net.staleness_guard import Freshness
 from birthmark.net.tls import TlsPeer
-from birthmark.net.websocket import serve_mqtt
 
 SERVICES = frozenset({"iotdevicegateway", "iotdata"})
 

@@ -21,7 +21,7 @@ from birthmark.mqtt.properties import Properties
 from birthmark.mqtt.reason_codes import ReasonCode
 from birthmark.mqtt.topics import matches
 from birthmark.net.admission import Closed
-from birthmark.net.pump import MqttPump
+from birthmark.net.mqtt_driver import MqttPump
 
 if TYPE_CHECKING:
     from birthmark.awsiot.mqtt.connections import AwsConnections

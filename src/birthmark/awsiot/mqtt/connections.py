@@ -43,8 +43,8 @@ from birthmark.mqtt.packets import Will as WillPacket
 from birthmark.mqtt.properties import PropertyId, get_property
 from birthmark.mqtt.session import EACH_BYTES
 from birthmark.net.admission import Admission, Closed, MqttRefusedError
-from birthmark.net.contested import Contested
-from birthmark.net.pump import Accept, MqttPump
+from birthmark.net.identity_conflicts import Contested
+from birthmark.net.mqtt_driver import Accept, MqttPump
 from birthmark.outbound.questions import MOST_AT_ONCE
 from birthmark.refusals import Ledger
 

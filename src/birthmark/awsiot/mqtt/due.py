@@ -6,7 +6,7 @@ from enum import Enum
 from typing import Generic, Protocol, TypeVar
 from weakref import ReferenceType, ref
 
-from birthmark.net.pump import MqttPump
+from birthmark.net.mqtt_driver import MqttPump
 
 LOOK_S = 1.0
 _MOST = 1024

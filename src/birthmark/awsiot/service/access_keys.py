@@ -15,7 +15,7 @@ from birthmark.awsiot.service.base import AccountService
 from birthmark.awsiot.service.devices import Grant
 from birthmark.awsiot.store import certificates as store
 from birthmark.errors import NotFoundError
-from birthmark.net.backlog import count_for
+from birthmark.net.fair_scheduler import count_for
 from birthmark.store import Changes
 from birthmark.store.loading import Loading
 from birthmark.store.paging import every

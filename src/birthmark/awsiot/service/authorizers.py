@@ -29,7 +29,7 @@ from birthmark.awsiot.store import credentials as store
 from birthmark.awsiot.wire import BodyInvalidError
 from birthmark.clock import new_uuid
 from birthmark.errors import ChangedMeanwhileError, ConflictError, ForbiddenError, NotFoundError
-from birthmark.net.share import share_of
+from birthmark.net.quota_key import share_of
 from birthmark.outbound.questions import QuestionsWaitError
 from birthmark.store import Changes
 from birthmark.store.paging import Page, page_of

@@ -22,7 +22,7 @@ from birthmark.awsiot.wire.jobs import JobSettings, settings_of
 from birthmark.background import Leads, always
 from birthmark.clock import Clock
 from birthmark.errors import ChangedMeanwhileError
-from birthmark.net.backlog import Slices
+from birthmark.net.fair_scheduler import Slices
 from birthmark.store import Changes, Database
 
 LOOK_S = 1.0

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from birthmark.clock import Clock
 from birthmark.errors import ThrottledError
-from birthmark.net.share import share_of
+from birthmark.net.quota_key import share_of
 
 OF_ADDRESS, OF_ADDRESS_A_SECOND = 20, 0.5
 OF_AUTHORIZER, OF_AUTHORIZER_A_SECOND = 200, 10.0

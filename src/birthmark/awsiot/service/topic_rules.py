@@ -26,7 +26,7 @@ from birthmark.broker.stream import SqlStream
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError, InvalidRequestError, NotFoundError
 from birthmark.mqtt.topics import matches
-from birthmark.net.backlog import asker_turn
+from birthmark.net.fair_scheduler import asker_turn
 from birthmark.routing.engine import Engine
 from birthmark.routing.intake import Intake, Noted
 from birthmark.routing.letters import Carrier, Letter

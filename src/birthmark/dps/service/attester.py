@@ -17,7 +17,7 @@ from birthmark.dps.service.groups import Groups
 from birthmark.dps.service.instances import Instances
 from birthmark.dps.service.tpms import Tpms
 from birthmark.errors import BirthmarkError, ThrottledError
-from birthmark.net.share import share_of
+from birthmark.net.quota_key import share_of
 from birthmark.pki.names import parse_registration_id
 from birthmark.rate_limits import RateLimits
 from birthmark.store import Database

@@ -14,8 +14,8 @@ from birthmark.dps.rules import attestation
 from birthmark.dps.rules.enrollment import enrollment_of
 from birthmark.dps.service.enrollments import EnrollmentNotFoundError
 from birthmark.errors import UnauthenticatedError
-from birthmark.net.backlog import Backlog
-from birthmark.net.share import share_of
+from birthmark.net.fair_scheduler import Backlog
+from birthmark.net.quota_key import share_of
 from birthmark.pki.path_validation import MAX_BAG, SignatureCache, Signatures, deciding
 from birthmark.pki.verified_ca import Authority
 from birthmark.store import Database

@@ -13,7 +13,7 @@ from birthmark.dps.events import InstancesChanged
 from birthmark.dps.model import FIRST, IdScope, Instance
 from birthmark.dps.rules.tiers import Paced, Paces
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError, ConflictError, NotFoundError, UnauthenticatedError
-from birthmark.net.backlog import count_for
+from birthmark.net.fair_scheduler import count_for
 from birthmark.people.demand import demand
 from birthmark.people.places import NOBODYS, Roles
 from birthmark.store import Changes, Database, decided_again, words

@@ -21,7 +21,7 @@ from birthmark.dps.rules.queries import ID, as_asked, ids_of, read_query
 from birthmark.dps.service.enrollments import EnrollmentNotFoundError, Enrollments
 from birthmark.dps.service.registrations import Registrations
 from birthmark.errors import InvalidRequestError
-from birthmark.net.backlog import each, fitting, give_way
+from birthmark.net.fair_scheduler import each, fitting, give_way
 
 _encode = msgspec.json.Encoder().encode
 MAX_READ = 10_000

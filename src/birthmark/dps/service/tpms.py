@@ -13,7 +13,7 @@ from birthmark.dps import store
 from birthmark.dps.model import Claim, Instance, Registration, TpmKeys
 from birthmark.dps.rules import tpm
 from birthmark.errors import ConflictError
-from birthmark.net.share import share_of
+from birthmark.net.quota_key import share_of
 from birthmark.pki.tpm_public import TpmPublic, parse_tpm_public
 from birthmark.pki.tpm_sealing import seal_hmac_key
 from birthmark.store import Changes, Database, decided_again

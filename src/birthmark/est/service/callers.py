@@ -25,8 +25,8 @@ from birthmark.est.rules.identity import (
 )
 from birthmark.est.rules.limits import EstThrottledError, Limiter
 from birthmark.est.service.credentials import accepted_cas
-from birthmark.net.backlog import Backlog
-from birthmark.net.share import share_of
+from birthmark.net.fair_scheduler import Backlog
+from birthmark.net.quota_key import share_of
 from birthmark.pki.certificates import Certificate, Thumbprint
 from birthmark.pki.extensions import CMC_RA
 from birthmark.pki.path_validation import SignatureCache, Signatures, deciding

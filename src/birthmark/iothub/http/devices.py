@@ -21,7 +21,7 @@ from birthmark.iothub.model import Hub, name_of, parse_name, space_of
 from birthmark.iothub.rules.tiers import PATIENCE_S
 from birthmark.iothub.service import IotHub
 from birthmark.iothub.wire import HubUser
-from birthmark.net.refusing import Handler
+from birthmark.net.error_boundary import Handler
 from birthmark.text import whole_number
 
 _MIN_LOCK_S = 5

@@ -26,7 +26,7 @@ from birthmark.iothub.model import Device, Hub, Module, parse_device_id
 from birthmark.iothub.ports import Presence
 from birthmark.iothub.service import IotHub
 from birthmark.iothub.service.hubs import READ, WRITE
-from birthmark.net.refusing import Handler
+from birthmark.net.error_boundary import Handler
 
 
 class _UnprovenError(Exception):

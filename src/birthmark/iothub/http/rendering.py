@@ -14,7 +14,7 @@ from birthmark.iothub.model import Hub
 from birthmark.iothub.ports import SeenAt
 from birthmark.iothub.service.hubs import Hubs
 from birthmark.iothub.wire import NEVER, registry_time
-from birthmark.net.refusing import Handler, refusing, whole
+from birthmark.net.error_boundary import Handler, refusing, whole
 from birthmark.people.demand import RightMissingError, said
 from birthmark.store import from_micros
 

@@ -28,8 +28,8 @@ from birthmark.mqtt.encoded_message import Parcel
 from birthmark.mqtt.errors import LocalProtocolError
 from birthmark.mqtt.packets import Publish, SubAck, Subscribe, UnsubAck, Unsubscribe
 from birthmark.net.admission import Closed
-from birthmark.net.contested import Contested
-from birthmark.net.pump import MqttPump
+from birthmark.net.identity_conflicts import Contested
+from birthmark.net.mqtt_driver import MqttPump
 from birthmark.pki.csr import CsrRefusedError
 from birthmark.store import Changes
 from birthmark.text import read_json

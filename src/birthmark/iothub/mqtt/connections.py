@@ -35,8 +35,8 @@ from birthmark.metrics import Traffic
 from birthmark.mqtt.packets import Connect
 from birthmark.mqtt.packets import Will as WillPacket
 from birthmark.net.admission import Admission, Closed, MqttRefusedError, require_3_1_1
-from birthmark.net.contested import Contested
-from birthmark.net.pump import MqttPump
+from birthmark.net.identity_conflicts import Contested
+from birthmark.net.mqtt_driver import MqttPump
 from birthmark.store import from_micros
 
 _MOST = 1024

@@ -17,7 +17,7 @@ from birthmark.iothub import wire
 from birthmark.iothub.model import Hub, space_of
 from birthmark.iothub.service.c2d import CloudToDevice
 from birthmark.mqtt.errors import QueueFullError
-from birthmark.net.pump import MqttPump
+from birthmark.net.mqtt_driver import MqttPump
 from birthmark.store import Changes
 
 WINDOW = 10

@@ -20,7 +20,7 @@ from birthmark.iothub.service.throttles import Throttles
 from birthmark.mqtt.packets import Publish
 from birthmark.mqtt.topics import CACHED
 from birthmark.net.admission import Closed
-from birthmark.net.pump import MqttPump
+from birthmark.net.mqtt_driver import MqttPump
 
 WINDOW = 100
 _OWN = "devices/"  # whatever else is published there is refused

@@ -15,8 +15,8 @@ from birthmark.iothub.events import HubCaChanged
 from birthmark.iothub.model import Hub, Identity
 from birthmark.iothub.rules.authentication import CaNotTrustedError, CaUnverifiedError, DevicesOwnCaError
 from birthmark.iothub.service.hubs import UnknownHubError
-from birthmark.net.backlog import Backlog
-from birthmark.net.share import share_of
+from birthmark.net.fair_scheduler import Backlog
+from birthmark.net.quota_key import share_of
 from birthmark.pki.certificate_checks import ChainError
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.path_validation import MAX_BAG, SignatureCache, Signatures, build_chain, check_dates, deciding

@@ -9,7 +9,7 @@ from birthmark.iothub.model import Hub, name_of
 from birthmark.iothub.service.registry import Registry
 from birthmark.iothub.service.twins import Twins
 from birthmark.iothub.wire import BodyInvalidError, BulkItem
-from birthmark.net.backlog import begin_task
+from birthmark.net.fair_scheduler import begin_task
 
 _ANY = "*"
 

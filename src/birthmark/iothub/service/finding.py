@@ -33,7 +33,7 @@ from birthmark.iothub.rules.queries import (
     plan,
 )
 from birthmark.iothub.service.c2d import CloudToDevice
-from birthmark.net.backlog import asker_turn, give_way
+from birthmark.net.fair_scheduler import asker_turn, give_way
 from birthmark.store import Database
 from birthmark.store.database import Row
 

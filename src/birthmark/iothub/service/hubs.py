@@ -17,7 +17,7 @@ from birthmark.iothub.events import HubDeleted, HubsChanged
 from birthmark.iothub.model import Hub, Message, space_of
 from birthmark.iothub.rules.authentication import PolicyKeyError
 from birthmark.iothub.rules.tiers import Edition, edition_of
-from birthmark.net.backlog import count_for
+from birthmark.net.fair_scheduler import count_for
 from birthmark.people.demand import demand
 from birthmark.people.places import NOBODYS, Roles
 from birthmark.store import Changes, Database, decided_again, figures, words

@@ -34,7 +34,7 @@ from birthmark.iothub.service.finding import (
     modules_of,
 )
 from birthmark.iothub.service.registry import Registry
-from birthmark.net.backlog import asker_turn, each, fitting, give_way
+from birthmark.net.fair_scheduler import asker_turn, each, fitting, give_way
 from birthmark.store import Database
 from birthmark.text import decode_json, whole_number
 

@@ -13,7 +13,7 @@ from sqlalchemy import bindparam, delete
 from birthmark.background import ended
 from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError, UnavailableError
-from birthmark.net.backlog import Backlog
+from birthmark.net.fair_scheduler import Backlog
 from birthmark.store import chain as audit_chain
 from birthmark.store import migrate
 from birthmark.store.changes import Changes

@@ -10,8 +10,8 @@ import uvicorn
 from uvicorn.server import ServerState
 from websockets.frames import Frame, Opcode
 
-from birthmark.net import backlog, upgrade
-from birthmark.net.upgrade import PIECE_BYTES, BoundedWebSocket
+from birthmark.net import bounded_websocket, fair_scheduler
+from birthmark.net.bounded_websocket import PIECE_BYTES, BoundedWebSocket
 from support.floods.strangers import masked
 
 REQUEST = (
@@ -67,8 +67,8 @@ async def turns() -> None:
 
 def slow_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have each look at the clock find that a slice is used up."""
-    ticks = count(step=2 * backlog.SLICE_S)
-    monkeypatch.setattr(upgrade, "now", lambda: next(ticks))
+    ticks = count(step=2 * fair_scheduler.SLICE_S)
+    monkeypatch.setattr(bounded_websocket, "now", lambda: next(ticks))
 
 
 def test_a_record_of_tiny_frames_lets_others_have_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:

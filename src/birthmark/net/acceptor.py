@@ -12,8 +12,8 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from birthmark.background import told
-from birthmark.net.backlog import SLICE_S, now
-from birthmark.net.proxied import HEAD_BYTES, Proxies, ProxyHeaderError, rest_of, source_of
+from birthmark.net.fair_scheduler import SLICE_S, now
+from birthmark.net.proxy_protocol import HEAD_BYTES, Proxies, ProxyHeaderError, rest_of, source_of
 
 log = logging.getLogger(__name__)
 

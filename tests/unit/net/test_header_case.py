@@ -2,7 +2,7 @@
 
 import asyncio
 
-from birthmark.net.headers import Capitals
+from birthmark.net.header_case import Capitals
 
 
 class Written:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birthmark.net.proxied import (
+from birthmark.net.proxy_protocol import (
     HEAD_BYTES,
     MAX_REST_BYTES,
     SIGNATURE,

@@ -6,7 +6,7 @@ from typing import Any
 from OpenSSL import SSL, crypto
 from OpenSSL.crypto import FILETYPE_ASN1, dump_publickey
 
-from birthmark.net.pipe import (
+from birthmark.net.tls_pipe import (
     ALPN_PROTOCOLS,
     BINDING_BYTES,
     BINDING_LABEL,

@@ -11,8 +11,8 @@ from typing import Any
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Frame
 
-from birthmark.net.backlog import SLICE_S, Backlog, now
 from birthmark.net.errors import HttpBrokenError
+from birthmark.net.fair_scheduler import SLICE_S, Backlog, now
 
 PIECE_BYTES = 16 * 1024  # a multiple of the mask's four bytes, so that each piece begins where its mask does
 _FIN, _CONTROL, _MASKED, _LENGTH = 0x80, 0x08, 0x80, 0x7F

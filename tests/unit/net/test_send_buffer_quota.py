@@ -1,6 +1,6 @@
 """What waits to be read: bounded over all and for a principal; who reads is left alone."""
 
-from birthmark.net.unread import SMALL_BYTES, Unread
+from birthmark.net.send_buffer_quota import SMALL_BYTES, Unread
 
 BIG = 4 * SMALL_BYTES
 

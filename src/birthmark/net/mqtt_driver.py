@@ -48,12 +48,12 @@ from birthmark.net.admission import (
     MqttRefusedError,
     reason_of,
 )
-from birthmark.net.backlog import SLICE_S, TURN_S, Backlog, now
 from birthmark.net.connection import PlainTransport
-from birthmark.net.fresh import Freshness
-from birthmark.net.share import owner_of
+from birthmark.net.fair_scheduler import SLICE_S, TURN_S, Backlog, now
+from birthmark.net.quota_key import owner_of
+from birthmark.net.send_buffer_quota import SMALL_BYTES
+from birthmark.net.staleness_guard import Freshness
 from birthmark.net.tls import NO_PEER, TlsPeer
-from birthmark.net.unread import SMALL_BYTES
 
 log = logging.getLogger(__name__)
 

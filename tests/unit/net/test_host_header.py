@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from birthmark.errors import BirthmarkError
-from birthmark.net.authority import HostInvalidError, RequireAuthority
+from birthmark.net.host_header import HostInvalidError, RequireAuthority
 from support.server.asgi import request
 
 refused: list[BirthmarkError] = []

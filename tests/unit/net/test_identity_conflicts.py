@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from birthmark.net.contested import MAX_NAMES, MOST, Contested
+from birthmark.net.identity_conflicts import MAX_NAMES, MOST, Contested
 from support.fakes import FakeClock
 
 

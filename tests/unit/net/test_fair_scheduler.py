@@ -8,16 +8,16 @@ from itertools import count
 
 import pytest
 
-from birthmark.net import backlog
-from birthmark.net.backlog import SLICE_S, TURN_S, Backlog
+from birthmark.net import fair_scheduler
+from birthmark.net.fair_scheduler import SLICE_S, TURN_S, Backlog
 
 
 @pytest.fixture(autouse=True)
 def clock(monkeypatch: pytest.MonkeyPatch) -> None:
     ticks = count()
-    monkeypatch.setattr(backlog, "now", lambda: next(ticks))  # each look at the clock is a slice later
-    monkeypatch.setattr(backlog, "SLICE_S", 1)
-    monkeypatch.setattr(backlog, "TURN_S", 3 * TURN_S / SLICE_S)  # it is looked at three times for each slice
+    monkeypatch.setattr(fair_scheduler, "now", lambda: next(ticks))  # each look at the clock is a slice later
+    monkeypatch.setattr(fair_scheduler, "SLICE_S", 1)
+    monkeypatch.setattr(fair_scheduler, "TURN_S", 3 * TURN_S / SLICE_S)  # it is looked at three times for each slice
 
 
 async def test_between_two_looks_of_the_loop_all_who_have_more_work_for_one_turn() -> None:
@@ -69,7 +69,7 @@ async def test_who_has_a_thousand_connections_has_as_many_turns_as_who_has_one()
 async def test_a_turn_is_a_slice_of_time_and_not_one_thing(monkeypatch: pytest.MonkeyPatch) -> None:
     time, served = 0.0, 0
     for name, value in (("now", lambda: time), ("SLICE_S", SLICE_S), ("TURN_S", TURN_S)):
-        monkeypatch.setattr(backlog, name, value)
+        monkeypatch.setattr(fair_scheduler, name, value)
     waiting = Backlog.running()
 
     def flood() -> None:
@@ -165,7 +165,7 @@ def works(waiting: Backlog, owner: str, times: int) -> None:
 
 
 async def test_who_used_its_slice_of_a_full_round_waits_and_the_next_round_begins_anew() -> None:
-    waiting, whole = Backlog.running(), int(backlog.TURN_S)
+    waiting, whole = Backlog.running(), int(fair_scheduler.TURN_S)
     works(waiting, "one", 2)
     works(waiting, "single", 1)
     works(waiting, "many", whole - 3)
@@ -215,7 +215,7 @@ async def test_a_request_is_its_askers_once_that_is_known_wherever_it_comes_from
 
     async def ask() -> None:
         seen.append(waiting.at_work)
-        backlog.count_for("user:anna")
+        fair_scheduler.count_for("user:anna")
         await asyncio.sleep(0)
         seen.append(waiting.at_work)
 
@@ -238,8 +238,8 @@ async def test_tasks_of_an_owner_that_never_wait_for_anything_work_for_a_turn_be
     while answered < 800:
         before, looks = answered, looks + 1
         await asyncio.sleep(0)
-        assert answered - before <= 2 * (backlog.TURN_S + 1)
-    assert looks > 800 / (2 * (backlog.TURN_S + 1)) - 1
+        assert answered - before <= 2 * (fair_scheduler.TURN_S + 1)
+    assert looks > 800 / (2 * (fair_scheduler.TURN_S + 1)) - 1
     await asyncio.gather(*tasks)
 
 
@@ -249,8 +249,8 @@ async def test_a_task_whose_steps_are_dear_is_lent_what_they_cost() -> None:
     async def ask() -> None:
         nonlocal answered
         await waiting.turn("dear")
-        for _ in range(int(backlog.TURN_S)):
-            backlog.now()
+        for _ in range(int(fair_scheduler.TURN_S)):
+            fair_scheduler.now()
         answered += 1
 
     tasks = [asyncio.create_task(waiting.counted(ask(), Peer("dear"))) for _ in range(40)]
@@ -270,17 +270,17 @@ async def test_a_task_that_a_request_begins_works_for_its_asker() -> None:
         seen.append(waiting.at_work)
 
     async def ask() -> None:
-        backlog.count_for("user:anna")
-        await asyncio.gather(backlog.begin_task(inner()), asyncio.ensure_future(inner()))
+        fair_scheduler.count_for("user:anna")
+        await asyncio.gather(fair_scheduler.begin_task(inner()), asyncio.ensure_future(inner()))
 
     await waiting.counted(ask(), Peer("192.0.2.7"))
-    await backlog.begin_task(inner())
+    await fair_scheduler.begin_task(inner())
     assert seen == ["user:anna", "", ""]
 
 
 async def test_who_took_long_in_one_step_rests_as_long_while_others_work(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (("now", time.perf_counter), ("SLICE_S", SLICE_S), ("TURN_S", TURN_S)):
-        monkeypatch.setattr(backlog, name, value)
+        monkeypatch.setattr(fair_scheduler, name, value)
     waiting, order = Backlog.running(), list[str]()
 
     async def ask(owner: str, takes_s: float) -> None:

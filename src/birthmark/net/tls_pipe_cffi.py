@@ -11,7 +11,7 @@ from typing import Any
 from cryptography.hazmat.bindings.openssl.binding import Binding
 from OpenSSL import SSL
 
-from birthmark.net.pipe import (
+from birthmark.net.tls_pipe import (
     ALPN_PROTOCOLS,
     BINDING_BYTES,
     BINDING_LABEL,

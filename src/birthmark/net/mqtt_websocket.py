@@ -9,10 +9,10 @@ from collections.abc import Callable, Sequence
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from birthmark.net.backlog import Backlog
 from birthmark.net.connection import Connection
 from birthmark.net.errors import WebSocketSubprotocolError
-from birthmark.net.pump import MqttPump, Report
+from birthmark.net.fair_scheduler import Backlog
+from birthmark.net.mqtt_driver import MqttPump, Report
 from birthmark.net.tls import TlsPeer
 
 _CLOSE_S = 10.0

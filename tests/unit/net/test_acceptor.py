@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from birthmark.net.door import AT_ONCE, Door
+from birthmark.net.acceptor import AT_ONCE, Door
 
 
 class Guest(asyncio.Protocol):
@@ -54,7 +54,7 @@ async def a_lobby(refuses: Callable[[str], bool] = lambda _address: False) -> As
 
 
 async def test_many_are_let_in_at_one_turn_of_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("birthmark.net.door.now", lambda: 0.0)
+    monkeypatch.setattr("birthmark.net.acceptor.now", lambda: 0.0)
     async with a_lobby() as lobby:
         lobby.come(AT_ONCE + 1)
         await lobby.turns(1)
@@ -64,7 +64,7 @@ async def test_many_are_let_in_at_one_turn_of_the_loop(monkeypatch: pytest.Monke
 
 async def test_no_turn_lets_more_in_than_a_slice_of_it_allows(monkeypatch: pytest.MonkeyPatch) -> None:
     times = iter([0.0, 0.0, 1.0])
-    monkeypatch.setattr("birthmark.net.door.now", lambda: next(times, 1.0))
+    monkeypatch.setattr("birthmark.net.acceptor.now", lambda: next(times, 1.0))
     async with a_lobby() as lobby:
         lobby.come(10)
         lobby.door._let_in()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from birthmark.net.share import share_of
+from birthmark.net.quota_key import share_of
 
 
 @pytest.mark.parametrize(

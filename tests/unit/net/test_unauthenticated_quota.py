@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birthmark.net.budget import GRACE_S, Budget
+from birthmark.net.unauthenticated_quota import GRACE_S, Budget
 
 
 def a_budget(total: int = 100, per_address: int = 10) -> tuple[Budget[str], list[str]]:

@@ -31,11 +31,11 @@ from birthmark.mqtt.packets import (
 )
 from birthmark.mqtt.properties import Properties, PropertyId
 from birthmark.mqtt.reason_codes import ReasonCode
-from birthmark.net import backlog, pump
+from birthmark.net import fair_scheduler, mqtt_driver
 from birthmark.net.admission import Admission, Closed, MqttProtocolError, MqttRefusedError, reason_of, require_3_1_1
-from birthmark.net.backlog import SLICE_S, TURN_S
-from birthmark.net.pump import MqttPump, _Turn
-from birthmark.net.unread import SMALL_BYTES
+from birthmark.net.fair_scheduler import SLICE_S, TURN_S
+from birthmark.net.mqtt_driver import MqttPump, _Turn
+from birthmark.net.send_buffer_quota import SMALL_BYTES
 from support.fakes import FakeClock
 
 P = PropertyId
@@ -54,7 +54,7 @@ GRANTED = {
 
 async def test_what_very_many_are_to_be_sent_is_written_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     ticks, written = count(step=SLICE_S), []
-    monkeypatch.setattr(pump, "now", lambda: next(ticks))
+    monkeypatch.setattr(mqtt_driver, "now", lambda: next(ticks))
 
     class Receiver:
         address = ""
@@ -214,7 +214,7 @@ async def settled() -> None:
 @pytest.fixture(autouse=True)
 def _no_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let nothing take a slice's time where the machine stands still for a moment."""
-    monkeypatch.setattr(backlog, "now", lambda: 0.0)
+    monkeypatch.setattr(fair_scheduler, "now", lambda: 0.0)
 
 
 @pytest.fixture
@@ -411,7 +411,7 @@ async def test_requests_that_never_wait_for_anything_are_answered_in_turn(monkey
     worlds = [World() for _ in range(8)]
     pumps = [await world.connected() for world in worlds]
     ticks, answered = count(), 0
-    monkeypatch.setattr(backlog, "now", lambda: next(ticks) * SLICE_S)
+    monkeypatch.setattr(fair_scheduler, "now", lambda: next(ticks) * SLICE_S)
 
     async def answer(pump: MqttPump, packets: Sequence[Publish]) -> None:
         nonlocal answered

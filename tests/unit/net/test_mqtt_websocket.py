@@ -11,7 +11,7 @@ from birthmark.net.connection import Connection
 from birthmark.net.errors import WebSocketSubprotocolError
 from birthmark.net.http import HttpService
 from birthmark.net.limits import Limits
-from birthmark.net.websocket import _CLOSE_S, _OverWebSocket, choose_subprotocol
+from birthmark.net.mqtt_websocket import _CLOSE_S, _OverWebSocket, choose_subprotocol
 
 
 def test_mqtts_keep_alive_is_the_only_clock() -> None:

@@ -17,7 +17,7 @@ from birthmark.bus.nats import LEASE_S, OPTIONS, NatsBus, by_certificates, conne
 from birthmark.clock import SystemClock
 from birthmark.pki.certificate_profiles import SERVER
 from birthmark.store import Changes, open_database
-from birthmark.store.loading import Remembered
+from birthmark.store.reloading_cache import Remembered
 from birthmark.store.schema import COUNT_OUTBOX
 from contract.bus.desk import Add, Desk, Hang, Note, Sum
 from contract.bus.worlds import KnownMembers, NatsWorld, a_nats_world

@@ -9,7 +9,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from birthmark.store import holding
+from birthmark.store import database_lock
 from support.server.servers import a_server
 from support.services.flows import a_way
 
@@ -21,7 +21,7 @@ async def take_from_whoever_has_it(url: str) -> asyncpg.Connection:
     """Wait behind the server for its lock, and end the connection that has it."""
     thief, other = await asyncpg.connect(url), await asyncpg.connect(url)
     held = [row["pid"] for row in await other.fetch(_HELD)]
-    taking = asyncio.create_task(thief.execute(holding._LOCK.replace("try_", "")))
+    taking = asyncio.create_task(thief.execute(database_lock._LOCK.replace("try_", "")))
     while not await other.fetchval("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"):
         await asyncio.sleep(0.02)
     for pid in held:

@@ -5,8 +5,8 @@ from sqlalchemy import BigInteger, ColumnElement, Table, bindparam, cast, litera
 from birthmark.alerts.model import Alert, Ends, Looked, Silence
 from birthmark.store import Statement, insert, upsert
 from birthmark.store.columns import number, text
-from birthmark.store.keyed import change, find, remove
-from birthmark.store.records import Records
+from birthmark.store.crud_statements import change, find, remove
+from birthmark.store.row_mapping import Records
 from birthmark.store.schema import metadata
 
 ALERTS = Records(Alert)

@@ -8,7 +8,7 @@ from birthmark.audit.verify import ROWS, Verified
 from birthmark.net.fair_scheduler import give_way
 from birthmark.store import from_micros
 from birthmark.store.database import Reader
-from birthmark.store.holding import MAIN
+from birthmark.store.database_lock import MAIN
 
 _PAGE = 1000
 

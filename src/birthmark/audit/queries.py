@@ -15,7 +15,7 @@ from sqlalchemy import text as sql
 
 from birthmark.store import Statement, from_micros, statement, to_micros
 from birthmark.store.database import Reader, Row
-from birthmark.store.paging import Page, PageInvalidError
+from birthmark.store.pagination import Page, PageInvalidError
 from birthmark.store.schema import audit
 
 MAX_LOOKED = 2000

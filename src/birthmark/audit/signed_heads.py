@@ -11,8 +11,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from birthmark.errors import InvalidRequestError
 from birthmark.store import from_micros
-from birthmark.store.chain import Seen, head_body, parse_seen
-from birthmark.store.records import Records
+from birthmark.store.audit_chain import Seen, head_body, parse_seen
+from birthmark.store.row_mapping import Records
 from birthmark.text import decode_json
 
 MAX_HEAD_BYTES = 65_536

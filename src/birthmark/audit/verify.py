@@ -12,10 +12,10 @@ from birthmark.audit.signed_heads import HEADS, Head
 from birthmark.errors import ConflictError
 from birthmark.net.fair_scheduler import give_way
 from birthmark.store import AuditRow, Changes, Database, statement
-from birthmark.store.chain import GENESIS, HeadSigner, link
+from birthmark.store.audit_chain import GENESIS, HeadSigner, link
+from birthmark.store.crud_statements import find, page
 from birthmark.store.database import Reader, Row
-from birthmark.store.holding import MAIN
-from birthmark.store.keyed import find, page
+from birthmark.store.database_lock import MAIN
 from birthmark.store.schema import audit, audit_heads
 
 BREAK = "audit.break"

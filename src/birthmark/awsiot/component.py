@@ -31,8 +31,8 @@ from birthmark.metrics import Sample
 from birthmark.net.mqtt_driver import MqttPump
 from birthmark.pki.names import fold
 from birthmark.store import Database
-from birthmark.store.figures import SUMS
-from birthmark.store.paging import each_among
+from birthmark.store.counters import SUMS
+from birthmark.store.pagination import each_among
 
 _MAX_PRINCIPALS, _MAX_THINGS = 100, 10
 _STATES = frozenset({State.CONNECTED, State.AWAY, State.REFUSED, State.REVOKED})

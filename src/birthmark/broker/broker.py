@@ -41,7 +41,7 @@ from birthmark.clock import Clock, Steadiness
 from birthmark.errors import ChangedMeanwhileError
 from birthmark.store import Changes, Database
 from birthmark.store.database import Row
-from birthmark.store.numbers import at
+from birthmark.store.time_ids import at
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from birthmark.broker.rules.device_queue import InboxRules, Letter, Outcome, end
 from birthmark.clock import Entropy, new_uuid
 from birthmark.errors import ChangedMeanwhileError, UnavailableError
 from birthmark.store import Changes, Database, decided_again
-from birthmark.store.keyed import MOST_AMONG, these
+from birthmark.store.crud_statements import MOST_AMONG, these
 
 log = logging.getLogger(__name__)
 

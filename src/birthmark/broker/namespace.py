@@ -36,8 +36,8 @@ from birthmark.broker.subscriptions import Subscriptions
 from birthmark.errors import ChangedMeanwhileError, UnavailableError
 from birthmark.net.admission import Closed
 from birthmark.store import Changes
+from birthmark.store.crud_statements import MOST_AMONG, these
 from birthmark.store.database import Row
-from birthmark.store.keyed import MOST_AMONG, these
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from birthmark.broker.rules.quotas import Portions, share_of
 from birthmark.broker.session_queue_writer import Pending
 from birthmark.store import Changes, Database
 from birthmark.store.database import Row
-from birthmark.store.paging import Page, page_of
+from birthmark.store.pagination import Page, page_of
 
 
 class Retained:

@@ -24,7 +24,7 @@ from birthmark.bus.ports import NoAnswerError, NobodyThereError
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError
 from birthmark.net.fair_scheduler import Slices
 from birthmark.store import Changes, Database, Statement, may_be_kept
-from birthmark.store.numbers import Numbers
+from birthmark.store.time_ids import Numbers
 
 log = logging.getLogger(__name__)
 

@@ -46,7 +46,17 @@ from birthmark.broker.rules.device_queue import MAX_LOCK_S
 from birthmark.broker.rules.partitions import PARTITIONS
 from birthmark.store import Changes, Statement, insert, metadata, partial_index, statement, upsert
 from birthmark.store.columns import blob, number, text
-from birthmark.store.keyed import among, change, change_if_free, find, page, present, remove, remove_if_free, still
+from birthmark.store.crud_statements import (
+    among,
+    change,
+    change_if_free,
+    find,
+    page,
+    present,
+    remove,
+    remove_if_free,
+    still,
+)
 from birthmark.store.schema import RowId
 
 sessions = Table(

@@ -20,7 +20,7 @@ from birthmark.errors import BirthmarkError
 from birthmark.store import Database
 from birthmark.store.database import Heard, Row
 from birthmark.store.events import E, Event, decode_event, kind_of
-from birthmark.store.loading import UNSURE_S
+from birthmark.store.reloading_cache import UNSURE_S
 
 MAX_ENTITIES = 65_536
 

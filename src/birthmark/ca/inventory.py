@@ -16,7 +16,7 @@ from birthmark.ca.store import INVENTORY, certificates
 from birthmark.clock import Clock
 from birthmark.pki.certificates import Thumbprint
 from birthmark.store import Database, Statement, statement, to_micros
-from birthmark.store.paging import Page, PageInvalidError
+from birthmark.store.pagination import Page, PageInvalidError
 
 _DIGITS = 18
 _ENDLESS = 2**62

@@ -33,7 +33,7 @@ from birthmark.pki.ocsp import (
     parse_request,
 )
 from birthmark.store.database import Heard
-from birthmark.store.loading import UNSURE_S
+from birthmark.store.reloading_cache import UNSURE_S
 
 LIFETIME = timedelta(hours=24)
 MAX_KEPT = 16_384

@@ -25,7 +25,7 @@ from birthmark.pki.names import fold
 from birthmark.pki.path_validation import MAX_BAG, MAX_DEPTH, SignatureCache, Signatures
 from birthmark.store import Changes, Database, Statement, decided_again, from_micros, to_micros
 from birthmark.store.database import Row
-from birthmark.store.loading import Remembered
+from birthmark.store.reloading_cache import Remembered
 
 ATTEMPTS = 5
 PAGE = 100

@@ -33,7 +33,7 @@ from birthmark.pki.names import fold
 from birthmark.ref import Ref
 from birthmark.store import Changes, Database, Statement, from_micros, to_micros
 from birthmark.store.database import Row
-from birthmark.store.loading import Loading
+from birthmark.store.reloading_cache import Loading
 
 ROOT_FACT = "ca.root"
 _MAX_REMEMBERED = 65_536

@@ -35,7 +35,7 @@ from birthmark.pki.csr import CertificateRequest
 from birthmark.pki.distribution_points import Places
 from birthmark.pki.issuance import BACKDATING, Issuer, issue, new_serial
 from birthmark.pki.names import fold
-from birthmark.store import Changes, Database, decided_again, from_micros, to_micros, words
+from birthmark.store import Changes, Database, decided_again, from_micros, name_index, to_micros
 
 _NAMED = 10
 
@@ -402,7 +402,7 @@ def _changes(row: Mapping[str, Any], issued: Issued, standing: Standing, renewed
     moved = NameMovedError(name=issued.device_id)
     changes = Changes()
     if not standing.version:
-        changes.run(store.ADD_NAME, name=name, version=0, lost_at=None).merge(words.found(store.PLACE, name))
+        changes.run(store.ADD_NAME, name=name, version=0, lost_at=None).merge(name_index.found(store.PLACE, name))
     if standing.key_holder is None:
         changes.run(store.ADD_KEY, key_digest=digest, name=name, revoked_at=None, revocation_reason=None)
     told = {} if renewed is None else {"renews": renewed.certificate.thumbprint.hex()}

@@ -32,9 +32,9 @@ from birthmark.pki.names import fold
 from birthmark.pki.signature_malleability import MOST, twins_of
 from birthmark.store import Changes, insert, metadata, partial_index, statement, to_micros
 from birthmark.store.columns import blob, number, text
-from birthmark.store.figures import week_of
-from birthmark.store.keyed import among, change, find, page
-from birthmark.store.records import Records
+from birthmark.store.counters import week_of
+from birthmark.store.crud_statements import among, change, find, page
+from birthmark.store.row_mapping import Records
 
 certificates = Table(
     "ca_certificates",

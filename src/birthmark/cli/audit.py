@@ -163,7 +163,7 @@ async def _read(data: Path, heads: list[bytes], rows: Callable[[str], None] | No
     from birthmark.audit.signed_heads import AuditKey, parse_heads
     from birthmark.audit.verify import verify_chains
     from birthmark.ca.key_files import read_private
-    from birthmark.store.revision import ReadOnlySqlite
+    from birthmark.store.schema_revision import ReadOnlySqlite
 
     exported = [head for text in heads for head in parse_heads(text)]
     key = AuditKey(read_private(data / "audit.seed").strip().decode("ascii", "replace"))

@@ -251,7 +251,7 @@ def _ask(server: ServerOptions, subject: str | None, limit: int, code: str | Non
 
 async def _read(data: Path, subject: str | None, limit: int, code: str | None) -> list[Row]:
     from birthmark.refusals import refusals_about
-    from birthmark.store.revision import ReadOnlySqlite
+    from birthmark.store.schema_revision import ReadOnlySqlite
 
     with contextlib.closing(ReadOnlySqlite.open(data / "birthmark.db")) as database:
         return [refusal.as_json() for refusal in await refusals_about(database, subject, limit, code=code)]
@@ -259,7 +259,7 @@ async def _read(data: Path, subject: str | None, limit: int, code: str | None) -
 
 async def _read_reasons(data: Path, last: timedelta) -> list[Row]:
     from birthmark.refusals.reasons import reasons
-    from birthmark.store.revision import ReadOnlySqlite
+    from birthmark.store.schema_revision import ReadOnlySqlite
 
     with contextlib.closing(ReadOnlySqlite.open(data / "birthmark.db")) as database:
         return [reason.as_json() for reason in await reasons(database, SystemClock().now(), last)]

@@ -10,7 +10,7 @@ from birthmark.auth.rights import Right
 from birthmark.clock import Clock
 from birthmark.console.routing import Asked, Endpoint, Rows
 from birthmark.store import from_micros, to_micros
-from birthmark.store.figures import Figure, Proof
+from birthmark.store.counters import Figure, Proof
 
 
 class Source(Protocol):

@@ -24,7 +24,7 @@ from birthmark.awsiot.wire.search import Place, parse_query
 from birthmark.broker import Space
 from birthmark.console.routing import Asked, Endpoint, PageQuery, Rows
 from birthmark.store import from_micros
-from birthmark.store.paging import Page
+from birthmark.store.pagination import Page
 
 _MOST = 100
 """Of what hangs on one; more are told of as such."""

@@ -15,7 +15,7 @@ from birthmark.devices.model import DeviceCounts, DevicePart, State
 from birthmark.devices.records import DeviceAccess, DeviceIdentity, DeviceRecords, DeviceScope, RevocationOrder
 from birthmark.pki.certificates import Thumbprint
 from birthmark.pki.names import fold
-from birthmark.store.paging import each_among
+from birthmark.store.pagination import each_among
 
 FOREIGN = "certificate of another CA"
 

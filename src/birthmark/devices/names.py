@@ -21,9 +21,9 @@ from birthmark.devices.records import DeviceScope
 from birthmark.pki.names import fold
 from birthmark.refusals import ledger
 from birthmark.refusals import store as refusal_store
-from birthmark.store import to_micros, words
+from birthmark.store import name_index, to_micros
 from birthmark.store.database import Reader
-from birthmark.store.paging import PageInvalidError, each_among
+from birthmark.store.pagination import PageInvalidError, each_among
 
 FEW = 10_000
 """Connections that are sorted for a page; where there are more, enough are among any that are on record."""
@@ -127,11 +127,14 @@ class ScopeNames:
         return [Name(("", name), name) for name in names], len(names) < limit
 
     async def _by_word(self, key: tuple[str, str], limit: int) -> _Page:
-        begin = words.folded(self.wanted.begin)
-        asked = words.range_of(begin, *key)
-        rows = await self.database.all(words.FIND, place=self.scope.word_scope, limit=limit, **asked)
+        begin = name_index.folded(self.wanted.begin)
+        asked = name_index.range_of(begin, *key)
+        rows = await self.database.all(name_index.FIND, place=self.scope.word_scope, limit=limit, **asked)
         found = [
-            Name((row["word"], row["name"]), row["name"] if words.is_first(row["word"], row["name"], begin) else None)
+            Name(
+                (row["word"], row["name"]),
+                row["name"] if name_index.is_first(row["word"], row["name"], begin) else None,
+            )
             for row in rows
         ]
         return found, len(rows) < limit
@@ -180,8 +183,8 @@ class ScopeNames:
     async def _spelled(self, key: tuple[str, str], every: Sequence[str], subjects: Sequence[str]) -> Sequence[Name]:
         begun = [key[0]] if key[1] else []  # more spellings of it may follow
         of: dict[str, list[str]] = {}
-        cut = {words.folded(subject) for subject in (*begun, *subjects)}
-        async for row in each_among(self.database, words.WHOLE, cut, place=self.scope.word_scope):
+        cut = {name_index.folded(subject) for subject in (*begun, *subjects)}
+        async for row in each_among(self.database, name_index.WHOLE, cut, place=self.scope.word_scope):
             of.setdefault(row["name"].lower(), []).append(row["name"])
         found = [
             Name((subject, name or _BEYOND), name)
@@ -193,7 +196,7 @@ class ScopeNames:
     async def spellings(self, folded: Sequence[str]) -> AbstractSet[str]:
         """Return how this place, where letter case counts, spells folded names."""
         rows = each_among(
-            self.database, words.WHOLE, {words.folded(name) for name in folded}, place=self.scope.word_scope
+            self.database, name_index.WHOLE, {name_index.folded(name) for name in folded}, place=self.scope.word_scope
         )
         return {row["name"] async for row in rows}
 
@@ -249,8 +252,8 @@ class ScopeNames:
 
 def begins(name: str, wanted: DeviceFilter) -> bool:
     """Say whether a word of a name begins as is asked for."""
-    begin = words.folded(wanted.begin)
-    return not begin or any(word.startswith(begin) for word in words.words_of(name))
+    begin = name_index.folded(wanted.begin)
+    return not begin or any(word.startswith(begin) for word in name_index.words_of(name))
 
 
 def has_few(space: Space) -> bool:

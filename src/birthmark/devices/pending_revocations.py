@@ -20,7 +20,7 @@ from birthmark.devices.revocation import DeviceRevoker
 from birthmark.pki.crl import RevocationReason
 from birthmark.pki.names import fold
 from birthmark.store import Changes, statement, upsert
-from birthmark.store.keyed import remove
+from birthmark.store.crud_statements import remove
 from birthmark.store.schema import server_facts
 from birthmark.text import decode_json
 

@@ -13,7 +13,7 @@ from birthmark.devices.model import DeviceFilter, DeviceListPage, DeviceTotal, I
 from birthmark.devices.names import Key, ScopeNames, begins, has_few
 from birthmark.pki.names import fold
 from birthmark.store import from_micros
-from birthmark.store.paging import PageInvalidError
+from birthmark.store.pagination import PageInvalidError
 from birthmark.text import decode_json
 
 MAX_COUNTED = 5000

@@ -23,7 +23,7 @@ from birthmark.metrics import Sample
 from birthmark.net.mqtt_driver import Accept, MqttPump
 from birthmark.pki.names import fold, parse_registration_id
 from birthmark.store import Database
-from birthmark.store.paging import each_among
+from birthmark.store.pagination import each_among
 
 _KINDS = {X509Individual: "X.509", SymmetricKey: "symmetric key", TpmKeys: "TPM"}
 _STATES = frozenset({State.UNASSIGNED, State.REFUSED, State.REVOKED})

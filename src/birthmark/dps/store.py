@@ -11,10 +11,10 @@ from birthmark.dps.model import IdScope, Instance, Registration, Signer
 from birthmark.pki.verified_ca import Authority
 from birthmark.store import insert, metadata, statement
 from birthmark.store.columns import text
+from birthmark.store.crud_statements import among, change, find, held, page, present, remove
 from birthmark.store.database import Row
-from birthmark.store.keyed import among, change, find, held, page, present, remove
-from birthmark.store.records import Records
-from birthmark.store.revision import UnreadableDatabaseError
+from birthmark.store.row_mapping import Records
+from birthmark.store.schema_revision import UnreadableDatabaseError
 from birthmark.text import decode_json
 
 INSTANCES = Records(Instance)

@@ -19,8 +19,8 @@ from sqlalchemy import (
 from birthmark.est.model import Authority, BootstrapCa, User, WaitingRequest
 from birthmark.store import insert, metadata, statement, upsert
 from birthmark.store.columns import blob, number
-from birthmark.store.keyed import find, page, present, remove
-from birthmark.store.records import Records
+from birthmark.store.crud_statements import find, page, present, remove
+from birthmark.store.row_mapping import Records
 
 MAX_WAITING_PER_NAME = 8
 

@@ -28,7 +28,7 @@ from birthmark.outbound.mailto import BEGIN, MailNotConfiguredError, Mails, addr
 from birthmark.outbound.sender import NotAnsweredError, RefusedByReceiverError, Sender, check_url
 from birthmark.outbound.signing import SECRET_BYTES, headers_of, secret_of
 from birthmark.store import Changes, Database, to_micros
-from birthmark.store.paging import every
+from birthmark.store.pagination import every
 from birthmark.text import printable
 
 _RAISED, _OVER = "birthmark.alert.raised", "birthmark.alert.over"

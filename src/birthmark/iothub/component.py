@@ -26,8 +26,8 @@ from birthmark.iothub.wire import is_hub_username
 from birthmark.metrics import Sample
 from birthmark.net.mqtt_driver import Accept, MqttPump
 from birthmark.store import Database, Statement
-from birthmark.store.figures import SUMS
-from birthmark.store.paging import each_among
+from birthmark.store.counters import SUMS
+from birthmark.store.pagination import each_among
 
 _REVOKED = "taken back: "
 """What the status reason of a revoked device begins with."""

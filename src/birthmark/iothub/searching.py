@@ -27,10 +27,10 @@ from birthmark.iothub.rules.queries import Edge, Everything, Leaf, Named, NamedW
 from birthmark.iothub.store import CHANGED, UNINDEXED, devices, modules, twins
 from birthmark.store import Changes, Statement, metadata, statement
 from birthmark.store.columns import text
+from birthmark.store.crud_statements import among, find, remove
 from birthmark.store.database import Row
-from birthmark.store.keyed import among, find, remove
+from birthmark.store.name_index import ordered_text
 from birthmark.store.statements import Engine, Given, insert_into
-from birthmark.store.words import ordered_text
 
 terms = Table(
     "hub_terms",

@@ -40,11 +40,11 @@ from birthmark.iothub.wire.routes import Kept, Routing
 from birthmark.pki.verified_ca import Authority
 from birthmark.store import from_micros, insert, metadata, partial_index, to_micros
 from birthmark.store.columns import blob, number, text
+from birthmark.store.crud_statements import among, change, find, page, present, remove, still
 from birthmark.store.database import Row
-from birthmark.store.keyed import among, change, find, page, present, remove, still
-from birthmark.store.records import Records
+from birthmark.store.name_index import ordered_text
+from birthmark.store.row_mapping import Records
 from birthmark.store.statements import Statement, statement
-from birthmark.store.words import ordered_text
 from birthmark.text import decode_json
 
 devices = Table(

@@ -15,7 +15,7 @@ from birthmark.actor import Takes
 from birthmark.errors import PolicyError
 from birthmark.people import store
 from birthmark.store import to_micros
-from birthmark.store.changes import Write
+from birthmark.store.unit_of_work import Write
 
 DAY = timedelta(days=1)
 MOST_A_DAY = 100

@@ -10,8 +10,8 @@ from birthmark.auth.principals import Caller
 from birthmark.auth.rights import Right
 from birthmark.errors import ForbiddenError
 from birthmark.store import insert
-from birthmark.store.keyed import change, find, remove
-from birthmark.store.records import Records
+from birthmark.store.crud_statements import change, find, remove
+from birthmark.store.row_mapping import Records
 
 BY_MACHINE = "operator"
 

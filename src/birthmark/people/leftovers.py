@@ -12,7 +12,7 @@ from birthmark.actor import Takes
 from birthmark.audit.queries import Wanted, latest
 from birthmark.people.demand import NarrowedTokenError
 from birthmark.store import Database
-from birthmark.store.paging import Page
+from birthmark.store.pagination import Page
 
 _PAGE = 250
 """So many rows of the audit trail make a page."""

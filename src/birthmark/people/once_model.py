@@ -7,8 +7,8 @@ from datetime import datetime
 from sqlalchemy import Index, bindparam, func, select
 
 from birthmark.store import insert, statement
-from birthmark.store.keyed import change, find, remove
-from birthmark.store.records import Records
+from birthmark.store.crud_statements import change, find, remove
+from birthmark.store.row_mapping import Records
 
 MAX_KEY_CHARS = 255
 

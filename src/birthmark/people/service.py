@@ -26,8 +26,8 @@ from birthmark.people.model import MACHINE_USER, RESERVED, SERVER, Grant, Invita
 from birthmark.people.places import ANYWHERE, Commit, PlaceMissingError, Places
 from birthmark.rate_limits import RateLimits
 from birthmark.store import Changes, Database, to_micros
-from birthmark.store.loading import Loading
-from birthmark.store.paging import every
+from birthmark.store.pagination import every
+from birthmark.store.reloading_cache import Loading
 
 INVITED_FOR = timedelta(days=2)
 SIGNED_IN_FOR = timedelta(days=30)

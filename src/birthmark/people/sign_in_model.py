@@ -7,8 +7,8 @@ from typing import NamedTuple
 from sqlalchemy import Index, bindparam
 
 from birthmark.store import insert
-from birthmark.store.keyed import change, find, page, present, remove
-from birthmark.store.records import Records
+from birthmark.store.crud_statements import change, find, page, present, remove
+from birthmark.store.row_mapping import Records
 
 
 class Browser(NamedTuple):

@@ -7,8 +7,8 @@ from sqlalchemy import BigInteger, ColumnElement, Index, Table, bindparam, case,
 from birthmark.people.model import Grant, Invitation, Token, User
 from birthmark.store import Statement, insert, metadata
 from birthmark.store.columns import number, text
-from birthmark.store.keyed import find, page, present, remove
-from birthmark.store.records import Records
+from birthmark.store.crud_statements import find, page, present, remove
+from birthmark.store.row_mapping import Records
 from birthmark.store.statements import Engine, insert_into
 
 USERS = Records(User)

@@ -26,9 +26,9 @@ from birthmark.refusals import store
 from birthmark.refusals.presented import Presented
 from birthmark.refusals.store import Refusal
 from birthmark.store import Changes, Database, to_micros
+from birthmark.store.counters import HOUR
 from birthmark.store.database import Reader
-from birthmark.store.figures import HOUR
-from birthmark.store.paging import PageInvalidError
+from birthmark.store.pagination import PageInvalidError
 
 
 class PresentedThere(Reply, frozen=True, tag="refusals.presented_there"):

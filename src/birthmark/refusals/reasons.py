@@ -15,8 +15,8 @@ from sqlalchemy import text as sql
 from birthmark.refusals.ledger import FIGURE, refusals_about
 from birthmark.refusals.store import Refusal
 from birthmark.store import statement, to_micros
+from birthmark.store.counters import HOUR
 from birthmark.store.database import Reader
-from birthmark.store.figures import HOUR
 
 # Of a code the hours that are asked for alone are read, and not those of all the time that figures are kept.
 _COUNTS = statement(

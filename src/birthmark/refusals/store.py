@@ -10,8 +10,8 @@ from sqlalchemy import BigInteger, Index, Table, Text, bindparam, func, select, 
 
 from birthmark.store import Statement, insert, metadata, statement
 from birthmark.store.columns import number, text
-from birthmark.store.keyed import among, find, page, remove
-from birthmark.store.records import Records
+from birthmark.store.crud_statements import among, find, page, remove
+from birthmark.store.row_mapping import Records
 
 SHARE_CHARS = len("2001:0db8:0000:0000")  # no IPv4 address is as long
 

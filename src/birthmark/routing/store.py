@@ -11,8 +11,8 @@ from sqlalchemy import Index, Text, bindparam, case, func, literal, null, select
 
 from birthmark.routing.letters import Waiting
 from birthmark.store import insert, partial_index, statement
-from birthmark.store.keyed import change, find, remove
-from birthmark.store.records import Records
+from birthmark.store.crud_statements import change, find, remove
+from birthmark.store.row_mapping import Records
 
 PORTION, LANES = 64, 256
 """So many letters of a lane, and so many lanes, are read at once."""

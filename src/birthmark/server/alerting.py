@@ -29,7 +29,7 @@ from birthmark.refusals import store as refusal_store
 from birthmark.server.figures import Figures
 from birthmark.server.rooms import Rooms
 from birthmark.store import from_micros, statement, to_micros
-from birthmark.store.figures import HOUR
+from birthmark.store.counters import HOUR
 from birthmark.store.schema import outbox
 
 log = logging.getLogger(__name__)

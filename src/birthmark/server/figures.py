@@ -27,7 +27,7 @@ from birthmark.iothub import store as hub_store
 from birthmark.refusals import ledger
 from birthmark.refusals import store as refusal_store
 from birthmark.store import Changes, Database, Statement, statement, to_micros
-from birthmark.store.figures import HOUR, SUMS, WEEK, Figure, Proof, figures, week_of
+from birthmark.store.counters import HOUR, SUMS, WEEK, Figure, Proof, figures, week_of
 from birthmark.store.schema import audit
 from birthmark.store.statements import Engine
 

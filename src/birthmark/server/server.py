@@ -51,8 +51,8 @@ from birthmark.server.upstream import keep_known, upstream_of
 from birthmark.server.workers.front import ForWhoAsks
 from birthmark.server.workers.place import Place
 from birthmark.store import Database, Hold, hold_database, open_database
+from birthmark.store.column_encryption import Seal
 from birthmark.store.database import Heard
-from birthmark.store.sealing import Seal
 
 log = logging.getLogger(__name__)
 

@@ -23,8 +23,8 @@ import birthmark.people.sign_in_model
 import birthmark.people.store
 import birthmark.refusals.store
 import birthmark.routing.store
-import birthmark.store.figures
-import birthmark.store.words  # noqa: F401
+import birthmark.store.counters
+import birthmark.store.name_index  # noqa: F401
 from birthmark.store import metadata
 
 TABLES: Mapping[str, Table] = {table.name: table for table in metadata.sorted_tables}

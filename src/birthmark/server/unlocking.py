@@ -8,11 +8,11 @@ from sqlalchemy import Table, bindparam, select, tuple_
 
 from birthmark.server.tables import TABLES
 from birthmark.store import Changes, Database, insert, statement
+from birthmark.store.column_encryption import Seal, SealBrokenError, is_sealed
 from birthmark.store.columns import holds_secrets
+from birthmark.store.crud_statements import change
 from birthmark.store.database import Row
-from birthmark.store.keyed import change
 from birthmark.store.schema import server_facts
-from birthmark.store.sealing import Seal, SealBrokenError, is_sealed
 from birthmark.store.statements import Statement
 
 log = logging.getLogger(__name__)

@@ -19,7 +19,7 @@ from birthmark.owners import hand_over
 from birthmark.server.data_dir import RESTORING, UNFINISHED, RestoreUnfinishedError
 from birthmark.server.installed import MOVED, DatabaseMovedError
 from birthmark.store import migrate
-from birthmark.store.revision import Schema, UnreadableDatabaseError, schema_of
+from birthmark.store.schema_revision import Schema, UnreadableDatabaseError, schema_of
 from birthmark.text import decode_json
 
 NOTE = "last-backup.json"

@@ -11,13 +11,13 @@ times are integer microseconds since 1970 UTC (`to_micros`, `from_micros`), bool
 Not here: what the rows mean (the rooms), who hears of events (`bus`).
 """
 
-from birthmark.store.changes import AuditRow, Changes, decided_again
 from birthmark.store.columns import from_micros, to_micros
 from birthmark.store.database import Database, may_be_kept
+from birthmark.store.database_lock import Hold, hold_database, open_database
 from birthmark.store.events import Event
-from birthmark.store.holding import Hold, hold_database, open_database
 from birthmark.store.schema import metadata, partial_index
 from birthmark.store.statements import Statement, empty, insert, statement, upsert
+from birthmark.store.unit_of_work import AuditRow, Changes, decided_again
 
 __all__ = [
     "AuditRow",

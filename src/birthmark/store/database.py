@@ -8,10 +8,10 @@ from typing import Any, Protocol
 from birthmark.background import note, told
 from birthmark.errors import BirthmarkError, InvalidRequestError, UnavailableError
 from birthmark.metrics import SECONDS, SIZES, Distribution
-from birthmark.store.changes import Changes
+from birthmark.store.column_encryption import Seal
 from birthmark.store.events import Event
-from birthmark.store.sealing import Seal
 from birthmark.store.statements import Statement
+from birthmark.store.unit_of_work import Changes
 
 # A row of either engine: values by column name.
 Row = Any

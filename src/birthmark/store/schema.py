@@ -2,7 +2,7 @@
 
 outbox:       events that were committed and not yet handed to the bus: one outbox per worker, numbered in the order of
               commits by the one that commits there, and drained by it alone.
-audit:        one hash-chained row per mutation (`birthmark.store.chain`).
+audit:        one hash-chained row per mutation (`birthmark.store.audit_chain`).
 audit_heads:  the signed end of each chain, written with its last rows, and what it tells of the other chains.
 server_facts: what this database knows of the installation it belongs to, by name.
 """

@@ -19,14 +19,14 @@ from birthmark import durable
 from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError, UnavailableError
 from birthmark.net.fair_scheduler import give_way
-from birthmark.store import chain as audit_chain
+from birthmark.store import audit_chain as audit_chain
 from birthmark.store import migrate
-from birthmark.store.changes import Changes
+from birthmark.store.column_encryption import Seal
+from birthmark.store.counters import COUNT, summed
 from birthmark.store.database import Batch, GroupCommit, Hear, Outcomes, Row, Sharing, ValueRefusedError
 from birthmark.store.events import encode_event, kind_of
-from birthmark.store.figures import COUNT, summed
-from birthmark.store.sealing import Seal
 from birthmark.store.statements import Statement
+from birthmark.store.unit_of_work import Changes
 from birthmark.text import reason_of
 
 _T = TypeVar("_T")

@@ -14,8 +14,8 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.types import TypeEngine
 
+from birthmark.store.column_encryption import Seal
 from birthmark.store.columns import is_sealed
-from birthmark.store.sealing import Seal
 
 Engine = Literal["sqlite", "postgresql"]
 Kind = Literal["text", "number", "blob"]

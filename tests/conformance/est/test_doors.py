@@ -22,8 +22,8 @@ from birthmark.est.service import Credentials, RegistrationAuthorities, Tokens, 
 from birthmark.pki.certificate_profiles import DEVICE, EDGE_CA, LDEVID
 from birthmark.pki.certificates import Certificate, Thumbprint
 from birthmark.pki.crl import RevocationReason
-from birthmark.store import paging
-from birthmark.store.holding import MAIN
+from birthmark.store import pagination
+from birthmark.store.database_lock import MAIN
 from support.fakes import SeededEntropy
 from support.pki.est_server import OPERATOR, EstServer, an_est_server, shown
 from support.pki.pki_builders import a_ca, a_csr, a_device, a_key
@@ -409,7 +409,7 @@ async def test_an_approval_given_while_room_is_made_is_not_what_goes(server: Est
 
 
 async def test_each_of_very_many_authorities_is_listed(server: EstServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(paging, "EACH", 2)
+    monkeypatch.setattr(pagination, "EACH", 2)
     known = RegistrationAuthorities(server.ca.database, server.clock)
     certificates = [an_authority() for _ in range(5)]
     for one in certificates:

@@ -19,7 +19,7 @@ from birthmark.pki.certificates import Certificate
 from birthmark.pki.csr import CHANGE_SUBJECT_NAME
 from birthmark.pki.path_validation import build_chain
 from birthmark.refusals import refusals_about
-from birthmark.store import paging
+from birthmark.store import pagination
 from support.fakes import NOON, SeededEntropy
 from support.pki.est_server import BASIC, OPERATOR, PKCS10, EstServer, an_est_server, shown
 from support.pki.pki_builders import a_ca, a_csr, a_device, a_key, an_rsa_key
@@ -276,7 +276,7 @@ async def test_a_makers_chip_has_one_share_whatever_names_it_asks_for(server: Es
 async def test_each_of_very_many_makers_is_listed_and_introduces_its_devices(
     server: EstServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(paging, "EACH", 2)
+    monkeypatch.setattr(pagination, "EACH", 2)
     credentials = Credentials(server.ca.database, server.clock, SeededEntropy())
     makers = [a_ca(f"Maker {number}") for number in range(5)]
     for maker in makers:

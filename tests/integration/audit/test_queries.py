@@ -11,7 +11,7 @@ from sqlalchemy import text
 from birthmark.audit import queries as module
 from birthmark.audit.queries import ACTIONS, ALL, BY, PEOPLE, Wanted, latest
 from birthmark.store import Changes, Database, Statement, open_database, statement
-from birthmark.store.paging import PageInvalidError
+from birthmark.store.pagination import PageInvalidError
 from support.fakes import FakeClock
 
 pytestmark = [pytest.mark.anyio, pytest.mark.integration]

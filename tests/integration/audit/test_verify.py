@@ -25,7 +25,7 @@ from birthmark.audit.verify import (
 from birthmark.audit.verify import ROWS as ROWS_OF_CHAIN
 from birthmark.errors import BirthmarkError
 from birthmark.store import AuditRow, Changes, Database, Statement, insert, open_database, upsert
-from birthmark.store.chain import GENESIS, head_body, link
+from birthmark.store.audit_chain import GENESIS, head_body, link
 from birthmark.store.schema import audit, audit_heads
 from birthmark.store.statements import Compiled
 from support.fakes import FakeClock

@@ -16,7 +16,7 @@ from birthmark.awsiot.service.devices import CertificateInactiveError, Certifica
 from birthmark.awsiot.service.policies import PolicyExistsError, PolicyInUseError
 from birthmark.awsiot.service.things import ThingVersionError
 from birthmark.errors import UnavailableError
-from birthmark.store import loading
+from birthmark.store import reloading_cache
 from support.aws.account import ME, POLICY, an_aws_account
 from support.pki.pki_builders import a_ca, a_device
 from support.store.between import leave_the_next_commit_open, lose_the_next_answer
@@ -182,7 +182,7 @@ async def test_an_access_key_that_was_removed_signs_nothing_more_although_the_an
 async def test_an_access_key_that_is_removed_after_the_answer_was_lost_signs_nothing_from_then_on(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loading, "_LOOK_EVERY_S", 0.01)
+    monkeypatch.setattr(reloading_cache, "_LOOK_EVERY_S", 0.01)
     async with an_aws_account(database_url) as (aws, _clock):
         key = await aws.keys.add("first", **ME)
         keep = leave_the_next_commit_open(aws.keys.database)

@@ -22,7 +22,7 @@ from birthmark.iothub.events import HubDeleted
 from birthmark.mqtt.properties import PropertyId
 from birthmark.net.admission import Closed
 from birthmark.store import Changes
-from birthmark.store.keyed import change
+from birthmark.store.crud_statements import change
 from birthmark.store.sqlite import DatabaseUnavailableError
 from support.mqtt.broker_world import HOUR, Client, a_world, hold_what_is_submitted
 from support.store.between import lose_the_next_answer

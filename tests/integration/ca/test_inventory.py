@@ -15,7 +15,7 @@ from birthmark.pki.certificate_profiles import DEVICE, EST_IDENTITY, FOR_REQUEST
 from birthmark.pki.certificates import Thumbprint
 from birthmark.pki.csr import parse_csr
 from birthmark.store import open_database
-from birthmark.store.paging import PageInvalidError
+from birthmark.store.pagination import PageInvalidError
 from support.fakes import FakeClock
 from support.pki.ca_world import OPERATOR, an_authority
 from support.pki.pki_builders import a_csr, a_key

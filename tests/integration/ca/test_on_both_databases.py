@@ -13,7 +13,7 @@ from birthmark.ca.service import CertificateAuthority
 from birthmark.est.service import credentials
 from birthmark.pki.crl import RevocationReason
 from birthmark.pki.csr import parse_csr
-from birthmark.store import open_database, paging
+from birthmark.store import open_database, pagination
 from support.fakes import NOON, FakeClock, SeededEntropy
 from support.pki.ca_world import an_authority
 from support.pki.pki_builders import a_ca, a_csr, a_key
@@ -102,7 +102,7 @@ async def test_the_first_ten_names_below_a_certificate_are_told_in_their_order(
 
 
 async def test_each_of_very_many_passwords_is_found(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(paging, "EACH", 2)
+    monkeypatch.setattr(pagination, "EACH", 2)
     clock = FakeClock()
     database = await open_database(database_url, clock)
     known = credentials.Credentials(database, clock, SeededEntropy())

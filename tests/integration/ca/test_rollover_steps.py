@@ -17,7 +17,7 @@ from birthmark.ca.rules.rollover import Phase
 from birthmark.ca.service import CertificateAuthority
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError, UnavailableError
 from birthmark.pki.ocsp import Answer, Unsigned
-from birthmark.store import Changes, loading, open_database
+from birthmark.store import Changes, open_database, reloading_cache
 from birthmark.store.postgresql.database import PostgresUnavailableError
 from support.fakes import NOON, FakeClock, SeededEntropy
 from support.pki.ocsp_requests import a_request
@@ -113,7 +113,7 @@ async def test_a_step_whose_answer_is_lost_is_followed_all_the_same(
 async def test_a_step_that_is_kept_after_its_answer_was_lost_is_followed_when_it_is(
     database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loading, "_LOOK_EVERY_S", 0.01)
+    monkeypatch.setattr(reloading_cache, "_LOOK_EVERY_S", 0.01)
     async with an_exchange(database_url, tmp_path) as rollovers:
         started = await rollovers.start("operator")
         keep = leave_the_next_commit_open(rollovers.database)
@@ -129,7 +129,7 @@ async def test_a_step_that_is_kept_after_its_answer_was_lost_is_followed_when_it
 async def test_an_end_whose_answer_is_lost_abandons_the_new_root_when_it_is_kept(
     database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loading, "_LOOK_EVERY_S", 0.01)
+    monkeypatch.setattr(reloading_cache, "_LOOK_EVERY_S", 0.01)
     async with an_exchange(database_url, tmp_path) as rollovers:
         started = await rollovers.start("operator")
         keep = leave_the_next_commit_open(rollovers.database)

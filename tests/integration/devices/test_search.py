@@ -25,9 +25,9 @@ from birthmark.iothub.wire import DeviceBody
 from birthmark.pki.crl import RevocationReason
 from birthmark.refusals import store as refusal_store
 from birthmark.server.rooms import Rooms
-from birthmark.store import Changes, Statement, open_database, statement, words
-from birthmark.store.keyed import MOST_AMONG, these
-from birthmark.store.paging import PageInvalidError
+from birthmark.store import Changes, Statement, name_index, open_database, statement
+from birthmark.store.crud_statements import MOST_AMONG, these
+from birthmark.store.pagination import PageInvalidError
 from support.fakes import FakeClock
 from support.kills.interleaved import answered, opened
 from support.kills.interleaved_operations import DEVICE, ME, OPERATIONS, OPERATOR, by, fill, hub
@@ -350,7 +350,7 @@ LISTS = (
     broker_store.OWNED_NAMED,
     refusal_store.SUBJECTS_PAGE,
     refusal_store.SUBJECTS_NAMED,
-    words.WHOLE,
+    name_index.WHOLE,
 )
 
 

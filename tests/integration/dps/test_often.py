@@ -11,8 +11,8 @@ from birthmark.dps.service.attester import BURST, EVERY_S, RegistrationThrottled
 from birthmark.errors import UnauthenticatedError
 from birthmark.mqtt.reason_codes import ReasonCode
 from birthmark.store import Changes, statement
-from birthmark.store.revision import UnreadableDatabaseError
 from birthmark.store.schema import audit
+from birthmark.store.schema_revision import UnreadableDatabaseError
 from support.azure.dps_world import a_dps
 from support.pki.pki_builders import Holder, a_ca, a_device
 

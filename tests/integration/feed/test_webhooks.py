@@ -28,7 +28,7 @@ from birthmark.outbound.guard import AddressRefusedError, networks_of
 from birthmark.outbound.sender import NotAnsweredError, Sender, UrlInvalidError
 from birthmark.outbound.signing import key_of
 from birthmark.store import Changes, Database, open_database
-from birthmark.store.keyed import find
+from birthmark.store.crud_statements import find
 from birthmark.store.schema import audit
 from support.fakes import FakeClock, SeededEntropy
 from support.services.mail_server import MailServer

@@ -22,7 +22,7 @@ from birthmark.people.model import Grant, Role
 from birthmark.people.once import KEPT_FOR, LONGEST, MAX_ANSWER_CHARS, MOST_OF_ONE, Once
 from birthmark.people.once_model import key_of
 from birthmark.store import Database, open_database
-from birthmark.store.keyed import find
+from birthmark.store.crud_statements import find
 from support.fakes import FakeClock
 from support.server.asgi import Answer
 from support.server.asgi import request as ask

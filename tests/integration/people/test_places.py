@@ -23,7 +23,7 @@ from birthmark.people.service import People
 from birthmark.ref import Ref
 from birthmark.server.rooms import RolePlaces
 from birthmark.store import Database, open_database
-from birthmark.store.keyed import find
+from birthmark.store.crud_statements import find
 from birthmark.store.schema import audit
 from support.fakes import FakeClock, SeededEntropy
 

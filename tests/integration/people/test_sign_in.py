@@ -22,7 +22,7 @@ from birthmark.people.sessions import IDLE, LONGEST, SessionEndedError, Sessions
 from birthmark.people.sign_in import CurrentPasswordError, SignIn, SignInPausedError, SignInRefusedError
 from birthmark.people.sign_in_model import Browser
 from birthmark.store import Database, open_database
-from birthmark.store.keyed import find
+from birthmark.store.crud_statements import find
 from birthmark.store.schema import audit
 from support.fakes import FakeClock, SeededEntropy
 

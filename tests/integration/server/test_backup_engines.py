@@ -45,7 +45,7 @@ from birthmark.server.figures import Figures
 from birthmark.server.installed import check_whole
 from birthmark.server.settings import ConfigInvalidError
 from birthmark.store import Changes, Database, insert, open_database
-from birthmark.store.postgresql import PostgresUnavailableError, patience
+from birthmark.store.postgresql import PostgresUnavailableError, retry
 from birthmark.store.schema import server_facts
 from support.fakes import NOON, FakeClock, SeededEntropy
 from support.pki.ca_world import OPERATOR
@@ -650,7 +650,7 @@ async def test_a_backup_ends_where_the_database_goes_silent(
     postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answers: int
 ) -> None:
     data = await a_data_directory(tmp_path, postgres_url)
-    monkeypatch.setattr(patience, "OPTIONS", {**patience.OPTIONS, "command_timeout": 2, "timeout": 2})
+    monkeypatch.setattr(retry, "OPTIONS", {**retry.OPTIONS, "command_timeout": 2, "timeout": 2})
     async with counting(postgres_url) as way:
         way.is_silent_after = answers
         with pytest.raises(PostgresUnavailableError):

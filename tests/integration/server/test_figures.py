@@ -10,7 +10,7 @@ from sqlalchemy import bindparam, update
 from birthmark.pki.csr import parse_csr
 from birthmark.server.figures import KEPT, PERIODS, Figures
 from birthmark.store import Changes, Database, open_database, statement, to_micros
-from birthmark.store.figures import HOUR, Figure, figures, week_of
+from birthmark.store.counters import HOUR, Figure, figures, week_of
 from support.fakes import NOON, FakeClock
 from support.kills.interleaved import answered, opened
 from support.kills.interleaved_operations import OPERATIONS, fill

@@ -19,7 +19,7 @@ from birthmark.server.backup.moving import MovedOtherwiseError, MoveTargetInUseE
 from birthmark.server.data_dir import MOVING, DataDirectory
 from birthmark.server.installed import DatabaseMovedError, check_whole
 from birthmark.store import Database, hold_database, open_database
-from birthmark.store.holding import DatabaseInUseError
+from birthmark.store.database_lock import DatabaseInUseError
 from support.fakes import SeededEntropy
 from support.server.data_world import a_data_directory, contents
 

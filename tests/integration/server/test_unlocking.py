@@ -14,7 +14,7 @@ from birthmark.iothub.service import IotHub
 from birthmark.iothub.wire import DeviceBody
 from birthmark.server.unlocking import unlock
 from birthmark.store import Database, open_database, statement
-from birthmark.store.sealing import Seal, SealBrokenError, is_sealed
+from birthmark.store.column_encryption import Seal, SealBrokenError, is_sealed
 from support.fakes import FakeClock, SeededEntropy
 
 pytestmark = pytest.mark.anyio

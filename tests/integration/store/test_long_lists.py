@@ -12,7 +12,7 @@ from birthmark.est.service import Approvals
 from birthmark.iothub.model import AuthenticationType, DeviceAuthentication
 from birthmark.iothub.service import IotHub
 from birthmark.iothub.wire import DeviceBody
-from birthmark.store import Changes, open_database, paging
+from birthmark.store import Changes, open_database, pagination
 from support.aws.account import ME, an_aws_account
 from support.fakes import NOON, FakeClock, SeededEntropy
 from support.pki.pki_builders import a_ca, a_device
@@ -23,7 +23,7 @@ SPELLINGS = {"pump", "Pump", "pUmp", "puMp", "pumP"}
 
 @pytest.fixture(autouse=True)
 def _short_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(paging, "EACH", 2)
+    monkeypatch.setattr(pagination, "EACH", 2)
 
 
 async def test_every_hub_is_known_and_every_spelling_of_a_device_at_one(database_url: str) -> None:

@@ -16,8 +16,8 @@ from birthmark.bus import LocalBus
 from birthmark.errors import ChangedMeanwhileError, NotFoundError, UnavailableError
 from birthmark.store import Changes, Database, Statement, migrate, open_database, statement, upsert
 from birthmark.store.columns import blob, number, text
-from birthmark.store.postgresql import patience, steps, writer
-from birthmark.store.postgresql.patience import OPTIONS
+from birthmark.store.postgresql import batch_functions, retry, writer
+from birthmark.store.postgresql.retry import OPTIONS
 from birthmark.store.statements import Compiled
 from support.fakes import FakeClock
 from support.server.earlier import script_of_0_1_0
@@ -215,7 +215,7 @@ async def test_a_restart_of_the_server_is_seen_by_nobody_who_can_wait(
 async def test_a_server_that_stays_away_is_told_after_a_while_and_reads_and_writes_go_on_when_it_is_back(
     postgres_of_its_own: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(patience, "PATIENCE_S", 0.5)
+    monkeypatch.setattr(retry, "PATIENCE_S", 0.5)
     async with a_database(postgres_of_its_own.url) as database:
         assert await database.is_reachable()
         postgres_of_its_own.stop("fast")
@@ -267,7 +267,7 @@ async def test_a_commit_of_a_session_that_was_lost_is_waited_for(postgres_url: s
         private: Any = database
         lost = await asyncpg.connect(postgres_url)
         async with lost.transaction():
-            await lost.execute(steps.WAIT, private._writer._worker_lock)
+            await lost.execute(batch_functions.WAIT, private._writer._worker_lock)
             await lost.execute(
                 "INSERT INTO outbox (worker, seq, kind, entity, version, body, at) "
                 "VALUES ('main', 2, 'test.other_told', 'x', 0, '{}', 1)"

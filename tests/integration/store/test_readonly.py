@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from birthmark.store import Changes
-from birthmark.store.revision import ReadOnlySqlite, UnreadableDatabaseError
+from birthmark.store.schema_revision import ReadOnlySqlite, UnreadableDatabaseError
 from support.store.store_table import ADD, ALL, GET, a_database
 
 pytestmark = pytest.mark.integration

@@ -9,7 +9,7 @@ import pytest
 from birthmark.errors import UnavailableError
 from birthmark.store import Changes
 from birthmark.store.database import Row
-from birthmark.store.loading import Remembered
+from birthmark.store.reloading_cache import Remembered
 from support.store.between import lose_the_next_answer
 from support.store.store_table import ADD, BUMP, GET, OtherTold, ThingTold, a_database
 

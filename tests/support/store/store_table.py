@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from sqlalchemy import BigInteger, Column, MetaData, Table, Text, bindparam, select, update
 
 from birthmark.store import Changes, Database, Event, Statement, insert, open_database, statement, upsert
-from birthmark.store.holding import MAIN
+from birthmark.store.database_lock import MAIN
 from birthmark.store.statements import Compiled
 from support.fakes import FakeClock
 

@@ -18,7 +18,7 @@ from birthmark.awsiot.model import Account, OperationNotServedError
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.wire import AttributePayload, BodyInvalidError, parse_body
 from birthmark.errors import BirthmarkError
-from birthmark.store.paging import PageInvalidError, marker_of, page_size, parse_marker
+from birthmark.store.pagination import PageInvalidError, marker_of, page_size, parse_marker
 from support.aws.account import a_call
 from support.fakes import FakeClock, SeededEntropy
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from birthmark.store import open_database
-from birthmark.store.holding import hold_database
+from birthmark.store.database_lock import hold_database
 from birthmark.store.sqlite import DatabaseUnavailableError
 from support.fakes import FakeClock
 

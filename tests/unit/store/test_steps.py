@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import bindparam, delete
 from test_errors import load_everything
 
-from birthmark.store.postgresql.steps import Plans, Steps
+from birthmark.store.postgresql.batch_functions import Plans, Steps
 from birthmark.store.statements import Statement, statement
 from support.store.store_table import ADD, BUMP, things
 

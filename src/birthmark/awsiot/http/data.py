@@ -21,7 +21,7 @@ from birthmark.clock import Entropy, new_uuid
 from birthmark.errors import BirthmarkError
 from birthmark.mqtt.properties import Properties, PropertyId, PropertyValue
 from birthmark.mqtt.topics import is_valid_name
-from birthmark.store.paging import page_of
+from birthmark.store.pagination import page_of
 from birthmark.text import decode_json
 
 

@@ -17,7 +17,7 @@ from birthmark.awsiot.service.index import UnknownIndexError
 from birthmark.awsiot.wire.search import Place, QueryInvalidError, is_field, parse_query
 from birthmark.awsiot.wire.shadows import shadow_values
 from birthmark.net.fair_scheduler import fitting
-from birthmark.store.paging import marker_of, page_of, parse_marker
+from birthmark.store.pagination import marker_of, page_of, parse_marker
 
 VERSION = "2017-09-30"
 _MOST, _USUAL = 500, 100

@@ -25,7 +25,7 @@ from birthmark.awsiot.wire import BodyInvalidError, given_json, managed
 from birthmark.awsiot.wire import jobs as wire
 from birthmark.awsiot.wire.managed import MANAGED, VERSION
 from birthmark.clock import EPOCH
-from birthmark.store.paging import page_of
+from birthmark.store.pagination import page_of
 from birthmark.text import check_keys_once
 
 JOBS_FOR_DEVICES = frozenset(

@@ -19,7 +19,7 @@ from birthmark.awsiot.service.devices import Grant
 from birthmark.awsiot.wire import BodyInvalidError, parse_body
 from birthmark.errors import BirthmarkError
 from birthmark.members import says_something, unread
-from birthmark.store.paging import Page, marker_of, page_size, parse_marker
+from birthmark.store.pagination import Page, marker_of, page_size, parse_marker
 from birthmark.text import decode_json, whole_number
 
 _WORD = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")

@@ -17,8 +17,8 @@ from birthmark.awsiot.store import certificates as store
 from birthmark.errors import NotFoundError
 from birthmark.net.fair_scheduler import count_for
 from birthmark.store import Changes
-from birthmark.store.loading import Loading
-from birthmark.store.paging import every
+from birthmark.store.pagination import every
+from birthmark.store.reloading_cache import Loading
 
 _ID_PREFIX = "AKIA"
 _ID_BYTES, _SECRET_BYTES = 10, 30  # 16 base32 and 40 base64 characters, as AWS's own

@@ -56,7 +56,7 @@ from birthmark.routing.letters import Server
 from birthmark.routing.queue import Queue
 from birthmark.routing.shares import Held
 from birthmark.store import Changes, Database, Statement
-from birthmark.store.paging import Page, page_of
+from birthmark.store.pagination import Page, page_of
 
 
 class Overview:

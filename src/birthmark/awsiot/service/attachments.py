@@ -12,7 +12,7 @@ from birthmark.awsiot.store import registry as store
 from birthmark.awsiot.store.policies import CERTIFICATE_IS_THERE
 from birthmark.errors import InvalidRequestError
 from birthmark.store import Changes, Database, decided_again
-from birthmark.store.paging import Page, page_of
+from birthmark.store.pagination import Page, page_of
 
 
 class ExclusiveThingError(InvalidRequestError):

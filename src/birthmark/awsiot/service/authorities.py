@@ -12,7 +12,7 @@ from birthmark.pki.certificates import Certificate, parse_pem
 from birthmark.pki.path_validation import check_dates
 from birthmark.pki.possession import check_possession
 from birthmark.store import Changes
-from birthmark.store.paging import Page, page_of
+from birthmark.store.pagination import Page, page_of
 
 
 class UnknownCaError(NotFoundError):

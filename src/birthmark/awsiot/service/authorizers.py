@@ -32,7 +32,7 @@ from birthmark.errors import ChangedMeanwhileError, ConflictError, ForbiddenErro
 from birthmark.net.quota_key import share_of
 from birthmark.outbound.questions import QuestionsWaitError
 from birthmark.store import Changes
-from birthmark.store.paging import Page, page_of
+from birthmark.store.pagination import Page, page_of
 
 _CREATE = "aws iot create-authorizer --generate-cli-skeleton"
 

@@ -43,7 +43,7 @@ from birthmark.pki.issuance import Issuer, issue, new_serial
 from birthmark.pki.names import name_of
 from birthmark.pki.pem import unarmor
 from birthmark.store import Changes, decided_again
-from birthmark.store.paging import Page, every, page_of
+from birthmark.store.pagination import Page, every, page_of
 from birthmark.turns import Turns
 
 AT_ONCE = 2

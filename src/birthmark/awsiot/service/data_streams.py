@@ -14,7 +14,7 @@ from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError, ConflictError, InvalidRequestError, NotFoundError
 from birthmark.routing.carriers.streams import Entry
 from birthmark.store import Changes, Database, to_micros
-from birthmark.store.paging import Page, page_of
+from birthmark.store.pagination import Page, page_of
 
 _NAME = re.compile(r"[a-zA-Z0-9_.-]{1,128}")
 _TRIM_EVERY_S = 60.0

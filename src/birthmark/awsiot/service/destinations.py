@@ -29,7 +29,7 @@ from birthmark.routing.carriers.errors import AddressInvalidError
 from birthmark.routing.letters import Letter, Server
 from birthmark.routing.queue import Queue
 from birthmark.store import Changes, Database
-from birthmark.store.paging import Page, page_of
+from birthmark.store.pagination import Page, page_of
 
 KIND = "ruledestination"
 _TOKEN_BYTES = 32

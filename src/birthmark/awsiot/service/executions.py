@@ -27,7 +27,7 @@ from birthmark.clock import Clock, Entropy
 from birthmark.errors import ChangedMeanwhileError
 from birthmark.store import Changes, Database, decided_again, to_micros
 from birthmark.store.database import Row
-from birthmark.store.paging import Page, page_of
+from birthmark.store.pagination import Page, page_of
 
 NEXT = "$next"
 _ATTEMPTS = 8

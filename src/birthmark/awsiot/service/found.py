@@ -9,7 +9,7 @@ from birthmark.awsiot.service.index import Index
 from birthmark.awsiot.store import registry, search, shadows
 from birthmark.awsiot.wire.search import Place
 from birthmark.store import Database
-from birthmark.store.keyed import MOST_AMONG, these
+from birthmark.store.crud_statements import MOST_AMONG, these
 
 _PRESENCE = ("connectivity.connected", "connectivity.timestamp", "connectivity.disconnectReason")
 

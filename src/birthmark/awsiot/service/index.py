@@ -23,8 +23,8 @@ from birthmark.clock import Clock
 from birthmark.documents.answers import ordered
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError, ConflictError, InvalidRequestError, NotFoundError
 from birthmark.store import Changes, Database
-from birthmark.store.keyed import MOST_AMONG, these
-from birthmark.store.paging import EACH, Page
+from birthmark.store.crud_statements import MOST_AMONG, these
+from birthmark.store.pagination import EACH, Page
 
 log = logging.getLogger(__name__)
 SETTING = "indexing"

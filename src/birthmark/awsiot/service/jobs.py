@@ -29,7 +29,7 @@ from birthmark.awsiot.store import jobs as store
 from birthmark.awsiot.wire import BodyInvalidError
 from birthmark.awsiot.wire.jobs import MaintenanceWindow, settings_of
 from birthmark.store import Changes, decided_again
-from birthmark.store.paging import Page, page_of
+from birthmark.store.pagination import Page, page_of
 
 _ATTEMPTS = 8
 _THING, _GROUP = "thing", "thinggroup"

@@ -40,7 +40,7 @@ from birthmark.errors import (
     UnavailableError,
 )
 from birthmark.store import Changes
-from birthmark.store.paging import Page, page_of
+from birthmark.store.pagination import Page, page_of
 
 _ID_BYTES, _SECRET_BYTES = 10, 32
 _OWN = "sessions"

@@ -15,7 +15,7 @@ from birthmark.broker.model import Message
 from birthmark.clock import Clock, Entropy, new_uuid
 from birthmark.store import Changes, Database, decided_again
 from birthmark.store.database import Row
-from birthmark.store.loading import Remembered
+from birthmark.store.reloading_cache import Remembered
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from birthmark.broker.rules.quotas import Portions
 from birthmark.clock import Clock, Steadiness
 from birthmark.errors import ChangedMeanwhileError
 from birthmark.store import Changes, Database, decided_again
-from birthmark.store.paging import Page, page_of
+from birthmark.store.pagination import Page, page_of
 
 _ATTEMPTS = 8
 _MICROS = 1_000_000

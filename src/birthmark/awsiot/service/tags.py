@@ -9,7 +9,7 @@ from typing import Any
 from birthmark.awsiot.store import tags as store
 from birthmark.errors import InvalidRequestError, PolicyError
 from birthmark.store import Changes, Database, Statement, decided_again
-from birthmark.store.paging import Page, page_of
+from birthmark.store.pagination import Page, page_of
 
 MAX_TAGS, MAX_KEY, MAX_VALUE = 50, 128, 256
 _KEY = re.compile(rf"[\w\s.:/=+@-]{{1,{MAX_KEY}}}")

@@ -24,7 +24,7 @@ from birthmark.background import Leads, always
 from birthmark.clock import new_uuid
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError, NotFoundError, PolicyError, UnavailableError
 from birthmark.store import Changes
-from birthmark.store.paging import Page, page_of
+from birthmark.store.pagination import Page, page_of
 from birthmark.text import check_keys_once, read_json
 
 MAX_RUNNING = 10

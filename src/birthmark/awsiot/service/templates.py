@@ -15,7 +15,7 @@ from birthmark.awsiot.store import provisioning as store
 from birthmark.clock import new_uuid
 from birthmark.errors import ChangedMeanwhileError, ConflictError, NotFoundError, PolicyError
 from birthmark.store import Changes
-from birthmark.store.paging import Page, page_of
+from birthmark.store.pagination import Page, page_of
 
 MAX_TEMPLATES = 256
 MAX_VERSIONS = 5

@@ -23,7 +23,7 @@ from birthmark.awsiot.wire.search import And, Is, Place, Query, parse_query
 from birthmark.clock import new_uuid
 from birthmark.errors import ConflictError, InvalidRequestError, NotFoundError, PolicyError
 from birthmark.store import Changes, decided_again
-from birthmark.store.paging import Page, page_of
+from birthmark.store.pagination import Page, page_of
 
 MAX_DEPTH = 7
 """So many groups stand in one line, the uppermost among them."""

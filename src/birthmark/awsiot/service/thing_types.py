@@ -13,7 +13,7 @@ from birthmark.awsiot.store import registry as store
 from birthmark.clock import new_uuid
 from birthmark.errors import ConflictError, InvalidRequestError, NotFoundError
 from birthmark.store import Changes, decided_again, to_micros
-from birthmark.store.paging import Page, page_of
+from birthmark.store.pagination import Page, page_of
 
 _REST = timedelta(minutes=5)
 

@@ -12,8 +12,8 @@ from birthmark.awsiot.store import jobs as job_store
 from birthmark.awsiot.store import registry as store
 from birthmark.clock import new_uuid
 from birthmark.errors import ConflictError, InvalidRequestError, NotFoundError
-from birthmark.store import Changes, decided_again, words
-from birthmark.store.paging import Page, page_of
+from birthmark.store import Changes, decided_again, name_index
+from birthmark.store.pagination import Page, page_of
 
 
 class UnknownThingError(NotFoundError):
@@ -92,7 +92,7 @@ class Things(RegistryService):
 
     async def spellings(self, name: str) -> set[str]:
         """Return how a name is written here, where letter case counts."""
-        return await words.spelled(self.database, store.PLACE, name)
+        return await name_index.spelled(self.database, store.PLACE, name)
 
     async def create(
         self,
@@ -126,7 +126,7 @@ class Things(RegistryService):
         """Return what puts a thing on record, on the condition that none of its name is there."""
         check_attribute_count(thing)
         changes = self.types.while_usable(thing.type_name).run(store.ADD_THING, expect=1, **store.THINGS.row(thing))
-        changes.merge(words.found(store.PLACE, thing.name)).merge(await self.index.of_thing(thing))
+        changes.merge(name_index.found(store.PLACE, thing.name)).merge(await self.index.of_thing(thing))
         changes.count(store.FIGURE)
         return changes.audit(actor, "awsiot.thing_create", thing.name).event(ThingChanged(thing.name))
 
@@ -197,7 +197,7 @@ class Things(RegistryService):
         changes.run(store.FORGET_MEMBER, thing=name)
         changes.run(job_store.REMOVE_THING, key_thing=name, updated_at=self.clock.micros())
         changes.run(job_store.DROP_NOTICE, thing=name)
-        changes.merge(words.lost(store.PLACE, name)).merge(await self.index.without_thing(name))
+        changes.merge(name_index.lost(store.PLACE, name)).merge(await self.index.without_thing(name))
         changes.count(store.FIGURE, by=-1).audit(actor, "awsiot.thing_delete", name)
         await self.database.commit(changes.event(ThingChanged(name)))
         await self._tell("deleted", thing)

@@ -35,7 +35,7 @@ from birthmark.routing.rules import sql
 from birthmark.routing.shares import Held
 from birthmark.store import Changes, Database, decided_again
 from birthmark.store.database import Heard
-from birthmark.store.paging import Page, page_of
+from birthmark.store.pagination import Page, page_of
 from birthmark.text import decode_json, readable
 
 _NAME = re.compile(r"[a-zA-Z0-9_]{1,128}")

@@ -7,8 +7,8 @@ from sqlalchemy import ColumnElement, Index, Table, bindparam, select, tuple_
 from birthmark.awsiot.model import AccessKey, DeviceCertificate, RegisteredCa
 from birthmark.store import Statement, insert, metadata, statement
 from birthmark.store.columns import blob, text
-from birthmark.store.keyed import change, find, page, remove, still
-from birthmark.store.records import Records
+from birthmark.store.crud_statements import change, find, page, remove, still
+from birthmark.store.row_mapping import Records
 
 CERTIFICATES = Records(DeviceCertificate, certificate="der")
 certificates = CERTIFICATES.table("aws_certificates", "id")

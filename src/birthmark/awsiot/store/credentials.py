@@ -5,8 +5,8 @@ from sqlalchemy import Table, and_, exists
 from birthmark.awsiot.model import Authorizer, RoleAlias
 from birthmark.store import insert, metadata
 from birthmark.store.columns import text
-from birthmark.store.keyed import change, find, page, remove, still
-from birthmark.store.records import Records
+from birthmark.store.crud_statements import change, find, page, remove, still
+from birthmark.store.row_mapping import Records
 
 AUTHORIZERS = Records(Authorizer, is_active="active")
 authorizers = AUTHORIZERS.table("aws_authorizers", "name")

@@ -36,8 +36,8 @@ from birthmark.awsiot.model import (
 from birthmark.awsiot.store.registry import lines, members, things
 from birthmark.store import Statement, insert, metadata, partial_index, statement
 from birthmark.store.columns import number, text
-from birthmark.store.keyed import change, find, held, page, remove, still
-from birthmark.store.records import Records
+from birthmark.store.crud_statements import change, find, held, page, remove, still
+from birthmark.store.row_mapping import Records
 from birthmark.store.statements import Engine, insert_into
 
 MAX_PENDING = 100

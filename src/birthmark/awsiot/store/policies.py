@@ -9,8 +9,8 @@ from birthmark.awsiot.model import NamedPolicy, PolicyVersion
 from birthmark.awsiot.store.certificates import certificates
 from birthmark.store import insert, metadata, statement
 from birthmark.store.columns import text
-from birthmark.store.keyed import among, change, find, page, remove, still
-from birthmark.store.records import Records
+from birthmark.store.crud_statements import among, change, find, page, remove, still
+from birthmark.store.row_mapping import Records
 
 POLICIES = Records(NamedPolicy)
 policies = POLICIES.table("aws_policies", "name")

@@ -13,8 +13,8 @@ from birthmark.awsiot.model import (
 from birthmark.awsiot.store.certificates import certificates
 from birthmark.awsiot.store.registry import thing_principals, things
 from birthmark.store import Statement, insert, partial_index, statement
-from birthmark.store.keyed import change, find, page, remove, still
-from birthmark.store.records import Records
+from birthmark.store.crud_statements import change, find, page, remove, still
+from birthmark.store.row_mapping import Records
 
 TEMPLATES = Records(ProvisioningTemplate, is_enabled="enabled")
 templates = TEMPLATES.table("aws_templates", "name")

@@ -22,8 +22,8 @@ from birthmark.awsiot.store.certificates import certificates
 from birthmark.awsiot.store.policies import policies, policy_targets, policy_versions
 from birthmark.store import Statement, insert, metadata, statement
 from birthmark.store.columns import number, text
-from birthmark.store.keyed import among, change, find, held, page, remove, still
-from birthmark.store.records import Records
+from birthmark.store.crud_statements import among, change, find, held, page, remove, still
+from birthmark.store.row_mapping import Records
 from birthmark.store.statements import Engine
 
 settings = Table(

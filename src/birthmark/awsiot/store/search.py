@@ -30,9 +30,9 @@ from birthmark.awsiot.wire.search import ANY_OF, All, And, Is, Leaf, Not, Or, Qu
 from birthmark.documents.answers import ordered
 from birthmark.store import Statement, insert, metadata, partial_index, statement
 from birthmark.store.columns import number, text
-from birthmark.store.keyed import among, find, remove
+from birthmark.store.crud_statements import among, find, remove
+from birthmark.store.name_index import ordered_text
 from birthmark.store.statements import Given
-from birthmark.store.words import ordered_text
 
 terms = Table(
     "aws_terms",

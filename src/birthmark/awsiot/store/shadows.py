@@ -11,8 +11,8 @@ from birthmark.awsiot.model import Shadow
 from birthmark.awsiot.wire.shadows import sections_body, sections_of
 from birthmark.store import insert, metadata, partial_index, statement
 from birthmark.store.columns import blob, number, text
+from birthmark.store.crud_statements import among, change, find, page, remove, still
 from birthmark.store.database import Row
-from birthmark.store.keyed import among, change, find, page, remove, still
 
 shadows = Table(
     "aws_shadows",

@@ -2,8 +2,8 @@
 
 from birthmark.awsiot.model import DataStream, RuleDestination, TopicRule
 from birthmark.store import insert
-from birthmark.store.keyed import change, find, page, remove, still
-from birthmark.store.records import Records
+from birthmark.store.crud_statements import change, find, page, remove, still
+from birthmark.store.row_mapping import Records
 
 MAX_RULES = 1000
 RULES = Records(TopicRule)

@@ -15,7 +15,7 @@ from birthmark.pki.path_validation import check_dates
 from birthmark.pki.possession import which
 from birthmark.pki.verified_ca import Authority
 from birthmark.store import Changes, Database, decided_again
-from birthmark.store.records import certificate_of
+from birthmark.store.row_mapping import certificate_of
 
 
 class UnknownAuthorityError(NotFoundError):

@@ -20,7 +20,7 @@ from birthmark.pki.path_validation import MAX_BAG, SignatureCache, Signatures, d
 from birthmark.pki.verified_ca import Authority
 from birthmark.store import Database
 from birthmark.store.database import Row
-from birthmark.store.loading import Remembered
+from birthmark.store.reloading_cache import Remembered
 
 
 class Groups:

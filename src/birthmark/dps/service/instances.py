@@ -16,8 +16,8 @@ from birthmark.errors import BirthmarkError, ChangedMeanwhileError, ConflictErro
 from birthmark.net.fair_scheduler import count_for
 from birthmark.people.demand import demand
 from birthmark.people.places import NOBODYS, Roles
-from birthmark.store import Changes, Database, decided_again, words
-from birthmark.store.loading import Loading
+from birthmark.store import Changes, Database, decided_again, name_index
+from birthmark.store.reloading_cache import Loading
 
 OWNER = "provisioningserviceowner"
 POLICIES = (OWNER,)
@@ -215,7 +215,7 @@ class Instances:
         changes = Changes().run(store.DELETE_INSTANCE, expect=1, otherwise=missing, id_scope=scope, name=name)
         for statement in store.DROP_SCOPE:
             changes.run(statement, scope=scope)
-        changes.run(words.FORGET_PLACE, place=store.place_of(scope))
+        changes.run(name_index.FORGET_PLACE, place=store.place_of(scope))
         changes.audit(actor, "dps.delete", name, id_scope=scope)
         await self._roles.end_with(f"dps/{name}", changes, self._commit, actor=actor)
 

@@ -19,7 +19,7 @@ from birthmark.pki.certificate_profiles import Profile
 from birthmark.pki.csr import CertificateRequest
 from birthmark.pki.names import fold
 from birthmark.store import Changes, Database, to_micros
-from birthmark.store.paging import every
+from birthmark.store.pagination import every
 from birthmark.text import printable
 
 MAX_WAITING = 10_000

@@ -9,7 +9,7 @@ from birthmark.est.model import Authority
 from birthmark.pki.certificates import Certificate, Thumbprint
 from birthmark.pki.extensions import CMC_RA
 from birthmark.store import Changes, Database
-from birthmark.store.paging import every
+from birthmark.store.pagination import every
 
 
 class NotAnAuthorityError(InvalidRequestError):

@@ -15,7 +15,7 @@ from birthmark.est.model import BootstrapCa, User
 from birthmark.pki.certificates import Certificate, Thumbprint
 from birthmark.pki.names import fold, parse_registration_id
 from birthmark.store import Changes, Database
-from birthmark.store.paging import every
+from birthmark.store.pagination import every
 from birthmark.turns import Turns
 
 _NONCE_BYTES = 16

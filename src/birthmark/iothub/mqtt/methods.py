@@ -12,7 +12,7 @@ from birthmark.errors import BirthmarkError
 from birthmark.iothub import wire
 from birthmark.iothub.rules.methods import DeviceNotOnlineError, MethodTimeoutError, read_answer
 from birthmark.store.database import Sharing
-from birthmark.store.numbers import Numbers
+from birthmark.store.time_ids import Numbers
 
 _json = msgspec.json.Encoder().encode
 

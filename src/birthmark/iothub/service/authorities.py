@@ -23,7 +23,7 @@ from birthmark.pki.path_validation import MAX_BAG, SignatureCache, Signatures, b
 from birthmark.pki.possession import which
 from birthmark.pki.verified_ca import Authority
 from birthmark.store import Changes, Database, decided_again
-from birthmark.store.loading import Remembered
+from birthmark.store.reloading_cache import Remembered
 
 MAX_CAS = 25
 """Of one hub ("IoT Hub quotas and throttling")."""

@@ -21,7 +21,7 @@ from birthmark.iothub.service.registry import Registry, still_there
 from birthmark.iothub.wire import registry_time
 from birthmark.ref import Ref
 from birthmark.store import Changes, Database, from_micros
-from birthmark.store.numbers import Numbers
+from birthmark.store.time_ids import Numbers
 from birthmark.text import decode_json
 
 _encode = msgspec.msgpack.Encoder().encode

@@ -20,9 +20,9 @@ from birthmark.iothub.rules.tiers import Edition, edition_of
 from birthmark.net.fair_scheduler import count_for
 from birthmark.people.demand import demand
 from birthmark.people.places import NOBODYS, Roles
-from birthmark.store import Changes, Database, decided_again, figures, words
-from birthmark.store.loading import Loading
-from birthmark.store.paging import every
+from birthmark.store import Changes, Database, counters, decided_again, name_index
+from birthmark.store.pagination import every
+from birthmark.store.reloading_cache import Loading
 
 POLICIES = ("iothubowner", "service", "device", "registryRead", "registryReadWrite")
 READ = frozenset({"iothubowner", "registryRead", "registryReadWrite"})
@@ -178,8 +178,8 @@ class Hubs:
         for statement in store.DELETE_HUB:
             changes.run(statement, hub=name)
         changes.run(searching.DROP_PLACE, place=name)
-        changes.run(words.FORGET_PLACE, place=store.place_of(name))
-        changes.run(figures.FORGET_PLACE, name=store.DEVICES, place=name)
+        changes.run(name_index.FORGET_PLACE, place=store.place_of(name))
+        changes.run(counters.FORGET_PLACE, name=store.DEVICES, place=name)
         await self._roles.end_with(f"hub/{name}", changes, self._commit, actor=actor)
 
     async def _commit(self, changes: Changes) -> None:

@@ -16,8 +16,8 @@ from birthmark.iothub import searching, store
 from birthmark.iothub.rules import terms as rules
 from birthmark.iothub.rules.terms import Term
 from birthmark.store import Changes, Database
+from birthmark.store.crud_statements import MOST_AMONG, these
 from birthmark.store.database import Row
-from birthmark.store.keyed import MOST_AMONG, these
 
 LOOK_EVERY_S = 0.5
 _RESTS = 5

@@ -40,7 +40,7 @@ from birthmark.iothub.service.throttles import Throttles
 from birthmark.iothub.wire import DeviceBody, HubUser
 from birthmark.iothub.wire.routes import Source
 from birthmark.pki.certificates import Certificate
-from birthmark.store import Changes, Database, Statement, decided_again, figures, words
+from birthmark.store import Changes, Database, Statement, counters, decided_again, name_index
 from birthmark.store.columns import to_micros
 
 _PAGE = 100
@@ -174,7 +174,7 @@ class Registry:
     async def spellings(self, name: str) -> set[str]:
         """Return how a name is written at the hubs, which tell letter case apart."""
         places = [store.place_of(hub.name) for hub in self._hubs.all()]
-        return set().union(*[await words.spelled(self._database, place, name) for place in places])
+        return set().union(*[await name_index.spelled(self._database, place, name) for place in places])
 
     async def devices(self, hub: Hub, *, after: str = "", limit: int = _PAGE) -> list[Device]:
         """Return devices in order of id, those greater than `after`."""
@@ -192,7 +192,7 @@ class Registry:
 
     async def count(self, hub: Hub) -> tuple[int, int]:
         """Return how many devices there are, and how many are enabled."""
-        rows = await self._database.all(figures.OF_PLACE, name=store.DEVICES, place=hub.name)
+        rows = await self._database.all(counters.OF_PLACE, name=store.DEVICES, place=hub.name)
         counts = {row["state"]: int(row["value"]) for row in rows}  # PostgreSQL sums numbers to a Decimal
         return sum(counts.values()), counts.get(store.state_of(is_enabled=True), 0)
 
@@ -414,7 +414,7 @@ class Registry:
             row = await self._database.one(store.GET_TWIN, hub=device.hub, device_id=device.device_id)
             gone = Twin(device.hub, device.device_id) if row is None else store.twin_of(row)
             removed.merge(self._told(device, gone, is_made=False))
-        removed.merge(words.lost(store.place_of(device.hub), device.device_id))
+        removed.merge(name_index.lost(store.place_of(device.hub), device.device_id))
         return _counted(removed, device, -1).event(DeviceChanged(device.hub, device.device_id, is_off=True))
 
     def _told(self, device: Device, twin: Twin, *, is_made: bool) -> Changes:
@@ -431,7 +431,7 @@ class Registry:
         if made.is_iot_edge:
             changes.merge(self.modules.fresh_of_edge(made))
         changes.merge(self._told(made, twin or Twin(made.hub, made.device_id), is_made=True))
-        return _counted(changes.merge(words.found(store.place_of(made.hub), made.device_id)), made)
+        return _counted(changes.merge(name_index.found(store.place_of(made.hub), made.device_id)), made)
 
     def reproved(self, present: Device, authentication: DeviceAuthentication, now: datetime) -> Changes:
         """Return what gives a device other proofs, while it is as it was read. It goes on by those it has shown."""

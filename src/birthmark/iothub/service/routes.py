@@ -46,8 +46,8 @@ from birthmark.routing.engine import Engine
 from birthmark.routing.letters import Carrier, Letter, Server
 from birthmark.routing.queue import Lane, Queue, owner_of
 from birthmark.store import Changes, Database, decided_again
-from birthmark.store.loading import Loading
-from birthmark.store.paging import every
+from birthmark.store.pagination import every
+from birthmark.store.reloading_cache import Loading
 
 CheckUrl = Callable[[str], object]
 Record = Callable[[BirthmarkError], object]

@@ -20,7 +20,7 @@ from birthmark.owners import acting_for, hand_over
 from birthmark.server.data_dir import UNFINISHED
 from birthmark.server.tables import TABLES
 from birthmark.store import Changes, Database, empty, hold_database, insert, migrate, open_database, upsert
-from birthmark.store.keyed import find, remove
+from birthmark.store.crud_statements import find, remove
 from birthmark.store.schema import audit, server_facts
 from birthmark.store.sqlite import DatabaseUnavailableError
 from birthmark.store.statements import Statement
@@ -91,7 +91,7 @@ async def dump_postgresql(url: str, folder: Path) -> tuple[str, list[str]]:
     import asyncpg
 
     from birthmark.store.postgresql import translated
-    from birthmark.store.postgresql.patience import OPTIONS, TROUBLE
+    from birthmark.store.postgresql.retry import OPTIONS, TROUBLE
 
     with translated():
         connection = await asyncpg.connect(url, **OPTIONS)

@@ -33,7 +33,7 @@ from birthmark.server.installed import MOVED, DatabaseMovedError, check_whole
 from birthmark.server.machines.sharing import leave_alone
 from birthmark.server.tables import TABLES
 from birthmark.store import Changes, upsert
-from birthmark.store.keyed import find, remove
+from birthmark.store.crud_statements import find, remove
 from birthmark.store.schema import server_facts
 
 _FACT, _NOTE, _FORGET = find(server_facts), upsert(server_facts), remove(server_facts)

@@ -39,8 +39,8 @@ from birthmark.pki.certificates import parse_der
 from birthmark.pki.crl import RevocationReason
 from birthmark.pki.names import fold
 from birthmark.server.backup.exported import ExportedRow
-from birthmark.store import Changes, Database, statement, words
-from birthmark.store.keyed import change, remove
+from birthmark.store import Changes, Database, name_index, statement
+from birthmark.store.crud_statements import change, remove
 from birthmark.store.statements import Statement
 
 _SET_STATUS = change(aws_store.certificates, ("status",), "id")
@@ -245,7 +245,7 @@ def _drop_enrollment(subject: str, detail: Mapping[str, Any]) -> Changes:
     if kind == "group":
         return changes.run(dps_store.DROP_SIGNERS, scope=scope, group_id=subject)
     changes.run(dps_store.DELETE_OWN_REGISTRATION, scope=scope, registration_id=subject)
-    changes.merge(words.lost(dps_store.place_of(scope), subject.lower()))
+    changes.merge(name_index.lost(dps_store.place_of(scope), subject.lower()))
     return changes.run(dps_store.DROP_ROOTS, scope=scope, registration_id=subject)
 
 
@@ -255,7 +255,7 @@ def _drop_device(subject: str, detail: Mapping[str, Any]) -> Changes:
     changes.merge(hub_searching.without_terms(key["hub"], subject))
     for one in hub_store.DELETE_MODULES_OF:
         changes.run(one, **key)
-    changes.merge(words.lost(hub_store.place_of(key["hub"]), subject))
+    changes.merge(name_index.lost(hub_store.place_of(key["hub"]), subject))
     return changes.merge(drop_client(space_of(key["hub"]), subject))
 
 

@@ -63,11 +63,11 @@ from birthmark.store import (
     to_micros,
     upsert,
 )
-from birthmark.store.chain import GENESIS, head_body, link, render_seen
-from birthmark.store.holding import MAIN
-from birthmark.store.keyed import remove
+from birthmark.store.audit_chain import GENESIS, head_body, link, render_seen
+from birthmark.store.column_encryption import Seal
+from birthmark.store.crud_statements import remove
+from birthmark.store.database_lock import MAIN
 from birthmark.store.schema import audit, audit_heads
-from birthmark.store.sealing import Seal
 from birthmark.text import decode_json
 
 STEP = 1_000_000

@@ -31,7 +31,7 @@ from birthmark.server.machines import files as shared
 from birthmark.server.machines.record import FILE, FIRST, Machine, machine_of, made, render
 from birthmark.server.machines.sealed import KEY_BYTES, MAX_CHARS, NONCE_BYTES, SharedUnreadableError, seal, unseal
 from birthmark.store import Changes, Database, insert, upsert
-from birthmark.store.keyed import change, find, remove, still
+from birthmark.store.crud_statements import change, find, remove, still
 from birthmark.store.schema import server_facts
 
 log = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from birthmark.store.holding import MAIN
+from birthmark.store.database_lock import MAIN
 
 _OWN = re.compile(r"w[0-9]+")
 

@@ -184,7 +184,7 @@ def _figures() -> None:
 
 
 def _words() -> None:
-    """Names of devices by the beginning of any of their words, as `birthmark.store.words` splits them."""
+    """Names of devices by the beginning of any of their words, as `birthmark.store.name_index` splits them."""
     ordered = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
     op.create_table(
         "words",

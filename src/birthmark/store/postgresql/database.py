@@ -14,18 +14,18 @@ from birthmark.background import ended
 from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError, UnavailableError
 from birthmark.net.fair_scheduler import Backlog
-from birthmark.store import chain as audit_chain
+from birthmark.store import audit_chain as audit_chain
 from birthmark.store import migrate
-from birthmark.store.changes import Changes
+from birthmark.store.column_encryption import Seal
+from birthmark.store.counters import COUNT, summed
 from birthmark.store.database import Batch, GroupCommit, Hear, Outcomes, Row, Sharing, ValueRefusedError
 from birthmark.store.events import encode_event, kind_of
-from birthmark.store.figures import COUNT, summed
-from birthmark.store.postgresql.patience import OPTIONS, PATIENCE_S, TROUBLE, patiently
-from birthmark.store.postgresql.steps import Plan, Steps
+from birthmark.store.postgresql.batch_functions import Plan, Steps
+from birthmark.store.postgresql.retry import OPTIONS, PATIENCE_S, TROUBLE, patiently
 from birthmark.store.postgresql.writer import AnswerLostError, Writer
 from birthmark.store.schema import audit, audit_heads, outbox
-from birthmark.store.sealing import Seal
 from birthmark.store.statements import Statement, insert, statement, upsert
+from birthmark.store.unit_of_work import Changes
 from birthmark.turns import Turns
 
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import asyncpg
 
-from birthmark.store.postgresql.patience import AWAY, TROUBLE
-from birthmark.store.postgresql.steps import PREPARE, RUN, RUN_APART, WAIT, Plans, Steps
+from birthmark.store.postgresql.batch_functions import PREPARE, RUN, RUN_APART, WAIT, Plans, Steps
+from birthmark.store.postgresql.retry import AWAY, TROUBLE
 
 log = logging.getLogger(__name__)
 

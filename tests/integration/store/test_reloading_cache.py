@@ -7,8 +7,8 @@ import pytest
 
 from birthmark import background
 from birthmark.errors import ChangedMeanwhileError, UnavailableError
-from birthmark.store import Changes, Database, loading
-from birthmark.store.loading import Loading
+from birthmark.store import Changes, Database, reloading_cache
+from birthmark.store.reloading_cache import Loading
 from support.store.between import leave_the_next_commit_open
 from support.store.store_table import ADD, ALL, a_database
 
@@ -49,7 +49,7 @@ async def test_a_commit_is_read_before_its_caller_is_answered(database_url: str)
 async def test_a_commit_that_is_kept_after_its_answer_was_lost_is_read_when_it_is(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loading, "_LOOK_EVERY_S", 0.01)
+    monkeypatch.setattr(reloading_cache, "_LOOK_EVERY_S", 0.01)
     async with a_database(database_url) as database:
         things, rows, keep = await unanswered(database)
         await asyncio.sleep(0.05)
@@ -64,8 +64,8 @@ async def test_a_commit_that_is_kept_after_its_answer_was_lost_is_read_when_it_i
 async def test_it_is_read_once_more_when_the_engine_has_ended_it_and_then_no_more(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loading, "_LOOK_EVERY_S", 0.01)
-    monkeypatch.setattr(loading, "UNSURE_S", 0.1)
+    monkeypatch.setattr(reloading_cache, "_LOOK_EVERY_S", 0.01)
+    monkeypatch.setattr(reloading_cache, "UNSURE_S", 0.1)
     async with a_database(database_url) as database:
         things, rows, _ = await unanswered(database)
         async with asyncio.timeout(5):
@@ -80,7 +80,7 @@ async def test_it_is_read_once_more_when_the_engine_has_ended_it_and_then_no_mor
 async def test_nothing_is_read_in_the_background_after_the_stop(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loading, "_LOOK_EVERY_S", 0.01)
+    monkeypatch.setattr(reloading_cache, "_LOOK_EVERY_S", 0.01)
     async with a_database(database_url) as database:
         things, rows, _ = await unanswered(database)
         await rows.stop()

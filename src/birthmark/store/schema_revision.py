@@ -126,7 +126,7 @@ async def _of_postgresql(url: str) -> Schema:
     import asyncpg  # noqa: PLC0415 - only the chosen engine's driver is loaded
 
     from birthmark.store.postgresql import translated  # noqa: PLC0415 - as above
-    from birthmark.store.postgresql.patience import OPTIONS  # noqa: PLC0415 - as above
+    from birthmark.store.postgresql.retry import OPTIONS  # noqa: PLC0415 - as above
 
     with translated():
         connection = await asyncpg.connect(url, **OPTIONS)

@@ -12,12 +12,12 @@ from typing import Any
 from sqlalchemy import Column, Table, Text, bindparam, func, or_, select, tuple_
 
 from birthmark.pki.names import fold
-from birthmark.store.changes import Changes
 from birthmark.store.columns import text
+from birthmark.store.crud_statements import among, find, remove
 from birthmark.store.database import Reader
-from birthmark.store.keyed import among, find, remove
 from birthmark.store.schema import metadata
 from birthmark.store.statements import insert, statement
+from birthmark.store.unit_of_work import Changes
 
 Ordered = Text().with_variant(Text(collation="C"), "postgresql")
 """The type of such text: a beginning is then a range."""

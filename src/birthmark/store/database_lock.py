@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from birthmark import background
 from birthmark.clock import Clock
 from birthmark.errors import ConflictError
-from birthmark.store.chain import HeadSigner
+from birthmark.store.audit_chain import HeadSigner
 from birthmark.store.database import Database
 
 MAIN = "main"
@@ -214,7 +214,7 @@ async def _hold_postgresql(url: str, token: str, worker: str) -> Hold:
 
 async def _answers(connection: Any) -> bool:
     """Say whether the connection that has the lock is alive."""
-    from birthmark.store.postgresql.patience import TROUBLE  # noqa: PLC0415 - as above
+    from birthmark.store.postgresql.retry import TROUBLE  # noqa: PLC0415 - as above
 
     try:
         await connection.fetchval("SELECT 1", timeout=_LOOK_S)
@@ -238,7 +238,7 @@ def _place(url: str) -> str:
 
 
 async def _close(connection: Any) -> None:
-    from birthmark.store.postgresql.patience import TROUBLE  # noqa: PLC0415 - as above
+    from birthmark.store.postgresql.retry import TROUBLE  # noqa: PLC0415 - as above
 
     with contextlib.suppress(*TROUBLE, TimeoutError):
         await connection.close(timeout=_CLOSE_S)
@@ -252,7 +252,7 @@ async def _locked(url: str, ended: asyncio.Event, worker: str, before: _Session 
     import asyncpg  # noqa: PLC0415 - as above
 
     from birthmark.store.postgresql import translated  # noqa: PLC0415 - as above
-    from birthmark.store.postgresql.patience import Session  # noqa: PLC0415 - as above
+    from birthmark.store.postgresql.retry import Session  # noqa: PLC0415 - as above
 
     with translated():
         connection: Any = await asyncpg.connect(

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from birthmark.store.database import Sharing
-from birthmark.store.numbers import Numbers, at
+from birthmark.store.time_ids import Numbers, at
 
 
 def numbers_of(worker: int) -> Numbers:

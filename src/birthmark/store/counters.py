@@ -11,10 +11,10 @@ from typing import Any
 
 from sqlalchemy import Table, bindparam, delete, func, select
 
-from birthmark.store.changes import Changes, Count
 from birthmark.store.columns import number, text
 from birthmark.store.schema import metadata
 from birthmark.store.statements import Engine, Statement, insert_into, statement
+from birthmark.store.unit_of_work import Changes, Count
 
 HOUR = 3_600_000_000
 """Microseconds."""

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birthmark.store.paging import DEFAULT_SIZE, Page, PageInvalidError, marker_of, page_of, page_size, parse_marker
+from birthmark.store.pagination import DEFAULT_SIZE, Page, PageInvalidError, marker_of, page_of, page_size, parse_marker
 
 
 @given(st.text())

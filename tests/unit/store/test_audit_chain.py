@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from birthmark.audit.signed_heads import AuditKey
-from birthmark.store.chain import Others, Seen, head_body, parse_seen, render_seen
+from birthmark.store.audit_chain import Others, Seen, head_body, parse_seen, render_seen
 
 KEY, OTHER = AuditKey("the key"), AuditKey("another key")
 FIVE, SEVEN = Seen("w2", 5, b"\x05" * 32), Seen("w2", 7, b"\x07" * 32)

@@ -9,15 +9,15 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from birthmark.store import holding
-from birthmark.store.holding import DatabaseInUseError, hold_database
+from birthmark.store import database_lock
+from birthmark.store.database_lock import DatabaseInUseError, hold_database
 from support.services.flows import a_way
 
 pytestmark = pytest.mark.integration
 
 HOLD = """
 import asyncio, sys
-from birthmark.store.holding import hold_database
+from birthmark.store.database_lock import hold_database
 async def main():
     release = await hold_database(sys.argv[1])
     print("held", flush=True)
@@ -28,7 +28,7 @@ asyncio.run(main())
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(holding, "_PATIENCE", 10)
+    monkeypatch.setattr(database_lock, "_PATIENCE", 10)
 
 
 async def test_a_database_that_is_held_is_refused_to_a_second_server(database_url: str) -> None:
@@ -46,7 +46,7 @@ async def test_a_database_that_was_let_go_is_held_by_the_next(database_url: str)
 async def test_a_server_that_comes_while_the_other_goes_waits_for_it(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(holding, "_PATIENCE", 200)
+    monkeypatch.setattr(database_lock, "_PATIENCE", 200)
 
     release = await hold_database(database_url)
     waiting = asyncio.create_task(hold_database(database_url))
@@ -140,7 +140,7 @@ async def test_a_hold_whose_connection_ended_is_taken_again_where_nobody_else_ha
 async def test_a_hold_that_somebody_else_took_is_lost(postgres_url: str) -> None:
     hold = await hold_database(postgres_url, "me")
     other = await asyncpg.connect(postgres_url)
-    taking = asyncio.create_task(other.execute(holding._LOCK.replace("try_", "")))
+    taking = asyncio.create_task(other.execute(database_lock._LOCK.replace("try_", "")))
     await asyncio.sleep(0.1)
     (held,) = await _sessions_that_hold(postgres_url)
     await _end(postgres_url, held)
@@ -169,10 +169,10 @@ async def test_a_hold_that_somebody_else_had_meanwhile_is_lost(postgres_url: str
 async def test_a_connection_that_is_dead_without_a_word_is_found_by_looking(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(holding, "_LOOK_S", 0.05)
+    monkeypatch.setattr(database_lock, "_LOOK_S", 0.05)
     hold = await hold_database(postgres_url, "me")
     (first,) = await _sessions_that_hold(postgres_url)
-    monkeypatch.setattr(holding, "_answers", lambda _connection: asyncio.sleep(0, result=False))
+    monkeypatch.setattr(database_lock, "_answers", lambda _connection: asyncio.sleep(0, result=False))
     async with asyncio.timeout(10):
         while await _sessions_that_hold(postgres_url) in ([], [first]):
             await asyncio.sleep(0.02)
@@ -183,7 +183,7 @@ async def test_a_hold_is_looked_after_whatever_the_look_ends_with(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hold, looks = await hold_database(postgres_url, "me"), []
-    answers = holding._answers
+    answers = database_lock._answers
 
     async def failing_once(connection: object) -> bool:
         looks.append(connection)
@@ -191,9 +191,9 @@ async def test_a_hold_is_looked_after_whatever_the_look_ends_with(
             raise asyncpg.InternalClientError("got result for unknown protocol state 3")
         return await answers(connection)
 
-    monkeypatch.setattr(holding, "_LOOK_S", 0.02)
-    monkeypatch.setattr(holding, "_AGAIN_S", 0.02)
-    monkeypatch.setattr(holding, "_answers", failing_once)
+    monkeypatch.setattr(database_lock, "_LOOK_S", 0.02)
+    monkeypatch.setattr(database_lock, "_AGAIN_S", 0.02)
+    monkeypatch.setattr(database_lock, "_answers", failing_once)
     async with asyncio.timeout(20):
         while not (holding_now := await _sessions_that_hold(postgres_url)):  # it may have looked, and failed, already
             await asyncio.sleep(0.02)
@@ -208,8 +208,8 @@ async def test_a_hold_is_looked_after_whatever_the_look_ends_with(
 async def test_a_hold_is_taken_again_though_the_database_does_not_know_that_its_line_is_cut(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(holding, "_LOOK_S", 0.3)
-    monkeypatch.setattr(holding, "_CLOSE_S", 0.3)
+    monkeypatch.setattr(database_lock, "_LOOK_S", 0.3)
+    monkeypatch.setattr(database_lock, "_CLOSE_S", 0.3)
     with a_way(postgres_url) as (url, way):
         hold = await hold_database(url, "first")
         (before,) = await _sessions_that_hold(postgres_url)

@@ -13,7 +13,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, Protocol
 
-from birthmark.store.changes import AuditRow
+from birthmark.store.unit_of_work import AuditRow
 
 GENESIS = bytes(32)
 LOOK_AGAIN_S = 1.0

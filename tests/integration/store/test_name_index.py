@@ -11,7 +11,7 @@ from sqlalchemy import select, text
 
 from birthmark.ca.store import ADD_NAME
 from birthmark.pki.names import fold
-from birthmark.store import Changes, Database, empty, open_database, statement, words
+from birthmark.store import Changes, Database, empty, name_index, open_database, statement
 from support.fakes import FakeClock
 
 pytestmark = [pytest.mark.anyio, pytest.mark.integration]
@@ -23,16 +23,16 @@ async def database(database_url: str) -> AsyncIterator[Database]:
     opened = await open_database(database_url, FakeClock())
     changes = Changes()
     for name in NAMES:
-        changes.merge(words.found("here", name))
-    await opened.commit(changes.merge(words.found("there", "pump-9")))
+        changes.merge(name_index.found("here", name))
+    await opened.commit(changes.merge(name_index.found("there", "pump-9")))
     yield opened
     await opened.close()
 
 
 async def found(database: Database, begin: str, limit: int = 100) -> list[str]:
-    begin = words.folded(begin)
-    rows = await database.all(words.FIND, place="here", limit=limit, **words.range_of(begin))
-    return [row["name"] for row in rows if words.is_first(row["word"], row["name"], begin)]
+    begin = name_index.folded(begin)
+    rows = await database.all(name_index.FIND, place="here", limit=limit, **name_index.range_of(begin))
+    return [row["name"] for row in rows if name_index.is_first(row["word"], row["name"], begin)]
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ async def test_a_name_is_found_by_the_beginning_of_any_word(database: Database, 
 
 
 async def test_what_is_off_the_record_is_not_found(database: Database) -> None:
-    await database.commit(words.lost("here", "pump-north-1"))
+    await database.commit(name_index.lost("here", "pump-north-1"))
     assert await found(database, "north") == ["north", "valve.north.3"]
 
 
@@ -70,22 +70,24 @@ async def test_what_an_upgrade_finds_is_split_as_what_is_put_on_record(database:
     known, written = Changes(), Changes()
     for name in ODD:
         known.run(ADD_NAME, name=name, version=0, lost_at=None)
-        written.merge(words.found("server", name))
-    every = statement(select(words.words.c.word, words.words.c.name).where(words.words.c.place == "server"))
+        written.merge(name_index.found("server", name))
+    every = statement(
+        select(name_index.words.c.word, name_index.words.c.name).where(name_index.words.c.place == "server")
+    )
     await database.commit(written)
     expected = sorted(map(tuple, await database.all(every)))
-    await database.commit(known.run(empty(words.words)))
+    await database.commit(known.run(empty(name_index.words)))
     await database.commit(Changes().run(statement(text(fill))))
     assert sorted(map(tuple, await database.all(every))) == expected
 
 
 async def test_a_place_is_forgotten_whole(database: Database) -> None:
-    await database.commit(Changes().run(words.FORGET_PLACE, place="here"))
+    await database.commit(Changes().run(name_index.FORGET_PLACE, place="here"))
     assert await found(database, "p") == []
 
 
 async def test_it_is_found_by_the_index(database: Database) -> None:
-    compiled = words.FIND.compiled("sqlite")
+    compiled = name_index.FIND.compiled("sqlite")
     if "sqlite" not in type(database).__module__:
         pytest.skip("PostgreSQL reads a table of nine rows whole")
     plan = await database.all(statement(text("EXPLAIN QUERY PLAN " + _numbered(compiled.sql, len(compiled.order)))))
@@ -99,11 +101,11 @@ async def test_the_index_is_read_from_where_the_beginning_is(database: Database)
     for first in range(0, 4000, 500):
         changes = Changes()
         for number in range(first, first + 500):
-            changes.merge(words.found("here", f"pump-{number:05}"))
+            changes.merge(name_index.found("here", f"pump-{number:05}"))
         await database.commit(changes)
-    await database.commit(words.found("here", "zulu"))
-    compiled = words.FIND.compiled("postgresql")
-    given = {"place": "here", "limit": 100, **words.range_of("zulu")}
+    await database.commit(name_index.found("here", "zulu"))
+    compiled = name_index.FIND.compiled("postgresql")
+    given = {"place": "here", "limit": 100, **name_index.range_of("zulu")}
     sql = compiled.sql
     for number, name in enumerate(compiled.order, 1):
         sql = sql.replace(f"${number}", str(given[name]) if name == "limit" else f"'{given[name]}'")
@@ -121,8 +123,8 @@ def _numbered(sql: str, count: int) -> str:
 
 @given(st.text(max_size=80), st.data())
 def test_every_word_of_a_name_finds_it(name: str, data: st.DataObject) -> None:
-    word = data.draw(st.sampled_from(words.words_of(name)))
+    word = data.draw(st.sampled_from(name_index.words_of(name)))
     cut = data.draw(st.integers(0, len(word)))
-    begin = words.folded(word[:cut])
+    begin = name_index.folded(word[:cut])
     assert begin == fold(word[:cut]).replace("\0", "")
-    assert len([one for one in words.words_of(name) if words.is_first(one, name, begin)]) == 1
+    assert len([one for one in name_index.words_of(name) if name_index.is_first(one, name, begin)]) == 1

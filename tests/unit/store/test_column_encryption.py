@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birthmark.store.sealing import BYTES_BEGIN, TEXT_BEGINS, Seal, SealBrokenError, is_sealed
+from birthmark.store.column_encryption import BYTES_BEGIN, TEXT_BEGINS, Seal, SealBrokenError, is_sealed
 
 SEAL, OTHER = Seal.of(b"one"), Seal.of(b"another")
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from birthmark.errors import InvalidRequestError
+from birthmark.store.crud_statements import MOST_AMONG, these
 from birthmark.store.database import Reader, Row
-from birthmark.store.keyed import MOST_AMONG, these
 from birthmark.store.statements import Statement
 from birthmark.text import whole_number
 

@@ -9,7 +9,7 @@ import msgspec
 from birthmark.alerts.model import Alert, Rule, Silence
 from birthmark.alerts.rules import RULES, code_of, fix_of, is_silenced
 from birthmark.alerts.service import Alerts
-from birthmark.auth.rights import Right
+from birthmark.auth.permissions import Right
 from birthmark.console.routing import Asked, Endpoint, Rows
 
 

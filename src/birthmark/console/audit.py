@@ -11,7 +11,7 @@ from birthmark.audit.json_views import entries, report
 from birthmark.audit.queries import Wanted, latest
 from birthmark.audit.signed_heads import parse_heads
 from birthmark.audit.verify import verify_chains
-from birthmark.auth.rights import Right
+from birthmark.auth.permissions import Right
 from birthmark.clock import Clock
 from birthmark.console.routing import SIGN_OF_LIFE_S, Asked, Endpoint, Lines, Rows
 from birthmark.net.fair_scheduler import begin_task

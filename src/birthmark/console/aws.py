@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from birthmark.auth.rights import Right
+from birthmark.auth.permissions import Right
 from birthmark.awsiot.model import AccessKey
 from birthmark.awsiot.service import AwsIot
 from birthmark.broker import Space

@@ -8,7 +8,7 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from birthmark.auth.rights import Right
+from birthmark.auth.permissions import Right
 from birthmark.ca.inventory import Inventory, Wanted
 from birthmark.ca.model import Issued, key_digest
 from birthmark.ca.revocation import CertificateUnknownError

@@ -16,7 +16,7 @@ from urllib.parse import quote, urlsplit
 
 from birthmark import errors
 from birthmark.auth.connection_strings import ConnectionString
-from birthmark.auth.persons import access_key_of, key_of, policy_of
+from birthmark.auth.user_credentials import access_key_of, key_of, policy_of
 from birthmark.console.door import PORT_ALONE, DoorConnection
 from birthmark.console.lock import NAME as LOCK
 from birthmark.console.lock import is_served

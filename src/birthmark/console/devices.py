@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from birthmark.auth.rights import Right
+from birthmark.auth.permissions import Right
 from birthmark.console.names import OperatorRequestError
 from birthmark.console.routing import Asked, Endpoint, Rows
 from birthmark.devices.directory import DeviceDirectory

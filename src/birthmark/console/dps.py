@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from birthmark.auth.rights import Right
+from birthmark.auth.permissions import Right
 from birthmark.console.names import parse_host, parse_name
 from birthmark.console.routing import Asked, Endpoint, Rows
 from birthmark.dps.model import IdScope, Instance

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Protocol
 
 import msgspec
 
-from birthmark.auth.rights import Right
+from birthmark.auth.permissions import Right
 from birthmark.console.routing import Asked, Endpoint, told
 from birthmark.errors import BirthmarkError
 from birthmark.pki.certificates import Certificate, parse_any

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from birthmark.auth.rights import Right
+from birthmark.auth.permissions import Right
 from birthmark.ca.model import Issued
 from birthmark.ca.revocation import CertificateRevokedError
 from birthmark.ca.service import CertificateAuthority

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from birthmark.auth.rights import Right
+from birthmark.auth.permissions import Right
 from birthmark.console.names import parse_name
 from birthmark.console.routing import SIGN_OF_LIFE_S, Asked, Endpoint, Lines, Rows
 from birthmark.errors import mended_by

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Protocol
 
 import msgspec
 
-from birthmark.auth.rights import Right
+from birthmark.auth.permissions import Right
 from birthmark.clock import Clock
 from birthmark.console.routing import Asked, Endpoint, Rows
 from birthmark.store import from_micros, to_micros

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Protocol
 
 import msgspec
 
-from birthmark.auth.rights import Right
+from birthmark.auth.permissions import Right
 from birthmark.broker.rules.partitions import parse_positions
 from birthmark.console.dps import Verification, authority_view
 from birthmark.console.names import parse_host, parse_name

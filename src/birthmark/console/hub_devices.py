@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from birthmark.auth.rights import Right
+from birthmark.auth.permissions import Right
 from birthmark.console.routing import Asked, Endpoint, PageQuery, Rows
 from birthmark.iothub.model import AuthenticationType, DeviceAuthentication, Hub, Identity, Module
 from birthmark.iothub.ports import Presence

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import msgspec
 
-from birthmark.auth.rights import Right
+from birthmark.auth.permissions import Right
 from birthmark.console.routing import Asked, Endpoint, Rows
 from birthmark.iothub.ports import Presence
 from birthmark.iothub.service import IotHub

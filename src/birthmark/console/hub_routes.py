@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from birthmark.auth.rights import Right
+from birthmark.auth.permissions import Right
 from birthmark.broker.rules.partitions import BEGINNING, PositionInvalidError, Positions, parse_positions
 from birthmark.broker.stream import SqlStream
 from birthmark.console.names import OperatorRequestError, parse_name

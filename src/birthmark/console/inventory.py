@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from birthmark.auth.rights import Right
+from birthmark.auth.permissions import Right
 from birthmark.ca.inventory import Inventory, Wanted
 from birthmark.ca.service import CertificateAuthority
 from birthmark.console.issued import inventory_view, issuer_of

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from birthmark.auth.rights import Right
+from birthmark.auth.permissions import Right
 from birthmark.awsiot.model import (
     ExecutionStatus,
     Job,

@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from birthmark.auth.policies import Keys, keys_of, rights_of
-from birthmark.auth.rights import Right
+from birthmark.auth.permissions import Right
+from birthmark.auth.shared_access_policies import Keys, keys_of, rights_of
 from birthmark.console.routing import Asked, Endpoint, Rows
 from birthmark.dps.service import Instances
 from birthmark.dps.service.instances import OWNER

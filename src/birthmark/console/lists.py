@@ -7,7 +7,7 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from birthmark.auth.rights import Right
+from birthmark.auth.permissions import Right
 from birthmark.ca.crls import RevocationList
 from birthmark.ca.service import CertificateAuthority
 from birthmark.console.names import OperatorRequestError

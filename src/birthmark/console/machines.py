@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-from birthmark.auth.rights import Right
+from birthmark.auth.permissions import Right
 from birthmark.console.routing import Asked, Endpoint
 
 Listed = Callable[[], Awaitable[Sequence[Mapping[str, object]]]]

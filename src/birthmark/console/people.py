@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import msgspec
 
+from birthmark.auth.permissions import Right
 from birthmark.auth.principals import Caller
-from birthmark.auth.rights import Right
 from birthmark.console.names import parse_name
 from birthmark.console.routing import Asked, Endpoint, Rows, Seconds
 from birthmark.errors import InvalidRequestError

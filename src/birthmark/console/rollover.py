@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from birthmark.auth.rights import Right
+from birthmark.auth.permissions import Right
 from birthmark.ca.hierarchy import Generation
 from birthmark.ca.rollover import Rollovers
 from birthmark.ca.rules.rollover import NoRolloverError, Progress, Rollover

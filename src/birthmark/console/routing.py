@@ -20,8 +20,8 @@ from starlette.routing import Mount, Route, Router
 
 from birthmark import errors
 from birthmark.actor import Actor
+from birthmark.auth.permissions import Right
 from birthmark.auth.principals import STRANGER, Caller, Principal
-from birthmark.auth.rights import Right
 from birthmark.background import ended
 from birthmark.console.names import OperatorRequestError
 from birthmark.errors import BirthmarkError, UnauthenticatedError

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from birthmark.auth.rights import Right
+from birthmark.auth.permissions import Right
 from birthmark.awsiot.model import TopicRule
 from birthmark.awsiot.rules.rights import PLACE
 from birthmark.awsiot.rules.topic_rules import masked_address, without_secrets

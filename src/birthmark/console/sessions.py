@@ -11,8 +11,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from birthmark.auth.permissions import Right
 from birthmark.auth.principals import Caller
-from birthmark.auth.rights import Right
 from birthmark.console.desk import Desk, browser_of
 from birthmark.console.gate import local_path
 from birthmark.console.names import OperatorRequestError

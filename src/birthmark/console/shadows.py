@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from birthmark.auth.rights import Right
+from birthmark.auth.permissions import Right
 from birthmark.awsiot.model import ThingName, parse_shadow_name, parse_thing_name
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.wire.shadows import Request, shadow_json

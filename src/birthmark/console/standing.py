@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from birthmark.auth.rights import Right
+from birthmark.auth.permissions import Right
 from birthmark.console.hub import ServedNames
 from birthmark.console.routing import Asked, Endpoint, Rows
 from birthmark.pki.certificates import Certificate

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from birthmark.audit.queries import Wanted, latest
-from birthmark.auth.rights import Right
+from birthmark.auth.permissions import Right
 from birthmark.console.routing import Asked, Endpoint, Rows
 from birthmark.iothub.model import Device, Identity
 from birthmark.iothub.service import IotHub

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from birthmark.auth.rights import Right
+from birthmark.auth.permissions import Right
 from birthmark.broker.rules.device_queue import Letter
 from birthmark.console.routing import Asked, Endpoint, Rows
 from birthmark.iothub.model import Hub, Mail, Twin, space_of

@@ -22,7 +22,7 @@ from starlette.responses import JSONResponse as PlainJSONResponse
 from starlette.responses import Response
 from starlette.routing import Route
 
-from birthmark.auth.rights import Right
+from birthmark.auth.permissions import Right
 from birthmark.clock import Clock, SystemEntropy, new_uuid
 from birthmark.dps import document, wire
 from birthmark.dps.document import EnrollmentDocument

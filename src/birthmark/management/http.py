@@ -9,8 +9,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from birthmark.actor import Actor
-from birthmark.auth.policies import keys_of, rights_of
 from birthmark.auth.principals import Caller
+from birthmark.auth.shared_access_policies import keys_of, rights_of
 from birthmark.errors import BirthmarkError, NotFoundError
 from birthmark.management import wire
 from birthmark.management.errors import http_error

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import Enum
 
-from birthmark.auth.rights import Right
+from birthmark.auth.permissions import Right
 
 PROVIDER = "Microsoft.Devices"
 GROUP = "birthmark"

@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from birthmark.actor import Actor
-from birthmark.auth.persons import is_of_person
-from birthmark.auth.policies import Keys
+from birthmark.auth.permissions import Right
 from birthmark.auth.principals import Caller
-from birthmark.auth.rights import Right
+from birthmark.auth.shared_access_policies import Keys
+from birthmark.auth.user_credentials import is_of_person
 from birthmark.dps.model import Instance
 from birthmark.dps.service import Authorities, Instances
 from birthmark.errors import ConflictError, UnauthenticatedError

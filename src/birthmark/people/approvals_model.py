@@ -6,8 +6,8 @@ from datetime import datetime
 
 from sqlalchemy import Index, bindparam
 
+from birthmark.auth.permissions import Right
 from birthmark.auth.principals import Caller
-from birthmark.auth.rights import Right
 from birthmark.errors import ForbiddenError
 from birthmark.store import insert
 from birthmark.store.crud_statements import change, find, remove

@@ -1,7 +1,7 @@
 """What somebody may not do, said so that he knows whom to ask for what."""
 
+from birthmark.auth.permissions import Right
 from birthmark.auth.principals import Caller
-from birthmark.auth.rights import Right
 from birthmark.errors import BirthmarkError, ForbiddenError
 from birthmark.people.model import roles_with
 

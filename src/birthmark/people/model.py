@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from birthmark.auth.rights import Right, Statement, statement_of
+from birthmark.auth.permissions import Right, Statement, statement_of
 
 EVERYWHERE = "*"
 SERVER = "server"

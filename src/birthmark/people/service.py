@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 from birthmark.actor import Actor
 from birthmark.auth.passwords import hash_made, made_matches
-from birthmark.auth.persons import Person
+from birthmark.auth.permissions import NOTHING, Right, Rights
 from birthmark.auth.principals import Caller
-from birthmark.auth.rights import NOTHING, Right, Rights
+from birthmark.auth.user_credentials import Person
 from birthmark.clock import Clock, Entropy, Steadiness
 from birthmark.errors import ConflictError, InvalidRequestError, NotFoundError, UnauthenticatedError
 from birthmark.net.fair_scheduler import count_for

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from math import ceil
 
 from birthmark.actor import Actor
-from birthmark.auth.guesses import SHARE, Asked, Guesses
+from birthmark.auth.password_scheduler import SHARE, Asked, Guesses
 from birthmark.auth.passwords import hash_made
 from birthmark.auth.principals import MACHINE, Caller
 from birthmark.errors import ChangedMeanwhileError, ThrottledError, UnauthenticatedError

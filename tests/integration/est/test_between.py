@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from birthmark.auth.guesses import Asked
+from birthmark.auth.password_scheduler import Asked
 from birthmark.est.service import Credentials
 from support.azure.hub_world import until
 from support.fakes import SeededEntropy

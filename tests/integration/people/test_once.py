@@ -12,8 +12,8 @@ import pytest
 from starlette.requests import Request
 
 from birthmark.actor import Actor
+from birthmark.auth.permissions import Right, Rights
 from birthmark.auth.principals import Caller
-from birthmark.auth.rights import Right, Rights
 from birthmark.console.openapi import openapi
 from birthmark.console.routing import Asked, Beside, Endpoint, operator_mount
 from birthmark.errors import ConflictError, UnavailableError

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import birthmark.server.tables  # noqa: F401 - all tables
-from birthmark.auth.rights import Right
+from birthmark.auth.permissions import Right
 from birthmark.errors import BirthmarkError
 from birthmark.people import service
 from birthmark.people.model import Role

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 import birthmark.server.tables  # noqa: F401 - all tables
+from birthmark.auth.permissions import Right
 from birthmark.auth.principals import Caller
-from birthmark.auth.rights import Right
 from birthmark.dps.service import Instances
 from birthmark.errors import BirthmarkError
 from birthmark.iothub.service.hubs import Hubs

@@ -2,7 +2,7 @@
 
 import pytest
 
-from birthmark.auth.rights import Right
+from birthmark.auth.permissions import Right
 from birthmark.awsiot.http.routing import OPERATIONS
 from birthmark.awsiot.rules.rights import right_for
 

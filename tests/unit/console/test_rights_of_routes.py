@@ -7,8 +7,8 @@ import pytest
 from starlette.requests import Request
 
 from birthmark.actor import Actor
+from birthmark.auth.permissions import NOTHING, Rights, statement_of
 from birthmark.auth.principals import Caller
-from birthmark.auth.rights import NOTHING, Rights, statement_of
 from birthmark.console.openapi import openapi
 from birthmark.console.routing import Asked, Endpoint, Rows, operator_mount
 from birthmark.people.model import RIGHTS_OF, Grant, Role

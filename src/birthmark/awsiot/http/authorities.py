@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from birthmark.auth.rights import Right
+from birthmark.auth.permissions import Right
 from birthmark.awsiot import wire
 from birthmark.awsiot.http.routing import Call
 from birthmark.awsiot.http.tags import tags_of

@@ -3,7 +3,7 @@
 from functools import partial
 from typing import Any
 
-from birthmark.auth.rights import Right
+from birthmark.auth.permissions import Right
 from birthmark.awsiot import wire
 from birthmark.awsiot.http.routing import Call
 from birthmark.awsiot.model import CertificateStatus, parse_certificate_id

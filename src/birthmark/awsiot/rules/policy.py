@@ -16,7 +16,7 @@ from weakref import WeakValueDictionary
 
 import msgspec
 
-from birthmark.auth.glob import Glob, glob_of
+from birthmark.auth.wildcards import Glob, glob_of
 from birthmark.awsiot.rules.conditions import CURRENT_TIME, EPOCH_TIME, Condition, UnknownOperatorError, parse_condition
 from birthmark.awsiot.rules.variables import Facts, Risky, is_plain, substitute
 from birthmark.errors import ForbiddenError, InvalidRequestError

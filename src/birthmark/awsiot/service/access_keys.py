@@ -4,9 +4,9 @@ import base64
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from birthmark.auth.persons import NOBODY, Persons, is_of_person, parts_of, printable
 from birthmark.auth.principals import Caller
 from birthmark.auth.sigv4 import AccessKeyUnknownError, Signature, SignedRequest, check_signature
+from birthmark.auth.user_credentials import NOBODY, Persons, is_of_person, parts_of, printable
 from birthmark.awsiot.events import AccessKeyAdded, AccessKeyRemoved
 from birthmark.awsiot.model import AccessKey
 from birthmark.awsiot.rules.policy import Permissions, PolicyMalformedError, parse_policy

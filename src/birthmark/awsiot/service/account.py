@@ -4,8 +4,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from birthmark.auth.persons import NOBODY, Persons
 from birthmark.auth.sigv4 import Signature, SignedRequest
+from birthmark.auth.user_credentials import NOBODY, Persons
 from birthmark.awsiot.model import Account, CertificateId, DeviceCertificate, Thing, is_certificate_id
 from birthmark.awsiot.ports import Functions
 from birthmark.awsiot.rules.policy import Policy

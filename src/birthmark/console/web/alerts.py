@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from birthmark.auth.rights import Right
+from birthmark.auth.permissions import Right
 from birthmark.console.desk import Form
 from birthmark.console.inside import Deed, Person
 from birthmark.console.names import OperatorRequestError

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from birthmark.auth.rights import Right
+from birthmark.auth.permissions import Right
 from birthmark.background import ended, kept
 from birthmark.console.inside import Person
 from birthmark.console.routing import SIGN_OF_LIFE_S, SSE

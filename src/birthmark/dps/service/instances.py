@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from birthmark.auth.persons import NOBODY, Persons, is_of_person, parts_of, printable
-from birthmark.auth.policies import Which, rotated
-from birthmark.auth.rights import Right
+from birthmark.auth.permissions import Right
 from birthmark.auth.sas import SasToken, check_resource, check_sas, parse_sas
+from birthmark.auth.shared_access_policies import Which, rotated
+from birthmark.auth.user_credentials import NOBODY, Persons, is_of_person, parts_of, printable
 from birthmark.clock import Clock, Entropy
 from birthmark.dps import store
 from birthmark.dps.events import InstancesChanged

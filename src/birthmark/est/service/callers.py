@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from weakref import WeakValueDictionary
 
-from birthmark.auth.guesses import GUESS_S, MAX_WAITING, SHARE, Asked, Guesses
+from birthmark.auth.password_scheduler import GUESS_S, MAX_WAITING, SHARE, Asked, Guesses
 from birthmark.auth.passwords import PasswordCheck
 from birthmark.auth.principals import Principal, PrincipalKind
 from birthmark.ca.model import Issued

@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from birthmark.auth.rights import Right
+from birthmark.auth.permissions import Right
 from birthmark.iothub import wire
 from birthmark.iothub.http.rendering import Authorized, Record, etag_of, guarded, hub_of
 from birthmark.iothub.model import Hub, parse_device_id

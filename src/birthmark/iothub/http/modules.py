@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from birthmark.auth.rights import Right
+from birthmark.auth.permissions import Right
 from birthmark.auth.sas import parse_sas
 from birthmark.errors import BirthmarkError, ThrottledError, UnavailableError
 from birthmark.iothub import wire

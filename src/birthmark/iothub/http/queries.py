@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from birthmark.auth.rights import Right
+from birthmark.auth.permissions import Right
 from birthmark.iothub import wire
 from birthmark.iothub.http.rendering import Record, guarded, hub_of
 from birthmark.iothub.ports import Presence

@@ -7,7 +7,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from birthmark.auth.rights import Right
+from birthmark.auth.permissions import Right
 from birthmark.errors import BirthmarkError, InvalidRequestError, ThrottledError
 from birthmark.iothub.errors import http_error
 from birthmark.iothub.model import Hub

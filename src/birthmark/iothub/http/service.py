@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from birthmark.auth.rights import Right
+from birthmark.auth.permissions import Right
 from birthmark.broker.rules.device_queue import Outcome
 from birthmark.iothub import wire
 from birthmark.iothub.http import digital, modules

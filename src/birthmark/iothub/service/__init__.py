@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from birthmark.auth.persons import NOBODY, Persons
+from birthmark.auth.user_credentials import NOBODY, Persons
 from birthmark.background import Leads, always
 from birthmark.clock import Clock, Entropy
 from birthmark.iothub.ports import Notifier

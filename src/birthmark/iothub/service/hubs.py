@@ -4,10 +4,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import replace
 
-from birthmark.auth.persons import NOBODY, Persons, is_of_person, parts_of, printable
-from birthmark.auth.policies import Which, rotated
-from birthmark.auth.rights import Right
+from birthmark.auth.permissions import Right
 from birthmark.auth.sas import SasToken, check_resource, check_sas, parse_sas
+from birthmark.auth.shared_access_policies import Which, rotated
+from birthmark.auth.user_credentials import NOBODY, Persons, is_of_person, parts_of, printable
 from birthmark.broker.store import drop_space, drop_stream
 from birthmark.broker.stream_retention import Trimming
 from birthmark.clock import Clock, Entropy

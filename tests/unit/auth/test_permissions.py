@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birthmark.auth.rights import EVERYTHING, NOTHING, Right, Rights, statement_of
+from birthmark.auth.permissions import EVERYTHING, NOTHING, Right, Rights, statement_of
 from birthmark.people.model import RIGHTS_OF, Grant, Role, is_place, roles_with
 
 NAMES = st.from_regex("[a-z]{1,4}", fullmatch=True)

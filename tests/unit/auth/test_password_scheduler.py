@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from birthmark.auth import guesses
-from birthmark.auth.guesses import Asked, Guesses
+from birthmark.auth import password_scheduler
+from birthmark.auth.password_scheduler import Asked, Guesses
 from birthmark.est.rules.limits import EstThrottledError
 from support.fakes import FakeClock
 
@@ -70,7 +70,7 @@ async def test_an_address_that_asks_many_at_once_waits_for_itself() -> None:
 
 
 async def test_names_that_somebody_makes_up_keep_no_device_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guesses, "MAX_WAITING", 3)
+    monkeypatch.setattr(password_scheduler, "MAX_WAITING", 3)
     slow = Slow()
     made_up = [slow.ask(f"none {number}", 0, 0, is_unknown=True) for number in range(4)]
     await turns()
@@ -108,7 +108,7 @@ async def test_a_check_that_fails_leaves_the_turn_to_the_next() -> None:
 
 
 async def test_where_too_many_wait_the_worst_is_sent_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guesses, "MAX_WAITING", 2)
+    monkeypatch.setattr(password_scheduler, "MAX_WAITING", 2)
     slow = Slow()
     tasks = [slow.ask("running", 0, 0), slow.ask("guesser", 3, 9), slow.ask("other", 1, 1)]
     await turns()
@@ -124,7 +124,7 @@ async def test_where_too_many_wait_the_worst_is_sent_away(monkeypatch: pytest.Mo
 async def test_who_is_sent_away_and_gives_up_at_once_leaves_no_turn_that_was_not_his(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(guesses, "MAX_WAITING", 1)
+    monkeypatch.setattr(password_scheduler, "MAX_WAITING", 1)
     slow = Slow()
     running, guesser = slow.ask("running", 0, 0), slow.ask("guesser", 9, 9)
     await turns()
@@ -163,7 +163,7 @@ async def test_a_user_at_whom_nobody_guessed_comes_before_many_who_were_guessed_
 
 
 async def test_where_too_many_wait_it_is_the_user_of_most_who_is_sent_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guesses, "MAX_WAITING", 3)
+    monkeypatch.setattr(password_scheduler, "MAX_WAITING", 3)
     slow = Slow()
     tasks = [slow.ask(f"guess {number}", 0, 0, user="edge") for number in range(4)]
     await turns()

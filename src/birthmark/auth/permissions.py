@@ -1,6 +1,6 @@
 """Rights: what somebody may do, and where. The one place that decides it for people, their tokens and what follows.
 
-A statement allows or denies actions on resources, both as patterns (`birthmark.auth.glob`). A deny wins, and what
+A statement allows or denies actions on resources, both as patterns (`birthmark.auth.wildcards`). A deny wins, and what
 nothing allows is denied, as in IAM's policies. Who acts by something narrower than himself, a token, is judged by both:
 what one of them does not allow is denied.
 """
@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from birthmark.auth.glob import Glob, glob_of
+from birthmark.auth.wildcards import Glob, glob_of
 
 
 class Right(StrEnum):

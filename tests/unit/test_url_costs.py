@@ -8,7 +8,7 @@ import pytest
 from birthmark.awsiot.rules.topic_rules import is_of
 from birthmark.dps.document import host_of
 from birthmark.errors import BirthmarkError
-from birthmark.outbound.sender import check_url
+from birthmark.outbound.http_sender import check_url
 from birthmark.routing.carriers.http import host_of_letter
 from birthmark.routing.letters import Letter
 from birthmark.text import split_url

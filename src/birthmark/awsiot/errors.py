@@ -53,7 +53,7 @@ from birthmark.broker.errors import (
 )
 from birthmark.mqtt.reason_codes import ReasonCode
 from birthmark.net import admission
-from birthmark.outbound.guard import AddressRefusedError, PlainRefusedError
+from birthmark.outbound.ssrf_guard import AddressRefusedError, PlainRefusedError
 from birthmark.pki.possession import PossessionCodeMismatchError, PossessionNotProvenError
 
 _INVALID = (400, "InvalidRequestException")

@@ -17,8 +17,8 @@ from birthmark.feed.reading import Feed, parse_place, place_of
 from birthmark.feed.showing import host_only
 from birthmark.feed.webhooks import Webhooks, check_type
 from birthmark.net.fair_scheduler import each, fitting
-from birthmark.outbound.guard import PlainRefusedError
-from birthmark.outbound.sender import EXAMPLE, UrlInvalidError
+from birthmark.outbound.http_sender import EXAMPLE, UrlInvalidError
+from birthmark.outbound.ssrf_guard import PlainRefusedError
 from birthmark.people.model import SERVER
 from birthmark.store import Database
 

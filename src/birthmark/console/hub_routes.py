@@ -32,8 +32,8 @@ from birthmark.iothub.wire.routes import (
 )
 from birthmark.iothub.wire.routes import Endpoint as HubEndpoint
 from birthmark.net.fair_scheduler import asker_turn
-from birthmark.outbound.guard import PlainRefusedError
-from birthmark.outbound.sender import EXAMPLE, UrlInvalidError
+from birthmark.outbound.http_sender import EXAMPLE, UrlInvalidError
+from birthmark.outbound.ssrf_guard import PlainRefusedError
 from birthmark.routing.carriers.streams import Entry
 from birthmark.routing.queue import Lane
 from birthmark.routing.rules.conditions import Subject

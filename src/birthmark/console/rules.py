@@ -19,8 +19,8 @@ from birthmark.console.routing import Asked, Endpoint, Lines, PageQuery, Rows
 from birthmark.console.streaming import Place, StreamQuery, beginning, pages
 from birthmark.errors import mended_by
 from birthmark.net.fair_scheduler import each, fitting
-from birthmark.outbound.guard import PlainRefusedError
-from birthmark.outbound.sender import UrlInvalidError
+from birthmark.outbound.http_sender import UrlInvalidError
+from birthmark.outbound.ssrf_guard import PlainRefusedError
 from birthmark.routing.carriers.streams import Entry
 from birthmark.routing.letters import Waiting
 from birthmark.routing.queue import Lane

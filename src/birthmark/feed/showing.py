@@ -3,7 +3,7 @@
 import html
 from urllib.parse import unquote, urlsplit
 
-from birthmark.outbound.mailto import BEGIN
+from birthmark.outbound.mail_config import BEGIN
 
 _LEFT_OUT = "…"
 _MIN_SECRET = 6

@@ -8,8 +8,8 @@ from pathlib import Path
 from birthmark.awsiot.rules.policy import Policy, PolicyMalformedError, parse_policy
 from birthmark.awsiot.service.functions import Function
 from birthmark.errors import about
-from birthmark.outbound.sender import check_url
-from birthmark.outbound.signing import SECRET_BEGINS
+from birthmark.outbound.http_sender import check_url
+from birthmark.outbound.webhook_signing import SECRET_BEGINS
 from birthmark.pki.certificates import CertificateInvalidError, pem_bundle
 from birthmark.routing.letters import Server
 from birthmark.server.settings import ConfigInvalidError, Settings

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from birthmark.outbound.sender import UrlInvalidError, check_url
+from birthmark.outbound.http_sender import UrlInvalidError, check_url
 from birthmark.routing.letters import PORTS
 
 FUNCTION_ARN = re.compile(

@@ -50,9 +50,9 @@ from birthmark.iothub.service import Hubs, IotHub
 from birthmark.iothub.service.route_carriers import carriers_of
 from birthmark.net.admission import Closed
 from birthmark.net.quota_key import share_of
-from birthmark.outbound.guard import networks_of
-from birthmark.outbound.mailto import Mails
-from birthmark.outbound.sender import Sender
+from birthmark.outbound.http_sender import Sender
+from birthmark.outbound.mail_config import Mails
+from birthmark.outbound.ssrf_guard import networks_of
 from birthmark.people.approvals import Approvals
 from birthmark.people.asking import Askings
 from birthmark.people.oidc import Providers
@@ -303,7 +303,7 @@ def _mailer(settings: Settings) -> Mails | None:
     file = None if mail.password_file is None else Path(mail.password_file).expanduser()
     context = ssl.create_default_context(cadata=cas_of("outbound.ca", settings.outbound.ca))
     allowed = networks_of(settings.outbound.allow)
-    from birthmark.outbound.mail import Mailer  # most servers send none
+    from birthmark.outbound.smtp_client import Mailer  # most servers send none
 
     return Mailer(mail.host, mail.port, mail.tls, mail.sender, mail.user, file, context, allowed)
 

@@ -17,8 +17,8 @@ from birthmark.errors import InvalidRequestError
 from birthmark.iothub.service.telemetry import KEEP_BYTES, KEEP_S
 from birthmark.net.limits import Limits
 from birthmark.net.proxy_protocol import networks_of
-from birthmark.outbound import guard as outside
-from birthmark.outbound.mailto import Tls
+from birthmark.outbound import ssrf_guard as outside
+from birthmark.outbound.mail_config import Tls
 from birthmark.people.allowances import MOST_A_DAY
 from birthmark.pki.certificate_profiles import DEVICE, FOR_REQUESTS, Profile
 from birthmark.pki.hostname_verification import mistake_in_host

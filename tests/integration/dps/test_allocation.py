@@ -21,9 +21,9 @@ from birthmark.dps.service.webhooks import AllocationWebhooks
 from birthmark.errors import BirthmarkError
 from birthmark.iothub.model import Hub
 from birthmark.iothub.service import Twins
-from birthmark.outbound.guard import networks_of
-from birthmark.outbound.questions import MOST_WAITING, QuestionsWaitError
-from birthmark.outbound.sender import Sender
+from birthmark.outbound.callouts import MOST_WAITING, QuestionsWaitError
+from birthmark.outbound.http_sender import Sender
+from birthmark.outbound.ssrf_guard import networks_of
 from support.azure.dps_world import DpsWorld, a_dps, an_individual
 from support.pki.pki_builders import Holder, a_device
 from support.services.webhook_server import WebhookServer
@@ -201,7 +201,7 @@ async def test_an_answer_that_chooses_nothing_is_told_and_registers_nobody(
 async def test_a_program_that_hangs_is_waited_for_so_long_and_no_longer(
     database_url: str, webhook: WebhookServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("birthmark.outbound.questions.PATIENCE_S", 0.2)
+    monkeypatch.setattr("birthmark.outbound.callouts.PATIENCE_S", 0.2)
     over = asyncio.Event()
     loop = asyncio.get_running_loop()
     async with a_dps(database_url) as world:

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from birthmark.outbound import mail as module
-from birthmark.outbound.guard import AddressRefusedError
-from birthmark.outbound.mail import Mailer, MailLoginError
-from birthmark.outbound.mailto import MailAddressError, Tls, address_of
-from birthmark.outbound.sender import NotAnsweredError, RefusedByReceiverError
+from birthmark.outbound import smtp_client as module
+from birthmark.outbound.http_sender import NotAnsweredError, RefusedByReceiverError
+from birthmark.outbound.mail_config import MailAddressError, Tls, address_of
+from birthmark.outbound.smtp_client import Mailer, MailLoginError
+from birthmark.outbound.ssrf_guard import AddressRefusedError
 from support.pki.pki_builders import a_ca
 from support.services.mail_server import LOOPBACK, MailServer
 

@@ -24,9 +24,9 @@ from birthmark.clock import SystemClock
 from birthmark.errors import BirthmarkError
 from birthmark.feed import webhooks as module
 from birthmark.feed.webhooks import TypesInvalidError, WebhookExistsError, WebhookMissingError, Webhooks
-from birthmark.outbound.guard import AddressRefusedError, networks_of
-from birthmark.outbound.sender import NotAnsweredError, Sender, UrlInvalidError
-from birthmark.outbound.signing import key_of
+from birthmark.outbound.http_sender import NotAnsweredError, Sender, UrlInvalidError
+from birthmark.outbound.ssrf_guard import AddressRefusedError, networks_of
+from birthmark.outbound.webhook_signing import key_of
 from birthmark.store import Changes, Database, open_database
 from birthmark.store.crud_statements import find
 from birthmark.store.schema import audit

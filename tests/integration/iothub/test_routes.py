@@ -33,8 +33,8 @@ from birthmark.iothub.wire.routes import (
 )
 from birthmark.mqtt.packets import Will
 from birthmark.net.admission import Closed
-from birthmark.outbound.guard import networks_of
-from birthmark.outbound.sender import Sender
+from birthmark.outbound.http_sender import Sender
+from birthmark.outbound.ssrf_guard import networks_of
 from birthmark.routing.letters import Letter
 from birthmark.routing.queue import Queue
 from birthmark.store import Changes

@@ -16,8 +16,8 @@ from joserfc.jwk import ECKey
 
 import birthmark.server.tables  # noqa: F401 - all tables
 from birthmark.errors import UnauthenticatedError, UnavailableError
-from birthmark.outbound.guard import networks_of
-from birthmark.outbound.sender import NotAnsweredError, Sender
+from birthmark.outbound.http_sender import NotAnsweredError, Sender
+from birthmark.outbound.ssrf_guard import networks_of
 from birthmark.people.model import Role
 from birthmark.people.oidc import Providers
 from birthmark.people.oidc_model import NobodyOnRecordError, Provider, ProviderAwayError, Underway
@@ -214,7 +214,7 @@ async def test_no_redirect_is_followed() -> None:
 
 
 async def test_a_provider_that_is_slow_is_waited_for_so_long_and_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("birthmark.outbound.sender.PATIENCE_S", 0.2)
+    monkeypatch.setattr("birthmark.outbound.http_sender.PATIENCE_S", 0.2)
     begun: list[asyncio.StreamWriter] = []
     server = await asyncio.start_server(lambda _reader, writer: begun.append(writer), "127.0.0.1", 0)
     async with server:

@@ -10,9 +10,9 @@ from typing import Any
 
 from cryptography.x509 import IPAddress
 
-from birthmark.outbound.guard import networks_of
-from birthmark.outbound.mail import Mailer
-from birthmark.outbound.mailto import Tls
+from birthmark.outbound.mail_config import Tls
+from birthmark.outbound.smtp_client import Mailer
+from birthmark.outbound.ssrf_guard import networks_of
 from birthmark.pki.certificate_profiles import SERVER
 from support.pki.pki_builders import a_ca, a_device
 from support.server.servers import free_address

@@ -8,9 +8,9 @@ import pytest
 
 from birthmark.awsiot.ports import Caller
 from birthmark.awsiot.service.functions import Function, FunctionFailedError, FunctionNotMappedError, MappedFunctions
-from birthmark.outbound import questions
-from birthmark.outbound.guard import AddressRefusedError
-from birthmark.outbound.signing import headers_of, secret_of
+from birthmark.outbound import callouts
+from birthmark.outbound.ssrf_guard import AddressRefusedError
+from birthmark.outbound.webhook_signing import headers_of, secret_of
 from support.fakes import FakeClock, SeededEntropy
 
 ARN = "arn:aws:lambda:us-east-1:000000000000:function:hook"
@@ -29,7 +29,7 @@ class Peer:
         self, method: str, url: str, headers: Mapping[str, str], body: bytes, most: int
     ) -> tuple[int, bytes]:
         self.asked.append((method, url, headers, body))
-        assert most == questions.MAX_ANSWER_BYTES
+        assert most == callouts.MAX_ANSWER_BYTES
         if self.holds:
             await asyncio.Event().wait()
         if self.problem is not None:
@@ -81,7 +81,7 @@ async def test_what_is_no_answer_fails_with_its_reason(peer: Peer, reason: str) 
 
 @pytest.mark.anyio
 async def test_a_function_that_hangs_has_failed_in_time_and_delays_few(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(questions, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(callouts, "PATIENCE_S", 0.05)
     peer = Peer()
     peer.holds = True
     hook = mapped(peer)
@@ -91,9 +91,9 @@ async def test_a_function_that_hangs_has_failed_in_time_and_delays_few(monkeypat
             await hook.call(ARN, {}, Caller.STRANGER, whose)
 
     async with asyncio.TaskGroup() as group:
-        for number in range(questions.MOST_WAITING + 10):
+        for number in range(callouts.MOST_WAITING + 10):
             group.create_task(call(str(number)))
-    assert questions.MOST_AT_ONCE <= len(peer.asked) <= questions.MOST_WAITING
+    assert callouts.MOST_AT_ONCE <= len(peer.asked) <= callouts.MOST_WAITING
     peer.holds = False
     assert await hook.call(ARN, {}, Caller.STRANGER) == {}
 
@@ -106,11 +106,11 @@ async def test_one_of_many_calls_leaves_room_and_its_turn_to_another() -> None:
     def start(caller: Caller, whose: str) -> asyncio.Task[Any]:
         return asyncio.create_task(hook.call(ARN, {"whose": whose}, caller, whose))
 
-    tasks = [start(Caller.STRANGER, "one") for _ in range(questions.MOST_WAITING)] + [start(Caller.STRANGER, "another")]
+    tasks = [start(Caller.STRANGER, "one") for _ in range(callouts.MOST_WAITING)] + [start(Caller.STRANGER, "another")]
     try:
         await asyncio.sleep(0.01)
         refused = [task for task in tasks if task.done()]
-        assert len(refused) == questions.MOST_WAITING - questions.MOST_OF_ONE
+        assert len(refused) == callouts.MOST_WAITING - callouts.MOST_OF_ONE
         assert all(isinstance(task.exception(), FunctionFailedError) for task in refused)
         for task in tasks[:2]:
             task.cancel()

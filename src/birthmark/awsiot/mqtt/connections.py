@@ -45,7 +45,7 @@ from birthmark.mqtt.session import EACH_BYTES
 from birthmark.net.admission import Admission, Closed, MqttRefusedError
 from birthmark.net.identity_conflicts import Contested
 from birthmark.net.mqtt_driver import Accept, MqttPump
-from birthmark.outbound.questions import MOST_AT_ONCE
+from birthmark.outbound.callouts import MOST_AT_ONCE
 from birthmark.refusals import Ledger
 
 _AGAIN_S = 1.0

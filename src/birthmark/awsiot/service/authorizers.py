@@ -30,7 +30,7 @@ from birthmark.awsiot.wire import BodyInvalidError
 from birthmark.clock import new_uuid
 from birthmark.errors import ChangedMeanwhileError, ConflictError, ForbiddenError, NotFoundError
 from birthmark.net.quota_key import share_of
-from birthmark.outbound.questions import QuestionsWaitError
+from birthmark.outbound.callouts import QuestionsWaitError
 from birthmark.store import Changes
 from birthmark.store.pagination import Page, page_of
 

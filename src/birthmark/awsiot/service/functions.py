@@ -14,9 +14,9 @@ import msgspec
 from birthmark.awsiot.ports import Caller
 from birthmark.clock import Clock, Entropy, new_uuid
 from birthmark.errors import BirthmarkError, InvalidRequestError, UnavailableError
-from birthmark.outbound.questions import Ask, Questions
-from birthmark.outbound.sender import NotAnsweredError
-from birthmark.outbound.signing import headers_of
+from birthmark.outbound.callouts import Ask, Questions
+from birthmark.outbound.http_sender import NotAnsweredError
+from birthmark.outbound.webhook_signing import headers_of
 from birthmark.text import decode_json
 
 _MAX_TOLD = 200

@@ -21,7 +21,7 @@ from birthmark.broker.publisher import Messages
 from birthmark.errors import BirthmarkError
 from birthmark.mqtt.errors import LocalProtocolError
 from birthmark.mqtt.properties import Place, PropertyId, write_properties
-from birthmark.outbound.sender import Answer, UrlInvalidError
+from birthmark.outbound.http_sender import Answer, UrlInvalidError
 from birthmark.routing.carriers.errors import AddressInvalidError
 from birthmark.routing.carriers.files import FileCarrier, LineCarrier, Room
 from birthmark.routing.carriers.http import HttpCarrier, Post

@@ -12,8 +12,8 @@ from http import HTTPStatus
 from birthmark.broker.keyed_lock import Turns
 from birthmark.dps.rules.allocation import AllocationFailedError, AllocationUnauthorizedError, WebhookInvalidError
 from birthmark.errors import BirthmarkError, InvalidRequestError, PolicyError
-from birthmark.outbound.questions import Questions, QuestionsWaitError
-from birthmark.outbound.sender import NotAnsweredError, Sender
+from birthmark.outbound.callouts import Questions, QuestionsWaitError
+from birthmark.outbound.http_sender import NotAnsweredError, Sender
 
 PAUSES_S = (1.0, 3.0)
 PATIENCE_S = 20.0

@@ -7,7 +7,7 @@ from typing import Any
 from birthmark.errors import BirthmarkError
 from birthmark.iothub.service.routes import Routes
 from birthmark.iothub.wire.routes import FileEndpoint, ServerEndpoint, WebhookEndpoint
-from birthmark.outbound.signing import headers_of
+from birthmark.outbound.webhook_signing import headers_of
 from birthmark.routing.carriers.errors import AddressInvalidError
 from birthmark.routing.carriers.files import LineCarrier, Room
 from birthmark.routing.carriers.http import HttpCarrier, Post

@@ -39,7 +39,7 @@ from birthmark.iothub.wire.routes import (
     WebhookEndpoint,
 )
 from birthmark.iothub.wire.twins import section_json
-from birthmark.outbound.signing import SECRET_BYTES, secret_of
+from birthmark.outbound.webhook_signing import SECRET_BYTES, secret_of
 from birthmark.routing import store as letters
 from birthmark.routing.carriers.streams import Entry
 from birthmark.routing.engine import Engine

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from birthmark.errors import BirthmarkError, InvalidRequestError, PolicyError
-from birthmark.outbound.sender import Answer
+from birthmark.outbound.http_sender import Answer
 from birthmark.routing.carriers.errors import AddressInvalidError, NotTakenError
 from birthmark.routing.letters import Letter, is_final
 from birthmark.text import split_url

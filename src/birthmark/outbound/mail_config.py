@@ -37,7 +37,7 @@ class MailAddressError(InvalidRequestError):
 
 
 class Mails(Protocol):
-    """Sends mail, by `birthmark.outbound.mail`: which only a server that has a mail server loads."""
+    """Sends mail, by `birthmark.outbound.smtp_client`: which only a server that has a mail server loads."""
 
     async def send(self, to: str, subject: str, text: str, message_id: str) -> None:
         """Send one. Raise `NotAnsweredError`, `RefusedByReceiverError` or `AddressRefusedError`."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import httpcore
 
-from birthmark.outbound.guard import CONNECT_S, PATIENCE_S
+from birthmark.outbound.ssrf_guard import CONNECT_S, PATIENCE_S
 
 PROBLEMS = (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException)
 """What a call fails with, beside what the system and TLS say."""

@@ -17,13 +17,13 @@ from pathlib import Path
 
 import aiosmtplib
 
-from birthmark.outbound.guard import CONNECT_S, PATIENCE_S, Network
-from birthmark.outbound.mailto import Tls
-from birthmark.outbound.sender import (
+from birthmark.outbound.http_sender import (
     NotAnsweredError,
     RefusedByReceiverError,
     callable_addresses,
 )
+from birthmark.outbound.mail_config import Tls
+from birthmark.outbound.ssrf_guard import CONNECT_S, PATIENCE_S, Network
 from birthmark.text import printable, reason_of
 from birthmark.text_files import in_utf_8, read_text_file
 

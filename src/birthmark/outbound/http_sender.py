@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from birthmark.background import waiting
 from birthmark.errors import InvalidRequestError, UnavailableError
-from birthmark.outbound.guard import PATIENCE_S, Network, check_addresses
+from birthmark.outbound.ssrf_guard import PATIENCE_S, Network, check_addresses
 from birthmark.text import reason_of, split_url
 from birthmark.text_files import unseen
 
@@ -155,7 +155,7 @@ class Sender:
         self, method: str, url: str, headers: Mapping[str, str], body: bytes, most: int
     ) -> tuple[int, bytes]:
         """Return the status of an answer, and as much of it as goes over `most` bytes at last."""
-        from birthmark.outbound.connecting import PROBLEMS, answered  # noqa: PLC0415 - most servers call nobody
+        from birthmark.outbound.http_connection import PROBLEMS, answered  # noqa: PLC0415 - most servers call nobody
 
         host = check_url(url, allows_plain=bool(self._allowed))
         try:

@@ -7,7 +7,7 @@ from typing import Protocol
 from urllib.parse import urlsplit
 
 from birthmark.errors import ThrottledError
-from birthmark.outbound.sender import NotAnsweredError
+from birthmark.outbound.http_sender import NotAnsweredError
 from birthmark.turns import Turns
 
 PATIENCE_S = 5.0

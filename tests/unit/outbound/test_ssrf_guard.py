@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birthmark.outbound.guard import AddressRefusedError, check_addresses, may_call, networks_of
-from birthmark.outbound.sender import UrlInvalidError, check_target, check_url
+from birthmark.outbound.http_sender import UrlInvalidError, check_target, check_url
+from birthmark.outbound.ssrf_guard import AddressRefusedError, check_addresses, may_call, networks_of
 
 INSIDE = [
     *("127.0.0.1", "127.1.2.3", "10.0.0.1", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1"),

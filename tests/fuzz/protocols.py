@@ -22,7 +22,7 @@ from birthmark.awsiot.wire import jobs as job_wire
 from birthmark.awsiot.wire import provisioning
 from birthmark.awsiot.wire import shadows as shadow_wire
 from birthmark.awsiot.wire.cbor import CborError, decode, encode
-from birthmark.documents import Section, answers, merged
+from birthmark.documents import Section, merged, query_evaluator
 from birthmark.dps import document
 from birthmark.dps import wire as dps
 from birthmark.dps.rules import enrollment as enrollments
@@ -530,10 +530,10 @@ def hub_query(text: str) -> None:
     hub_queries.plan(query.where)
     tags = {"site": "it's", "n": 1, "a b": {"c": [1]}}
     twin = {"deviceId": "d", "tags": tags, "properties": {"reported": {"on": True}}}
-    answers.fits(query.where, twin)
+    query_evaluator.fits(query.where, twin)
     if query.is_summed:
-        summing = answers.Summing(query)
+        summing = query_evaluator.Summing(query)
         summing.add(twin)
         summing.rows()
     else:
-        answers.row_of(query, twin)
+        query_evaluator.row_of(query, twin)

@@ -1,7 +1,7 @@
 """What a cloud takes of a device's settings, which a template fills from a list: asked before the cloud is."""
 
 from birthmark.awsiot.model import AttributeInvalidError, parse_attributes
-from birthmark.documents.checks import DocumentProblem, check, check_size
+from birthmark.documents.validation import DocumentProblem, check, check_size
 from birthmark.errors import InvalidRequestError
 from birthmark.fleet.target import EnrollmentRequest
 from birthmark.iothub.rules.twins import PROPERTIES, TAGS

@@ -23,7 +23,7 @@ from birthmark.awsiot.wire.search import (
     parse_query,
 )
 from birthmark.documents import Section
-from birthmark.documents.answers import ordered
+from birthmark.documents.query_evaluator import ordered
 from support.fakes import FakeClock
 
 A, B, C = Is("attributes.a", "1"), Is("attributes.b", "2"), Is("thingName", "x", begins=True)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from birthmark.documents import DocumentProblem, Problem, Section, Shape, check, delta, merged, replaced, submitted
-from birthmark.documents.checks import check_size
+from birthmark.documents.validation import check_size
 
 SHAPE = Shape(
     max_levels=3,

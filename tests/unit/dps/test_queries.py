@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from birthmark.documents.answers import fits
+from birthmark.documents.query_evaluator import fits
 from birthmark.dps.rules.queries import QueryInvalidError, QueryNotServedError, as_asked, ids_of, read_query
 
 

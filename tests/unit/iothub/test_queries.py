@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birthmark.documents.answers import fits
+from birthmark.documents.query_evaluator import fits
 from birthmark.iothub.rules.queries import (
     AnyOf,
     CollectionNotServedError,

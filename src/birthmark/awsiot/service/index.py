@@ -20,7 +20,7 @@ from birthmark.awsiot.store import registry, search, shadows
 from birthmark.awsiot.store import search as store
 from birthmark.awsiot.wire.search import All, And, Is, Leaf, Not, Or, Place, Query, Within, count_terms, number_of
 from birthmark.clock import Clock
-from birthmark.documents.answers import ordered
+from birthmark.documents.query_evaluator import ordered
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError, ConflictError, InvalidRequestError, NotFoundError
 from birthmark.store import Changes, Database
 from birthmark.store.crud_statements import MOST_AMONG, these

@@ -27,7 +27,7 @@ from sqlalchemy import (
 )
 
 from birthmark.awsiot.wire.search import ANY_OF, All, And, Is, Leaf, Not, Or, Query, Within, number_of
-from birthmark.documents.answers import ordered
+from birthmark.documents.query_evaluator import ordered
 from birthmark.store import Statement, insert, metadata, partial_index, statement
 from birthmark.store.columns import number, text
 from birthmark.store.crud_statements import among, find, remove

@@ -1,10 +1,10 @@
 """Queries over documents, as Azure's services write them: read (`parse_query`), and kept as values.
 
 What cannot be read is a `QueryProblem`; each service makes its own error of it. What a query makes of documents is in
-`documents.answers`.
+`documents.query_evaluator`.
 """
 
-from birthmark.documents.queries.reading import (
+from birthmark.documents.queries.parser import (
     MAX_CHARS,
     MAX_CONDITIONS,
     MAX_LEVELS,
@@ -12,7 +12,7 @@ from birthmark.documents.queries.reading import (
     QueryProblem,
     parse_query,
 )
-from birthmark.documents.queries.values import (
+from birthmark.documents.queries.syntax import (
     Among,
     And,
     Compare,

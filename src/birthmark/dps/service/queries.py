@@ -12,8 +12,8 @@ from typing import Any, TypeAlias
 import msgspec
 
 from birthmark.clock import Clock
-from birthmark.documents.answers import fits
 from birthmark.documents.queries import Condition
+from birthmark.documents.query_evaluator import fits
 from birthmark.dps import document, wire
 from birthmark.dps.document import EnrollmentDocument
 from birthmark.dps.model import Instance, Registration

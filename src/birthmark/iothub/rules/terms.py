@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from birthmark.documents.answers import ordered
+from birthmark.documents.query_evaluator import ordered
 
 MAX_TERMS = 1000
 """So many values of one twin are found by; one with more is looked at by every search."""

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from birthmark.documents import DocumentProblem, Section, Shape, check, merged, replaced
-from birthmark.documents.checks import check_size
+from birthmark.documents.validation import check_size
 from birthmark.errors import ConflictError, InvalidRequestError
 from birthmark.iothub.model import Twin
 

@@ -11,8 +11,8 @@ from typing import Any, Protocol
 import msgspec
 
 from birthmark.clock import Clock
-from birthmark.documents.answers import fits
 from birthmark.documents.queries import MAX_VALUES, Condition, Path, paths_in
+from birthmark.documents.query_evaluator import fits
 from birthmark.errors import BirthmarkError, InvalidRequestError, UnavailableError
 from birthmark.iothub import searching, store, wire
 from birthmark.iothub.model import Device, DeviceId, Hub, Identity, Twin

@@ -13,8 +13,8 @@ from typing import Annotated, Any
 import msgspec
 
 from birthmark.clock import Clock
-from birthmark.documents.answers import MAX_GROUPS, Summing, TooManyGroupsProblem, row_of
 from birthmark.documents.queries import Query, paths_of
+from birthmark.documents.query_evaluator import MAX_GROUPS, Summing, TooManyGroupsProblem, row_of
 from birthmark.errors import InvalidRequestError
 from birthmark.iothub.model import Hub
 from birthmark.iothub.ports import Presence

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from birthmark.documents import answers
-from birthmark.documents.answers import Summing, TooManyGroupsProblem, fits, row_of
+from birthmark.documents import query_evaluator
 from birthmark.documents.queries import parse_query
+from birthmark.documents.query_evaluator import Summing, TooManyGroupsProblem, fits, row_of
 
 TWIN: dict[str, Any] = {
     "deviceId": "pump-1",
@@ -103,6 +103,6 @@ def test_groups_are_of_equal_values_and_one_is_of_those_without() -> None:
 
 
 def test_groups_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(answers, "MAX_GROUPS", 2)
+    monkeypatch.setattr(query_evaluator, "MAX_GROUPS", 2)
     with pytest.raises(TooManyGroupsProblem):
         summed("SELECT COUNT() AS n FROM devices GROUP BY tags.x", *({"x": n} for n in range(3)))

@@ -16,9 +16,9 @@ from starlette.responses import JSONResponse, Response
 from birthmark.auth.principals import Caller
 from birthmark.console.names import OperatorRequestError
 from birthmark.console.routing import Asked, Beside, Endpoint, Rows, answered_once, authorize, seen, told_by, wanted
-from birthmark.people.demand import RightMissingError
-from birthmark.people.once import Once, StillBeingDoneError
-from birthmark.people.once_model import Request as OnceRequest
+from birthmark.people.authorization import RightMissingError
+from birthmark.people.idempotency import Once, StillBeingDoneError
+from birthmark.people.idempotency_model import Request as OnceRequest
 
 _SAFE = "/:@"
 _PATIENCE_S, _AGAIN_S = 10.0, 0.1

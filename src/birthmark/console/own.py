@@ -16,7 +16,7 @@ from birthmark.console.gate import address_of, csrf_of
 from birthmark.console.names import OperatorRequestError
 from birthmark.console.pages import button, entry, form, hidden, link, page, paragraph, rows, see
 from birthmark.errors import ThrottledError, UnauthenticatedError
-from birthmark.people.asking import Askings, CodeUnknownError, printable_code
+from birthmark.people.device_code import Askings, CodeUnknownError, printable_code
 from birthmark.people.model import MACHINE_USER
 from birthmark.people.passwords import PasswordUnfitError
 from birthmark.text import printable

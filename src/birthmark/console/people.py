@@ -12,12 +12,12 @@ from birthmark.auth.principals import Caller
 from birthmark.console.names import parse_name
 from birthmark.console.routing import Asked, Endpoint, Rows, Seconds
 from birthmark.errors import InvalidRequestError
-from birthmark.people.allowances import inviter_of
 from birthmark.people.approvals import Approvals
 from birthmark.people.approvals_model import Approval
-from birthmark.people.demand import NarrowedTokenError, check_whole
+from birthmark.people.authorization import NarrowedTokenError, check_whole
 from birthmark.people.leftovers import left_by
 from birthmark.people.model import EVERYWHERE, SERVER, Grant, Role, Token, User
+from birthmark.people.removal_quota import inviter_of
 from birthmark.people.service import People, Shown
 from birthmark.people.sign_in_model import Session
 

@@ -28,11 +28,11 @@ from birthmark.errors import BirthmarkError, UnauthenticatedError
 from birthmark.net.error_boundary import Handler, Late, refusing, whole
 from birthmark.net.fair_scheduler import begin_task, give_way
 from birthmark.people.approvals_model import MAX_BODY, Wanted
-from birthmark.people.demand import demand
+from birthmark.people.authorization import demand
+from birthmark.people.idempotency import FAILED, Once
+from birthmark.people.idempotency_model import MAX_KEY_CHARS, key_of
+from birthmark.people.idempotency_model import Request as OnceRequest
 from birthmark.people.model import SERVER
-from birthmark.people.once import FAILED, Once
-from birthmark.people.once_model import MAX_KEY_CHARS, key_of
-from birthmark.people.once_model import Request as OnceRequest
 from birthmark.text import decode_json
 
 ROOT = "/operator/v1"

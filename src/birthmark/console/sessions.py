@@ -21,8 +21,8 @@ from birthmark.console.people import Reached, may_administer, view_once
 from birthmark.console.routing import Asked, Endpoint, Rows
 from birthmark.console.sign_in import WITH
 from birthmark.errors import InvalidRequestError
-from birthmark.people.asking import EVERY_S, Askings
-from birthmark.people.demand import check_whole
+from birthmark.people.authorization import check_whole
+from birthmark.people.device_code import EVERY_S, Askings
 from birthmark.people.model import SERVER
 from birthmark.people.oidc import GOOD_FOR, Providers
 from birthmark.people.oidc_model import Underway

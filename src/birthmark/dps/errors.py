@@ -7,7 +7,7 @@ from birthmark import errors
 from birthmark.dps.rules import allocation, attestation, registration
 from birthmark.dps.service import enrollments, registrations
 from birthmark.mqtt.reason_codes import ReasonCode
-from birthmark.people.demand import RightMissingError, said
+from birthmark.people.authorization import RightMissingError, said
 
 HTTP: Mapping[type[errors.BirthmarkError], tuple[int, int]] = {
     registration.NoHubError: (400, 400208),

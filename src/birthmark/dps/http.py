@@ -36,7 +36,7 @@ from birthmark.errors import BirthmarkError, ThrottledError
 from birthmark.members import unread
 from birthmark.net.error_boundary import Handler, refusing, whole
 from birthmark.net.fair_scheduler import begin_task
-from birthmark.people.demand import RightMissingError
+from birthmark.people.authorization import RightMissingError
 from birthmark.text import read_json, whole_number
 
 _ENTROPY = SystemEntropy()

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from birthmark import errors
 from birthmark.management import service, wire
 from birthmark.management.rules import paths
-from birthmark.people.demand import RightMissingError
+from birthmark.people.authorization import RightMissingError
 from birthmark.pki.possession import PossessionNotProvenError
 from birthmark.pki.verified_ca import AuthorityChangedError
 

@@ -19,7 +19,7 @@ from birthmark.management.rules.paths import OperationNotServedError, call_of
 from birthmark.management.service import Management
 from birthmark.net.error_boundary import refusing, whole
 from birthmark.net.fair_scheduler import asker_turn
-from birthmark.people.demand import check_whole, said
+from birthmark.people.authorization import check_whole, said
 
 Record = Callable[[BirthmarkError, Request], str]
 Answer = Callable[[Call, Caller, Request], Awaitable[Response]]

@@ -32,7 +32,7 @@ from birthmark.management.routes_wire import (
 )
 from birthmark.management.rules.paths import OperationNotServedError
 from birthmark.net.fair_scheduler import give_way
-from birthmark.people.demand import demand
+from birthmark.people.authorization import demand
 from birthmark.people.service import People, TokenRefusedError
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.verified_ca import Authority

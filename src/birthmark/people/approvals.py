@@ -14,7 +14,7 @@ from birthmark.clock import Clock, Entropy
 from birthmark.errors import ChangedMeanwhileError, NotFoundError, PolicyError, ThrottledError
 from birthmark.people import approvals_model as store
 from birthmark.people.approvals_model import Approval, SamePersonError, Wanted, check_invited
-from birthmark.people.demand import check_whole, demand
+from birthmark.people.authorization import check_whole, demand
 from birthmark.people.service import People
 from birthmark.store import Changes, Database, to_micros
 

@@ -20,16 +20,6 @@ from birthmark.errors import PolicyError, UnavailableError
 from birthmark.net.quota_key import share_of
 from birthmark.people import sign_in_model as store
 from birthmark.people.model import Grant, may_be_called
-from birthmark.people.oidc_answers import (
-    Metadata,
-    groups_of,
-    name_of,
-    read_claims,
-    read_keys,
-    read_metadata,
-    read_tokens,
-    verified,
-)
 from birthmark.people.oidc_model import (
     Fetch,
     Known,
@@ -39,6 +29,16 @@ from birthmark.people.oidc_model import (
     ProviderRefusedError,
     ProviderUnknownError,
     Underway,
+)
+from birthmark.people.oidc_responses import (
+    Metadata,
+    groups_of,
+    name_of,
+    read_claims,
+    read_keys,
+    read_metadata,
+    read_tokens,
+    verified,
 )
 from birthmark.people.sign_in import SignIn
 from birthmark.people.sign_in_model import Browser, Link

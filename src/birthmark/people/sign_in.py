@@ -17,10 +17,10 @@ from birthmark.auth.principals import MACHINE, Caller
 from birthmark.errors import ChangedMeanwhileError, ThrottledError, UnauthenticatedError
 from birthmark.net.quota_key import share_of
 from birthmark.people import sign_in_model as store
-from birthmark.people.allowances import inviter_of
-from birthmark.people.guessing import Pauses
+from birthmark.people.login_backoff import Pauses
 from birthmark.people.model import MACHINE_USER, Invitation
 from birthmark.people.passwords import Passwords, check_fit
+from birthmark.people.removal_quota import inviter_of
 from birthmark.people.service import InvitationRefusedError, People
 from birthmark.people.sessions import Sessions
 from birthmark.people.sign_in_model import Browser, Password

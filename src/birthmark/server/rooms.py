@@ -54,11 +54,11 @@ from birthmark.outbound.http_sender import Sender
 from birthmark.outbound.mail_config import Mails
 from birthmark.outbound.ssrf_guard import networks_of
 from birthmark.people.approvals import Approvals
-from birthmark.people.asking import Askings
+from birthmark.people.device_code import Askings
+from birthmark.people.idempotency import Once
 from birthmark.people.oidc import Providers
-from birthmark.people.once import Once
 from birthmark.people.passwords import Passwords
-from birthmark.people.places import PlaceMissingError
+from birthmark.people.role_scopes import PlaceMissingError
 from birthmark.people.service import People
 from birthmark.people.sessions import Sessions
 from birthmark.people.sign_in import SignIn

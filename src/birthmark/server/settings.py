@@ -19,7 +19,7 @@ from birthmark.net.limits import Limits
 from birthmark.net.proxy_protocol import networks_of
 from birthmark.outbound import ssrf_guard as outside
 from birthmark.outbound.mail_config import Tls
-from birthmark.people.allowances import MOST_A_DAY
+from birthmark.people.removal_quota import MOST_A_DAY
 from birthmark.pki.certificate_profiles import DEVICE, FOR_REQUESTS, Profile
 from birthmark.pki.hostname_verification import mistake_in_host
 from birthmark.server.alert_settings import Alerting, mistakes_of_alerts

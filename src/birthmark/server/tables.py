@@ -18,7 +18,7 @@ import birthmark.feed.store
 import birthmark.iothub.searching
 import birthmark.iothub.store
 import birthmark.people.approvals_model
-import birthmark.people.once_model
+import birthmark.people.idempotency_model
 import birthmark.people.sign_in_model
 import birthmark.people.store
 import birthmark.refusals.store

@@ -7,7 +7,7 @@ import pytest
 
 from birthmark.cli.tree import TREE, Group, Leaf
 from birthmark.console.web.words import ACTIONS
-from birthmark.people.demand import NarrowedTokenError
+from birthmark.people.authorization import NarrowedTokenError
 from birthmark.people.leftovers import LEFT, narrowed
 
 LEAVES_NOTHING = """

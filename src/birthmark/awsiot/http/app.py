@@ -50,7 +50,7 @@ from birthmark.broker import Space
 from birthmark.clock import Entropy, new_uuid
 from birthmark.errors import BirthmarkError
 from birthmark.net.http import ASGIApp, Receive, Scope, Send
-from birthmark.people.demand import demand, said
+from birthmark.people.authorization import demand, said
 
 GROUPS = (
     ThingOperations,

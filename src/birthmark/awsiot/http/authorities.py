@@ -11,7 +11,7 @@ from birthmark.awsiot.rules.rights import PLACE
 from birthmark.awsiot.rules.templates import parse_template
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.wire import BodyInvalidError
-from birthmark.people.demand import demand
+from birthmark.people.authorization import demand
 
 
 class AuthorityOperations:

@@ -20,7 +20,7 @@ from birthmark.console.web.language import number, say
 from birthmark.console.web.site import Site
 from birthmark.console.web.svg import Size, Tone
 from birthmark.console.web.words import marked
-from birthmark.people.demand import RightMissingError
+from birthmark.people.authorization import RightMissingError
 
 _AT, _ONE = "/jobs", "/jobs/{name}"
 _EVERY_S, _SELDOM_S, _MANY = 2, 15, 50_000  # a look counts all of its executions

@@ -19,7 +19,7 @@ from birthmark.console.web.language import number, say
 from birthmark.console.web.site import Site
 from birthmark.console.web.svg import Size, Tone
 from birthmark.console.web.words import marked
-from birthmark.people.demand import RightMissingError
+from birthmark.people.authorization import RightMissingError
 
 _AT, _ONE = "/rules", "/rules/{name}"
 _PAGE, _SHOWN, _MAX_CHARS = 50, 25, 256

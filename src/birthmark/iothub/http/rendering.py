@@ -15,7 +15,7 @@ from birthmark.iothub.ports import SeenAt
 from birthmark.iothub.service.hubs import Hubs
 from birthmark.iothub.wire import NEVER, registry_time
 from birthmark.net.error_boundary import Handler, refusing, whole
-from birthmark.people.demand import RightMissingError, said
+from birthmark.people.authorization import RightMissingError, said
 from birthmark.store import from_micros
 
 Record = Callable[[BirthmarkError, Request], str]

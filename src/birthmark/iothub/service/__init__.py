@@ -20,7 +20,7 @@ from birthmark.iothub.service.telemetry import Telemetry
 from birthmark.iothub.service.telling import Telling
 from birthmark.iothub.service.throttles import Throttles
 from birthmark.iothub.service.twins import Twins
-from birthmark.people.places import NOBODYS, Roles
+from birthmark.people.role_scopes import NOBODYS, Roles
 from birthmark.ref import Ref
 from birthmark.store import Database
 

@@ -18,8 +18,8 @@ from birthmark.iothub.model import Hub, Message, space_of
 from birthmark.iothub.rules.authentication import PolicyKeyError
 from birthmark.iothub.rules.tiers import Edition, edition_of
 from birthmark.net.fair_scheduler import count_for
-from birthmark.people.demand import demand
-from birthmark.people.places import NOBODYS, Roles
+from birthmark.people.authorization import demand
+from birthmark.people.role_scopes import NOBODYS, Roles
 from birthmark.store import Changes, Database, counters, decided_again, name_index
 from birthmark.store.pagination import every
 from birthmark.store.reloading_cache import Loading

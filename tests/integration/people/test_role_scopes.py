@@ -18,7 +18,7 @@ from birthmark.iothub.service.hubs import Hubs
 from birthmark.people.approvals import Approvals, SecondPersonWantedError
 from birthmark.people.approvals_model import Wanted
 from birthmark.people.model import Role
-from birthmark.people.places import PlaceMissingError
+from birthmark.people.role_scopes import PlaceMissingError
 from birthmark.people.service import People
 from birthmark.ref import Ref
 from birthmark.server.rooms import RolePlaces

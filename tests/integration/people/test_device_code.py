@@ -14,8 +14,8 @@ from argon2 import PasswordHasher
 import birthmark.server.tables  # noqa: F401 - all tables
 from birthmark.actor import Actor
 from birthmark.auth.principals import MACHINE, Caller
-from birthmark.people import asking
-from birthmark.people.asking import (
+from birthmark.people import device_code
+from birthmark.people.device_code import (
     EVERY_S,
     HOLDS,
     Askings,
@@ -131,7 +131,7 @@ async def test_a_code_that_a_removed_user_agreed_to_is_nobodys(database_url: str
 async def test_strangers_who_fill_all_places_keep_nobody_else_out(
     tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(asking, "_MOST", 30)
+    monkeypatch.setattr(device_code, "_MOST", 30)
     async with house(f"sqlite:///{tmp_path / 'people.db'}") as world:
         first = await world.askings.begin("before", "192.0.2.1")
         for number in range(4):

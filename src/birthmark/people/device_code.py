@@ -17,7 +17,7 @@ from birthmark.auth.principals import Caller
 from birthmark.errors import ForbiddenError, NotFoundError, ThrottledError
 from birthmark.net.quota_key import share_of
 from birthmark.people import sign_in_model as store
-from birthmark.people.guessing import Pauses
+from birthmark.people.login_backoff import Pauses
 from birthmark.people.service import SIGNED_IN_FOR, People, Shown
 from birthmark.people.sign_in import SignInPausedError
 from birthmark.people.sign_in_model import Asking

@@ -9,7 +9,8 @@ import pytest
 from joserfc import jwt
 from joserfc.jwk import ECKey, KeySet, OctKey, RSAKey
 
-from birthmark.people.oidc_answers import (
+from birthmark.people.oidc_model import Known, Provider, ProviderAwayError, ProviderRefusedError
+from birthmark.people.oidc_responses import (
     Tokens,
     groups_of,
     name_of,
@@ -18,7 +19,6 @@ from birthmark.people.oidc_answers import (
     read_tokens,
     verified,
 )
-from birthmark.people.oidc_model import Known, Provider, ProviderAwayError, ProviderRefusedError
 from support.fakes import NOON
 
 ISSUER = "https://id.example.com"

@@ -258,7 +258,7 @@ async def _read(data: Path, subject: str | None, limit: int, code: str | None) -
 
 
 async def _read_reasons(data: Path, last: timedelta) -> list[Row]:
-    from birthmark.refusals.reasons import reasons
+    from birthmark.refusals.reason_counts import reasons
     from birthmark.store.schema_revision import ReadOnlySqlite
 
     with contextlib.closing(ReadOnlySqlite.open(data / "birthmark.db")) as database:

@@ -11,8 +11,8 @@ from birthmark.clock import Clock
 from birthmark.console.routing import Asked, Endpoint, Rows
 from birthmark.pki.certificates import parse_thumbprint
 from birthmark.refusals import refusals_about
-from birthmark.refusals.presented import Find
-from birthmark.refusals.reasons import reasons
+from birthmark.refusals.presented_certificates import Find
+from birthmark.refusals.reason_counts import reasons
 from birthmark.store import Database
 
 MAX_BACK_S = 180 * 86_400

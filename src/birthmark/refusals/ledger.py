@@ -23,7 +23,7 @@ from birthmark.net.quota_key import share_of
 from birthmark.pki.certificates import Certificate
 from birthmark.rate_limits import RateLimits
 from birthmark.refusals import store
-from birthmark.refusals.presented import Presented
+from birthmark.refusals.presented_certificates import Presented
 from birthmark.refusals.store import Refusal
 from birthmark.store import Changes, Database, to_micros
 from birthmark.store.counters import HOUR

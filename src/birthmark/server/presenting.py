@@ -3,7 +3,7 @@
 from birthmark.broker import Broker
 from birthmark.pki.certificates import Certificate, Thumbprint, parse_der
 from birthmark.refusals.ledger import AskPresented, PresentedThere
-from birthmark.refusals.presented import CertificateNotKeptError, Find, Presented
+from birthmark.refusals.presented_certificates import CertificateNotKeptError, Find, Presented
 
 
 def presented_anywhere(presented: Presented, broker: Broker) -> Find:

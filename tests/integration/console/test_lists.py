@@ -16,7 +16,7 @@ from birthmark.devices.search import DeviceSearch
 from birthmark.errors import ForbiddenError, InvalidRequestError
 from birthmark.pki.certificates import Certificate, Thumbprint
 from birthmark.refusals import Ledger
-from birthmark.refusals.presented import CertificateNotKeptError
+from birthmark.refusals.presented_certificates import CertificateNotKeptError
 from birthmark.store import Changes, open_database
 from support.fakes import FakeClock, SeededEntropy
 from support.kills.interleaved import opened

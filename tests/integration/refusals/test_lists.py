@@ -9,7 +9,7 @@ from sqlalchemy import text
 
 from birthmark.errors import BirthmarkError, ForbiddenError, InvalidRequestError, NotFoundError
 from birthmark.refusals import Ledger, Refusal, refusals_about, store
-from birthmark.refusals.reasons import _COUNTS, reasons
+from birthmark.refusals.reason_counts import _COUNTS, reasons
 from birthmark.store import Changes, Database, Statement, open_database, statement
 from birthmark.store.crud_statements import remove
 from birthmark.store.pagination import PageInvalidError

@@ -2,7 +2,7 @@
 
 import pytest
 
-from birthmark.refusals.presented import MOST, MOST_OF_ONE, CertificateNotKeptError, Presented
+from birthmark.refusals.presented_certificates import MOST, MOST_OF_ONE, CertificateNotKeptError, Presented
 from support.pki.pki_builders import a_device
 
 NEW = [a_device(common_name=f"device-{number}").certificate for number in range(MOST_OF_ONE + 1)]
@@ -39,7 +39,7 @@ def test_who_shows_many_pushes_out_nobody_else_s() -> None:
 
 
 def test_one_that_is_shown_again_is_the_newest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("birthmark.refusals.presented.MOST", 2)
+    monkeypatch.setattr("birthmark.refusals.presented_certificates.MOST", 2)
     presented = Presented()
     for number in (0, 1, 0, 2):
         presented.add("192.0.2.1", NEW[number])
@@ -48,7 +48,7 @@ def test_one_that_is_shown_again_is_the_newest(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_one_that_is_too_large_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("birthmark.refusals.presented.MAX_BYTES", 10)
+    monkeypatch.setattr("birthmark.refusals.presented_certificates.MAX_BYTES", 10)
     presented = Presented()
     presented.add("192.0.2.1", NEW[0])
     assert not is_kept(presented, 0)

@@ -35,7 +35,7 @@ from birthmark.net.fair_scheduler import asker_turn
 from birthmark.outbound.http_sender import EXAMPLE, UrlInvalidError
 from birthmark.outbound.ssrf_guard import PlainRefusedError
 from birthmark.routing.carriers.streams import Entry
-from birthmark.routing.queue import Lane
+from birthmark.routing.delivery_queue import Lane
 from birthmark.routing.rules.conditions import Subject
 from birthmark.store import from_micros, to_micros
 from birthmark.text import readable

@@ -22,8 +22,8 @@ from birthmark.net.fair_scheduler import each, fitting
 from birthmark.outbound.http_sender import UrlInvalidError
 from birthmark.outbound.ssrf_guard import PlainRefusedError
 from birthmark.routing.carriers.streams import Entry
-from birthmark.routing.letters import Waiting
-from birthmark.routing.queue import Lane
+from birthmark.routing.deliveries import Waiting
+from birthmark.routing.delivery_queue import Lane
 from birthmark.store import from_micros
 from birthmark.text import readable
 

@@ -21,8 +21,8 @@ from birthmark.broker.rules.partitions import BEGINNING, Positions, key_of
 from birthmark.broker.stream import SqlStream
 from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError, UnavailableError
-from birthmark.routing.letters import Carrier, Letter, is_final
-from birthmark.routing.queue import Queue
+from birthmark.routing.deliveries import Carrier, Letter, is_final
+from birthmark.routing.delivery_queue import Queue
 from birthmark.routing.shares import Held, Pair, RoutedMessage, TimeShares, in_turns, spent
 from birthmark.store import Changes, Database, to_micros
 

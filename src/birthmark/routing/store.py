@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Index, Text, bindparam, case, func, literal, null, select, update
 
-from birthmark.routing.letters import Waiting
+from birthmark.routing.deliveries import Waiting
 from birthmark.store import insert, partial_index, statement
 from birthmark.store.crud_statements import change, find, remove
 from birthmark.store.row_mapping import Records

@@ -11,7 +11,7 @@ from birthmark.errors import about
 from birthmark.outbound.http_sender import check_url
 from birthmark.outbound.webhook_signing import SECRET_BEGINS
 from birthmark.pki.certificates import CertificateInvalidError, pem_bundle
-from birthmark.routing.letters import Server
+from birthmark.routing.deliveries import Server
 from birthmark.server.settings import ConfigInvalidError, Settings
 from birthmark.text import check_keys_once, reason_of
 from birthmark.text_files import decode_text, in_utf_8, not_utf_8

@@ -67,7 +67,7 @@ from birthmark.rate_limits import RateLimits
 from birthmark.ref import Ref
 from birthmark.refusals import Ledger
 from birthmark.refusals.ledger import AskPresented
-from birthmark.routing.queue import Queue
+from birthmark.routing.delivery_queue import Queue
 from birthmark.server.account_files import cas_of, functions_of, roles_of, servers_of
 from birthmark.server.ca_component import CaComponent
 from birthmark.server.est_settings import est_settings

@@ -17,13 +17,13 @@ from birthmark.broker.keyed_lock import until_done
 from birthmark.broker.model import Message
 from birthmark.broker.stream import SqlStream
 from birthmark.errors import BirthmarkError, UnavailableError
+from birthmark.routing import delivery_queue as queues
 from birthmark.routing import engine as engines
-from birthmark.routing import queue as queues
 from birthmark.routing.carriers.errors import NotTakenError
+from birthmark.routing.deliveries import Letter
 from birthmark.routing.engine import Engine
-from birthmark.routing.intake import Noted
-from birthmark.routing.letters import Letter
 from birthmark.routing.shares import Held
+from birthmark.routing.write_ahead_log import Noted
 from birthmark.server.tables import TABLES
 from birthmark.store import Changes
 from birthmark.store.columns import holds_secrets

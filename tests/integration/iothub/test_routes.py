@@ -35,8 +35,8 @@ from birthmark.mqtt.packets import Will
 from birthmark.net.admission import Closed
 from birthmark.outbound.http_sender import Sender
 from birthmark.outbound.ssrf_guard import networks_of
-from birthmark.routing.letters import Letter
-from birthmark.routing.queue import Queue
+from birthmark.routing.deliveries import Letter
+from birthmark.routing.delivery_queue import Queue
 from birthmark.store import Changes
 from support.azure.hub_world import ON_RECORD, World, a_world
 from support.services.receivers import Receiver

@@ -10,7 +10,7 @@ import pytest
 from birthmark.routing.carriers import files
 from birthmark.routing.carriers.errors import NotTakenError
 from birthmark.routing.carriers.files import FileCarrier, LineCarrier, Room
-from birthmark.routing.letters import Letter, is_final
+from birthmark.routing.deliveries import Letter, is_final
 from support.fakes import FakeClock
 
 

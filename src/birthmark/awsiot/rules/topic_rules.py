@@ -13,10 +13,10 @@ from birthmark.awsiot.wire import topic_rules as wire
 from birthmark.clock import Entropy
 from birthmark.errors import ConflictError, InvalidRequestError, NotFoundError, PolicyError
 from birthmark.mqtt.properties import PropertyId
-from birthmark.routing.intake import Noted
-from birthmark.routing.letters import Letter
+from birthmark.routing.deliveries import Letter
 from birthmark.routing.model import Message
 from birthmark.routing.rules import sql
+from birthmark.routing.write_ahead_log import Noted
 from birthmark.text import masked_query, split_url
 
 MAX_TRAIL = 6

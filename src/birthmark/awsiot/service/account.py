@@ -50,11 +50,11 @@ from birthmark.clock import Clock, Entropy
 from birthmark.errors import BirthmarkError, NotFoundError
 from birthmark.pki.issuance import Issuer
 from birthmark.ref import Ref
-from birthmark.routing.intake import Noted
-from birthmark.routing.letters import Carrier as Letters
-from birthmark.routing.letters import Server
-from birthmark.routing.queue import Queue
+from birthmark.routing.deliveries import Carrier as Letters
+from birthmark.routing.deliveries import Server
+from birthmark.routing.delivery_queue import Queue
 from birthmark.routing.shares import Held
+from birthmark.routing.write_ahead_log import Noted
 from birthmark.store import Changes, Database, Statement
 from birthmark.store.pagination import Page, page_of
 

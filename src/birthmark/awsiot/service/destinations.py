@@ -26,8 +26,8 @@ from birthmark.errors import (
     NotFoundError,
 )
 from birthmark.routing.carriers.errors import AddressInvalidError
-from birthmark.routing.letters import Letter, Server
-from birthmark.routing.queue import Queue
+from birthmark.routing.deliveries import Letter, Server
+from birthmark.routing.delivery_queue import Queue
 from birthmark.store import Changes, Database
 from birthmark.store.pagination import Page, page_of
 

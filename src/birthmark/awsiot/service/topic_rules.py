@@ -27,12 +27,12 @@ from birthmark.clock import Clock, Entropy
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError, InvalidRequestError, NotFoundError
 from birthmark.mqtt.topics import matches
 from birthmark.net.fair_scheduler import asker_turn
+from birthmark.routing.deliveries import Carrier, Letter
+from birthmark.routing.delivery_queue import Queue
 from birthmark.routing.engine import Engine
-from birthmark.routing.intake import Intake, Noted
-from birthmark.routing.letters import Carrier, Letter
-from birthmark.routing.queue import Queue
 from birthmark.routing.rules import sql
 from birthmark.routing.shares import Held
+from birthmark.routing.write_ahead_log import Intake, Noted
 from birthmark.store import Changes, Database, decided_again
 from birthmark.store.database import Heard
 from birthmark.store.pagination import Page, page_of

@@ -14,7 +14,7 @@ from birthmark.routing.carriers.http import HttpCarrier, Post
 from birthmark.routing.carriers.mqtt import MqttCarrier
 from birthmark.routing.carriers.nats import NatsCarrier
 from birthmark.routing.carriers.streams import StreamCarrier
-from birthmark.routing.letters import Carrier, Letter, Server
+from birthmark.routing.deliveries import Carrier, Letter, Server
 from birthmark.text import reason_of
 
 
@@ -46,7 +46,7 @@ class _Webhooks:
         self._http = HttpCarrier(outside)
 
     async def carry(self, letters: Sequence[Letter]) -> Sequence[BirthmarkError | None]:
-        """See `birthmark.routing.letters.Carrier`."""
+        """See `birthmark.routing.deliveries.Carrier`."""
         return await _each(letters, self._ready, self._http)
 
     def _ready(self, letter: Letter) -> Letter:
@@ -66,7 +66,7 @@ class _Servers:
         self._nats, self._mqtt = NatsCarrier(servers), MqttCarrier(servers)
 
     async def carry(self, letters: Sequence[Letter]) -> Sequence[BirthmarkError | None]:
-        """See `birthmark.routing.letters.Carrier`; one lane has one server."""
+        """See `birthmark.routing.deliveries.Carrier`; one lane has one server."""
         try:
             endpoint = self._routes.endpoint_of(letters[0])
             assert isinstance(endpoint, ServerEndpoint)  # noqa: S101 - of this kind

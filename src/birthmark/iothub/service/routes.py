@@ -42,9 +42,9 @@ from birthmark.iothub.wire.twins import section_json
 from birthmark.outbound.webhook_signing import SECRET_BYTES, secret_of
 from birthmark.routing import store as letters
 from birthmark.routing.carriers.streams import Entry
+from birthmark.routing.deliveries import Carrier, Letter, Server
+from birthmark.routing.delivery_queue import Lane, Queue, owner_of
 from birthmark.routing.engine import Engine
-from birthmark.routing.letters import Carrier, Letter, Server
-from birthmark.routing.queue import Lane, Queue, owner_of
 from birthmark.store import Changes, Database, decided_again
 from birthmark.store.pagination import every
 from birthmark.store.reloading_cache import Loading

@@ -13,7 +13,7 @@ from birthmark.background import beside
 from birthmark.durable import LEAST_FREE
 from birthmark.errors import BirthmarkError
 from birthmark.routing.carriers.errors import AddressInvalidError, NotTakenError
-from birthmark.routing.letters import Letter
+from birthmark.routing.deliveries import Letter
 from birthmark.text import reason_of
 
 MOST_FILES = 100_000
@@ -71,7 +71,7 @@ class FileCarrier:
         self._numbers = count()
 
     async def carry(self, letters: Sequence[Letter]) -> Sequence[BirthmarkError | None]:
-        """See `birthmark.routing.letters.Carrier`."""
+        """See `birthmark.routing.deliveries.Carrier`."""
         return await beside(lambda: [self._put(letter) for letter in letters])
 
     def _put(self, letter: Letter) -> BirthmarkError | None:
@@ -106,7 +106,7 @@ class LineCarrier:
         self._place, self._room = place, room
 
     async def carry(self, letters: Sequence[Letter]) -> Sequence[BirthmarkError | None]:
-        """See `birthmark.routing.letters.Carrier`."""
+        """See `birthmark.routing.deliveries.Carrier`."""
         return await beside(lambda: self._add(letters))
 
     def _add(self, letters: Sequence[Letter]) -> Sequence[BirthmarkError | None]:

@@ -11,7 +11,7 @@ from typing import Protocol
 from birthmark.errors import BirthmarkError, InvalidRequestError, PolicyError
 from birthmark.outbound.http_sender import Answer
 from birthmark.routing.carriers.errors import AddressInvalidError, NotTakenError
-from birthmark.routing.letters import Letter, is_final
+from birthmark.routing.deliveries import Letter, is_final
 from birthmark.text import split_url
 
 MOST_AT_ONCE = 8
@@ -38,7 +38,7 @@ class HttpCarrier:
         self._outside = outside
 
     async def carry(self, letters: Sequence[Letter]) -> Sequence[BirthmarkError | None]:
-        """See `birthmark.routing.letters.Carrier`."""
+        """See `birthmark.routing.deliveries.Carrier`."""
         turns = asyncio.Semaphore(MOST_AT_ONCE)
         is_away = False
 

@@ -11,7 +11,7 @@ from birthmark.mqtt.errors import LocalProtocolError, RemoteProtocolError
 from birthmark.mqtt.packets import ConnAck, Connect, Disconnect, PubAck
 from birthmark.mqtt.topics import is_valid_name
 from birthmark.routing.carriers.server import ServerCarrier
-from birthmark.routing.letters import PORTS, Letter, Server
+from birthmark.routing.deliveries import PORTS, Letter, Server
 
 IDLE_S = 60
 _READ = 65_536

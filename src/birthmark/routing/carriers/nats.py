@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from birthmark.routing.carriers.server import ServerCarrier
-from birthmark.routing.letters import Letter, Server
+from birthmark.routing.deliveries import Letter, Server
 
 CONNECT_S = FLUSH_S = 5
 

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from birthmark.errors import BirthmarkError
 from birthmark.routing.carriers.errors import AddressInvalidError, NotTakenError
-from birthmark.routing.letters import Letter, Server
+from birthmark.routing.deliveries import Letter, Server
 from birthmark.text import reason_of
 
 
@@ -34,7 +34,7 @@ class ServerCarrier(ABC):
         """Connect, publish, and return when the server has all of it."""
 
     async def carry(self, letters: Sequence[Letter]) -> Sequence[BirthmarkError | None]:
-        """See `birthmark.routing.letters.Carrier`. A connection lives as long as one portion of a lane."""
+        """See `birthmark.routing.deliveries.Carrier`. A connection lives as long as one portion of a lane."""
         name = letters[0].address["server"]
         mistakes = [self.mistake(one.address["topic"]) for one in letters]
         good = [one for one, mistake in zip(letters, mistakes, strict=True) if mistake is None]

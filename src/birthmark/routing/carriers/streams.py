@@ -9,7 +9,7 @@ from birthmark.broker.keyed_lock import until_done
 from birthmark.broker.ports import Stream
 from birthmark.broker.rules.partitions import key_of
 from birthmark.errors import BirthmarkError
-from birthmark.routing.letters import Letter
+from birthmark.routing.deliveries import Letter
 
 
 class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -35,7 +35,7 @@ class StreamCarrier:
         self._now = now
 
     async def carry(self, letters: Sequence[Letter]) -> Sequence[BirthmarkError | None]:
-        """See `birthmark.routing.letters.Carrier`."""
+        """See `birthmark.routing.deliveries.Carrier`."""
         results: list[BirthmarkError | None] = [None] * len(letters)
         waiting: list[tuple[int, asyncio.Future[None]]] = []
         for number, letter in enumerate(letters):

@@ -4,7 +4,7 @@
 Undefined are not true.
 """
 
-from birthmark.routing.rules.conditions.deciding import Condition, Subject, holds, parse_condition
-from birthmark.routing.rules.sql.mistakes import SqlMistake, TooMuchError
+from birthmark.routing.rules.conditions.evaluator import Condition, Subject, holds, parse_condition
+from birthmark.routing.rules.sql.errors import SqlMistake, TooMuchError
 
 __all__ = ["Condition", "SqlMistake", "Subject", "TooMuchError", "holds", "parse_condition"]

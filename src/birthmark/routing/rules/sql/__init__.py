@@ -5,11 +5,11 @@ actions. What is served and what differs is in docs/reference/rules-sql.md, and 
 tests/vectors/rules_sql.toml.
 """
 
-from birthmark.routing.rules.sql.evaluating import Selected, Statement, evaluate, parse
+from birthmark.routing.rules.sql.context import NO_SHADOWS, Lookups, Shadows, new_meter
+from birthmark.routing.rules.sql.errors import ShadowWantedError, SqlMistake, TooMuchError
+from birthmark.routing.rules.sql.evaluator import Selected, Statement, evaluate, parse
 from birthmark.routing.rules.sql.functions.messages import seen_topic
-from birthmark.routing.rules.sql.mistakes import ShadowWantedError, SqlMistake, TooMuchError
-from birthmark.routing.rules.sql.parsing import check_filter, parse_version
-from birthmark.routing.rules.sql.run import NO_SHADOWS, Lookups, Shadows, new_meter
+from birthmark.routing.rules.sql.parser import check_filter, parse_version
 from birthmark.routing.rules.sql.syntax import Version
 from birthmark.routing.rules.sql.templates import Template, fill, parse_template
 from birthmark.routing.rules.sql.values import UNDEFINED, Meter, Undefined

@@ -10,13 +10,13 @@ from typing import Any
 
 from birthmark.clock import Entropy
 from birthmark.routing.model import Message
-from birthmark.routing.rules.sql.compiling import compile_expression
-from birthmark.routing.rules.sql.evaluating import NO_VARIABLES, Ready, begin, check_text, ready_of
-from birthmark.routing.rules.sql.mistakes import mistake
-from birthmark.routing.rules.sql.parsing import MAX_TERMS, Parser
-from birthmark.routing.rules.sql.run import NO_SHADOWS, Lookups, new_meter
+from birthmark.routing.rules.sql.compiler import compile_expression
+from birthmark.routing.rules.sql.context import NO_SHADOWS, Lookups, new_meter
+from birthmark.routing.rules.sql.errors import mistake
+from birthmark.routing.rules.sql.evaluator import NO_VARIABLES, Ready, begin, check_text, ready_of
+from birthmark.routing.rules.sql.lexer import Kind
+from birthmark.routing.rules.sql.parser import MAX_TERMS, Parser
 from birthmark.routing.rules.sql.syntax import Expression, Version
-from birthmark.routing.rules.sql.tokens import Kind
 from birthmark.routing.rules.sql.values import UNDEFINED, Compiled, Meter, Value, text_of
 
 

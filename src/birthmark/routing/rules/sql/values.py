@@ -13,7 +13,7 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from birthmark.routing.rules.sql.mistakes import TooMuchError
+from birthmark.routing.rules.sql.errors import TooMuchError
 from birthmark.routing.rules.sql.syntax import Version
 from birthmark.text import is_deeper
 

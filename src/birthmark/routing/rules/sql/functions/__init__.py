@@ -6,9 +6,9 @@ few and too many arguments (developer guide, Data types).
 
 from collections.abc import Mapping, Sequence
 
+from birthmark.routing.rules.sql.errors import mistake
 from birthmark.routing.rules.sql.functions import collections, hashes, messages, numbers, patterns, strings, times
 from birthmark.routing.rules.sql.functions.catalogue import Function
-from birthmark.routing.rules.sql.mistakes import mistake
 from birthmark.routing.rules.sql.syntax import Expression, Literal
 from birthmark.routing.rules.sql.values import Meter
 

@@ -3,8 +3,8 @@
 import base64
 import binascii
 
+from birthmark.routing.rules.sql.context import Run
 from birthmark.routing.rules.sql.functions.catalogue import NEW, Function
-from birthmark.routing.rules.sql.run import Run
 from birthmark.routing.rules.sql.values import UNDEFINED, Value, nearest_int_of, read_payload, text_of
 
 _CHARS_PER_STEP = 3

@@ -3,8 +3,8 @@
 import hashlib
 from collections.abc import Callable
 
+from birthmark.routing.rules.sql.context import Run
 from birthmark.routing.rules.sql.functions.catalogue import Function
-from birthmark.routing.rules.sql.run import Run
 from birthmark.routing.rules.sql.values import UNDEFINED, Value, text_of
 
 

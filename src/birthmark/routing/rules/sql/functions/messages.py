@@ -3,8 +3,8 @@
 import base64
 from uuid import UUID
 
+from birthmark.routing.rules.sql.context import Run
 from birthmark.routing.rules.sql.functions.catalogue import NEW, Function
-from birthmark.routing.rules.sql.run import Run
 from birthmark.routing.rules.sql.values import CHARS_PER_STEP, UNDEFINED, Value, int_of
 
 _BASIC_INGEST = "$aws/rules/"

@@ -4,8 +4,8 @@ import math
 from collections.abc import Callable
 from decimal import ROUND_CEILING, ROUND_DOWN, ROUND_FLOOR, ROUND_HALF_UP, Decimal
 
+from birthmark.routing.rules.sql.context import Run
 from birthmark.routing.rules.sql.functions.catalogue import Function
-from birthmark.routing.rules.sql.run import Run
 from birthmark.routing.rules.sql.values import (
     CONTEXT,
     DIGITS,

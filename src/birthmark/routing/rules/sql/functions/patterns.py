@@ -9,9 +9,9 @@ import re
 from contextlib import suppress
 from typing import Any
 
+from birthmark.routing.rules.sql.context import Run
+from birthmark.routing.rules.sql.errors import TooMuchError, mistake
 from birthmark.routing.rules.sql.functions.catalogue import Function
-from birthmark.routing.rules.sql.mistakes import TooMuchError, mistake
-from birthmark.routing.rules.sql.run import Run
 from birthmark.routing.rules.sql.values import MAX_BYTES, UNDEFINED, Meter, Undefined, Value, text_of
 
 _MAX_PATTERN_CHARS = 1024

@@ -1,7 +1,7 @@
 """Functions of text (developer guide, Functions)."""
 
+from birthmark.routing.rules.sql.context import Run
 from birthmark.routing.rules.sql.functions.catalogue import ANY, NEW, Function
-from birthmark.routing.rules.sql.run import Run
 from birthmark.routing.rules.sql.values import UNDEFINED, Undefined, Value, int_of, text_of
 
 _MAX_PADDING = 1000

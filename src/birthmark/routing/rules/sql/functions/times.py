@@ -12,8 +12,8 @@ from functools import lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from birthmark.routing.rules.sql.context import Run
 from birthmark.routing.rules.sql.functions.catalogue import NEW, Function
-from birthmark.routing.rules.sql.run import Run
 from birthmark.routing.rules.sql.values import UNDEFINED, Undefined, Value, int_of, text_of
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

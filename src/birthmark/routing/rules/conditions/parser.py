@@ -12,7 +12,7 @@ from math import isinf
 from typing import NoReturn, TypeAlias
 
 from birthmark.routing.rules.conditions.functions import FUNCTIONS
-from birthmark.routing.rules.sql.mistakes import mistake
+from birthmark.routing.rules.sql.errors import mistake
 from birthmark.routing.rules.sql.values import UNDEFINED
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import NoReturn
 
-from birthmark.routing.rules.sql.mistakes import mistake
+from birthmark.routing.rules.sql.errors import mistake
 
 _TOKEN = re.compile(
     r"(?P<space>[ \t\r\n\f]+)"

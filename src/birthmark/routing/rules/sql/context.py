@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 from birthmark.clock import Entropy
 from birthmark.routing.model import Message
-from birthmark.routing.rules.sql.mistakes import ShadowWantedError
+from birthmark.routing.rules.sql.errors import ShadowWantedError
 from birthmark.routing.rules.sql.syntax import Version
 from birthmark.routing.rules.sql.values import Meter, Value
 

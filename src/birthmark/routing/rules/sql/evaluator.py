@@ -7,10 +7,10 @@ from typing import Any
 
 from birthmark.clock import Entropy
 from birthmark.routing.model import Message
-from birthmark.routing.rules.sql.compiling import compile_expression, compile_items, compile_where
-from birthmark.routing.rules.sql.mistakes import TooMuchError, mistake
-from birthmark.routing.rules.sql.parsing import MAX_SQL_BYTES, Parser
-from birthmark.routing.rules.sql.run import NO_SHADOWS, Lookups, Run, new_meter
+from birthmark.routing.rules.sql.compiler import compile_expression, compile_items, compile_where
+from birthmark.routing.rules.sql.context import NO_SHADOWS, Lookups, Run, new_meter
+from birthmark.routing.rules.sql.errors import TooMuchError, mistake
+from birthmark.routing.rules.sql.parser import MAX_SQL_BYTES, Parser
 from birthmark.routing.rules.sql.syntax import Call, Path, Query, Select, Spread, Star, Variable, Version
 from birthmark.routing.rules.sql.values import (
     MAX_BYTES,

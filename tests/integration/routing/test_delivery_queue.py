@@ -9,8 +9,8 @@ import pytest
 from birthmark.background import ended, kept
 from birthmark.errors import BirthmarkError
 from birthmark.routing.carriers.errors import NotTakenError
-from birthmark.routing.letters import Letter
-from birthmark.routing.queue import Queue
+from birthmark.routing.deliveries import Letter
+from birthmark.routing.delivery_queue import Queue
 from birthmark.routing.store import PORTION
 from birthmark.store import Changes, open_database
 from support.fakes import FakeClock

@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from operator import ge, gt, le, lt
 from typing import Any
 
+from birthmark.routing.rules.sql.context import Run
 from birthmark.routing.rules.sql.functions import FUNCTIONS
 from birthmark.routing.rules.sql.functions.numbers import double
-from birthmark.routing.rules.sql.run import Run
 from birthmark.routing.rules.sql.syntax import (
     All,
     ArrayOf,

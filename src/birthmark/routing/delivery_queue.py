@@ -17,7 +17,7 @@ from birthmark.background import Leads, always, ended, note
 from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError
 from birthmark.routing import store
-from birthmark.routing.letters import Carrier, Letter, Waiting, is_final
+from birthmark.routing.deliveries import Carrier, Letter, Waiting, is_final
 from birthmark.store import Changes, Database, to_micros
 
 log = logging.getLogger(__name__)

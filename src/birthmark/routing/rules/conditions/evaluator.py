@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 from birthmark.routing.model import Message
 from birthmark.routing.rules.conditions.functions import FUNCTIONS, finite, is_number
-from birthmark.routing.rules.conditions.parsing import (
+from birthmark.routing.rules.conditions.parser import (
     MAX_CHARS,
     ArrayOf,
     Binary,
@@ -26,7 +26,7 @@ from birthmark.routing.rules.conditions.parsing import (
     Place,
     Reference,
 )
-from birthmark.routing.rules.sql.mistakes import mistake
+from birthmark.routing.rules.sql.errors import mistake
 from birthmark.routing.rules.sql.values import CHARS_PER_STEP, UNDEFINED, Meter, Value
 from birthmark.text import decode_json
 

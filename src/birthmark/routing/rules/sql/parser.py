@@ -11,8 +11,9 @@ from dataclasses import fields, is_dataclass, replace
 from decimal import Decimal
 from typing import Any, NoReturn
 
+from birthmark.routing.rules.sql.errors import SqlMistake, mistake
 from birthmark.routing.rules.sql.functions import ELSEWHERE, FUNCTIONS, check_arguments
-from birthmark.routing.rules.sql.mistakes import SqlMistake, mistake
+from birthmark.routing.rules.sql.lexer import Kind, Token, next_token
 from birthmark.routing.rules.sql.syntax import (
     All,
     ArrayOf,
@@ -38,7 +39,6 @@ from birthmark.routing.rules.sql.syntax import (
     Variable,
     Version,
 )
-from birthmark.routing.rules.sql.tokens import Kind, Token, next_token
 from birthmark.routing.rules.sql.values import CONTEXT, UNDEFINED, Meter, number_of, whole
 
 MAX_SQL_BYTES = 256 * 1024

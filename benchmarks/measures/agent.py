@@ -11,7 +11,7 @@ from pathlib import Path
 from rig import Rig
 
 from birthmark.elements.software import initialize_token
-from birthmark.keys.library import find_softhsm
+from birthmark.keys.pkcs11_library import find_softhsm
 from measures.measure import Measure, Sample
 from support.agent.device import AgentOnDevice
 from support.server.servers import BIRTHMARK, clean_environment

@@ -41,7 +41,7 @@ from birthmark.iothub.rules import queries as hub_queries
 from birthmark.iothub.rules.digital import desired_by, digital_twin
 from birthmark.iothub.rules.twins import begun, desire
 from birthmark.keys.private_key import uri_in
-from birthmark.keys.reference import parse_reference_key, reference_public_key
+from birthmark.keys.reference_keys import parse_reference_key, reference_public_key
 from birthmark.links.urls import UrlInvalidError
 from birthmark.mqtt import codec
 from birthmark.mqtt.engine import Engine, Limits, Role

@@ -22,7 +22,7 @@ from birthmark.elements.memory import read_memory
 from birthmark.elements.objects import guess
 from birthmark.fleet import template
 from birthmark.iothub import wire as hub
-from birthmark.keys.uri import parse_pkcs11_uri
+from birthmark.keys.pkcs11_uri import parse_pkcs11_uri
 from birthmark.links.urls import parse_url
 from birthmark.pki.certificates import parse_thumbprint
 from birthmark.pki.names import parse_registration_id

@@ -13,7 +13,7 @@ from birthmark.agent.files import DEVICE_ID, Places
 from birthmark.clock import SystemClock
 from birthmark.elements.profiles import PROFILES
 from birthmark.elements.software import SoftwareElement, create_software_element
-from birthmark.keys.library import stop_library
+from birthmark.keys.pkcs11_library import stop_library
 from birthmark.pki.certificates import parse_bundle
 from support.agent.device import AgentOnDevice, until
 from support.fakes import SeededEntropy

@@ -16,9 +16,9 @@ from pkcs11.mechanisms import KeyType
 
 from birthmark.agent.files import EDGE_CA, Places
 from birthmark.elements.software import initialize_token
-from birthmark.keys.library import stop_library
 from birthmark.keys.pin import Pin
-from birthmark.keys.token import Token
+from birthmark.keys.pkcs11_library import stop_library
+from birthmark.keys.pkcs11_token import Token
 from birthmark.pki.certificates import parse_bundle
 from support.agent.device import AgentOnDevice, until
 from support.azure.clients import run_python

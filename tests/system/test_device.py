@@ -9,7 +9,7 @@ import pytest
 
 from birthmark.elements.profiles import PROFILES
 from birthmark.elements.software import SoftwareElement, create_software_element
-from birthmark.keys.library import stop_library
+from birthmark.keys.pkcs11_library import stop_library
 from support.azure.clients import a_file_device
 from support.fakes import SeededEntropy
 from support.server.servers import RunningServer, a_new_server, a_server

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from birthmark.demo.stage import app_path
-from birthmark.keys.reference import parse_reference_key
+from birthmark.keys.reference_keys import parse_reference_key
 from support.server.servers import RunningServer, a_new_server
 
 pytestmark = pytest.mark.system

@@ -34,12 +34,12 @@ from birthmark.keys.errors import (
     TokenNotFoundError,
 )
 from birthmark.keys.file_key import FileKey, read_key_file
-from birthmark.keys.library import LOCK, stop_library
 from birthmark.keys.pin import Pin
+from birthmark.keys.pkcs11_key import TokenKey
+from birthmark.keys.pkcs11_library import LOCK, stop_library
+from birthmark.keys.pkcs11_token import Token
+from birthmark.keys.pkcs11_uri import SCHEME, Pkcs11Uri, parse_pkcs11_uri
 from birthmark.keys.private_key import PrivateKey, uri_in
-from birthmark.keys.token import Token
-from birthmark.keys.token_key import TokenKey
-from birthmark.keys.uri import SCHEME, Pkcs11Uri, parse_pkcs11_uri
 
 
 class AgentTokenError(UnavailableError):

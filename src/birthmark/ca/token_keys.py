@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, TypeVar, cast
 from birthmark.background import beside
 from birthmark.errors import BirthmarkError, UnavailableError
 from birthmark.keys.pin import Pin
+from birthmark.keys.pkcs11_uri import Pkcs11Uri, parse_pkcs11_uri
 from birthmark.keys.private_key import PublicKey, Scheme, as_private_key, render_uri_pem, uri_in
-from birthmark.keys.uri import Pkcs11Uri, parse_pkcs11_uri
 from birthmark.pki.issuance import SigningKey
 
 if TYPE_CHECKING:
-    from birthmark.keys.token import Token
-    from birthmark.keys.token_key import TokenKey
+    from birthmark.keys.pkcs11_key import TokenKey
+    from birthmark.keys.pkcs11_token import Token
 
 T = TypeVar("T")
 
@@ -49,7 +49,7 @@ class TokenSigner:
 
     def sign(self, data: bytes, scheme: Scheme) -> bytes:
         """Raise `TokenAwayError`."""
-        from birthmark.keys.library import LOCK, stop_library  # noqa: PLC0415 - see the module
+        from birthmark.keys.pkcs11_library import LOCK, stop_library  # noqa: PLC0415 - see the module
 
         with LOCK:
             try:
@@ -64,7 +64,7 @@ class TokenSigner:
                 raise self._away(error.explain_cause().rstrip(".")) from error
 
     def _key(self) -> "TokenKey":
-        from birthmark.keys.token_key import TokenKey  # noqa: PLC0415 - see the module
+        from birthmark.keys.pkcs11_key import TokenKey  # noqa: PLC0415 - see the module
 
         if self._open is None:
             key = TokenKey.find(_opened(self.uri), label=self.uri.object)
@@ -97,13 +97,13 @@ class TokenPlace:
 
     @classmethod
     def of(cls, token: str, pin_file: Path, module: Path | None) -> "TokenPlace":
-        from birthmark.keys.library import find_softhsm  # noqa: PLC0415 - see the module
+        from birthmark.keys.pkcs11_library import find_softhsm  # noqa: PLC0415 - see the module
 
         return cls((module or find_softhsm()).resolve(), token, pin_file.expanduser().absolute())
 
     def make(self, label: str) -> SigningKey:
         """Make a P-256 key that never leaves the token. Raise what opening a token raises."""
-        from birthmark.keys.token_key import made_for_signing  # noqa: PLC0415 - see the module
+        from birthmark.keys.pkcs11_key import made_for_signing  # noqa: PLC0415 - see the module
 
         uri = Pkcs11Uri(
             token=self.token, object=label, type="private", module_path=self.module, pin_source=self.pin_file
@@ -148,7 +148,7 @@ def _signer(key: SigningKey) -> TokenSigner | None:
 
 
 def _opened(uri: Pkcs11Uri) -> "Token":
-    from birthmark.keys.token import Token  # noqa: PLC0415 - see the module
+    from birthmark.keys.pkcs11_token import Token  # noqa: PLC0415 - see the module
 
     pin = None if uri.pin_source is None else Pin.from_file(uri.pin_source)
     return Token.open(cast("Path", uri.module_path), label=uri.token, pin=pin)

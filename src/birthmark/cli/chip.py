@@ -14,8 +14,8 @@ from birthmark.cli.options import JsonOption
 from birthmark.elements.element import Element
 from birthmark.elements.opening import open_chip
 from birthmark.keys.errors import PinMissingError
-from birthmark.keys.library import find_softhsm
 from birthmark.keys.pin import Pin
+from birthmark.keys.pkcs11_library import find_softhsm
 
 CHIP_OPTIONS = ("--module", "--token", "--slot", "--pin-file", "--pin-fd")
 

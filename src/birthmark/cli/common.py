@@ -399,7 +399,7 @@ def replacing(path: Path, mode: int = 0o666, *, keeps: bool = True) -> Iterator[
 
 def _is_private_key(path: Path) -> bool:
     """Say whether a file holds a key; one that refers to a chip's key can be written again."""
-    from birthmark.keys.reference import parse_reference_key
+    from birthmark.keys.reference_keys import parse_reference_key
 
     with path.open("rb") as file:
         text = plain_text(file.read(MAX_FILE_BYTES))

@@ -36,8 +36,8 @@ from birthmark.elements.possession import MAX_NONCE_BYTES, MIN_NONCE_BYTES, Proo
 from birthmark.elements.profiles import Algorithm, profile_of
 from birthmark.errors import InvalidRequestError, NotFoundError
 from birthmark.keys.pin import Pin
+from birthmark.keys.pkcs11_token import TokenInfo
 from birthmark.keys.private_key import PublicKey, render_uri_pem
-from birthmark.keys.token import TokenInfo
 from birthmark.pki.certificates import parse_bundle
 from birthmark.text import decode_json
 

@@ -10,7 +10,7 @@ from birthmark.cli.chip import ChipOptions
 from birthmark.elements import exec as element_exec
 from birthmark.elements.exec import Way
 from birthmark.elements.exec.proxy import parse_target
-from birthmark.keys.library import stop_library
+from birthmark.keys.pkcs11_library import stop_library
 
 
 def exec_(

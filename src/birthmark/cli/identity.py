@@ -17,9 +17,9 @@ from birthmark.elements.opening import check_tls
 from birthmark.errors import NotFoundError
 from birthmark.keys.file_key import FileKey, read_key_file
 from birthmark.keys.pin import Pin
+from birthmark.keys.pkcs11_uri import find_pkcs11_uri, parse_pkcs11_uri
 from birthmark.keys.private_key import uri_in
-from birthmark.keys.reference import parse_reference_key
-from birthmark.keys.uri import find_pkcs11_uri, parse_pkcs11_uri
+from birthmark.keys.reference_keys import parse_reference_key
 from birthmark.links.identity import Identity, Trust, identity_of
 from birthmark.pki.certificates import Certificate, parse_bundle
 from birthmark.text import reason_of

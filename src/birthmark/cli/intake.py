@@ -19,8 +19,8 @@ from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.elements.element import Element
 from birthmark.errors import BirthmarkError
 from birthmark.keys.errors import PinWrongError
-from birthmark.keys.library import stop_library
 from birthmark.keys.pin import Pin
+from birthmark.keys.pkcs11_library import stop_library
 from birthmark.keys.possession import sign_nonce
 from birthmark.manifests.bundle.errors import BundleDamagedError, MakerUnknownError, NotThisChipError
 from birthmark.manifests.bundle.model import Wish

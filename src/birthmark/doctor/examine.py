@@ -21,7 +21,7 @@ from birthmark.doctor.rules import openssl as openssl_rules
 from birthmark.doctor.rules import server as server_rules
 from birthmark.doctor.settings import Setting
 from birthmark.keys.errors import SoftHsmMissingError
-from birthmark.keys.library import find_libraries, find_softhsm
+from birthmark.keys.pkcs11_library import find_libraries, find_softhsm
 from birthmark.text import whole_number
 
 _DEBIAN = Path("/usr/lib/softhsm/libsofthsm2.so")  # named in the finding that there is none

@@ -7,7 +7,7 @@ import stat
 from pathlib import Path
 
 from birthmark.doctor.facts import FileSeen
-from birthmark.keys.library import find_libraries
+from birthmark.keys.pkcs11_library import find_libraries
 from birthmark.text import reason_of
 
 MAX_TEXT_BYTES = 1024 * 1024

@@ -40,11 +40,11 @@ from birthmark.elements.objects import (
 )
 from birthmark.elements.profiles import Algorithm, Profile, profile_of
 from birthmark.keys.errors import KeyNotFoundError
-from birthmark.keys.labels import ids_of, is_same_label, label_of, object_id_of
+from birthmark.keys.pkcs11_key import TokenKey, cut_der
+from birthmark.keys.pkcs11_token import Token, TokenInfo, bytes_of, text_of
 from birthmark.keys.private_key import as_private_key
-from birthmark.keys.reference import render_reference_key
-from birthmark.keys.token import Token, TokenInfo, bytes_of, text_of
-from birthmark.keys.token_key import TokenKey, cut_der
+from birthmark.keys.reference_keys import render_reference_key
+from birthmark.keys.se050_labels import ids_of, is_same_label, label_of, object_id_of
 from birthmark.pki.certificates import Certificate, CertificateInvalidError, parse_der
 from birthmark.pki.issuance import hash_for
 from birthmark.pki.names import name_of

@@ -14,9 +14,9 @@ from pkcs11.util.ec import encode_named_curve_parameters
 from birthmark.elements.errors import ElementMemoryInvalidError
 from birthmark.elements.memory import Layout, is_blank, read_memory
 from birthmark.elements.profiles import Algorithm, KeySlot
-from birthmark.keys.labels import label_of, object_id_of, swapped
-from birthmark.keys.token import bytes_of, text_of
-from birthmark.keys.token_key import TokenKey, cut_der
+from birthmark.keys.pkcs11_key import TokenKey, cut_der
+from birthmark.keys.pkcs11_token import bytes_of, text_of
+from birthmark.keys.se050_labels import label_of, object_id_of, swapped
 from birthmark.pki.certificates import CertificateInvalidError, parse_der
 from birthmark.text import decode_json, printable
 

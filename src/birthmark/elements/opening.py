@@ -6,7 +6,7 @@ from birthmark.elements.atecc.token import AteccToken, is_atecc, list_atecc
 from birthmark.elements.element import Element
 from birthmark.elements.errors import ChipWithoutTlsError
 from birthmark.keys.pin import Pin
-from birthmark.keys.token import Token, TokenInfo, list_tokens
+from birthmark.keys.pkcs11_token import Token, TokenInfo, list_tokens
 
 
 def list_chips(module: Path) -> tuple[TokenInfo, ...]:

@@ -24,11 +24,11 @@ from birthmark.elements.errors import ElementExistsError
 from birthmark.elements.objects import certificate_label, generate
 from birthmark.elements.profiles import ATECC608, GENERIC, PROFILES, SE050, KeySlot, Profile, Variant
 from birthmark.keys.errors import ModuleBrokenError
-from birthmark.keys.labels import ids_of, label_of, swapped
-from birthmark.keys.library import LOCK, find_softhsm, load_library, stop_library
 from birthmark.keys.pin import Pin
-from birthmark.keys.token import Token
-from birthmark.keys.token_key import TokenKey
+from birthmark.keys.pkcs11_key import TokenKey
+from birthmark.keys.pkcs11_library import LOCK, find_softhsm, load_library, stop_library
+from birthmark.keys.pkcs11_token import Token
+from birthmark.keys.se050_labels import ids_of, label_of, swapped
 from birthmark.pki.certificate_profiles import DEVICE, ISSUING_CA, ROOT
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.issuance import Issuer, issue, new_serial, self_signed

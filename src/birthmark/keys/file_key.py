@@ -32,7 +32,7 @@ from birthmark.keys.errors import (
 )
 from birthmark.keys.pin import Pin
 from birthmark.keys.private_key import PrivateKey, PublicKey, Scheme
-from birthmark.keys.reference import MAX_KEY_FILE_BYTES, parse_reference_key
+from birthmark.keys.reference_keys import MAX_KEY_FILE_BYTES, parse_reference_key
 from birthmark.pki.certificates import DECODE_PKCS12
 from birthmark.pki.der import has_pkcs12_key, is_der, is_pkcs12, pkcs12_options
 from birthmark.pki.pem import PemInvalidError, pem_in, unarmor

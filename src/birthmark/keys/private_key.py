@@ -15,7 +15,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
-from birthmark.keys.uri import MAX_URI_CHARS, Pkcs11Uri, find_pkcs11_uri
+from birthmark.keys.pkcs11_uri import MAX_URI_CHARS, Pkcs11Uri, find_pkcs11_uri
 
 PublicKey: TypeAlias = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
 PrivateKey: TypeAlias = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey

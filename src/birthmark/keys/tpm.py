@@ -116,14 +116,14 @@ class Tpm:
         """Open the TPM: yield what is asked of it, and whom."""
         given = self.settings
         try:
-            from birthmark.keys import tss  # noqa: PLC0415 - an extra, not on every machine
+            from birthmark.keys import tpm_commands  # noqa: PLC0415 - an extra, not on every machine
         except (ImportError, OSError, NotImplementedError) as error:
             raise self._unavailable(f"its library tpm2-pytss is missing ({error})") from error
         with _LOCK:
             try:
-                with tss.opened(given.tcti, given.endorsement.encode(), given.owner.encode()) as tpm:
-                    yield tss, tpm
-            except tss.REFUSALS as error:
+                with tpm_commands.opened(given.tcti, given.endorsement.encode(), given.owner.encode()) as tpm:
+                    yield tpm_commands, tpm
+            except tpm_commands.REFUSALS as error:
                 raise self._unavailable(str(error)) from error
 
     def _unavailable(self, detail: str) -> TpmUnavailableError:

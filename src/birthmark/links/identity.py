@@ -9,8 +9,8 @@ from typing import TypeAlias
 from birthmark.errors import about
 from birthmark.keys.file_key import FileKey
 from birthmark.keys.pin import Pin
+from birthmark.keys.pkcs11_key import TokenKey
 from birthmark.keys.private_key import KeyHandle
-from birthmark.keys.token_key import TokenKey
 from birthmark.links.errors import CertificateKeyMismatchError, ChainOrderError, ServerUntrustedError
 from birthmark.pki.certificates import Certificate, pem_bundle
 

@@ -19,10 +19,10 @@ from birthmark.agent.files import DEVICE_ID, EST_ID, Places
 from birthmark.agent.keys import AgentTokenError, KeyStore
 from birthmark.elements.software import initialize_token
 from birthmark.keys.errors import KeyNotFoundError, ModuleMissingError
-from birthmark.keys.library import stop_library
 from birthmark.keys.pin import Pin
+from birthmark.keys.pkcs11_library import stop_library
+from birthmark.keys.pkcs11_token import Token
 from birthmark.keys.private_key import default_scheme
-from birthmark.keys.token import Token
 from support.fakes import SeededEntropy
 
 PIN = "123456"

@@ -28,9 +28,9 @@ from birthmark.ca.service import CertificateAuthority
 from birthmark.ca.token_keys import TokenAwayError, TokenPlace, place_of
 from birthmark.elements.element import Element
 from birthmark.elements.software import initialize_token
-from birthmark.keys.library import LOCK, stop_library
 from birthmark.keys.pin import Pin
-from birthmark.keys.token import Token
+from birthmark.keys.pkcs11_library import LOCK, stop_library
+from birthmark.keys.pkcs11_token import Token
 from birthmark.pki.certificate_profiles import EST_IDENTITY, Purpose
 from birthmark.pki.csr import parse_csr
 from birthmark.pki.issuance import issue, new_serial

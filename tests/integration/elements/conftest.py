@@ -9,7 +9,7 @@ import pytest
 from birthmark.elements.element import Element
 from birthmark.elements.profiles import PROFILES
 from birthmark.elements.software import SoftwareElement, create_software_element
-from birthmark.keys.library import stop_library
+from birthmark.keys.pkcs11_library import stop_library
 from support.fakes import SeededEntropy
 
 # Long ago by any real clock: OpenSSL checks these certificates against the machine's time.

@@ -15,7 +15,7 @@ from birthmark.cli.common import MAX_FILE_BYTES
 from birthmark.elements.objects import generate
 from birthmark.elements.profiles import Algorithm
 from birthmark.elements.software import SoftwareElement
-from birthmark.keys.reference import parse_reference_key
+from birthmark.keys.reference_keys import parse_reference_key
 from birthmark.pki.certificates import parse_pem
 
 pytestmark = pytest.mark.integration

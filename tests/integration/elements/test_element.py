@@ -40,11 +40,11 @@ from birthmark.keys.errors import (
     TokenNotFoundError,
 )
 from birthmark.keys.pin import Pin
+from birthmark.keys.pkcs11_key import TokenKey
+from birthmark.keys.pkcs11_token import Token, list_tokens
+from birthmark.keys.pkcs11_uri import parse_pkcs11_uri
 from birthmark.keys.private_key import Scheme, as_private_key
-from birthmark.keys.reference import parse_reference_key
-from birthmark.keys.token import Token, list_tokens
-from birthmark.keys.token_key import TokenKey
-from birthmark.keys.uri import parse_pkcs11_uri
+from birthmark.keys.reference_keys import parse_reference_key
 from birthmark.pki.certificate_profiles import DEVICE
 from birthmark.pki.certificates import parse_bundle
 from birthmark.pki.csr import parse_csr

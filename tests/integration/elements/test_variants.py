@@ -10,8 +10,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from birthmark.elements.profiles import SE050, Algorithm, KeySlot, Variant
 from birthmark.elements.software import SoftwareElement, create_software_element
-from birthmark.keys.labels import object_id_of
-from birthmark.keys.reference import parse_reference_key, reference_public_key
+from birthmark.keys.reference_keys import parse_reference_key, reference_public_key
+from birthmark.keys.se050_labels import object_id_of
 from support.fakes import NOON, SeededEntropy
 
 pytestmark = pytest.mark.integration

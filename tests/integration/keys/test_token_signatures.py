@@ -23,12 +23,12 @@ from birthmark.keys.errors import (
     PublicKeyMissingError,
     TokenFailedError,
 )
-from birthmark.keys.library import stop_library
 from birthmark.keys.pin import Pin
+from birthmark.keys.pkcs11_key import TokenKey
+from birthmark.keys.pkcs11_library import stop_library
+from birthmark.keys.pkcs11_token import Token
 from birthmark.keys.possession import check_nonce, sign_nonce
 from birthmark.keys.private_key import Scheme
-from birthmark.keys.token import Token
-from birthmark.keys.token_key import TokenKey
 from birthmark.pki.certificate_profiles import DEVICE
 from birthmark.pki.issuance import self_signed
 from birthmark.pki.names import name_of

@@ -35,9 +35,9 @@ from birthmark.elements.software import initialize_token, select
 from birthmark.errors import BirthmarkError
 from birthmark.est import wire as est_wire
 from birthmark.iothub import wire as hub_wire
-from birthmark.keys.library import find_softhsm, stop_library
 from birthmark.keys.pin import Pin
-from birthmark.keys.token import Token
+from birthmark.keys.pkcs11_library import find_softhsm, stop_library
+from birthmark.keys.pkcs11_token import Token
 from birthmark.links.identity import Identity, TokenIdentity, Trust
 from birthmark.links.openssl.tls import client_context
 from birthmark.links.ports import HttpAnswer, Message

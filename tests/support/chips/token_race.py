@@ -14,8 +14,8 @@ from awscrt import http, io
 
 from birthmark.elements.profiles import PROFILES
 from birthmark.elements.software import SoftwareElement
-from birthmark.keys.library import find_softhsm, stop_library
 from birthmark.keys.pin import Pin
+from birthmark.keys.pkcs11_library import find_softhsm, stop_library
 from birthmark.keys.private_key import KeyHandle, Scheme
 from birthmark.links.crt.https import CrtHttps
 from birthmark.links.crt.mqtt import CrtMqtt

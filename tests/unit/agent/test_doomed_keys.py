@@ -4,8 +4,8 @@ from pathlib import Path
 
 from birthmark.agent.files import write_file
 from birthmark.agent.keys import KeyStore
+from birthmark.keys.pkcs11_uri import Pkcs11Uri
 from birthmark.keys.private_key import render_uri_pem
-from birthmark.keys.uri import Pkcs11Uri
 from support.agent.world import World
 
 COUNT = 40

@@ -1,4 +1,4 @@
-"""The hook reads key files with its own few lines of DER: they must agree with `keys.reference`."""
+"""The hook reads key files with its own few lines of DER: they must agree with `keys.reference_keys`."""
 
 import importlib.util
 from types import ModuleType
@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from birthmark.elements.exec import HOOK
+from birthmark.keys.pkcs11_uri import Pkcs11Uri
 from birthmark.keys.private_key import render_uri_pem
-from birthmark.keys.reference import render_reference_key
-from birthmark.keys.uri import Pkcs11Uri
+from birthmark.keys.reference_keys import render_reference_key
 
 KEYS = (
     ec.generate_private_key(ec.SECP256R1()),

@@ -19,7 +19,7 @@ from birthmark.elements.errors import (
 from birthmark.elements.possession import Proof, check_proof, prove
 from birthmark.elements.profiles import ATECC608, GENERIC, SE050, KeySlot, profile_of
 from birthmark.keys.file_key import FileKey
-from birthmark.keys.labels import is_same_label, label_of, object_id_of, swapped
+from birthmark.keys.se050_labels import is_same_label, label_of, object_id_of, swapped
 
 
 def test_a_token_label_tells_the_chip() -> None:

@@ -39,10 +39,10 @@ from birthmark.keys.errors import (
     ReferenceKeyError,
 )
 from birthmark.keys.file_key import FileKey, pem_of_key, read_key_file
-from birthmark.keys.labels import ids_of, is_same_label, label_of, object_id_of, swapped
 from birthmark.keys.pin import Pin
 from birthmark.keys.private_key import Scheme, as_private_key, default_scheme
-from birthmark.keys.reference import parse_reference_key, render_reference_key
+from birthmark.keys.reference_keys import parse_reference_key, render_reference_key
+from birthmark.keys.se050_labels import ids_of, is_same_label, label_of, object_id_of, swapped
 from birthmark.links.identity import FileIdentity, Trust
 from birthmark.links.openssl.tls import client_context
 from birthmark.pki.certificate_profiles import DEVICE

@@ -7,7 +7,7 @@ from pkcs11 import exceptions as p11
 
 from birthmark.keys.errors import PinWrongError
 from birthmark.keys.pin import Pin
-from birthmark.keys.token import TokenInfo, _login
+from birthmark.keys.pkcs11_token import TokenInfo, _login
 
 INFO = TokenInfo("north", "maker", "model", "4711", 0, is_initialized=True, needs_pin=True)
 

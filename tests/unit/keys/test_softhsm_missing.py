@@ -7,7 +7,7 @@ import typer
 
 from birthmark.cli.common import CANNOT_REACH, telling_refusals
 from birthmark.keys.errors import SoftHsmMissingError
-from birthmark.keys.library import find_softhsm
+from birthmark.keys.pkcs11_library import find_softhsm
 
 
 def test_a_missing_softhsm_names_the_places_and_the_package(

@@ -12,7 +12,7 @@ from birthmark.agent.config.model import KeyLocation, Preloaded, TokenLocation
 from birthmark.agent.config.reader import MistakeError, Read, Table, text_like
 from birthmark.errors import BirthmarkError
 from birthmark.keys.pin import Pin
-from birthmark.keys.uri import find_pkcs11_uri, parse_pkcs11_uri
+from birthmark.keys.pkcs11_uri import find_pkcs11_uri, parse_pkcs11_uri
 
 L = TypeVar("L", TokenLocation, KeyLocation)
 

@@ -11,8 +11,8 @@ from birthmark.agent.jobs.model import JobSettings
 from birthmark.agent.renewal import Renewal
 from birthmark.elements.profiles import Algorithm
 from birthmark.keys.pin import Pin
+from birthmark.keys.pkcs11_uri import Pkcs11Uri
 from birthmark.keys.tpm import TpmSettings
-from birthmark.keys.uri import Pkcs11Uri
 
 
 @dataclass(frozen=True, slots=True)

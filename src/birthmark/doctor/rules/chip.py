@@ -6,7 +6,7 @@ from functools import partial
 
 from birthmark.doctor.facts import ChipSeen, Ending, KeySeen, SoftHsmSeen
 from birthmark.doctor.model import Finding, Severity, Topic
-from birthmark.keys.labels import is_same_label, object_id_of
+from birthmark.keys.se050_labels import is_same_label, object_id_of
 from birthmark.text_files import trimmed
 
 _EXPOSED = 0o077

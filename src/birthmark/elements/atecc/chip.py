@@ -1,6 +1,6 @@
 """The chip's commands by Microchip's library: over I2C, or to a software chip in a file.
 
-The library has one device for the whole process; whoever calls holds `keys.library.LOCK`.
+The library has one device for the whole process; whoever calls holds `keys.pkcs11_library.LOCK`.
 """
 
 import contextlib

@@ -24,8 +24,8 @@ from birthmark.elements.atecc.certificates import Certificates
 from birthmark.elements.atecc.chip import NAME, AteccChip, Place
 from birthmark.elements.atecc.software import SLOT_BYTES
 from birthmark.keys.errors import KeyUnsupportedError, TokenFailedError, TokenNotFoundError
-from birthmark.keys.library import LOCK
-from birthmark.keys.token import Token, TokenInfo, translated
+from birthmark.keys.pkcs11_library import LOCK
+from birthmark.keys.pkcs11_token import Token, TokenInfo, translated
 from birthmark.pki.certificates import CertificateInvalidError
 
 LABEL = "00ABC"

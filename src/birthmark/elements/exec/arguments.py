@@ -12,9 +12,9 @@ from pathlib import Path
 from birthmark.elements.element import Element
 from birthmark.elements.exec.program import Kind
 from birthmark.keys.errors import PinFileError
+from birthmark.keys.pkcs11_uri import Pkcs11Uri, parse_pkcs11_uri
 from birthmark.keys.private_key import uri_in
-from birthmark.keys.reference import MAX_KEY_FILE_BYTES, parse_reference_key
-from birthmark.keys.uri import Pkcs11Uri, parse_pkcs11_uri
+from birthmark.keys.reference_keys import MAX_KEY_FILE_BYTES, parse_reference_key
 
 
 def named_key(path: str, element: Element) -> Pkcs11Uri | None:

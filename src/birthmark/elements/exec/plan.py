@@ -12,10 +12,10 @@ from birthmark.elements.exec.choose import Choice, Way, choose
 from birthmark.elements.exec.machine import Machine, look_around
 from birthmark.elements.exec.program import Program, look_at
 from birthmark.elements.opening import check_tls
-from birthmark.keys.labels import object_id_of
 from birthmark.keys.pin import Pin
+from birthmark.keys.pkcs11_uri import Pkcs11Uri
 from birthmark.keys.private_key import render_uri_pem
-from birthmark.keys.uri import Pkcs11Uri
+from birthmark.keys.se050_labels import object_id_of
 
 # `default` first and active, or TLS has no algorithms. Keys are not shared between loads: a program that reconnects
 # would hold one of a session that is gone. And the provider does not shut SoftHSM down: programs crashed at their end.

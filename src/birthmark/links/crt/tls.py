@@ -15,7 +15,7 @@ from awscrt.exceptions import AwsCrtError
 
 from birthmark.errors import BirthmarkError
 from birthmark.keys.errors import KeyNotFoundError, PinLockedError, PinWrongError, TokenFailedError
-from birthmark.keys.library import before_it_stops, generation
+from birthmark.keys.pkcs11_library import before_it_stops, generation
 from birthmark.links.errors import (
     ClientCertificateRefusedError,
     HostUnknownError,

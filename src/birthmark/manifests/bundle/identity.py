@@ -15,12 +15,12 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from birthmark import durable
 from birthmark.clock import Entropy
 from birthmark.keys.file_key import FileKey, read_key_file
-from birthmark.keys.library import find_softhsm
 from birthmark.keys.pin import Pin
+from birthmark.keys.pkcs11_key import TokenKey
+from birthmark.keys.pkcs11_library import find_softhsm
+from birthmark.keys.pkcs11_token import Token
+from birthmark.keys.pkcs11_uri import Pkcs11Uri, parse_pkcs11_uri
 from birthmark.keys.private_key import PublicKey, Scheme, as_private_key, uri_in
-from birthmark.keys.token import Token
-from birthmark.keys.token_key import TokenKey
-from birthmark.keys.uri import Pkcs11Uri, parse_pkcs11_uri
 from birthmark.manifests.bundle.errors import StationUnusableError
 from birthmark.manifests.bundle.rules import station_name
 from birthmark.manifests.bundle.wire import is_name

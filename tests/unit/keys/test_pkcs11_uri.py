@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from birthmark.errors import BirthmarkError
 from birthmark.keys.errors import KeyFileMissingError, PinInUriError, PinSourceInPathError, UriInvalidError
-from birthmark.keys.uri import Pkcs11Uri, parse_pkcs11_uri
+from birthmark.keys.pkcs11_uri import Pkcs11Uri, parse_pkcs11_uri
 
 text = st.none() | st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 uris = st.builds(

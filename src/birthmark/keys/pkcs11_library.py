@@ -15,7 +15,7 @@ from pkcs11 import exceptions as p11
 
 from birthmark.keys.errors import ModuleBrokenError, ModuleMissingError, SoftHsmMissingError
 from birthmark.keys.native_lock import NativeLock
-from birthmark.keys.started import SharedLibrary
+from birthmark.keys.pkcs11_init import SharedLibrary
 
 LOCK = NativeLock()
 """Around every call into the library."""

@@ -16,9 +16,9 @@ from pkcs11.util.ec import encode_ec_public_key, encode_ecdsa_signature, encode_
 from pkcs11.util.rsa import encode_rsa_public_key
 
 from birthmark.keys.errors import KeyUnsupportedError, PublicKeyMissingError
+from birthmark.keys.pkcs11_token import Token, bytes_of, text_of
+from birthmark.keys.pkcs11_uri import Pkcs11Uri
 from birthmark.keys.private_key import PublicKey, Scheme
-from birthmark.keys.token import Token, bytes_of, text_of
-from birthmark.keys.uri import Pkcs11Uri
 
 # Sensitive and not extractable: said in so many words, because tokens differ in what they assume.
 _GUARDED = {Attribute.SENSITIVE: True, Attribute.EXTRACTABLE: False, Attribute.PRIVATE: True}

@@ -11,7 +11,7 @@ import pytest
 from birthmark.clock import SystemClock
 from birthmark.elements.profiles import PROFILES
 from birthmark.elements.software import SoftwareElement, create_software_element
-from birthmark.keys.library import find_softhsm, load_library, stop_library
+from birthmark.keys.pkcs11_library import find_softhsm, load_library, stop_library
 from support.chips import token_race
 from support.fakes import SeededEntropy
 
@@ -23,8 +23,8 @@ import sys
 from pathlib import Path
 from awscrt import io
 theirs = io.Pkcs11Lib(file=sys.argv[1])
-from birthmark.keys.library import stop_library
-from birthmark.keys.token import list_tokens
+from birthmark.keys.pkcs11_library import stop_library
+from birthmark.keys.pkcs11_token import list_tokens
 for _ in range(2):
     print([token.label for token in list_tokens(Path(sys.argv[1]))])
     stop_library()
@@ -35,7 +35,7 @@ for _ in range(2):
 MET = """
 import ssl, sys
 from pathlib import Path
-from birthmark.keys.token import list_tokens
+from birthmark.keys.pkcs11_token import list_tokens
 ways = [ssl.SSLContext(one) for one in (ssl.PROTOCOL_TLS_CLIENT, ssl.PROTOCOL_TLS_SERVER)]
 for one in ways:
     one.check_hostname, one.verify_mode, one.maximum_version = False, ssl.CERT_NONE, ssl.TLSVersion.TLSv1_2

@@ -27,9 +27,9 @@ from birthmark.keys.errors import (
     TokenFailedError,
     TokenNotFoundError,
 )
-from birthmark.keys.labels import is_same_label
-from birthmark.keys.library import LOCK, generation, kind_of, load_library
 from birthmark.keys.pin import Pin
+from birthmark.keys.pkcs11_library import LOCK, generation, kind_of, load_library
+from birthmark.keys.se050_labels import is_same_label
 
 log = logging.getLogger(__name__)
 

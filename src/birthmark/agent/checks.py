@@ -30,8 +30,8 @@ from birthmark.est.client import EstClient
 from birthmark.keys.private_key import default_scheme
 from birthmark.keys.tpm import Tpm, TpmSettings
 from birthmark.links.identity import Trust
+from birthmark.links.openssl.clock_tolerant import check_dates
 from birthmark.links.openssl.tls import client_context, explained
-from birthmark.links.openssl.validity import check_dates
 from birthmark.pki.certificates import parse_bundle
 from birthmark.text import reason_of
 

@@ -36,7 +36,7 @@ from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.errors import BirthmarkError, UnavailableError
 from birthmark.keys.file_key import FileKey
 from birthmark.keys.tpm import TpmSettings
-from birthmark.links.choose import open_links
+from birthmark.links.factory import open_links
 from birthmark.links.identity import FileIdentity, Trust
 from birthmark.links.openssl.tls import client_context
 

@@ -15,7 +15,7 @@ from birthmark.agent.timely import AskTime
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import BirthmarkError
 from birthmark.links.identity import Trust
-from birthmark.links.openssl.validity import ask_time
+from birthmark.links.openssl.clock_tolerant import ask_time
 
 
 def open_agent(

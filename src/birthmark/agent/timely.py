@@ -21,7 +21,7 @@ from birthmark.agent.timekeeping import TOLERANCE, Timekeeper
 from birthmark.errors import BirthmarkError
 from birthmark.links.errors import ServerUntrustedError
 from birthmark.links.identity import Identity, TokenIdentity, Trust
-from birthmark.links.openssl.validity import StatedTime
+from birthmark.links.openssl.clock_tolerant import StatedTime
 from birthmark.links.ports import HttpAnswer, HttpsClient, Links, Message, MqttClient
 from birthmark.links.urls import parse_url
 from birthmark.mqtt.packets import Connect

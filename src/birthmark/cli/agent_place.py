@@ -20,7 +20,7 @@ from birthmark.agent.opening import open_agent
 from birthmark.agent.service import Agent
 from birthmark.agent.state import recall
 from birthmark.clock import SystemClock, SystemEntropy
-from birthmark.links.choose import open_links
+from birthmark.links.factory import open_links
 from birthmark.text import printable
 
 

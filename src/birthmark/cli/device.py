@@ -27,8 +27,8 @@ from birthmark.elements.element import Element
 from birthmark.elements.errors import ElementLayoutTooSmallError, ElementNoMemoryError
 from birthmark.elements.memory import Assignment, Layout
 from birthmark.iothub.client import HubClient, connect_hub
-from birthmark.links.choose import open_links
 from birthmark.links.errors import MqttRefusedError
+from birthmark.links.factory import open_links
 from birthmark.links.urls import UrlInvalidError, parse_url
 from birthmark.text import printable
 

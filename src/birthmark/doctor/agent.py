@@ -17,7 +17,7 @@ from birthmark.doctor.looking import text_of
 from birthmark.doctor.probe import Question
 from birthmark.doctor.settings import Kind, Setting
 from birthmark.errors import BirthmarkError
-from birthmark.links.choose import open_links
+from birthmark.links.factory import open_links
 
 
 @dataclass(frozen=True, slots=True)

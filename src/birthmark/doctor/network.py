@@ -13,8 +13,8 @@ from birthmark.doctor.rules.network import is_bypassed
 from birthmark.doctor.settings import Setting
 from birthmark.errors import BirthmarkError
 from birthmark.links.identity import Trust
+from birthmark.links.openssl.clock_tolerant import StatedTime, ask_time
 from birthmark.links.openssl.tls import client_context, explained
-from birthmark.links.openssl.validity import StatedTime, ask_time
 
 _PROXIES = ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
 _URLS = ("AWS_ENDPOINT_URL_IOT", "AWS_ENDPOINT_URL_IOT_DATA_PLANE")

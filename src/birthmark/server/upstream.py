@@ -63,7 +63,7 @@ def upstream_of(settings: Settings, data: DataDirectory, clock: Clock, entropy: 
 
 
 def _links_of(table: UpstreamTable, clock: Clock) -> Callable[[], Https]:
-    from birthmark.links.choose import open_links
+    from birthmark.links.factory import open_links
     from birthmark.links.identity import Trust, identity_of
 
     files = [Path(one).expanduser() for one in table.trusted_certs]

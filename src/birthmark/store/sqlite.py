@@ -19,8 +19,7 @@ from birthmark import durable
 from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError, UnavailableError
 from birthmark.net.fair_scheduler import give_way
-from birthmark.store import audit_chain
-from birthmark.store import migrate
+from birthmark.store import audit_chain, migrate
 from birthmark.store.column_encryption import Seal
 from birthmark.store.counters import COUNT, summed
 from birthmark.store.database import Batch, GroupCommit, Hear, Outcomes, Row, Sharing, ValueRefusedError

@@ -9,7 +9,7 @@ import pytest
 
 from birthmark.links.errors import LinkTimeoutError
 from birthmark.links.identity import Trust
-from birthmark.links.openssl import probe, validity
+from birthmark.links.openssl import clock_tolerant, trust_probe
 from birthmark.links.openssl.https import OpensslHttps
 
 pytestmark = pytest.mark.integration
@@ -52,12 +52,12 @@ async def test_a_request_ends_in_its_time_and_leaves_no_thread(dripping: int) ->
 
 
 async def test_whoever_is_asked_for_the_time_has_a_time_too(dripping: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(validity, "_TIMEOUT_S", 0.3)
-    assert await validity.ask_time(f"https://localhost:{dripping}/", Trust()) is None
+    monkeypatch.setattr(clock_tolerant, "_TIMEOUT_S", 0.3)
+    assert await clock_tolerant.ask_time(f"https://localhost:{dripping}/", Trust()) is None
     await no_thread_is_left()
 
 
 async def test_a_probe_ends_in_its_time(dripping: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probe, "_PROBE_S", 0.2)
-    assert await probe.distrust_of("localhost", dripping, Trust()) is None
+    monkeypatch.setattr(trust_probe, "_PROBE_S", 0.2)
+    assert await trust_probe.distrust_of("localhost", dripping, Trust()) is None
     await no_thread_is_left()

@@ -18,7 +18,7 @@ from birthmark.dps.client import DpsRefusedError
 from birthmark.fleet.azure import AzureTarget
 from birthmark.fleet.profiles import azure_profile
 from birthmark.keys.tpm import TpmUnavailableError
-from birthmark.links.choose import open_links
+from birthmark.links.factory import open_links
 from support.chips.tpms import SoftwareTpm, a_tpm
 from support.server.servers import RunningServer, a_new_server
 

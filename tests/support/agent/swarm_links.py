@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from birthmark.clock import SystemClock
-from birthmark.links.choose import open_links
+from birthmark.links.factory import open_links
 from birthmark.links.identity import FileIdentity, Identity, Trust
 from birthmark.links.ports import HttpsClient, Links, MqttClient
 from birthmark.swarm.links.https import SwarmHttps

@@ -19,7 +19,7 @@ from birthmark.est import wire as est_wire
 from birthmark.keys.file_key import FileKey
 from birthmark.links.errors import LinkLostError, MqttRefusedError, ServerUntrustedError
 from birthmark.links.identity import Identity, Trust
-from birthmark.links.openssl.validity import StatedTime
+from birthmark.links.openssl.clock_tolerant import StatedTime
 from birthmark.links.ports import HttpAnswer, Message
 from birthmark.mqtt.packets import Connect
 from birthmark.pki import certificate_profiles

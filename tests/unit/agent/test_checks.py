@@ -14,7 +14,7 @@ from birthmark.agent.identities import CertificateMissingError
 from birthmark.agent.service import Agent
 from birthmark.errors import UnavailableError
 from birthmark.links.identity import Trust
-from birthmark.links.openssl.validity import StatedTime
+from birthmark.links.openssl.clock_tolerant import StatedTime
 from birthmark.pki.certificates import CertificateInvalidError, CertificateIsPkcs12Error
 from support.agent.world import BOOTSTRAP, CONFIG, LIFETIME, World
 from support.pki.pki_builders import a_ca, a_key, key_pem

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from birthmark.agent.timekeeping import BUILT, Timekeeper
 from birthmark.agent.timely import TimeServers
 from birthmark.links.identity import Trust
-from birthmark.links.openssl.validity import StatedTime
+from birthmark.links.openssl.clock_tolerant import StatedTime
 from birthmark.links.ports import HttpAnswer
 from support.agent.world import CONFIG, LIFETIME, World, certified
 from support.fakes import NOON, FakeClock

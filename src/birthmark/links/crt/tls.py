@@ -26,8 +26,8 @@ from birthmark.links.errors import (
     TlsFailedError,
 )
 from birthmark.links.identity import TokenIdentity, Trust
-from birthmark.links.openssl.bounded import connected
-from birthmark.links.openssl.probe import PROBE_AFTER_S, distrust_of
+from birthmark.links.openssl.deadlines import connected
+from birthmark.links.openssl.trust_probe import PROBE_AFTER_S, distrust_of
 from birthmark.links.proxy import proxy_of
 
 # s2n answers a failed handshake only after 10 to 30 seconds, to tell an attacker nothing by its timing.

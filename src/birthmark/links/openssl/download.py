@@ -12,9 +12,9 @@ from http import HTTPStatus
 
 from birthmark.links.errors import LinkAnswerError, LinkLostError, LinkTimeoutError
 from birthmark.links.identity import Trust
-from birthmark.links.openssl.bounded import Cut, bounded
+from birthmark.links.openssl.clock_tolerant import check_dates
+from birthmark.links.openssl.deadlines import Cut, bounded
 from birthmark.links.openssl.tls import client_context, explained
-from birthmark.links.openssl.validity import check_dates
 from birthmark.links.urls import TIMEOUT_S, Target, parse_url
 from birthmark.text import reason_of
 

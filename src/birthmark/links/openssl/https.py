@@ -7,9 +7,9 @@ from functools import partial
 
 from birthmark.links.errors import LinkAnswerError, LinkTimeoutError
 from birthmark.links.identity import FileIdentity, Trust
-from birthmark.links.openssl.bounded import Cut, bounded
+from birthmark.links.openssl.clock_tolerant import check_dates
+from birthmark.links.openssl.deadlines import Cut, bounded
 from birthmark.links.openssl.tls import client_context, explained
-from birthmark.links.openssl.validity import check_dates
 from birthmark.links.ports import HttpAnswer
 from birthmark.links.urls import MAX_ANSWER_BYTES, TIMEOUT_S, Target, parse_url
 from birthmark.text import reason_of

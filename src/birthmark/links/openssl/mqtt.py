@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 from birthmark.background import ended
 from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError
-from birthmark.links.conversation import Conversation
 from birthmark.links.errors import CLOSED_HERE, LinkLostError
 from birthmark.links.identity import FileIdentity, Trust
-from birthmark.links.openssl.bounded import connected
+from birthmark.links.mqtt_session import Conversation
+from birthmark.links.openssl.clock_tolerant import check_dates
+from birthmark.links.openssl.deadlines import connected
 from birthmark.links.openssl.tls import client_context, explained
-from birthmark.links.openssl.validity import check_dates
 from birthmark.links.ports import Message
 from birthmark.links.proxy import proxy_of
 from birthmark.links.urls import TIMEOUT_S, WEBSOCKET_PORT
@@ -22,7 +22,7 @@ from birthmark.mqtt.errors import LocalProtocolError, RemoteProtocolError
 from birthmark.mqtt.packets import ConnAck, Connect, Disconnect, Packet, PubAck, Publish, SubAck
 
 if TYPE_CHECKING:
-    from birthmark.links.openssl.websocket import WebSocketBytes
+    from birthmark.links.openssl.websocket_framing import WebSocketBytes
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ class OpensslMqtt(Conversation):
         context = client_context(self._identity, self._trust)
         if port == WEBSOCKET_PORT or proxy_of(host, port) is not None:
             self._port = port = WEBSOCKET_PORT
-            from birthmark.links.openssl.websocket import WebSocketBytes  # noqa: PLC0415 - few devices need it
+            from birthmark.links.openssl.websocket_framing import WebSocketBytes  # noqa: PLC0415 - few devices need it
 
             self._frames = WebSocketBytes(host, port)
         try:

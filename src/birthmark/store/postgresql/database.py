@@ -14,8 +14,7 @@ from birthmark.background import ended
 from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError, UnavailableError
 from birthmark.net.fair_scheduler import Backlog
-from birthmark.store import audit_chain
-from birthmark.store import migrate
+from birthmark.store import audit_chain, migrate
 from birthmark.store.column_encryption import Seal
 from birthmark.store.counters import COUNT, summed
 from birthmark.store.database import Batch, GroupCommit, Hear, Outcomes, Row, Sharing, ValueRefusedError

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from birthmark.errors import BirthmarkError
-from birthmark.links.conversation import FAILURE, Conversation
 from birthmark.links.errors import CLOSED_HERE, LinkLostError
+from birthmark.links.mqtt_session import FAILURE, Conversation
 from birthmark.links.ports import Message
 from birthmark.links.urls import TIMEOUT_S
 from birthmark.mqtt.engine import Engine, Role

@@ -19,8 +19,8 @@ from birthmark.errors import BirthmarkError
 from birthmark.keys.errors import KeyFileInvalidError
 from birthmark.links.errors import LinkLostError
 from birthmark.links.identity import Trust
+from birthmark.links.openssl.clock_tolerant import check_dates
 from birthmark.links.openssl.tls import client_context, explained
-from birthmark.links.openssl.validity import check_dates
 from birthmark.links.urls import TIMEOUT_S
 from birthmark.text import reason_of
 

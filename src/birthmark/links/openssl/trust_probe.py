@@ -6,7 +6,7 @@ from functools import partial
 from birthmark.errors import BirthmarkError
 from birthmark.links.errors import ServerUntrustedError
 from birthmark.links.identity import Trust
-from birthmark.links.openssl.bounded import Cut, bounded
+from birthmark.links.openssl.deadlines import Cut, bounded
 from birthmark.links.openssl.tls import client_context, explained
 
 PROBE_AFTER_S = 1.0

@@ -14,7 +14,7 @@ from typing import Any
 
 from birthmark.links.errors import ServerUntrustedError
 from birthmark.links.identity import Trust
-from birthmark.links.openssl.bounded import Cut, bounded
+from birthmark.links.openssl.deadlines import Cut, bounded
 from birthmark.links.openssl.tls import client_context, explained
 from birthmark.links.urls import parse_url
 from birthmark.pki.certificates import Certificate, parse_der

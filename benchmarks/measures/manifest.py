@@ -10,7 +10,7 @@ from rig import Rig
 
 from birthmark.manifests.microchip import root_of, signer_of, trust_of
 from birthmark.manifests.model import Entry
-from birthmark.manifests.verifying import verify_all
+from birthmark.manifests.verification import verify_all
 from birthmark.manifests.writer import Chip, ManifestKey, render_entry
 from birthmark.pki import certificate_profiles
 from measures.measure import Measure, Sample

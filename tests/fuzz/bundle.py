@@ -10,8 +10,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from birthmark.keys.file_key import FileKey
 from birthmark.keys.possession import sign_nonce
 from birthmark.manifests.bundle import wire
-from birthmark.manifests.bundle.many import verify_all
 from birthmark.manifests.bundle.model import Place, Trust, Wish
+from birthmark.manifests.bundle.parallel_verifier import verify_all
 from birthmark.manifests.bundle.rules import nonce_of, station_name
 from birthmark.manifests.errors import ManifestError
 from birthmark.pki.certificates import parse_der

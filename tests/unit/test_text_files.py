@@ -29,9 +29,9 @@ from birthmark.keys.file_key import FileKey
 from birthmark.keys.pin import Pin
 from birthmark.links.identity import FileIdentity, Trust
 from birthmark.links.openssl.tls import client_context
+from birthmark.manifests.certificate_lists import ListTrust, verify_list
+from birthmark.manifests.chunking import count_of
 from birthmark.manifests.errors import MalformedEntryError
-from birthmark.manifests.listed import ListTrust, verify_list
-from birthmark.manifests.splitting import count_of
 from birthmark.pki.certificates import parse_any, parse_bundle
 from birthmark.pki.pem import unarmor
 from birthmark.server.machines.record import made, render
@@ -306,7 +306,7 @@ OWN = {
     },
     "what the system tells": {"agent/state.py", "doctor/servers.py", "cli/hints.py", "flock.py", "swarm/run.py"},
     "within a program under chip exec": {"elements/exec/proxy.py", "elements/hook/sitecustomize.py"},
-    "a file that is read line by line": {"manifests/listed.py", "server/backup/exported.py"},
+    "a file that is read line by line": {"manifests/certificate_lists.py", "server/backup/exported.py"},
 }
 BYPASS = re.compile(r"\.read_text\(|read_bytes\(\)\.decode|utf-8-sig|tomllib\.load\b|json\.load\(")
 

@@ -97,7 +97,7 @@ def merge(
 
     A chip or a board that is in two of them is refused, and both places are named; nothing is written then.
     """
-    from birthmark.manifests.bundle.verify import Verifier, verify_file
+    from birthmark.manifests.bundle.verifier import Verifier, verify_file
 
     if out.exists():
         raise FileExistsAlreadyError(path=out)

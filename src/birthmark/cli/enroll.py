@@ -114,7 +114,7 @@ def device(
     """
     from birthmark.cli.shipment import hint_at_policy
     from birthmark.fleet.target import Done, EnrollmentRequest
-    from birthmark.manifests.doubts import doubts_of
+    from birthmark.manifests.preflight_checks import doubts_of
 
     how.check(azure=where.is_azure, aws=not where.is_azure)
     if (keys := tpm.keys()) is not None:
@@ -224,7 +224,7 @@ def group(
     --update.
     """
     from birthmark.fleet.azure import AzureTarget
-    from birthmark.manifests.doubts import doubts_of_ca
+    from birthmark.manifests.preflight_checks import doubts_of_ca
 
     if symmetric_key is not None:
         only(ca_name is None and cert is None, "without --symmetric-key", ca_name=ca_name, cert=cert)

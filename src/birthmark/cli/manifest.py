@@ -61,8 +61,8 @@ class ManifestOptions:
 
     def trust(self) -> Any:
         """Return whose manifests are believed: the files given, and without any, Microchip's own."""
+        from birthmark.manifests.certificate_lists import ListTrust, manifest_in
         from birthmark.manifests.errors import ListUnsignedError
-        from birthmark.manifests.listed import ListTrust, manifest_in
 
         if is_listed(self.file):
             tell_left_out(self.file, as_json=self.as_json)
@@ -81,8 +81,8 @@ class ManifestOptions:
         if is_bundle(self.file):
             only(False, "for a supplier's manifest; a bundle has --station instead", signer=self.signer)
             return self.stations.trust()
-        from birthmark.manifests.anchors import MICROCHIP_ROOTS, MICROCHIP_SIGNERS
         from birthmark.manifests.microchip import root_of, signer_of, trust_of
+        from birthmark.manifests.trust_anchors import MICROCHIP_ROOTS, MICROCHIP_SIGNERS
 
         only(False, "for a bundle of our own, and this is none", station=self.stations.station)
         own_signers = [signer_of(read_device_certificate(path)) for path in self.signer or ()]
@@ -103,7 +103,7 @@ class ManifestOptions:
 
 def is_listed(file: Path) -> bool:
     """Say whether this is a list of certificates that nobody signed: a directory, a ZIP, a table."""
-    from birthmark.manifests.listed import is_list
+    from birthmark.manifests.certificate_lists import is_list
 
     if file.is_dir():
         return True
@@ -113,7 +113,7 @@ def is_listed(file: Path) -> bool:
 
 def tell_left_out(file: Path, *, as_json: bool) -> None:
     """Say which files of a directory or ZIP are not looked at, so that nobody takes a part for the whole."""
-    from birthmark.manifests.listed import left_out
+    from birthmark.manifests.certificate_lists import left_out
 
     if not (names := left_out(file)):
         return
@@ -127,11 +127,11 @@ def tell_left_out(file: Path, *, as_json: bool) -> None:
 
 def entries_of(file: Path, trust: Any, judge: Any = None, *, quiet: bool) -> Iterator[Any]:
     """Yield verified entries and refusals, with a progress bar for people; with a `judge`, doubts stand with each."""
-    from birthmark.manifests.bundle import many
+    from birthmark.manifests.bundle import parallel_verifier
     from birthmark.manifests.bundle.model import Trust
-    from birthmark.manifests.listed import ListTrust, verify_list
+    from birthmark.manifests.certificate_lists import ListTrust, verify_list
     from birthmark.manifests.model import judged
-    from birthmark.manifests.verifying import verify_all
+    from birthmark.manifests.verification import verify_all
 
     if isinstance(trust, ListTrust):
         yield from (judged(one, judge) for one in verify_list(file, trust, SystemClock().now()))
@@ -144,16 +144,16 @@ def entries_of(file: Path, trust: Any, judge: Any = None, *, quiet: bool) -> Ite
             bar = wrap_file(raw, size, description="Verifying", console=console, transient=True)
             raw = stack.enter_context(bar)
         if isinstance(trust, Trust):
-            yield from many.verify_all(raw, trust, judge)
+            yield from parallel_verifier.verify_all(raw, trust, judge)
         else:
             yield from verify_all(raw, trust, judge)
 
 
 def count_entries(file: Path) -> int:
     """Return how many entries there are, good or not; nothing is verified."""
-    from birthmark.manifests.bundle.verify import count_chips
-    from birthmark.manifests.listed import count_listed
-    from birthmark.manifests.splitting import count_of
+    from birthmark.manifests.bundle.verifier import count_chips
+    from birthmark.manifests.certificate_lists import count_listed
+    from birthmark.manifests.chunking import count_of
 
     if is_listed(file):
         return count_listed(file)

@@ -26,9 +26,9 @@ from birthmark.fleet.pace import Paced
 from birthmark.fleet.target import Done, EnrollmentRequest, EnrollmentTarget
 from birthmark.fleet.template import NameTakenTwiceError, Template, TemplateInvalidError, check_name, parse_template
 from birthmark.fleet.values import check_values
-from birthmark.manifests.doubts import Judge
 from birthmark.manifests.model import Entry
-from birthmark.manifests.verifying import Marks
+from birthmark.manifests.preflight_checks import Judge
+from birthmark.manifests.verification import Marks
 
 if TYPE_CHECKING:
     from birthmark.cli.enroll_options import DeviceOptions, RunOptions, TargetOptions, TargetsOptions, WriteOptions

@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
+from birthmark.manifests.chunking import MAX_ENTRY_BYTES, TOO_LARGE
 from birthmark.manifests.errors import (
     ChainBrokenError,
     KeyMismatchError,
@@ -34,7 +35,6 @@ from birthmark.manifests.errors import (
     UnknownSignerError,
 )
 from birthmark.manifests.model import Entry, Root, Signer
-from birthmark.manifests.splitting import MAX_ENTRY_BYTES, TOO_LARGE
 from birthmark.pki.certificates import P256_SPKI, Certificate, CertificateInvalidError, is_signed_by, parse_der
 from birthmark.pki.fast_parse import Glance, glance, is_signed_with
 from birthmark.text import read_json

@@ -65,7 +65,7 @@ class Enrolling:
 
     async def _check(self, wish: Wish) -> tuple[RegistrationId, str]:
         """Return what the device registers as, and is called."""
-        from birthmark.manifests.doubts import doubts_of  # what verifies whole lists comes with it
+        from birthmark.manifests.preflight_checks import doubts_of  # what verifies whole lists comes with it
 
         certificate = wish.certificate
         doubts = doubts_of(certificate, self.clock.now(), needs_common_name=True)

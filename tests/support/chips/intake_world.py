@@ -11,8 +11,8 @@ from typing import Any
 from birthmark.keys.file_key import FileKey
 from birthmark.keys.possession import sign_nonce
 from birthmark.manifests.bundle import wire
-from birthmark.manifests.bundle.many import verify_all
 from birthmark.manifests.bundle.model import Trust, Wish
+from birthmark.manifests.bundle.parallel_verifier import verify_all
 from birthmark.manifests.bundle.station import Station, Taken, open_station
 from birthmark.manifests.model import Entry
 from birthmark.pki import certificate_profiles

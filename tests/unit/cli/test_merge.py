@@ -11,8 +11,8 @@ from birthmark.cli.bundles import StationsOptions, merge
 from birthmark.cli.common import FileExistsAlreadyError
 from birthmark.cli.manifest import FileNames, ManifestOptions, count_entries, extract
 from birthmark.cli.tally import Refusals
-from birthmark.manifests.bundle import verify
-from birthmark.manifests.bundle.verify import verify_file
+from birthmark.manifests.bundle import verifier
+from birthmark.manifests.bundle.verifier import verify_file
 from support.chips.intake_world import Line, a_chip, verified
 from support.pki.pki_builders import a_device
 
@@ -155,11 +155,11 @@ def test_two_who_merge_into_one_file_write_one_each_and_the_first_counts(
     begun = verify_file
 
     def beside_another(*given: Any) -> Any:
-        monkeypatch.setattr(verify, "verify_file", begun)
+        monkeypatch.setattr(verifier, "verify_file", begun)
         merge(stations, [NORTH, SOUTH], Path("all.jsonl"), as_json=True)
         return begun(*given)
 
-    monkeypatch.setattr(verify, "verify_file", beside_another)
+    monkeypatch.setattr(verifier, "verify_file", beside_another)
     with pytest.raises(FileExistsAlreadyError):
         merge(stations, [SOUTH], Path("all.jsonl"), as_json=True)
     assert Path("all.jsonl").read_bytes() == whole

@@ -16,8 +16,8 @@ from birthmark.cli.logging_in import login
 from birthmark.console.login import InvitationInvalidError, read_invitation
 from birthmark.errors import BirthmarkError
 from birthmark.fleet.template import parse_template
+from birthmark.manifests.chunking import count_of
 from birthmark.manifests.errors import MalformedEntryError
-from birthmark.manifests.splitting import count_of
 from birthmark.server.settings import read_settings
 from birthmark.swarm.scenario.parse import parse_scenario
 from support.pki.pki_builders import a_device, a_key

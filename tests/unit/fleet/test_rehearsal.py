@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from birthmark.fleet.rehearsal import make_bundle, make_rehearsal
-from birthmark.manifests.bundle import many
 from birthmark.manifests.bundle import model as bundles
+from birthmark.manifests.bundle import parallel_verifier
 from birthmark.manifests.errors import ManifestError
 from birthmark.manifests.microchip import root_of, signer_of, trust_of
 from birthmark.manifests.model import Entry
-from birthmark.manifests.verifying import verify_all
+from birthmark.manifests.verification import verify_all
 from birthmark.manifests.writer import Chip
 from birthmark.pki.certificates import parse_bundle, parse_pem
 from support.fakes import FakeClock, SeededEntropy
@@ -58,7 +58,9 @@ def test_no_manifest_is_written_over_another(tmp_path: Path) -> None:
 def test_a_rehearsed_bundle_holds_a_proof_of_each_chip(tmp_path: Path) -> None:
     made = make_bundle(tmp_path, 2, FakeClock(), SeededEntropy())
     station, roots = (parse_bundle(Path(made[name]).read_bytes()) for name in ("station", "root"))
-    found = list(many.verify_all(io.BytesIO(Path(made["bundle"]).read_bytes()), bundles.Trust(station, roots)))
+    found = list(
+        parallel_verifier.verify_all(io.BytesIO(Path(made["bundle"]).read_bytes()), bundles.Trust(station, roots))
+    )
     entries = [one for one in found if isinstance(one, Entry)]
     assert made["entries"] == len(entries) == len(found) == 2
     assert [entry.intake.board for entry in entries if entry.intake is not None] == ["board-000001", "board-000002"]

@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 from birthmark.errors import BirthmarkError
 from birthmark.keys.possession import sign_nonce
 from birthmark.manifests.bundle import wire
-from birthmark.manifests.bundle.many import verify_all
 from birthmark.manifests.bundle.model import Place, Trust, Wish
+from birthmark.manifests.bundle.parallel_verifier import verify_all
 from birthmark.manifests.bundle.rules import nonce_of
-from birthmark.manifests.bundle.verify import count_chips, raw_lines
+from birthmark.manifests.bundle.verifier import count_chips, raw_lines
 from birthmark.manifests.errors import MalformedEntryError
 from birthmark.manifests.model import Entry
 from birthmark.pki.certificates import parse_der

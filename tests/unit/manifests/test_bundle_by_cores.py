@@ -7,11 +7,11 @@ from typing import Any, BinaryIO
 
 import pytest
 
-from birthmark.manifests import cores
-from birthmark.manifests.bundle import many, wire
-from birthmark.manifests.bundle.looking import Looked, Looker, Opened, opened_by
+from birthmark.manifests import process_pool
+from birthmark.manifests.bundle import parallel_verifier, wire
+from birthmark.manifests.bundle.line_checks import Looked, Looker, Opened, opened_by
 from birthmark.manifests.bundle.model import Trust
-from birthmark.manifests.bundle.verify import Verifier
+from birthmark.manifests.bundle.verifier import Verifier
 from birthmark.manifests.errors import SignatureBrokenError
 from birthmark.manifests.model import Entry
 from support.chips.intake_world import Line, verified
@@ -40,8 +40,8 @@ def looked_at(monkeypatch: pytest.MonkeyPatch) -> list[int]:
             counts.append(sum(one is not None for one in told))
             yield piece, told
 
-    monkeypatch.setattr(many, "told_by_all", told_by_one)
-    monkeypatch.setattr(many, "_PIECE_BYTES", 1500)
+    monkeypatch.setattr(parallel_verifier, "told_by_all", told_by_one)
+    monkeypatch.setattr(parallel_verifier, "_PIECE_BYTES", 1500)
     return counts
 
 
@@ -102,11 +102,11 @@ def test_processes_say_the_same_as_one(line: Line, tmp_path: Path, monkeypatch: 
 
     def told() -> list[object]:
         with file.open("rb") as raw:
-            found = list(many.verify_all(raw, line.trust))
+            found = list(parallel_verifier.verify_all(raw, line.trust))
         return [one if isinstance(one, Entry) else (one.code, one.facts) for one in found]
 
     alone = told()
-    monkeypatch.setattr(cores, "FEW", 1)
-    monkeypatch.setattr(many, "_PIECE_BYTES", 1500)
+    monkeypatch.setattr(process_pool, "FEW", 1)
+    monkeypatch.setattr(parallel_verifier, "_PIECE_BYTES", 1500)
     assert told() == alone
     assert len(alone) == 6

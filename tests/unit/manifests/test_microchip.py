@@ -17,10 +17,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from birthmark.manifests import errors
-from birthmark.manifests.anchors import MICROCHIP_ROOTS, MICROCHIP_SIGNERS
 from birthmark.manifests.microchip import Trust, root_of, signer_of, trust_of
 from birthmark.manifests.model import Entry
-from birthmark.manifests.verifying import verify_all
+from birthmark.manifests.trust_anchors import MICROCHIP_ROOTS, MICROCHIP_SIGNERS
+from birthmark.manifests.verification import verify_all
 from birthmark.manifests.writer import Chip, ManifestKey, render_entry, write_manifest
 from birthmark.pki import certificate_profiles
 from support.fakes import NOON

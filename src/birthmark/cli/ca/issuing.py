@@ -21,7 +21,7 @@ from birthmark.cli.ca.common import OPERATOR, AuthorityOptions, Out, file_name, 
 from birthmark.cli.ca.standing import Instead, by_another, by_est
 from birthmark.cli.common import FileExistsAlreadyError, about, read_file
 from birthmark.durations import FORMS, lifetime_of
-from birthmark.manifests.listed import is_table
+from birthmark.manifests.certificate_lists import is_table
 from birthmark.pki.certificate_profiles import DEVICE, FOR_REQUESTS, SERVER, Profile
 from birthmark.pki.certificates import Certificate, CertificateInvalidError, CertificateKeySwappedError, parse_der
 from birthmark.pki.csr import MAX_CSR_BYTES, CertificateRequest, CsrMalformedError, CsrTooLargeError, parse_csr

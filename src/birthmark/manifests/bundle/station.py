@@ -33,10 +33,10 @@ from birthmark.manifests.bundle.errors import (
 from birthmark.manifests.bundle.identity import StationIdentity, open_identity
 from birthmark.manifests.bundle.model import Place, Wish
 from birthmark.manifests.bundle.rules import check_names, check_proof, is_signed, nonce_of, station_key
-from birthmark.manifests.bundle.verify import raw_lines
+from birthmark.manifests.bundle.verifier import raw_lines
 from birthmark.manifests.bundle.wire import MAX_LINE_BYTES
 from birthmark.manifests.errors import MalformedEntryError
-from birthmark.manifests.verifying import Marks
+from birthmark.manifests.verification import Marks
 from birthmark.pki.certificates import CertificateTooLargeError
 from birthmark.pki.path_validation import ChainTooLongError
 from birthmark.text_files import to_plain_lines, utf_16_of

@@ -15,17 +15,17 @@ from birthmark.console.routing import told
 from birthmark.console.web.enroll.bounds import MAX_ROWS
 from birthmark.console.web.enroll.receiving import LIST, SIGNERS, TRUST, DropRefusedError, Received
 from birthmark.errors import BirthmarkError, about
-from birthmark.manifests.anchors import MICROCHIP_ROOTS, MICROCHIP_SIGNERS
 from birthmark.manifests.bundle import wire
 from birthmark.manifests.bundle.model import Trust as BundleTrust
-from birthmark.manifests.bundle.verify import Verifier as BundleVerifier
-from birthmark.manifests.bundle.verify import verify_file
+from birthmark.manifests.bundle.verifier import Verifier as BundleVerifier
+from birthmark.manifests.bundle.verifier import verify_file
+from birthmark.manifests.certificate_lists import MAX_FILE_BYTES, ListTrust, is_table, verify_list
+from birthmark.manifests.chunking import pieces_of
 from birthmark.manifests.errors import ManifestError
-from birthmark.manifests.listed import MAX_FILE_BYTES, ListTrust, is_table, verify_list
 from birthmark.manifests.microchip import Verifier, root_of, signer_of, trust_of
 from birthmark.manifests.model import Entry
-from birthmark.manifests.splitting import pieces_of
-from birthmark.manifests.verifying import Once
+from birthmark.manifests.trust_anchors import MICROCHIP_ROOTS, MICROCHIP_SIGNERS
+from birthmark.manifests.verification import Once
 from birthmark.pki.certificates import Certificate, leaf_first, parse_bundle
 from birthmark.text_files import plain_text
 

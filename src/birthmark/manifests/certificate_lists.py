@@ -27,7 +27,7 @@ from birthmark.errors import BirthmarkError
 from birthmark.manifests.bundle.rules import path_above
 from birthmark.manifests.errors import ChainBrokenError, MalformedEntryError, ManifestError
 from birthmark.manifests.model import UNSIGNED, Entry
-from birthmark.manifests.verifying import Once
+from birthmark.manifests.verification import Once
 from birthmark.pki.certificates import (
     Certificate,
     CertificateInvalidError,

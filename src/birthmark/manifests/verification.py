@@ -7,11 +7,11 @@ from itertools import count
 from struct import Struct
 from typing import Any, BinaryIO, TypeAlias
 
-from birthmark.manifests.cores import Work, told_by_all
+from birthmark.manifests.chunking import Piece, pieces_of
 from birthmark.manifests.errors import DuplicateEntryError, ManifestError
 from birthmark.manifests.microchip import Trust, Verifier
 from birthmark.manifests.model import Entry, Judge
-from birthmark.manifests.splitting import Piece, pieces_of
+from birthmark.manifests.process_pool import Work, told_by_all
 
 _BUCKETS = 1 << 12
 _MARK_BYTES = 8

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import IO, BinaryIO
 
 from birthmark.manifests.bundle import wire
-from birthmark.manifests.bundle.looking import Looked, Looker, Opened, opened_by
+from birthmark.manifests.bundle.line_checks import Looked, Looker, Opened, opened_by
 from birthmark.manifests.bundle.model import Trust
 from birthmark.manifests.bundle.rules import is_signed
 from birthmark.manifests.errors import (
@@ -23,7 +23,7 @@ from birthmark.manifests.errors import (
     StationUnknownError,
 )
 from birthmark.manifests.model import Entry, Judge
-from birthmark.manifests.verifying import Marks
+from birthmark.manifests.verification import Marks
 
 _NOTHING = (b"", b"\x1a")
 """Lines that editors add, and how DOS ends a text."""

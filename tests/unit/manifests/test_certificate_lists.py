@@ -12,9 +12,16 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birthmark.manifests import listed
+from birthmark.manifests import certificate_lists
+from birthmark.manifests.certificate_lists import (
+    MAX_FILE_BYTES,
+    ListTrust,
+    count_listed,
+    is_list,
+    left_out,
+    verify_list,
+)
 from birthmark.manifests.errors import ChainBrokenError, DuplicateEntryError, MalformedEntryError, ManifestError
-from birthmark.manifests.listed import MAX_FILE_BYTES, ListTrust, count_listed, is_list, left_out, verify_list
 from birthmark.manifests.model import Entry
 from birthmark.pki import certificate_profiles
 from birthmark.pki.certificate_checks import CertificateNonconformingError
@@ -95,12 +102,12 @@ def test_no_link_leads_out_of_a_directory(tmp_path: Path) -> None:
 
 
 def test_a_directory_is_read_to_a_depth_and_a_number_of_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listed, "MAX_DEPTH", 1)
+    monkeypatch.setattr(certificate_lists, "MAX_DEPTH", 1)
     directory = a_directory(tmp_path, [("a.pem", pem(DEVICES[0]))])
     (directory / "1" / "2").mkdir(parents=True)
     (directory / "1" / "2" / "b.pem").write_bytes(pem(DEVICES[1]))
     assert (count_listed(directory), left_out(directory)) == (1, ["1/2", "README.txt"])
-    monkeypatch.setattr(listed, "MAX_DIRECTORY_FILES", 1)
+    monkeypatch.setattr(certificate_lists, "MAX_DIRECTORY_FILES", 1)
     with pytest.raises(MalformedEntryError, match="over 1 files"):
         verified(directory)
 
@@ -374,7 +381,7 @@ def test_the_directory_of_a_zip_is_bounded_before_it_is_read(
         for number in range(count):
             archive.writestr(zipfile.ZipInfo(f"{number}.txt"), b"")
         archive.comment = comment
-    monkeypatch.setattr(listed, "MAX_ZIP_DIRECTORY_BYTES", 10_000)
+    monkeypatch.setattr(certificate_lists, "MAX_ZIP_DIRECTORY_BYTES", 10_000)
     monkeypatch.setattr(zipfile, "ZipFile", None)
     with pytest.raises(MalformedEntryError, match="unpack it"):
         count_listed(path)

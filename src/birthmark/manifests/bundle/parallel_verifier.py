@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO, TypeAlias
 
 from birthmark.manifests.bundle import wire
-from birthmark.manifests.bundle.looking import Looked, Looker, Opened, opened_by
+from birthmark.manifests.bundle.line_checks import Looked, Looker, Opened, opened_by
 from birthmark.manifests.bundle.model import Trust
-from birthmark.manifests.bundle.verify import Verifier, raw_lines, sized_lines
-from birthmark.manifests.cores import Work, told_by_all
+from birthmark.manifests.bundle.verifier import Verifier, raw_lines, sized_lines
 from birthmark.manifests.errors import MalformedEntryError, ManifestError
 from birthmark.manifests.model import Entry, Judge
-from birthmark.manifests.verifying import Told, as_told, as_verdict
+from birthmark.manifests.process_pool import Work, told_by_all
+from birthmark.manifests.verification import Told, as_told, as_verdict
 
 _PIECE_BYTES = 256 * 1024
 _OPENING = f'{{"format":"{wire.FORMAT} open"'.encode()

@@ -14,7 +14,7 @@ import pytest
 from birthmark.manifests.errors import MalformedEntryError, ManifestError
 from birthmark.manifests.microchip import root_of, signer_of, trust_of
 from birthmark.manifests.model import Entry
-from birthmark.manifests.verifying import Verdict, verify_all
+from birthmark.manifests.verification import Verdict, verify_all
 from birthmark.manifests.writer import Chip, ManifestKey, render_entry
 from birthmark.pki import certificate_profiles
 from support.fakes import NOON

@@ -2,8 +2,8 @@
 
 from datetime import timedelta
 
-from birthmark.manifests.doubts import Judge, doubts_of, doubts_of_ca
 from birthmark.manifests.model import Entry
+from birthmark.manifests.preflight_checks import Judge, doubts_of, doubts_of_ca
 from support.fakes import NOON
 from support.pki.odd_certificates import a_certificate
 from support.pki.pki_builders import a_ca, a_device, an_rsa_key

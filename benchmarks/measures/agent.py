@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rig import Rig
 
-from birthmark.elements.software import initialize_token
+from birthmark.elements.simulated_element import initialize_token
 from birthmark.keys.pkcs11_library import find_softhsm
 from measures.measure import Measure, Sample
 from support.agent.device import AgentOnDevice

@@ -27,9 +27,9 @@ from birthmark.dps import document
 from birthmark.dps import wire as dps
 from birthmark.dps.rules import enrollment as enrollments
 from birthmark.dps.rules.allocation import parse_choice, payload_text
-from birthmark.elements.atecc.compressed import parse_compressed
-from birthmark.elements.atecc.rebuild import SIGNER, TNGTLS, TRUSTFLEX, Subject, whole
-from birthmark.elements.atecc.software import CONFIG_BYTES, OTP_BYTES, SLOT_BYTES, Memory, SoftwareChip
+from birthmark.elements.atecc.certificate_rebuild import SIGNER, TNGTLS, TRUSTFLEX, Subject, whole
+from birthmark.elements.atecc.compressed_certificate import parse_compressed
+from birthmark.elements.atecc.simulator import CONFIG_BYTES, OTP_BYTES, SLOT_BYTES, Memory, SoftwareChip
 from birthmark.elements.possession import Proof, check_proof
 from birthmark.errors import BirthmarkError, InvalidRequestError
 from birthmark.est.client import _retry_after_s as pacing_retry_after

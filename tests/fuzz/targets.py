@@ -17,9 +17,9 @@ from birthmark.awsiot.wire.search import parse_query
 from birthmark.doctor.rules import openssl
 from birthmark.dps import wire as dps
 from birthmark.dps.rules.queries import read_query as read_enrollments_query
-from birthmark.elements.atecc.software import packet
-from birthmark.elements.memory import read_memory
-from birthmark.elements.objects import guess
+from birthmark.elements.assignment_memory import read_memory
+from birthmark.elements.atecc.simulator import packet
+from birthmark.elements.token_objects import guess
 from birthmark.fleet import template
 from birthmark.iothub import wire as hub
 from birthmark.keys.pkcs11_uri import parse_pkcs11_uri

@@ -11,7 +11,7 @@ import pytest
 from birthmark.agent.library import Device, identity_of
 from birthmark.agent.orders import Order
 from birthmark.agent.run import Loop
-from birthmark.elements.software import initialize_token
+from birthmark.elements.simulated_element import initialize_token
 from birthmark.keys.pkcs11_library import find_softhsm, stop_library
 from support.agent.faults import PIN, Servers, VirtualOrders, labels_in
 from support.agent.world import LIFETIME, certified

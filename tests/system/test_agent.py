@@ -11,8 +11,8 @@ import pytest
 
 from birthmark.agent.files import DEVICE_ID, Places
 from birthmark.clock import SystemClock
-from birthmark.elements.profiles import PROFILES
-from birthmark.elements.software import SoftwareElement, create_software_element
+from birthmark.elements.chip_profiles import PROFILES
+from birthmark.elements.simulated_element import SoftwareElement, create_software_element
 from birthmark.keys.pkcs11_library import stop_library
 from birthmark.pki.certificates import parse_bundle
 from support.agent.device import AgentOnDevice, until

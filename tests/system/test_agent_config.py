@@ -15,7 +15,7 @@ from pkcs11.constants import Attribute, ObjectClass
 from pkcs11.mechanisms import KeyType
 
 from birthmark.agent.files import EDGE_CA, Places
-from birthmark.elements.software import initialize_token
+from birthmark.elements.simulated_element import initialize_token
 from birthmark.keys.pin import Pin
 from birthmark.keys.pkcs11_library import stop_library
 from birthmark.keys.pkcs11_token import Token

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from birthmark.elements.profiles import PROFILES
-from birthmark.elements.software import SoftwareElement, create_software_element
+from birthmark.elements.chip_profiles import PROFILES
+from birthmark.elements.simulated_element import SoftwareElement, create_software_element
 from birthmark.keys.pkcs11_library import stop_library
 from support.azure.clients import a_file_device
 from support.fakes import SeededEntropy

@@ -296,7 +296,7 @@ OWN = {
         "cli/installing.py",
         "console/pages.py",
         "console/variables.py",
-        "elements/software.py",
+        "elements/simulated_element.py",
         "server/applications.py",
         "server/backup/restoring.py",
         "store/migrate.py",

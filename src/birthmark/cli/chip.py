@@ -11,8 +11,8 @@ import typer
 
 from birthmark.cli.common import emit, write_result
 from birthmark.cli.options import JsonOption
-from birthmark.elements.element import Element
-from birthmark.elements.opening import open_chip
+from birthmark.elements.backends import open_chip
+from birthmark.elements.secure_element import Element
 from birthmark.keys.errors import PinMissingError
 from birthmark.keys.pin import Pin
 from birthmark.keys.pkcs11_library import find_softhsm

@@ -23,9 +23,9 @@ from birthmark.cli.identity import IdentityOptions, OpenedIdentity
 from birthmark.cli.options import JsonOption
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.dps.client import Assigned, DpsTarget, register_by_https, register_by_mqtt
-from birthmark.elements.element import Element
+from birthmark.elements.assignment_memory import Assignment, Layout
 from birthmark.elements.errors import ElementLayoutTooSmallError, ElementNoMemoryError
-from birthmark.elements.memory import Assignment, Layout
+from birthmark.elements.secure_element import Element
 from birthmark.iothub.client import HubClient, connect_hub
 from birthmark.links.errors import MqttRefusedError
 from birthmark.links.factory import open_links

@@ -28,12 +28,12 @@ from birthmark.cli.common import (
     say,
 )
 from birthmark.cli.picking import PickOptions
-from birthmark.elements.element import Element
+from birthmark.elements.assignment_memory import Layout
+from birthmark.elements.backends import list_chips
+from birthmark.elements.chip_profiles import Algorithm, profile_of
 from birthmark.elements.errors import ElementDataTooLargeError, ElementMemoryInvalidError, ElementProofInvalidError
-from birthmark.elements.memory import Layout
-from birthmark.elements.opening import list_chips
 from birthmark.elements.possession import MAX_NONCE_BYTES, MIN_NONCE_BYTES, Proof, check_proof, prove
-from birthmark.elements.profiles import Algorithm, profile_of
+from birthmark.elements.secure_element import Element
 from birthmark.errors import InvalidRequestError, NotFoundError
 from birthmark.keys.pin import Pin
 from birthmark.keys.pkcs11_token import TokenInfo

@@ -12,8 +12,8 @@ import typer
 from birthmark.cli.asking import only_typed
 from birthmark.cli.chip import CHIP_OPTIONS, ChipOptions
 from birthmark.cli.common import FileMissingError, UsageError, about, read_file
-from birthmark.elements.element import Element
-from birthmark.elements.opening import check_tls
+from birthmark.elements.backends import check_tls
+from birthmark.elements.secure_element import Element
 from birthmark.errors import NotFoundError
 from birthmark.keys.file_key import FileKey, read_key_file
 from birthmark.keys.pin import Pin

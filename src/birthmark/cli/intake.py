@@ -16,7 +16,7 @@ from birthmark.cli.chip import CHIP_OPTIONS, ChipOutputOptions
 from birthmark.cli.common import SOME_ROWS_REFUSED, about, emit, read_file, tell_row
 from birthmark.cli.table import counted
 from birthmark.clock import SystemClock, SystemEntropy
-from birthmark.elements.element import Element
+from birthmark.elements.secure_element import Element
 from birthmark.errors import BirthmarkError
 from birthmark.keys.errors import PinWrongError
 from birthmark.keys.pin import Pin

@@ -12,9 +12,9 @@ from birthmark.cli.made_here import remember
 from birthmark.cli.options import JsonOption
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.elements.atecc.chip import CHIP_FILE
-from birthmark.elements.atecc.factory import KINDS, SoftwareAtecc, create_atecc
-from birthmark.elements.profiles import ATECC608, PROFILES
-from birthmark.elements.software import SoftwareElement, create_software_element, open_software_element
+from birthmark.elements.atecc.simulated_factory import KINDS, SoftwareAtecc, create_atecc
+from birthmark.elements.chip_profiles import ATECC608, PROFILES
+from birthmark.elements.simulated_element import SoftwareElement, create_software_element, open_software_element
 
 
 def simulate(

@@ -39,8 +39,8 @@ from birthmark.clock import Clock, SystemClock, SystemEntropy
 from birthmark.console.client import OperatorClient, read_endpoints
 from birthmark.console.variables import past_proxies, variables
 from birthmark.durations import lifetime_of
-from birthmark.elements.profiles import PROFILES
-from birthmark.elements.software import create_software_element
+from birthmark.elements.chip_profiles import PROFILES
+from birthmark.elements.simulated_element import create_software_element
 from birthmark.errors import NotFoundError
 from birthmark.est.wire import parse_certs_only, render_basic, render_csr
 from birthmark.pki.certificate_profiles import DEVICE

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from birthmark.clock import SystemClock
-from birthmark.elements.profiles import PROFILES
-from birthmark.elements.software import SoftwareElement, create_software_element
+from birthmark.elements.chip_profiles import PROFILES
+from birthmark.elements.simulated_element import SoftwareElement, create_software_element
 from birthmark.keys.file_key import FileKey
 from birthmark.keys.pin import Pin
 from birthmark.links.identity import Identity, identity_of

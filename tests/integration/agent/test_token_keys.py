@@ -17,7 +17,7 @@ from birthmark.agent.config.locations import token_of
 from birthmark.agent.config.model import KeyLocation, TokenLocation, TokenSettings
 from birthmark.agent.files import DEVICE_ID, EST_ID, Places
 from birthmark.agent.keys import AgentTokenError, KeyStore
-from birthmark.elements.software import initialize_token
+from birthmark.elements.simulated_element import initialize_token
 from birthmark.keys.errors import KeyNotFoundError, ModuleMissingError
 from birthmark.keys.pin import Pin
 from birthmark.keys.pkcs11_library import stop_library

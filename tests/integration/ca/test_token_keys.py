@@ -26,8 +26,8 @@ from birthmark.ca.passphrase_rotation import move
 from birthmark.ca.rollover import Rollovers
 from birthmark.ca.service import CertificateAuthority
 from birthmark.ca.token_keys import TokenAwayError, TokenPlace, place_of
-from birthmark.elements.element import Element
-from birthmark.elements.software import initialize_token
+from birthmark.elements.secure_element import Element
+from birthmark.elements.simulated_element import initialize_token
 from birthmark.keys.pin import Pin
 from birthmark.keys.pkcs11_library import LOCK, stop_library
 from birthmark.keys.pkcs11_token import Token

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from birthmark.elements.element import Element
-from birthmark.elements.profiles import PROFILES
-from birthmark.elements.software import SoftwareElement, create_software_element
+from birthmark.elements.chip_profiles import PROFILES
+from birthmark.elements.secure_element import Element
+from birthmark.elements.simulated_element import SoftwareElement, create_software_element
 from birthmark.keys.pkcs11_library import stop_library
 from support.fakes import SeededEntropy
 

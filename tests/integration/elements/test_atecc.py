@@ -17,17 +17,17 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from birthmark.elements.assignment_memory import Assignment, Layout
 from birthmark.elements.atecc.certificates import VARIABLE, padded_point, shortened
 from birthmark.elements.atecc.chip import AteccChip, load_memory, save_memory
-from birthmark.elements.atecc.compressed import compressed
-from birthmark.elements.atecc.factory import KINDS, SoftwareAtecc, create_atecc
-from birthmark.elements.atecc.software import SoftwareChip
+from birthmark.elements.atecc.compressed_certificate import compressed
+from birthmark.elements.atecc.simulated_factory import KINDS, SoftwareAtecc, create_atecc
+from birthmark.elements.atecc.simulator import SoftwareChip
 from birthmark.elements.atecc.token import AteccToken
-from birthmark.elements.element import Element
+from birthmark.elements.chip_profiles import ATECC608, Algorithm
 from birthmark.elements.errors import ElementDataOccupiedError, ElementKeyExistsError
-from birthmark.elements.memory import Assignment, Layout
 from birthmark.elements.possession import check_proof, prove
-from birthmark.elements.profiles import ATECC608, Algorithm
+from birthmark.elements.secure_element import Element
 from birthmark.keys.errors import KeyUnsupportedError, TokenFailedError, TokenNotFoundError
 from birthmark.pki.certificates import Certificate, parse_bundle, parse_der
 from support.fakes import SeededEntropy

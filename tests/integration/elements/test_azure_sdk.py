@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509 import IPAddress
 
 from birthmark.elements import exec as element_exec
-from birthmark.elements.software import SoftwareElement
+from birthmark.elements.simulated_element import SoftwareElement
 from birthmark.keys.pin import Pin
 from birthmark.pki.certificate_profiles import SERVER
 from birthmark.pki.issuance import self_signed

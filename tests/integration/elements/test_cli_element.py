@@ -12,9 +12,9 @@ from typer.testing import CliRunner, Result
 
 from birthmark.cli.app import app
 from birthmark.cli.common import MAX_FILE_BYTES
-from birthmark.elements.objects import generate
-from birthmark.elements.profiles import Algorithm
-from birthmark.elements.software import SoftwareElement
+from birthmark.elements.chip_profiles import Algorithm
+from birthmark.elements.simulated_element import SoftwareElement
+from birthmark.elements.token_objects import generate
 from birthmark.keys.reference_keys import parse_reference_key
 from birthmark.pki.certificates import parse_pem
 

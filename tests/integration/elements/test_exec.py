@@ -17,8 +17,8 @@ from cryptography.x509 import DNSName
 
 from birthmark.elements import exec as element_exec
 from birthmark.elements.errors import EngineMissingError, ProgramMissingError, ProgramUnsupportedError
-from birthmark.elements.exec.machine import look_around
-from birthmark.elements.software import SoftwareElement
+from birthmark.elements.exec.host_capabilities import look_around
+from birthmark.elements.simulated_element import SoftwareElement
 from birthmark.keys.pin import Pin
 from birthmark.keys.private_key import render_uri_pem
 from birthmark.pki.certificate_profiles import SERVER

@@ -9,8 +9,8 @@ from pkcs11.util.x509 import decode_x509_certificate
 from typer.testing import CliRunner
 
 from birthmark.cli.app import app
-from birthmark.elements.objects import certificate_label
-from birthmark.elements.software import SoftwareElement
+from birthmark.elements.simulated_element import SoftwareElement
+from birthmark.elements.token_objects import certificate_label
 from support.pki.odd_certificates import CHANGES, odd_certificate
 from support.pki.pki_builders import a_key
 

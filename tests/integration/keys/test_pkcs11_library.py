@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from birthmark.clock import SystemClock
-from birthmark.elements.profiles import PROFILES
-from birthmark.elements.software import SoftwareElement, create_software_element
+from birthmark.elements.chip_profiles import PROFILES
+from birthmark.elements.simulated_element import SoftwareElement, create_software_element
 from birthmark.keys.pkcs11_library import find_softhsm, load_library, stop_library
 from support.chips import token_race
 from support.fakes import SeededEntropy

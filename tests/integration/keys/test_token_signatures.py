@@ -13,9 +13,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from pkcs11.constants import Attribute, ObjectClass
 from pkcs11.mechanisms import KeyType
 
-from birthmark.elements.objects import generate
-from birthmark.elements.profiles import Algorithm
-from birthmark.elements.software import initialize_token
+from birthmark.elements.chip_profiles import Algorithm
+from birthmark.elements.simulated_element import initialize_token
+from birthmark.elements.token_objects import generate
 from birthmark.keys.errors import (
     KeyNotFoundError,
     KeyUnsupportedError,

@@ -31,7 +31,7 @@ from birthmark.agent.files import Places
 from birthmark.agent.orders import Order, Orders
 from birthmark.agent.run import Loop
 from birthmark.agent.service import Agent
-from birthmark.elements.software import initialize_token, select
+from birthmark.elements.simulated_element import initialize_token, select
 from birthmark.errors import BirthmarkError
 from birthmark.est import wire as est_wire
 from birthmark.iothub import wire as hub_wire

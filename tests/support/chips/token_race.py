@@ -12,8 +12,8 @@ from pathlib import Path
 
 from awscrt import http, io
 
-from birthmark.elements.profiles import PROFILES
-from birthmark.elements.software import SoftwareElement
+from birthmark.elements.chip_profiles import PROFILES
+from birthmark.elements.simulated_element import SoftwareElement
 from birthmark.keys.pin import Pin
 from birthmark.keys.pkcs11_library import find_softhsm, stop_library
 from birthmark.keys.private_key import KeyHandle, Scheme

@@ -24,7 +24,7 @@ from birthmark.agent.config import (
 )
 from birthmark.agent.config.model import TokenLocation
 from birthmark.agent.renewal import Span
-from birthmark.elements.profiles import Algorithm
+from birthmark.elements.chip_profiles import Algorithm
 from birthmark.errors import BirthmarkError
 
 FILE = Path("/etc/aziot/config.toml")

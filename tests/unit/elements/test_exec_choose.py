@@ -13,11 +13,11 @@ import pytest
 
 from birthmark.elements.errors import EngineMissingError, ProgramUnsupportedError
 from birthmark.elements.exec.arguments import by_proxy
-from birthmark.elements.exec.choose import Way, choose
-from birthmark.elements.exec.machine import Machine
-from birthmark.elements.exec.plan import configuration
-from birthmark.elements.exec.program import Kind, Program
+from birthmark.elements.exec.execution_plan import configuration
+from birthmark.elements.exec.host_capabilities import Machine
+from birthmark.elements.exec.program_detection import Kind, Program
 from birthmark.elements.exec.proxy import Address, Authority, Proxy, owner_of, parse_target
+from birthmark.elements.exec.strategy import Way, choose
 
 ENGINE, PROVIDER = Path("/usr/lib/engines-3/pkcs11.so"), Path("/usr/lib/ossl-modules/pkcs11.so")
 BOTH, OLD, NEW = Machine(ENGINE, PROVIDER), Machine(ENGINE, None), Machine(None, PROVIDER)

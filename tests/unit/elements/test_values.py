@@ -11,13 +11,13 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birthmark.elements.element import parse_selector
+from birthmark.elements.chip_profiles import ATECC608, GENERIC, SE050, KeySlot, profile_of
 from birthmark.elements.errors import (
     ElementProofInvalidError,
     SelectorInvalidError,
 )
 from birthmark.elements.possession import Proof, check_proof, prove
-from birthmark.elements.profiles import ATECC608, GENERIC, SE050, KeySlot, profile_of
+from birthmark.elements.secure_element import parse_selector
 from birthmark.keys.file_key import FileKey
 from birthmark.keys.se050_labels import is_same_label, label_of, object_id_of, swapped
 

@@ -9,7 +9,7 @@ from typing import TypeAlias
 from birthmark.agent.files import EST_ID
 from birthmark.agent.jobs.model import JobSettings
 from birthmark.agent.renewal import Renewal
-from birthmark.elements.profiles import Algorithm
+from birthmark.elements.chip_profiles import Algorithm
 from birthmark.keys.pin import Pin
 from birthmark.keys.pkcs11_uri import Pkcs11Uri
 from birthmark.keys.tpm import TpmSettings

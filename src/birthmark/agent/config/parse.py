@@ -28,7 +28,7 @@ from birthmark.agent.config.reader import (
     text_like,
 )
 from birthmark.agent.config.sources import parse_source
-from birthmark.elements.profiles import Algorithm
+from birthmark.elements.chip_profiles import Algorithm
 from birthmark.keys.tpm import MAX_KEY_INDEX, TpmSettings
 
 _INDEX: Read[int] = kind_of(

@@ -15,9 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from birthmark.elements.atecc.chip import AteccChip
-from birthmark.elements.atecc.compressed import CompressedCertificate, compressed, parse_compressed
-from birthmark.elements.atecc.rebuild import (
+from birthmark.elements.atecc.certificate_rebuild import (
     BY_PRODUCT,
     POINT_BYTES,
     ROOT_KEY_ID,
@@ -28,6 +26,8 @@ from birthmark.elements.atecc.rebuild import (
     key_id,
     whole,
 )
+from birthmark.elements.atecc.chip import AteccChip
+from birthmark.elements.atecc.compressed_certificate import CompressedCertificate, compressed, parse_compressed
 from birthmark.keys.errors import TokenFailedError
 from birthmark.pki.certificates import Certificate, CertificateInvalidError, parse_bundle, parse_der
 from birthmark.text import reason_of

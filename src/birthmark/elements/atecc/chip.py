@@ -15,7 +15,7 @@ import msgspec
 from birthmark import durable
 from birthmark.clock import SystemEntropy
 from birthmark.elements.atecc.hal import Bus
-from birthmark.elements.atecc.software import (
+from birthmark.elements.atecc.simulator import (
     CONFIG_BYTES,
     DATA_ZONE,
     OTP_BYTES,

@@ -22,7 +22,7 @@ from pkcs11.util.ec import encode_named_curve_parameters
 
 from birthmark.elements.atecc.certificates import Certificates
 from birthmark.elements.atecc.chip import NAME, AteccChip, Place
-from birthmark.elements.atecc.software import SLOT_BYTES
+from birthmark.elements.atecc.simulator import SLOT_BYTES
 from birthmark.keys.errors import KeyUnsupportedError, TokenFailedError, TokenNotFoundError
 from birthmark.keys.pkcs11_library import LOCK
 from birthmark.keys.pkcs11_token import Token, TokenInfo, translated

@@ -10,8 +10,8 @@ proxy     the rest: it talks TLS to loopback, and the proxy talks on with the ch
 No key is ever in a file. A PIN goes by the path of its file, or of memory that only the program's user can read.
 """
 
-from birthmark.elements.exec.choose import Way
-from birthmark.elements.exec.machine import find_engine
-from birthmark.elements.exec.plan import HOOK, Plan, plan, run
+from birthmark.elements.exec.execution_plan import HOOK, Plan, plan, run
+from birthmark.elements.exec.host_capabilities import find_engine
+from birthmark.elements.exec.strategy import Way
 
 __all__ = ["HOOK", "Plan", "Way", "find_engine", "plan", "run"]

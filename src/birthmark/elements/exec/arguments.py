@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from birthmark.elements.element import Element
-from birthmark.elements.exec.program import Kind
+from birthmark.elements.exec.program_detection import Kind
+from birthmark.elements.secure_element import Element
 from birthmark.keys.errors import PinFileError
 from birthmark.keys.pkcs11_uri import Pkcs11Uri, parse_pkcs11_uri
 from birthmark.keys.private_key import uri_in

@@ -27,9 +27,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509 import DNSName, GeneralName, IPAddress
 
 from birthmark.clock import SystemClock, SystemEntropy
-from birthmark.elements.element import Element
 from birthmark.elements.errors import ProgramUnsupportedError
 from birthmark.elements.exec.arguments import in_memory
+from birthmark.elements.secure_element import Element
 from birthmark.keys.private_key import render_uri_pem
 from birthmark.pki.certificate_profiles import ROOT, SERVER
 from birthmark.pki.certificates import pem_bundle

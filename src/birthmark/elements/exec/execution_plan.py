@@ -5,13 +5,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from birthmark.elements.element import Element
+from birthmark.elements.backends import check_tls
 from birthmark.elements.exec import proxy
 from birthmark.elements.exec.arguments import by_proxy, in_memory, with_engine, with_uri_files
-from birthmark.elements.exec.choose import Choice, Way, choose
-from birthmark.elements.exec.machine import Machine, look_around
-from birthmark.elements.exec.program import Program, look_at
-from birthmark.elements.opening import check_tls
+from birthmark.elements.exec.host_capabilities import Machine, look_around
+from birthmark.elements.exec.program_detection import Program, look_at
+from birthmark.elements.exec.strategy import Choice, Way, choose
+from birthmark.elements.secure_element import Element
 from birthmark.keys.pin import Pin
 from birthmark.keys.pkcs11_uri import Pkcs11Uri
 from birthmark.keys.private_key import render_uri_pem

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from birthmark.elements.atecc.chip import Place, load_memory
-from birthmark.elements.atecc.factory import create_atecc
-from birthmark.elements.atecc.software import SLOT_BYTES, Memory, SoftwareChip, crc16, packet
+from birthmark.elements.atecc.simulated_factory import create_atecc
+from birthmark.elements.atecc.simulator import SLOT_BYTES, Memory, SoftwareChip, crc16, packet
 from birthmark.keys.errors import ModuleBrokenError, ModuleMissingError
 from support.fakes import SeededEntropy
 

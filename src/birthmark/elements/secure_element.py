@@ -15,6 +15,8 @@ from pkcs11 import exceptions as p11
 from pkcs11.constants import Attribute, ObjectClass
 from pkcs11.util.x509 import decode_x509_certificate
 
+from birthmark.elements.assignment_memory import Assignment, Layout, Memory, is_blank, read_memory, write_memory
+from birthmark.elements.chip_profiles import Algorithm, Profile, profile_of
 from birthmark.elements.errors import (
     ElementCertificateMismatchError,
     ElementCertificateMissingError,
@@ -27,8 +29,7 @@ from birthmark.elements.errors import (
     ElementNotReferableError,
     SelectorInvalidError,
 )
-from birthmark.elements.memory import Assignment, Layout, Memory, is_blank, read_memory, write_memory
-from birthmark.elements.objects import (
+from birthmark.elements.token_objects import (
     KINDS,
     ElementObject,
     certificate_label,
@@ -38,7 +39,6 @@ from birthmark.elements.objects import (
     guess,
     identity_label,
 )
-from birthmark.elements.profiles import Algorithm, Profile, profile_of
 from birthmark.keys.errors import KeyNotFoundError
 from birthmark.keys.pkcs11_key import TokenKey, cut_der
 from birthmark.keys.pkcs11_token import Token, TokenInfo, bytes_of, text_of

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from asn1crypto.algos import DSASignature
 
-from birthmark.elements.atecc.compressed import FROM_KEY_AND_DATES, CompressedCertificate
+from birthmark.elements.atecc.compressed_certificate import FROM_KEY_AND_DATES, CompressedCertificate
 from birthmark.pki.certificates import CertificateInvalidError
 
 POINT_BYTES = 64

@@ -19,10 +19,10 @@ from pkcs11.constants import Attribute
 from pkcs11.util.x509 import decode_x509_certificate
 
 from birthmark.clock import Entropy
-from birthmark.elements.element import Element
+from birthmark.elements.chip_profiles import ATECC608, GENERIC, PROFILES, SE050, KeySlot, Profile, Variant
 from birthmark.elements.errors import ElementExistsError
-from birthmark.elements.objects import certificate_label, generate
-from birthmark.elements.profiles import ATECC608, GENERIC, PROFILES, SE050, KeySlot, Profile, Variant
+from birthmark.elements.secure_element import Element
+from birthmark.elements.token_objects import certificate_label, generate
 from birthmark.keys.errors import ModuleBrokenError
 from birthmark.keys.pin import Pin
 from birthmark.keys.pkcs11_key import TokenKey

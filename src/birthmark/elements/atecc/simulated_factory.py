@@ -16,17 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from birthmark.clock import Entropy
-from birthmark.elements.atecc.certificates import (
-    DEVICE_SLOT,
-    EUI_SLOT,
-    SIGNER_KEY_SLOT,
-    SIGNER_SLOT,
-    VARIABLE,
-    padded_point,
-)
-from birthmark.elements.atecc.chip import CHIP_FILE, Place, save_memory
-from birthmark.elements.atecc.compressed import CompressedCertificate, compressed
-from birthmark.elements.atecc.rebuild import (
+from birthmark.elements.atecc.certificate_rebuild import (
     ROOT_KEY_ID,
     SIGNER,
     TNGTLS,
@@ -37,7 +27,17 @@ from birthmark.elements.atecc.rebuild import (
     signed_part,
     whole,
 )
-from birthmark.elements.atecc.software import CONFIG_BYTES, OTP_BYTES, REVISIONS, SLOT_BYTES, Memory
+from birthmark.elements.atecc.certificates import (
+    DEVICE_SLOT,
+    EUI_SLOT,
+    SIGNER_KEY_SLOT,
+    SIGNER_SLOT,
+    VARIABLE,
+    padded_point,
+)
+from birthmark.elements.atecc.chip import CHIP_FILE, Place, save_memory
+from birthmark.elements.atecc.compressed_certificate import CompressedCertificate, compressed
+from birthmark.elements.atecc.simulator import CONFIG_BYTES, OTP_BYTES, REVISIONS, SLOT_BYTES, Memory
 from birthmark.elements.errors import ElementExistsError
 from birthmark.pki.certificates import parse_der
 

@@ -12,7 +12,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from pkcs11.constants import Attribute, ObjectClass
 
-from birthmark.elements.element import Element
+from birthmark.elements.assignment_memory import Assignment, Layout
+from birthmark.elements.chip_profiles import Algorithm
 from birthmark.elements.errors import (
     ElementCertificateMismatchError,
     ElementCertificateMissingError,
@@ -25,10 +26,9 @@ from birthmark.elements.errors import (
     ElementNotReferableError,
     ElementProofInvalidError,
 )
-from birthmark.elements.memory import Assignment, Layout
 from birthmark.elements.possession import check_proof, prove
-from birthmark.elements.profiles import Algorithm
-from birthmark.elements.software import SoftwareElement, create_software_element
+from birthmark.elements.secure_element import Element
+from birthmark.elements.simulated_element import SoftwareElement, create_software_element
 from birthmark.keys.errors import (
     KeyNotFoundError,
     KeyUnsupportedError,
@@ -332,7 +332,7 @@ def test_one_token_among_several_must_be_named(se050: SoftwareElement) -> None:
 def test_two_tokens_without_a_name_are_ambiguous(se050: SoftwareElement, tmp_path: Path) -> None:
     import shutil
 
-    from birthmark.elements.software import initialize_token
+    from birthmark.elements.simulated_element import initialize_token
 
     module = initialize_token(tmp_path / "two", "SSS_PKCS11", "1234")
     for token in (se050.directory / "tokens").iterdir():

@@ -11,8 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birthmark.elements.atecc.compressed import NO_END, CompressedCertificate, compressed, parse_compressed
-from birthmark.elements.atecc.rebuild import (
+from birthmark.elements.atecc.certificate_rebuild import (
     SIGNER,
     TNGTLS,
     TNGTLS_OLD,
@@ -23,6 +22,7 @@ from birthmark.elements.atecc.rebuild import (
     signed_part,
     whole,
 )
+from birthmark.elements.atecc.compressed_certificate import NO_END, CompressedCertificate, compressed, parse_compressed
 from birthmark.pki.certificates import CertificateInvalidError
 
 START = datetime(2000, 1, 1, tzinfo=UTC)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from birthmark.elements.errors import EngineMissingError, ProgramUnsupportedError
-from birthmark.elements.exec.machine import Machine
-from birthmark.elements.exec.program import Kind, Program
+from birthmark.elements.exec.host_capabilities import Machine
+from birthmark.elements.exec.program_detection import Kind, Program
 
 
 class Way(StrEnum):

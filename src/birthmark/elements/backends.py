@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from birthmark.elements.atecc.token import AteccToken, is_atecc, list_atecc
-from birthmark.elements.element import Element
 from birthmark.elements.errors import ChipWithoutTlsError
+from birthmark.elements.secure_element import Element
 from birthmark.keys.pin import Pin
 from birthmark.keys.pkcs11_token import Token, TokenInfo, list_tokens
 

@@ -11,9 +11,9 @@ from pkcs11.constants import Attribute, ObjectClass
 from pkcs11.mechanisms import KeyType
 from pkcs11.util.ec import encode_named_curve_parameters
 
+from birthmark.elements.assignment_memory import Layout, is_blank, read_memory
+from birthmark.elements.chip_profiles import Algorithm, KeySlot
 from birthmark.elements.errors import ElementMemoryInvalidError
-from birthmark.elements.memory import Layout, is_blank, read_memory
-from birthmark.elements.profiles import Algorithm, KeySlot
 from birthmark.keys.pkcs11_key import TokenKey, cut_der
 from birthmark.keys.pkcs11_token import bytes_of, text_of
 from birthmark.keys.se050_labels import label_of, object_id_of, swapped

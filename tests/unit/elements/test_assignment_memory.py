@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from birthmark.elements.assignment_memory import Assignment, Layout, Memory, read_memory, write_memory
 from birthmark.elements.errors import (
     ElementDataTooLargeError,
     ElementLayoutTooSmallError,
     ElementMemoryInvalidError,
 )
-from birthmark.elements.memory import Assignment, Layout, Memory, read_memory, write_memory
-from birthmark.elements.objects import guess
+from birthmark.elements.token_objects import guess
 from support.pki.pki_builders import a_ca
 
 _any_text = st.characters(exclude_categories=["Cs"])

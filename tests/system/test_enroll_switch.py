@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from birthmark.fleet.azure import AzureTarget
+from birthmark.fleet.azure_target import AzureTarget
 from birthmark.fleet.profiles import azure_profile
 from support.azure.clients import Device, a_file_device
 from support.pki.pki_builders import a_ca

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 
-from birthmark.fleet.azure import AzureTarget
+from birthmark.fleet.azure_target import AzureTarget
 from birthmark.fleet.errors import DifferentRecordError
 from birthmark.fleet.profiles import azure_profile
 from birthmark.fleet.target import Done, EnrollmentRequest, unnoted
@@ -70,7 +70,7 @@ def test_what_another_enrolled_since_the_look_is_not_called_created(tmp_path: Pa
 def test_a_run_that_cannot_look_at_all_leaves_no_refusal_and_tells_each_as_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("birthmark.fleet.azure._SURVEY_AT_LEAST", -100)
+    monkeypatch.setattr("birthmark.fleet.azure_target._SURVEY_AT_LEAST", -100)
     with a_new_server(tmp_path) as fresh:
         target = AzureTarget(azure_profile("local", fresh.data))
         wishes = [EnrollmentRequest(n, a_device(common_name=n).certificate) for n in ("one", "two", "one")]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from birthmark.fleet.azure import AzureTarget
+from birthmark.fleet.azure_target import AzureTarget
 from birthmark.fleet.errors import CredentialsRefusedError
 from birthmark.fleet.profiles import AzureProfile
 from support.server.servers import RunningServer, a_new_server

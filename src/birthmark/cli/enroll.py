@@ -223,7 +223,7 @@ def group(
     Or every device whose key is derived from the group's. A group that is there and otherwise is left as it is, without
     --update.
     """
-    from birthmark.fleet.azure import AzureTarget
+    from birthmark.fleet.azure_target import AzureTarget
     from birthmark.manifests.preflight_checks import doubts_of_ca
 
     if symmetric_key is not None:
@@ -363,7 +363,7 @@ def enable(
 def _switch(
     where: TargetOptions, writing: WriteOptions, name: str, *, is_group: bool, is_enabled: bool, as_json: bool
 ) -> None:
-    from birthmark.fleet.azure import AzureTarget
+    from birthmark.fleet.azure_target import AzureTarget
 
     target = where.open(takes_away=not is_enabled)
     if not isinstance(target, AzureTarget):
@@ -390,7 +390,7 @@ def remove(
     as_json: JsonOption = False,
 ) -> None:
     """Take a device or group off the record."""
-    from birthmark.fleet.azure import AzureTarget
+    from birthmark.fleet.azure_target import AzureTarget
 
     target = where.open(takes_away=True)
     only(where.is_azure, "with --to azure", group=is_group)

@@ -22,8 +22,8 @@ from birthmark.errors import BirthmarkError, ConflictError
 from birthmark.pki.certificates import Certificate
 
 if TYPE_CHECKING:
-    from birthmark.fleet.aws import AwsTarget
-    from birthmark.fleet.azure import AzureTarget
+    from birthmark.fleet.aws_target import AwsTarget
+    from birthmark.fleet.azure_target import AzureTarget
     from birthmark.fleet.profiles import AzureProfile
     from birthmark.fleet.target import EnrollmentTarget
 
@@ -231,8 +231,8 @@ class TargetOptions:
         Not where that `takes_away` something: nobody said to do it there.
         """
         self.check()
-        from birthmark.fleet.aws import AwsTarget
-        from birthmark.fleet.azure import AzureTarget
+        from birthmark.fleet.aws_target import AwsTarget
+        from birthmark.fleet.azure_target import AzureTarget
         from birthmark.fleet.profiles import aws_profile, named_for
 
         try:

@@ -32,10 +32,10 @@ from birthmark.cli.shipment import Shipment, hint_at_policy, template_of
 from birthmark.cli.table import counted
 from birthmark.cli.tally import Tally, say_pause
 from birthmark.console.client import DEFAULT_DATA
-from birthmark.fleet.following import Goal
 from birthmark.fleet.journal import Journal
-from birthmark.fleet.moving import Move
-from birthmark.fleet.rights import Work, azure_rights, iam_policy
+from birthmark.fleet.migration import Move
+from birthmark.fleet.required_permissions import Work, azure_rights, iam_policy
+from birthmark.fleet.tracking import Goal
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,10 +17,10 @@ from birthmark.cli.table import counted
 from birthmark.cli.tally import Tally, say_pause
 from birthmark.clock import SystemClock
 from birthmark.durations import FORMS
-from birthmark.fleet.following import Followed, Goal, Stand, stands_of
 from birthmark.fleet.journal import Outcome
-from birthmark.fleet.moving import Move, Pair, Progress, TakenAtDestinationError
+from birthmark.fleet.migration import Move, Pair, Progress, TakenAtDestinationError
 from birthmark.fleet.target import Done, EnrollmentRequest
+from birthmark.fleet.tracking import Followed, Goal, Stand, stands_of
 from birthmark.text import printable
 
 _LOOK_S = 2.0

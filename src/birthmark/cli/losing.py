@@ -69,7 +69,7 @@ class _Losing:
             known = [row.id for row in rows if row.what in _CERTIFICATES and row.became is not RevocationOutcome.LEFT]
             self.certificates += [Thumbprint(bytes.fromhex(one)) for one in dict.fromkeys(known)]
             return rows
-        from birthmark.fleet.azure import AzureTarget
+        from birthmark.fleet.azure_target import AzureTarget
 
         target = TargetOptions(place, ProfileOptions(place.profile or "cloud", self.server.data)).open(takes_away=True)
         if isinstance(target, AzureTarget):

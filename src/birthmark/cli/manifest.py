@@ -267,7 +267,7 @@ def create(
     hand is the one that `birthmark chip` sees.
     """
     from birthmark.clock import SystemClock, SystemEntropy
-    from birthmark.fleet.rehearsal import make_bundle, make_rehearsal
+    from birthmark.fleet.sample_shipment import make_bundle, make_rehearsal
     from birthmark.pki.certificates import parse_bundle
 
     only(not bundle, "for a supplier's manifest, not with --bundle", element_ca=element_ca)

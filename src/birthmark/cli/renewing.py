@@ -35,8 +35,8 @@ def renew(
     The old one is made inactive when the device has connected since, and active again where that cuts it off. Typed
     again it goes on where it was. Azure knows a device by its name: there `device enroll --update` is all.
     """
-    from birthmark.fleet.aws import AwsTarget
-    from birthmark.fleet.aws_renewing import told
+    from birthmark.fleet.aws_renewal import told
+    from birthmark.fleet.aws_target import AwsTarget
     from birthmark.pki.certificates import CertificateInvalidError
 
     if where.is_azure:

@@ -20,12 +20,12 @@ from birthmark.cli.table import counted
 from birthmark.cli.tally import Tally, say_pause
 from birthmark.clock import SystemClock
 from birthmark.errors import BirthmarkError, InvalidRequestError
+from birthmark.fleet.adaptive_concurrency import Paced
 from birthmark.fleet.bulk import enroll_all, take_back_all
+from birthmark.fleet.field_validation import check_values
 from birthmark.fleet.journal import TAKEN_BACK, Journal, OtherTargetsJournalError, Outcome, refused
-from birthmark.fleet.pace import Paced
 from birthmark.fleet.target import Done, EnrollmentRequest, EnrollmentTarget
 from birthmark.fleet.template import NameTakenTwiceError, Template, TemplateInvalidError, check_name, parse_template
-from birthmark.fleet.values import check_values
 from birthmark.manifests.model import Entry
 from birthmark.manifests.preflight_checks import Judge
 from birthmark.manifests.verification import Marks
@@ -144,7 +144,7 @@ class EachTarget:
 
     def enroll(self, targets: list[EnrollmentTarget], shipment: "Shipment", *, update: bool) -> None:
         """Enroll a shipment at each. Raise `typer.Exit` where a row was refused."""
-        from birthmark.fleet.azure import AzureTarget
+        from birthmark.fleet.azure_target import AzureTarget
 
         for where, target in zip(self.where.each(), targets, strict=True):
             self.writing.confirm(target, where.profile, shipment.total)

@@ -8,7 +8,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 from birthmark.clock import Clock, SystemClock
-from birthmark.fleet.aws_records import denied_action
+from birthmark.fleet.aws_record_diff import denied_action
 from birthmark.fleet.errors import (
     CredentialsRefusedError,
     NoSuchRecordError,

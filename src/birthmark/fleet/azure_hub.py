@@ -21,7 +21,7 @@ from birthmark.fleet.errors import (
     network_reason,
     refusal,
 )
-from birthmark.fleet.following import Stand, Standing
+from birthmark.fleet.tracking import Stand, Standing
 from birthmark.text import whole_number
 
 _VERSION = "2021-04-12"

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
 
-from birthmark.fleet.azure_records import POLICY_NAMES
+from birthmark.fleet.azure_record_diff import POLICY_NAMES
 from birthmark.fleet.errors import RecordUnreadableError
 
 _TWIN, _SDK_TWIN = "twin", "initial_twin"

@@ -8,9 +8,9 @@ from itertools import islice
 from queue import SimpleQueue
 
 from birthmark.errors import BirthmarkError, ThrottledError, UnauthenticatedError, UnavailableError
+from birthmark.fleet.adaptive_concurrency import Paced, Says, silent
 from birthmark.fleet.errors import NotAllowedError, NotTakenBackError
 from birthmark.fleet.journal import Journal, Noting, Outcome, refused
-from birthmark.fleet.pace import Paced, Says, silent
 from birthmark.fleet.target import AT_ONCE, Done, EnrollmentRequest, EnrollmentTarget, Note, WayBack, record_name
 from birthmark.interrupts import uninterrupted
 

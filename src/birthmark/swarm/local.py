@@ -13,8 +13,8 @@ from typing import Any
 from birthmark.clock import Entropy
 from birthmark.console.client import OperatorClient, read_endpoints, served
 from birthmark.errors import NotFoundError
-from birthmark.fleet.aws import AwsTarget
-from birthmark.fleet.azure import AzureTarget
+from birthmark.fleet.aws_target import AwsTarget
+from birthmark.fleet.azure_target import AzureTarget
 from birthmark.fleet.profiles import aws_profile, azure_profile
 from birthmark.fleet.target import EnrollmentRequest
 from birthmark.pki.certificates import Certificate

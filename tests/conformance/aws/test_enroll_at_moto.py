@@ -7,12 +7,12 @@ import boto3
 import pytest
 import requests
 
-from birthmark.fleet.aws import AwsTarget
+from birthmark.fleet.aws_target import AwsTarget
 from birthmark.fleet.bulk import enroll_all, take_back_all
 from birthmark.fleet.errors import DifferentRecordError, ReferenceMissingError
 from birthmark.fleet.journal import Journal, Outcome
 from birthmark.fleet.profiles import AwsProfile
-from birthmark.fleet.rights import AWS, Work
+from birthmark.fleet.required_permissions import AWS, Work
 from birthmark.fleet.target import Done, EnrollmentRequest
 from support.aws.moto_pca import moto
 from support.pki.pki_builders import a_device

@@ -15,7 +15,7 @@ from birthmark.agent.opening import open_agent
 from birthmark.agent.service import Agent, NotIssuedHereError
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.dps.client import DpsRefusedError
-from birthmark.fleet.azure import AzureTarget
+from birthmark.fleet.azure_target import AzureTarget
 from birthmark.fleet.profiles import azure_profile
 from birthmark.keys.tpm import TpmUnavailableError
 from birthmark.links.factory import open_links

@@ -13,13 +13,13 @@ import pytest
 
 from birthmark.devices.model import RevocationOutcome
 from birthmark.dps.model import TpmKeys
-from birthmark.fleet.azure import AzureTarget
+from birthmark.fleet.azure_target import AzureTarget
 from birthmark.fleet.bulk import enroll_all, take_back_all
 from birthmark.fleet.errors import CredentialsRefusedError, DifferentRecordError, NoSuchRecordError
-from birthmark.fleet.following import Standing, stands_of
 from birthmark.fleet.journal import Journal, Outcome
 from birthmark.fleet.profiles import azure_profile
 from birthmark.fleet.target import Done, EnrollmentRequest
+from birthmark.fleet.tracking import Standing, stands_of
 from birthmark.pki.tpm_public import parse_tpm_public
 from support.aws.clients import PATIENCE_S, until
 from support.azure.clients import Device, a_file_device

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from birthmark.devices.model import RevocationOutcome
-from birthmark.fleet.aws import AwsTarget
+from birthmark.fleet.aws_target import AwsTarget
 from birthmark.fleet.bulk import enroll_all, take_back_all
 from birthmark.fleet.errors import CredentialsRefusedError, DifferentRecordError, ReferenceMissingError
-from birthmark.fleet.following import Standing
 from birthmark.fleet.journal import Journal, Outcome
 from birthmark.fleet.profiles import aws_profile
 from birthmark.fleet.target import Done, EnrollmentRequest
+from birthmark.fleet.tracking import Standing
 from support.azure.clients import NOW
 from support.pki.pki_builders import a_device
 from support.server.servers import RunningServer, a_new_server

@@ -18,8 +18,8 @@ from azure.core.credentials import AccessToken
 
 from birthmark.auth.connection_strings import parse_connection_string
 from birthmark.errors import BirthmarkError
-from birthmark.fleet.azure import AzureTarget
 from birthmark.fleet.azure_account import Account, connect
+from birthmark.fleet.azure_target import AzureTarget
 from birthmark.fleet.errors import (
     CredentialsRefusedError,
     NotAllowedError,

@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from birthmark.clock import SystemClock
-from birthmark.fleet.azure import AzureTarget
 from birthmark.fleet.azure_hub import HubDevices
+from birthmark.fleet.azure_target import AzureTarget
 from birthmark.fleet.errors import (
     RecordUnreadableError,
     TargetAnswerError,

@@ -16,7 +16,7 @@ import pytest
 import requests
 
 from birthmark.clock import SystemClock, SystemEntropy
-from birthmark.fleet.rehearsal import make_bundle, make_rehearsal
+from birthmark.fleet.sample_shipment import make_bundle, make_rehearsal
 from support.console.browsers import SAME, Browser
 from support.console.people import Rooms, said
 from support.pki.pki_builders import a_device

@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from birthmark.clock import SystemClock, SystemEntropy
-from birthmark.fleet.rehearsal import make_rehearsal
+from birthmark.fleet.sample_shipment import make_rehearsal
 from support.console.consoles import Place
 from support.pki.pki_builders import a_device
 

@@ -12,9 +12,9 @@ from birthmark.cli.common import INTERRUPTED
 from birthmark.cli.following import PatienceOptions, follow, move
 from birthmark.cli.tally import Tally
 from birthmark.fleet.errors import TargetUnreachableError
-from birthmark.fleet.following import Goal, Stand, Standing
-from birthmark.fleet.moving import Moved, Pair, Progress
+from birthmark.fleet.migration import Moved, Pair, Progress
 from birthmark.fleet.target import EnrollmentRequest
+from birthmark.fleet.tracking import Goal, Stand, Standing
 from support.pki.pki_builders import a_device
 
 WISH = EnrollmentRequest("gateway", a_device(common_name="gateway").certificate)

@@ -7,7 +7,7 @@ import pytest
 
 from birthmark.cli import app
 from birthmark.devices.model import DeviceNotOnRecordError, RevocationOutcome, RevokedPart
-from birthmark.fleet.azure import AzureTarget
+from birthmark.fleet.azure_target import AzureTarget
 
 
 @pytest.mark.parametrize(

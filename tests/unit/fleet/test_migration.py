@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 from birthmark.errors import BirthmarkError
-from birthmark.fleet.aws_records import stand_of as stand_at_aws
+from birthmark.fleet.aws_record_diff import stand_of as stand_at_aws
 from birthmark.fleet.azure_hub import stand_of as stand_at_hub
 from birthmark.fleet.bulk import take_back_all
 from birthmark.fleet.errors import TargetRefusedError
-from birthmark.fleet.following import Goal, Stand, Standing
 from birthmark.fleet.journal import Journal, Outcome
-from birthmark.fleet.moving import Move, Moved, Step, next_step
+from birthmark.fleet.migration import Move, Moved, Step, next_step
 from birthmark.fleet.target import Done, Enrolled, EnrollmentRequest, Note, Retired, unnoted
+from birthmark.fleet.tracking import Goal, Stand, Standing
 from support.agent.memory_target import MemoryTarget
 from support.fakes import NOON
 from support.pki.pki_builders import a_device

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from birthmark.fleet.rehearsal import make_bundle, make_rehearsal
+from birthmark.fleet.sample_shipment import make_bundle, make_rehearsal
 from birthmark.manifests.bundle import model as bundles
 from birthmark.manifests.bundle import parallel_verifier
 from birthmark.manifests.errors import ManifestError

@@ -15,10 +15,10 @@ from typing import Any
 from birthmark.clock import SystemEntropy
 from birthmark.devices.model import RevocationOutcome, RevokedPart
 from birthmark.errors import BirthmarkError
+from birthmark.fleet.azure_attestations import OtherAttestations
+from birthmark.fleet.azure_client import status_of
 from birthmark.fleet.azure_hub import TAKEN_BACK, is_taken_back
-from birthmark.fleet.azure_kinds import OtherAttestations
-from birthmark.fleet.azure_records import kept
-from birthmark.fleet.azure_service import status_of
+from birthmark.fleet.azure_record_diff import kept
 from birthmark.fleet.errors import NoSuchRecordError, TargetRefusedError, TargetUnreachableError
 
 _KEY_BYTES = 64

@@ -12,9 +12,9 @@ from provisioningserviceclient.client import ProvisioningServiceError
 
 from birthmark.devices.model import RevocationOutcome, RevokedPart
 from birthmark.errors import BirthmarkError
-from birthmark.fleet.azure import AzureTarget
 from birthmark.fleet.azure_models import enrollment_models
-from birthmark.fleet.azure_records import json_of, kept, on_record
+from birthmark.fleet.azure_record_diff import json_of, kept, on_record
+from birthmark.fleet.azure_target import AzureTarget
 from birthmark.fleet.errors import (
     CredentialsRefusedError,
     DifferentRecordError,
@@ -25,10 +25,10 @@ from birthmark.fleet.errors import (
     TargetThrottledError,
     TargetUnreachableError,
 )
-from birthmark.fleet.following import Standing
-from birthmark.fleet.moving import NotAtSourceError
+from birthmark.fleet.migration import NotAtSourceError
 from birthmark.fleet.profiles import AzureProfile
 from birthmark.fleet.target import Done, EnrollmentRequest, Record, WayBack
+from birthmark.fleet.tracking import Standing
 from birthmark.pki.certificates import parse_any
 from support.fakes import NOON
 from support.pki.pki_builders import a_ca, a_device
@@ -795,7 +795,7 @@ def refuse(
 
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("birthmark.fleet.azure_losing.time.sleep", lambda _seconds: None)
+    monkeypatch.setattr("birthmark.fleet.azure_revocation.time.sleep", lambda _seconds: None)
 
 
 def test_the_keys_of_a_lost_device_are_exchanged(target: AzureTarget, with_keys: Service, hub: Hub) -> None:

@@ -7,7 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Protocol
 
-from birthmark.fleet.pace import Paced, Says, silent
+from birthmark.fleet.adaptive_concurrency import Paced, Says, silent
 from birthmark.fleet.target import AT_ONCE, EnrollmentRequest
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from birthmark.dps.model import TAKEN_BACK
-from birthmark.fleet.azure_service import AzureService, Ready
+from birthmark.fleet.azure_client import AzureService, Ready
 from birthmark.fleet.target import Done
 
 _NOTES = "optionalDeviceInformation"  # of which the SDK's models know nothing

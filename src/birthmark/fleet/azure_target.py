@@ -6,10 +6,10 @@ from typing import Any
 
 import msgspec
 
+from birthmark.fleet.azure_client import Ready
 from birthmark.fleet.azure_hub import is_taken_back, stand_of
-from birthmark.fleet.azure_losing import AzureLosing
 from birthmark.fleet.azure_models import UnreadableRecord
-from birthmark.fleet.azure_records import (
+from birthmark.fleet.azure_record_diff import (
     IDENTITY,
     OnRecord,
     Twin,
@@ -25,11 +25,11 @@ from birthmark.fleet.azure_records import (
     twin_json,
     twin_of,
 )
-from birthmark.fleet.azure_service import Ready
+from birthmark.fleet.azure_revocation import AzureLosing
 from birthmark.fleet.errors import NotTakenBackError, TargetRefusedError, different, way_of
-from birthmark.fleet.following import Stand, Standing
-from birthmark.fleet.moving import NotAtSourceError
+from birthmark.fleet.migration import NotAtSourceError
 from birthmark.fleet.target import Done, Enrolled, EnrollmentRequest, Note, Record, Retired, WayBack, unnoted
+from birthmark.fleet.tracking import Stand, Standing
 
 _PAGE = 100
 _BULK = 10  # the service takes no more (Azure DPS quotas)

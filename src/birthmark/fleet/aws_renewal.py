@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from birthmark.errors import ConflictError, UnavailableError
-from birthmark.fleet.aws_losing import AwsLosing
-from birthmark.fleet.aws_records import ACTIVE
+from birthmark.fleet.aws_record_diff import ACTIVE
+from birthmark.fleet.aws_revocation import AwsLosing
 from birthmark.fleet.errors import NoSuchRecordError
 from birthmark.fleet.target import DeviceCertificate
 from birthmark.pki.certificates import parse_any

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from birthmark.dps.model import TpmKeys, parse_group_id
+from birthmark.fleet.azure_client import Ready
+from birthmark.fleet.azure_enablement import Switching
 from birthmark.fleet.azure_groups import GroupWish
-from birthmark.fleet.azure_records import OnRecord, kept, on_record, policy_names
-from birthmark.fleet.azure_service import Ready
-from birthmark.fleet.azure_switching import Switching
+from birthmark.fleet.azure_record_diff import OnRecord, kept, on_record, policy_names
 from birthmark.fleet.errors import DifferentRecordError, different
 from birthmark.fleet.target import Done, Enrolled
 from birthmark.pki.certificates import Certificate

@@ -8,8 +8,8 @@ from typing import Any
 
 import msgspec
 
-from birthmark.fleet.following import Stand, Standing
 from birthmark.fleet.target import Change, EnrollmentRequest
+from birthmark.fleet.tracking import Stand, Standing
 
 _DENIED = frozenset({"AccessDeniedException", "AccessDenied", "UnauthorizedException", "ForbiddenException"})
 _ACTION = re.compile(r"not authorized to perform: ([A-Za-z0-9-]+:[A-Za-z0-9]+)")

@@ -13,8 +13,8 @@ from botocore.stub import Stubber
 
 from birthmark.devices.model import RevocationOutcome
 from birthmark.errors import BirthmarkError
-from birthmark.fleet.aws import AwsTarget
-from birthmark.fleet.aws_renewing import Carried, NotConnectedByItError, NoThingError
+from birthmark.fleet.aws_renewal import Carried, NotConnectedByItError, NoThingError
+from birthmark.fleet.aws_target import AwsTarget
 from birthmark.fleet.errors import (
     CredentialsRefusedError,
     DifferentRecordError,
@@ -27,9 +27,9 @@ from birthmark.fleet.errors import (
     TargetThrottledError,
     TargetUnreachableError,
 )
-from birthmark.fleet.following import Stand, Standing
 from birthmark.fleet.profiles import AwsProfile
 from birthmark.fleet.target import Done, EnrollmentRequest, Record, WayBack
+from birthmark.fleet.tracking import Stand, Standing
 from support.fakes import NOON, FakeClock
 from support.pki.pki_builders import a_device
 

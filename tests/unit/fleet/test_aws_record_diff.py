@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from birthmark.fleet.aws_records import Before, Now, OnRecord, Undo, Way, completes, undo_of, way_back
+from birthmark.fleet.aws_record_diff import Before, Now, OnRecord, Undo, Way, completes, undo_of, way_back
 from birthmark.fleet.target import EnrollmentRequest
 from support.fakes import NOON
 from support.pki.pki_builders import a_device

@@ -10,8 +10,7 @@ import msgspec
 from birthmark import shapes
 from birthmark.clock import Clock
 from birthmark.fleet.aws_account import CLOCK, SURVEY_AT_LEAST
-from birthmark.fleet.aws_losing import REVOKED
-from birthmark.fleet.aws_records import (
+from birthmark.fleet.aws_record_diff import (
     ACTIVE,
     Before,
     Now,
@@ -27,7 +26,8 @@ from birthmark.fleet.aws_records import (
     undo_of,
     way_back,
 )
-from birthmark.fleet.aws_renewing import AwsRenewing
+from birthmark.fleet.aws_renewal import AwsRenewing
+from birthmark.fleet.aws_revocation import REVOKED
 from birthmark.fleet.errors import (
     DifferentRecordError,
     NoSuchRecordError,
@@ -36,9 +36,9 @@ from birthmark.fleet.errors import (
     TargetRefusedError,
     way_of,
 )
-from birthmark.fleet.following import Stand, Standing
 from birthmark.fleet.profiles import AwsProfile
 from birthmark.fleet.target import Change, Done, Enrolled, EnrollmentRequest, Note, Record, Retired, WayBack, unnoted
+from birthmark.fleet.tracking import Stand, Standing
 
 _INDEX = (
     "who is connected is told where the account indexes it: `aws iot update-indexing-configuration "

@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 
 from birthmark.clock import SystemClock
 from birthmark.errors import ThrottledError
+from birthmark.fleet.adaptive_concurrency import Pace, Paced
 from birthmark.fleet.bulk import enroll_all, take_back_all
 from birthmark.fleet.errors import TargetThrottledError
-from birthmark.fleet.following import Stand, Standing, stands_of
 from birthmark.fleet.journal import Journal, Outcome
-from birthmark.fleet.moving import Move, Moved
-from birthmark.fleet.pace import Pace, Paced
+from birthmark.fleet.migration import Move, Moved
 from birthmark.fleet.target import Done, Enrolled, EnrollmentRequest, Note, Retired, WayBack, unnoted
+from birthmark.fleet.tracking import Stand, Standing, stands_of
 from support.agent.memory_target import MemoryTarget
 from support.pki.pki_builders import a_device
 
@@ -30,7 +30,7 @@ def too_much(wait_s: int = 0) -> TargetThrottledError:
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pauses of milliseconds."""
-    monkeypatch.setattr("birthmark.fleet.pace._MOST_S", 0.01)
+    monkeypatch.setattr("birthmark.fleet.adaptive_concurrency._MOST_S", 0.01)
 
 
 class Strained(MemoryTarget):
@@ -134,7 +134,7 @@ def test_there_is_always_one_who_may_ask_and_never_more_than_most(
 
 
 def test_nobody_waits_for_a_turn_when_the_run_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("birthmark.fleet.pace._MOST_S", 60.0)
+    monkeypatch.setattr("birthmark.fleet.adaptive_concurrency._MOST_S", 60.0)
     paced, times = Paced(2), list[int]()
     asked = threading.Event()
 
@@ -218,7 +218,7 @@ def test_a_move_whose_writes_were_cut_off_is_not_tried_again_before_the_next_run
 
 
 def test_a_long_pause_is_told_once_however_many_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("birthmark.fleet.pace._MOST_S", 60.0)
+    monkeypatch.setattr("birthmark.fleet.adaptive_concurrency._MOST_S", 60.0)
     told, together = list[float](), threading.Barrier(4)
     paced = Paced(4, says=told.append)
 

@@ -11,11 +11,11 @@ from functools import partial
 from typing import Any, Protocol, TypeAlias
 
 from birthmark.errors import BirthmarkError, ConflictError, InvalidRequestError, NotFoundError
+from birthmark.fleet.adaptive_concurrency import Paced, Says, silent
 from birthmark.fleet.errors import DifferentRecordError
-from birthmark.fleet.following import Followed, Goal, Stand, Standing
 from birthmark.fleet.journal import Journal, Noting, Outcome
-from birthmark.fleet.pace import Paced, Says, silent
 from birthmark.fleet.target import AT_ONCE, Done, EnrollmentRequest, EnrollmentTarget, Note, Retired
+from birthmark.fleet.tracking import Followed, Goal, Stand, Standing
 
 
 class NotAtSourceError(NotFoundError):

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
+from birthmark.fleet.field_validation import ValueNotAllowedError, check_values
 from birthmark.fleet.target import EnrollmentRequest
-from birthmark.fleet.values import ValueNotAllowedError, check_values
 from support.pki.pki_builders import a_device
 
 PLAIN = EnrollmentRequest("gateway", a_device(common_name="gateway").certificate)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 from birthmark.agent.renewal import overdue_pause, pause_as_asked, retry_pause
-from birthmark.est.rules.limits import EstBusyError, Pace
+from birthmark.est.rules.caller_rate_limit import EstBusyError, Pace
 
 _MINUTE = 60.0
 _PARTS = 50

@@ -6,7 +6,7 @@ from birthmark import errors
 from birthmark.ca import revocation
 from birthmark.ca.rules import issuance
 from birthmark.est import upstream, wire
-from birthmark.est.rules import identity, limits
+from birthmark.est.rules import caller_rate_limit, client_identity
 from birthmark.est.service import approvals, operations
 
 STATUS: Mapping[type[errors.BirthmarkError], int] = {
@@ -27,7 +27,7 @@ STATUS: Mapping[type[errors.BirthmarkError], int] = {
     wire.MethodWrongError: 405,
     operations.TokenUsedError: 403,
     approvals.ApprovalPendingError: 202,
-    limits.EstBusyError: 503,
+    caller_rate_limit.EstBusyError: 503,
     # of the CA, where its kind is not what a client of EST expects
     issuance.KeyTakenError: 403,
     revocation.CertificateRevokedError: 403,
@@ -37,7 +37,11 @@ STATUS: Mapping[type[errors.BirthmarkError], int] = {
 
 _NOT_FAILED = (
     *(errors.ThrottledError, upstream.UpstreamPendingError),  # it is asked again, and may be granted
-    *(identity.ClientCertificateRevokedError, revocation.CertificateRevokedError, approvals.ApprovalRejectedError),
+    *(
+        client_identity.ClientCertificateRevokedError,
+        revocation.CertificateRevokedError,
+        approvals.ApprovalRejectedError,
+    ),
     *(issuance.KeyRevokedError, issuance.NameLostError),  # somebody wants it so
 )
 

@@ -12,7 +12,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from birthmark.ca.service import CertificateAuthority
 from birthmark.est import wire
 from birthmark.est.service import Credentials, RegistrationAuthorities, Tokens
-from birthmark.est.service.authorities import AuthorityUnknownError
+from birthmark.est.service.registration_authorities import AuthorityUnknownError
 from birthmark.pki.certificate_profiles import DEVICE, Profile
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.csr import CertificateRequest

@@ -6,7 +6,7 @@ import pytest
 
 from birthmark.auth import password_scheduler
 from birthmark.auth.password_scheduler import Asked, Guesses
-from birthmark.est.rules.limits import EstThrottledError
+from birthmark.est.rules.caller_rate_limit import EstThrottledError
 from support.fakes import FakeClock
 
 pytestmark = pytest.mark.anyio

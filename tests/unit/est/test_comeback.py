@@ -8,7 +8,7 @@ import pytest
 
 from birthmark.ca.model import Issued
 from birthmark.est.model import Comeback
-from birthmark.est.rules.comeback import CloneSuspectedError, ComebackTooLateError, check_comeback
+from birthmark.est.rules.late_renewal import CloneSuspectedError, ComebackTooLateError, check_comeback
 from birthmark.pki.certificates import Thumbprint
 from birthmark.pki.path_validation import CertificateExpiredError
 from support.fakes import NOON

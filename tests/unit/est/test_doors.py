@@ -8,9 +8,9 @@ import pytest
 from birthmark.auth.principals import Principal, PrincipalKind
 from birthmark.ca.model import Issued
 from birthmark.est.model import Comeback, Door, Proof
-from birthmark.est.rules.comeback import ComebackTooLateError
 from birthmark.est.rules.csr_attributes import KeyEncryptionUnsupportedError, request_for_key
-from birthmark.est.rules.doors import comeback_at, is_stranger_at
+from birthmark.est.rules.labels import comeback_at, is_stranger_at
+from birthmark.est.rules.late_renewal import ComebackTooLateError
 from birthmark.pki.certificate_profiles import EDGE_CA
 from birthmark.pki.csr import parse_csr
 from birthmark.pki.path_validation import CertificateExpiredError

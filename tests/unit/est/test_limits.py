@@ -2,7 +2,7 @@
 
 import pytest
 
-from birthmark.est.rules.limits import EstThrottledError, Limiter
+from birthmark.est.rules.caller_rate_limit import EstThrottledError, Limiter
 
 
 def test_who_waits_as_long_as_told_is_let_through() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from birthmark.est.rules.limits import EstBusyError, Pace
+from birthmark.est.rules.caller_rate_limit import EstBusyError, Pace
 
 
 def wait_of(pace: Pace, name: str, now: float, **options: float) -> int:

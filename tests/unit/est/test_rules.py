@@ -8,13 +8,13 @@ from cryptography import x509
 from birthmark.auth.principals import PrincipalKind
 from birthmark.ca.model import Issued
 from birthmark.est.model import BootstrapCa
-from birthmark.est.rules.identity import (
+from birthmark.est.rules.caller_rate_limit import EstThrottledError, Limiter
+from birthmark.est.rules.client_identity import (
     ClientCertificateRevokedError,
     ClientCertificateUnknownError,
     identify_introduced,
     identify_issued,
 )
-from birthmark.est.rules.limits import EstThrottledError, Limiter
 from birthmark.est.rules.reenrollment import (
     ChannelBindingError,
     ReenrollIdentityChangedError,

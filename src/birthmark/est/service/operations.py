@@ -24,13 +24,13 @@ from birthmark.errors import (
 )
 from birthmark.est import store, wire
 from birthmark.est.model import Caller, Door, EstSettings, Proof, User
+from birthmark.est.rules.caller_rate_limit import Limiter, Pace
 from birthmark.est.rules.csr_attributes import request_for_key
-from birthmark.est.rules.doors import comeback_at, is_stranger_at
-from birthmark.est.rules.limits import Limiter, Pace
+from birthmark.est.rules.labels import comeback_at, is_stranger_at
 from birthmark.est.rules.reenrollment import check_channel_binding, check_same_identity
 from birthmark.est.service.approvals import Approvals
-from birthmark.est.service.authorities import follow
-from birthmark.est.service.callers import Callers, PresentedBy, nowhere, still_on_record
+from birthmark.est.service.authentication import Callers, PresentedBy, nowhere, still_on_record
+from birthmark.est.service.registration_authorities import follow
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.csr import CertificateRequest
 from birthmark.pki.names import parse_registration_id

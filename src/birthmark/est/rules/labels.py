@@ -10,7 +10,7 @@ from datetime import datetime
 
 from birthmark.auth.principals import PrincipalKind
 from birthmark.est.model import Comeback, Door, Proof
-from birthmark.est.rules.comeback import check_comeback
+from birthmark.est.rules.late_renewal import check_comeback
 
 
 def comeback_at(door: Door, proof: Proof, rules: Mapping[str, Comeback], now: datetime) -> Comeback | None:

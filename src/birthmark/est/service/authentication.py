@@ -15,15 +15,15 @@ from birthmark.ca.service import CertificateAuthority
 from birthmark.errors import BirthmarkError, UnauthenticatedError
 from birthmark.est import store, wire
 from birthmark.est.model import BootstrapCa, Caller, Comeback, EstSettings, Proof, User
-from birthmark.est.rules.comeback import check_comeback
-from birthmark.est.rules.identity import (
+from birthmark.est.rules.caller_rate_limit import EstThrottledError, Limiter
+from birthmark.est.rules.client_identity import (
     ClientCertificateRevokedError,
     ClientCertificateUnknownError,
     identify_authority,
     identify_introduced,
     identify_issued,
 )
-from birthmark.est.rules.limits import EstThrottledError, Limiter
+from birthmark.est.rules.late_renewal import check_comeback
 from birthmark.est.service.credentials import accepted_cas
 from birthmark.net.fair_scheduler import Backlog
 from birthmark.net.quota_key import share_of

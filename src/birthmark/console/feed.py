@@ -13,8 +13,8 @@ from birthmark.console.routing import SIGN_OF_LIFE_S, Asked, Endpoint, Lines, Ro
 from birthmark.errors import mended_by
 from birthmark.feed.catalogue import event_of
 from birthmark.feed.model import Dead, Happening, Webhook
-from birthmark.feed.reading import Feed, parse_place, place_of
-from birthmark.feed.showing import host_only
+from birthmark.feed.reader import Feed, parse_place, place_of
+from birthmark.feed.url_redaction import host_only
 from birthmark.feed.webhooks import Webhooks, check_type
 from birthmark.net.fair_scheduler import each, fitting
 from birthmark.outbound.http_sender import EXAMPLE, UrlInvalidError

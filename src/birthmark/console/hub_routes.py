@@ -12,7 +12,7 @@ from birthmark.console.names import OperatorRequestError, parse_name
 from birthmark.console.routing import Asked, Endpoint, Lines, Rows
 from birthmark.console.streaming import Place, StreamQuery, pages
 from birthmark.errors import mended_by, shell_word
-from birthmark.feed.showing import host_only
+from birthmark.feed.url_redaction import host_only
 from birthmark.iothub.model import Hub
 from birthmark.iothub.rules.routes import changing, selecting
 from birthmark.iothub.rules.routes.changing import EndpointInvalidError

@@ -40,7 +40,7 @@ from birthmark.dps.service.webhooks import AllocationWebhooks
 from birthmark.errors import BirthmarkError
 from birthmark.est.component import EstComponent, EstDeviceRecords
 from birthmark.est.service import Credentials, EstService, RegistrationAuthorities, Tokens
-from birthmark.feed.notices import Notices
+from birthmark.feed.transient_events import Notices
 from birthmark.feed.webhooks import Webhooks
 from birthmark.iothub.component import HubComponent, HubDeviceRecords
 from birthmark.iothub.mqtt import DevicesByBus, HubConnections

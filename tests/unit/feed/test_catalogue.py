@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import birthmark
 from birthmark.feed.catalogue import CHANGED, KINDS, RENEWED, event_of, type_of
 from birthmark.feed.model import Happening
-from birthmark.feed.reading import PlaceInvalidError, parse_place, place_of
+from birthmark.feed.reader import PlaceInvalidError, parse_place, place_of
 from birthmark.feed.schema import schema
 
 ROOT = Path(birthmark.__file__).parent

@@ -37,7 +37,7 @@ from birthmark.console.web.site import About, Site
 from birthmark.console.web.taking import TakingPages
 from birthmark.console.web.today import TodayPage
 from birthmark.errors import NotFoundError
-from birthmark.feed.reading import Feed
+from birthmark.feed.reader import Feed
 from birthmark.store import Database
 from birthmark.text import printable
 

@@ -21,7 +21,7 @@ from birthmark.console.routing import SIGN_OF_LIFE_S, SSE
 from birthmark.console.web.site import Site
 from birthmark.errors import BirthmarkError, ThrottledError
 from birthmark.feed.catalogue import PREFIX, type_of
-from birthmark.feed.reading import parse_place
+from birthmark.feed.reader import parse_place
 from birthmark.people.model import SERVER
 from birthmark.people.sessions import SessionEndedError
 

@@ -17,7 +17,7 @@ from birthmark.console.inside import Deed, Inside, Person
 from birthmark.console.web.drawing import Drawing, reader_of
 from birthmark.console.web.language import reader, say
 from birthmark.errors import BirthmarkError, ForbiddenError, InvalidRequestError, UnauthenticatedError
-from birthmark.feed.reading import Feed, place_of
+from birthmark.feed.reader import Feed, place_of
 from birthmark.people.sessions import SessionEndedError
 
 Page: TypeAlias = Callable[[Request, Person], Awaitable[Response]]

@@ -9,10 +9,10 @@ import pytest
 
 from birthmark.audit.signed_heads import AuditKey
 from birthmark.errors import UnavailableError
-from birthmark.feed import notices, store
+from birthmark.feed import store, transient_events
 from birthmark.feed.catalogue import event_of
-from birthmark.feed.notices import KEEP, Notices
-from birthmark.feed.reading import Feed
+from birthmark.feed.reader import Feed
+from birthmark.feed.transient_events import KEEP, Notices
 from birthmark.net.admission import Closed
 from birthmark.store import Changes, Database, open_database
 from support.fakes import FakeClock
@@ -111,7 +111,7 @@ async def test_two_processes_of_one_name_write_no_row_twice(database: Database) 
 
 
 async def test_of_a_storm_the_rest_is_left_out_and_counted(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(notices, "MAX_WAITING", 2)
+    monkeypatch.setattr(transient_events, "MAX_WAITING", 2)
     noticing = Notices(database, FakeClock(), "main")
     for number in range(5):
         noticing.came("hub/a", f"pump-{number}", "")
@@ -125,7 +125,7 @@ async def test_of_a_storm_the_rest_is_left_out_and_counted(database: Database, m
 async def test_so_many_are_kept_of_a_worker_however_fast_they_come(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(notices, "MOST", 3)
+    monkeypatch.setattr(transient_events, "MOST", 3)
     noticing = Notices(database, FakeClock(), "main")
     for number in range(1000):
         noticing.came("hub/a", f"pump-{number}", "")

@@ -18,11 +18,11 @@ from birthmark.cli.options import JsonOption
 from birthmark.cli.table import counted, wrapped
 from birthmark.clock import SystemClock
 from birthmark.doctor.model import Finding, Severity, Topic, told
-from birthmark.doctor.settings import Kind, Setting
+from birthmark.doctor.setting_sources import Kind, Setting
 from birthmark.text import printable
 
 if TYPE_CHECKING:
-    from birthmark.doctor.examine import Patient
+    from birthmark.doctor.runner import Patient
 
 _LATELY = timedelta(hours=1)
 # What an option says, and the variable that says it where the option is not given.
@@ -65,7 +65,7 @@ def doctor(
     given = {"config": config, "data": data, "module": module, "token": token, "slot": slot}
     given |= {"pin_file": pin_file, "key": key}
     said = {name: None if value is None else str(value) for name, value in given.items()}
-    from birthmark.doctor.examine import Patient, examine  # it loads what it looks at: keys, links, the agent
+    from birthmark.doctor.runner import Patient, examine  # it loads what it looks at: keys, links, the agent
 
     patient = Patient(os.environ, SystemClock().now(), dict(_settings(said)), root, is_offline=offline)
     found = [*told(examine(patient, working)), *_lately(patient)]

@@ -13,9 +13,9 @@ from birthmark.agent.files import Places
 from birthmark.agent.opening import open_agent
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.doctor.facts import CheckSeen, ChipAsked
-from birthmark.doctor.looking import text_of
-from birthmark.doctor.probe import Question
-from birthmark.doctor.settings import Kind, Setting
+from birthmark.doctor.file_inspection import text_of
+from birthmark.doctor.pkcs11_probe import Question
+from birthmark.doctor.setting_sources import Kind, Setting
 from birthmark.errors import BirthmarkError
 from birthmark.links.factory import open_links
 

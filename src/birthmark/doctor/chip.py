@@ -13,9 +13,9 @@ from pathlib import Path
 import msgspec
 
 from birthmark.doctor.facts import ChipAsked, ChipSeen, Ending, FileSeen, SoftHsmSeen
-from birthmark.doctor.looking import bytes_of, libraries, machine_of, seen, text_of, this_machine
-from birthmark.doctor.probe import Answer, Question
-from birthmark.doctor.settings import Kind, Setting
+from birthmark.doctor.file_inspection import bytes_of, libraries, machine_of, seen, text_of, this_machine
+from birthmark.doctor.pkcs11_probe import Answer, Question
+from birthmark.doctor.setting_sources import Kind, Setting
 from birthmark.elements.atecc.token import is_atecc
 from birthmark.text import decode_json
 from birthmark.text_files import plain_text, to_trimmed
@@ -54,7 +54,7 @@ def _used(found: ChipSeen, question: Question) -> ChipSeen:
     with tempfile.TemporaryFile() as printed:  # a file has an end: a library may print without one
         try:
             done = subprocess.run(
-                [sys.executable, "-P", "-m", "birthmark.doctor.probe"],
+                [sys.executable, "-P", "-m", "birthmark.doctor.pkcs11_probe"],
                 input=msgspec.json.encode(question),
                 stdout=subprocess.PIPE,
                 stderr=printed,

@@ -4,7 +4,7 @@ import shlex
 from dataclasses import dataclass
 from enum import StrEnum
 
-from birthmark.doctor.settings import Kind, Setting
+from birthmark.doctor.setting_sources import Kind, Setting
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from birthmark.ca.generations import directories_of
 from birthmark.doctor.facts import IdentitySeen, LeafSeen
-from birthmark.doctor.looking import bytes_of, seen
-from birthmark.doctor.settings import Setting
+from birthmark.doctor.file_inspection import bytes_of, seen
+from birthmark.doctor.setting_sources import Setting
 from birthmark.errors import BirthmarkError
 from birthmark.keys.errors import KeyFileInvalidError
 from birthmark.keys.file_key import FileKey, pem_of_key

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from birthmark.agent.timekeeping import BUILT
 from birthmark.doctor.facts import ClockSeen, PlaceSeen, ProxySeen, Reachable, ServerSeen
 from birthmark.doctor.rules.network import is_bypassed
-from birthmark.doctor.settings import Setting
+from birthmark.doctor.setting_sources import Setting
 from birthmark.errors import BirthmarkError
 from birthmark.links.identity import Trust
 from birthmark.links.openssl.clock_tolerant import StatedTime, ask_time

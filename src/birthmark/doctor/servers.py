@@ -17,8 +17,8 @@ from birthmark.console.client import DEFAULT_DATA, OperatorClient, others_served
 from birthmark.console.lock import is_served
 from birthmark.console.variables import variables
 from birthmark.doctor.facts import FileSeen, Foreign, Reachable, ServerSeen
-from birthmark.doctor.looking import seen
-from birthmark.doctor.settings import Setting
+from birthmark.doctor.file_inspection import seen
+from birthmark.doctor.setting_sources import Setting
 from birthmark.errors import BirthmarkError
 from birthmark.owners import as_owner, other_owner, starting
 

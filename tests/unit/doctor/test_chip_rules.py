@@ -6,9 +6,9 @@ import pytest
 
 from birthmark.doctor.facts import BusSeen, ChipAsked, ChipSeen, Ending, FileSeen, KeySeen, SoftHsmSeen, TokenSeen
 from birthmark.doctor.model import Finding, Severity
-from birthmark.doctor.probe import _held_back
+from birthmark.doctor.pkcs11_probe import _held_back
 from birthmark.doctor.rules import bus, chip
-from birthmark.doctor.settings import Kind, Setting
+from birthmark.doctor.setting_sources import Kind, Setting
 
 PORT = Setting(Kind.VARIABLE, "EX_SSS_BOOT_SSS_PORT", "/dev/i2c-1:0x48")
 TOKEN = TokenSeen("SSS_PKCS11", 1, needs_pin=True)

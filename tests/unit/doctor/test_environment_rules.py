@@ -7,7 +7,7 @@ import pytest
 from birthmark.doctor.facts import FileSeen, Foreign, PathSeen, ServerSeen, TrustSeen
 from birthmark.doctor.model import Severity
 from birthmark.doctor.rules.environment import not_set_up, of_another_server, paths, trust
-from birthmark.doctor.settings import Kind, Setting
+from birthmark.doctor.setting_sources import Kind, Setting
 
 SERVER = ServerSeen("/data", is_served=True, is_known_to_shell=False)
 BUNDLE = Setting(Kind.VARIABLE, "SSL_CERT_FILE", "/trust.pem")

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 
 from birthmark.doctor.facts import IdentitySeen
 from birthmark.doctor.identity import look
-from birthmark.doctor.settings import Kind, Setting
+from birthmark.doctor.setting_sources import Kind, Setting
 from support.fakes import NOON
 from support.pki.pki_builders import a_device, key_pem
 

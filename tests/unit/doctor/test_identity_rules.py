@@ -8,7 +8,7 @@ import pytest
 from birthmark.doctor.facts import ChipAsked, ChipSeen, FileSeen, IdentitySeen, KeySeen, LeafSeen
 from birthmark.doctor.model import Finding, Severity
 from birthmark.doctor.rules.identity import findings
-from birthmark.doctor.settings import Kind, Setting
+from birthmark.doctor.setting_sources import Kind, Setting
 
 CERTIFICATE = Setting(Kind.VARIABLE, "X509_CERT_FILE", "/d/device.pem")
 KEY = Setting(Kind.VARIABLE, "X509_KEY_FILE", "/d/device.key")

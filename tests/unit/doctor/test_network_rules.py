@@ -8,7 +8,7 @@ from birthmark.doctor.facts import ClockSeen, PlaceSeen, ProxySeen, ServerSeen
 from birthmark.doctor.model import Severity
 from birthmark.doctor.rules import network
 from birthmark.doctor.rules.network import is_bypassed
-from birthmark.doctor.settings import Kind, Setting
+from birthmark.doctor.setting_sources import Kind, Setting
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from birthmark.doctor.facts import FileSeen, OpensslSeen
 from birthmark.doctor.rules import openssl
-from birthmark.doctor.settings import Kind, Setting
+from birthmark.doctor.setting_sources import Kind, Setting
 
 CONF = Setting(Kind.VARIABLE, "OPENSSL_CONF", "/openssl.cnf")
 ENGINE = "openssl_conf = a\n[a]\nengines = b\n[b]\ne4sss = c\n[c]\ndynamic_path = /usr/lib/libsss_engine.so # NXP's\n"

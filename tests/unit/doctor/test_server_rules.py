@@ -7,7 +7,7 @@ import pytest
 from birthmark.doctor.facts import FileSeen, ServerSeen
 from birthmark.doctor.model import Finding, Severity
 from birthmark.doctor.rules.server import findings
-from birthmark.doctor.settings import Kind, Setting
+from birthmark.doctor.setting_sources import Kind, Setting
 
 NAMED = Setting(Kind.VARIABLE, "BIRTHMARK_DATA", "/data")
 SERVED = ServerSeen("/data", NAMED, has_run=True, is_served=True, start="birthmark serve")

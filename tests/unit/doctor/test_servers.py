@@ -7,7 +7,7 @@ import pytest
 from birthmark.doctor.network import ask, places
 from birthmark.doctor.rules.server import findings
 from birthmark.doctor.servers import _foreign, look
-from birthmark.doctor.settings import Kind, Setting
+from birthmark.doctor.setting_sources import Kind, Setting
 
 NAME = "IOTHUB_CONNECTION_STRING"
 OWN = "HostName=localhost;SharedAccessKeyName=iothubowner;SharedAccessKey=b3du"

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from birthmark.doctor.facts import CheckSeen, Reachable
 from birthmark.doctor.model import Finding, Severity, Topic
-from birthmark.doctor.settings import replacing
+from birthmark.doctor.setting_sources import replacing
 
 Texts = Sequence[tuple[str, str]]
 """The configuration's files and what is in them."""

@@ -6,7 +6,7 @@ from functools import partial
 
 from birthmark.doctor.facts import ChipSeen, FileSeen, IdentitySeen, KeySeen, LeafSeen
 from birthmark.doctor.model import Finding, Severity, Topic
-from birthmark.doctor.settings import Setting
+from birthmark.doctor.setting_sources import Setting
 from birthmark.keys.se050_labels import object_id_of
 
 _EXCHANGE = 'export X509_CERT_FILE="$X509_KEY_FILE" X509_KEY_FILE="$X509_CERT_FILE"'

@@ -7,7 +7,7 @@ from functools import partial
 
 from birthmark.doctor.facts import OpensslSeen
 from birthmark.doctor.model import Finding, Severity, Topic
-from birthmark.doctor.settings import replacing
+from birthmark.doctor.setting_sources import replacing
 
 Sections = tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from birthmark.doctor.settings import Kind, Setting, replacing
+from birthmark.doctor.setting_sources import Kind, Setting, replacing
 
 WORDS = st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=1, max_size=20)
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from birthmark.doctor import agent, chip, identity, network, servers, wiring
+from birthmark.doctor import agent, chip, identity, middleware_config, network, servers
 from birthmark.doctor.facts import ChipAsked, ChipSeen, Ending, PathSeen, Reachable, ServerSeen, TrustSeen
-from birthmark.doctor.looking import bytes_of, libraries, seen
+from birthmark.doctor.file_inspection import bytes_of, libraries, seen
 from birthmark.doctor.model import Finding
-from birthmark.doctor.probe import Question
+from birthmark.doctor.pkcs11_probe import Question
 from birthmark.doctor.rules import agent as agent_rules
 from birthmark.doctor.rules import bus as bus_rules
 from birthmark.doctor.rules import chip as chip_rules
@@ -19,7 +19,7 @@ from birthmark.doctor.rules import identity as identity_rules
 from birthmark.doctor.rules import network as network_rules
 from birthmark.doctor.rules import openssl as openssl_rules
 from birthmark.doctor.rules import server as server_rules
-from birthmark.doctor.settings import Setting
+from birthmark.doctor.setting_sources import Setting
 from birthmark.keys.errors import SoftHsmMissingError
 from birthmark.keys.pkcs11_library import find_libraries, find_softhsm
 from birthmark.text import whole_number
@@ -141,11 +141,11 @@ def _surroundings(patient: Patient, server: ServerSeen | None) -> Iterator[Findi
         yield from environment_rules.of_another_server(server)
         yield from environment_rules.not_set_up(server)
     yield from environment_rules.trust([*_trust(patient)], server)
-    openssl = wiring.look_at_openssl(patient.get("OPENSSL_CONF"), patient.root)
+    openssl = middleware_config.look_at_openssl(patient.get("OPENSSL_CONF"), patient.root)
     if openssl is not None:
         yield from openssl_rules.findings(openssl)
     yield from environment_rules.paths([*_paths(patient)])
-    yield from bus_rules.findings(wiring.look_at_bus(patient.settings, patient.root))
+    yield from bus_rules.findings(middleware_config.look_at_bus(patient.settings, patient.root))
     unnamed = not_named(patient.settings, patient.environment, patient.root)
     yield from chip_rules.not_named([str(path) for path in unnamed])
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from birthmark.doctor import looking
+from birthmark.doctor import file_inspection
 
 
 def test_a_tpms_library_comes_last_where_there_is_no_tpm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -14,9 +14,9 @@ def test_a_tpms_library_comes_last_where_there_is_no_tpm(tmp_path: Path, monkeyp
     ours = [str(path) for path in tmp_path.rglob("*.so*")]
 
     def found() -> list[str]:
-        return [Path(path).name for path in looking.libraries(tmp_path) if path in ours]
+        return [Path(path).name for path in file_inspection.libraries(tmp_path) if path in ours]
 
-    monkeypatch.setattr(looking, "_TPMS", ())
+    monkeypatch.setattr(file_inspection, "_TPMS", ())
     monkeypatch.delenv("TPM2_PKCS11_TCTI", raising=False)
     assert found() == ["libsofthsm2.so", "libtpm2_pkcs11.so.1"]
     monkeypatch.setenv("TPM2_PKCS11_TCTI", "tabrmd:bus_type=session")

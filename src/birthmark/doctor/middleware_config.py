@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from birthmark.doctor.facts import BusSeen, OpensslSeen
-from birthmark.doctor.looking import libraries, seen, text_of
+from birthmark.doctor.file_inspection import libraries, seen, text_of
 from birthmark.doctor.rules import bus, openssl
 from birthmark.doctor.rules.chip import NXP_LIBRARY
-from birthmark.doctor.settings import Setting
+from birthmark.doctor.setting_sources import Setting
 
 _ENC = re.compile(r"^[ \t]*ENC[ \t]+([0-9A-Fa-f]{32})[ \t]*$", re.MULTILINE)
 _FILESTORE = re.compile(r"^[ \t]*filestore[ \t]*=[ \t]*(\S+)", re.MULTILINE)

@@ -64,8 +64,8 @@ from birthmark.net.proxy_protocol import HEAD_BYTES, SIGNATURE, ProxyHeaderError
 from birthmark.pki.certificates import parse_der
 from birthmark.pki.tpm_public import parse_tpm_public
 from birthmark.pki.tpm_sealing import seal_hmac_key
+from birthmark.swarm.http_wire import AnswerBrokenError, AnswerReader
 from birthmark.swarm.scenario.parse import parse_scenario
-from birthmark.swarm.wire import AnswerBrokenError, AnswerReader
 from birthmark.text import read_json
 from fuzz.certificates import DEVICE_CERTIFICATE
 from support.aws.account import a_call

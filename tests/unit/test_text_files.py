@@ -301,10 +301,10 @@ OWN = {
         "server/backup/restoring.py",
         "store/migrate.py",
         "swarm/identities.py",
-        "swarm/local.py",
+        "swarm/local_server.py",
         "testing/cloud.py",
     },
-    "what the system tells": {"agent/state.py", "doctor/servers.py", "cli/hints.py", "flock.py", "swarm/run.py"},
+    "what the system tells": {"agent/state.py", "doctor/servers.py", "cli/hints.py", "flock.py", "swarm/runner.py"},
     "within a program under chip exec": {"elements/exec/proxy.py", "elements/hook/sitecustomize.py"},
     "a file that is read line by line": {"manifests/certificate_lists.py", "server/backup/exported.py"},
 }

@@ -32,13 +32,13 @@ from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.console.client import DEFAULT_DATA
 from birthmark.swarm.dashboard import Dashboard, line_of, progress_of
 from birthmark.swarm.model import Group, Origin, Way, Where
-from birthmark.swarm.ready import Ready, Readying, target_of
 from birthmark.swarm.report import SUFFIXES, check_writable, read_report, results_of, write_report
-from birthmark.swarm.run import Outcome, Run, make_room
-from birthmark.swarm.scenario import reads
+from birthmark.swarm.runner import Outcome, Run, make_room
+from birthmark.swarm.scenario import value_parsers
 from birthmark.swarm.scenario.example import example
 from birthmark.swarm.scenario.model import Scenario
 from birthmark.swarm.scenario.parse import MAX_DEVICES, parse_scenario
+from birthmark.swarm.setup import Ready, Readying, target_of
 from birthmark.text import printable
 
 _TELL_EVERY_S = 5
@@ -68,7 +68,7 @@ class ReportFormError(UsageError):
 
 def _seconds(text: str) -> float:
     try:
-        return reads.some_time(text)
+        return value_parsers.some_time(text)
     except ValueError as mistake:
         raise typer.BadParameter(f"{mistake}, such as 30s, 5m or 1h") from mistake
 

@@ -8,8 +8,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from birthmark.swarm.counting import Counting
 from birthmark.swarm.model import State
+from birthmark.swarm.run_metrics import Counting
 from birthmark.swarm.scenario.model import Scenario
 
 _MOST_ERRORS = 6

@@ -17,16 +17,16 @@ from birthmark.errors import (
 )
 from birthmark.est.client import EstClient
 from birthmark.links.errors import ServerUntrustedError
-from birthmark.swarm import place
+from birthmark.swarm import cloud_addressing
 from birthmark.swarm.identities import csr_of, new_key
 from birthmark.swarm.links.https import SwarmHttps
 from birthmark.swarm.links.mqtt import SwarmMqtt
 from birthmark.swarm.model import Group, State, Tally, Way
 from birthmark.swarm.rules import jobs as rules
 from birthmark.swarm.rules import schedule
-from birthmark.swarm.rules.conduct import Act, Plan
+from birthmark.swarm.rules.behavior import Act, Plan
 from birthmark.swarm.rules.schedule import Dice
-from birthmark.swarm.yard import Yard
+from birthmark.swarm.run_context import Yard
 
 _HEARD = ("notify-next", "start-next/accepted", "+/update/accepted", "+/update/rejected")
 
@@ -46,7 +46,7 @@ class DeviceJobs:
         """Listen, and ask for the first one; nothing where it does no jobs."""
         if self.group.job_s:
             for rest in _HEARD:
-                await self.mqtt.subscribe(place.jobs_topic(self.tally.name, rest))
+                await self.mqtt.subscribe(cloud_addressing.jobs_topic(self.tally.name, rest))
             await self._ask()
 
     async def until_due(self) -> Act:
@@ -80,12 +80,12 @@ class DeviceJobs:
             return
         begun = self.yard.now()
         body, is_bad = rules.ending(self.tally.name, self.work, self.group.jobs_fail)
-        await self.mqtt.publish(place.jobs_topic(self.tally.name, f"{self.work.job_id}/update"), body)
+        await self.mqtt.publish(cloud_addressing.jobs_topic(self.tally.name, f"{self.work.job_id}/update"), body)
         self.yard.counting.took("job", self.yard.now() - begun)
         self.yard.counting.totals["jobs failed"] += is_bad
 
     async def _ask(self) -> None:
-        await self.mqtt.publish(place.jobs_topic(self.tally.name, "start-next"), b"{}")
+        await self.mqtt.publish(cloud_addressing.jobs_topic(self.tally.name, "start-next"), b"{}")
 
 
 def payload_of(group: Group, name: str, number: int) -> bytes:
@@ -168,7 +168,7 @@ class SwarmDevice:
 
     async def _connect(self) -> SwarmMqtt:
         yard, target = self.yard, self.yard.target
-        packet = place.connect_packet(target, self.group, self.hub, self.device_id)
+        packet = cloud_addressing.connect_packet(target, self.group, self.hub, self.device_id)
         async with yard.turns:
             begun = yard.now()
             mqtt = SwarmMqtt(yard.dialer, yard.shelf.path_of(self.tally.name), keeps=bool(self.group.job_s))
@@ -227,7 +227,7 @@ class SwarmDevice:
         self._enter(State.SENDING)
         begun = yard.now()
         body = payload_of(self.group, tally.name, tally.sent)
-        await mqtt.publish(place.topic_of(yard.target, self.group, self.device_id), body)
+        await mqtt.publish(cloud_addressing.topic_of(yard.target, self.group, self.device_id), body)
         if mqtt.refused:
             tally.errors += 1
             tally.last_error = refusal_of(mqtt)

@@ -14,7 +14,7 @@ import msgspec
 from birthmark import durable
 from birthmark.fleet.report import REFUSED, bars
 from birthmark.swarm.errors import ReportInvalidError
-from birthmark.swarm.run import Outcome
+from birthmark.swarm.runner import Outcome
 from birthmark.text import cell, decode_json, reason_of
 from birthmark.text_files import plain_text
 

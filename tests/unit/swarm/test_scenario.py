@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from birthmark.errors import BirthmarkError
 from birthmark.swarm.errors import TargetNotNamedError
 from birthmark.swarm.model import Fault, Group, Verdict, Way, Where
-from birthmark.swarm.ready import tagged
 from birthmark.swarm.scenario.example import example
 from birthmark.swarm.scenario.model import Scenario, Wish
 from birthmark.swarm.scenario.parse import AZURE, MAX_DEVICES, ScenarioInvalidError, parse_scenario, resolve
 from birthmark.swarm.scenario.settings import SECTIONS
+from birthmark.swarm.setup import tagged
 from support.tools_pages import the_page_of
 
 FILE = Path("swarm.toml")

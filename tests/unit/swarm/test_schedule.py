@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from birthmark.swarm.device import payload_of
 from birthmark.swarm.model import Fault, Group
 from birthmark.swarm.rules import schedule
-from birthmark.swarm.rules.conduct import Act, Plan
+from birthmark.swarm.rules.behavior import Act, Plan
 from birthmark.swarm.rules.schedule import Dice
 
 ROLL = st.floats(0, 1, exclude_max=True)

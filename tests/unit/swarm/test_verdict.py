@@ -3,7 +3,7 @@
 import pytest
 
 from birthmark.swarm.model import Fault, Group, State, Tally, Verdict
-from birthmark.swarm.rules.verdict import DESERVED, expected_of, judge
+from birthmark.swarm.rules.expectations import DESERVED, expected_of, judge
 
 GROUP = Group("meters", 10, patience_s=30.0)
 

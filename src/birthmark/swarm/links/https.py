@@ -12,8 +12,8 @@ from birthmark.errors import BirthmarkError
 from birthmark.links.errors import LinkAnswerError, LinkTimeoutError
 from birthmark.links.ports import HttpAnswer
 from birthmark.links.urls import MAX_ANSWER_BYTES, TIMEOUT_S, parse_url
+from birthmark.swarm.http_wire import AnswerBrokenError, AnswerReader, render_request
 from birthmark.swarm.links.stream import Dialer
-from birthmark.swarm.wire import AnswerBrokenError, AnswerReader, render_request
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from birthmark.agent.config.reader import TEXT, ConfigInvalidError, Table, parse
 from birthmark.links.identity import Trust
 from birthmark.swarm.errors import TargetNotNamedError
 from birthmark.swarm.model import Fault, Group, Origin, Verdict, Way, Where
-from birthmark.swarm.scenario import reads
+from birthmark.swarm.scenario import value_parsers
 from birthmark.swarm.scenario.model import Identities, Scenario, Target, Wish
 
 AZURE = "global.azure-devices-provisioning.net"
@@ -92,8 +92,8 @@ def _parsed(file: Path, text: str) -> Scenario:
         wish=_wish(top.table("target")),
         identities=_identities(top.table("identities")),
         groups=tuple(_group(groups.table(name), name) for name in groups.names),
-        duration_s=_or(top.take("duration", reads.some_time), given.duration_s),
-        seed=_or(top.take("seed", reads.number(0, 2**31)), given.seed),
+        duration_s=_or(top.take("duration", value_parsers.some_time), given.duration_s),
+        seed=_or(top.take("seed", value_parsers.number(0, 2**31)), given.seed),
         title=top.take("title", TEXT) or given.title,
     )
     top.refuse_rest()
@@ -106,19 +106,19 @@ def _parsed(file: Path, text: str) -> Scenario:
 
 def _wish(table: Table) -> Wish:
     given = Wish()
-    port = reads.number(1, _MAX_PORT)
+    port = value_parsers.number(1, _MAX_PORT)
     wish = Wish(
-        where=table.take("to", reads.one_of(Where)) or given.where,
+        where=table.take("to", value_parsers.one_of(Where)) or given.where,
         host=table.take("host", TEXT),
         id_scope=table.take("id_scope", TEXT),
-        way=table.take("register", reads.one_of(Way)) or given.way,
+        way=table.take("register", value_parsers.one_of(Way)) or given.way,
         mqtt_port=table.take("mqtt_port", port) or given.mqtt_port,
         https_port=table.take("https_port", port),
         est_url=table.take("est_url", TEXT),
-        trust=table.take("trust", reads.path),
-        level=table.take("mqtt", reads.word_of(LEVELS)) or given.level,
-        tls=table.take("tls", reads.word_of(TLS)) or given.tls,
-        at_once=table.take("at_once", reads.number(1, MAX_DEVICES)) or given.at_once,
+        trust=table.take("trust", value_parsers.path),
+        level=table.take("mqtt", value_parsers.word_of(LEVELS)) or given.level,
+        tls=table.take("tls", value_parsers.word_of(TLS)) or given.tls,
+        at_once=table.take("at_once", value_parsers.number(1, MAX_DEVICES)) or given.at_once,
     )
     table.refuse_rest()
     return wish
@@ -127,14 +127,14 @@ def _wish(table: Table) -> Wish:
 def _identities(table: Table) -> Identities:
     given = Identities()
     found = Identities(
-        directory=table.take("directory", reads.path) or given.directory,
-        origin=table.take("from", reads.one_of(Origin)) or given.origin,
-        ca_cert=table.take("ca_cert", reads.path),
-        ca_key=table.take("ca_key", reads.path),
-        passphrase_file=table.take("ca_passphrase_file", reads.path),
+        directory=table.take("directory", value_parsers.path) or given.directory,
+        origin=table.take("from", value_parsers.one_of(Origin)) or given.origin,
+        ca_cert=table.take("ca_cert", value_parsers.path),
+        ca_key=table.take("ca_key", value_parsers.path),
+        passphrase_file=table.take("ca_passphrase_file", value_parsers.path),
         est_user=table.take("est_user", TEXT),
-        est_password_file=table.take("est_password_file", reads.path),
-        lifetime_s=table.take("lifetime", reads.some_time) or given.lifetime_s,
+        est_password_file=table.take("est_password_file", value_parsers.path),
+        lifetime_s=table.take("lifetime", value_parsers.some_time) or given.lifetime_s,
     )
     if (found.ca_cert is None) != (found.ca_key is None):
         missing = "ca_cert" if found.ca_cert is None else "ca_key"
@@ -150,31 +150,31 @@ def _group(table: Table, name: str) -> Group:
     given = Group(name, 0)
     if "devices" not in table:
         table.wrong("devices", "is missing", "Add it: `devices = 50`")
-    renew = table.take("renew", reads.renewal) or (0.0, 0.0)
+    renew = table.take("renew", value_parsers.renewal) or (0.0, 0.0)
     group = Group(
         name=name,
-        count=table.take("devices", reads.number(1, MAX_DEVICES)) or 0,
+        count=table.take("devices", value_parsers.number(1, MAX_DEVICES)) or 0,
         device=table.take("name", TEXT) or "",
-        ramp=table.take("ramp", reads.rate) or given.ramp,
-        start_s=_or(table.take("start", reads.span), given.start_s),
-        interval_s=_or(table.take("interval", reads.span), given.interval_s),
-        jitter=_or(table.take("jitter", reads.share), given.jitter),
+        ramp=table.take("ramp", value_parsers.rate) or given.ramp,
+        start_s=_or(table.take("start", value_parsers.span), given.start_s),
+        interval_s=_or(table.take("interval", value_parsers.span), given.interval_s),
+        jitter=_or(table.take("jitter", value_parsers.share), given.jitter),
         payload=_or(table.take("payload", TEXT), given.payload),
-        size=_or(table.take("size", reads.number(1, _MAX_SIZE)), given.size),
+        size=_or(table.take("size", value_parsers.number(1, _MAX_SIZE)), given.size),
         topic=_or(table.take("topic", TEXT), given.topic),
-        keep_alive_s=_or(table.take("keep_alive", reads.number(1, _MAX_KEEP_ALIVE_S)), given.keep_alive_s),
-        stay_s=_or(table.take("stay", reads.span), given.stay_s),
-        away_s=_or(table.take("away", reads.span), given.away_s),
-        cut_s=_or(table.take("cut", reads.span), given.cut_s),
+        keep_alive_s=_or(table.take("keep_alive", value_parsers.number(1, _MAX_KEEP_ALIVE_S)), given.keep_alive_s),
+        stay_s=_or(table.take("stay", value_parsers.span), given.stay_s),
+        away_s=_or(table.take("away", value_parsers.span), given.away_s),
+        cut_s=_or(table.take("cut", value_parsers.span), given.cut_s),
         renew_s=renew[0],
         renew_at=renew[1],
-        job_s=_or(table.take("job", reads.span), given.job_s),
-        jobs_fail=_or(table.take("jobs_fail", reads.share), given.jobs_fail),
-        storm_s=_or(table.take("storm", reads.spans), given.storm_s),
-        misbehave=_table_of(table.table("misbehave"), reads.share),
-        expect=_table_of(table.table("expect"), reads.one_of(Verdict)),
-        patience_s=_or(table.take("patience", reads.some_time), given.patience_s),
-        skew_s=_or(table.take("skew", reads.some_time), given.skew_s),
+        job_s=_or(table.take("job", value_parsers.span), given.job_s),
+        jobs_fail=_or(table.take("jobs_fail", value_parsers.share), given.jobs_fail),
+        storm_s=_or(table.take("storm", value_parsers.spans), given.storm_s),
+        misbehave=_table_of(table.table("misbehave"), value_parsers.share),
+        expect=_table_of(table.table("expect"), value_parsers.one_of(Verdict)),
+        patience_s=_or(table.take("patience", value_parsers.some_time), given.patience_s),
+        skew_s=_or(table.take("skew", value_parsers.some_time), given.skew_s),
     )
     if not _NAME.fullmatch(group.name_of(0)):
         detail = "is no name that every target takes: letters and digits, then . _ and - too, at most 100"

@@ -6,7 +6,7 @@ reader asks for. `NAME` stands for any name.
 
 from birthmark.agent.config.settings import Section, Setting
 from birthmark.swarm.model import Fault, Group
-from birthmark.swarm.rules.verdict import DESERVED
+from birthmark.swarm.rules.expectations import DESERVED
 from birthmark.swarm.scenario.model import Identities, Scenario, Wish
 
 _TIME = "time"

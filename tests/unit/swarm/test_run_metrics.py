@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birthmark.swarm.counting import MAX_POINTS, Counting, Latencies
 from birthmark.swarm.dashboard import line_of, sparks
 from birthmark.swarm.model import State, Tally
+from birthmark.swarm.run_metrics import MAX_POINTS, Counting, Latencies
 
 
 @given(st.lists(st.floats(1e-4, 1e4), min_size=1, max_size=300), st.floats(0.01, 1))

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from birthmark.links.ports import HttpAnswer
-from birthmark.swarm.wire import AnswerBrokenError, AnswerReader, render_request
+from birthmark.swarm.http_wire import AnswerBrokenError, AnswerReader, render_request
 
 BODY = st.binary(max_size=200)
 

@@ -9,17 +9,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from birthmark.clock import Clock
-from birthmark.swarm.counting import Counting
 from birthmark.swarm.device import SwarmDevice
 from birthmark.swarm.errors import DescriptorsShortError
 from birthmark.swarm.faults import Misbehaving
 from birthmark.swarm.identities import Shelf
 from birthmark.swarm.links.stream import Dialer
 from birthmark.swarm.model import Group, Judgement, State, Tally
+from birthmark.swarm.rules.expectations import judge
 from birthmark.swarm.rules.schedule import Dice, faults_of
-from birthmark.swarm.rules.verdict import judge
+from birthmark.swarm.run_context import Yard
+from birthmark.swarm.run_metrics import Counting
 from birthmark.swarm.scenario.model import Scenario, Target
-from birthmark.swarm.yard import Yard
 
 RESERVE = 64
 """Descriptors beside the devices'; one that renews or is taken over has a second for a moment."""

@@ -20,7 +20,7 @@ from birthmark.fleet.target import EnrollmentRequest
 from birthmark.pki.certificates import Certificate
 from birthmark.swarm.identities import Shelf
 from birthmark.swarm.model import Where
-from birthmark.swarm.preparing import EstAccount
+from birthmark.swarm.provisioning import EstAccount
 
 POLICY = "swarm"
 _NAME = "${iot:Connection.Thing.ThingName}"

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from birthmark.clock import Clock
-from birthmark.swarm.counting import Counting
 from birthmark.swarm.identities import Shelf
 from birthmark.swarm.links.stream import Dialer
+from birthmark.swarm.run_metrics import Counting
 from birthmark.swarm.scenario.model import Target
 
 

@@ -17,7 +17,7 @@ from birthmark.swarm.identities import CaMaker, Shelf, ca_file
 from birthmark.swarm.links.https import SwarmHttps
 from birthmark.swarm.links.stream import Dialer
 from birthmark.swarm.model import Fault, Origin
-from birthmark.swarm.preparing import EstAccount, Preparing, names_of, those_with
+from birthmark.swarm.provisioning import EstAccount, Preparing, names_of, those_with
 from birthmark.swarm.scenario.model import Scenario, Target
 from birthmark.swarm.scenario.parse import resolve
 
@@ -46,7 +46,7 @@ def target_of(scenario: Scenario, data: Path, environment: Mapping[str, str]) ->
     """Return where the devices of a scenario go."""
     facts: Mapping[str, Any] = {}
     if scenario.wish.where.is_local:
-        from birthmark.swarm.local import local_facts  # its room needs packages that other targets do without
+        from birthmark.swarm.local_server import local_facts  # its room needs packages that other targets do without
 
         facts = local_facts(data, scenario.wish.where)
     return resolve(scenario.wish, facts, environment)
@@ -104,7 +104,7 @@ class Readying:
             password.check_blanks()
             yield EstAccount(identities.est_user, password.reveal())
         elif self.scenario.wish.where.is_local:
-            from birthmark.swarm.local import an_account
+            from birthmark.swarm.local_server import an_account
 
             with an_account(self.data, self.entropy) as account:
                 yield account
@@ -116,7 +116,7 @@ class Readying:
         where, origin = scenario.wish.where, scenario.identities.origin
         if not where.is_local or origin is Origin.FILES:
             return ""
-        from birthmark.swarm.local import put_on_record, revoke
+        from birthmark.swarm.local_server import put_on_record, revoke
 
         revoked = those_with(scenario, Fault.REVOKED)
         shelf.note_revoked(revoked)
@@ -124,7 +124,7 @@ class Readying:
             with contextlib.suppress(ConflictError):  # in an earlier run
                 revoke(self.data, shelf.leaf_of(name))
         if where.is_aws:
-            from birthmark.swarm.local import put_things_on_record
+            from birthmark.swarm.local_server import put_things_on_record
 
             over = those_with(scenario, Fault.EXPIRED)  # which cannot be registered
             return put_things_on_record(self.data, [one for one in names_of(scenario) if one not in over], shelf)

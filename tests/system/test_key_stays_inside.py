@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from birthmark.demo.stage import app_path
+from birthmark.demo.harness import app_path
 from birthmark.keys.reference_keys import parse_reference_key
 from support.server.servers import RunningServer, a_new_server
 

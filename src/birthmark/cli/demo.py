@@ -16,7 +16,7 @@ from birthmark.cli.options import JsonOption
 from birthmark.cli.table import counted
 
 if TYPE_CHECKING:
-    from birthmark.demo.stage import Stage
+    from birthmark.demo.harness import Stage
 
 
 class Journey(StrEnum):
@@ -58,7 +58,7 @@ def demo(
 
     check_extra("demo")  # before the first step, not at the fourth
     from birthmark.clock import SystemEntropy
-    from birthmark.demo.stage import stage
+    from birthmark.demo.harness import stage
 
     chosen = [j for j in Journey if j is not Journey.ALL] if journey is Journey.ALL else [journey]
     console = Console(stderr=as_json, highlight=False)

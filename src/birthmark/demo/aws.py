@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 
-from birthmark.demo.stage import IN_CHIP, Proof, Stage, app_path
+from birthmark.demo.harness import IN_CHIP, Proof, Stage, app_path
 from birthmark.pki.certificates import Certificate, parse_pem
 
 TITLE = "EdgeLock SE050 → AWS IoT Core by PKCS#11"

@@ -1,6 +1,6 @@
 """EdgeLock SE050 to Azure IoT Hub by DPS, individual enrollment."""
 
-from birthmark.demo.stage import Stage
+from birthmark.demo.harness import Stage
 from birthmark.pki.certificates import parse_pem
 
 TITLE = "EdgeLock SE050 → Azure IoT Hub by DPS"

@@ -6,7 +6,7 @@ import threading
 import time
 from typing import Any
 
-from birthmark.demo.stage import NotProvenError, Stage, app_path
+from birthmark.demo.harness import NotProvenError, Stage, app_path
 from birthmark.pki.certificates import parse_pem
 
 TITLE = "An IoT Edge gateway: two modules, one configuration, renewed by the hub"

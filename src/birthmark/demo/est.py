@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from birthmark.demo.stage import NotProvenError, Stage, told
+from birthmark.demo.harness import NotProvenError, Stage, told
 
 TITLE = "EST → a device that renews itself"
 ABOUT = "An aziot-style config.toml; certificates that live seconds here, a day by default."

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from birthmark.demo.stage import IN_CHIP, Job, Proof, Stage, app_path, together
+from birthmark.demo.harness import IN_CHIP, Job, Proof, Stage, app_path, together
 
 TITLE = "A production line → Azure and AWS"
 ABOUT = "Twenty chips, two stations without a network, one list that proves itself; both clouds know every board."

@@ -1,6 +1,6 @@
 """ATECC608 with one's own CA to Azure DPS: group enrollment, and a chip that remembers its hub."""
 
-from birthmark.demo.stage import Stage
+from birthmark.demo.harness import Stage
 from birthmark.pki.certificates import parse_bundle
 
 TITLE = "ATECC608 with your own CA → Azure DPS, group enrollment"

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from birthmark.demo.stage import IN_CHIP, Job, Proof, Stage, app_path, together
+from birthmark.demo.harness import IN_CHIP, Job, Proof, Stage, app_path, together
 from birthmark.pki.certificates import parse_bundle
 
 TITLE = "Twenty chips of one CA → AWS IoT Core, just in time"

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from birthmark.demo.stage import Job, NotProvenError, Proof, Stage, app_path, together
+from birthmark.demo.harness import Job, NotProvenError, Proof, Stage, app_path, together
 from birthmark.pki.certificates import parse_bundle
 
 TITLE = "A rollout to twenty pumps that stops itself, and a webhook that is told"

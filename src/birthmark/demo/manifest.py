@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 
-from birthmark.demo.stage import Proof, Stage
+from birthmark.demo.harness import Proof, Stage
 from birthmark.pki.certificates import parse_pem
 
 TITLE = "Trust&GO: the supplier's signed list → Azure DPS"

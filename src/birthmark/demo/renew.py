@@ -4,7 +4,7 @@ import json
 import time
 from typing import Any
 
-from birthmark.demo.stage import Stage, told
+from birthmark.demo.harness import Stage, told
 from birthmark.pki.certificates import parse_pem
 
 TITLE = "A device that cannot be lost: chip, comeback, a new root"

@@ -5,7 +5,7 @@ import subprocess
 import threading
 from typing import Any
 
-from birthmark.demo.stage import NotProvenError, Stage, app_path
+from birthmark.demo.harness import NotProvenError, Stage, app_path
 from birthmark.pki.certificates import parse_pem
 
 TITLE = "EdgeLock SE050 ⇄ Azure IoT Hub: twin, method, message"

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from birthmark.demo.stage import Proof, Stage
+from birthmark.demo.harness import Proof, Stage
 from support.fakes import SeededEntropy
 
 LONG = "se050-74eb1c916194e9355703d4bdb3a07a5a0880-100"

@@ -14,7 +14,7 @@ from birthmark.auth.shared_access_policies import keys_of, rights_of
 from birthmark.errors import BirthmarkError, NotFoundError
 from birthmark.management import wire
 from birthmark.management.errors import http_error
-from birthmark.management.model import Call, Kind, Operation
+from birthmark.management.operations import Call, Kind, Operation
 from birthmark.management.rules.paths import OperationNotServedError, call_of
 from birthmark.management.service import Management
 from birthmark.net.error_boundary import refusing, whole

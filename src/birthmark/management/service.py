@@ -19,8 +19,8 @@ from birthmark.iothub.rules.tiers import Tier, edition_of
 from birthmark.iothub.service import IotHub
 from birthmark.iothub.wire.routes import BUILT_IN, MAX_ROUTES, Kept, Routing
 from birthmark.management import wire
-from birthmark.management.model import Call, Kind
-from birthmark.management.routes_wire import (
+from birthmark.management.operations import Call, Kind
+from birthmark.management.routing_wire import (
     check_as_shown,
     fallback_json,
     mistake_json,

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from birthmark.errors import InvalidRequestError
-from birthmark.management.model import PROVIDER, Call, Kind
+from birthmark.management.operations import PROVIDER, Call, Kind
 from birthmark.members import unread
 from birthmark.pki.certificates import Certificate, parse_any
 from birthmark.pki.verified_ca import NOTHING, Authority

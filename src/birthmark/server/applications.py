@@ -202,7 +202,7 @@ class Applications:
 
         def whole() -> ASGIApp:
             from birthmark.management import http as management_http
-            from birthmark.management.model import Kind
+            from birthmark.management.operations import Kind
             from birthmark.management.service import Management
 
             routes: list[BaseRoute] = [*self._pki_routes(), *devices]

@@ -3,7 +3,7 @@ import re
 import pytest
 
 from birthmark.errors import BirthmarkError
-from birthmark.management.model import Kind, Operation
+from birthmark.management.operations import Kind, Operation
 from birthmark.management.rules.paths import OperationNotServedError, PathInvalidError, call_of
 
 AT = "/subscriptions/sub/resourceGroups/a-group_(1)/providers/Microsoft.Devices"

@@ -15,7 +15,7 @@ from azure.iot.device.common.auth.sastoken import RenewableSasToken
 from azure.iot.device.common.auth.signing_mechanism import SymmetricKeySigningMechanism
 
 from birthmark.errors import BirthmarkError
-from birthmark.testing.refusing import POSSIBLE
+from birthmark.testing.provoked_refusals import POSSIBLE
 
 
 def fails(act):

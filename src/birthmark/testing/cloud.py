@@ -19,7 +19,7 @@ import msgspec
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.console.variables import past_proxies, variables
 from birthmark.errors import BirthmarkError
-from birthmark.testing.made import AwsIdentity, AzureIdentity, ChipMade, EstIdentity, Files, Subject
+from birthmark.testing.model import AwsIdentity, AzureIdentity, ChipMade, EstIdentity, Files, Subject
 from birthmark.testing.process import ServerEndedError
 from birthmark.text import printable
 
@@ -97,7 +97,7 @@ class Cloud:
         change the server for others is refused as `testing.runs_by_itself`: `reset`, `set_clock`, `set_line`,
         `throttle`, and `published`, which looks at everybody's.
         """
-        from birthmark.testing.standing import StandingServer
+        from birthmark.testing.existing_server import StandingServer
 
         return cls(StandingServer(Path(data)))
 

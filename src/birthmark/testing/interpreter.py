@@ -9,8 +9,7 @@ from birthmark.console.client import OperatorClient
 from birthmark.durations import duration_of
 from birthmark.errors import BirthmarkError
 from birthmark.server.trial import TrialServer
-from birthmark.testing.errors import AnswerError, WordInvalidError
-from birthmark.testing.words import (
+from birthmark.testing.commands import (
     AwsThing,
     ClockWord,
     LineWord,
@@ -22,6 +21,7 @@ from birthmark.testing.words import (
     parse_word,
     told,
 )
+from birthmark.testing.errors import AnswerError, WordInvalidError
 from birthmark.text import printable
 
 _SHOWN = 64
@@ -66,7 +66,7 @@ class Interpreter:
             case AwsThing():
                 trial.watch()
             case Messages(at="aws", name=name, limit=limit, topic=topic):
-                from birthmark.testing.workshop import message_of_aws
+                from birthmark.testing.device_factory import message_of_aws
 
                 asked = trial.published
                 found = [one for one in asked if name in {"", one.publisher} and topic in {"", one.topic}]
@@ -79,7 +79,7 @@ class Interpreter:
     def _here(self, trial: TrialServer) -> Any:
         """Return what makes devices, which loads what a server alone does not need."""
         if self._workshop is None:
-            from birthmark.testing.workshop import Workshop
+            from birthmark.testing.device_factory import Workshop
 
             data = trial.settings.directory
             self._workshop = Workshop(data, OperatorClient.of(data), trial)

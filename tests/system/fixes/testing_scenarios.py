@@ -15,7 +15,7 @@ RESET = """
 import json, os
 from birthmark.errors import BirthmarkError
 from birthmark.testing.cloud import Cloud
-from birthmark.testing.words import told
+from birthmark.testing.commands import told
 try:
     Cloud.at(os.environ['BIRTHMARK_DATA']).reset()
 except BirthmarkError as error:

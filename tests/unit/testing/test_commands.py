@@ -5,10 +5,10 @@ from datetime import timedelta
 import pytest
 
 from birthmark.server.line import LineState
+from birthmark.testing.commands import WORDS, AzureDevice, LineWord, Messages, Reset, help_of, offset_of, parse_word
 from birthmark.testing.errors import WordInvalidError
 from birthmark.testing.interpreter import Interpreter
-from birthmark.testing.refusing import POSSIBLE
-from birthmark.testing.words import WORDS, AzureDevice, LineWord, Messages, Reset, help_of, offset_of, parse_word
+from birthmark.testing.provoked_refusals import POSSIBLE
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,10 @@ from urllib.parse import quote
 import msgspec
 
 from birthmark.testing.errors import NotProvokedError
-from birthmark.testing.made import AwsIdentity, AzureIdentity, EstIdentity, Subject
+from birthmark.testing.model import AwsIdentity, AzureIdentity, EstIdentity, Subject
 
 if TYPE_CHECKING:
-    from birthmark.testing.workshop import Workshop
+    from birthmark.testing.device_factory import Workshop
 
 _HUB = "/hubs/birthmark/devices"
 _OVER = timedelta(days=2)

@@ -47,9 +47,9 @@ from birthmark.pki.certificate_profiles import DEVICE
 from birthmark.pki.certificates import Certificate, parse_bundle
 from birthmark.pki.issuance import new_serial, self_signed
 from birthmark.pki.names import name_of
-from birthmark.testing import refusing, words
+from birthmark.testing import commands, provoked_refusals
 from birthmark.testing.errors import AnswerError, SubjectUnknownError, WordInvalidError
-from birthmark.testing.made import AwsIdentity, AzureIdentity, ChipMade, EstIdentity, Files, Row, Subject
+from birthmark.testing.model import AwsIdentity, AzureIdentity, ChipMade, EstIdentity, Files, Row, Subject
 from birthmark.text import printable, readable, reason_of
 
 _API = "2021-10-01"
@@ -108,7 +108,7 @@ class Workshop:
         found = self.endpoints
         return variables(found) | past_proxies(str(found["dps"]["host"]), os.environ)
 
-    def do(self, word: words.Word) -> Mapping[str, Any]:
+    def do(self, word: commands.Word) -> Mapping[str, Any]:
         """Do what a word asks. Raise `BirthmarkError`, where nothing or not all was done."""
         try:
             return self._do(word)
@@ -123,36 +123,36 @@ class Workshop:
             told = answer["Error"]
             raise _failed(word, "AWS IoT", told["Code"], told["Message"]) from error
 
-    def _do(self, word: words.Word) -> Mapping[str, Any]:  # noqa: C901, PLR0911, PLR0912 - a word, an answer
+    def _do(self, word: commands.Word) -> Mapping[str, Any]:  # noqa: C901, PLR0911, PLR0912 - a word, an answer
         match word:
-            case words.Help():
-                return words.help_of(refusing.POSSIBLE)
-            case words.Environment():
+            case commands.Help():
+                return commands.help_of(provoked_refusals.POSSIBLE)
+            case commands.Environment():
                 return self.environment
-            case words.AzureDevice():
+            case commands.AzureDevice():
                 return _json(self.azure_device(word))
-            case words.AwsThing():
+            case commands.AwsThing():
                 return _json(self.aws_thing(word))
-            case words.Est(name=name):
+            case commands.Est(name=name):
                 return _json(self.est_identity(name))
-            case words.Chip(name=name, kind=kind):
+            case commands.Chip(name=name, kind=kind):
                 return _json(self.chip(name, kind))
-            case words.Refuse(name=name, code=code):
-                return refusing.provoke(self, self.subject(name), code)
-            case words.Expire(name=name):
+            case commands.Refuse(name=name, code=code):
+                return provoked_refusals.provoke(self, self.subject(name), code)
+            case commands.Expire(name=name):
                 return _json(self.expire(self.subject(name)))
-            case words.Revoke(name=name):
+            case commands.Revoke(name=name):
                 return {"taken": self.operator.post(f"/devices/{quote(name, safe='')}/revoke", {})}
-            case words.Rollover(step=step):
+            case commands.Rollover(step=step):
                 body = {"share": 0.0} if step == "next" else {}
                 found: Mapping[str, Any] = self.operator.post(f"/ca/rollover/{step}", body)
                 return found
-            case words.Messages(name=name, limit=limit):
+            case commands.Messages(name=name, limit=limit):
                 query: dict[str, object] = {"limit": limit, "device": name or None}
                 return {"items": list(self.operator.rows(f"/hubs/{_HUB}/messages", **query))}
-            case words.Known(name=name):
+            case commands.Known(name=name):
                 return {"known": self._is_known(name)}
-            case words.Why():
+            case commands.Why():
                 return {"items": self._refused(word)}
             case _:
                 raise WordInvalidError(word=type(word).__name__, detail="it is done elsewhere")
@@ -164,7 +164,7 @@ class Workshop:
             return False
         return True
 
-    def _refused(self, asked: words.Why) -> Sequence[Mapping[str, Any]]:
+    def _refused(self, asked: commands.Why) -> Sequence[Mapping[str, Any]]:
         query = {"limit": asked.limit, "subject": asked.name or None, "code": asked.code or None}
         for _ in range(int(asked.within_s / _LOOK_S)):
             if (found := list(self.operator.rows("/refusals", **query))) or self._server.is_ending:
@@ -195,7 +195,7 @@ class Workshop:
 
     # ---- Azure
 
-    def azure_device(self, asked: words.AzureDevice) -> AzureIdentity:
+    def azure_device(self, asked: commands.AzureDevice) -> AzureIdentity:
         """Put a device on record."""
         files, key, string = None, None, None
         if asked.auth == "x509":
@@ -297,7 +297,7 @@ class Workshop:
             verify=self.endpoints["trust_bundle"],
         )
 
-    def aws_thing(self, asked: words.AwsThing) -> AwsIdentity:
+    def aws_thing(self, asked: commands.AwsThing) -> AwsIdentity:
         """Make a thing, register its certificate, and allow it something."""
         certificate, files = self._shown(asked)
         arn = str(self.iot.create_thing(thingName=asked.name)["thingArn"])
@@ -410,8 +410,8 @@ class Workshop:
             case AwsIdentity() | EstIdentity():
                 end = x509.load_pem_x509_certificate(Path(subject.files.certificate_file).read_bytes())
                 off = end.not_valid_after_utc - SystemClock().now()
-                if off > words.FARTHEST:
-                    detail = f"its certificate outlasts what a clock is put off by, {words.FARTHEST.days}d"
+                if off > commands.FARTHEST:
+                    detail = f"its certificate outlasts what a clock is put off by, {commands.FARTHEST.days}d"
                     raise WordInvalidError(word=f"expire {subject.name}", detail=detail)
                 self.set_clock(off + _OVER)
                 return subject
@@ -420,7 +420,7 @@ class Workshop:
 
     # ---- parts
 
-    def _shown(self, asked: words.AzureDevice | words.AwsThing) -> tuple[Certificate, Files]:
+    def _shown(self, asked: commands.AzureDevice | commands.AwsThing) -> tuple[Certificate, Files]:
         """Return the certificate that a device is to show: the one that is named, or a new one."""
         if not asked.certificate_file:
             if asked.key_file:
@@ -496,12 +496,12 @@ class Workshop:
         return status, content
 
 
-def _unusable(asked: words.Word, detail: str) -> WordInvalidError:
+def _unusable(asked: commands.Word, detail: str) -> WordInvalidError:
     name = str(getattr(asked, "name", ""))
     return WordInvalidError(word=f"{asked.__struct_config__.tag} {name}".strip(), detail=printable(detail))
 
 
-def _bytes_of(asked: words.Word, file: str) -> bytes:
+def _bytes_of(asked: commands.Word, file: str) -> bytes:
     try:
         return Path(file).read_bytes()
     except OSError as error:
@@ -529,8 +529,8 @@ def _is_of_another(key: bytes, certificate: Certificate) -> bool:
     return public.public_bytes(*form) != certificate.public_key().public_bytes(*form)
 
 
-def _failed(word: words.Word, url: str, status: str, body: str) -> AnswerError:
-    name, tag = getattr(word, "name", ""), words.tag_of(word)
+def _failed(word: commands.Word, url: str, status: str, body: str) -> AnswerError:
+    name, tag = getattr(word, "name", ""), commands.tag_of(word)
     return AnswerError(url=url, status=status, body=printable(body), name=name, word=f"{tag} {name}".strip())
 
 

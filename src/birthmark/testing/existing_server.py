@@ -12,9 +12,9 @@ from typing import Any
 
 from birthmark.clock import Clock, SystemClock, SystemEntropy
 from birthmark.console.client import OperatorClient, read_endpoints
-from birthmark.testing import words
+from birthmark.testing import commands
+from birthmark.testing.device_factory import KIT, Workshop
 from birthmark.testing.errors import RunsByItselfError
-from birthmark.testing.workshop import KIT, Workshop
 
 
 class StandingServer:
@@ -41,10 +41,16 @@ class StandingServer:
 
     def ask(self, word: Mapping[str, Any]) -> Mapping[str, Any]:
         """Ask something. Raise the `BirthmarkError` that is its answer."""
-        asked = words.parse_word(json.dumps(word).encode())
+        asked = commands.parse_word(json.dumps(word).encode())
         match asked:
-            case words.Reset() | words.ClockWord() | words.LineWord() | words.Throttle() | words.Messages(at="aws"):
-                raise RunsByItselfError(word=words.tag_of(asked), data=self._data)
+            case (
+                commands.Reset()
+                | commands.ClockWord()
+                | commands.LineWord()
+                | commands.Throttle()
+                | commands.Messages(at="aws")
+            ):
+                raise RunsByItselfError(word=commands.tag_of(asked), data=self._data)
             case _:
                 with self._turn:
                     return self._shop.do(asked)

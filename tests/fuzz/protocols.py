@@ -66,7 +66,7 @@ from birthmark.pki.tpm_public import parse_tpm_public
 from birthmark.pki.tpm_sealing import seal_hmac_key
 from birthmark.swarm.http_wire import AnswerBrokenError, AnswerReader
 from birthmark.swarm.scenario.parse import parse_scenario
-from birthmark.text import read_json
+from birthmark.untrusted_text import read_json
 from fuzz.certificates import DEVICE_CERTIFICATE
 from support.aws.account import a_call
 from support.azure.sas_tokens import make_sas

@@ -13,7 +13,6 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any, TypeVar, cast
 
-from birthmark.background import kept
 from birthmark.broker.rules.leases import BEAT_S, LEASE_S
 from birthmark.bus.nats import NatsBus
 from birthmark.ca import directory as ca_directory
@@ -27,6 +26,7 @@ from birthmark.server.rooms import Rooms, open_rooms
 from birthmark.server.settings import Settings
 from birthmark.store import Database, open_database
 from birthmark.store.sqlite import SqliteDatabase
+from birthmark.supervised_tasks import kept
 from simulation.processes import GatedEngine, Process, ProcessWorld
 from simulation.virtual import Fate, Operation
 from support.fakes import NOON, FakeClock, SeededEntropy

@@ -5,13 +5,13 @@ import threading
 
 import pytest
 
-from birthmark import background
-from birthmark.background import FAILURES, beside, ended, kept, told
+from birthmark import supervised_tasks
+from birthmark.supervised_tasks import FAILURES, beside, ended, kept, told
 
 
 @pytest.fixture(autouse=True)
 def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(background, "AGAIN_S", 0.0)
+    monkeypatch.setattr(supervised_tasks, "AGAIN_S", 0.0)
     FAILURES.clear()
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from birthmark.owners import hand_over
+from birthmark.file_ownership import hand_over
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from birthmark.notify import Notifier
+from birthmark.systemd_notify import Notifier
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ _SCANNERS = {"_take", "_peek"}
 BOUNDED = {
     "birthmark.awsiot.rules.documents._FILE": "1400 characters from each place at most, of a document of 32 KiB",
     "birthmark.cli.common._PASSWORD": "what an operator typed",
-    "birthmark.toml_mistakes._UNNAMED": "the path of one key, as msgspec tells of it",
+    "birthmark.toml_errors._UNNAMED": "the path of one key, as msgspec tells of it",
 }
 """Patterns that are not linear, and what bounds their texts."""
 

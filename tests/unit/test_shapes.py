@@ -6,7 +6,7 @@ import sys
 PROGRAM = """
 import sys, threading
 import msgspec
-from birthmark.shapes import known
+from birthmark.msgspec_types import known
 
 sys.setswitchinterval(1e-6)
 struct = type(msgspec.Struct)

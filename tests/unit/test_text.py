@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birthmark.text import cell, decode_json, whole_number
+from birthmark.untrusted_text import cell, decode_json, whole_number
 
 
 @pytest.mark.parametrize("text", ["", "-1", "--1", "²", "٣", " 1", "1_0", "1.0", "9" * 19, "9" * 5000])

@@ -11,7 +11,7 @@ from birthmark.errors import BirthmarkError
 from birthmark.outbound.http_sender import check_url
 from birthmark.routing.carriers.http import host_of_letter
 from birthmark.routing.deliveries import Letter
-from birthmark.text import split_url
+from birthmark.untrusted_text import split_url
 
 _MARKS = "\u0300\u0316"
 

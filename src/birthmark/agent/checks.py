@@ -33,7 +33,7 @@ from birthmark.links.identity import Trust
 from birthmark.links.openssl.clock_tolerant import check_dates
 from birthmark.links.openssl.tls import client_context, explained
 from birthmark.pki.certificates import parse_bundle
-from birthmark.text import reason_of
+from birthmark.untrusted_text import reason_of
 
 _HUB_PORT = 8883
 _CONNECT_S = 10.0

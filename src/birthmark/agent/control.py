@@ -16,7 +16,7 @@ from birthmark.agent.files import StateNotWritableError, orders_beside
 from birthmark.agent.orders import Order, ask
 from birthmark.clock import Clock
 from birthmark.errors import ConflictError, UnavailableError
-from birthmark.text import reason_of
+from birthmark.untrusted_text import reason_of
 
 _POLL_S = 0.05
 _PATIENCE = 5

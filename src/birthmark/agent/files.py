@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from birthmark import durable
+from birthmark import atomic_files
 from birthmark.errors import UnavailableError
-from birthmark.text import reason_of
+from birthmark.untrusted_text import reason_of
 
 # aziot's ids of what is issued.
 DEVICE_ID = "device-id"
@@ -111,19 +111,19 @@ def file_name(name: str, suffix: str) -> str:
 def write_file(path: Path, data: bytes) -> None:
     """Replace a file of mode 0600 in one step, durably. Raise `StateNotWritableError`."""
     with _writable(path):
-        durable.replace(path, data, owner=_the_service_s(path.parent))
+        atomic_files.replace(path, data, owner=_the_service_s(path.parent))
 
 
 def move_file(source: Path, target: Path) -> None:
     """Rename, and have the directory remember it through a power cut. Raise `StateNotWritableError`."""
     with _writable(target):
-        durable.move(source, target)
+        atomic_files.move(source, target)
 
 
 def remove_file(path: Path) -> None:
     """Remove a file, durably, if it is there, and what a write that was cut short left beside it."""
     with _writable(path):
-        durable.remove(path)
+        atomic_files.remove(path)
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ from birthmark.agent.keys import KeyStore
 from birthmark.agent.slots import HeldIdentity, Slot
 from birthmark.errors import NotFoundError, about
 from birthmark.pki.certificates import MAX_BUNDLE_BYTES, parse_bundle
-from birthmark.text import reason_of
+from birthmark.untrusted_text import reason_of
 
 
 class CertificateMissingError(NotFoundError):

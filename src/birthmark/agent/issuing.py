@@ -41,7 +41,7 @@ from birthmark.links.ports import Links
 from birthmark.pki.certificates import Certificate, is_signed_by
 from birthmark.pki.csr import parse_csr
 from birthmark.pki.issuance import Issuer, hash_for, issue, new_serial, self_signed
-from birthmark.text import printable, reason_of
+from birthmark.untrusted_text import printable, reason_of
 
 TRUST_BUNDLE = "trust_bundle_cert"
 MakeLinks = Callable[[Identity | None, Trust], Links]

@@ -32,7 +32,6 @@ from birthmark.agent.managed import Kind, Managed, est_identity_of
 from birthmark.agent.renewal import Renewal, chance_of, renew_at, spread
 from birthmark.agent.slots import HeldIdentity, Slot, fits
 from birthmark.agent.timekeeping import TOLERANCE
-from birthmark.background import beside
 from birthmark.dps.client import DpsRefusedError, DpsRejectedError
 from birthmark.errors import BirthmarkError, ForbiddenError, UnauthenticatedError
 from birthmark.est.client import (
@@ -44,6 +43,7 @@ from birthmark.est.client import (
 from birthmark.est.wire import REJECTED
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.csr import parse_csr
+from birthmark.supervised_tasks import beside
 
 log = logging.getLogger(__name__)
 

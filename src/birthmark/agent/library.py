@@ -31,7 +31,6 @@ from birthmark.agent.orders import Order, Orders, answering
 from birthmark.agent.service import Agent
 from birthmark.agent.slots import HeldIdentity
 from birthmark.agent.upkeep import NEVER_S, RenewalTurn, Upkeep, taken_by
-from birthmark.background import ended, of_another
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.errors import BirthmarkError, UnavailableError
 from birthmark.keys.file_key import FileKey
@@ -39,6 +38,7 @@ from birthmark.keys.tpm import TpmSettings
 from birthmark.links.factory import open_links
 from birthmark.links.identity import FileIdentity, Trust
 from birthmark.links.openssl.tls import client_context
+from birthmark.supervised_tasks import ended, of_another
 
 log = logging.getLogger(__name__)
 

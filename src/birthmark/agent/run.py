@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from birthmark import background
+from birthmark import supervised_tasks
 from birthmark.agent.files import DEVICE_ID
 from birthmark.agent.jobs.replacing import fetching
 from birthmark.agent.jobs.service import Jobs
@@ -66,7 +66,7 @@ class Loop:
         hub: Connected | None = None
         held: Held | None = None
         began = 0.0
-        jobs = None if self._jobs is None else background.kept("jobs", self._jobs.run)
+        jobs = None if self._jobs is None else supervised_tasks.kept("jobs", self._jobs.run)
         try:
             while not self.orders.is_stopping:
                 if hub is None or held is None:
@@ -92,7 +92,7 @@ class Loop:
                         hub = None
                         await self._pause_after(self.agent.clock.monotonic() - began)
         finally:
-            await background.ended(jobs)
+            await supervised_tasks.ended(jobs)
             if hub is not None:
                 await hub.close()
             self.agent.update(is_connected=False)

@@ -56,8 +56,8 @@ from birthmark.links.errors import MqttRefusedError
 from birthmark.links.identity import Identity, Trust
 from birthmark.links.ports import Links
 from birthmark.pki.certificates import Certificate
-from birthmark.text import decode_json, reason_of
 from birthmark.text_files import plain_text
+from birthmark.untrusted_text import decode_json, reason_of
 
 _MAX_PAYLOAD_BYTES = 64 * 1024
 _MAX_REASON = 200

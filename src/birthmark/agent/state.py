@@ -10,7 +10,7 @@ from birthmark.agent.config import AgentConfig, parse_config
 from birthmark.agent.config.reading import MAX_CONFIG_BYTES
 from birthmark.agent.files import Places, StateNotWritableError, write_file
 from birthmark.errors import BirthmarkError
-from birthmark.text import decode_json
+from birthmark.untrusted_text import decode_json
 
 
 class LastGood(msgspec.Struct, frozen=True):

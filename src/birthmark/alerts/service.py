@@ -16,7 +16,7 @@ from birthmark.alerts.rules import OVER, RAISED, RULES, fix_of, is_silenced, say
 from birthmark.clock import Clock
 from birthmark.errors import ConflictError, InvalidRequestError, NotFoundError
 from birthmark.store import Changes, Database, to_micros
-from birthmark.text import printable
+from birthmark.untrusted_text import printable
 
 __all__ = ["OVER", "RAISED", "Alerts"]
 Said: TypeAlias = tuple[str, Alert]

@@ -13,7 +13,7 @@ from birthmark.errors import InvalidRequestError
 from birthmark.store import from_micros
 from birthmark.store.audit_chain import Seen, head_body, parse_seen
 from birthmark.store.row_mapping import Records
-from birthmark.text import decode_json
+from birthmark.untrusted_text import decode_json
 
 MAX_HEAD_BYTES = 65_536
 

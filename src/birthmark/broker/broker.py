@@ -7,7 +7,6 @@ from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from birthmark.background import ended, kept, told
 from birthmark.broker import store
 from birthmark.broker.batched_deletes import drop_expired_retained, drop_unused
 from birthmark.broker.bus_requests import (
@@ -42,6 +41,7 @@ from birthmark.errors import ChangedMeanwhileError
 from birthmark.store import Changes, Database
 from birthmark.store.database import Row
 from birthmark.store.time_ids import at
+from birthmark.supervised_tasks import ended, kept, told
 
 log = logging.getLogger(__name__)
 

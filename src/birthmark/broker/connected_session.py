@@ -4,7 +4,6 @@ from collections import deque
 from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any, Protocol
 
-from birthmark.background import note
 from birthmark.broker.model import RETAIN_AS_PUBLISHED, Message, Record, Subscription, Will
 from birthmark.broker.ports import Connection
 from birthmark.broker.rules.quotas import SpaceRules
@@ -13,6 +12,7 @@ from birthmark.errors import UnavailableError
 from birthmark.mqtt.encoded_message import Parcel
 from birthmark.mqtt.errors import LocalProtocolError
 from birthmark.net.admission import Closed
+from birthmark.supervised_tasks import note
 
 _AGAIN_S = 1.0
 MAX_HELD = 1000

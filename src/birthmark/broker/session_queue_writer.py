@@ -15,7 +15,6 @@ from weakref import WeakValueDictionary
 
 import msgspec
 
-from birthmark.background import note
 from birthmark.broker import store
 from birthmark.broker.connected_session import Attached, Home
 from birthmark.broker.model import Done, Message, Record, encode_messages
@@ -25,6 +24,7 @@ from birthmark.errors import BirthmarkError, ChangedMeanwhileError
 from birthmark.net.fair_scheduler import Slices
 from birthmark.store import Changes, Database, Statement, may_be_kept
 from birthmark.store.time_ids import Numbers
+from birthmark.supervised_tasks import note
 
 log = logging.getLogger(__name__)
 

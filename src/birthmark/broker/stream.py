@@ -15,7 +15,6 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
 
-from birthmark.background import note
 from birthmark.broker import store
 from birthmark.broker.model import Done
 from birthmark.broker.ports import Page
@@ -37,6 +36,7 @@ from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError
 from birthmark.store import Changes, Database, may_be_kept
 from birthmark.store.database import Row
+from birthmark.supervised_tasks import note
 
 MAX_BURST = MAX_MESSAGES // 2
 MAX_COMMIT_BYTES = 4 * 1024 * 1024

@@ -14,13 +14,13 @@ from typing import Any
 
 import msgspec
 
-from birthmark.background import ended, kept
 from birthmark.bus.ports import ASK_S, NoAnswerError, NobodyThereError, R, Request
 from birthmark.errors import BirthmarkError
 from birthmark.store import Database
 from birthmark.store.database import Heard, Row
 from birthmark.store.events import E, Event, decode_event, kind_of
 from birthmark.store.reloading_cache import UNSURE_S
+from birthmark.supervised_tasks import ended, kept
 
 MAX_ENTITIES = 65_536
 

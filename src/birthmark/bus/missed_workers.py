@@ -11,9 +11,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from birthmark.background import told
 from birthmark.bus.ports import Members
 from birthmark.errors import BirthmarkError
+from birthmark.supervised_tasks import told
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")

@@ -25,7 +25,6 @@ from nats.errors import Error as NatsError
 from nats.errors import NoRespondersError
 from sqlalchemy import and_, bindparam, or_, select
 
-from birthmark.background import ended, kept, told
 from birthmark.bus.local import LocalBus, kind_of_request
 from birthmark.bus.missed_workers import Afresh, Marking
 from birthmark.bus.ports import ASK_S, BusAwayError, Members, NoAnswerError, NobodyThereError, R, Request
@@ -48,7 +47,8 @@ from birthmark.store import Database, Event, statement
 from birthmark.store.database import Heard, Row
 from birthmark.store.events import encode_event, kind_of, kinds
 from birthmark.store.schema import outbox
-from birthmark.text import reason_of
+from birthmark.supervised_tasks import ended, kept, told
+from birthmark.untrusted_text import reason_of
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
-from birthmark import durable
+from birthmark import atomic_files
 from birthmark.ca.hierarchy_files import alone_in, read_certificate
 from birthmark.clock import Entropy
 from birthmark.errors import PolicyError
@@ -76,7 +76,7 @@ def install_links(directory: Path, links: Links) -> None:
         if (wrong := _wrong(directory, links)) is not None:
             raise LinksRefusedError(path=directory, detail=wrong)
         for name, one in ((NEW_WITH_OLD, links.new_with_old), (OLD_WITH_NEW, links.old_with_new)):
-            durable.replace(directory / f"{name}.pem", one.pem().encode(), mode=0o644)
+            atomic_files.replace(directory / f"{name}.pem", one.pem().encode(), mode=0o644)
 
 
 def _wrong(directory: Path, links: Links) -> str | None:

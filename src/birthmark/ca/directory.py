@@ -11,7 +11,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from birthmark import durable
+from birthmark import atomic_files
 from birthmark.ca.hierarchy import Generation, Hierarchy
 from birthmark.ca.hierarchy_files import (
     BELOW,
@@ -39,7 +39,7 @@ from birthmark.pki.certificates import Certificate
 from birthmark.pki.distribution_points import Places
 from birthmark.pki.issuance import Issuer, SigningKey, new_serial, self_signed
 from birthmark.pki.names import parse_common_name
-from birthmark.text import reason_of
+from birthmark.untrusted_text import reason_of
 
 UNNOTED = "of an earlier version"
 
@@ -211,13 +211,13 @@ def _write(
     directory: Path, parts: list[tuple[Purpose, Certificate, SigningKey]], passphrase: Passphrase, entropy: Entropy
 ) -> None:
     directory.parent.mkdir(parents=True, exist_ok=True)
-    with durable.directory_beside(directory.parent, f".{directory.name}.new") as building:
+    with atomic_files.directory_beside(directory.parent, f".{directory.name}.new") as building:
         if passphrase.is_beside:
-            durable.create(building / BESIDE, new_passphrase(entropy) + b"\n")
+            atomic_files.create(building / BESIDE, new_passphrase(entropy) + b"\n")
         secret = read_private(building / BESIDE).strip() if passphrase.is_beside else passphrase.reveal()
         for role, certificate, key in parts:
             write_key(building / f"{role}.key", key, secret)
-            durable.create(building / f"{role}.pem", certificate.pem().encode(), mode=0o644)
+            atomic_files.create(building / f"{role}.pem", certificate.pem().encode(), mode=0o644)
         try:
             building.replace(directory)
         except OSError as error:
@@ -225,4 +225,4 @@ def _write(
             refused.quote(cause=f"{directory} cannot become a CA's directory: {reason_of(error)}.")
             refused.quote(fix="Name a new directory by --dir.")
             raise refused from error
-        durable.sync_directory(directory.parent)
+        atomic_files.sync_directory(directory.parent)

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from birthmark import durable
+from birthmark import atomic_files
 from birthmark.ca import directory as ca_directory
 from birthmark.ca.cross_certificates import NEW_WITH_OLD, OLD_WITH_NEW, link
 from birthmark.ca.directory import CaLostError
@@ -104,7 +104,7 @@ class Generations:
         """Take note that this one was given up: the next start makes another, whatever the reason was."""
         directory = directory_of(self.data, root.hex())
         if directory.name != FIRST:
-            durable.replace(directory / ABANDONED, b"")
+            atomic_files.replace(directory / ABANDONED, b"")
 
     def links(self, new: Generation) -> tuple[Certificate, Certificate]:
         """Return the new root's key certified by the old root, and the old one's by the new."""
@@ -116,7 +116,7 @@ class Generations:
             if read_certificate(directory, name).issuer_der == by.anchor.subject_der:
                 return
         made = link(of, _with_key(by), now=self.clock.now(), entropy=self.entropy)
-        durable.replace(directory / f"{name}.pem", made.pem().encode(), mode=0o644)
+        atomic_files.replace(directory / f"{name}.pem", made.pem().encode(), mode=0o644)
 
     def _load(self, directory: Path) -> Generation:
         (generation,) = ca_directory.load(directory, self.passphrase.of(directory)).generations

@@ -12,7 +12,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from birthmark import durable, flock
+from birthmark import atomic_files, flock
 from birthmark.ca.key_files import (
     SecretUnreadableError,
     is_in_file,
@@ -120,7 +120,7 @@ class Kept:
                 )
                 (directory / f"{purpose}.key").unlink(missing_ok=True)  # of a process that was killed before its use
                 write_key(directory / f"{purpose}.key", key, passphrase)
-                durable.create(directory / f"{purpose}.pem", certificate.pem().encode(), mode=0o644)
+                atomic_files.create(directory / f"{purpose}.pem", certificate.pem().encode(), mode=0o644)
             return read_issuer(directory, purpose, passphrase)
 
     def root_list(self) -> bytes | None:
@@ -140,7 +140,7 @@ class Kept:
             if is_good(kept):
                 return kept
         made = make()
-        durable.replace(path, key_pem(made.private_key, passphrase) + made.certificate.pem().encode())
+        atomic_files.replace(path, key_pem(made.private_key, passphrase) + made.certificate.pem().encode())
         return made
 
 
@@ -173,9 +173,9 @@ def finish(directory: Path) -> None:
         path.replace(directory / path.name.removeprefix(".").removesuffix(NEXT))
     if not is_beside:
         (directory / BESIDE).unlink(missing_ok=True)
-    durable.sync_directory(directory)
+    atomic_files.sync_directory(directory)
     mark.unlink()
-    durable.sync_directory(directory)
+    atomic_files.sync_directory(directory)
 
 
 def organization_of(subject: x509.Name) -> str:

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from birthmark import durable
+from birthmark import atomic_files
 from birthmark.ca import token_keys
 from birthmark.clock import Entropy
 from birthmark.errors import BirthmarkError, InvalidRequestError, PolicyError, UnavailableError
@@ -112,7 +112,7 @@ def key_pem(key: SigningKey, passphrase: bytes) -> bytes:
 
 def write_key(path: Path, key: SigningKey, passphrase: bytes) -> None:
     """Write `key` encrypted. Raise `FileExistsError`."""
-    durable.create(path, key_pem(key, passphrase))
+    atomic_files.create(path, key_pem(key, passphrase))
 
 
 def read_key(path: Path, passphrase: bytes, public_key: PublicKey | None = None) -> SigningKey:

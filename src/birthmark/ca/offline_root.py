@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import AttributeOID
 
-from birthmark import durable
+from birthmark import atomic_files
 from birthmark.ca.cross_certificates import install_links, links_in
 from birthmark.ca.directory import CaExistsError, is_waiting, purpose_that_waits
 from birthmark.ca.hierarchy_files import (
@@ -131,8 +131,8 @@ def ask(
             .sign(key, hashes.SHA256())
         )
         text = request.public_bytes(Encoding.PEM)
-        durable.replace(directory / f"{purpose}.asked", text)
-        durable.replace(directory / f"{purpose}.pending", key_pem(key, secret))
+        atomic_files.replace(directory / f"{purpose}.asked", text)
+        atomic_files.replace(directory / f"{purpose}.pending", key_pem(key, secret))
         return text.decode()
 
 
@@ -235,11 +235,11 @@ def _install_ca(
     if listed is not None and not listed.is_signature_valid(anchor.public_key()):  # type: ignore[arg-type]  # a CA has a key that signs
         raise AnswerRefusedError(detail="the revocation list in it is not of its root", purpose=purpose)
     if listed is not None and (wanted is None or _is_newer(directory, listed)):
-        durable.replace(directory / ROOT_LIST, listed.public_bytes(Encoding.DER))
+        atomic_files.replace(directory / ROOT_LIST, listed.public_bytes(Encoding.DER))
     # Whatever is killed here can be done again: what waits goes last.
-    durable.replace(directory / f"{purpose}.key", read_private(directory / f"{purpose}.pending"))
-    durable.replace(directory / f"{purpose}.pem", certificate.pem().encode(), mode=0o644)
-    durable.replace(directory / "root.pem", anchor.pem().encode(), mode=0o644)
+    atomic_files.replace(directory / f"{purpose}.key", read_private(directory / f"{purpose}.pending"))
+    atomic_files.replace(directory / f"{purpose}.pem", certificate.pem().encode(), mode=0o644)
+    atomic_files.replace(directory / "root.pem", anchor.pem().encode(), mode=0o644)
     (directory / f"{purpose}.asked").unlink(missing_ok=True)
     (directory / f"{purpose}.pending").unlink()
     return purpose
@@ -251,7 +251,7 @@ def _install_list(directory: Path, listed: x509.CertificateRevocationList, purpo
         raise AnswerRefusedError(detail="the revocation list is not of the root here", purpose=purpose)
     if not _is_newer(directory, listed):
         raise AnswerRefusedError(detail="a list as new as this one is here", purpose=purpose)
-    durable.replace(directory / ROOT_LIST, listed.public_bytes(Encoding.DER))
+    atomic_files.replace(directory / ROOT_LIST, listed.public_bytes(Encoding.DER))
     return Purpose.ROOT
 
 
@@ -311,7 +311,7 @@ def _begin(directory: Path, entropy: Entropy, passphrase: Passphrase | None) -> 
         raise CaExistsError(path=directory)
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     if (passphrase is None or passphrase.is_beside) and not (directory / BESIDE).exists():
-        durable.create(directory / BESIDE, new_passphrase(entropy) + b"\n")
+        atomic_files.create(directory / BESIDE, new_passphrase(entropy) + b"\n")
 
 
 @contextmanager

@@ -7,7 +7,7 @@ what was begun.
 from collections.abc import Mapping
 from pathlib import Path
 
-from birthmark import durable
+from birthmark import atomic_files
 from birthmark.ca.hierarchy_files import MARK, NEXT, alone_in, finish
 from birthmark.ca.key_files import (
     is_in_file,
@@ -58,12 +58,12 @@ def exchange(directory: Path, files: Mapping[str, bytes], *, is_beside: bool) ->
 
 def _count(directory: Path, *, is_beside: bool) -> None:
     """Have what was written beside count."""
-    durable.replace(directory / MARK, b"beside" if is_beside else b"elsewhere")
+    atomic_files.replace(directory / MARK, b"beside" if is_beside else b"elsewhere")
     finish(directory)
 
 
 def _keep(path: Path, data: bytes, mode: int = 0o600) -> None:
-    durable.replace(path.with_name(f".{path.name}{NEXT}"), data, mode)
+    atomic_files.replace(path.with_name(f".{path.name}{NEXT}"), data, mode)
 
 
 def _made(new: Passphrase, entropy: Entropy) -> bytes | None:
@@ -74,5 +74,5 @@ def _made(new: Passphrase, entropy: Entropy) -> bytes | None:
     path = Path(rest).expanduser()
     if kind == "file" and not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        durable.create(path, new_passphrase(entropy) + b"\n")
+        atomic_files.create(path, new_passphrase(entropy) + b"\n")
     return None

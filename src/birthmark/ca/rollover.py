@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
 
-from birthmark.background import beside
 from birthmark.ca import rollover_store as store
 from birthmark.ca.directory import CaLostError
 from birthmark.ca.events import RolloverMoved
@@ -34,6 +33,7 @@ from birthmark.ref import Ref
 from birthmark.store import Changes, Database, Statement, from_micros, to_micros
 from birthmark.store.database import Row
 from birthmark.store.reloading_cache import Loading
+from birthmark.supervised_tasks import beside
 
 ROOT_FACT = "ca.root"
 _MAX_REMEMBERED = 65_536

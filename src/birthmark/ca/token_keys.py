@@ -10,12 +10,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
 
-from birthmark.background import beside
 from birthmark.errors import BirthmarkError, UnavailableError
 from birthmark.keys.pin import Pin
 from birthmark.keys.pkcs11_uri import Pkcs11Uri, parse_pkcs11_uri
 from birthmark.keys.private_key import PublicKey, Scheme, as_private_key, render_uri_pem, uri_in
 from birthmark.pki.issuance import SigningKey
+from birthmark.supervised_tasks import beside
 
 if TYPE_CHECKING:
     from birthmark.keys.pkcs11_key import TokenKey

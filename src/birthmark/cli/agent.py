@@ -26,7 +26,7 @@ from birthmark.cli.table import wrapped
 from birthmark.clock import SystemClock
 from birthmark.errors import BirthmarkError
 from birthmark.pki.certificates import Certificate
-from birthmark.text import printable
+from birthmark.untrusted_text import printable
 
 _WAIT_S = 60.0
 logging.getLogger("birthmark").addHandler(logging.NullHandler())  # what matters is printed; BIRTHMARK_LOG shows more

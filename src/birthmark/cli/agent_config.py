@@ -9,7 +9,7 @@ from birthmark.agent.config.settings import Setting, every_setting
 from birthmark.cli.agent_options import AgentOptions
 from birthmark.cli.common import say
 from birthmark.cli.picking import PickOptions
-from birthmark.text import printable
+from birthmark.untrusted_text import printable
 
 
 def list_settings(

@@ -24,8 +24,8 @@ from birthmark.cli.agent_place import AgentPlace
 from birthmark.cli.journal import note
 from birthmark.clock import SystemClock
 from birthmark.errors import BirthmarkError
-from birthmark.notify import notifier
-from birthmark.text import printable
+from birthmark.systemd_notify import notifier
+from birthmark.untrusted_text import printable
 
 log = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ from birthmark.agent.service import Agent
 from birthmark.agent.state import recall
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.links.factory import open_links
-from birthmark.text import printable
+from birthmark.untrusted_text import printable
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from birthmark.cli.common import FAILED, INTERRUPTED, UsageError, file_trouble, 
 from birthmark.cli.options import as_command
 from birthmark.cli.tree import TREE, Leaf, example_of, meant, note_on, options_renamed, renamed
 from birthmark.errors import UnavailableError, is_utf_8
-from birthmark.text import printable
+from birthmark.untrusted_text import printable
 
 # Packages that only some commands need -> the extra that brings them.
 EXTRAS = {

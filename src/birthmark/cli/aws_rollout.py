@@ -17,7 +17,7 @@ from birthmark.cli.aws_jobs import Job
 from birthmark.cli.common import SOME_ROWS_REFUSED
 from birthmark.cli.duration_options import DurationParser
 from birthmark.cli.operator import ServerOutputOptions, at
-from birthmark.text import printable
+from birthmark.untrusted_text import printable
 
 _GOES_ON = ("SCHEDULED", "IN_PROGRESS")
 _PENDING = ("QUEUED", "IN_PROGRESS")

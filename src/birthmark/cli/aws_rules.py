@@ -11,7 +11,7 @@ from birthmark.cli.common import emit, read_text, say
 from birthmark.cli.json_input import object_of
 from birthmark.cli.operator import ListOptions, RemoveOptions, ServerOutputOptions, at
 from birthmark.cli.reading import Reading, read
-from birthmark.text import decode_json
+from birthmark.untrusted_text import decode_json
 
 _COLUMNS = ("rule", "enabled", "topic", "matched", "sent", "waiting", "dead", "created")
 _DEAD_COLUMNS = ("at", "action", "topic", "client", "tries", "problem")

@@ -18,7 +18,7 @@ from birthmark.cli.options import JsonOption
 from birthmark.clock import SystemClock
 from birthmark.console.records import noted, plain
 from birthmark.keys.pin import Pin
-from birthmark.text import printable
+from birthmark.untrusted_text import printable
 
 if TYPE_CHECKING:
     from birthmark.server.settings import Settings

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from birthmark import durable
+from birthmark import atomic_files
 from birthmark.cli.common import (
     SOME_ROWS_REFUSED,
     FileEncodingError,
@@ -106,7 +106,7 @@ def merge(
             raise typer.BadParameter(f"{path} is no bundle of our own", param_hint="FILES")
     verifier, refused = Verifier(stations.trust()), 0
     try:
-        with written_as(out), durable.creating(out, 0o666) as written:
+        with written_as(out), atomic_files.creating(out, 0o666) as written:
             for path in files:
                 verifier.begin(str(path))
                 with open_file(path) as raw:

@@ -17,12 +17,12 @@ from typing import IO, TYPE_CHECKING, Any, BinaryIO
 
 import typer
 
-from birthmark import durable, errors
+from birthmark import atomic_files, errors
 from birthmark.cli.hints import hint
 from birthmark.cli.journal import note
 from birthmark.cli.table import text_of, wrapped
-from birthmark.text import printable, reason_of
 from birthmark.text_files import copy_of, encoding_of, in_utf_8, not_utf_8, plain_text, to_utf_8
+from birthmark.untrusted_text import printable, reason_of
 
 if TYPE_CHECKING:
     from birthmark.pki.certificates import Certificate  # which loads what no --help needs
@@ -86,12 +86,14 @@ class FileExistsAlreadyError(errors.ConflictError):
     def __init__(self, **facts: Any) -> None:
         super().__init__(**facts)
         if (here := copy_of(self.path)) != Path(self.path):
-            self.quote(fix=f"You may not write to its directory: give another name, such as {durable.aside(here)}.")
+            self.quote(
+                fix=f"You may not write to its directory: give another name, such as {atomic_files.aside(here)}."
+            )
 
     @property
     def aside(self) -> Path:
         """Where it may go."""
-        return durable.aside(self.path)
+        return atomic_files.aside(self.path)
 
 
 class ActionNeededError(errors.PolicyError):
@@ -381,13 +383,13 @@ def replacing(path: Path, mode: int = 0o666, *, keeps: bool = True) -> Iterator[
     if is_led or (is_full and ((keeps and not is_beside) or _is_private_key(target))):
         raise FileExistsAlreadyError(path=path)
     try:
-        with written_as(path), durable.replacing(target, mode) if is_beside else path.open("wb") as file:
+        with written_as(path), atomic_files.replacing(target, mode) if is_beside else path.open("wb") as file:
             if is_beside and seen is not None:
                 with suppress(PermissionError):  # of a group that is not ours, or where the file system has no modes
                     os.fchown(file.fileno(), seen.st_uid, seen.st_gid)
                     os.fchmod(file.fileno(), mode)
             yield file
-            kept = durable.keep_aside(target) if keeps else None
+            kept = atomic_files.keep_aside(target) if keeps else None
     except OSError:
         if kept is not None:
             kept.replace(target)

@@ -30,7 +30,7 @@ from birthmark.iothub.client import HubClient, connect_hub
 from birthmark.links.errors import MqttRefusedError
 from birthmark.links.factory import open_links
 from birthmark.links.urls import UrlInvalidError, parse_url
-from birthmark.text import printable
+from birthmark.untrusted_text import printable
 
 
 class Transport(StrEnum):

@@ -19,7 +19,7 @@ from birthmark.cli.table import counted, wrapped
 from birthmark.clock import SystemClock
 from birthmark.doctor.model import Finding, Severity, Topic, told
 from birthmark.doctor.setting_sources import Kind, Setting
-from birthmark.text import printable
+from birthmark.untrusted_text import printable
 
 if TYPE_CHECKING:
     from birthmark.doctor.runner import Patient

@@ -39,7 +39,7 @@ from birthmark.keys.pin import Pin
 from birthmark.keys.pkcs11_token import TokenInfo
 from birthmark.keys.private_key import PublicKey, render_uri_pem
 from birthmark.pki.certificates import parse_bundle
-from birthmark.text import decode_json
+from birthmark.untrusted_text import decode_json
 
 Key = Annotated[
     str | None,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from birthmark import durable
+from birthmark import atomic_files
 from birthmark.cli.asking import CannotWorkError, agree, device_with, only
 from birthmark.cli.common import UsageError, emit, read_ca_certificate, read_device_certificate, say
 from birthmark.cli.enroll_options import (
@@ -37,7 +37,7 @@ from birthmark.cli.tpm_record import TpmOptions, check_file, enroll_keys, enroll
 from birthmark.clock import SystemClock
 from birthmark.console.client import client_for
 from birthmark.errors import InvalidRequestError
-from birthmark.text import printable
+from birthmark.untrusted_text import printable
 
 if TYPE_CHECKING:
     from birthmark.fleet.target import Change
@@ -277,7 +277,7 @@ def _keep(files: "Sequence[Path | None]", keys: "Sequence[str | None]") -> None:
     """Keep keys in the files that were named for them."""
     for path, key in zip(files, keys, strict=True):
         if path is not None and key is not None:
-            durable.create(path, f"{key}\n".encode())
+            atomic_files.create(path, f"{key}\n".encode())
 
 
 def manifest(

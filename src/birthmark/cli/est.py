@@ -16,7 +16,7 @@ from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.keys.pin import Pin
 from birthmark.pki.certificate_profiles import Purpose
 from birthmark.pki.crl import RevocationReason
-from birthmark.text import printable
+from birthmark.untrusted_text import printable
 
 if TYPE_CHECKING:
     from birthmark.pki.certificates import Certificate  # which loads what no --help needs

@@ -10,7 +10,7 @@ import typer
 from birthmark.cli.ca.issuing import parse_lifetime
 from birthmark.cli.common import emit, read_device_certificate
 from birthmark.cli.operator import ListOptions, RemoveOptions, ServerOutputOptions, at
-from birthmark.text import printable
+from birthmark.untrusted_text import printable
 
 _A_DAY = timedelta(days=1)
 _AUTHORITY_COLUMNS = ("subject", "names", "not_after", "thumbprint")

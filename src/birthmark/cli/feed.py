@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from birthmark import durable
+from birthmark import atomic_files
 from birthmark.cli.asking import agree
 from birthmark.cli.common import FileExistsAlreadyError, emit, say, written_as
 from birthmark.cli.operator import ListOptions, RemoveOptions, ServerOutputOptions, at
 from birthmark.cli.watching import until_interrupted
-from birthmark.text import printable
+from birthmark.untrusted_text import printable
 
 _COLUMNS = ("name", "url", "types", "paused", "failing_since", "problem")
 HookArgument = Annotated[str, typer.Argument(metavar="WEBHOOK", help="As `birthmark webhook ls` shows it.")]
@@ -110,7 +110,7 @@ def _free(secret_file: Path | None) -> None:
 def _show(server: ServerOutputOptions, made: dict[str, object], secret_file: Path | None) -> None:
     if secret_file is not None:
         with written_as(secret_file):
-            durable.create(secret_file, f"{made.pop('secret')}\n".encode())
+            atomic_files.create(secret_file, f"{made.pop('secret')}\n".encode())
     emit(server.as_json, made if server.as_json else {k: _text(v) for k, v in made.items()})
 
 

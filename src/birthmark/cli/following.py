@@ -21,7 +21,7 @@ from birthmark.fleet.journal import Outcome
 from birthmark.fleet.migration import Move, Pair, Progress, TakenAtDestinationError
 from birthmark.fleet.target import Done, EnrollmentRequest
 from birthmark.fleet.tracking import Followed, Goal, Stand, stands_of
-from birthmark.text import printable
+from birthmark.untrusted_text import printable
 
 _LOOK_S = 2.0
 _PATIENCE = timedelta(minutes=10)

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from birthmark.cli import made_here
 from birthmark.errors import BirthmarkError
+from birthmark.file_ownership import OWN_DATA, SERVICE_DATA, as_owner, other_owner, starting
 from birthmark.flock import directory_of, open_files, parent_of
-from birthmark.owners import OWN_DATA, SERVICE_DATA, as_owner, other_owner, starting
-from birthmark.text import visible_lines
+from birthmark.untrusted_text import visible_lines
 
 _LISTENING = "0A"
 _LOCK = "server.lock"

@@ -29,7 +29,7 @@ from birthmark.cli.reading import Reading, read
 from birthmark.cli.serve import NOT_IN_CERTIFICATE
 from birthmark.cli.standing import say_if_revoked, with_standing
 from birthmark.clock import SystemClock
-from birthmark.text import printable
+from birthmark.untrusted_text import printable
 
 if TYPE_CHECKING:
     from birthmark.fleet.azure_registry import HubRegistry

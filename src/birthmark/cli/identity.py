@@ -22,7 +22,7 @@ from birthmark.keys.private_key import uri_in
 from birthmark.keys.reference_keys import parse_reference_key
 from birthmark.links.identity import Identity, Trust, identity_of
 from birthmark.pki.certificates import Certificate, parse_bundle
-from birthmark.text import reason_of
+from birthmark.untrusted_text import reason_of
 
 
 class KeyNotNamedError(UsageError):

@@ -16,9 +16,9 @@ from birthmark.cli.common import FileUnusableError, say, without
 from birthmark.cli.installing import Installer, Step, groups_of
 from birthmark.cli.options import JsonOption
 from birthmark.cli.units import Service, agent_service, is_hidden, server_service
-from birthmark.owners import as_root
+from birthmark.file_ownership import as_root
 from birthmark.pki.hostname_verification import mistake_in_host
-from birthmark.text import reason_of
+from birthmark.untrusted_text import reason_of
 
 RootOption = Annotated[Path, typer.Option("--root", help="An image's directory; default: this machine.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, change nothing.")]

@@ -17,10 +17,10 @@ from pathlib import Path
 
 import msgspec
 
-from birthmark import durable
+from birthmark import atomic_files
 from birthmark.cli.common import FileUnusableError
 from birthmark.cli.units import Service
-from birthmark.text import decode_json, reason_of
+from birthmark.untrusted_text import decode_json, reason_of
 
 
 class Made(msgspec.Struct, frozen=True):
@@ -143,7 +143,7 @@ class Installer:
         """Write down what is about to be made."""
         self._made = msgspec.structs.replace(self._made, **changes)
         self._make(self._missing(self.record.parent))
-        durable.replace(self.record, msgspec.json.encode(self._made), mode=0o644)
+        atomic_files.replace(self.record, msgspec.json.encode(self._made), mode=0o644)
 
     def _directories(self, directory: Path) -> None:
         """Make directories, and remember which were not there."""
@@ -173,7 +173,7 @@ class Installer:
             earlier = {} if before is None else {name: _digest(before)}
             known = self._made.files | {name: _digest(text)}
             self._remember(files=known, before=self._made.before | earlier, settled=False)
-            durable.replace(path, text.encode(), mode=0o644)
+            atomic_files.replace(path, text.encode(), mode=0o644)
 
         return write
 
@@ -202,7 +202,7 @@ class Installer:
         self._directories(link.parent)
         self._remember(links=(*(one for one in self._made.links if one != self.service.wants), self.service.wants))
         link.symlink_to(f"/etc/systemd/system/{self.service.name}.service")
-        durable.sync_directory(link.parent)
+        atomic_files.sync_directory(link.parent)
 
     def _forget(self) -> None:
         _remove(self.record)

@@ -29,8 +29,8 @@ from birthmark.manifests.bundle.station import Station, open_station
 from birthmark.pki.certificate_checks import ChainError
 from birthmark.pki.certificates import Certificate, parse_bundle
 from birthmark.pki.path_validation import SignatureCache
-from birthmark.text import printable
 from birthmark.text_files import plain_text, utf_16_of
+from birthmark.untrusted_text import printable
 
 _MAX_SCAN_BYTES, _MAX_LIST_BYTES = 1024, 1024 * 1024
 

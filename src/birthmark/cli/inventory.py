@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from birthmark.durations import FORMS, format_duration, lifetime_of
-from birthmark.text import cell
+from birthmark.untrusted_text import cell
 
 COLUMNS = (
     "device",

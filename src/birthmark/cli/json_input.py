@@ -6,8 +6,8 @@ from typing import Any
 
 import typer
 
-from birthmark.text import KeyTwiceError, keys_once, printable
 from birthmark.text_files import unseen
+from birthmark.untrusted_text import KeyTwiceError, keys_once, printable
 
 _MOST_SHOWN = 40
 

@@ -27,8 +27,8 @@ from birthmark.console.login import (
 from birthmark.console.trusting import roots_of
 from birthmark.errors import BirthmarkError, about
 from birthmark.pki.certificates import pem_bundle
-from birthmark.text import printable, reason_of
 from birthmark.text_files import unseen
+from birthmark.untrusted_text import printable, reason_of
 
 _BEGIN, _HOST_PORT = "https://", re.compile(r"[A-Za-z0-9.-]+:[0-9]{1,5}/?")
 _MAX_BYTES = 256 * 1024

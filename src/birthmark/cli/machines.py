@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from birthmark import durable
+from birthmark import atomic_files
 from birthmark.cli.asking import agree
 from birthmark.cli.backup import Database, whole_or_undone
 from birthmark.cli.common import FileExistsAlreadyError, UsageError, emit, without, working, written_as
@@ -51,7 +51,7 @@ def invite(
     invitation = server.client.post(f"{_AT}/invite", {})
     try:
         with written_as(out):
-            durable.create(out, json.dumps(invitation, indent=2).encode() + b"\n")
+            atomic_files.create(out, json.dumps(invitation, indent=2).encode() + b"\n")
     except FileExistsError as error:  # made by another meanwhile
         raise FileExistsAlreadyError(path=out) from error
     emit(as_json, {"file": str(out), "installation": invitation["installation"]})

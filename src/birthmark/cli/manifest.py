@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, wrap_file
 
-from birthmark import durable
+from birthmark import atomic_files
 from birthmark.cli.asking import OptionNotApplicableError, only
 from birthmark.cli.bundles import StationsOptions, is_bundle
 from birthmark.cli.common import (
@@ -33,7 +33,7 @@ from birthmark.cli.table import counted
 from birthmark.cli.tally import Refusals
 from birthmark.clock import SystemClock
 from birthmark.errors import BirthmarkError
-from birthmark.text import printable
+from birthmark.untrusted_text import printable
 
 _NOT_IN_NAMES = re.compile(r"^\.|[^A-Za-z0-9._:@+-]")
 _MAX_NAME_CHARS = 200
@@ -237,8 +237,8 @@ def extract(
         above = entry.issuer.pem() if chain and entry.issuer_der is not None else ""
         content = (certificate.pem() + above).encode()
         if path.is_symlink() or not path.is_file() or path.read_bytes() != content:
-            kept += durable.keep_aside(path) is not None
-            durable.put(path, content)
+            kept += atomic_files.keep_aside(path) is not None
+            atomic_files.put(path, content)
         written += 1
         if shipped.as_json:
             typer.echo(json.dumps(_row(entry) | {"file": str(path)}))

@@ -18,7 +18,7 @@ from birthmark.cli.picking import PickOptions
 from birthmark.cli.table import table
 from birthmark.console.client import DEFAULT_DATA, OperatorClient, client_for
 from birthmark.console.login import signed_in
-from birthmark.text import printable
+from birthmark.untrusted_text import printable
 
 if TYPE_CHECKING:
     from birthmark.pki.certificates import Certificate

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from birthmark import durable
+from birthmark import atomic_files
 from birthmark.cli.common import FileExistsAlreadyError, emit, say, written_as
 from birthmark.cli.operator import ListOptions, RemoveOptions, ServerOptions, ServerOutputOptions, at, show
 from birthmark.cli.options import JsonOption
@@ -200,7 +200,7 @@ def logout(as_json: JsonOption = False) -> None:
         RemoteClient.signed_in(login).delete(at("people", "tokens", login.token_id))
     except BirthmarkError as error:  # it is taken back already, or the server is away
         left = f" The token was not taken back there: {error}."
-    durable.remove(place())
+    atomic_files.remove(place())
     say(as_json, {"url": login.url, "user": login.user, "taken_back": not left}, f"Signed out at {login.url}.{left}")
 
 
@@ -224,7 +224,7 @@ def _invite(server: ServerOptions, name: str, file: Path, *, as_json: bool) -> N
     made["link"] = f"{made['url']}/invitation#{made['code']}"
     try:
         with written_as(file):
-            durable.create(file, json.dumps(made, indent=2).encode() + b"\n")
+            atomic_files.create(file, json.dumps(made, indent=2).encode() + b"\n")
     except FileExistsError as error:  # made by another meanwhile
         raise FileExistsAlreadyError(path=file) from error
     shown = {"user": name, "file": str(file), "url": made["url"], "ends": made["ends"]}

@@ -19,7 +19,7 @@ from birthmark.errors import NotFoundError
 from birthmark.fleet.provenance import Link, State, is_about, links_of_list, links_of_server
 from birthmark.manifests.errors import ManifestError
 from birthmark.manifests.model import Entry
-from birthmark.text import printable
+from birthmark.untrusted_text import printable
 
 _COLORS = {State.HOLDS: typer.colors.GREEN, State.BROKEN: typer.colors.RED}
 

@@ -13,7 +13,7 @@ from birthmark.cli.enroll_options import TargetOptions, WriteOptions
 from birthmark.cli.inventory import parse_within
 from birthmark.cli.options import JsonOption
 from birthmark.durations import FORMS
-from birthmark.text import printable
+from birthmark.untrusted_text import printable
 
 
 def renew(

@@ -9,7 +9,7 @@ import typer
 
 from birthmark.cli.common import SOME_ROWS_REFUSED, again, without
 from birthmark.clock import SystemClock
-from birthmark.text import printable
+from birthmark.untrusted_text import printable
 
 if TYPE_CHECKING:
     from birthmark.fleet.report import Report

@@ -12,9 +12,9 @@ from birthmark.cli.backup import Database, PassphraseOptions, whole_or_undone
 from birthmark.cli.common import emit, read_file, without, working
 from birthmark.cli.options import JsonOption
 from birthmark.clock import SystemClock
+from birthmark.file_ownership import starting
 from birthmark.keys.pin import check_blanks
-from birthmark.owners import starting
-from birthmark.text import printable
+from birthmark.untrusted_text import printable
 
 
 def restore(

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import typer
 
 from birthmark.cli.common import without
-from birthmark.text import printable
+from birthmark.untrusted_text import printable
 
 if TYPE_CHECKING:
     from birthmark.server.settings import Settings
@@ -63,11 +63,11 @@ def serve(
     gc.disable()  # what is imported stays: to look through it took a fifth of the start; `collect_seldom` looks again
     from birthmark.bus import BusAwayError
     from birthmark.net.listener import PortTakenError
-    from birthmark.notify import notifier
     from birthmark.server.descriptors import check_descriptors
     from birthmark.server.installed import DatabaseMovedError
     from birthmark.server.run import begin_log
     from birthmark.server.settings import read_settings
+    from birthmark.systemd_notify import notifier
 
     begin_log()
     check_descriptors()

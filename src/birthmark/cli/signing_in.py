@@ -11,7 +11,7 @@ from birthmark.cli.asking import agree, only
 from birthmark.cli.common import ActionNeededError, again, say
 from birthmark.cli.operator import ListOptions, RemoveOptions, at
 from birthmark.keys.pin import Pin
-from birthmark.text import printable
+from birthmark.untrusted_text import printable
 
 _COLUMNS = ("id", "user", "how", "from", "browser", "created", "used", "ends")
 

@@ -8,7 +8,7 @@ import typer
 
 from birthmark.console.client import OperatorClient
 from birthmark.errors import ForbiddenError, shell_word
-from birthmark.text import printable
+from birthmark.untrusted_text import printable
 
 _PAGE = 500
 _SHA256_DIGITS = 64

@@ -39,7 +39,7 @@ from birthmark.swarm.scenario.example import example
 from birthmark.swarm.scenario.model import Scenario
 from birthmark.swarm.scenario.parse import MAX_DEVICES, parse_scenario
 from birthmark.swarm.setup import Ready, Readying, target_of
-from birthmark.text import printable
+from birthmark.untrusted_text import printable
 
 _TELL_EVERY_S = 5
 

@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from birthmark.text import printable
+from birthmark.untrusted_text import printable
 
 
 def text_of(value: Any) -> str:

@@ -13,7 +13,7 @@ from birthmark.cli.table import counted
 from birthmark.errors import BirthmarkError
 from birthmark.fleet.journal import Outcome
 from birthmark.fleet.target import Change, Done
-from birthmark.text import printable
+from birthmark.untrusted_text import printable
 
 _NAMED = 3
 _SHOWN, _LISTED = 5, 20

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from birthmark import durable
+from birthmark import atomic_files
 from birthmark.cli.asking import only
 from birthmark.cli.common import FileExistsAlreadyError
 from birthmark.cli.enroll_options import DeviceOptions
@@ -55,7 +55,7 @@ def enroll_keys(
     check_file(file, "--symmetric-key", dry_run=dry_run)
     done, key = target.enroll_keys(name, is_edge=how.edge, update=how.update, dry_run=dry_run, issue=how.issue, hub=hub)
     if key is not None:
-        durable.create(file, f"{key}\n".encode())
+        atomic_files.create(file, f"{key}\n".encode())
     return {"device": name, "outcome": done.value, "registration_id": name, "key": str(file)}
 
 

@@ -25,7 +25,7 @@ from birthmark.console.client import NoAnswerInTimeError, ServerNotRunningError,
 from birthmark.console.records import has_own_file
 from birthmark.durations import FORMS
 from birthmark.errors import BirthmarkError
-from birthmark.text import printable
+from birthmark.untrusted_text import printable
 
 _FEWEST_WORDS = 3  # fewer may stand in any text
 _MORE = 20  # rows of each side, so that both halves of a story are among them

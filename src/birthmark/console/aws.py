@@ -20,7 +20,7 @@ from birthmark.console.names import OperatorRequestError
 from birthmark.console.routing import SIGN_OF_LIFE_S, Asked, Endpoint, Lines, PageQuery, Rows
 from birthmark.mqtt.topics import is_valid_filter, split_shared
 from birthmark.store import from_micros
-from birthmark.text import readable
+from birthmark.untrusted_text import readable
 
 _SIGNATURE = re.compile(r"(signature=)[A-Za-z0-9_-]+")
 

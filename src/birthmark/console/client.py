@@ -21,9 +21,9 @@ from birthmark.console.door import PORT_ALONE, DoorConnection
 from birthmark.console.lock import NAME as LOCK
 from birthmark.console.lock import is_served
 from birthmark.console.login import Login, place, roots_file, signed_in
+from birthmark.file_ownership import OWN_DATA, SERVICE_DATA, starting
 from birthmark.flock import directory_of, parent_of
-from birthmark.owners import OWN_DATA, SERVICE_DATA, starting
-from birthmark.text import reason_of
+from birthmark.untrusted_text import reason_of
 
 DEFAULT_DATA = OWN_DATA
 _FIRST = "birthmark"

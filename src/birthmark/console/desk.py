@@ -18,7 +18,7 @@ from birthmark.errors import BirthmarkError, ThrottledError
 from birthmark.people.sessions import SessionEndedError
 from birthmark.people.sign_in import SignIn
 from birthmark.people.sign_in_model import Browser
-from birthmark.text import printable
+from birthmark.untrusted_text import printable
 
 Form = dict[str, str]
 Refused = Callable[[BirthmarkError, str], None]

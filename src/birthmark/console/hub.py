@@ -23,7 +23,7 @@ from birthmark.iothub.service import IotHub
 from birthmark.net.fair_scheduler import each, fitting
 from birthmark.pki.certificates import parse_any, parse_ca
 from birthmark.store import from_micros
-from birthmark.text import readable
+from birthmark.untrusted_text import readable
 
 
 class NewHub(msgspec.Struct):

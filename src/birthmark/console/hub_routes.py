@@ -38,7 +38,7 @@ from birthmark.routing.carriers.streams import Entry
 from birthmark.routing.delivery_queue import Lane
 from birthmark.routing.rules.conditions import Subject
 from birthmark.store import from_micros, to_micros
-from birthmark.text import readable
+from birthmark.untrusted_text import readable
 
 _MOST_SHOWN = 20
 

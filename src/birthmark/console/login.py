@@ -9,11 +9,11 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from birthmark import durable
+from birthmark import atomic_files
 from birthmark.console.variables import system_roots
 from birthmark.errors import InvalidRequestError, NotFoundError, PolicyError
-from birthmark.text import decode_json
 from birthmark.text_files import decode_text, plain_text
+from birthmark.untrusted_text import decode_json
 
 FILE = "~/.config/birthmark/login.json"
 _VARIABLE = "BIRTHMARK_LOGIN"
@@ -136,8 +136,8 @@ def check_place() -> None:
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     probe = path.with_name(f".{path.name}.{os.getpid()}")
-    durable.create(probe, b"")
-    durable.remove(probe)
+    atomic_files.create(probe, b"")
+    atomic_files.remove(probe)
 
 
 def check(login: Login) -> None:
@@ -164,8 +164,8 @@ def keep(login: Login) -> tuple[Path, Path | None]:
     path, aside = place(), None
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     if path.is_file() and not _is_login(path):
-        aside = durable.keep_aside(path)
-    durable.replace(path, msgspec.json.format(msgspec.json.encode(login)) + b"\n", 0o600)
+        aside = atomic_files.keep_aside(path)
+    atomic_files.replace(path, msgspec.json.format(msgspec.json.encode(login)) + b"\n", 0o600)
     return path, aside
 
 
@@ -183,8 +183,8 @@ def roots_file(login: Login) -> Path:
     directory.mkdir(exist_ok=True, mode=0o700)
     ours = login.roots.encode()
     for name, text in (("bundle.pem", system_roots() + ours), ("trust.pem", ours)):
-        if not durable.is_there(directory / name, text, 0o600):
-            durable.replace(directory / name, text, 0o600)
+        if not atomic_files.is_there(directory / name, text, 0o600):
+            atomic_files.replace(directory / name, text, 0o600)
     return directory / "trust.pem"
 
 

@@ -19,7 +19,7 @@ from birthmark.errors import ThrottledError, UnauthenticatedError
 from birthmark.people.device_code import Askings, CodeUnknownError, printable_code
 from birthmark.people.model import MACHINE_USER
 from birthmark.people.passwords import PasswordUnfitError
-from birthmark.text import printable
+from birthmark.untrusted_text import printable
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,6 @@ from birthmark import errors
 from birthmark.actor import Actor
 from birthmark.auth.permissions import Right
 from birthmark.auth.principals import STRANGER, Caller, Principal
-from birthmark.background import ended
 from birthmark.console.names import OperatorRequestError
 from birthmark.errors import BirthmarkError, UnauthenticatedError
 from birthmark.net.error_boundary import Handler, Late, refusing, whole
@@ -33,7 +32,8 @@ from birthmark.people.idempotency import FAILED, Once
 from birthmark.people.idempotency_model import MAX_KEY_CHARS, key_of
 from birthmark.people.idempotency_model import Request as OnceRequest
 from birthmark.people.model import SERVER
-from birthmark.text import decode_json
+from birthmark.supervised_tasks import ended
+from birthmark.untrusted_text import decode_json
 
 ROOT = "/operator/v1"
 PROBLEM = "application/problem+json"

@@ -25,7 +25,7 @@ from birthmark.routing.carriers.streams import Entry
 from birthmark.routing.deliveries import Waiting
 from birthmark.routing.delivery_queue import Lane
 from birthmark.store import from_micros
-from birthmark.text import readable
+from birthmark.untrusted_text import readable
 
 _CALLED = "birthmark server settings --where 'key=outbound*'"
 

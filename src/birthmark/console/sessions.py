@@ -28,7 +28,7 @@ from birthmark.people.oidc import GOOD_FOR, Providers
 from birthmark.people.oidc_model import Underway
 from birthmark.people.sign_in import SignIn
 from birthmark.people.sign_in_model import Session
-from birthmark.text import decode_json
+from birthmark.untrusted_text import decode_json
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from birthmark.awsiot.model import ThingName, parse_shadow_name, parse_thing_nam
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.wire.shadows import Request, shadow_json
 from birthmark.console.routing import Asked, Endpoint
-from birthmark.text import decode_json
+from birthmark.untrusted_text import decode_json
 
 
 class ShadowPatch(msgspec.Struct):

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from birthmark.console.variables import system_roots
 from birthmark.errors import PolicyError, UnavailableError
-from birthmark.text import decode_json, reason_of
+from birthmark.untrusted_text import decode_json, reason_of
 
 _TIMEOUT_S = 30
 _MAX_BYTES = 256 * 1024

@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from birthmark.errors import NotFoundError
 from birthmark.people.model import SERVER
-from birthmark.text import visible_lines
+from birthmark.untrusted_text import visible_lines
 
 
 class DeviceNotOnRecordError(NotFoundError):

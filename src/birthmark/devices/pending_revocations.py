@@ -22,7 +22,7 @@ from birthmark.pki.names import fold
 from birthmark.store import Changes, statement, upsert
 from birthmark.store.crud_statements import remove
 from birthmark.store.schema import server_facts
-from birthmark.text import decode_json
+from birthmark.untrusted_text import decode_json
 
 log = logging.getLogger(__name__)
 _LOST = "device.lost "

@@ -14,7 +14,7 @@ from birthmark.devices.names import Key, ScopeNames, begins, has_few
 from birthmark.pki.names import fold
 from birthmark.store import from_micros
 from birthmark.store.pagination import PageInvalidError
-from birthmark.text import decode_json
+from birthmark.untrusted_text import decode_json
 
 MAX_COUNTED = 5000
 """Names that are counted for a list; of more it says so."""

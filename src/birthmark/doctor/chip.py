@@ -17,8 +17,8 @@ from birthmark.doctor.file_inspection import bytes_of, libraries, machine_of, se
 from birthmark.doctor.pkcs11_probe import Answer, Question
 from birthmark.doctor.setting_sources import Kind, Setting
 from birthmark.elements.atecc.token import is_atecc
-from birthmark.text import decode_json
 from birthmark.text_files import plain_text, to_trimmed
+from birthmark.untrusted_text import decode_json
 
 PATIENCE_S = 10.0
 _TOKENS = re.compile(r"^[ \t]*directories\.tokendir[ \t]*=(.+)$", re.MULTILINE)

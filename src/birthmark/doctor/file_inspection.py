@@ -8,7 +8,7 @@ from pathlib import Path
 
 from birthmark.doctor.facts import FileSeen
 from birthmark.keys.pkcs11_library import find_libraries
-from birthmark.text import reason_of
+from birthmark.untrusted_text import reason_of
 
 MAX_TEXT_BYTES = 1024 * 1024
 _ELF = b"\x7fELF"

@@ -26,7 +26,7 @@ from birthmark.keys.pin import Pin
 from birthmark.keys.pkcs11_key import TokenKey
 from birthmark.keys.pkcs11_library import kind_of, load_library, stop_library
 from birthmark.keys.pkcs11_token import Token, bytes_of, text_of
-from birthmark.text import decode_json
+from birthmark.untrusted_text import decode_json
 
 MAX_QUESTION_BYTES = 64 * 1024
 _MAX_KEYS = 64

@@ -22,7 +22,7 @@ from birthmark.doctor.rules import server as server_rules
 from birthmark.doctor.setting_sources import Setting
 from birthmark.keys.errors import SoftHsmMissingError
 from birthmark.keys.pkcs11_library import find_libraries, find_softhsm
-from birthmark.text import whole_number
+from birthmark.untrusted_text import whole_number
 
 _DEBIAN = Path("/usr/lib/softhsm/libsofthsm2.so")  # named in the finding that there is none
 _MADE_FOR_A_CHIP = ("libsss_pkcs11", "libcryptoauth")

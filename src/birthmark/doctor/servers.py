@@ -20,7 +20,7 @@ from birthmark.doctor.facts import FileSeen, Foreign, Reachable, ServerSeen
 from birthmark.doctor.file_inspection import seen
 from birthmark.doctor.setting_sources import Setting
 from birthmark.errors import BirthmarkError
-from birthmark.owners import as_owner, other_owner, starting
+from birthmark.file_ownership import as_owner, other_owner, starting
 
 _CAS = ("SSL_CERT_FILE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS")
 _HOSTS = (

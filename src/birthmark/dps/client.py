@@ -27,7 +27,7 @@ from birthmark.links.ports import HttpsClient, MqttClient
 from birthmark.links.web_page import check_answer
 from birthmark.mqtt.packets import Connect
 from birthmark.pki.certificates import Certificate
-from birthmark.text import printable
+from birthmark.untrusted_text import printable
 
 AGENT = f"birthmark/{__version__}"
 MQTT_PORT = 8883

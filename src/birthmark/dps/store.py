@@ -15,7 +15,7 @@ from birthmark.store.crud_statements import among, change, find, held, page, pre
 from birthmark.store.database import Row
 from birthmark.store.row_mapping import Records
 from birthmark.store.schema_revision import UnreadableDatabaseError
-from birthmark.text import decode_json
+from birthmark.untrusted_text import decode_json
 
 INSTANCES = Records(Instance)
 instances = INSTANCES.table("dps_instances", "id_scope", more=[UniqueConstraint("name")], sealed=["policies"])

@@ -16,7 +16,7 @@ from enum import StrEnum
 import msgspec
 
 from birthmark.elements.errors import ElementDataTooLargeError, ElementLayoutTooSmallError, ElementMemoryInvalidError
-from birthmark.text import decode_json
+from birthmark.untrusted_text import decode_json
 
 MAX_MEMORY_BYTES = 4096
 SERIAL_BYTES = 20

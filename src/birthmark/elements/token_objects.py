@@ -18,7 +18,7 @@ from birthmark.keys.pkcs11_key import TokenKey, cut_der
 from birthmark.keys.pkcs11_token import bytes_of, text_of
 from birthmark.keys.se050_labels import label_of, object_id_of, swapped
 from birthmark.pki.certificates import CertificateInvalidError, parse_der
-from birthmark.text import decode_json, printable
+from birthmark.untrusted_text import decode_json, printable
 
 _MAX_SHOWN_CHARS = 60
 _SEQUENCE = 0x30

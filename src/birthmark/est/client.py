@@ -19,7 +19,7 @@ from birthmark.pki.certificates import Certificate
 from birthmark.pki.cms import CmsInvalidError
 from birthmark.pki.csr import parse_csr
 from birthmark.pki.path_validation import walk_up
-from birthmark.text import printable, whole_number
+from birthmark.untrusted_text import printable, whole_number
 
 _OK, _ACCEPTED, _UNAUTHORIZED, _FORBIDDEN, _TOO_MANY, _SERVER_ERROR = 200, 202, 401, 403, 429, 500
 _RETRY_S = 30

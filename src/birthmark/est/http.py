@@ -14,7 +14,7 @@ from birthmark.est.service import EstService
 from birthmark.net.error_boundary import Handler, refusing
 from birthmark.pki.certificates import Certificate
 from birthmark.refusals import Ledger
-from birthmark.text import printable
+from birthmark.untrusted_text import printable
 
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _UNAUTHORIZED = 401

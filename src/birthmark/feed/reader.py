@@ -17,7 +17,7 @@ from birthmark.errors import InvalidRequestError
 from birthmark.feed.model import NOTICED, Happening, Places
 from birthmark.feed.store import NOTICED_UPTO_BY_ALL, NOTICES, NOTICES_OF
 from birthmark.store import Database, from_micros
-from birthmark.text import decode_json
+from birthmark.untrusted_text import decode_json
 
 _MAX_CHARS = 16 * 1024
 _NOTICING = "server"

@@ -16,7 +16,6 @@ from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any
 
-from birthmark.background import ended, kept
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import BirthmarkError, ConflictError, InvalidRequestError, NotFoundError
 from birthmark.feed import store
@@ -29,7 +28,8 @@ from birthmark.outbound.mail_config import BEGIN, MailNotConfiguredError, Mails,
 from birthmark.outbound.webhook_signing import SECRET_BYTES, headers_of, secret_of
 from birthmark.store import Changes, Database, to_micros
 from birthmark.store.pagination import every
-from birthmark.text import printable
+from birthmark.supervised_tasks import ended, kept
+from birthmark.untrusted_text import printable
 
 _RAISED, _OVER = "birthmark.alert.raised", "birthmark.alert.over"
 _MAX_SUBJECT = 120

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from birthmark import shapes
+from birthmark import msgspec_types
 from birthmark.clock import Clock
 from birthmark.fleet.aws_account import CLOCK, SURVEY_AT_LEAST
 from birthmark.fleet.aws_record_diff import (
@@ -177,7 +177,7 @@ class AwsTarget(AwsRenewing):
                 described = self._found_there(wish)
                 arn = str(described["certificateArn"])
                 # The SDK repeats a registration whose answer is lost: what is there since this run began is its own.
-                if not may_be_ours(msgspec.convert(way, shapes.known(Way)), described):
+                if not may_be_ours(msgspec.convert(way, msgspec_types.known(Way)), described):
                     status = str(described["status"])
                     had = self._policies_of(arn) if wish.policy else frozenset()
                     way |= {"is_registered": True, "status": status, "policy": policy_to_attach(wish, had)}
@@ -199,7 +199,7 @@ class AwsTarget(AwsRenewing):
             undo.pop_all()  # all of it is there; until now, what failed took back what was made
 
     def _write_thing(self, wish: EnrollmentRequest, way: WayBack, note: Note, undo: ExitStack) -> None:
-        before = msgspec.convert(way["before"], shapes.known(Before))
+        before = msgspec.convert(way["before"], msgspec_types.known(Before))
 
         def write_back() -> None:
             self._iot.update_thing(**before.asked(wish.device_id), expectedVersion=before.version + 1)

@@ -24,7 +24,7 @@ from birthmark.fleet.errors import (
 )
 from birthmark.fleet.profiles import AzureProfile
 from birthmark.fleet.target import Done
-from birthmark.text import whole_number, without_signatures
+from birthmark.untrusted_text import whole_number, without_signatures
 
 _CLOCK = SystemClock()
 _PAGE = 100

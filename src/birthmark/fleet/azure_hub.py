@@ -22,7 +22,7 @@ from birthmark.fleet.errors import (
     refusal,
 )
 from birthmark.fleet.tracking import Stand, Standing
-from birthmark.text import whole_number
+from birthmark.untrusted_text import whole_number
 
 _VERSION = "2021-04-12"
 _TIMEOUT_S = 30

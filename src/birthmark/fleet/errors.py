@@ -8,8 +8,8 @@ import msgspec
 
 from birthmark import errors
 from birthmark.fleet.target import Change, record_name
-from birthmark.shapes import known
-from birthmark.text import reason_of
+from birthmark.msgspec_types import known
+from birthmark.untrusted_text import reason_of
 
 _MOST_CAUSES = 10
 

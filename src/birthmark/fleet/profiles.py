@@ -34,9 +34,9 @@ from birthmark.auth.connection_strings import ConnectionStringError, parse_conne
 from birthmark.console.client import endpoints_for, served
 from birthmark.fleet.errors import ProfileError
 from birthmark.pki.certificates import MAX_BUNDLE_BYTES, CertificateInvalidError, pem_bundle
-from birthmark.text import reason_of
 from birthmark.text_files import in_utf_8, not_utf_8, read_text_file
-from birthmark.toml_mistakes import parse
+from birthmark.toml_errors import parse
+from birthmark.untrusted_text import reason_of
 
 _FILE = "~/.config/birthmark/profiles.toml"
 _OTHERS = 0o077

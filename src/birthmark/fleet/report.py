@@ -15,11 +15,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol, Self, TextIO
 
-from birthmark import durable
+from birthmark import atomic_files
 from birthmark.errors import InvalidRequestError
 from birthmark.fleet.journal import Outcome, naming
 from birthmark.fleet.target import Done
-from birthmark.text import cell
+from birthmark.untrusted_text import cell
 
 FIELDS = ("device", "thumbprint", "outcome", "code", "message", "cause", "fix")
 _MOST_ROWS = 5000
@@ -111,7 +111,7 @@ class Report:
             self._form.end(self, self.now())
             self._file.flush()
             os.fsync(self._file.fileno())
-        self.kept = durable.keep_aside(self.path)
+        self.kept = atomic_files.keep_aside(self.path)
         _part_of(self.path).replace(self.path)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from birthmark import durable
+from birthmark import atomic_files
 from birthmark.clock import Clock, Entropy
 from birthmark.keys.file_key import FileKey
 from birthmark.keys.possession import sign_nonce
@@ -52,9 +52,9 @@ def make_rehearsal(
     manifest = directory / "manifest.json"
     with manifest.open("x", encoding="ascii") as file:
         entries = write_manifest(file, chips(), ManifestKey(log, log_key), maker.now)
-    durable.put(directory / "signer.pem", log.pem().encode())
+    atomic_files.put(directory / "signer.pem", log.pem().encode())
     roots = (maker.root, *first_roots)
-    durable.put(directory / "root.pem", "".join(root.pem() for root in roots).encode())
+    atomic_files.put(directory / "root.pem", "".join(root.pem() for root in roots).encode())
     return {
         "entries": entries,
         "manifest": str(manifest),
@@ -74,7 +74,7 @@ def make_bundle(directory: Path, count: int, clock: Clock, entropy: Entropy) -> 
             asked = station.ask(wish)
             station.take(wish, asked, sign_nonce(FileKey(station_directory, key), asked.nonce))
         bundle, chips = station.seal()
-    durable.put(directory / "root.pem", maker.root.pem().encode())
+    atomic_files.put(directory / "root.pem", maker.root.pem().encode())
     return {
         "entries": chips,
         "bundle": str(bundle),

@@ -22,7 +22,7 @@ from birthmark.fleet.target import DeviceCertificate, EnrollmentRequest
 from birthmark.iothub.rules.twins import PROPERTIES, TAGS
 from birthmark.manifests.model import Entry
 from birthmark.text_files import to_lines
-from birthmark.toml_mistakes import TomlError, lines_of, mistakes_in, parse
+from birthmark.toml_errors import TomlError, lines_of, mistakes_in, parse
 
 MAX_BYTES = 64 * 1024
 _WIDTH = re.compile(r"0?[1-9]?")

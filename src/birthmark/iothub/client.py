@@ -12,7 +12,7 @@ from birthmark.links.errors import LinkTimeoutError
 from birthmark.links.ports import MqttClient
 from birthmark.mqtt.packets import Connect
 from birthmark.pki.certificates import Certificate
-from birthmark.text import printable
+from birthmark.untrusted_text import printable
 
 AGENT = f"birthmark/{__version__}"
 MQTT_PORT = 8883

@@ -45,7 +45,7 @@ from birthmark.store.database import Row
 from birthmark.store.name_index import ordered_text
 from birthmark.store.row_mapping import Records
 from birthmark.store.statements import Statement, statement
-from birthmark.text import decode_json
+from birthmark.untrusted_text import decode_json
 
 devices = Table(
     "hub_devices",

@@ -12,7 +12,7 @@ from typing import Any
 from birthmark.errors import ConflictError, UnavailableError
 from birthmark.keys.native_lock import NativeLock
 from birthmark.pki.tpm_sealing import parse_sealed
-from birthmark.text import printable
+from birthmark.untrusted_text import printable
 
 PERSISTENT = 0x81000000
 MAX_KEY_INDEX = 0x7FFFFF

@@ -22,10 +22,10 @@ from birthmark.iothub.wire.routes import (
     StreamEndpoint,
 )
 from birthmark.management.wire import BodyInvalidError
-from birthmark.members import says_something, unread
 from birthmark.routing.model import Message
 from birthmark.routing.rules.conditions import SqlMistake
-from birthmark.text import read_json
+from birthmark.unknown_fields import says_something, unread
+from birthmark.untrusted_text import read_json
 
 
 class _Container(msgspec.Struct, rename="camel"):

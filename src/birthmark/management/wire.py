@@ -16,10 +16,10 @@ import msgspec
 
 from birthmark.errors import InvalidRequestError
 from birthmark.management.operations import PROVIDER, Call, Kind
-from birthmark.members import unread
 from birthmark.pki.certificates import Certificate, parse_any
 from birthmark.pki.verified_ca import NOTHING, Authority
-from birthmark.text import read_json
+from birthmark.unknown_fields import unread
+from birthmark.untrusted_text import read_json
 
 _VERSION = re.compile(r"20[0-9]{2}-[01][0-9]-[0-3][0-9](-preview)?")
 _MAX_SHOWN = 64

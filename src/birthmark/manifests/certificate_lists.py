@@ -38,8 +38,8 @@ from birthmark.pki.certificates import (
 )
 from birthmark.pki.der import is_der
 from birthmark.pki.path_validation import ChainIncompleteError, SignatureCache
-from birthmark.text import printable
 from birthmark.text_files import BLANKS, in_utf_8, not_utf_8, plain_text, utf_16_of
+from birthmark.untrusted_text import printable
 
 MAX_FILE_BYTES = 64 * 1024
 MAX_ZIP_FILES = 100_000

@@ -37,7 +37,7 @@ from birthmark.manifests.errors import (
 from birthmark.manifests.model import Entry, Root, Signer
 from birthmark.pki.certificates import P256_SPKI, Certificate, CertificateInvalidError, is_signed_by, parse_der
 from birthmark.pki.fast_parse import Glance, glance, is_signed_with
-from birthmark.text import read_json
+from birthmark.untrusted_text import read_json
 
 _MAX_KEYS = 32
 _POINT_BYTES = 32

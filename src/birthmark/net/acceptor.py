@@ -11,9 +11,9 @@ import socket
 from collections.abc import Callable
 from contextlib import suppress
 
-from birthmark.background import told
 from birthmark.net.fair_scheduler import SLICE_S, now
 from birthmark.net.proxy_protocol import HEAD_BYTES, Proxies, ProxyHeaderError, rest_of, source_of
+from birthmark.supervised_tasks import told
 
 log = logging.getLogger(__name__)
 

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from functools import partial
 from urllib.parse import urlsplit
 
-from birthmark.background import waiting
 from birthmark.errors import InvalidRequestError, UnavailableError
 from birthmark.outbound.ssrf_guard import PATIENCE_S, Network, check_addresses
-from birthmark.text import reason_of, split_url
+from birthmark.supervised_tasks import waiting
 from birthmark.text_files import unseen
+from birthmark.untrusted_text import reason_of, split_url
 
 _MOST = 2048
 """So much of an answer is read: it is for people, who look why it was refused."""

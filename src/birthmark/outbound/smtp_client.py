@@ -24,8 +24,8 @@ from birthmark.outbound.http_sender import (
 )
 from birthmark.outbound.mail_config import Tls
 from birthmark.outbound.ssrf_guard import CONNECT_S, PATIENCE_S, Network
-from birthmark.text import printable, reason_of
 from birthmark.text_files import in_utf_8, read_text_file
+from birthmark.untrusted_text import printable, reason_of
 
 _PERMANENT = 500
 _OF_LOGIN = (530, 534, 535, 538)

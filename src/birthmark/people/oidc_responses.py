@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from birthmark.people.oidc_model import Known, Provider, ProviderAwayError, ProviderRefusedError
-from birthmark.text import decode_json, printable
+from birthmark.untrusted_text import decode_json, printable
 
 if TYPE_CHECKING:
     from joserfc.jwk import KeySet

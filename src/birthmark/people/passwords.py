@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from argon2 import PasswordHasher, Type
 from argon2.exceptions import VerificationError
 
-from birthmark.background import beside
 from birthmark.clock import Entropy
 from birthmark.errors import InvalidRequestError
+from birthmark.supervised_tasks import beside
 
 MIN_CHARS, MAX_BYTES = 12, 1024
 _MIN_DIFFERENT = 5

@@ -11,7 +11,7 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from birthmark.errors import InvalidRequestError
-from birthmark.text import printable
+from birthmark.untrusted_text import printable
 
 RegistrationId = NewType("RegistrationId", str)
 MAX_COMMON_NAME_BYTES = 64  # the bound is 64 characters; common tools count the bytes of UTF-8

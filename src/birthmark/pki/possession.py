@@ -15,7 +15,7 @@ from birthmark.pki.certificates import Certificate, is_signed_by
 from birthmark.pki.issuance import Issuer, issue
 from birthmark.pki.names import name_of
 from birthmark.pki.path_validation import check_dates
-from birthmark.text import printable
+from birthmark.untrusted_text import printable
 
 PROVE = "`birthmark ca verify-possession {wanted}{options} --dir ca --out proof.pem`"
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, TypeAlias
 
-from birthmark import background
+from birthmark import supervised_tasks
 from birthmark.bus.ports import Reply, Request
 from birthmark.clock import Clock, Entropy, Steadiness, new_uuid
 from birthmark.errors import BirthmarkError, UnavailableError
@@ -202,7 +202,7 @@ class Ledger:
             if self._heard is not None:
                 self._heard(error.code, address, refusal_id, known)
             if self._writer is None:
-                self._writer = asyncio.create_task(background.told("refusals.write", self._write()))
+                self._writer = asyncio.create_task(supervised_tasks.told("refusals.write", self._write()))
         return refusal_id
 
     async def settled(self, limit_s: float | None = None) -> None:
@@ -223,7 +223,7 @@ class Ledger:
                 is_due = (self._recorded - 1) // _PRUNE_EVERY > rounds
                 if is_due and (self._pruner is None or self._pruner.done()):
                     before = to_micros(self._clock.now() - KEEP) if self._steadiness.is_steady() else 0
-                    self._pruner = asyncio.create_task(background.told("refusals.prune", self._prune(before)))
+                    self._pruner = asyncio.create_task(supervised_tasks.told("refusals.prune", self._prune(before)))
         finally:
             self._writer = None
 
@@ -239,7 +239,7 @@ class Ledger:
                 for one in refused:
                     await self._file([one])
                 return
-            background.note("refusals.write", problem)
+            supervised_tasks.note("refusals.write", problem)
             for one in refused:
                 log.warning("refusal.not_recorded", extra={"tracking_id": one.refusal_id})
 

@@ -13,12 +13,12 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from birthmark.background import Leads, always, ended, note
 from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError
 from birthmark.routing import store
 from birthmark.routing.deliveries import Carrier, Letter, Waiting, is_final
 from birthmark.store import Changes, Database, to_micros
+from birthmark.supervised_tasks import Leads, always, ended, note
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,6 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Generic, Protocol, TypeVar
 
-from birthmark.background import Leads, always, ended, kept, note
 from birthmark.broker.rules.partitions import BEGINNING, Positions, key_of
 from birthmark.broker.stream import SqlStream
 from birthmark.clock import Clock
@@ -25,6 +24,7 @@ from birthmark.routing.deliveries import Carrier, Letter, is_final
 from birthmark.routing.delivery_queue import Queue
 from birthmark.routing.shares import Held, Pair, RoutedMessage, TimeShares, in_turns, spent
 from birthmark.store import Changes, Database, to_micros
+from birthmark.supervised_tasks import Leads, always, ended, kept, note
 
 log = logging.getLogger(__name__)
 

@@ -13,8 +13,8 @@ from birthmark.outbound.webhook_signing import SECRET_BEGINS
 from birthmark.pki.certificates import CertificateInvalidError, pem_bundle
 from birthmark.routing.deliveries import Server
 from birthmark.server.settings import ConfigInvalidError, Settings
-from birthmark.text import check_keys_once, reason_of
 from birthmark.text_files import decode_text, in_utf_8, not_utf_8
+from birthmark.untrusted_text import check_keys_once, reason_of
 
 _MAX_BYTES, _LEAST_KEY_BYTES = 65_536, 16
 

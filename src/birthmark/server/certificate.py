@@ -7,13 +7,13 @@ from datetime import datetime
 
 from OpenSSL import SSL
 
-from birthmark.background import ended, kept
 from birthmark.errors import BirthmarkError
 from birthmark.net.tls import server_context
 from birthmark.pki.certificate_checks import ChainError
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.hostname_verification import check_host, hosts_of
 from birthmark.pki.issuance import SigningKey
+from birthmark.supervised_tasks import ended, kept
 
 log = logging.getLogger(__name__)
 

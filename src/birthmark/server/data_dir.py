@@ -31,7 +31,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from birthmark import durable
+from birthmark import atomic_files
 from birthmark.ca.certificate_orders import issue_server
 from birthmark.ca.directory import load_or_create
 from birthmark.ca.generations import FIRST, Generations, directory_of
@@ -172,7 +172,7 @@ class DataDirectory:
             if not self._is_held:
                 self._lock.acquire()
             shutil.rmtree(self.path / RESTORED, ignore_errors=True)
-            durable.clear_directories(self.path, MOVING)
+            atomic_files.clear_directories(self.path, MOVING)
 
     def release(self) -> None:
         """Leave the directory to the next server; where this one was reached says nothing any more."""
@@ -240,8 +240,8 @@ class DataDirectory:
                     issuer, list(wanted), public, serial=serial, now=now, lifetime=_LIFETIME, places=places
                 )
                 chain = (leaf, *hierarchy.presented(issuer))
-                durable.replace(directory / "server.key", key_pem(key, passphrase))
-                durable.replace(directory / "server.pem", "".join(c.pem() for c in chain).encode("ascii"), 0o644)
+                atomic_files.replace(directory / "server.key", key_pem(key, passphrase))
+                atomic_files.replace(directory / "server.pem", "".join(c.pem() for c in chain).encode("ascii"), 0o644)
                 return chain, key
 
     def _kept_certificate(
@@ -265,7 +265,7 @@ class DataDirectory:
         path = self.path / name
         if not path.exists():
             with self._usable():
-                durable.create(path, self._entropy.token(24).hex().encode() + b"\n")
+                atomic_files.create(path, self._entropy.token(24).hex().encode() + b"\n")
         secret = read_private(path).strip().decode("ascii")
         if not secret:  # an empty password would let everyone in
             raise SecretUnreadableError(path=path, reason="it is empty")
@@ -279,8 +279,8 @@ class DataDirectory:
         """Replace a file in one step, unless it is so already."""
         mode = 0o600 if is_secret else 0o644
         with self._usable():
-            if not durable.is_there(self.path / name, content, mode):
-                durable.replace(self.path / name, content, mode)
+            if not atomic_files.is_there(self.path / name, content, mode):
+                atomic_files.replace(self.path / name, content, mode)
 
     def forget(self, name: str) -> None:
         """Remove a file if it is there."""

@@ -5,13 +5,13 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 
 from birthmark import metrics
-from birthmark.background import FAILURES
 from birthmark.broker.store import COUNT_LETTERS
 from birthmark.console.standing import OwnEnd
 from birthmark.metrics import Distribution, Sample, Traffic
 from birthmark.server.alerting import Alerting
 from birthmark.server.rooms import Rooms
 from birthmark.store.schema import COUNT_OUTBOX
+from birthmark.supervised_tasks import FAILURES
 
 LOOK_S = 0.5
 _PROTOCOLS: Mapping[int, str] = {4: "3.1.1", 5: "5"}

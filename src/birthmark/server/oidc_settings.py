@@ -11,8 +11,8 @@ import msgspec
 from birthmark.errors import UnavailableError
 from birthmark.people.model import EVERYWHERE, Role, is_place, may_be_called
 from birthmark.people.oidc_model import Provider
-from birthmark.text import reason_of
 from birthmark.text_files import decode_text, in_utf_8
+from birthmark.untrusted_text import reason_of
 
 _ROLE = re.compile(r"(?P<role>[a-z-]+)(?: at (?P<place>\S+))?")
 _MAX_BYTES = 4096

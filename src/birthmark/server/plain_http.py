@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 from starlette.responses import PlainTextResponse
 
-from birthmark import durable
+from birthmark import atomic_files
 from birthmark.clock import Clock
 from birthmark.console.door import PORT_ALONE, open_door
 from birthmark.console.gate import is_ours
@@ -19,7 +19,7 @@ from birthmark.net.limits import Limits
 from birthmark.net.listener import Listeners, OnRefused
 from birthmark.server.descriptors import for_health
 from birthmark.server.settings import Settings
-from birthmark.text import reason_of
+from birthmark.untrusted_text import reason_of
 
 _KIB = 1024
 
@@ -97,7 +97,7 @@ async def serve_plain(
         close_door = await serve_door(settings.directory, operator, limits, clock, on_refused)
     except OSError as error:  # a file system without sockets: the port is there
         log.warning("server.no_operator_door", extra={"data": str(settings.directory), "reason": reason_of(error)})
-        durable.put(alone, b"", mode=0o600)
+        atomic_files.put(alone, b"", mode=0o600)
 
     async def close(drain_s: float) -> None:
         alone.unlink(missing_ok=True)  # before the port is anybody's

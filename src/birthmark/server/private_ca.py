@@ -16,7 +16,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from birthmark import background
+from birthmark import supervised_tasks
 from birthmark.ca.external_ca import Asking, UpstreamAnswerError, check_answer
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import UnavailableError
@@ -128,7 +128,7 @@ class PrivateCa:
 
         call = getattr(self.client, operation)
         try:
-            return dict(await background.waiting(partial(call, CertificateAuthorityArn=self.url, **parameters)))
+            return dict(await supervised_tasks.waiting(partial(call, CertificateAuthorityArn=self.url, **parameters)))
         except ClientError as error:
             told = error.response.get("Error", {})
             raise self._problem(operation, f"{told.get('Code')}: {told.get('Message')}") from error

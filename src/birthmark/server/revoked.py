@@ -5,7 +5,6 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from collections.abc import Set as AbstractSet
 
-from birthmark.background import told
 from birthmark.ca.events import CertificateRevoked
 from birthmark.ca.revocation import digest_of
 from birthmark.component import MqttConnection, MqttConnections
@@ -14,6 +13,7 @@ from birthmark.net.admission import Closed
 from birthmark.net.fair_scheduler import Slices
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.signature_malleability import twins_of
+from birthmark.supervised_tasks import told
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,6 @@ import msgspec
 from birthmark.audit.signed_heads import AuditKey
 from birthmark.audit.verify import note_break
 from birthmark.awsiot.model import AccessKey
-from birthmark.background import ended, kept
 from birthmark.bus import LocalBus, shared
 from birthmark.ca.directory import UNNOTED
 from birthmark.ca.hierarchy import Hierarchy
@@ -53,6 +52,7 @@ from birthmark.server.workers.place import Place
 from birthmark.store import Database, Hold, hold_database, open_database
 from birthmark.store.column_encryption import Seal
 from birthmark.store.database import Heard
+from birthmark.supervised_tasks import ended, kept
 
 log = logging.getLogger(__name__)
 

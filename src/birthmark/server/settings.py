@@ -34,9 +34,9 @@ from birthmark.server.function_settings import (
     mistakes_of_servers,
 )
 from birthmark.server.oidc_settings import Oidc, mistakes_of_oidc
-from birthmark.text import printable
 from birthmark.text_files import in_utf_8, not_utf_8, read_text_file, to_lines
-from birthmark.toml_mistakes import TomlError, lines_of, mistakes_in, parse
+from birthmark.toml_errors import TomlError, lines_of, mistakes_in, parse
+from birthmark.untrusted_text import printable
 
 DEFAULT_DATA = "~/.local/share/birthmark"
 _DATABASES = ("sqlite:///", "postgresql://", "postgres://")

@@ -26,8 +26,7 @@ from typing import Any
 import uvloop
 from msgspec.structs import replace
 
-from birthmark import durable
-from birthmark.background import ended, kept
+from birthmark import atomic_files
 from birthmark.broker.model import Message
 from birthmark.clock import MICROSECOND, Entropy, SystemClock, SystemEntropy
 from birthmark.server.line import Line, LineState
@@ -35,6 +34,7 @@ from birthmark.server.rooms import Rooms
 from birthmark.server.run import collect_seldom
 from birthmark.server.server import Server
 from birthmark.server.settings import Settings
+from birthmark.supervised_tasks import ended, kept
 
 _MEMORY = Path("/dev/shm")  # noqa: S108 - a directory of our own is made in it: nothing there waits for a disk
 _ROOM = 32 * 1024 * 1024
@@ -68,7 +68,7 @@ def directory() -> Iterator[Path]:
     """Give a directory that goes at the end, in memory where there is room; what killed runs left goes first."""
     is_roomy = os.access(_MEMORY, os.W_OK | os.X_OK) and shutil.disk_usage(_MEMORY).free >= _ROOM
     parent = _MEMORY if is_roomy else Path(os.environ.get("TMPDIR", "/tmp"))  # noqa: S108
-    with durable.directory_beside(parent, _PREFIX) as made:
+    with atomic_files.directory_beside(parent, _PREFIX) as made:
         yield made
 
 
@@ -256,7 +256,7 @@ class _Kept:
                 return
         except FileNotFoundError:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        durable.put(path, self._bytes, self._mode)
+        atomic_files.put(path, self._bytes, self._mode)
         self._seen = _seen(path.stat())
 
 

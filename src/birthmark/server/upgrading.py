@@ -11,16 +11,16 @@ from pathlib import Path
 
 import msgspec
 
-from birthmark import __version__, durable, flock
+from birthmark import __version__, atomic_files, flock
 from birthmark.ca.generations import directories_of
 from birthmark.console.lock import NAME as LOCK
 from birthmark.errors import BirthmarkError, ConflictError, NotFoundError, UnavailableError
-from birthmark.owners import hand_over
+from birthmark.file_ownership import hand_over
 from birthmark.server.data_dir import RESTORING, UNFINISHED, RestoreUnfinishedError
 from birthmark.server.installed import MOVED, DatabaseMovedError
 from birthmark.store import migrate
 from birthmark.store.schema_revision import Schema, UnreadableDatabaseError, schema_of
-from birthmark.text import decode_json
+from birthmark.untrusted_text import decode_json
 
 NOTE = "last-backup.json"
 """What the last backup of a directory says of itself, in it; no backup has it."""
@@ -106,7 +106,7 @@ def note_backup(data: Path, file: Path, at: datetime, revision: str) -> None:
     """Remember a backup where it was made of; who may not write there leaves no note."""
     backup = Backup(at, str(file.absolute()), revision)
     try:
-        durable.replace(data / NOTE, msgspec.json.encode(backup), 0o600)
+        atomic_files.replace(data / NOTE, msgspec.json.encode(backup), 0o600)
         hand_over(data / NOTE, data)
     except OSError:
         return

@@ -5,13 +5,13 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any, Protocol
 
-from birthmark.background import note, told
 from birthmark.errors import BirthmarkError, InvalidRequestError, UnavailableError
 from birthmark.metrics import SECONDS, SIZES, Distribution
 from birthmark.store.column_encryption import Seal
 from birthmark.store.events import Event
 from birthmark.store.statements import Statement
 from birthmark.store.unit_of_work import Changes
+from birthmark.supervised_tasks import note, told
 
 # A row of either engine: values by column name.
 Row = Any

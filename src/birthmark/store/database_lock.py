@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from birthmark import background
+from birthmark import supervised_tasks
 from birthmark.clock import Clock
 from birthmark.errors import ConflictError
 from birthmark.store.audit_chain import HeadSigner
@@ -176,7 +176,7 @@ async def _hold_postgresql(url: str, token: str, worker: str) -> Hold:
     where = _place(url)
 
     async def release() -> None:
-        await background.ended(keeping)
+        await supervised_tasks.ended(keeping)
         await _close(connection)
 
     hold = Hold(release, token, worker)
@@ -203,7 +203,7 @@ async def _hold_postgresql(url: str, token: str, worker: str) -> Hold:
             try:
                 await look()
             except Exception as error:  # noqa: BLE001 - whatever it is, nobody knows who has the lock: look again
-                background.note("store.hold", error)
+                supervised_tasks.note("store.hold", error)
                 hold.is_held = False
                 ended.set()
                 await asyncio.sleep(_AGAIN_S)

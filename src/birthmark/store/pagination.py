@@ -10,7 +10,7 @@ from birthmark.errors import InvalidRequestError
 from birthmark.store.crud_statements import MOST_AMONG, these
 from birthmark.store.database import Reader, Row
 from birthmark.store.statements import Statement
-from birthmark.text import whole_number
+from birthmark.untrusted_text import whole_number
 
 T = TypeVar("T")
 EACH = 500

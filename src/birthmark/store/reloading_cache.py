@@ -10,11 +10,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar, cast
 
-from birthmark.background import ended, kept
 from birthmark.errors import UnavailableError
 from birthmark.store.database import Database, Heard, Row, may_be_kept
 from birthmark.store.events import Event
 from birthmark.store.statements import Statement
+from birthmark.supervised_tasks import ended, kept
 
 _T = TypeVar("_T")
 UNSURE_S = 60.0

@@ -15,7 +15,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Self, TypeVar
 
-from birthmark import durable
+from birthmark import atomic_files
 from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError, UnavailableError
 from birthmark.net.fair_scheduler import give_way
@@ -26,7 +26,7 @@ from birthmark.store.database import Batch, GroupCommit, Hear, Outcomes, Row, Sh
 from birthmark.store.events import encode_event, kind_of
 from birthmark.store.statements import Statement
 from birthmark.store.unit_of_work import Changes
-from birthmark.text import reason_of
+from birthmark.untrusted_text import reason_of
 
 _T = TypeVar("_T")
 
@@ -227,7 +227,7 @@ class SqliteDatabase:
         if (now := self._clock.monotonic()) < self._has_room_until:
             return None
         try:
-            if durable.has_least(self._path.parent):
+            if atomic_files.has_least(self._path.parent):
                 self._has_room_until = now + _ROOM_S
                 return None
         except OSError as error:  # its directory is gone

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from birthmark import durable
+from birthmark import atomic_files
 from birthmark.errors import ConflictError, InvalidRequestError, NotFoundError, PolicyError
 
 
@@ -29,7 +29,7 @@ class DirectoryForeignError(ConflictError):
     @property
     def aside(self) -> Path:
         """Where it may go."""
-        return durable.aside(self.directory)
+        return atomic_files.aside(self.directory)
 
 
 class DirectoryOpenError(PolicyError):

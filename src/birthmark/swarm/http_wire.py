@@ -6,7 +6,7 @@ Bounded: 32 KiB of head and as much body as the caller takes. Raises `AnswerBrok
 from collections.abc import Mapping
 
 from birthmark.links.ports import HttpAnswer
-from birthmark.text import whole_number
+from birthmark.untrusted_text import whole_number
 
 _MAX_HEAD_BYTES = 32 * 1024
 _MAX_LINE_BYTES = 256

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 from cryptography.x509 import CertificateSigningRequestBuilder
 
-from birthmark import durable
+from birthmark import atomic_files
 from birthmark.clock import Entropy
 from birthmark.errors import about
 from birthmark.flock import take
@@ -75,7 +75,7 @@ class Shelf:
         note = self.directory / _ORIGIN
         if not note.exists():
             made = {"origin": wanted, "tag": entropy.token(_TAG_BYTES).hex()}
-            durable.put(note, (json.dumps(made) + "\n").encode(), 0o600)
+            atomic_files.put(note, (json.dumps(made) + "\n").encode(), 0o600)
         found = _json_of(note)
         if found.get("origin") != wanted:
             told = str(found.get("origin", "something else"))
@@ -105,11 +105,11 @@ class Shelf:
 
     def note_revoked(self, names: Sequence[str]) -> None:
         """Remember whose certificates were revoked; one that has a new one since is none of them."""
-        durable.put(self.directory / _REVOKED, (json.dumps(dict.fromkeys(names, True)) + "\n").encode(), 0o600)
+        atomic_files.put(self.directory / _REVOKED, (json.dumps(dict.fromkeys(names, True)) + "\n").encode(), 0o600)
 
     def put(self, name: str, key: ec.EllipticCurvePrivateKey, chain: tuple[Certificate, ...]) -> None:
         """Keep a device's key and chain, in the place of what was there."""
-        durable.put(self.path_of(name), (pem_of(key) + "".join(one.pem() for one in chain)).encode(), 0o600)
+        atomic_files.put(self.path_of(name), (pem_of(key) + "".join(one.pem() for one in chain)).encode(), 0o600)
 
     def key_of(self, name: str) -> ec.EllipticCurvePrivateKey:
         """Return a device's key."""
@@ -144,8 +144,8 @@ class CaMaker:
             made = self_signed(
                 certificate_profiles.ROOT, name_of(_OWN_CA), key, serial=serial, now=begun, lifetime=_CA_LIFE
             )
-            durable.put(key_file, pem_of(key).encode(), 0o600)
-            durable.put(cert_file, made.pem().encode(), 0o600)
+            atomic_files.put(key_file, pem_of(key).encode(), 0o600)
+            atomic_files.put(cert_file, made.pem().encode(), 0o600)
         word = None if identities.passphrase_file is None else Pin.from_file(identities.passphrase_file)
         with about(cert_file):
             chain = parse_bundle(cert_file.read_bytes())

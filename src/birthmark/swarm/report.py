@@ -11,12 +11,12 @@ from typing import Any, TypedDict
 
 import msgspec
 
-from birthmark import durable
+from birthmark import atomic_files
 from birthmark.fleet.report import REFUSED, bars
 from birthmark.swarm.errors import ReportInvalidError
 from birthmark.swarm.runner import Outcome
-from birthmark.text import cell, decode_json, reason_of
 from birthmark.text_files import plain_text
+from birthmark.untrusted_text import cell, decode_json, reason_of
 
 FORMAT = "birthmark-swarm/1"
 
@@ -170,8 +170,8 @@ def write_report(path: Path, results: Mapping[str, Any]) -> Path | None:
     """
     text = {".json": _as_json, ".csv": as_csv, ".html": as_html}[path.suffix](results)
     path.parent.mkdir(parents=True, exist_ok=True)
-    kept = durable.keep_aside(path)
-    durable.put(path, text.encode())
+    kept = atomic_files.keep_aside(path)
+    atomic_files.put(path, text.encode())
     return kept
 
 

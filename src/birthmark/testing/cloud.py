@@ -21,7 +21,7 @@ from birthmark.console.variables import past_proxies, variables
 from birthmark.errors import BirthmarkError
 from birthmark.testing.model import AwsIdentity, AzureIdentity, ChipMade, EstIdentity, Files, Subject
 from birthmark.testing.process import ServerEndedError
-from birthmark.text import printable
+from birthmark.untrusted_text import printable
 
 _LOOK_S = 0.02
 _MOST = 10_000

@@ -17,7 +17,7 @@ from birthmark.durations import duration_of
 from birthmark.errors import BirthmarkError
 from birthmark.server.line import LineState
 from birthmark.testing.errors import WordInvalidError
-from birthmark.text import decode_json, printable
+from birthmark.untrusted_text import decode_json, printable
 
 _SHOWN = 64
 _MEMBER = re.compile(r"[a-z_]+")

@@ -31,7 +31,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from birthmark import durable
+from birthmark import atomic_files
 from birthmark.auth.connection_strings import parse_connection_string
 from birthmark.auth.sas import hmac_sha256, render_sas
 from birthmark.broker.model import Message
@@ -50,7 +50,7 @@ from birthmark.pki.names import name_of
 from birthmark.testing import commands, provoked_refusals
 from birthmark.testing.errors import AnswerError, SubjectUnknownError, WordInvalidError
 from birthmark.testing.model import AwsIdentity, AzureIdentity, ChipMade, EstIdentity, Files, Row, Subject
-from birthmark.text import printable, readable, reason_of
+from birthmark.untrusted_text import printable, readable, reason_of
 
 _API = "2021-10-01"
 _HUB = _DPS = "birthmark"
@@ -379,7 +379,7 @@ class Workshop:
         if certificate:
             certificate_file.write_text(certificate)
         if reference:
-            durable.put(key_file, reference.encode(), 0o600)
+            atomic_files.put(key_file, reference.encode(), 0o600)
         return ChipMade(
             name=name,
             kind=kind,
@@ -459,7 +459,7 @@ class Workshop:
         certificate_file, key_file = place / "certificate.pem", place / "key.pem"
         certificate_file.write_text(certificate.pem())
         pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        durable.put(key_file, pem, 0o600)
+        atomic_files.put(key_file, pem, 0o600)
         ends = certificate.not_after.isoformat()
         return Files(certificate_file=str(certificate_file), key_file=str(key_file), not_after=ends)
 

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
-from birthmark.background import beside, note
 from birthmark.console.client import OperatorClient
 from birthmark.durations import duration_of
 from birthmark.errors import BirthmarkError
 from birthmark.server.trial import TrialServer
+from birthmark.supervised_tasks import beside, note
 from birthmark.testing.commands import (
     AwsThing,
     ClockWord,
@@ -22,7 +22,7 @@ from birthmark.testing.commands import (
     told,
 )
 from birthmark.testing.errors import AnswerError, WordInvalidError
-from birthmark.text import printable
+from birthmark.untrusted_text import printable
 
 _SHOWN = 64
 

@@ -8,7 +8,6 @@ from datetime import timedelta
 
 import pytest
 
-from birthmark.background import FAILURES
 from birthmark.broker import batched_deletes, store, stream
 from birthmark.broker.ports import Page, Stream
 from birthmark.broker.rules.partitions import BEGINNING, PARTITIONS, key_of, partition_of, through
@@ -17,6 +16,7 @@ from birthmark.errors import UnavailableError
 from birthmark.iothub.model import Message
 from birthmark.store import Changes, Database, open_database, to_micros
 from birthmark.store.sqlite import DatabaseUnavailableError
+from birthmark.supervised_tasks import FAILURES
 from support.fakes import FakeClock
 from support.store.between import lose_the_next_answer
 

@@ -15,7 +15,6 @@ from birthmark.awsiot.mqtt import AwsConnections
 from birthmark.awsiot.rules.variables import Visitor
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.devices import Grant
-from birthmark.background import FAILURES
 from birthmark.broker import Broker, SpaceRules
 from birthmark.broker.model import Done, Message
 from birthmark.bus.local import LocalBus
@@ -27,6 +26,7 @@ from birthmark.net.admission import Closed
 from birthmark.net.mqtt_driver import MqttPump
 from birthmark.net.tls import TlsPeer
 from birthmark.refusals import Ledger
+from birthmark.supervised_tasks import FAILURES
 from support.aws.account import ACCOUNT, ME, an_aws_account
 from support.aws.device import document, statement
 from support.azure.hub_world import Wire, lose, until

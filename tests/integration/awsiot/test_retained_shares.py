@@ -7,7 +7,6 @@ from birthmark.awsiot.http.routing import OPERATIONS, Call
 from birthmark.awsiot.model import CertificateStatus
 from birthmark.awsiot.mqtt import AwsConnections
 from birthmark.awsiot.service.devices import Grant
-from birthmark.background import FAILURES
 from birthmark.broker import Broker, SpaceRules
 from birthmark.broker.errors import RetainedShareUsedError
 from birthmark.errors import BirthmarkError
@@ -17,6 +16,7 @@ from birthmark.net.mqtt_driver import MqttPump
 from birthmark.net.tls import TlsPeer
 from birthmark.refusals import Ledger
 from birthmark.refusals.ledger import refusals_about
+from birthmark.supervised_tasks import FAILURES
 from support.aws.account import ACCOUNT, ME, an_aws_account
 from support.aws.device import document, statement
 from support.azure.hub_world import Wire, until

@@ -7,7 +7,6 @@ from typing import Any, TypeVar
 
 import pytest
 
-from birthmark.background import FAILURES
 from birthmark.broker import SpaceRules, connected_session, namespace, store
 from birthmark.broker.connected_session import MAX_HELD_BYTES
 from birthmark.broker.errors import (
@@ -24,6 +23,7 @@ from birthmark.net.admission import Closed
 from birthmark.store import Changes
 from birthmark.store.crud_statements import change
 from birthmark.store.sqlite import DatabaseUnavailableError
+from birthmark.supervised_tasks import FAILURES
 from support.mqtt.broker_world import HOUR, Client, a_world, hold_what_is_submitted
 from support.store.between import lose_the_next_answer
 

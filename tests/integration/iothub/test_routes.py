@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from birthmark.background import ended, kept
 from birthmark.broker import Broker
 from birthmark.broker.rules.partitions import key_of
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError
@@ -38,6 +37,7 @@ from birthmark.outbound.ssrf_guard import networks_of
 from birthmark.routing.deliveries import Letter
 from birthmark.routing.delivery_queue import Queue
 from birthmark.store import Changes
+from birthmark.supervised_tasks import ended, kept
 from support.azure.hub_world import ON_RECORD, World, a_world
 from support.services.receivers import Receiver
 

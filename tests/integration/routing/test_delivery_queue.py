@@ -6,13 +6,13 @@ from datetime import timedelta
 
 import pytest
 
-from birthmark.background import ended, kept
 from birthmark.errors import BirthmarkError
 from birthmark.routing.carriers.errors import NotTakenError
 from birthmark.routing.deliveries import Letter
 from birthmark.routing.delivery_queue import Queue
 from birthmark.routing.store import PORTION
 from birthmark.store import Changes, open_database
+from birthmark.supervised_tasks import ended, kept
 from support.fakes import FakeClock
 
 pytestmark = [pytest.mark.integration, pytest.mark.anyio]

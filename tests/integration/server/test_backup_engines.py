@@ -22,7 +22,7 @@ import pyrage
 import pytest
 
 import birthmark
-from birthmark import durable
+from birthmark import atomic_files
 from birthmark.audit.signed_heads import AuditKey
 from birthmark.ca import directory as ca_directory
 from birthmark.ca import passphrase_rotation
@@ -440,7 +440,7 @@ async def test_a_backup_waits_for_no_other_and_leaves_it_whole(tmp_path: Path) -
     os.mkfifo(tmp_path / "fifo")  # who reads it stays in the middle until it is written
     parts = [Part(archive.FIRST, b"{}"), Part("data/other", tmp_path / "fifo")]
     other = threading.Thread(target=write_archive, args=(tmp_path / "other", SECRET, parts))
-    with durable.directory_beside(data, making._COPIES) as copies:
+    with atomic_files.directory_beside(data, making._COPIES) as copies:
         other.start()
         while not (tmp_path / archive.BUILDING).exists():
             await asyncio.sleep(0.01)
@@ -697,7 +697,7 @@ async def test_a_restore_that_did_not_end_is_begun_again_and_takes_nothing_else_
             raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as broken:
-        broken.setattr(durable, "sync_directory", full)
+        broken.setattr(atomic_files, "sync_directory", full)
         if is_killed:
             broken.setattr(restoring, "_clear", lambda _: None)
         with pytest.raises(OSError, match="No space"):

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 
-from birthmark import background
+from birthmark import supervised_tasks
 from birthmark.errors import ChangedMeanwhileError, UnavailableError
 from birthmark.store import Changes, Database, reloading_cache
 from birthmark.store.reloading_cache import Loading
@@ -103,7 +103,7 @@ async def test_a_commit_that_was_refused_is_read_once(database_url: str) -> None
 async def test_a_reading_that_fails_by_anything_is_done_again_until_it_succeeds(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(background, "AGAIN_S", 0.01)
+    monkeypatch.setattr(supervised_tasks, "AGAIN_S", 0.01)
     async with a_database(database_url) as database:
         things, full = Things(database), [OSError(28, "no space left on device")] * 2
 

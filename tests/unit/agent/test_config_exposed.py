@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from birthmark.agent.config.reading import read_config
-from birthmark.owners import AGENT
+from birthmark.file_ownership import AGENT
 
 SECRET = """\
 hostname = "device-1"

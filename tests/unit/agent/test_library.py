@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from birthmark import background
+from birthmark import supervised_tasks
 from birthmark.agent import connect, library
 from birthmark.agent.config import ConfigUnsupportedError
 from birthmark.agent.control import AgentRunningError, locked
@@ -80,14 +80,14 @@ async def test_a_program_that_gives_up_waiting_has_the_identity_that_is_on_the_d
     device.on_renewed(told.put_nowait)
     renewing = asyncio.create_task(device.renew())
     await began.wait()
-    await background.ended(renewing)
+    await supervised_tasks.ended(renewing)
     current = agent.held()
     assert isinstance(current, HeldIdentity)
     assert device.identity.thumbprint == current.mark
     assert told.empty()
     keeping = asyncio.create_task(device.keep())
     assert await asyncio.wait_for(told.get(), 10) == device.identity
-    await background.ended(keeping)
+    await supervised_tasks.ended(keeping)
     assert (await asyncio.wait_for(_without(device, slow), 10)).thumbprint != current.mark
 
 
@@ -129,7 +129,7 @@ async def test_a_callback_that_waits_for_what_it_cancelled_ends_nothing(world: W
         assert device._orders.give(Order.RENEW)
         assert await asyncio.wait_for(heard.get(), 5) == device.identity
     assert not keeping.done()
-    await background.ended(keeping)
+    await supervised_tasks.ended(keeping)
 
 
 @pytest.mark.parametrize("is_endless", [True, False])
@@ -198,7 +198,7 @@ async def test_the_identity_is_the_new_one_before_the_proofs_connection_is_close
     monkeypatch.setattr(Agent, "renew", renewed)
     renewing = asyncio.create_task(device.renew())
     await closing.wait()
-    await background.ended(renewing)
+    await supervised_tasks.ended(renewing)
     assert device.identity.thumbprint != before.thumbprint
     assert device.identity.ssl_context() is not None
 
@@ -314,7 +314,7 @@ async def test_an_order_to_renew_renews_what_is_kept_beside_the_identity_too(wor
     keeping = asyncio.create_task(device.keep())
     assert device._orders.give(Order.RENEW)
     fresh = await asyncio.wait_for(heard.get(), 5)
-    await background.ended(keeping)
+    await supervised_tasks.ended(keeping)
     after = agent.identities.slot(EDGE_CA).current()
     assert before is not None
     assert after is not None
@@ -329,7 +329,7 @@ async def test_what_falls_due_beside_the_identity_is_made_by_what_keeps_it(world
     async with asyncio.timeout(5):
         while agent.identities.slot(EDGE_CA).current() is None:
             await asyncio.sleep(0.01)
-    await background.ended(keeping)
+    await supervised_tasks.ended(keeping)
 
 
 async def test_a_fault_of_ours_ends_no_upkeep(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -350,7 +350,7 @@ async def test_a_fault_of_ours_ends_no_upkeep(world: World, monkeypatch: pytest.
     assert device._orders.give(Order.RENEW)
     async with asyncio.timeout(5):
         await anext(device.renewals())
-    await background.ended(keeping)
+    await supervised_tasks.ended(keeping)
     assert device.identity != before
 
 
@@ -381,7 +381,7 @@ async def test_a_program_ends_its_agent_also_where_that_answers_with_an_error(
             raise TimeoutError from None
 
     monkeypatch.setattr(Device, "_kept", answers)
-    monkeypatch.setattr(background, "AGAIN_S", 0.01)
+    monkeypatch.setattr(supervised_tasks, "AGAIN_S", 0.01)
     monkeypatch.setattr(library, "open_agent", lambda *_, **__: world.agent())
     config = world.directory / "config.toml"
     config.touch(mode=0o600)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from birthmark import durable
+from birthmark import atomic_files
 from birthmark.ca import directory as ca_directory
 from birthmark.ca.directory import load
 from birthmark.ca.hierarchy_files import finish
@@ -250,7 +250,7 @@ def test_a_power_cut_at_any_step_leaves_all_keys_with_one_passphrase(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps = [0]
-    replace = durable.replace
+    replace = atomic_files.replace
     rename, unlink = Path.replace, Path.unlink
 
     def counted(action: Callable[..., object]) -> Callable[..., object]:
@@ -267,7 +267,7 @@ def test_a_power_cut_at_any_step_leaves_all_keys_with_one_passphrase(
         made = ca_directory.create(ca, "Test", now=NOON, entropy=SeededEntropy())
         new = Passphrase(ca, a_file(tmp_path / str(cut_at) / "secret"))
         with monkeypatch.context() as patched:
-            patched.setattr(durable, "replace", counted(replace))
+            patched.setattr(atomic_files, "replace", counted(replace))
             patched.setattr(Path, "replace", counted(rename))
             patched.setattr(Path, "unlink", counted(unlink))
             steps[0] = cut_at

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from typer.testing import CliRunner, Result
 
-from birthmark import durable
+from birthmark import atomic_files
 from birthmark.ca import directory as ca_directory
 from birthmark.cli.app import app
 from birthmark.cli.ca.common import AuthorityOptions, _passphrase
@@ -303,14 +303,14 @@ def test_no_server_starts_while_the_passphrase_moves_and_no_lock_is_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[bool] = []
-    replace = durable.replace
+    replace = atomic_files.replace
 
     def watched(*arguments: Any, **options: Any) -> None:
         seen.append(is_served(tmp_path))
         replace(*arguments, **options)
 
     run("init", tmp_path / "ca", "--name", "Example")
-    monkeypatch.setattr(durable, "replace", watched)
+    monkeypatch.setattr(atomic_files, "replace", watched)
     assert run("passphrase", tmp_path / "ca", "--new", f"file:{tmp_path}/secret").exit_code == 0
     assert set(seen) == {True}
     assert {one.name for one in tmp_path.iterdir()} == {"ca", "secret"}

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from birthmark import durable
+from birthmark import atomic_files
 from birthmark.cli import install
 from birthmark.cli.common import FileUnusableError
 from birthmark.cli.installing import Installer, Made, Step
@@ -82,7 +82,7 @@ def kill_at(monkeypatch: pytest.MonkeyPatch, count: int, *, is_done: bool) -> li
 
         monkeypatch.setattr(place, name, act)
 
-    killing(durable, "replace")
+    killing(atomic_files, "replace")
     killing(Path, "mkdir")
     killing(Path, "symlink_to")
     return changed

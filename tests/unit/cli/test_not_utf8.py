@@ -11,7 +11,7 @@ from birthmark.errors import shell_word
 from birthmark.fleet.journal import Outcome
 from birthmark.fleet.report import Report, Run
 from birthmark.fleet.target import Done
-from birthmark.text import decode_json
+from birthmark.untrusted_text import decode_json
 from support.fakes import NOON
 
 NAME = b"K\xf6ln".decode("utf-8", "surrogateescape")

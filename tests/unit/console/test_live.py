@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from birthmark import background
+from birthmark import supervised_tasks
 from birthmark.auth.principals import MACHINE
 from birthmark.console.web import live
 from birthmark.console.web.live import Live, _Listener
@@ -29,7 +29,7 @@ class FakeFeed:
 
 
 async def test_pages_hear_on_after_a_look_that_failed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(background, "AGAIN_S", 0.01)
+    monkeypatch.setattr(supervised_tasks, "AGAIN_S", 0.01)
     monkeypatch.setattr(live, "LOOK_EVERY_S", 0.01)
     failed: list[bool] = []
 

@@ -6,10 +6,10 @@ from datetime import timedelta
 
 import pytest
 
-from birthmark.background import FAILURES
 from birthmark.iothub.rules.tiers import BACKLOG_S, PATIENCE_S, Edition, Metered, Throttle, Tier, TierThrottledError
 from birthmark.iothub.service import throttles
 from birthmark.iothub.service.throttles import Shaper
+from birthmark.supervised_tasks import FAILURES
 from support.fakes import FakeClock
 
 

@@ -50,7 +50,7 @@ from birthmark.pki.certificates import (
 from birthmark.pki.cms import render_certs_only
 from birthmark.pki.der import pkcs12_options
 from birthmark.pki.names import name_of
-from birthmark.text import printable
+from birthmark.untrusted_text import printable
 from support.fakes import NOON
 from support.pki.pki_builders import a_ca, a_csr, a_device, a_key, an_rsa_key
 

@@ -9,9 +9,9 @@ import msgspec
 
 from birthmark.agent.config.model import ConfigWarning
 from birthmark.errors import InvalidRequestError, NotFoundError, PolicyError
-from birthmark.text import printable
 from birthmark.text_files import to_lines
-from birthmark.toml_mistakes import TomlError, lines_of, parse
+from birthmark.toml_errors import TomlError, lines_of, parse
+from birthmark.untrusted_text import printable
 
 T = TypeVar("T")
 Read: TypeAlias = Callable[[Any], T]

@@ -17,9 +17,9 @@ from pathlib import Path
 from birthmark.agent.config import model
 from birthmark.agent.config.parse import parse_config
 from birthmark.agent.config.reader import ConfigInvalidError, ConfigMisnamedError, ConfigMissingError
-from birthmark.owners import as_root, as_root_with, closing
-from birthmark.text import reason_of
+from birthmark.file_ownership import as_root, as_root_with, closing
 from birthmark.text_files import decode_text, foreign_line, in_utf_8, not_utf_8
+from birthmark.untrusted_text import reason_of
 
 MAX_CONFIG_BYTES = 1024 * 1024
 MAX_FILES = 100

@@ -19,7 +19,7 @@ import msgspec
 
 from birthmark.agent.jobs.model import JobRejectedError, JobSettings, Renew, Replace, Restart, Run, Wanted
 from birthmark.links.urls import UrlInvalidError, parse_url
-from birthmark.text import decode_json
+from birthmark.untrusted_text import decode_json
 
 MAX_DOCUMENT_BYTES = 32 * 1024
 MAX_URL_CHARS = 8 * 1024

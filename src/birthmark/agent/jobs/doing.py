@@ -16,7 +16,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from birthmark import background
+from birthmark import supervised_tasks
 from birthmark.agent.jobs import running
 from birthmark.agent.jobs.model import (
     JobCutError,
@@ -99,7 +99,7 @@ class Doing:
 
     async def _run(self, wanted: Run) -> dict[str, str]:
         if self._is_begun:
-            await background.beside(partial(running.end_left, self.record.agent))
+            await supervised_tasks.beside(partial(running.end_left, self.record.agent))
             if not wanted.command.is_run_again:
                 raise JobFailedError(INTERRUPTED)
         self._begin()

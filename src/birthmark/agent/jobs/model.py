@@ -6,7 +6,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TypeAlias
 
-from birthmark.text import printable
+from birthmark.untrusted_text import printable
 
 MAX_CHARS = 1024
 _LINE_END = " | "

@@ -18,12 +18,12 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import IO
 
-from birthmark import background, durable
+from birthmark import atomic_files, supervised_tasks
 from birthmark.agent.jobs.model import JobCutError, JobFailedError, Replace
 from birthmark.errors import BirthmarkError, UnauthenticatedError
 from birthmark.links.identity import Trust
 from birthmark.links.openssl.download import Begin, Sent, Take, download
-from birthmark.text import reason_of
+from birthmark.untrusted_text import reason_of
 
 _MODE = 0o600
 _MAX_TRIES = 100
@@ -61,22 +61,22 @@ class Replacing:
         """Do it, and return details for the cloud. Raise `JobFailedError` or `JobCutError`."""
         path = self.wanted.place.path
         try:
-            if await background.beside(self._is_there):
-                await background.beside(partial(self._clear, None))
+            if await supervised_tasks.beside(self._is_there):
+                await supervised_tasks.beside(partial(self._clear, None))
                 return {"bytes": str(path.stat().st_size), "step": "it was there already"}
-            await background.beside(partial(self._clear, self._part))
+            await supervised_tasks.beside(partial(self._clear, self._part))
             async with asyncio.timeout(self.wanted.place.timeout_s):
                 await self._fetched()
-            await background.beside(self._put)
+            await supervised_tasks.beside(self._put)
         except TimeoutError as error:
-            await background.beside(partial(self._clear, None))
+            await supervised_tasks.beside(partial(self._clear, None))
             raise JobFailedError(f"it was not fetched within {self.wanted.place.timeout_s} s") from error
         except JobFailedError:
-            await background.beside(partial(self._clear, None))
+            await supervised_tasks.beside(partial(self._clear, None))
             raise
         except OSError as error:
             if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
-                await background.beside(partial(self._clear, None))
+                await supervised_tasks.beside(partial(self._clear, None))
             raise JobFailedError(f"{path} cannot be replaced: {reason_of(error)}") from error
         return {"bytes": str(self._has)}
 
@@ -118,7 +118,7 @@ class Replacing:
         """Fetch until all is there and right; what came of several tries and is wrong is fetched once more whole."""
         whole_tries = 0
         for tries in range(_MAX_TRIES):
-            self._file = await background.beside(self._open)
+            self._file = await supervised_tasks.beside(self._open)
             try:
                 resumed = self._has > 0
                 try:
@@ -128,14 +128,14 @@ class Replacing:
                         raise JobFailedError(f"it cannot be fetched: {error.explain_cause()}") from error
                     await self.sleep(min(_LONGEST_PAUSE_S, 2.0 ** min(tries, 10)))
                     continue
-                if await background.beside(self._is_right):
+                if await supervised_tasks.beside(self._is_right):
                     return
                 self._file.truncate(0)
             finally:
-                await background.beside(self._file.close)
+                await supervised_tasks.beside(self._file.close)
             whole_tries += not resumed
             if whole_tries:
-                await background.beside(partial(self._clear, None))
+                await supervised_tasks.beside(partial(self._clear, None))
                 raise JobFailedError("its digest is another than the job says")
         raise JobFailedError(f"the line was cut {_MAX_TRIES} times")
 
@@ -218,7 +218,7 @@ class Replacing:
                     os.fchown(descriptor, before.st_uid, before.st_gid)
                 os.fchmod(descriptor, stat.S_IMODE(before.st_mode))
             os.fsync(descriptor)
-            durable.move(self._part, path)
+            atomic_files.move(self._part, path)
 
 
 class _LaterError(Exception):

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from birthmark.agent.jobs.model import MAX_CHARS, JobFailedError, tail
-from birthmark.text import printable, reason_of
+from birthmark.untrusted_text import printable, reason_of
 
 _KEPT_BYTES = 4 * MAX_CHARS
 _READ_BYTES = 64 * 1024

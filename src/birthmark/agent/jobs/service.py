@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from birthmark import background
+from birthmark import supervised_tasks
 from birthmark.agent.jobs.document import parse_document
 from birthmark.agent.jobs.doing import INTERRUPTED, Doing, what_of
 from birthmark.agent.jobs.model import JobCutError, JobRejectedError, JobSettings, Outcome, Status, bounded
@@ -78,7 +78,7 @@ class Jobs:
                 self._news.clear()
                 await self._served()
         finally:
-            await background.ended(self._work)
+            await supervised_tasks.ended(self._work)
 
     async def _served(self) -> None:
         """Work by the connection there is, until it is lost."""
@@ -96,7 +96,7 @@ class Jobs:
                 reason = error.explain_cause() if isinstance(error, BirthmarkError) else str(error)
                 self.tell("jobs not served", {"cause": reason, "again_in_s": self.pause_s})
             finally:
-                await background.ended(listening, working)
+                await supervised_tasks.ended(listening, working)
             await self._pause(self.pause_s)
 
     async def _serve(self, jobs: ThingJobs) -> None:

@@ -16,7 +16,7 @@ import msgspec
 from birthmark.errors import BirthmarkError
 from birthmark.links.errors import LinkTimeoutError
 from birthmark.links.ports import Message, MqttClient
-from birthmark.text import decode_json
+from birthmark.untrusted_text import decode_json
 
 MQTT_PORT = 8883
 ANSWER_S = 30.0

@@ -22,7 +22,7 @@ from birthmark.errors import BirthmarkError
 from birthmark.mqtt.properties import Properties, PropertyId, PropertyValue
 from birthmark.mqtt.topics import is_valid_name
 from birthmark.store.pagination import page_of
-from birthmark.text import decode_json
+from birthmark.untrusted_text import decode_json
 
 
 class ClientOperations:

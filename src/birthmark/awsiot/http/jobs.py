@@ -26,7 +26,7 @@ from birthmark.awsiot.wire import jobs as wire
 from birthmark.awsiot.wire.managed import MANAGED, VERSION
 from birthmark.clock import EPOCH
 from birthmark.store.pagination import page_of
-from birthmark.text import check_keys_once
+from birthmark.untrusted_text import check_keys_once
 
 JOBS_FOR_DEVICES = frozenset(
     {

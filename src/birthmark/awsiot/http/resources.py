@@ -10,7 +10,7 @@ from birthmark.awsiot.http.routing import Call
 from birthmark.awsiot.model import Account
 from birthmark.awsiot.rules.plans import TemplateInvalidError
 from birthmark.awsiot.rules.templates import CERTIFICATE, POLICY, THING, parse_template
-from birthmark.text import check_keys_once
+from birthmark.untrusted_text import check_keys_once
 
 _KINDS: Mapping[str, str] = {
     "authorizerName": "authorizer",

@@ -18,9 +18,9 @@ from birthmark.awsiot.model import Account, MemberNotServedError, OperationNotSe
 from birthmark.awsiot.service.devices import Grant
 from birthmark.awsiot.wire import BodyInvalidError, parse_body
 from birthmark.errors import BirthmarkError
-from birthmark.members import says_something, unread
 from birthmark.store.pagination import Page, marker_of, page_size, parse_marker
-from birthmark.text import decode_json, whole_number
+from birthmark.unknown_fields import says_something, unread
+from birthmark.untrusted_text import decode_json, whole_number
 
 _WORD = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _NAMED_TWICE = frozenset({("iot-jobs-data", "DescribeJobExecution")})  # for devices; operators have one in `iot`

@@ -13,7 +13,7 @@ from birthmark.awsiot.rules.topic_rules import without_secrets
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.destinations import KIND
 from birthmark.awsiot.wire import BodyInvalidError
-from birthmark.text import masked_query
+from birthmark.untrusted_text import masked_query
 
 
 class HttpUrlConfiguration(msgspec.Struct, rename={"url": "confirmationUrl"}):

@@ -20,7 +20,7 @@ from birthmark.auth.wildcards import Glob, glob_of
 from birthmark.awsiot.rules.conditions import CURRENT_TIME, EPOCH_TIME, Condition, UnknownOperatorError, parse_condition
 from birthmark.awsiot.rules.variables import Facts, Risky, is_plain, substitute
 from birthmark.errors import ForbiddenError, InvalidRequestError
-from birthmark.text import read_json
+from birthmark.untrusted_text import read_json
 
 MAX_DOCUMENT_CHARS = 2048
 """Without white space."""

@@ -25,7 +25,7 @@ from birthmark.awsiot.rules.plans import (
     TemplateInvalidError,
     ThingPlan,
 )
-from birthmark.text import read_json
+from birthmark.untrusted_text import read_json
 
 MAX_TEMPLATE_CHARS = 10_240
 MAX_PARAMETERS_BYTES = 65_536

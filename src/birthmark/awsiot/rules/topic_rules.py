@@ -17,7 +17,7 @@ from birthmark.routing.deliveries import Letter
 from birthmark.routing.model import Message
 from birthmark.routing.rules import sql
 from birthmark.routing.write_ahead_log import Noted
-from birthmark.text import masked_query, split_url
+from birthmark.untrusted_text import masked_query, split_url
 
 MAX_TRAIL = 6
 """So many rules may follow one another by republishing."""

@@ -43,7 +43,6 @@ from birthmark.awsiot.service.things import Things
 from birthmark.awsiot.service.topic_rules import TopicRules, Whose
 from birthmark.awsiot.store import certificates, credentials, jobs, policies, provisioning, registry, topic_rules
 from birthmark.awsiot.store import certificates as certificate_store
-from birthmark.background import Leads, always
 from birthmark.broker.publisher import Messages
 from birthmark.broker.stream import SqlStream
 from birthmark.clock import Clock, Entropy
@@ -57,6 +56,7 @@ from birthmark.routing.shares import Held
 from birthmark.routing.write_ahead_log import Noted
 from birthmark.store import Changes, Database, Statement
 from birthmark.store.pagination import Page, page_of
+from birthmark.supervised_tasks import Leads, always
 
 
 class Overview:

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from birthmark.awsiot.model import DataStream
 from birthmark.awsiot.rules.topic_rules import RulesFullError
 from birthmark.awsiot.store import topic_rules as store
-from birthmark.background import Leads, always
 from birthmark.broker.stream import SqlStream
 from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError, ConflictError, InvalidRequestError, NotFoundError
 from birthmark.routing.carriers.streams import Entry
 from birthmark.store import Changes, Database, to_micros
 from birthmark.store.pagination import Page, page_of
+from birthmark.supervised_tasks import Leads, always
 
 _NAME = re.compile(r"[a-zA-Z0-9_.-]{1,128}")
 _TRIM_EVERY_S = 60.0

@@ -17,7 +17,7 @@ from birthmark.errors import BirthmarkError, InvalidRequestError, UnavailableErr
 from birthmark.outbound.callouts import Ask, Questions
 from birthmark.outbound.http_sender import NotAnsweredError
 from birthmark.outbound.webhook_signing import headers_of
-from birthmark.text import decode_json
+from birthmark.untrusted_text import decode_json
 
 _MAX_TOLD = 200
 

@@ -19,11 +19,11 @@ from birthmark.awsiot.rules import schedule
 from birthmark.awsiot.service.jobs import Jobs
 from birthmark.awsiot.store import jobs as store
 from birthmark.awsiot.wire.jobs import JobSettings, settings_of
-from birthmark.background import Leads, always
 from birthmark.clock import Clock
 from birthmark.errors import ChangedMeanwhileError
 from birthmark.net.fair_scheduler import Slices
 from birthmark.store import Changes, Database
+from birthmark.supervised_tasks import Leads, always
 
 LOOK_S = 1.0
 PORTION = 250

@@ -29,7 +29,7 @@ from birthmark.routing.carriers.mqtt import MqttCarrier
 from birthmark.routing.carriers.nats import NatsCarrier
 from birthmark.routing.carriers.streams import StreamCarrier
 from birthmark.routing.deliveries import Carrier, Letter, Server
-from birthmark.text import decode_json
+from birthmark.untrusted_text import decode_json
 
 Ask = Callable[[str, bytes, Callable[[BirthmarkError], object], str], Awaitable[None]]
 """Asks a service of the cloud by a reserved topic, for a principal."""

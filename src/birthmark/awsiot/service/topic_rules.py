@@ -19,7 +19,6 @@ from birthmark.awsiot.service.tags import NO_TAGS, Tags, dropped, written
 from birthmark.awsiot.store import topic_rules as store
 from birthmark.awsiot.wire import BodyInvalidError
 from birthmark.awsiot.wire.shadows import shadow_json
-from birthmark.background import Leads, always, note
 from birthmark.broker.keyed_lock import until_done
 from birthmark.broker.model import Done, Message
 from birthmark.broker.stream import SqlStream
@@ -36,7 +35,8 @@ from birthmark.routing.write_ahead_log import Intake, Noted
 from birthmark.store import Changes, Database, decided_again
 from birthmark.store.database import Heard
 from birthmark.store.pagination import Page, page_of
-from birthmark.text import decode_json, readable
+from birthmark.supervised_tasks import Leads, always, note
+from birthmark.untrusted_text import decode_json, readable
 
 _NAME = re.compile(r"[a-zA-Z0-9_]{1,128}")
 _MAX_SHADOWS, _MAX_TOLD = 8, 200

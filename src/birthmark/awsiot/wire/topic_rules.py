@@ -9,7 +9,7 @@ import msgspec
 
 from birthmark.awsiot.wire import BodyInvalidError
 from birthmark.errors import InvalidRequestError
-from birthmark.members import unread
+from birthmark.unknown_fields import unread
 
 MAX_ACTIONS = 10
 _Text = Annotated[str, msgspec.Meta(max_length=16_384)]

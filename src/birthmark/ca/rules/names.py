@@ -19,7 +19,7 @@ from birthmark.pki.certificates import Certificate
 from birthmark.pki.extensions import ASN1_TROUBLE
 from birthmark.pki.name_constraints import is_host_name
 from birthmark.pki.names import MAKE_REQUEST, MAX_COMMON_NAME_BYTES
-from birthmark.text import printable
+from birthmark.untrusted_text import printable
 
 _EDGE_CA = " Edge CA"
 _PRINTABLE_STRING = re.compile(r"[A-Za-z0-9 '()+,\-./:=?]{1,64}")

@@ -14,7 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from birthmark import durable
+from birthmark import atomic_files
 from birthmark.ca.service import profile_of
 from birthmark.cli.asking import only
 from birthmark.cli.ca.common import OPERATOR, AuthorityOptions, Out, file_name, opened, write_chain
@@ -28,8 +28,8 @@ from birthmark.pki.csr import MAX_CSR_BYTES, CertificateRequest, CsrMalformedErr
 from birthmark.pki.der import is_pkcs7, is_pkcs12
 from birthmark.pki.names import name_of
 from birthmark.pki.pem import check_single_request, pem_in, unarmor
-from birthmark.text import printable
 from birthmark.text_files import plain_text
+from birthmark.untrusted_text import printable
 
 _DNS = re.compile(r"(?=.{1,253}$)(\*\.)?[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*")
 _YEAR = timedelta(days=365)
@@ -173,7 +173,7 @@ def _check_new(path: Path) -> None:
 def _keep_aside(path: Path) -> None:
     """Move what has a name that is about to be given, and say so."""
     if os.path.lexists(path):
-        durable.move(path, aside := durable.aside(path))
+        atomic_files.move(path, aside := atomic_files.aside(path))
         typer.echo(printable(f"The certificate of an earlier key is {aside} now."), err=True)
 
 
@@ -181,6 +181,6 @@ def _write_key(path: Path, key: ec.EllipticCurvePrivateKey) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     try:
-        durable.create(path, pem)
+        atomic_files.create(path, pem)
     except FileExistsError as error:
         raise FileExistsAlreadyError(path=path) from error

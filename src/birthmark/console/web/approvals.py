@@ -14,7 +14,7 @@ from birthmark.console.inside import Person
 from birthmark.console.web.language import say
 from birthmark.console.web.site import Site
 from birthmark.errors import BirthmarkError
-from birthmark.text import decode_json
+from birthmark.untrusted_text import decode_json
 
 PATH = "/approvals"
 MAX_MESSAGES = 1000

@@ -19,7 +19,7 @@ from birthmark.console.web.language import count_of, number, say
 from birthmark.console.web.site import Site
 from birthmark.errors import NotFoundError
 from birthmark.pki.crl import RevocationReason
-from birthmark.text import printable
+from birthmark.untrusted_text import printable
 
 _THUMBPRINT, _MAX_SHOWN = re.compile("[0-9A-Fa-f]{64}"), 64
 

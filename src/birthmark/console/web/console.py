@@ -39,7 +39,7 @@ from birthmark.console.web.today import TodayPage
 from birthmark.errors import NotFoundError
 from birthmark.feed.reader import Feed
 from birthmark.store import Database
-from birthmark.text import printable
+from birthmark.untrusted_text import printable
 
 _YEAR_S = 365 * 86_400
 _MAX_SHOWN = 200

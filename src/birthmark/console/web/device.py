@@ -23,7 +23,7 @@ from birthmark.console.web.site import FormUnfitError, Site
 from birthmark.console.web.steps import is_refused, next_steps
 from birthmark.console.web.words import kind_of, words_of
 from birthmark.errors import NotFoundError
-from birthmark.text import decode_json, whole_number
+from birthmark.untrusted_text import decode_json, whole_number
 
 _HAPPENED, _REFUSALS, _MESSAGES = 100, 20, 10
 _MAX_SHOWN = 16 * 1024

@@ -26,7 +26,7 @@ from birthmark.console.gate import path_of
 from birthmark.console.web import language
 from birthmark.console.web.language import Reader, reader
 from birthmark.console.web.words import word_of
-from birthmark.text import printable
+from birthmark.untrusted_text import printable
 
 FILES = {
     "style.css": "text/css",

@@ -15,7 +15,6 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from birthmark.auth.permissions import Right
-from birthmark.background import ended, kept
 from birthmark.console.inside import Person
 from birthmark.console.routing import SIGN_OF_LIFE_S, SSE
 from birthmark.console.web.site import Site
@@ -24,6 +23,7 @@ from birthmark.feed.catalogue import PREFIX, type_of
 from birthmark.feed.reader import parse_place
 from birthmark.people.model import SERVER
 from birthmark.people.sessions import SessionEndedError
+from birthmark.supervised_tasks import ended, kept
 
 LOOK_EVERY_S = 1.0
 MOST, MOST_OF_ONE = 1000, 20

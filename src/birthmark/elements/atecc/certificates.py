@@ -30,7 +30,7 @@ from birthmark.elements.atecc.chip import AteccChip
 from birthmark.elements.atecc.compressed_certificate import CompressedCertificate, compressed, parse_compressed
 from birthmark.keys.errors import TokenFailedError
 from birthmark.pki.certificates import Certificate, CertificateInvalidError, parse_bundle, parse_der
-from birthmark.text import reason_of
+from birthmark.untrusted_text import reason_of
 
 VARIABLE = "BIRTHMARK_ATECC_TEMPLATE"
 _MAX_BYTES = 64 * 1024

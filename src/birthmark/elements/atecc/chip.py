@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import msgspec
 
-from birthmark import durable
+from birthmark import atomic_files
 from birthmark.clock import SystemEntropy
 from birthmark.elements.atecc.hal import Bus
 from birthmark.elements.atecc.simulator import (
@@ -25,7 +25,7 @@ from birthmark.elements.atecc.simulator import (
     SoftwareChip,
 )
 from birthmark.keys.errors import ModuleBrokenError, ModuleMissingError, TokenFailedError
-from birthmark.text import decode_json
+from birthmark.untrusted_text import decode_json
 
 NAME = "cryptoauthlib"
 """What stands in place of a PKCS#11 library's path."""
@@ -85,7 +85,7 @@ def load_memory(directory: Path) -> Memory:
 
 def save_memory(directory: Path, memory: Memory) -> None:
     """Write it so that what is there is always whole: a power cut leaves the old chip or the new."""
-    durable.replace(directory / CHIP_FILE, msgspec.json.encode(memory))
+    atomic_files.replace(directory / CHIP_FILE, msgspec.json.encode(memory))
 
 
 class AteccChip:

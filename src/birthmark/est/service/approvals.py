@@ -20,7 +20,7 @@ from birthmark.pki.csr import CertificateRequest
 from birthmark.pki.names import fold
 from birthmark.store import Changes, Database, to_micros
 from birthmark.store.pagination import every
-from birthmark.text import printable
+from birthmark.untrusted_text import printable
 
 MAX_WAITING = 10_000
 MAX_WAITING_OF_ONE = 1000

@@ -31,7 +31,7 @@ from birthmark.pki.certificates import Certificate, Thumbprint
 from birthmark.pki.extensions import CMC_RA
 from birthmark.pki.path_validation import SignatureCache, Signatures, deciding
 from birthmark.store import Changes
-from birthmark.text import printable
+from birthmark.untrusted_text import printable
 
 PresentedBy = Callable[[str], Awaitable[Collection[Thumbprint]]]
 

@@ -11,7 +11,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from birthmark.background import ended
 from birthmark.broker.rules.device_queue import MAX_LOCK_S, Outcome
 from birthmark.broker.rules.partitions import key_of
 from birthmark.errors import BirthmarkError, ThrottledError, UnavailableError
@@ -22,7 +21,8 @@ from birthmark.iothub.rules.tiers import PATIENCE_S
 from birthmark.iothub.service import IotHub
 from birthmark.iothub.wire import HubUser
 from birthmark.net.error_boundary import Handler
-from birthmark.text import whole_number
+from birthmark.supervised_tasks import ended
+from birthmark.untrusted_text import whole_number
 
 _MIN_LOCK_S = 5
 Answer = Callable[[Request, Hub, str], Awaitable[Response]]

@@ -16,7 +16,7 @@ from birthmark.iothub.rules.digital import digital_twin
 from birthmark.iothub.service import IotHub
 from birthmark.iothub.service.hubs import SERVICE
 from birthmark.net.error_boundary import Handler
-from birthmark.text import read_json, whole_number
+from birthmark.untrusted_text import read_json, whole_number
 
 _PATHS = ("/commands/{command}", "/components/{component}/commands/{command}")
 _WAITS = ("connectTimeoutInSeconds", "responseTimeoutInSeconds")

@@ -13,7 +13,7 @@ from birthmark.iothub.http.rendering import time_of
 from birthmark.iothub.model import Mail, Message
 from birthmark.iothub.rules.messages import BatchInvalidError
 from birthmark.iothub.wire import PropertyBagError, message_of
-from birthmark.text import read_json
+from birthmark.untrusted_text import read_json
 
 BATCH = "application/vnd.microsoft.iothub.json"
 MAX_BATCH = 500

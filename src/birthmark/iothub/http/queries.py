@@ -15,8 +15,8 @@ from birthmark.iothub.rules.tiers import Metered
 from birthmark.iothub.service import IotHub
 from birthmark.iothub.service.hubs import SERVICE
 from birthmark.iothub.service.queries import DEFAULT_PAGE, MAX_PAGE
-from birthmark.members import unread
-from birthmark.text import read_json, whole_number
+from birthmark.unknown_fields import unread
+from birthmark.untrusted_text import read_json, whole_number
 
 _to_json = msgspec.json.Encoder().encode
 

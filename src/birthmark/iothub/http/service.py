@@ -32,7 +32,7 @@ from birthmark.iothub.service import IotHub
 from birthmark.iothub.service.hubs import READ, SERVICE, WRITE
 from birthmark.iothub.service.throttles import Throttles
 from birthmark.net.error_boundary import Handler
-from birthmark.text import whole_number
+from birthmark.untrusted_text import whole_number
 
 _BLOCK, _KIB = 4096, 1024
 _OF_ONE, _OF_ITS_PART, _OF_A_MODULES_PART = 2, 3, 5

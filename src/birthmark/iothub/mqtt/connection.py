@@ -32,7 +32,7 @@ from birthmark.net.identity_conflicts import Contested
 from birthmark.net.mqtt_driver import MqttPump
 from birthmark.pki.csr import CsrRefusedError
 from birthmark.store import Changes
-from birthmark.text import read_json
+from birthmark.untrusted_text import read_json
 
 _ENTROPY = SystemEntropy()
 _ACCEPTED, _ISSUED = 202, 200

@@ -16,7 +16,7 @@ from birthmark.iothub.mqtt.connections import HubConnections
 from birthmark.iothub.mqtt.methods import CallMethod
 from birthmark.iothub.ports import Notify, SeenAt
 from birthmark.iothub.rules.methods import DeviceNotOnlineError, MethodTimeoutError, check_call
-from birthmark.text import decode_json
+from birthmark.untrusted_text import decode_json
 
 _LOOK_S, _MAX_LOOK_S = 0.1, 2.0
 """How long a call waits until it looks for its device again: the longer, the longer it has waited."""

@@ -4,7 +4,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from birthmark.auth.user_credentials import NOBODY, Persons
-from birthmark.background import Leads, always
 from birthmark.clock import Clock, Entropy
 from birthmark.iothub.ports import Notifier
 from birthmark.iothub.service.authorities import HubAuthorities, IsDevicesOwn
@@ -23,6 +22,7 @@ from birthmark.iothub.service.twins import Twins
 from birthmark.people.role_scopes import NOBODYS, Roles
 from birthmark.ref import Ref
 from birthmark.store import Database
+from birthmark.supervised_tasks import Leads, always
 
 IsLost = Callable[[str], Awaitable[bool]]
 

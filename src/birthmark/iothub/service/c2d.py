@@ -22,7 +22,7 @@ from birthmark.iothub.wire import registry_time
 from birthmark.ref import Ref
 from birthmark.store import Changes, Database, from_micros
 from birthmark.store.time_ids import Numbers
-from birthmark.text import decode_json
+from birthmark.untrusted_text import decode_json
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Mail).decode

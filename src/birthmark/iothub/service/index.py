@@ -11,13 +11,13 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
 
-from birthmark.background import Leads, always
 from birthmark.iothub import searching, store
 from birthmark.iothub.rules import terms as rules
 from birthmark.iothub.rules.terms import Term
 from birthmark.store import Changes, Database
 from birthmark.store.crud_statements import MOST_AMONG, these
 from birthmark.store.database import Row
+from birthmark.supervised_tasks import Leads, always
 
 LOOK_EVERY_S = 0.5
 _RESTS = 5

@@ -36,7 +36,7 @@ from birthmark.iothub.service.finding import (
 from birthmark.iothub.service.registry import Registry
 from birthmark.net.fair_scheduler import asker_turn, each, fitting, give_way
 from birthmark.store import Database
-from birthmark.text import decode_json, whole_number
+from birthmark.untrusted_text import decode_json, whole_number
 
 DEFAULT_PAGE, MAX_PAGE = 100, 1000
 MAX_PAGE_BYTES = 1024 * 1024

@@ -15,7 +15,7 @@ from birthmark.routing.carriers.mqtt import MqttCarrier
 from birthmark.routing.carriers.nats import NatsCarrier
 from birthmark.routing.carriers.streams import StreamCarrier
 from birthmark.routing.deliveries import Carrier, Letter, Server
-from birthmark.text import reason_of
+from birthmark.untrusted_text import reason_of
 
 
 async def _each(

@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from birthmark.background import Leads, always, ended, kept, told
 from birthmark.broker.rules.partitions import BEGINNING
 from birthmark.broker.store import drop_stream
 from birthmark.broker.stream import SqlStream
@@ -48,6 +47,7 @@ from birthmark.routing.engine import Engine
 from birthmark.store import Changes, Database, decided_again
 from birthmark.store.pagination import every
 from birthmark.store.reloading_cache import Loading
+from birthmark.supervised_tasks import Leads, always, ended, kept, told
 
 CheckUrl = Callable[[str], object]
 Record = Callable[[BirthmarkError], object]

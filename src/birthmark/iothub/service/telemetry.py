@@ -11,7 +11,6 @@ import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import timedelta
 
-from birthmark.background import Leads, always
 from birthmark.broker.in_flight import UNWRITTEN_BYTES, Underway
 from birthmark.broker.keyed_lock import until_done
 from birthmark.broker.ports import Stream
@@ -21,6 +20,7 @@ from birthmark.errors import BirthmarkError
 from birthmark.iothub.model import Hub, Message, space_of
 from birthmark.iothub.service.hubs import Hubs, UnknownHubError
 from birthmark.store import Database, to_micros
+from birthmark.supervised_tasks import Leads, always
 
 log = logging.getLogger(__name__)
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from datetime import date
 from functools import partial
 
-from birthmark.background import note
 from birthmark.clock import Clock
 from birthmark.iothub.model import Hub
 from birthmark.iothub.rules.tiers import AT_A_TURN, Metered, Throttle
 from birthmark.iothub.service.hubs import Hubs
+from birthmark.supervised_tasks import note
 
 LOOK_S = 0.5
 """So often at least is looked whether a tier changed, and whether who waits is still there."""

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from birthmark.iothub.wire.common import BodyInvalidError, check_members
-from birthmark.text import read_json
+from birthmark.untrusted_text import read_json
 
 
 class ConfigurationContent(msgspec.Struct, rename="camel"):

@@ -6,8 +6,8 @@ from typing import Any
 import msgspec
 
 from birthmark.errors import InvalidRequestError
-from birthmark.members import unread
-from birthmark.text import read_json
+from birthmark.unknown_fields import unread
+from birthmark.untrusted_text import read_json
 
 NEVER = "0001-01-01T00:00:00Z"
 to_json = msgspec.json.Encoder().encode

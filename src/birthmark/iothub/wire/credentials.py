@@ -12,7 +12,7 @@ from birthmark.iothub.wire.common import BodyInvalidError, operation_time, regis
 from birthmark.iothub.wire.topics import ISSUE
 from birthmark.pki.certificates import Certificate, CertificateInvalidError, parse_der
 from birthmark.pki.csr import CertificateRequest, parse_csr_text
-from birthmark.text import read_json
+from birthmark.untrusted_text import read_json
 
 
 class CredentialBody(msgspec.Struct):

@@ -18,8 +18,8 @@ from birthmark.iothub.model import (
     thumbprint_text,
 )
 from birthmark.iothub.wire.common import NEVER, BodyInvalidError, TwinProperties, check_members
-from birthmark.members import says_something
-from birthmark.text import read_json
+from birthmark.unknown_fields import says_something
+from birthmark.untrusted_text import read_json
 
 _HEX = frozenset("0123456789ABCDEF")
 _THUMBPRINT_DIGITS = {40, 64}

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from birthmark.iothub.model import Mail
 from birthmark.iothub.wire.messages import render_property_bag
-from birthmark.text import whole_number
+from birthmark.untrusted_text import whole_number
 
 _MAX_RID = 256
 _MAX_STATUS = 2**31

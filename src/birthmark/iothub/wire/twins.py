@@ -9,8 +9,8 @@ from birthmark.documents import Section
 from birthmark.iothub.model import Device, Identity, Module, Twin
 from birthmark.iothub.wire.common import NEVER, BodyInvalidError, TwinProperties, registry_time, to_json
 from birthmark.iothub.wire.registry import identity_json
-from birthmark.members import says_something, unread
-from birthmark.text import read_json
+from birthmark.unknown_fields import says_something, unread
+from birthmark.untrusted_text import read_json
 
 
 def twin_for_device(twin: Twin) -> bytes:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
 
-from birthmark import background
+from birthmark import supervised_tasks
 from birthmark.links.proxy import ProxyFailedError, proxy_of, tunnel
 
 T = TypeVar("T")
@@ -83,7 +83,7 @@ async def connected(seconds: float, host: str, port: int) -> socket.socket:
     cut = Cut()
     try:
         async with asyncio.timeout(seconds):
-            line = await background.waiting(partial(cut.connect, (host, port), seconds))
+            line = await supervised_tasks.waiting(partial(cut.connect, (host, port), seconds))
     except BaseException:
         cut.end()
         raise
@@ -97,6 +97,6 @@ async def bounded(seconds: float, work: Callable[[Cut], T]) -> T:
     cut = Cut()
     try:
         async with asyncio.timeout(seconds):
-            return await background.waiting(partial(work, cut))
+            return await supervised_tasks.waiting(partial(work, cut))
     finally:
         cut.end()

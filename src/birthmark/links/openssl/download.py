@@ -16,7 +16,7 @@ from birthmark.links.openssl.clock_tolerant import check_dates
 from birthmark.links.openssl.deadlines import Cut, bounded
 from birthmark.links.openssl.tls import client_context, explained
 from birthmark.links.urls import TIMEOUT_S, Target, parse_url
-from birthmark.text import reason_of
+from birthmark.untrusted_text import reason_of
 
 _READ_BYTES = 16 * 1024  # what is lost of a line that is cut
 _RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)")

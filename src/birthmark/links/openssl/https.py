@@ -12,7 +12,7 @@ from birthmark.links.openssl.deadlines import Cut, bounded
 from birthmark.links.openssl.tls import client_context, explained
 from birthmark.links.ports import HttpAnswer
 from birthmark.links.urls import MAX_ANSWER_BYTES, TIMEOUT_S, Target, parse_url
-from birthmark.text import reason_of
+from birthmark.untrusted_text import reason_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,6 @@ import contextlib
 import logging
 from typing import TYPE_CHECKING
 
-from birthmark.background import ended
 from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError
 from birthmark.links.errors import CLOSED_HERE, LinkLostError
@@ -20,6 +19,7 @@ from birthmark.links.urls import TIMEOUT_S, WEBSOCKET_PORT
 from birthmark.mqtt.engine import Engine, Role
 from birthmark.mqtt.errors import LocalProtocolError, RemoteProtocolError
 from birthmark.mqtt.packets import ConnAck, Connect, Disconnect, Packet, PubAck, Publish, SubAck
+from birthmark.supervised_tasks import ended
 
 if TYPE_CHECKING:
     from birthmark.links.openssl.websocket_framing import WebSocketBytes

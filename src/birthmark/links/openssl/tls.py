@@ -23,8 +23,8 @@ from birthmark.links.errors import (
 )
 from birthmark.links.identity import FileIdentity, Trust
 from birthmark.links.urls import TIMEOUT_S
-from birthmark.text import reason_of
 from birthmark.text_files import unseen_in_pem
+from birthmark.untrusted_text import reason_of
 
 _NAME_MISMATCH = frozenset({62, 64})  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
 _WRONG_TIME = frozenset({9, 10})  # X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED

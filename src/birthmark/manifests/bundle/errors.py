@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from birthmark import durable
+from birthmark import atomic_files
 from birthmark.errors import BirthmarkError, ConflictError, InvalidRequestError, NotFoundError, PolicyError
 
 
@@ -105,7 +105,7 @@ class BundleDamagedError(BirthmarkError):
     @property
     def aside(self) -> Path:
         """Where it may go."""
-        return durable.aside(self.bundle, "damaged")
+        return atomic_files.aside(self.bundle, "damaged")
 
 
 class StationUnusableError(BirthmarkError):
@@ -120,7 +120,7 @@ class StationUnusableError(BirthmarkError):
     @property
     def aside(self) -> Path:
         """Where it may go."""
-        return durable.aside(self.directory)
+        return atomic_files.aside(self.directory)
 
 
 class StationBusyError(ConflictError):

@@ -12,7 +12,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from birthmark import durable
+from birthmark import atomic_files
 from birthmark.clock import Entropy
 from birthmark.keys.file_key import FileKey, read_key_file
 from birthmark.keys.pin import Pin
@@ -52,13 +52,13 @@ def open_identity(directory: Path, name: str, now: datetime, entropy: Entropy, *
         if not is_new or certificate_file.exists():
             raise StationUnusableError(directory=directory, detail="station.key is missing")
         made = ec.generate_private_key(ec.SECP256R1())
-        durable.replace(key_file, made.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), 0o600)
+        atomic_files.replace(key_file, made.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), 0o600)
     if not certificate_file.exists():
         if not is_new:
             raise StationUnusableError(directory=directory, detail="station.pem is missing")
         with_key = as_private_key(_handle(key_file))
         own = self_signed(_STATION, name_of(name), with_key, serial=new_serial(entropy), now=now)
-        durable.replace(certificate_file, own.pem().encode(), 0o644)
+        atomic_files.replace(certificate_file, own.pem().encode(), 0o644)
     certificate = parse_any(certificate_file.read_bytes())
     handle = _handle(key_file)
     if not certificate.spki_der.startswith(P256_SPKI):

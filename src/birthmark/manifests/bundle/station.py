@@ -18,7 +18,7 @@ from typing import BinaryIO, cast
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from birthmark import durable, flock
+from birthmark import atomic_files, flock
 from birthmark.clock import Clock, Entropy
 from birthmark.manifests.bundle import wire
 from birthmark.manifests.bundle.errors import (
@@ -220,8 +220,8 @@ class Station:
         if is_complete or b"\r" in rest or not (tail.next_seq or rest.startswith(b"{")):
             raise MalformedEntryError(detail="it is not as this station writes a line, nor the beginning of one")
         if rest != b"\x1a":  # how DOS ends a text
-            self.torn = durable.aside(tail.path, "torn")
-            durable.replace(self.torn, rest, 0o644)
+            self.torn = atomic_files.aside(tail.path, "torn")
+            atomic_files.replace(self.torn, rest, 0o644)
         file.truncate(file.seek(-len(rest), os.SEEK_END))
         file.flush()
         os.fsync(file.fileno())
@@ -309,7 +309,7 @@ class Station:
             certificate=wire.render_certificate(self.identity.certificate),
         )
         raw = wire.render_line(line, self.identity.sign)
-        durable.replace(tail.path, raw + b"\n", 0o644)
+        atomic_files.replace(tail.path, raw + b"\n", 0o644)
         self._files.append((self._chips, tail.path))
         tail.head, tail.next_seq = wire.digest(raw), 1
 

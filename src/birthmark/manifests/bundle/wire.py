@@ -22,7 +22,7 @@ import msgspec
 
 from birthmark.manifests.errors import MalformedEntryError
 from birthmark.pki.certificates import Certificate, CertificateInvalidError, parse_der
-from birthmark.text import read_json
+from birthmark.untrusted_text import read_json
 
 FORMAT = "birthmark-intake/1"
 BEGINNING = b'{"format":"birthmark-intake/'

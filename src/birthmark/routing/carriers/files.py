@@ -9,12 +9,12 @@ from collections.abc import Callable, Sequence
 from itertools import count
 from pathlib import Path
 
-from birthmark.background import beside
-from birthmark.durable import LEAST_FREE
+from birthmark.atomic_files import LEAST_FREE
 from birthmark.errors import BirthmarkError
 from birthmark.routing.carriers.errors import AddressInvalidError, NotTakenError
 from birthmark.routing.deliveries import Letter
-from birthmark.text import reason_of
+from birthmark.supervised_tasks import beside
+from birthmark.untrusted_text import reason_of
 
 MOST_FILES = 100_000
 """So many files and folders are below the folder of buckets, for all rules and routes."""

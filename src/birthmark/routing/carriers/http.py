@@ -12,7 +12,7 @@ from birthmark.errors import BirthmarkError, InvalidRequestError, PolicyError
 from birthmark.outbound.http_sender import Answer
 from birthmark.routing.carriers.errors import AddressInvalidError, NotTakenError
 from birthmark.routing.deliveries import Letter, is_final
-from birthmark.text import split_url
+from birthmark.untrusted_text import split_url
 
 MOST_AT_ONCE = 8
 _LATER = {401, 403, 404, 408, 425, 429}

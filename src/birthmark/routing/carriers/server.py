@@ -8,7 +8,7 @@ from typing import ClassVar
 from birthmark.errors import BirthmarkError
 from birthmark.routing.carriers.errors import AddressInvalidError, NotTakenError
 from birthmark.routing.deliveries import Letter, Server
-from birthmark.text import reason_of
+from birthmark.untrusted_text import reason_of
 
 
 class ServerCarrier(ABC):

@@ -26,9 +26,9 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
-from birthmark import durable
+from birthmark import atomic_files
 from birthmark.errors import BirthmarkError, InvalidRequestError
-from birthmark.owners import as_who_asked
+from birthmark.file_ownership import as_who_asked
 from birthmark.server.backup.linked import open_below
 
 MAX_LOG_N = 22
@@ -133,8 +133,8 @@ def write_archive(out: Path, passphrase: str, parts: Sequence[Part]) -> None:
 
 def _write(out: Path, key: bytes, identity: pyrage.x25519.Identity, parts: Sequence[Part]) -> None:
     # Of one name for a directory: the next clears what a run that was killed left, whatever it was to become.
-    durable.clear(out.with_name(BUILDING))
-    with durable.creating(out, beside=out.with_name(BUILDING)) as file:
+    atomic_files.clear(out.with_name(BUILDING))
+    with atomic_files.creating(out, beside=out.with_name(BUILDING)) as file:
         file.write(_head(KEY, len(key)) + key + _filling(len(key)))
         begins = file.tell()
         file.write(_head(CONTENT, 0))

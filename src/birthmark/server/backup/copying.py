@@ -16,7 +16,7 @@ from sqlalchemy import Table, true
 
 from birthmark.clock import Clock
 from birthmark.errors import ConflictError
-from birthmark.owners import acting_for, hand_over
+from birthmark.file_ownership import acting_for, hand_over
 from birthmark.server.data_dir import UNFINISHED
 from birthmark.server.tables import TABLES
 from birthmark.store import Changes, Database, empty, hold_database, insert, migrate, open_database, upsert

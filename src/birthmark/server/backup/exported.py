@@ -19,13 +19,13 @@ from birthmark.audit.signed_heads import HEADS, parse_head
 from birthmark.audit.verify import ROW, ROWS, Verified, verify_chains
 from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError, InvalidRequestError
-from birthmark.owners import as_who_asked
+from birthmark.file_ownership import as_who_asked
 from birthmark.pki.certificates import MAX_BUNDLE_BYTES, kind_of
 from birthmark.store import Changes, Database, from_micros, insert, open_database, to_micros, upsert
 from birthmark.store.schema import audit, audit_heads
 from birthmark.store.unit_of_work import canonical
-from birthmark.text import decode_json, unseen_in
 from birthmark.text_files import BLANKS, utf_16_of
+from birthmark.untrusted_text import decode_json, unseen_in
 
 _MAX_LINE = 1 << 20
 _PAGE = 500

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
-from birthmark.owners import acting_for
-from birthmark.text import reason_of
+from birthmark.file_ownership import acting_for
+from birthmark.untrusted_text import reason_of
 
 
 def files_below(

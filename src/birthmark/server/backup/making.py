@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from birthmark import __version__, durable
+from birthmark import __version__, atomic_files
 from birthmark.ca.generations import directories_of
 from birthmark.ca.hierarchy_files import alone_in, finish
 from birthmark.console.door import PORT_ALONE
@@ -103,7 +103,7 @@ async def make_backup(
     data: Path, out: Path, passphrase: str, *, url: str, now: datetime, config: Path | None = None
 ) -> Made:
     """Write the backup. Raise `NothingToBackUpError`, `BackupInsideError`, `FileExistsError`."""
-    with durable.directory_beside(_check_places(data, out), _COPIES) as copies:
+    with atomic_files.directory_beside(_check_places(data, out), _COPIES) as copies:
         tables: list[str] = []
         if url.startswith(SQLITE):
             revision = _copied(Path(url.removeprefix(SQLITE)), copies / DATABASE, data)

@@ -12,10 +12,10 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from birthmark import durable
+from birthmark import atomic_files
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import ConflictError
-from birthmark.owners import acting_for
+from birthmark.file_ownership import acting_for
 from birthmark.server.backup.copying import (
     SQLITE,
     DatabaseNotEmptyError,
@@ -101,7 +101,7 @@ async def _moved(
             await take(new, number)
         except DatabaseNotEmptyError as error:
             raise MoveTargetInUseError(to=to) from error
-        with durable.directory_beside(data, MOVING) as copies:
+        with atomic_files.directory_beside(data, MOVING) as copies:
             left, came = copies / "left", copies / "came"
             left.mkdir()
             came.mkdir()

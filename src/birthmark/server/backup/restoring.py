@@ -25,7 +25,7 @@ from urllib.parse import urlsplit
 import msgspec
 from sqlalchemy import BigInteger, bindparam, select, update
 
-from birthmark import durable
+from birthmark import atomic_files
 from birthmark.audit.signed_heads import AuditKey
 from birthmark.audit.verify import CHAINS, LAST_ROW
 from birthmark.audit.verify import RESTORED as GAP
@@ -38,7 +38,7 @@ from birthmark.console.lock import DirectoryLock
 from birthmark.devices.pending_revocations import add_pending
 from birthmark.errors import ConflictError
 from birthmark.est import store as est_store
-from birthmark.owners import acting_for
+from birthmark.file_ownership import acting_for
 from birthmark.people import approvals_model
 from birthmark.people import store as people_store
 from birthmark.pki.certificate_profiles import Purpose
@@ -68,7 +68,7 @@ from birthmark.store.column_encryption import Seal
 from birthmark.store.crud_statements import remove
 from birthmark.store.database_lock import MAIN
 from birthmark.store.schema import audit, audit_heads
-from birthmark.text import decode_json
+from birthmark.untrusted_text import decode_json
 
 STEP = 1_000_000
 """How far numbers go on beyond those of the backup, at least: more than any server gives out between two backups.
@@ -151,7 +151,7 @@ async def restore_backup(
                     raise refused from error
                 except (ValueError, KeyError) as error:  # what is decoded, and is another's
                     raise BackupUnreadableError(path=file, detail="its content is not as a server has it") from error
-        durable.move(data / RESTORING, data / RESTORED)  # in one step: what says what is ours does not go first
+        atomic_files.move(data / RESTORING, data / RESTORED)  # in one step: what says what is ours does not go first
         shutil.rmtree(data / RESTORED, ignore_errors=True)
         return done
 
@@ -185,7 +185,7 @@ async def _restored(
         done = await _amended(database, files, manifest, clock, keep_tokens=keep_tokens, replay=replay)
         if url is not None:
             _put_in_place(building, data)
-            durable.replace(building / _ENDED, msgspec.json.encode(_Ended(number, done)))
+            atomic_files.replace(building / _ENDED, msgspec.json.encode(_Ended(number, done)))
             await let_go(database, number)
     if url is None:
         _put_in_place(building, data)
@@ -306,10 +306,10 @@ def _put_in_place(building: Path, data: Path) -> None:
     if (building / making.CONFIG).exists():
         (building / making.CONFIG).rename(files / making.CONFIG)
     names = sorted(one.name for one in files.iterdir())
-    durable.replace(building / _MOVED, msgspec.json.encode(names))
+    atomic_files.replace(building / _MOVED, msgspec.json.encode(names))
     for name in names:
         (files / name).rename(data / name)
-    durable.sync_directory(data)
+    atomic_files.sync_directory(data)
 
 
 def _manifest(file: Path, building: Path) -> making.Manifest:

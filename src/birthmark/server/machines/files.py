@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from birthmark import durable
+from birthmark import atomic_files
 from birthmark.ca.cross_certificates import NEW_WITH_OLD, OLD_WITH_NEW
 from birthmark.ca.generations import ABANDONED, FIRST, directories_of
 from birthmark.ca.hierarchy_files import ROOT_LIST, alone_in, finish
@@ -70,7 +70,7 @@ def put(data: Path, name: str, files: Files) -> bool:
             for stale in filter(lambda one: (directory / one).exists(), there.keys() - files.keys()):
                 # It may be a key that nobody else has.
                 _leave(directory / stale, there[stale])
-                durable.remove(directory / stale)
+                atomic_files.remove(directory / stale)
         note(directory, files)
     return is_changed
 
@@ -78,7 +78,7 @@ def put(data: Path, name: str, files: Files) -> bool:
 def note(directory: Path, files: Files) -> None:
     """Note what all machines have of a CA; nothing where that is noted."""
     if not _is_noted(directory, files):
-        durable.replace(directory / _SHARED, _digest(files))
+        atomic_files.replace(directory / _SHARED, _digest(files))
 
 
 def is_name(name: str) -> bool:
@@ -95,7 +95,7 @@ def _replaced(path: Path, content: bytes) -> bool:
         if (there := read_private(path)) == content:
             return False
         _leave(path, there)
-    durable.replace(path, content)
+    atomic_files.replace(path, content)
     return True
 
 
@@ -113,6 +113,6 @@ def _leave(path: Path, content: bytes) -> None:
     hidden = path.with_name(f".{path.name}")
     if any(one.read_bytes() == content for one in path.parent.glob(f"{hidden.name}.{_LEFT}*")):
         return
-    left = durable.aside(hidden, _LEFT)
-    durable.replace(left, content)
+    left = atomic_files.aside(hidden, _LEFT)
+    atomic_files.replace(left, content)
     log.warning("server.left_beside", extra={"path": str(path), "left": str(left)})

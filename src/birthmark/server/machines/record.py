@@ -10,12 +10,12 @@ from typing import Annotated
 
 import msgspec
 
-from birthmark import durable
+from birthmark import atomic_files
 from birthmark.ca.key_files import read_private
 from birthmark.errors import ConflictError, InvalidRequestError, UnavailableError
 from birthmark.server.machines.sealed import KEY_BYTES
-from birthmark.text import decode_json, printable
 from birthmark.text_files import plain_text
+from birthmark.untrusted_text import decode_json, printable
 
 FILE = "machine.json"
 FIRST = "m1"
@@ -120,7 +120,7 @@ def machine_named(data: Path) -> str:
 
 def note(data: Path, machine: Machine) -> None:
     """Write which machine the directory is of."""
-    durable.replace(data / FILE, render(machine))
+    atomic_files.replace(data / FILE, render(machine))
 
 
 def check_bus(data: Path, bus: str | None) -> None:

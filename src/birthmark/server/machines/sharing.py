@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 from sqlalchemy import ColumnElement, or_
 
-from birthmark import durable
+from birthmark import atomic_files
 from birthmark.broker.store import WORKERS
 from birthmark.ca.hierarchy import Generation
 from birthmark.ca.hierarchy_files import BELOW, PurposeMissingError
@@ -326,7 +326,7 @@ class Sharing:
         facts = Changes().run(_ADD, name=f"{_HOST}{FIRST}", value=self._mark()).run(_ADD, name=_LEAD, value=FIRST)
         await self.database.commit(facts)
         try:
-            durable.create(self.data / FILE, render(machine))
+            atomic_files.create(self.data / FILE, render(machine))
         except FileExistsError:
             machine = machine_of(self.data) or machine
         return machine

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import httptools
 
-from birthmark.background import ended
 from birthmark.console.door import reached
+from birthmark.supervised_tasks import ended
 
 _ANSWER_S = 330.0  # a method call waits for five minutes
 _PART = 65536

@@ -24,7 +24,7 @@ from birthmark.server.server import Server
 from birthmark.server.settings import Settings
 from birthmark.server.workers.orphans import end_with_parent
 from birthmark.server.workers.place import Given, Place
-from birthmark.text import decode_json
+from birthmark.untrusted_text import decode_json
 
 log = logging.getLogger(__name__)
 

@@ -17,7 +17,6 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from birthmark.background import ended
 from birthmark.console.routing import NDJSON, ROOT, SSE, as_event, problem, told, while_there
 from birthmark.console.web.enroll.bounds import DROP
 from birthmark.errors import UnavailableError
@@ -25,7 +24,8 @@ from birthmark.net.connection import Connection
 from birthmark.net.http import ASGIApp, Receive, Scope, Send
 from birthmark.server.workers.asking import Answer, Headers, NotReachedError, Question
 from birthmark.server.workers.place import door_of
-from birthmark.text import decode_json
+from birthmark.supervised_tasks import ended
+from birthmark.untrusted_text import decode_json
 
 FIELD = b"birthmark-asker"
 """A header of the front's own: what came by this name from outside is not passed on."""

@@ -8,10 +8,10 @@ import shutil
 import sys
 from pathlib import Path
 
-from birthmark import durable
-from birthmark.background import ended, kept
+from birthmark import atomic_files
 from birthmark.bus import BusAwayError
 from birthmark.clock import Entropy
+from birthmark.supervised_tasks import ended, kept
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ class NatsServer:
             "ports_file_dir": str(self._directory),
             "max_payload": _MAX_PAYLOAD_BYTES,
         }
-        durable.replace(self._directory / "nats.conf", json.dumps(settings).encode(), 0o600)
+        atomic_files.replace(self._directory / "nats.conf", json.dumps(settings).encode(), 0o600)
         self._process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",

@@ -21,7 +21,6 @@ from typing import Any
 import msgspec
 import uvloop
 
-from birthmark.background import ended, kept, note
 from birthmark.bus import NobodyThereError
 from birthmark.bus.wire import opened
 from birthmark.clock import Clock, Entropy, SystemClock, SystemEntropy
@@ -38,7 +37,8 @@ from birthmark.server.workers.child import Ready, Start
 from birthmark.server.workers.front import Front
 from birthmark.server.workers.nats_server import NatsServer
 from birthmark.server.workers.place import Given, at, door_of, names_of
-from birthmark.text import decode_json, reason_of
+from birthmark.supervised_tasks import ended, kept, note
+from birthmark.untrusted_text import decode_json, reason_of
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,6 @@ from typing import Any, Self
 import asyncpg
 from sqlalchemy import bindparam, delete
 
-from birthmark.background import ended
 from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError, UnavailableError
 from birthmark.net.fair_scheduler import Backlog
@@ -25,6 +24,7 @@ from birthmark.store.postgresql.writer import AnswerLostError, Writer
 from birthmark.store.schema import audit, audit_heads, outbox
 from birthmark.store.statements import Statement, insert, statement, upsert
 from birthmark.store.unit_of_work import Changes
+from birthmark.supervised_tasks import ended
 from birthmark.turns import Turns
 
 

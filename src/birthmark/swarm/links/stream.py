@@ -22,7 +22,7 @@ from birthmark.links.identity import Trust
 from birthmark.links.openssl.clock_tolerant import check_dates
 from birthmark.links.openssl.tls import client_context, explained
 from birthmark.links.urls import TIMEOUT_S
-from birthmark.text import reason_of
+from birthmark.untrusted_text import reason_of
 
 _ROOM = memoryview(bytearray(64 * 1024))  # what all connections read into, one after the other
 _MAX_UNSENT_BYTES = 1024 * 1024

@@ -21,11 +21,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from birthmark import durable, flock
+from birthmark import atomic_files, flock
 from birthmark.clock import Entropy
 from birthmark.console.web.enroll.bounds import KEPT, KEPT_DONE, MOST_DROPS, MOST_OF_ONE
 from birthmark.errors import NotFoundError, ThrottledError
-from birthmark.text import decode_json
+from birthmark.untrusted_text import decode_json
 
 _ID = re.compile("[0-9a-f]{24}")
 _ID_BYTES = 12
@@ -107,7 +107,7 @@ class Drop:
         """Say how far it is."""
         told = {"phase": state.phase, "done": state.done, "total": state.total}
         told |= {"counts": dict(state.counts or {}), "problem": state.problem}
-        durable.replace(self.path / "state.json", json.dumps(told).encode())
+        atomic_files.replace(self.path / "state.json", json.dumps(told).encode())
 
     def lines(self, name: str) -> Iterator[dict[str, Any]]:
         """Yield the lines of one of its files; one that a kill cut off is none."""

@@ -15,8 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from birthmark import durable
-from birthmark.background import beside
+from birthmark import atomic_files
 from birthmark.clock import Clock
 from birthmark.console.gate import CSRF_FIELD
 from birthmark.console.inside import Person
@@ -30,7 +29,8 @@ from birthmark.console.web.site import ONCE, FormUnfitError, Site
 from birthmark.console.web.words import marked
 from birthmark.dps.model import FIRST
 from birthmark.net.connection import Connection
-from birthmark.text import cell, printable, reason_of
+from birthmark.supervised_tasks import beside
+from birthmark.untrusted_text import cell, printable, reason_of
 
 COLUMNS = ("row", "device", "thumbprint", "signer", "outcome", "code", "message", "cause", "fix", "at")
 
@@ -173,7 +173,7 @@ class EnrollPage:
         }
         about |= {"kind": dropped.kind.value, "name": names[0], "names": names[:_MAX_NAMED], "count": len(names)}
         about |= {kind: [one.name for one in received.files if one.kind == kind] for kind in (SIGNERS, TRUST)}
-        durable.put(drop.path / "about.json", json.dumps(about).encode(), mode=0o600)
+        atomic_files.put(drop.path / "about.json", json.dumps(about).encode(), mode=0o600)
         self.work.look(drop, received.files, lambda: self.site.who(request))
         self.work.later(KEPT, lambda: self.drops.sweep(self.clock.now()))
         return self.site.go(f"/enroll/{drop.id}")

@@ -14,7 +14,6 @@ from typing import BinaryIO
 from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser
 
-from birthmark.background import beside
 from birthmark.console.web.enroll.bounds import (
     MAX_FIELD_BYTES,
     MAX_FIELDS,
@@ -23,6 +22,7 @@ from birthmark.console.web.enroll.bounds import (
     MAX_TRUST_BYTES,
 )
 from birthmark.errors import InvalidRequestError
+from birthmark.supervised_tasks import beside
 
 LIST, TRUST, SIGNERS = "files", "roots", "signers"
 _MOST = {LIST: MAX_FILES_BYTES, TRUST: MAX_TRUST_BYTES, SIGNERS: MAX_TRUST_BYTES}

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import IO, Any
 
 from birthmark import flock
-from birthmark.background import beside, told
 from birthmark.clock import Clock
 from birthmark.console.enrolling import MOST_AT_ONCE as MOST_ASKED
 from birthmark.console.enrolling import Became
@@ -28,6 +27,7 @@ from birthmark.console.web.enroll.drops import Drop, State
 from birthmark.console.web.enroll.reading import Row, rows_of, sort
 from birthmark.console.web.enroll.receiving import Received
 from birthmark.errors import BirthmarkError, ForbiddenError, UnauthenticatedError, UnavailableError
+from birthmark.supervised_tasks import beside, told
 
 _SLICE, _TOLD_EVERY, _A_MOMENT_S = 10, 50, 5.0
 _ENDS = (ForbiddenError, UnauthenticatedError, UnavailableError)

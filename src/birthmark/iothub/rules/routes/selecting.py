@@ -22,8 +22,8 @@ from birthmark.iothub.wire.messages import MODULE
 from birthmark.iothub.wire.routes import BUILT_IN, FALLBACK, Endpoint, Enrichment, Kept, Route, Source
 from birthmark.routing import model
 from birthmark.routing.rules.conditions import Condition, Subject, TooMuchError, holds
-from birthmark.text import decode_json
 from birthmark.text_files import plain_text
+from birthmark.untrusted_text import decode_json
 
 log = logging.getLogger(__name__)
 SOURCE = "iothub-message-source"

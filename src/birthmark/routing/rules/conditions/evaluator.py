@@ -28,7 +28,7 @@ from birthmark.routing.rules.conditions.parser import (
 )
 from birthmark.routing.rules.sql.errors import mistake
 from birthmark.routing.rules.sql.values import CHARS_PER_STEP, UNDEFINED, Meter, Value
-from birthmark.text import decode_json
+from birthmark.untrusted_text import decode_json
 
 MAX_BODY_BYTES = 256 * 1024
 """What a hub takes as one message."""

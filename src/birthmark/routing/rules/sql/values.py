@@ -15,7 +15,7 @@ import msgspec
 
 from birthmark.routing.rules.sql.errors import TooMuchError
 from birthmark.routing.rules.sql.syntax import Version
-from birthmark.text import is_deeper
+from birthmark.untrusted_text import is_deeper
 
 Value: TypeAlias = Any
 

@@ -11,7 +11,7 @@ from urllib.parse import SplitResult, urlsplit
 import msgspec
 
 from birthmark.errors import BirthmarkError
-from birthmark.shapes import known
+from birthmark.msgspec_types import known
 from birthmark.text_files import unseen, utf_16_of
 
 _T = TypeVar("_T")

@@ -6,7 +6,7 @@ python tools/make_swarm.py
 from pathlib import Path
 
 import birthmark
-from birthmark.agent.config.settings import Section
+from birthmark.agent.config.catalog import Section
 from birthmark.swarm.scenario.settings import SECTIONS
 
 TARGET = Path(birthmark.__file__).parents[2] / "docs" / "reference" / "swarm.md"

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from birthmark.agent.control_socket import Order
 from birthmark.agent.library import Device, identity_of
-from birthmark.agent.orders import Order
 from birthmark.agent.run import Loop
 from birthmark.elements.simulated_element import initialize_token
 from birthmark.keys.pkcs11_library import find_softhsm, stop_library

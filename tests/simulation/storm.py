@@ -1,6 +1,6 @@
 """Renewals of a fleet in virtual time: the agent's own pauses against the server's own pace.
 
-Each device is a few numbers; what decides is the code that runs on devices (`agent.renewal`) and on the server
+Each device is a few numbers; what decides is the code that runs on devices (`agent.renewal_policy`) and on the server
 (`est.rules.pace`). What is measured is what the server sees: connections and certificates by the minute.
 """
 
@@ -13,7 +13,7 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
-from birthmark.agent.renewal import overdue_pause, pause_as_asked, retry_pause
+from birthmark.agent.renewal_policy import overdue_pause, pause_as_asked, retry_pause
 from birthmark.est.rules.caller_rate_limit import EstBusyError, Pace
 
 _MINUTE = 60.0

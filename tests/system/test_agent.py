@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from birthmark.agent.files import DEVICE_ID, Places
+from birthmark.agent.paths import DEVICE_ID, Places
 from birthmark.clock import SystemClock
 from birthmark.elements.chip_profiles import PROFILES
 from birthmark.elements.simulated_element import SoftwareElement, create_software_element

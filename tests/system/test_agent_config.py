@@ -14,7 +14,7 @@ import pytest
 from pkcs11.constants import Attribute, ObjectClass
 from pkcs11.mechanisms import KeyType
 
-from birthmark.agent.files import EDGE_CA, Places
+from birthmark.agent.paths import EDGE_CA, Places
 from birthmark.elements.simulated_element import initialize_token
 from birthmark.keys.pin import Pin
 from birthmark.keys.pkcs11_library import stop_library

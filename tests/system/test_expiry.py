@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from birthmark.agent.files import Places
+from birthmark.agent.paths import Places
 from birthmark.est import wire
 from birthmark.pki.certificates import Certificate
 from support.agent.device import AgentOnDevice

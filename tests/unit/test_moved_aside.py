@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from test_errors import every_class
 
-from birthmark.agent.config.reader import ConfigMisnamedError
+from birthmark.agent.config.toml_tables import ConfigMisnamedError
 from birthmark.agent.service import PayloadInvalidError
 from birthmark.cli.common import FileExistsAlreadyError
 from birthmark.cli.element import ProofUnreadableError

@@ -17,13 +17,13 @@ from typing import NamedTuple, TypeAlias
 
 from birthmark import __version__, flock
 from birthmark.agent.config.model import DpsSource, EstIssuance, Issued, LocalIssuance, Preloaded, SymmetricKey
-from birthmark.agent.files import EDGE_CA, LOCAL_CA
-from birthmark.agent.issuing import est_trust, subject_of
-from birthmark.agent.managed import Managed
-from birthmark.agent.renewal import Renewal, warn_at
+from birthmark.agent.credential_store import HeldIdentity
+from birthmark.agent.issuance import est_trust, subject_of
+from birthmark.agent.managed_certificates import Managed
+from birthmark.agent.paths import EDGE_CA, LOCAL_CA
+from birthmark.agent.renewal_policy import Renewal, warn_at
 from birthmark.agent.service import Agent, Held
-from birthmark.agent.shared_key import open_shared
-from birthmark.agent.slots import HeldIdentity
+from birthmark.agent.symmetric_key import open_shared
 from birthmark.agent.tpm_identity import open_tpm
 from birthmark.errors import BirthmarkError, about
 from birthmark.est.client import EstClient

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from birthmark.agent.config.model import Preloaded
-from birthmark.agent.files import Places
+from birthmark.agent.credential_store import HeldIdentity, Slot
 from birthmark.agent.keys import KeyStore
-from birthmark.agent.slots import HeldIdentity, Slot
+from birthmark.agent.paths import Places
 from birthmark.errors import NotFoundError, about
 from birthmark.pki.certificates import MAX_BUNDLE_BYTES, parse_bundle
 from birthmark.untrusted_text import reason_of

@@ -18,7 +18,7 @@ from pkcs11.constants import Attribute, ObjectClass
 from pkcs11.mechanisms import Mechanism
 
 from birthmark.agent.config.model import KeyLocation, TokenLocation, TokenSettings
-from birthmark.agent.files import Places, move_file, next_of, remove_file, write_file
+from birthmark.agent.paths import Places, move_file, next_of, remove_file, write_file
 from birthmark.clock import Entropy
 from birthmark.elements.chip_profiles import Algorithm
 from birthmark.elements.token_objects import destroy, generate, has_key

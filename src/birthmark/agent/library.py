@@ -24,13 +24,13 @@ from pathlib import Path
 
 from birthmark.agent.config import ConfigUnsupportedError, ManualSource, read_config
 from birthmark.agent.config.model import SymmetricKey
-from birthmark.agent.control import AgentRunningError, locked
-from birthmark.agent.files import DEVICE_ID, Places, orders_beside
-from birthmark.agent.opening import open_agent
-from birthmark.agent.orders import Order, Orders, answering
+from birthmark.agent.control_socket import Order, Orders, answering
+from birthmark.agent.credential_store import HeldIdentity
+from birthmark.agent.factory import open_agent
+from birthmark.agent.instance_lock import AgentRunningError, locked
+from birthmark.agent.paths import DEVICE_ID, Places, orders_beside
+from birthmark.agent.renewal_scheduler import NEVER_S, RenewalTurn, Upkeep, taken_by
 from birthmark.agent.service import Agent
-from birthmark.agent.slots import HeldIdentity
-from birthmark.agent.upkeep import NEVER_S, RenewalTurn, Upkeep, taken_by
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.errors import BirthmarkError, UnavailableError
 from birthmark.keys.file_key import FileKey

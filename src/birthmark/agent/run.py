@@ -11,15 +11,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from birthmark import supervised_tasks
-from birthmark.agent.files import DEVICE_ID
-from birthmark.agent.jobs.replacing import fetching
+from birthmark.agent.control_socket import Order, Orders
+from birthmark.agent.credential_store import HeldIdentity
+from birthmark.agent.jobs.file_update import fetching
 from birthmark.agent.jobs.service import Jobs
-from birthmark.agent.orders import Order, Orders
-from birthmark.agent.renewal import chance_of, pause_as_asked
+from birthmark.agent.paths import DEVICE_ID
+from birthmark.agent.renewal_policy import chance_of, pause_as_asked
+from birthmark.agent.renewal_scheduler import RenewalTurn, Upkeep
 from birthmark.agent.service import Agent, Connected, Held
-from birthmark.agent.slots import HeldIdentity
 from birthmark.agent.state import keep
-from birthmark.agent.upkeep import RenewalTurn, Upkeep
 from birthmark.awsiot.client import ThingClient
 from birthmark.dps.client import DpsBusyError
 from birthmark.errors import BirthmarkError, ForbiddenError, UnauthenticatedError

@@ -15,7 +15,8 @@ from typing import TypeAlias, TypeVar
 
 import msgspec
 
-from birthmark.agent.anchors import FollowedAnchors
+from birthmark.agent.certificate_manager import Keeper
+from birthmark.agent.clock_sync import AskTime, TimelyLinks, TimeServers, time_urls
 from birthmark.agent.config.model import (
     AgentConfig,
     AwsSource,
@@ -27,19 +28,18 @@ from birthmark.agent.config.model import (
     Preloaded,
     SymmetricKey,
 )
-from birthmark.agent.files import DEVICE_ID, LOCAL_CA, Places, StateNotWritableError
+from birthmark.agent.credential_store import HeldIdentity
 from birthmark.agent.identities import IdentityStore
-from birthmark.agent.issuing import TRUST_BUNDLE, Answered, ByAzure, CertificateSource, MakeLinks, trusting_by
-from birthmark.agent.keeping import Keeper
+from birthmark.agent.issuance import TRUST_BUNDLE, Answered, ByAzure, CertificateSource, MakeLinks, trusting_by
 from birthmark.agent.keys import TOKEN_TROUBLE
-from birthmark.agent.managed import Managed, managed_by
-from birthmark.agent.renewal import Renewal, chance_of, moment_in
-from birthmark.agent.shared_key import SharedIdentity, open_shared
-from birthmark.agent.slots import HeldIdentity
+from birthmark.agent.managed_certificates import Managed, managed_by
+from birthmark.agent.paths import DEVICE_ID, LOCAL_CA, Places, StateNotWritableError
+from birthmark.agent.renewal_policy import Renewal, chance_of, moment_in
 from birthmark.agent.state import LastError, Planned, State, keep, write_state
-from birthmark.agent.timekeeping import Timekeeper
-from birthmark.agent.timely import AskTime, TimelyLinks, TimeServers, time_urls
+from birthmark.agent.symmetric_key import SharedIdentity, open_shared
 from birthmark.agent.tpm_identity import open_tpm
+from birthmark.agent.trust_anchors import FollowedAnchors
+from birthmark.agent.trusted_clock import Timekeeper
 from birthmark.awsiot.client import ThingClient, connect_thing
 from birthmark.clock import Entropy
 from birthmark.dps.client import Assigned, DpsRefusedError, DpsTarget, is_registered_by_https, register_by_https

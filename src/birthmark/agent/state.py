@@ -7,8 +7,8 @@ from pathlib import Path
 import msgspec
 
 from birthmark.agent.config import AgentConfig, parse_config
-from birthmark.agent.config.reading import MAX_CONFIG_BYTES
-from birthmark.agent.files import Places, StateNotWritableError, write_file
+from birthmark.agent.config.loader import MAX_CONFIG_BYTES
+from birthmark.agent.paths import Places, StateNotWritableError, write_file
 from birthmark.errors import BirthmarkError
 from birthmark.untrusted_text import decode_json
 

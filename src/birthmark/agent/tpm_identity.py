@@ -7,7 +7,7 @@ import asyncio
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from birthmark.agent.shared_key import SharedIdentity
+from birthmark.agent.symmetric_key import SharedIdentity
 from birthmark.auth.sas import render_sas
 from birthmark.dps.client import Assigned, DpsTarget, challenge_by_https, register_by_https
 from birthmark.dps.wire import AnswerInvalidError

@@ -12,10 +12,10 @@ import typer
 
 from birthmark import flock
 from birthmark.agent.checks import Checks, Result
-from birthmark.agent.control import AgentInProgramError, AgentNotRunningError, tell
-from birthmark.agent.control import stop as stop_running
-from birthmark.agent.files import DEVICE_ID
-from birthmark.agent.orders import Order
+from birthmark.agent.control_socket import Order
+from birthmark.agent.instance_lock import AgentInProgramError, AgentNotRunningError, tell
+from birthmark.agent.instance_lock import stop as stop_running
+from birthmark.agent.paths import DEVICE_ID
 from birthmark.agent.service import Agent
 from birthmark.cli.agent_daemon import become
 from birthmark.cli.agent_options import AgentOptions

@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
+from birthmark.agent.config.catalog import Setting, every_setting
 from birthmark.agent.config.parse import Effective, effective
-from birthmark.agent.config.settings import Setting, every_setting
 from birthmark.cli.agent_options import AgentOptions
 from birthmark.cli.common import say
 from birthmark.cli.picking import PickOptions

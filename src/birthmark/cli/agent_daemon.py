@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from birthmark.agent.files import orders_beside
-from birthmark.agent.orders import Order, Orders, answering
+from birthmark.agent.control_socket import Order, Orders, answering
+from birthmark.agent.paths import orders_beside
+from birthmark.agent.renewal_scheduler import taken_by
 from birthmark.agent.run import Loop
 from birthmark.agent.service import Agent
-from birthmark.agent.upkeep import taken_by
 from birthmark.cli.agent_place import AgentPlace
 from birthmark.cli.journal import note
 from birthmark.clock import SystemClock

@@ -10,9 +10,9 @@ from typing import Annotated, Any
 import typer
 
 from birthmark import flock
-from birthmark.agent.control import running_pid
-from birthmark.agent.files import Places
-from birthmark.agent.managed import Managed
+from birthmark.agent.instance_lock import running_pid
+from birthmark.agent.managed_certificates import Managed
+from birthmark.agent.paths import Places
 from birthmark.agent.service import Agent
 from birthmark.agent.tpm_identity import open_tpm
 from birthmark.cli.agent_place import AgentPlace

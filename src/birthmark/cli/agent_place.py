@@ -14,9 +14,9 @@ from birthmark.agent.config import (
     ConfigUnsupportedError,
     read_config,
 )
-from birthmark.agent.control import AgentRunningError, locked
-from birthmark.agent.files import Places, StateNotWritableError
-from birthmark.agent.opening import open_agent
+from birthmark.agent.factory import open_agent
+from birthmark.agent.instance_lock import AgentRunningError, locked
+from birthmark.agent.paths import Places, StateNotWritableError
 from birthmark.agent.service import Agent
 from birthmark.agent.state import recall
 from birthmark.clock import SystemClock, SystemEntropy

@@ -9,8 +9,8 @@ from pathlib import Path
 from birthmark.agent.checks import Check, Checks, Result
 from birthmark.agent.config import AgentConfig, Preloaded, read_config
 from birthmark.agent.config.model import KeyLocation, TokenLocation
-from birthmark.agent.files import Places
-from birthmark.agent.opening import open_agent
+from birthmark.agent.factory import open_agent
+from birthmark.agent.paths import Places
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.doctor.facts import CheckSeen, ChipAsked
 from birthmark.doctor.file_inspection import text_of

@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from birthmark.agent.timekeeping import BUILT
+from birthmark.agent.trusted_clock import BUILT
 from birthmark.doctor.facts import ClockSeen, PlaceSeen, ProxySeen, Reachable, ServerSeen
 from birthmark.doctor.rules.network import is_bypassed
 from birthmark.doctor.setting_sources import Setting

@@ -11,10 +11,10 @@ import pytest
 
 from birthmark.agent import connect
 from birthmark.agent.config import read_config
-from birthmark.agent.files import Places
+from birthmark.agent.control_socket import Order, Orders
+from birthmark.agent.factory import open_agent
 from birthmark.agent.library import Identity
-from birthmark.agent.opening import open_agent
-from birthmark.agent.orders import Order, Orders
+from birthmark.agent.paths import Places
 from birthmark.agent.run import Loop
 from birthmark.agent.service import Agent
 from birthmark.clock import SystemClock, SystemEntropy

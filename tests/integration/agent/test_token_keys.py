@@ -13,10 +13,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from pkcs11.constants import Attribute, ObjectClass
 from pkcs11.mechanisms import KeyType
 
-from birthmark.agent.config.locations import token_of
 from birthmark.agent.config.model import KeyLocation, TokenLocation, TokenSettings
-from birthmark.agent.files import DEVICE_ID, EST_ID, Places
+from birthmark.agent.config.uris import token_of
 from birthmark.agent.keys import AgentTokenError, KeyStore
+from birthmark.agent.paths import DEVICE_ID, EST_ID, Places
 from birthmark.elements.simulated_element import initialize_token
 from birthmark.keys.errors import KeyNotFoundError, ModuleMissingError
 from birthmark.keys.pin import Pin

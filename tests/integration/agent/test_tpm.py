@@ -10,8 +10,8 @@ import pytest
 
 from birthmark.agent.checks import Check, Checks, Result
 from birthmark.agent.config import parse_config
-from birthmark.agent.files import Places
-from birthmark.agent.opening import open_agent
+from birthmark.agent.factory import open_agent
+from birthmark.agent.paths import Places
 from birthmark.agent.service import Agent, NotIssuedHereError
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.dps.client import DpsRefusedError

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from birthmark.agent.config.reader import ConfigMissingError
+from birthmark.agent.config.toml_tables import ConfigMissingError
 
 pytestmark = pytest.mark.integration
 

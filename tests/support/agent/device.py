@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from birthmark.agent.files import Places
+from birthmark.agent.paths import Places
 from support.server.servers import BIRTHMARK, RunningServer, clean_environment
 
 

@@ -27,8 +27,8 @@ from typing import Any
 
 from pkcs11.constants import Attribute, ObjectClass
 
-from birthmark.agent.files import Places
-from birthmark.agent.orders import Order, Orders
+from birthmark.agent.control_socket import Order, Orders
+from birthmark.agent.paths import Places
 from birthmark.agent.run import Loop
 from birthmark.agent.service import Agent
 from birthmark.elements.simulated_element import initialize_token, select

@@ -10,10 +10,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from birthmark.agent.config import AgentConfig, parse_config
-from birthmark.agent.files import DEVICE_ID, EST_ID, Places, file_name, next_of
-from birthmark.agent.opening import open_agent
+from birthmark.agent.credential_store import HeldIdentity
+from birthmark.agent.factory import open_agent
+from birthmark.agent.paths import DEVICE_ID, EST_ID, Places, file_name, next_of
 from birthmark.agent.service import Agent
-from birthmark.agent.slots import HeldIdentity
 from birthmark.errors import UnavailableError
 from birthmark.est import wire as est_wire
 from birthmark.keys.file_key import FileKey

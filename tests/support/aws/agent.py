@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
-from birthmark.agent.files import DEVICE_ID, Places
+from birthmark.agent.paths import DEVICE_ID, Places
 from support.agent.device import AgentOnDevice
 from support.aws.device import Enrolled, document, statement
 

@@ -9,8 +9,8 @@ from cryptography.hazmat.primitives.serialization import NoEncryption, pkcs12
 
 from birthmark.agent.checks import Check, Checks, Result
 from birthmark.agent.config.model import Preloaded
-from birthmark.agent.control import locked
 from birthmark.agent.identities import CertificateMissingError
+from birthmark.agent.instance_lock import locked
 from birthmark.agent.service import Agent
 from birthmark.errors import UnavailableError
 from birthmark.links.identity import Trust

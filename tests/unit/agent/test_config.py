@@ -23,7 +23,7 @@ from birthmark.agent.config import (
     read_config,
 )
 from birthmark.agent.config.model import TokenLocation
-from birthmark.agent.renewal import Span
+from birthmark.agent.renewal_policy import Span
 from birthmark.elements.chip_profiles import Algorithm
 from birthmark.errors import BirthmarkError
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from birthmark.agent.config.reading import read_config
+from birthmark.agent.config.loader import read_config
 from birthmark.file_ownership import AGENT
 
 SECRET = """\

@@ -11,8 +11,8 @@ import pytest
 
 from birthmark.agent.config import ConfigInvalidError, read_config
 from birthmark.agent.config.parse import effective
-from birthmark.agent.config.reader import ConfigMisnamedError, ConfigMissingError
-from birthmark.agent.files import Places
+from birthmark.agent.config.toml_tables import ConfigMisnamedError, ConfigMissingError
+from birthmark.agent.paths import Places
 from birthmark.agent.state import keep, recall
 from support.agent.world import CONFIG, World
 from support.fakes import NOON

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from birthmark.agent.config import parse_config
+from birthmark.agent.config.catalog import every_setting
 from birthmark.agent.config.parse import IGNORED
-from birthmark.agent.config.reader import Table
-from birthmark.agent.config.settings import every_setting
+from birthmark.agent.config.toml_tables import Table
 from support.tools_pages import the_page_of
 
 FILE = Path("/etc/aziot/config.toml")

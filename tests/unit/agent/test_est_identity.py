@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from birthmark.agent.files import DEVICE_ID, EST_ID
+from birthmark.agent.paths import DEVICE_ID, EST_ID
 from birthmark.agent.service import Agent
 from birthmark.errors import BirthmarkError, UnauthenticatedError, UnavailableError
 from birthmark.est import wire

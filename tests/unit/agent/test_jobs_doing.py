@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from birthmark.agent.jobs.doing import Doing
+from birthmark.agent.jobs.execution_state import Record, Step, read_record
+from birthmark.agent.jobs.executor import Doing
 from birthmark.agent.jobs.model import (
     MAX_CHARS,
     Command,
@@ -22,7 +23,6 @@ from birthmark.agent.jobs.model import (
     bounded,
     tail,
 )
-from birthmark.agent.jobs.record import Record, Step, read_record
 from birthmark.errors import UnavailableError
 from birthmark.links.openssl.download import Begin, Sent, Take
 from support.fakes import FakeClock

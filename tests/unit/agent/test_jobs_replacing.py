@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from birthmark.agent.jobs.file_update import Replacing
 from birthmark.agent.jobs.model import JobCutError, JobFailedError, Place, Replace
-from birthmark.agent.jobs.replacing import Replacing
 from birthmark.links.errors import LinkLostError, ServerUntrustedError
 from birthmark.links.openssl.download import Begin, Sent, Take
 

@@ -12,13 +12,13 @@ import pytest
 from birthmark import supervised_tasks
 from birthmark.agent import connect, library
 from birthmark.agent.config import ConfigUnsupportedError
-from birthmark.agent.control import AgentRunningError, locked
-from birthmark.agent.files import EDGE_CA, Places
+from birthmark.agent.control_socket import Order
+from birthmark.agent.credential_store import HeldIdentity
+from birthmark.agent.instance_lock import AgentRunningError, locked
 from birthmark.agent.library import Device, Identity, _proving, identity_of
-from birthmark.agent.orders import Order
+from birthmark.agent.paths import EDGE_CA, Places
+from birthmark.agent.renewal_scheduler import NEVER_S
 from birthmark.agent.service import Agent
-from birthmark.agent.slots import HeldIdentity
-from birthmark.agent.upkeep import NEVER_S
 from birthmark.errors import UnavailableError
 from birthmark.links.errors import MqttRefusedError
 from support.agent.world import CONFIG, LIFETIME, World, certified

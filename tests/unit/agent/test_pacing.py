@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from birthmark.agent.files import DEVICE_ID
-from birthmark.agent.orders import Order, Orders
-from birthmark.agent.renewal import (
+from birthmark.agent.control_socket import Order, Orders
+from birthmark.agent.paths import DEVICE_ID
+from birthmark.agent.renewal_policy import (
     Renewal,
     Span,
     moment_in,
@@ -17,9 +17,9 @@ from birthmark.agent.renewal import (
     spread,
     warn_at,
 )
+from birthmark.agent.renewal_scheduler import Pace, RenewalTurn
 from birthmark.agent.run import Loop
 from birthmark.agent.service import Agent
-from birthmark.agent.upkeep import Pace, RenewalTurn
 from birthmark.dps.client import DpsBusyError
 from birthmark.errors import BirthmarkError
 from birthmark.est.client import EstServerBusyError

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from birthmark.agent.files import Places
-from birthmark.agent.orders import Order, Orders
+from birthmark.agent.control_socket import Order, Orders
+from birthmark.agent.paths import Places
 from birthmark.agent.run import Loop
 from birthmark.agent.state import read_state
 from birthmark.errors import BirthmarkError

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from birthmark.agent.files import DEVICE_ID, EDGE_CA, file_name, next_of
-from birthmark.agent.issuing import CertificateNameError, SubjectInvalidError
+from birthmark.agent.credential_store import HeldIdentity, Slot
+from birthmark.agent.issuance import CertificateNameError, SubjectInvalidError
+from birthmark.agent.paths import DEVICE_ID, EDGE_CA, file_name, next_of
 from birthmark.agent.service import Agent, NotIssuedHereError
-from birthmark.agent.slots import HeldIdentity, Slot
 from birthmark.dps.client import DpsRefusedError
 from birthmark.errors import UnauthenticatedError, UnavailableError
 from birthmark.est import wire as est_wire

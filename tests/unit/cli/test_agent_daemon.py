@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from birthmark.agent.orders import Order, Orders
+from birthmark.agent.control_socket import Order, Orders
 from birthmark.agent.run import Loop
 from birthmark.cli.agent_daemon import Teller
 from support.agent.world import World

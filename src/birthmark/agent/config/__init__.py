@@ -1,5 +1,6 @@
 """The agent's configuration: Azure's super-config, read once, mistakes told by file, line and key."""
 
+from birthmark.agent.config.loader import read_config
 from birthmark.agent.config.model import (
     AgentConfig,
     AwsSource,
@@ -13,8 +14,7 @@ from birthmark.agent.config.model import (
     SymmetricKey,
 )
 from birthmark.agent.config.parse import parse_config
-from birthmark.agent.config.reader import ConfigInvalidError, ConfigMissingError, ConfigUnsupportedError
-from birthmark.agent.config.reading import read_config
+from birthmark.agent.config.toml_tables import ConfigInvalidError, ConfigMissingError, ConfigUnsupportedError
 
 __all__ = [
     "AgentConfig",

@@ -9,7 +9,6 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
-from birthmark.agent.config.locations import files_of, take_pair
 from birthmark.agent.config.model import (
     AzureIssuance,
     EstAuth,
@@ -20,7 +19,7 @@ from birthmark.agent.config.model import (
     Preloaded,
     X509Pair,
 )
-from birthmark.agent.config.reader import (
+from birthmark.agent.config.toml_tables import (
     ANY,
     FILLED,
     FLAG,
@@ -32,8 +31,9 @@ from birthmark.agent.config.reader import (
     number_from,
     text_like,
 )
-from birthmark.agent.files import DEVICE_ID, EDGE_CA, EST_ID, LOCAL_CA
-from birthmark.agent.renewal import Renewal, Span, leaves_time, parse_span
+from birthmark.agent.config.uris import files_of, take_pair
+from birthmark.agent.paths import DEVICE_ID, EDGE_CA, EST_ID, LOCAL_CA
+from birthmark.agent.renewal_policy import Renewal, Span, leaves_time, parse_span
 from birthmark.errors import BirthmarkError
 from birthmark.links.urls import UrlInvalidError, meant_url, parse_url
 from birthmark.pki.names import parse_common_name

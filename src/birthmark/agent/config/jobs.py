@@ -6,8 +6,8 @@ from typing import Annotated
 
 import msgspec
 
-from birthmark.agent.config.locations import file_of
-from birthmark.agent.config.reader import FLAG, MistakeError, Read, Table, kind_of
+from birthmark.agent.config.toml_tables import FLAG, MistakeError, Read, Table, kind_of
+from birthmark.agent.config.uris import file_of
 from birthmark.agent.jobs.model import Command, JobSettings, Place, Proof, RestartCommand
 from birthmark.links.urls import UrlInvalidError, meant_url, parse_url
 

@@ -12,8 +12,8 @@ import msgspec
 from birthmark.agent.config import model
 from birthmark.agent.config.issuance import parse_edge_ca, parse_issuers
 from birthmark.agent.config.jobs import parse_jobs
-from birthmark.agent.config.locations import file_of, key_of, take_key, token_of
-from birthmark.agent.config.reader import (
+from birthmark.agent.config.provisioning import parse_source
+from birthmark.agent.config.toml_tables import (
     ANY,
     TEXT,
     MistakeError,
@@ -27,7 +27,7 @@ from birthmark.agent.config.reader import (
     parse_files,
     text_like,
 )
-from birthmark.agent.config.sources import parse_source
+from birthmark.agent.config.uris import file_of, key_of, take_key, token_of
 from birthmark.elements.chip_profiles import Algorithm
 from birthmark.keys.tpm import MAX_KEY_INDEX, TpmSettings
 

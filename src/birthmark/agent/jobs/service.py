@@ -12,10 +12,10 @@ from pathlib import Path
 
 from birthmark import supervised_tasks
 from birthmark.agent.jobs.document import parse_document
-from birthmark.agent.jobs.doing import INTERRUPTED, Doing, what_of
+from birthmark.agent.jobs.execution_state import Record, Step, forget, read_record, write_record
+from birthmark.agent.jobs.executor import INTERRUPTED, Doing, what_of
+from birthmark.agent.jobs.file_update import Fetch
 from birthmark.agent.jobs.model import JobCutError, JobRejectedError, JobSettings, Outcome, Status, bounded
-from birthmark.agent.jobs.record import Record, Step, forget, read_record, write_record
-from birthmark.agent.jobs.replacing import Fetch
 from birthmark.awsiot.client import ThingClient
 from birthmark.awsiot.client.jobs import (
     IN_PROGRESS,

@@ -1,6 +1,6 @@
 """The scenario that `birthmark swarm init` writes: every key with its meaning, and what is needed filled in."""
 
-from birthmark.agent.config.settings import Section, Setting
+from birthmark.agent.config.catalog import Section, Setting
 from birthmark.swarm.model import Where
 from birthmark.swarm.scenario.settings import SECTIONS
 

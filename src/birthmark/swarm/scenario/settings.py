@@ -4,7 +4,7 @@ The page docs/reference/swarm.md and what `birthmark swarm init` writes are this
 reader asks for. `NAME` stands for any name.
 """
 
-from birthmark.agent.config.settings import Section, Setting
+from birthmark.agent.config.catalog import Section, Setting
 from birthmark.swarm.model import Fault, Group
 from birthmark.swarm.rules.expectations import DESERVED
 from birthmark.swarm.scenario.model import Identities, Scenario, Wish

@@ -7,7 +7,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar
 
-from birthmark.agent.config.reader import TEXT, MistakeError, Read
+from birthmark.agent.config.toml_tables import TEXT, MistakeError, Read
 from birthmark.durations import duration_of
 
 E = TypeVar("E", bound=StrEnum)

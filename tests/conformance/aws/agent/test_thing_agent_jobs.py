@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from birthmark.agent.files import Places
-from birthmark.agent.jobs.record import Record, Step, read_record, write_record
-from birthmark.agent.jobs.running import left_of
+from birthmark.agent.jobs.command_runner import left_of
+from birthmark.agent.jobs.execution_state import Record, Step, read_record, write_record
+from birthmark.agent.paths import Places
 from support.agent.device import until as told
 from support.aws.agent import AwsAgentOnDevice
 from support.aws.clients import until

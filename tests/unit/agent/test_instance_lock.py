@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from birthmark import flock
-from birthmark.agent import control, orders
-from birthmark.agent.control import (
+from birthmark.agent import control_socket, instance_lock
+from birthmark.agent.control_socket import Order, Orders, answering, ask
+from birthmark.agent.instance_lock import (
     AgentForeignError,
     AgentInProgramError,
     AgentNotRunningError,
@@ -26,8 +27,7 @@ from birthmark.agent.control import (
     stop,
     tell,
 )
-from birthmark.agent.files import StateNotWritableError, orders_beside
-from birthmark.agent.orders import Order, Orders, answering, ask
+from birthmark.agent.paths import StateNotWritableError, orders_beside
 from birthmark.agent.state import State, read_state, write_state
 from birthmark.clock import SystemClock
 from support.fakes import FakeClock
@@ -71,7 +71,7 @@ def lock_with_anothers_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     def refuse(*_: object) -> None:
         raise OSError(errno.EROFS, "read-only")
 
-    monkeypatch.setattr(control, "_SILENT_S", 0.1)
+    monkeypatch.setattr(instance_lock, "_SILENT_S", 0.1)
     with subprocess.Popen(["sleep", "100"]) as innocent:
         path.write_text(f"{innocent.pid}\n")
         with monkeypatch.context() as patched:
@@ -115,7 +115,7 @@ def test_a_holder_the_kernel_does_not_list_is_known_by_the_file_it_has_open(
 
 
 def test_an_empty_lock_that_is_held_is_somebodys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(control, "_SILENT_S", 0.1)
+    monkeypatch.setattr(instance_lock, "_SILENT_S", 0.1)
     path = tmp_path / "lock"
     with locked(path):
         path.write_bytes(b"")  # as on a full disk
@@ -168,7 +168,7 @@ def test_an_agent_of_another_user_is_told_from_one_that_is_slow(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "lock"
-    monkeypatch.setattr(orders, "_peer", lambda _line: (1, 4711))  # what the kernel says of the other end
+    monkeypatch.setattr(control_socket, "_peer", lambda _line: (1, 4711))  # what the kernel says of the other end
     with socket.socket(socket.AF_UNIX) as theirs, locked(path):
         theirs.bind(str(orders_beside(path)))
         theirs.listen()

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from birthmark import flock
-from birthmark.agent.files import StateNotWritableError, orders_beside
-from birthmark.agent.orders import Order, ask
+from birthmark.agent.control_socket import Order, ask
+from birthmark.agent.paths import StateNotWritableError, orders_beside
 from birthmark.clock import Clock
 from birthmark.errors import ConflictError, UnavailableError
 from birthmark.untrusted_text import reason_of

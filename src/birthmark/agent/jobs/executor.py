@@ -17,7 +17,9 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from birthmark import supervised_tasks
-from birthmark.agent.jobs import running
+from birthmark.agent.jobs import command_runner
+from birthmark.agent.jobs.execution_state import Record, Step, write_record
+from birthmark.agent.jobs.file_update import Fetch, Replacing
 from birthmark.agent.jobs.model import (
     JobCutError,
     JobFailedError,
@@ -31,8 +33,6 @@ from birthmark.agent.jobs.model import (
     Wanted,
     bounded,
 )
-from birthmark.agent.jobs.record import Record, Step, write_record
-from birthmark.agent.jobs.replacing import Fetch, Replacing
 from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError
 
@@ -99,7 +99,7 @@ class Doing:
 
     async def _run(self, wanted: Run) -> dict[str, str]:
         if self._is_begun:
-            await supervised_tasks.beside(partial(running.end_left, self.record.agent))
+            await supervised_tasks.beside(partial(command_runner.end_left, self.record.agent))
             if not wanted.command.is_run_again:
                 raise JobFailedError(INTERRUPTED)
         self._begin()
@@ -108,8 +108,8 @@ class Doing:
             raise _failed(ended)
         return {"exit": "0", "output": ended.output}
 
-    async def _command(self, words: tuple[str, ...], timeout_s: float) -> running.Ended:
-        return await running.run(words, self.record.job_id, self.record.agent, timeout_s)
+    async def _command(self, words: tuple[str, ...], timeout_s: float) -> command_runner.Ended:
+        return await command_runner.run(words, self.record.job_id, self.record.agent, timeout_s)
 
     async def _restart(self, wanted: Restart) -> dict[str, str]:
         within_s, proof = wanted.command.within_s, wanted.command.proof
@@ -149,6 +149,6 @@ class Doing:
         self.record = changed
 
 
-def _failed(ended: running.Ended) -> JobFailedError:
+def _failed(ended: command_runner.Ended) -> JobFailedError:
     reason = f"exit code {ended.code}" if ended.code > 0 else f"signal {-ended.code} ended it"
     return JobFailedError(reason, output=ended.output)

@@ -15,9 +15,9 @@ from email.utils import parsedate_to_datetime
 from functools import partial
 
 from birthmark.agent.config.model import AgentConfig, DpsSource, EstIssuance
-from birthmark.agent.issuing import MakeLinks, est_trust
-from birthmark.agent.managed import Managed
-from birthmark.agent.timekeeping import TOLERANCE, Timekeeper
+from birthmark.agent.issuance import MakeLinks, est_trust
+from birthmark.agent.managed_certificates import Managed
+from birthmark.agent.trusted_clock import TOLERANCE, Timekeeper
 from birthmark.errors import BirthmarkError
 from birthmark.links.errors import ServerUntrustedError
 from birthmark.links.identity import Identity, TokenIdentity, Trust

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birthmark.agent.renewal import (
+from birthmark.agent.renewal_policy import (
     Renewal,
     Span,
     chance_of,

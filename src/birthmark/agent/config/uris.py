@@ -9,7 +9,7 @@ from typing import TypeVar
 from urllib.parse import unquote
 
 from birthmark.agent.config.model import KeyLocation, Preloaded, TokenLocation
-from birthmark.agent.config.reader import MistakeError, Read, Table, text_like
+from birthmark.agent.config.toml_tables import MistakeError, Read, Table, text_like
 from birthmark.errors import BirthmarkError
 from birthmark.keys.pin import Pin
 from birthmark.keys.pkcs11_uri import find_pkcs11_uri, parse_pkcs11_uri

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from birthmark.agent.config.model import SymmetricKey
-from birthmark.agent.config.sources import secret_of
+from birthmark.agent.config.provisioning import secret_of
 from birthmark.agent.keys import KeyStore
 from birthmark.auth.sas import hmac_sha256, render_sas
 from birthmark.dps.client import Assigned, DpsTarget, register_by_https

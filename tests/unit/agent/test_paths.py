@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from birthmark.agent.files import Places, StateNotWritableError, remove_file, write_file
+from birthmark.agent.credential_store import HeldIdentity
 from birthmark.agent.identities import CertificateMissingError
-from birthmark.agent.slots import HeldIdentity
+from birthmark.agent.paths import Places, StateNotWritableError, remove_file, write_file
 from birthmark.agent.state import recall
 from support.agent.world import CONFIG, World
 

@@ -14,8 +14,8 @@ from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from birthmark.agent.config.model import AgentConfig, EstIssuance, Issued
-from birthmark.agent.files import DEVICE_ID, EDGE_CA, LOCAL_CA
-from birthmark.agent.renewal import Renewal
+from birthmark.agent.paths import DEVICE_ID, EDGE_CA, LOCAL_CA
+from birthmark.agent.renewal_policy import Renewal
 from birthmark.pki import certificate_profiles
 from birthmark.pki.certificate_profiles import Profile
 

@@ -16,9 +16,9 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from birthmark.agent.config.model import AzureIssuance, EstIssuance
-from birthmark.agent.files import DEVICE_ID, next_of
+from birthmark.agent.credential_store import HeldIdentity, Slot, fits
 from birthmark.agent.identities import IdentityStore
-from birthmark.agent.issuing import (
+from birthmark.agent.issuance import (
     Answered,
     CertificateNameError,
     CertificateSource,
@@ -28,10 +28,10 @@ from birthmark.agent.issuing import (
     subject_of,
 )
 from birthmark.agent.keys import HeldKey
-from birthmark.agent.managed import Kind, Managed, est_identity_of
-from birthmark.agent.renewal import Renewal, chance_of, renew_at, spread
-from birthmark.agent.slots import HeldIdentity, Slot, fits
-from birthmark.agent.timekeeping import TOLERANCE
+from birthmark.agent.managed_certificates import Kind, Managed, est_identity_of
+from birthmark.agent.paths import DEVICE_ID, next_of
+from birthmark.agent.renewal_policy import Renewal, chance_of, renew_at, spread
+from birthmark.agent.trusted_clock import TOLERANCE
 from birthmark.dps.client import DpsRefusedError, DpsRejectedError
 from birthmark.errors import BirthmarkError, ForbiddenError, UnauthenticatedError
 from birthmark.est.client import (

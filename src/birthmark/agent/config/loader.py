@@ -16,7 +16,7 @@ from pathlib import Path
 
 from birthmark.agent.config import model
 from birthmark.agent.config.parse import parse_config
-from birthmark.agent.config.reader import ConfigInvalidError, ConfigMisnamedError, ConfigMissingError
+from birthmark.agent.config.toml_tables import ConfigInvalidError, ConfigMisnamedError, ConfigMissingError
 from birthmark.file_ownership import as_root, as_root_with, closing
 from birthmark.text_files import decode_text, foreign_line, in_utf_8, not_utf_8
 from birthmark.untrusted_text import reason_of

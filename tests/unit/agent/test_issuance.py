@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from birthmark.agent.issuing import trusting_by
+from birthmark.agent.issuance import trusting_by
 from birthmark.links.errors import ServerNameMismatchError, ServerUntrustedError
 
 FACTS: dict[str, Any] = {"host": "est.example", "port": 8085, "reason": "self-signed certificate"}

@@ -19,14 +19,14 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
-from birthmark.agent.anchors import FollowedAnchors
 from birthmark.agent.config.issuance import ATTRIBUTES
 from birthmark.agent.config.model import AzureIssuance, EstIssuance, Issued, LocalIssuance, Preloaded
-from birthmark.agent.files import LOCAL_CA
+from birthmark.agent.credential_store import HeldIdentity
 from birthmark.agent.identities import CertificateMissingError, IdentityStore
 from birthmark.agent.keys import HeldKey
-from birthmark.agent.managed import EXTENSIONS, Kind, Managed
-from birthmark.agent.slots import HeldIdentity
+from birthmark.agent.managed_certificates import EXTENSIONS, Kind, Managed
+from birthmark.agent.paths import LOCAL_CA
+from birthmark.agent.trust_anchors import FollowedAnchors
 from birthmark.clock import Clock, Entropy
 from birthmark.dps.client import Assigned
 from birthmark.dps.wire import AnswerInvalidError

@@ -8,9 +8,9 @@ from typing import Any
 
 from birthmark.agent.config import model
 from birthmark.agent.config.issuance import Issuers, parse_issued
-from birthmark.agent.config.locations import file_of, key_of, take_key, take_pair
-from birthmark.agent.config.reader import ANY, TEXT, MistakeError, Table, kind_of, text_like
-from birthmark.agent.files import DEVICE_ID
+from birthmark.agent.config.toml_tables import ANY, TEXT, MistakeError, Table, kind_of, text_like
+from birthmark.agent.config.uris import file_of, key_of, take_key, take_pair
+from birthmark.agent.paths import DEVICE_ID
 from birthmark.errors import BirthmarkError
 from birthmark.keys.tpm import TpmSettings
 from birthmark.links.urls import Target, UrlInvalidError, meant_url, parse_url

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birthmark.agent.timekeeping import BUILT, Timekeeper
-from birthmark.agent.timely import TimeServers
+from birthmark.agent.clock_sync import TimeServers
+from birthmark.agent.trusted_clock import BUILT, Timekeeper
 from birthmark.links.identity import Trust
 from birthmark.links.openssl.clock_tolerant import StatedTime
 from birthmark.links.ports import HttpAnswer

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from birthmark.agent.files import write_file
+from birthmark.agent.paths import write_file
 from birthmark.errors import BirthmarkError
 from birthmark.links.identity import Trust
 from birthmark.pki import certificate_checks

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from birthmark.agent.files import remove_file, write_file
+from birthmark.agent.paths import remove_file, write_file
 from birthmark.untrusted_text import decode_json
 
 _MAX_BYTES = 64 * 1024

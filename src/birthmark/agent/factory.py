@@ -3,15 +3,15 @@
 from collections.abc import Mapping
 from datetime import timedelta
 
+from birthmark.agent.clock_sync import AskTime
 from birthmark.agent.config.model import AgentConfig
-from birthmark.agent.files import Places
 from birthmark.agent.identities import IdentityStore
-from birthmark.agent.issuing import MakeLinks, cloud_trust
+from birthmark.agent.issuance import MakeLinks, cloud_trust
 from birthmark.agent.keys import KeyStore
+from birthmark.agent.paths import Places
 from birthmark.agent.service import Agent
 from birthmark.agent.state import State, boot_id, read_state
-from birthmark.agent.timekeeping import BUILT, Timekeeper
-from birthmark.agent.timely import AskTime
+from birthmark.agent.trusted_clock import BUILT, Timekeeper
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import BirthmarkError
 from birthmark.links.identity import Trust

@@ -23,10 +23,10 @@ from birthmark.awsiot.wire import provisioning
 from birthmark.awsiot.wire import shadows as shadow_wire
 from birthmark.awsiot.wire.cbor import CborError, decode, encode
 from birthmark.documents import Section, merged, query_evaluator
-from birthmark.dps import document
+from birthmark.dps import enrollment_document
 from birthmark.dps import wire as dps
 from birthmark.dps.rules import enrollment as enrollments
-from birthmark.dps.rules.allocation import parse_choice, payload_text
+from birthmark.dps.rules.custom_allocation import parse_choice, payload_text
 from birthmark.elements.atecc.certificate_rebuild import SIGNER, TNGTLS, TRUSTFLEX, Subject, whole
 from birthmark.elements.atecc.compressed_certificate import parse_compressed
 from birthmark.elements.atecc.simulator import CONFIG_BYTES, OTP_BYTES, SLOT_BYTES, Memory, SoftwareChip
@@ -389,10 +389,10 @@ def dps_json(data: bytes) -> None:
     for parse in (dps.parse_registration, dps.parse_operation, dps.parse_error):
         with contextlib.suppress(BirthmarkError):
             parse(data)
-    known = enrollments.complete(document.parse_document(data), None, SeededEntropy(7))
+    known = enrollments.complete(enrollment_document.parse_document(data), None, SeededEntropy(7))
     enrollments.certificates_of(known)
     enrollments.enrollment_of(known)
-    document.document_view(known)
+    enrollment_document.document_view(known)
 
 
 def sealed_keys() -> tuple[bytes, ...]:

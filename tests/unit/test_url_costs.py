@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from birthmark.awsiot.rules.topic_rules import is_of
-from birthmark.dps.document import host_of
+from birthmark.dps.enrollment_document import host_of
 from birthmark.errors import BirthmarkError
 from birthmark.outbound.http_sender import check_url
 from birthmark.routing.carriers.http import host_of_letter

@@ -4,16 +4,16 @@ from collections.abc import Mapping
 from http import HTTPStatus
 
 from birthmark import errors
-from birthmark.dps.rules import allocation, attestation, registration
+from birthmark.dps.rules import attestation, custom_allocation, registration
 from birthmark.dps.service import enrollments, registrations
 from birthmark.mqtt.reason_codes import ReasonCode
 from birthmark.people.authorization import RightMissingError, said
 
 HTTP: Mapping[type[errors.BirthmarkError], tuple[int, int]] = {
     registration.NoHubError: (400, 400208),
-    allocation.AllocationFailedError: (400, 400207),
-    allocation.AllocationEmptyError: (400, 400208),
-    allocation.AllocationUnauthorizedError: (400, 400209),
+    custom_allocation.AllocationFailedError: (400, 400207),
+    custom_allocation.AllocationEmptyError: (400, 400208),
+    custom_allocation.AllocationUnauthorizedError: (400, 400209),
     enrollments.EnrollmentNotFoundError: (404, 404201),
     enrollments.EnrollmentExistsError: (409, 409201),
     enrollments.EnrollmentChangedError: (412, 412001),

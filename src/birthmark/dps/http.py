@@ -24,8 +24,8 @@ from starlette.routing import Route
 
 from birthmark.auth.permissions import Right
 from birthmark.clock import Clock, SystemEntropy, new_uuid
-from birthmark.dps import document, wire
-from birthmark.dps.document import EnrollmentDocument
+from birthmark.dps import enrollment_document, wire
+from birthmark.dps.enrollment_document import EnrollmentDocument
 from birthmark.dps.errors import http_error, wire_message
 from birthmark.dps.model import Claim, Instance
 from birthmark.dps.rules.attestation import check_same
@@ -166,7 +166,9 @@ def service_routes(
             instance, actor = asked(request, Right.READ if request.method == "GET" else Right.ENROLL)
             enrollment_id, if_match = request.path_params["id"], request.headers.get("if-match")
             if request.method == "PUT":
-                given = _named(document.parse_document(await request.body()), enrollment_id, is_group=is_group)
+                given = _named(
+                    enrollment_document.parse_document(await request.body()), enrollment_id, is_group=is_group
+                )
                 done = await enrollments.put(instance, given, if_match, actor=actor)
                 return await answered(request, instance, done)
             if request.method == "DELETE":
@@ -183,7 +185,7 @@ def service_routes(
             found = await enrollments.document(instance.id_scope, request.path_params["id"], is_group=is_group)
             if found.attestation.symmetric_key is not None:
                 await enrollments.note_shown(instance.id_scope, found, actor=actor)
-            return JSONResponse(document.document_view(found, with_keys=True)["attestation"])
+            return JSONResponse(enrollment_document.document_view(found, with_keys=True)["attestation"])
 
         return handle
 
@@ -288,7 +290,7 @@ def _check_bulk(given: dict[str, Any], items: Sequence[EnrollmentDocument], *, i
     if member is not None:
         raise wire.BodyInvalidError(detail=f"{member} is not served here, leave it out")
     for one, item in zip(given.get(ours) or [], items, strict=True):
-        document.check_members(one, item)
+        enrollment_document.check_members(one, item)
 
 
 def _api_version(request: Request) -> str:

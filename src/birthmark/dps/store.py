@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import Index, Table, UniqueConstraint, bindparam, exists, select, union
 
-from birthmark.dps.document import EnrollmentDocument
+from birthmark.dps.enrollment_document import EnrollmentDocument
 from birthmark.dps.model import IdScope, Instance, Registration, Signer
 from birthmark.pki.verified_ca import Authority
 from birthmark.store import insert, metadata, statement

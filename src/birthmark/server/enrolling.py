@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from birthmark.clock import Clock
 from birthmark.console.enrolling import Became, Wish
-from birthmark.dps.document import (
+from birthmark.dps.enrollment_document import (
     AttestationMechanism,
     Capabilities,
     CertificateEntry,

@@ -7,7 +7,7 @@ import msgspec
 
 from birthmark.ca.hierarchy import Generation
 from birthmark.ca.rules.rollover import GroupPlacesTakenError
-from birthmark.dps.document import CertificateEntry, CertificatePair, EnrollmentDocument, X509Attestation
+from birthmark.dps.enrollment_document import CertificateEntry, CertificatePair, EnrollmentDocument, X509Attestation
 from birthmark.dps.model import Instance
 from birthmark.dps.rules.attestation import ca_name_for
 from birthmark.dps.rules.enrollment import certificates_of

@@ -36,7 +36,7 @@ from birthmark.devices.directory import DeviceDirectory
 from birthmark.dps.component import DpsComponent, DpsDeviceRecords
 from birthmark.dps.mqtt import DpsMqtt
 from birthmark.dps.service import Authorities, Enrollments, Instances, Registrations
-from birthmark.dps.service.webhooks import AllocationWebhooks
+from birthmark.dps.service.allocation_webhooks import AllocationWebhooks
 from birthmark.errors import BirthmarkError
 from birthmark.est.component import EstComponent, EstDeviceRecords
 from birthmark.est.service import Credentials, EstService, RegistrationAuthorities, Tokens

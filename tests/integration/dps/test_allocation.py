@@ -10,14 +10,14 @@ import msgspec
 import pytest
 
 from birthmark.dps import wire
-from birthmark.dps.document import CustomAllocation, EnrollmentDocument, ReprovisionPolicy
+from birthmark.dps.enrollment_document import CustomAllocation, EnrollmentDocument, ReprovisionPolicy
 from birthmark.dps.errors import http_error
 from birthmark.dps.model import INITIAL, Claim, Registration
-from birthmark.dps.rules.allocation import AllocationFailedError, WebhookInvalidError
 from birthmark.dps.rules.attestation import EnrollmentDisabledError
+from birthmark.dps.rules.custom_allocation import AllocationFailedError, WebhookInvalidError
 from birthmark.dps.rules.enrollment import EnrollmentInvalidError
 from birthmark.dps.rules.registration import MIGRATED, RESET
-from birthmark.dps.service.webhooks import AllocationWebhooks
+from birthmark.dps.service.allocation_webhooks import AllocationWebhooks
 from birthmark.errors import BirthmarkError
 from birthmark.iothub.model import Hub
 from birthmark.iothub.service import Twins

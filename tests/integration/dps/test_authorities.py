@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from birthmark.actor import Actor
-from birthmark.dps.service.authorities import UnknownAuthorityError
+from birthmark.dps.service.ca_certificates import UnknownAuthorityError
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError
 from birthmark.iothub.service.authorities import UnknownCaError
 from birthmark.management.service import CertificatesOf

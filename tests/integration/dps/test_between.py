@@ -5,7 +5,7 @@ from datetime import timedelta
 import msgspec
 import pytest
 
-from birthmark.dps.service.authorities import AuthorityExistsError, UnknownAuthorityError
+from birthmark.dps.service.ca_certificates import AuthorityExistsError, UnknownAuthorityError
 from birthmark.dps.service.enrollments import EnrollmentChangedError, EnrollmentExistsError, EnrollmentNotFoundError
 from birthmark.dps.service.registrations import RegistrationNotFoundError
 from birthmark.iothub.service.registry import EtagMismatchError, UnknownDeviceError

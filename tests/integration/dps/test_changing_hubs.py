@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from birthmark.dps.document import ReprovisionPolicy
+from birthmark.dps.enrollment_document import ReprovisionPolicy
 from birthmark.dps.rules.registration import MIGRATED, RESET
 from birthmark.dps.service.registrations import RegistrationBusyError
 from birthmark.iothub.events import DeviceChanged

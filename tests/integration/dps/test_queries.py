@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from birthmark.dps.document import AttestationMechanism, EnrollmentDocument
+from birthmark.dps.enrollment_document import AttestationMechanism, EnrollmentDocument
 from birthmark.dps.service import Queries, queries
 from birthmark.dps.service.queries import QueryTooBroadError
 from support.azure.dps_world import DpsWorld, a_dps

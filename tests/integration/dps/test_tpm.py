@@ -7,10 +7,16 @@ from datetime import timedelta
 import pytest
 
 from birthmark.auth.sas import SasSignatureError, render_sas
-from birthmark.dps.document import AttestationMechanism, EnrollmentDocument
+from birthmark.dps.enrollment_document import AttestationMechanism, EnrollmentDocument
 from birthmark.dps.model import Claim, Registration, TpmKeys
 from birthmark.dps.rules.attestation import EnrollmentDisabledError, NoProofError
-from birthmark.dps.rules.tpm import CHALLENGE_S, MAX_ROOTS, MAX_ROOTS_OF_ONE, TpmMismatchError, TpmNotEnrolledError
+from birthmark.dps.rules.tpm_attestation import (
+    CHALLENGE_S,
+    MAX_ROOTS,
+    MAX_ROOTS_OF_ONE,
+    TpmMismatchError,
+    TpmNotEnrolledError,
+)
 from birthmark.dps.service.attester import BURST, RegistrationThrottledError
 from birthmark.dps.wire import TpmAttestation
 from birthmark.errors import BirthmarkError

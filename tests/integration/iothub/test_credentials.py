@@ -10,7 +10,7 @@ import pytest
 from birthmark.auth.principals import Principal, PrincipalKind
 from birthmark.ca.certificate_orders import BURST, EVERY_S, IssuingThrottledError
 from birthmark.ca.rules.issuance import NameHeldError
-from birthmark.dps.document import (
+from birthmark.dps.enrollment_document import (
     AttestationMechanism,
     CertificateEntry,
     CertificatePair,

@@ -23,7 +23,7 @@ from birthmark.awsiot.store import provisioning as provisioning_store
 from birthmark.awsiot.store import registry as thing_store
 from birthmark.ca import store as ca_store
 from birthmark.dps import store as dps_store
-from birthmark.dps.document import parse_document
+from birthmark.dps.enrollment_document import parse_document
 from birthmark.est import store as est_store
 from birthmark.iothub import store as hub_store
 from birthmark.people import sign_in_model

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from birthmark.auth.sas import derive_device_key
 from birthmark.ca.certificate_orders import Orders
-from birthmark.dps.document import (
+from birthmark.dps.enrollment_document import (
     AttestationMechanism,
     CertificateEntry,
     CertificatePair,
@@ -17,7 +17,7 @@ from birthmark.dps.document import (
 )
 from birthmark.dps.model import Claim, Instance, Registration
 from birthmark.dps.service import Authorities, Enrollments, Instances, Registrations
-from birthmark.dps.service.issuing import NO_ISSUER
+from birthmark.dps.service.issuance import NO_ISSUER
 from birthmark.iothub.model import AuthenticationType, DeviceAuthentication, Hub
 from birthmark.iothub.service import IotHub, Registry
 from birthmark.ref import Ref

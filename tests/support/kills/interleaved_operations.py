@@ -10,7 +10,7 @@ from birthmark.awsiot.model import CertificateMode, CertificateStatus, Principal
 from birthmark.awsiot.rules.variables import Visitor
 from birthmark.awsiot.wire.shadows import Request as ShadowRequest
 from birthmark.devices.revocation import DeviceRevoker
-from birthmark.dps.document import (
+from birthmark.dps.enrollment_document import (
     AttestationMechanism,
     CaReferences,
     CertificateEntry,

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from birthmark.dps.document import EnrollmentDocument, parse_document
+from birthmark.dps.enrollment_document import EnrollmentDocument, parse_document
 from birthmark.dps.model import (
     DeviceIdInvalidError,
     Enrollment,

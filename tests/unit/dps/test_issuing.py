@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birthmark.dps import document, wire
-from birthmark.dps.document import EnrollmentDocument
+from birthmark.dps import enrollment_document, wire
+from birthmark.dps.enrollment_document import EnrollmentDocument
 from birthmark.dps.model import Enrollment, Registration, X509Group
 from birthmark.dps.rules.enrollment import EnrollmentInvalidError, policy_of
 from birthmark.dps.rules.registration import CsrNameError, NoIssuingPolicyError, check_csr, is_repeated
@@ -57,7 +57,7 @@ def a_document(**names: object) -> EnrollmentDocument:
     pem = a_device(common_name="device-1").certificate.pem()
     pair = {"primary": {"certificate": pem}}
     body = {"registrationId": "device-1", "attestation": {"type": "x509", "x509": {"clientCertificates": pair}}}
-    return document.parse_document(msgspec.json.encode(body | names))
+    return enrollment_document.parse_document(msgspec.json.encode(body | names))
 
 
 @pytest.mark.parametrize("name", ["device-1", "Device-1"])

@@ -1,6 +1,6 @@
 """Which storage root keys may answer for a TPM."""
 
-from birthmark.dps.rules.tpm import MAX_ROOTS, MAX_ROOTS_OF_ONE, remembered, root_of
+from birthmark.dps.rules.tpm_attestation import MAX_ROOTS, MAX_ROOTS_OF_ONE, remembered, root_of
 
 
 def test_the_noise_of_one_address_pushes_out_its_own_alone() -> None:

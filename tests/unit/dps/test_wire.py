@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birthmark.dps import document, wire
+from birthmark.dps import enrollment_document, wire
 from birthmark.dps.model import Registration
 from birthmark.errors import InvalidRequestError
 from birthmark.pki.names import parse_registration_id
@@ -75,9 +75,9 @@ def test_keys_of_an_enrollment_are_shown_only_where_they_are_asked_for() -> None
         "registrationId": "d",
         "attestation": {"type": "symmetricKey", "symmetricKey": {"primaryKey": "c2VjcmV0"}},
     }
-    enrollment = document.parse_document(json.dumps(given).encode())
-    assert "c2VjcmV0" not in json.dumps(document.document_view(enrollment))
-    assert "c2VjcmV0" in json.dumps(document.document_view(enrollment, with_keys=True))
+    enrollment = enrollment_document.parse_document(json.dumps(given).encode())
+    assert "c2VjcmV0" not in json.dumps(enrollment_document.document_view(enrollment))
+    assert "c2VjcmV0" in json.dumps(enrollment_document.document_view(enrollment, with_keys=True))
     assert "c2VjcmV0" not in repr(enrollment)
 
 
@@ -92,7 +92,7 @@ def test_any_user_name_or_topic_is_read_or_refused(text: str) -> None:
 
 @given(st.binary(max_size=300))
 def test_any_body_is_read_or_refused(body: bytes) -> None:
-    for parse in (wire.parse_registration, document.parse_document):
+    for parse in (wire.parse_registration, enrollment_document.parse_document):
         try:
             parse(body)
         except wire.BodyInvalidError as error:

@@ -6,7 +6,7 @@ import binascii
 import msgspec
 
 from birthmark.clock import Entropy
-from birthmark.dps.document import (
+from birthmark.dps.enrollment_document import (
     AttestationMechanism,
     CertificateEntry,
     CertificatePair,

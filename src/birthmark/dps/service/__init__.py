@@ -1,6 +1,6 @@
 """DPS's services: instances, enrollments, CA certificates on record, registrations, queries. Load, decide, commit."""
 
-from birthmark.dps.service.authorities import Authorities
+from birthmark.dps.service.ca_certificates import Authorities
 from birthmark.dps.service.enrollments import Enrollments
 from birthmark.dps.service.instances import Instances
 from birthmark.dps.service.queries import Queries

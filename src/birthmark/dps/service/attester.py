@@ -11,11 +11,11 @@ from birthmark.dps.events import AuthorityChanged, GroupChanged, InstancesChange
 from birthmark.dps.model import Claim, Enrollment, Instance, Registration, TpmKeys
 from birthmark.dps.ports import CertificateInventory
 from birthmark.dps.rules import attestation
-from birthmark.dps.rules.tpm import TpmNotEnrolledError
+from birthmark.dps.rules.tpm_attestation import TpmNotEnrolledError
+from birthmark.dps.service.enrollment_groups import Groups
 from birthmark.dps.service.enrollments import Enrollments
-from birthmark.dps.service.groups import Groups
 from birthmark.dps.service.instances import Instances
-from birthmark.dps.service.tpms import Tpms
+from birthmark.dps.service.tpm_attestation import Tpms
 from birthmark.errors import BirthmarkError, ThrottledError
 from birthmark.net.quota_key import share_of
 from birthmark.pki.names import parse_registration_id

@@ -7,14 +7,14 @@ import msgspec
 
 from birthmark.clock import Clock, Entropy
 from birthmark.dps import store, wire
-from birthmark.dps.document import AttestationMechanism, EnrollmentDocument, SymmetricKeys
+from birthmark.dps.enrollment_document import AttestationMechanism, EnrollmentDocument, SymmetricKeys
 from birthmark.dps.events import EnrollmentChanged, GroupChanged
 from birthmark.dps.model import TAKEN_BACK, Enrollment, IdScope, Instance, X509Individual
 from birthmark.dps.ports import CertificateIssuer, HubRegistry
 from birthmark.dps.rules.enrollment import EnrollmentInvalidError, certificates_of, complete, enrollment_of, policy_of
+from birthmark.dps.service.allocation_webhooks import AllocationWebhooks
 from birthmark.dps.service.instances import UnknownInstanceError
-from birthmark.dps.service.issuing import NO_ISSUER
-from birthmark.dps.service.webhooks import AllocationWebhooks
+from birthmark.dps.service.issuance import NO_ISSUER
 from birthmark.errors import ChangedMeanwhileError, ConflictError, NotFoundError
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.verified_ca import Authority

@@ -14,8 +14,8 @@ import msgspec
 from birthmark.clock import Clock
 from birthmark.documents.queries import Condition
 from birthmark.documents.query_evaluator import fits
-from birthmark.dps import document, wire
-from birthmark.dps.document import EnrollmentDocument
+from birthmark.dps import enrollment_document, wire
+from birthmark.dps.enrollment_document import EnrollmentDocument
 from birthmark.dps.model import Instance, Registration
 from birthmark.dps.rules.queries import ID, as_asked, ids_of, read_query
 from birthmark.dps.service.enrollments import EnrollmentNotFoundError, Enrollments
@@ -134,9 +134,9 @@ async def _page_of(found: Sequence[tuple[str, View]], limit: int, after: str | N
 
 def view_of(enrollment: EnrollmentDocument, registration: Registration | None, *, may_enroll: bool) -> View:
     """Return an enrollment as it is shown to who may change it or not, an individual one with what became of it."""
-    body = document.document_view(enrollment)
+    body = enrollment_document.document_view(enrollment)
     if not may_enroll:
-        body = document.without_webhook_key(body)
+        body = enrollment_document.without_webhook_key(body)
     if not enrollment.is_group:
         if registration is None:
             body["registrationState"] = {"registrationId": enrollment.id, "status": "unassigned"}

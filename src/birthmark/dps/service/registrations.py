@@ -23,12 +23,12 @@ from birthmark.dps.model import (
 from birthmark.dps.ports import CertificateInventory, CertificateIssuer, HubIdentity, HubRegistry
 from birthmark.dps.rules.registration import MIGRATED, RESET, check_csr, decide
 from birthmark.dps.rules.tiers import Paced
-from birthmark.dps.service.allocating import Choosing
 from birthmark.dps.service.attester import AttestedClaim, Attester, find_registration, naming
 from birthmark.dps.service.audit_filter import AuditFilter
+from birthmark.dps.service.custom_allocation import Choosing
 from birthmark.dps.service.enrollments import EnrollmentChangedError, Enrollments
 from birthmark.dps.service.instances import Instances
-from birthmark.dps.service.issuing import NO_ISSUER, Case, Issuing, issued_at
+from birthmark.dps.service.issuance import NO_ISSUER, Case, Issuing, issued_at
 from birthmark.errors import ChangedMeanwhileError, ConflictError, NotFoundError, ThrottledError
 from birthmark.pki.names import parse_registration_id
 from birthmark.store import Changes, Database, decided_again

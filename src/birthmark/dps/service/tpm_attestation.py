@@ -11,7 +11,7 @@ from typing import Any
 from birthmark.clock import Clock, Entropy
 from birthmark.dps import store
 from birthmark.dps.model import Claim, Instance, Registration, TpmKeys
-from birthmark.dps.rules import tpm
+from birthmark.dps.rules import tpm_attestation
 from birthmark.errors import ConflictError
 from birthmark.net.quota_key import share_of
 from birthmark.pki.tpm_public import TpmPublic, parse_tpm_public
@@ -44,20 +44,20 @@ class Tpms:
         Raise `AttestationError`.
         """
         known = _on_record(keys, present)
-        root = tpm.check_claimed(known, claim)
+        root = tpm_attestation.check_claimed(known, claim)
         if known.storage_root is None:
             await decided_again(
                 lambda: self._remember(instance, claim, root, before_writing), after=ConflictError, attempts=4
             )
         now_s = self._clock.now().timestamp()
-        key = tpm.challenge_key(instance, claim.registration_id, keys.endorsement, root, now_s)
+        key = tpm_attestation.challenge_key(instance, claim.registration_id, keys.endorsement, root, now_s)
         return seal_hmac_key(key, keys.endorsement, root, self._entropy)
 
     async def check(self, instance: Instance, keys: TpmKeys, present: Registration | None, claim: Claim) -> TpmKeys:
         """Return the keys of the TPM that signed the claim's token. Raise `UnauthenticatedError`."""
         known = _on_record(keys, present)
         roots = [known.storage_root] if known.storage_root else await self._roots(instance, claim)
-        found = tpm.check_answer(instance, keys.endorsement, roots, claim, self._clock.now())
+        found = tpm_attestation.check_answer(instance, keys.endorsement, roots, claim, self._clock.now())
         return TpmKeys(keys.endorsement, found)
 
     def hub_key(self, proven: TpmKeys) -> tuple[bytes, dict[str, Any]]:
@@ -74,7 +74,7 @@ class Tpms:
 
     async def _roots(self, instance: Instance, claim: Claim) -> list[TpmPublic]:
         kept = await self._remembered(instance, claim) or ()
-        return [_parsed(text) for text in dict.fromkeys(map(tpm.root_of, kept))]
+        return [_parsed(text) for text in dict.fromkeys(map(tpm_attestation.root_of, kept))]
 
     async def _remembered(self, instance: Instance, claim: Claim) -> tuple[str, ...] | None:
         row = await self._database.one(
@@ -90,7 +90,7 @@ class Tpms:
         if before is not None and f"{address}|{text}" in before:
             return
         before_writing()
-        after = " ".join(tpm.remembered(before or (), address, text))
+        after = " ".join(tpm_attestation.remembered(before or (), address, text))
         whose: dict[str, Any] = {"scope": instance.id_scope, "registration_id": claim.registration_id.lower()}
         if before is None:
             changes = Changes().run(store.ADD_ROOTS, **whose, storage_root_keys=after)

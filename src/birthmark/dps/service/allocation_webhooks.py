@@ -10,7 +10,11 @@ from collections.abc import Mapping
 from http import HTTPStatus
 
 from birthmark.broker.keyed_lock import Turns
-from birthmark.dps.rules.allocation import AllocationFailedError, AllocationUnauthorizedError, WebhookInvalidError
+from birthmark.dps.rules.custom_allocation import (
+    AllocationFailedError,
+    AllocationUnauthorizedError,
+    WebhookInvalidError,
+)
 from birthmark.errors import BirthmarkError, InvalidRequestError, PolicyError
 from birthmark.outbound.callouts import Questions, QuestionsWaitError
 from birthmark.outbound.http_sender import NotAnsweredError, Sender

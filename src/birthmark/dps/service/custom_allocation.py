@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass, field
 
-from birthmark.dps.document import EnrollmentDocument, host_of
+from birthmark.dps.enrollment_document import EnrollmentDocument, host_of
 from birthmark.dps.model import Claim, Enrollment, Instance, Registration
 from birthmark.dps.ports import HubRegistry
-from birthmark.dps.rules.allocation import (
+from birthmark.dps.rules.custom_allocation import (
     AllocationFailedError,
     Choice,
     is_asked,

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from birthmark.dps.document import EnrollmentDocument, document_view, unread_twin, without_webhook_key
+from birthmark.dps.enrollment_document import EnrollmentDocument, document_view, unread_twin, without_webhook_key
 from birthmark.dps.model import Claim, Enrollment, Registration
 from birthmark.dps.rules.registration import is_same
 from birthmark.dps.wire import MAX_LEVELS, info_of, tpm_view

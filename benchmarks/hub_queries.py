@@ -21,12 +21,12 @@ sys.path.append(str(Path(__file__).parents[1] / "tests"))
 
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.documents import Section, merged
-from birthmark.iothub import searching, store
+from birthmark.iothub import store, twin_search
 from birthmark.iothub.model import AuthenticationType, Device, DeviceAuthentication, DeviceId, Hub, Twin
 from birthmark.iothub.ports import UNSEEN, SeenAt
 from birthmark.iothub.rules.queries import plan, read_query
 from birthmark.iothub.service import IotHub
-from birthmark.iothub.service.finding import QueryTooBroadError
+from birthmark.iothub.service.search import QueryTooBroadError
 from birthmark.store import Changes, Database, open_database
 from support.services.postgres import a_postgres_server
 
@@ -106,7 +106,7 @@ async def floor_of(iothub: IotHub, database: Database, hub: Hub, where: str) -> 
     times = []
     for _ in range(ROUNDS):
         began = time.perf_counter()
-        await database.all(searching.next_of(hub.name, leaves, (), "", PAGE + 1))
+        await database.all(twin_search.next_of(hub.name, leaves, (), "", PAGE + 1))
         times.append((time.perf_counter() - began) * 1000)
     return statistics.median(times)
 

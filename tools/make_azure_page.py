@@ -30,9 +30,9 @@ from birthmark import dps, iothub
 from birthmark.dps.http import device_routes as dps_device_routes
 from birthmark.dps.http import service_routes as dps_service_routes
 from birthmark.errors import BirthmarkError
-from birthmark.iothub.http.devices import routes as device_routes
+from birthmark.iothub.http.device_api import routes as device_routes
 from birthmark.iothub.http.queries import routes as query_routes
-from birthmark.iothub.http.service import routes as service_routes
+from birthmark.iothub.http.service_api import routes as service_routes
 
 TOP = Path(birthmark.__file__).parents[2]
 TARGET = TOP / "docs" / "reference" / "azure-iot.md"

@@ -38,7 +38,7 @@ from birthmark.fleet.template import parse_template
 from birthmark.iothub import wire as hub
 from birthmark.iothub.model import Twin
 from birthmark.iothub.rules import queries as hub_queries
-from birthmark.iothub.rules.digital import desired_by, digital_twin
+from birthmark.iothub.rules.digital_twins import desired_by, digital_twin
 from birthmark.iothub.rules.twins import begun, desire
 from birthmark.keys.private_key import uri_in
 from birthmark.keys.reference_keys import parse_reference_key, reference_public_key

@@ -19,7 +19,7 @@ from birthmark.bus.wire import Told
 from birthmark.iothub import store as hub_store
 from birthmark.iothub.events import DeviceChanged
 from birthmark.iothub.mqtt import HubConnections
-from birthmark.iothub.mqtt.devicebound import DeviceBound
+from birthmark.iothub.mqtt.c2d import DeviceBound
 from birthmark.iothub.rules import twins as twin_rules
 from birthmark.store.crud_statements import change
 from birthmark.store.events import kind_of

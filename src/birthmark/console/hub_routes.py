@@ -14,11 +14,11 @@ from birthmark.console.streaming import Place, StreamQuery, pages
 from birthmark.errors import mended_by, shell_word
 from birthmark.feed.url_redaction import host_only
 from birthmark.iothub.model import Hub
-from birthmark.iothub.rules.routes import changing, selecting
-from birthmark.iothub.rules.routes.changing import EndpointInvalidError
+from birthmark.iothub.rules.routes import configuration, matching
+from birthmark.iothub.rules.routes.configuration import EndpointInvalidError
 from birthmark.iothub.service import IotHub
-from birthmark.iothub.service.routes import Routes
-from birthmark.iothub.wire.routes import (
+from birthmark.iothub.service.message_routing import Routes
+from birthmark.iothub.wire.routing import (
     FALLBACK,
     TEMPLATE,
     Enrichment,
@@ -30,7 +30,7 @@ from birthmark.iothub.wire.routes import (
     StreamEndpoint,
     WebhookEndpoint,
 )
-from birthmark.iothub.wire.routes import Endpoint as HubEndpoint
+from birthmark.iothub.wire.routing import Endpoint as HubEndpoint
 from birthmark.net.fair_scheduler import asker_turn
 from birthmark.outbound.http_sender import EXAMPLE, UrlInvalidError
 from birthmark.outbound.ssrf_guard import PlainRefusedError
@@ -146,7 +146,7 @@ class _Endpoints:
         again = f"birthmark hub endpoint create {shell_word(made.name[:64])} --webhook {EXAMPLE} --hub {hub.name}"
         with mended_by(again, UrlInvalidError, PlainRefusedError):
             kept = await self._routes.change(
-                *(hub, lambda known: changing.with_endpoint(known, made, hub.name)),
+                *(hub, lambda known: configuration.with_endpoint(known, made, hub.name)),
                 *("iothub.endpoint_add", made.name),
                 actor=asked.actor,
                 kind=made.__struct_config__.tag,
@@ -157,7 +157,7 @@ class _Endpoints:
     async def remove(self, asked: Asked) -> None:
         hub, name = self._hubs.by_name(asked["name"]), asked["endpoint"]
         await self._routes.change(
-            *(hub, lambda known: changing.without_endpoint(known, name, hub.name)),
+            *(hub, lambda known: configuration.without_endpoint(known, name, hub.name)),
             *("iothub.endpoint_remove", name),
             actor=asked.actor,
         )
@@ -186,15 +186,15 @@ class _Routes:
 
     async def add(self, asked: Asked) -> Any:
         hub, body = self._hubs.by_name(asked["name"]), asked.body
-        source = changing.parse_source(body.source, hub.name)
+        source = configuration.parse_source(body.source, hub.name)
         made = Route(body.name, tuple(body.endpoints), source, body.condition, body.enabled)
-        await self._change(asked, hub, lambda known: changing.with_route(known, made, hub.name), "add", made.name)
+        await self._change(asked, hub, lambda known: configuration.with_route(known, made, hub.name), "add", made.name)
         return _route_view(made, {})
 
     async def show(self, asked: Asked) -> Any:
         hub, name = self._hubs.by_name(asked["name"]), asked["route"]
         routing = await self._routes.routing(hub)
-        route = _fallback_of(routing) if name == FALLBACK else changing.known_route(routing, name, hub.name)
+        route = _fallback_of(routing) if name == FALLBACK else configuration.known_route(routing, name, hub.name)
         lanes = await self._routes.lanes(hub)
         aside = await self._routes.problems(hub, route.name, _MOST_SHOWN)
         lag_s = round(await self._routes.lag_s(hub), 3)
@@ -203,14 +203,14 @@ class _Routes:
     async def switch(self, asked: Asked) -> Any:
         hub, name, is_enabled = self._hubs.by_name(asked["name"]), asked["route"], asked.body.enabled
         made = await self._change(
-            *(asked, hub, lambda known: changing.switched(known, name, hub.name, is_enabled=is_enabled)),
+            *(asked, hub, lambda known: configuration.switched(known, name, hub.name, is_enabled=is_enabled)),
             *("enable" if is_enabled else "disable", name),
         )
-        return _route_view(changing.known_route(made, name, hub.name), await self._routes.lanes(hub))
+        return _route_view(configuration.known_route(made, name, hub.name), await self._routes.lanes(hub))
 
     async def remove(self, asked: Asked) -> None:
         hub, name = self._hubs.by_name(asked["name"]), asked["route"]
-        await self._change(asked, hub, lambda known: changing.without_route(known, name, hub.name), "remove", name)
+        await self._change(asked, hub, lambda known: configuration.without_route(known, name, hub.name), "remove", name)
 
     async def retry(self, asked: Asked) -> None:
         await self._routes.retry(self._hubs.by_name(asked["name"]), asked["route"], actor=asked.actor)
@@ -220,7 +220,7 @@ class _Routes:
         made = Fallback(tuple(body.endpoints), body.enabled)
 
         def decide(known: Routing) -> Routing:
-            return changing.checked(msgspec.structs.replace(known, fallback=made), hub.name)
+            return configuration.checked(msgspec.structs.replace(known, fallback=made), hub.name)
 
         routing = await self._change(asked, hub, decide, "change", FALLBACK)
         return _route_view(_fallback_of(routing), await self._routes.lanes(hub))
@@ -237,13 +237,15 @@ class _Routes:
         hub, body = self._hubs.by_name(asked["name"]), asked.body
         made = Enrichment(asked["key"], body.value, tuple(body.endpoints))
         await self._change(
-            asked, hub, lambda known: changing.with_enrichment(known, made, hub.name), "enrich", made.key
+            asked, hub, lambda known: configuration.with_enrichment(known, made, hub.name), "enrich", made.key
         )
         return msgspec.to_builtins(made)
 
     async def plain(self, asked: Asked) -> None:
         hub, key = self._hubs.by_name(asked["name"]), asked["key"]
-        await self._change(asked, hub, lambda known: changing.without_enrichment(known, key, hub.name), "enrich", key)
+        await self._change(
+            asked, hub, lambda known: configuration.without_enrichment(known, key, hub.name), "enrich", key
+        )
 
     async def _change(self, asked: Asked, hub: Hub, decide: Any, what: str, subject: str) -> Routing:
         action = f"iothub.route_{what}"
@@ -252,15 +254,15 @@ class _Routes:
 
 async def tested(routes: Routes, hub: Hub, asked: RouteTest) -> Mapping[str, Any]:
     """Return which routes take a message, and where to; or whether a condition holds."""
-    source = changing.parse_source(asked.source, hub.name)
+    source = configuration.parse_source(asked.source, hub.name)
     await asker_turn()
-    message = selecting.read(selecting.imagined(asked.device, asked.body, asked.properties, asked.system))
+    message = matching.read(matching.imagined(asked.device, asked.body, asked.properties, asked.system))
     if asked.condition is not None:
-        condition = changing.compiled(asked.condition, hub.name)
-        return {"holds": selecting.takes(condition, Subject(message, asked.twin), "test")}
+        condition = configuration.compiled(asked.condition, hub.name)
+        return {"holds": matching.takes(condition, Subject(message, asked.twin), "test")}
     if (ready := routes.ready(hub.name)) is None:
         return {"routes": []}
-    found = selecting.matching(ready, source, message, asked.twin)
+    found = matching.matching(ready, source, message, asked.twin)
     return {"routes": [{"route": name, "endpoints": list(to)} for name, to in found]}
 
 

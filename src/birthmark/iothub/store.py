@@ -36,7 +36,7 @@ from birthmark.iothub.model import (
     Twin,
     thumbprint_text,
 )
-from birthmark.iothub.wire.routes import Kept, Routing
+from birthmark.iothub.wire.routing import Kept, Routing
 from birthmark.pki.verified_ca import Authority
 from birthmark.store import from_micros, insert, metadata, partial_index, to_micros
 from birthmark.store.columns import blob, number, text

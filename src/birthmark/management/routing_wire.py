@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from birthmark.iothub.rules.routes import changing, selecting
-from birthmark.iothub.wire.routes import (
+from birthmark.iothub.rules.routes import configuration, matching
+from birthmark.iothub.wire.routing import (
     FALLBACK,
     TEMPLATE,
     Endpoint,
@@ -194,7 +194,7 @@ def _file(one: _Container) -> FileEndpoint:
 
 
 def _route(one: _Route, hub: str) -> Route:
-    source = changing.parse_source(one.source, hub)
+    source = configuration.parse_source(one.source, hub)
     return Route(one.name, tuple(one.endpoint_names), source, one.condition or "true", one.is_enabled)
 
 
@@ -222,5 +222,5 @@ def parse_test_one(body: bytes, hub: str) -> tuple[Tested, Route]:
 
 def _tested(asked: _Test) -> Tested:
     said = asked.message or _Message()
-    made = selecting.imagined("device", said.body or "", said.app_properties or {}, said.system_properties or {})
-    return Tested(selecting.read(made), asked.twin, asked.routing_source or "DeviceMessages")
+    made = matching.imagined("device", said.body or "", said.app_properties or {}, said.system_properties or {})
+    return Tested(matching.read(made), asked.twin, asked.routing_source or "DeviceMessages")

@@ -14,10 +14,10 @@ from birthmark.dps.model import Instance
 from birthmark.dps.service import Authorities, Instances
 from birthmark.errors import ConflictError, UnauthenticatedError
 from birthmark.iothub.model import Hub
-from birthmark.iothub.rules.routes import changing, selecting
+from birthmark.iothub.rules.routes import configuration, matching
 from birthmark.iothub.rules.tiers import Tier, edition_of
 from birthmark.iothub.service import IotHub
-from birthmark.iothub.wire.routes import BUILT_IN, MAX_ROUTES, Kept, Routing
+from birthmark.iothub.wire.routing import BUILT_IN, MAX_ROUTES, Kept, Routing
 from birthmark.management import wire
 from birthmark.management.operations import Call, Kind
 from birthmark.management.routing_wire import (
@@ -159,12 +159,12 @@ class Management:
             return shown
         known = self.iothub.routes.ready(hub.name)
         for route in routing_of(given, Routing(), hub.name).routes[:MAX_ROUTES]:
-            changing.compiled(route.condition, hub.name, changing.read_once)
+            configuration.compiled(route.condition, hub.name, configuration.read_once)
             await give_way()
         revision = None if etag in {None, "*"} else 0 if known is None else known.kept.revision
         await self.iothub.routes.change(
             hub,
-            lambda before: changing.checked(routing_of(given, before, hub.name), hub.name),
+            lambda before: configuration.checked(routing_of(given, before, hub.name), hub.name),
             "iothub.route_change",
             hub.name,
             actor=actor,
@@ -176,9 +176,9 @@ class Management:
         """Return the routes of a hub that would take a message."""
         hub = self.iothub.hubs.by_name(call.service)
         asked = parse_test_all(body)
-        ready = self.iothub.routes.ready(hub.name) or selecting.make_ready(_none(hub))
-        source = changing.parse_source(asked.source, hub.name)
-        found = [name for name, _ in selecting.matching(ready, source, asked.message, asked.twin)]
+        ready = self.iothub.routes.ready(hub.name) or matching.make_ready(_none(hub))
+        source = configuration.parse_source(asked.source, hub.name)
+        found = [name for name, _ in matching.matching(ready, source, asked.message, asked.twin)]
         routes = {one.name: one for one in ready.kept.routing.routes}
         return [route_json(routes[name]) if name in routes else fallback_json(ready.kept.routing) for name in found]
 
@@ -190,7 +190,7 @@ class Management:
             condition = parse_condition(route.condition)
         except SqlMistake as error:
             return {"result": "undefined", "details": {"compilationErrors": [mistake_json(error)]}}
-        is_taken = selecting.takes(condition, Subject(asked.message, asked.twin), route.name)
+        is_taken = matching.takes(condition, Subject(asked.message, asked.twin), route.name)
         return {"result": "true" if is_taken else "false", "details": {"compilationErrors": []}}
 
     async def endpoints_health(self, call: Call) -> Sequence[Mapping[str, Any]]:

@@ -44,10 +44,10 @@ from birthmark.feed.transient_events import Notices
 from birthmark.feed.webhooks import Webhooks
 from birthmark.iothub.component import HubComponent, HubDeviceRecords
 from birthmark.iothub.mqtt import DevicesByBus, HubConnections
+from birthmark.iothub.mqtt.c2d import holder_of
 from birthmark.iothub.mqtt.connection import HubConnection
-from birthmark.iothub.mqtt.devicebound import holder_of
 from birthmark.iothub.service import Hubs, IotHub
-from birthmark.iothub.service.route_carriers import carriers_of
+from birthmark.iothub.service.routing_endpoints import carriers_of
 from birthmark.net.admission import Closed
 from birthmark.net.quota_key import share_of
 from birthmark.outbound.http_sender import Sender

@@ -15,8 +15,8 @@ import birthmark.ca.store
 import birthmark.dps.store
 import birthmark.est.store
 import birthmark.feed.store
-import birthmark.iothub.searching
 import birthmark.iothub.store
+import birthmark.iothub.twin_search
 import birthmark.people.approvals_model
 import birthmark.people.idempotency_model
 import birthmark.people.sign_in_model

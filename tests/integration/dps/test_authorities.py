@@ -9,7 +9,7 @@ import pytest
 from birthmark.actor import Actor
 from birthmark.dps.service.ca_certificates import UnknownAuthorityError
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError
-from birthmark.iothub.service.authorities import UnknownCaError
+from birthmark.iothub.service.ca_certificates import UnknownCaError
 from birthmark.management.service import CertificatesOf
 from birthmark.pki.possession import prove_possession
 from birthmark.pki.verified_ca import NOTHING, AuthorityChangedError

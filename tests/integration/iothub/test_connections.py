@@ -18,10 +18,10 @@ from birthmark.errors import UnavailableError
 from birthmark.iothub import wire
 from birthmark.iothub.events import DeviceChanged
 from birthmark.iothub.model import AuthenticationType, DeviceAuthentication, Hub, Mail, Message, space_of
-from birthmark.iothub.mqtt import HubConnections, devicebound
+from birthmark.iothub.mqtt import HubConnections, c2d
 from birthmark.iothub.mqtt.connection import MAX_SUBSCRIPTIONS
 from birthmark.iothub.mqtt.connections import Tokens
-from birthmark.iothub.mqtt.methods import CallMethod, MethodAnswered
+from birthmark.iothub.mqtt.direct_methods import CallMethod, MethodAnswered
 from birthmark.iothub.mqtt.telemetry import WINDOW
 from birthmark.iothub.ports import Notify
 from birthmark.iothub.service.hubs import UnknownHubError
@@ -330,7 +330,7 @@ async def send_mail(world: World, count: int) -> None:
 async def test_who_unsubscribed_gets_no_more_messages_and_another_qos_counts_at_once(tmp_path: Path) -> None:
     async with a_world(tmp_path) as world:
         link, client = await world.connected()
-        await send_mail(world, 2 * devicebound.WINDOW)
+        await send_mail(world, 2 * c2d.WINDOW)
         name = wire.devicebound("device-1")
 
         def say(packet: Packet) -> None:
@@ -338,16 +338,16 @@ async def test_who_unsubscribed_gets_no_more_messages_and_another_qos_counts_at_
             link.data_received(client.client.data_to_send())
 
         say(Subscribe(1, ((name, 1),)))
-        await until(lambda: len(client.got(Publish)) == devicebound.WINDOW)
+        await until(lambda: len(client.got(Publish)) == c2d.WINDOW)
         say(Unsubscribe(2, (name,)))
         await until(lambda: bool(client.got(UnsubAck)))
         for packet in client.got(Publish):
             say(PubAck(packet.packet_id or 0))
         await until(lambda: not world.broker._tasks and link._task is None)
-        assert len(client.got(Publish)) == devicebound.WINDOW
+        assert len(client.got(Publish)) == c2d.WINDOW
         say(Subscribe(3, ((name, 0),)))
-        await until(lambda: len(client.got(Publish)) == 2 * devicebound.WINDOW)
-        assert {packet.qos for packet in client.got(Publish)[devicebound.WINDOW :]} == {0}
+        await until(lambda: len(client.got(Publish)) == 2 * c2d.WINDOW)
+        assert {packet.qos for packet in client.got(Publish)[c2d.WINDOW :]} == {0}
 
 
 async def test_a_message_that_comes_while_somebody_looks_is_not_left_behind(
@@ -421,11 +421,11 @@ async def test_who_takes_its_own_session_over_gets_what_it_had_not_acknowledged_
     tmp_path: Path,
 ) -> None:
     async with a_world(tmp_path) as world:
-        await send_mail(world, devicebound.WINDOW + 2)
+        await send_mail(world, c2d.WINDOW + 2)
         _, first = await wanting_mail(world, clean=False)
-        await until(lambda: len(bodies(first)) == devicebound.WINDOW)
+        await until(lambda: len(bodies(first)) == c2d.WINDOW)
         _, second = await world.connected(clean=False)  # whose session has the subscription
-        await until(lambda: len(bodies(second)) == devicebound.WINDOW)
+        await until(lambda: len(bodies(second)) == c2d.WINDOW)
         assert bodies(second) == bodies(first)
 
 
@@ -562,13 +562,13 @@ async def test_a_device_that_waits_is_woken_when_a_lock_ends(tmp_path: Path) -> 
 
 async def test_what_is_not_acknowledged_is_sent_again_when_its_lock_ends_and_fills_no_window(tmp_path: Path) -> None:
     async with a_world(tmp_path) as world:
-        await send_mail(world, devicebound.WINDOW)
+        await send_mail(world, c2d.WINDOW)
         _, client = await wanting_mail(world)
-        await until(lambda: len(bodies(client)) == devicebound.WINDOW)
+        await until(lambda: len(bodies(client)) == c2d.WINDOW)
         world.clock.move(timedelta(seconds=60))
         await world.connections.look_for_mail()
-        await until(lambda: len(bodies(client)) == 2 * devicebound.WINDOW)
-        assert bodies(client)[devicebound.WINDOW :] == bodies(client)[: devicebound.WINDOW]
+        await until(lambda: len(bodies(client)) == 2 * c2d.WINDOW)
+        assert bodies(client)[c2d.WINDOW :] == bodies(client)[: c2d.WINDOW]
 
 
 async def test_telemetry_on_its_way_while_its_hub_is_deleted_is_not_the_next_hubs(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from birthmark.bus.local import LocalBus
 from birthmark.iothub import wire
 from birthmark.iothub.model import Mail, space_of
 from birthmark.iothub.mqtt import HubConnections
-from birthmark.iothub.mqtt.devicebound import holder_of
+from birthmark.iothub.mqtt.c2d import holder_of
 from birthmark.mqtt.packets import ConnAck, Packet, PubAck, Publish, SubAck, Subscribe
 from birthmark.net.mqtt_driver import MqttPump
 from birthmark.store import Changes

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from birthmark.iothub import searching, wire
+from birthmark.iothub import twin_search, wire
 from birthmark.iothub.model import Mail
 from birthmark.iothub.rules.queries import CollectionNotServedError
-from birthmark.iothub.service import finding, index, queries
-from birthmark.iothub.service.finding import IndexBehindError, QueryTooBroadError
+from birthmark.iothub.service import queries, search, twin_index
 from birthmark.iothub.service.queries import QueryMarkerError
+from birthmark.iothub.service.search import IndexBehindError, QueryTooBroadError
 from birthmark.net.fair_scheduler import Backlog
 from birthmark.store import Changes
 from birthmark.store.crud_statements import MOST_AMONG
@@ -137,7 +137,7 @@ async def test_what_changed_is_found_as_it_is_before_and_after_it_is_indexed(dat
 async def test_where_very_many_changed_they_are_found_as_they_were(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(finding, "_MOST_WAITING", 0)
+    monkeypatch.setattr(search, "_MOST_WAITING", 0)
     async with a_world(database_url) as world:
         await world.has("d", {"site": "a"})
         await world.has("new", {"site": "b"})
@@ -162,9 +162,9 @@ async def test_a_device_that_is_gone_leaves_no_terms_and_the_next_of_its_name_ha
 async def test_a_device_removed_while_it_is_indexed_leaves_no_terms(database_url: str) -> None:
     async with a_world(database_url) as world:
         await world.has("d", {"site": "a"})
-        read = await world.database.all(searching.NEXT_UNINDEXED, state=3, hub="", device_id="", limit=1)
+        read = await world.database.all(twin_search.NEXT_UNINDEXED, state=3, hub="", device_id="", limit=1)
         await world.iothub.registry.remove(world.hub, "d", None, actor="test")
-        for portion in index.portions_for(read[0], set()):
+        for portion in twin_index.portions_for(read[0], set()):
             await world.database.commit(portion)
         assert await world.terms("d") == set()
 
@@ -172,9 +172,9 @@ async def test_a_device_removed_while_it_is_indexed_leaves_no_terms(database_url
 async def test_a_twin_changed_while_it_is_indexed_is_indexed_again(database_url: str) -> None:
     async with a_world(database_url) as world:
         await world.has("d", {"site": "a"})
-        read = await world.database.all(searching.NEXT_UNINDEXED, state=3, hub="", device_id="", limit=1)
+        read = await world.database.all(twin_search.NEXT_UNINDEXED, state=3, hub="", device_id="", limit=1)
         await world.iothub.twins.desire(world.hub, "d", {"tags": {"site": "b"}}, None, replaces=False, actor="test")
-        for portion in index.portions_for(read[0], set()):
+        for portion in twin_index.portions_for(read[0], set()):
             await world.database.commit(portion)
         assert await world.iothub.index.unindexed() == 1
         await world.iothub.index.index_all()
@@ -184,12 +184,12 @@ async def test_a_twin_changed_while_it_is_indexed_is_indexed_again(database_url:
 async def test_the_mark_of_a_twin_stays_until_the_last_portion_of_its_terms_is_written(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(index, "MOST_WRITES", 10)
+    monkeypatch.setattr(twin_index, "MOST_WRITES", 10)
     async with a_world(database_url) as world:
         await world.has("d", {f"t{number}": number for number in range(25)})
-        (read,) = await world.database.all(searching.NEXT_UNINDEXED, state=3, hub="", device_id="", limit=1)
+        (read,) = await world.database.all(twin_search.NEXT_UNINDEXED, state=3, hub="", device_id="", limit=1)
         counts = []
-        for portion in index.portions_for(read, set()):
+        for portion in twin_index.portions_for(read, set()):
             await world.database.commit(portion)
             counts.append((len(await world.terms("d")), await world.iothub.index.unindexed()))
         assert counts == [(10, 1), (20, 1), (25, 0)]
@@ -208,7 +208,7 @@ async def test_no_commit_of_the_index_is_large(tmp_path: Path, monkeypatch: pyte
 
         monkeypatch.setattr(world.database, "commit", measured)
         await world.iothub.index.index_all()
-        assert (sum(sizes), max(sizes) <= 2 * index.MOST_WRITES) == (5 * 900 + 10, True)
+        assert (sum(sizes), max(sizes) <= 2 * twin_index.MOST_WRITES) == (5 * 900 + 10, True)
 
 
 async def test_a_hub_that_is_deleted_takes_its_terms_along(database_url: str) -> None:
@@ -243,7 +243,7 @@ async def test_a_twin_with_more_values_than_are_indexed_is_found_by_each(databas
 
 
 async def test_what_would_read_too_much_is_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(finding, "MAX_READ", 3)
+    monkeypatch.setattr(search, "MAX_READ", 3)
     async with a_world(f"sqlite:///{tmp_path}/x.db") as world:
         for number in range(5):
             await world.has(f"d-{number}", {"n": number})
@@ -251,15 +251,15 @@ async def test_what_would_read_too_much_is_refused_by_name(tmp_path: Path, monke
         with pytest.raises(QueryTooBroadError):
             await world.found("NOT is_defined(tags.n)")
         assert await world.found("tags.n = 4") == ["d-4"]
-        monkeypatch.setattr(finding, "_MOST_WAITING", 0)
+        monkeypatch.setattr(search, "_MOST_WAITING", 0)
         await world.has("e", {"n": 1})
         with pytest.raises(IndexBehindError):
             await world.found("NOT is_defined(tags.n)")
 
 
 async def test_a_query_ends_after_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(finding, "EACH", 1)
-    monkeypatch.setattr(finding, "MAX_S", -1.0)
+    monkeypatch.setattr(search, "EACH", 1)
+    monkeypatch.setattr(search, "MAX_S", -1.0)
     async with a_world(f"sqlite:///{tmp_path}/x.db") as world:
         await world.has("d", {})
         with pytest.raises(QueryTooBroadError):
@@ -337,8 +337,8 @@ async def test_where_nobody_is_connected_nobody_is_found(database_url: str, has_
 async def test_who_is_connected_is_found_however_many_are_not(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(finding, "MAX_READ", 4)
-    monkeypatch.setattr(finding, "EACH", 2)
+    monkeypatch.setattr(search, "MAX_READ", 4)
+    monkeypatch.setattr(search, "EACH", 2)
     async with a_world(database_url) as world:
         for number in range(9):
             await world.has(f"d-{number}", {"n": number})
@@ -352,7 +352,7 @@ async def test_who_is_connected_is_found_however_many_are_not(
 async def test_a_page_of_named_devices_goes_on_though_some_are_gone(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(finding, "EACH", 2)
+    monkeypatch.setattr(search, "EACH", 2)
     async with a_world(database_url) as world:
         for number in range(0, 9, 2):
             await world.has(f"d-{number}", {})
@@ -394,7 +394,7 @@ async def test_no_hub_finds_what_another_has(database_url: str) -> None:
 async def test_modules_are_found_by_their_twins_and_no_query_of_devices_finds_one(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(finding, "EACH", 2)
+    monkeypatch.setattr(search, "EACH", 2)
     async with a_world(database_url) as world:
         twins, modules = world.iothub.twins, world.iothub.registry.modules
         for number in range(3):
@@ -420,6 +420,6 @@ async def test_modules_are_found_by_their_twins_and_no_query_of_devices_finds_on
         await world.iothub.registry.remove(world.hub, "d-1", None, actor="test")
         assert (await world.terms("d-1"), await world.terms("d-1/meter")) == (set(), set())
         assert await world.terms("d-2/meter") != set()
-        monkeypatch.setattr(finding, "MAX_READ", 4)
+        monkeypatch.setattr(search, "MAX_READ", 4)
         with pytest.raises(QueryTooBroadError):
             await world.asked("SELECT * FROM devices.modules WHERE moduleId = 'none'")

@@ -17,9 +17,9 @@ from birthmark.errors import BirthmarkError, ChangedMeanwhileError
 from birthmark.iothub import wire
 from birthmark.iothub.model import Message
 from birthmark.iothub.mqtt import HubConnections
-from birthmark.iothub.rules.routes import changing
-from birthmark.iothub.service.route_carriers import carriers_of
-from birthmark.iothub.wire.routes import (
+from birthmark.iothub.rules.routes import configuration
+from birthmark.iothub.service.routing_endpoints import carriers_of
+from birthmark.iothub.wire.routing import (
     Endpoint,
     Enrichment,
     Fallback,
@@ -58,7 +58,7 @@ class Routed:
     async def have(self, *endpoints: Endpoint, routes: tuple[Route, ...] = (), **more: Any) -> None:
         made = Routing(endpoints, routes, **more)
         await self.world.iothub.routes.change(
-            self.world.hub, lambda _: changing.checked(made, "main"), "test", "x", actor="test"
+            self.world.hub, lambda _: configuration.checked(made, "main"), "test", "x", actor="test"
         )
 
     async def send(self, body: Any, device: str = "device-1", **properties: str) -> None:
@@ -335,7 +335,12 @@ async def test_of_two_who_change_the_routing_that_they_read_one_is_told(tmp_path
         def change(name: str) -> Any:
             made = FileEndpoint(name, "archive")
             return routes.change(
-                main, lambda known: changing.with_endpoint(known, made, "main"), "test", name, actor="t", revision=0
+                main,
+                lambda known: configuration.with_endpoint(known, made, "main"),
+                "test",
+                name,
+                actor="t",
+                revision=0,
             )
 
         told = await asyncio.gather(change("one"), change("two"), return_exceptions=True)
@@ -350,13 +355,13 @@ async def test_ten_who_add_at_once_add_ten_and_no_eleventh(tmp_path: Path, datab
         async def add(number: int) -> None:
             made = FileEndpoint(f"e{number}", "archive")
             await routes.change(
-                main, lambda known: changing.with_endpoint(known, made, "main"), "test", made.name, actor="t"
+                main, lambda known: configuration.with_endpoint(known, made, "main"), "test", made.name, actor="t"
             )
 
         await asyncio.gather(*(add(number) for number in range(8)))
         told = await asyncio.gather(*(add(number) for number in range(8, 14)), return_exceptions=True)
         assert len((await routes.routing(main)).endpoints) == 10
-        assert sum(isinstance(one, changing.TooManyRoutesError) for one in told) == 4
+        assert sum(isinstance(one, configuration.TooManyRoutesError) for one in told) == 4
 
 
 async def test_of_a_worker_that_was_killed_another_says_who_went(tmp_path: Path, database_url: str) -> None:

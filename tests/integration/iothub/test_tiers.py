@@ -12,10 +12,10 @@ from starlette.types import Message
 from birthmark.bus.local import LocalBus
 from birthmark.errors import BirthmarkError
 from birthmark.iothub import wire
-from birthmark.iothub.http import devices, service
-from birthmark.iothub.http.rendering import DEVICEBOUND, SERVICEBOUND
-from birthmark.iothub.http.service import kind_of
-from birthmark.iothub.mqtt.todevices import DevicesByBus
+from birthmark.iothub.http import device_api, service_api
+from birthmark.iothub.http.responses import DEVICEBOUND, SERVICEBOUND
+from birthmark.iothub.http.service_api import kind_of
+from birthmark.iothub.mqtt.device_dispatcher import DevicesByBus
 from birthmark.iothub.rules.tiers import (
     PATIENCE_S,
     Edition,
@@ -179,7 +179,7 @@ async def sent_by_https(world: World, device_id: str, *, is_gone: bool = False) 
     async def send(message: Message) -> None:
         told.append(message)
 
-    app = Router(devices.routes(world.iothub, lambda error, _request: str(error)))
+    app = Router(device_api.routes(world.iothub, lambda error, _request: str(error)))
     scope = {
         "type": "http",
         "method": "POST",
@@ -238,7 +238,7 @@ _COUNTED = {
 async def test_every_call_of_the_service_has_a_pace_or_a_reason_why_not(tmp_path: Path) -> None:
     async with a_world(tmp_path) as world:
         found: dict[str, Metered | None] = {}
-        for route in service.routes(world.iothub, to_devices(world), lambda _error, _request: ""):
+        for route in service_api.routes(world.iothub, to_devices(world), lambda _error, _request: ""):
             for method in (route.methods or set()) - {"HEAD"}:
                 kinds = set()
                 for name in ("d", "commands", "methods", "messages", "modules", "query", "applyConfigurationContent"):

@@ -6,9 +6,9 @@ import json
 import pytest
 
 from birthmark.broker.rules.device_queue import Letter
-from birthmark.iothub.http.headers import BATCH, headers_of, mail_of, telemetry_of
+from birthmark.iothub.http.message_headers import BATCH, headers_of, mail_of, telemetry_of
 from birthmark.iothub.model import DeviceId, Mail, Message
-from birthmark.iothub.rules.messages import BatchInvalidError
+from birthmark.iothub.rules.d2c import BatchInvalidError
 from birthmark.iothub.wire import PropertyBagError
 
 D = DeviceId("d")

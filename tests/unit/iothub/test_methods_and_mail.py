@@ -6,7 +6,7 @@ from birthmark.broker.rules.device_queue import InboxRules, Letter, Outcome, end
 from birthmark.iothub import wire
 from birthmark.iothub.model import Mail
 from birthmark.iothub.rules.c2d import C2dInvalidError, check_mail, feedback_of, is_told, parse_expiry
-from birthmark.iothub.rules.methods import MethodInvalidError, check_call
+from birthmark.iothub.rules.direct_methods import MethodInvalidError, check_call
 from birthmark.iothub.wire import MethodCall
 
 HOUR = 3600 * 1_000_000

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from birthmark.documents.query_evaluator import fits
+from birthmark.iothub.rules.index_terms import MAX_TERMS, MAX_VALUE, encode, of_twin, path_key
 from birthmark.iothub.rules.queries import (
     AnyOf,
     CollectionNotServedError,
@@ -25,7 +26,6 @@ from birthmark.iothub.rules.queries import (
     plan,
     read_query,
 )
-from birthmark.iothub.rules.terms import MAX_TERMS, MAX_VALUE, encode, of_twin, path_key
 
 
 def planned(where: str) -> Plan:

@@ -11,8 +11,8 @@ import pytest
 from birthmark.documents import Section, merged
 from birthmark.errors import BirthmarkError
 from birthmark.iothub.model import Message, Twin
-from birthmark.iothub.rules.routes import changing, selecting, telling
-from birthmark.iothub.wire.routes import (
+from birthmark.iothub.rules.routes import configuration, event_messages, matching
+from birthmark.iothub.wire.routing import (
     TEMPLATE,
     Endpoint,
     Enrichment,
@@ -41,8 +41,8 @@ def a_message(body: bytes = b"{}", system: dict[str, str | None] | None = None, 
 
 
 def destinations(made: Routing, message: Message) -> dict[str, str]:
-    ready = selecting.make_ready(Kept("main", "1", 1, made, {}, NOW))
-    return dict(selecting.destinations(ready, selecting.source_of(message), selecting.read(message), None))
+    ready = matching.make_ready(Kept("main", "1", 1, made, {}, NOW))
+    return dict(matching.destinations(ready, matching.source_of(message), matching.read(message), None))
 
 
 @pytest.mark.parametrize(
@@ -60,69 +60,69 @@ def destinations(made: Routing, message: Message) -> dict[str, str]:
     ],
 )
 def test_a_name_of_files_that_leads_out_or_lacks_a_part_is_refused(template: str) -> None:
-    with pytest.raises(changing.EndpointInvalidError):
-        changing.with_endpoint(Routing(), FileEndpoint("files", "archive", template), "main")
+    with pytest.raises(configuration.EndpointInvalidError):
+        configuration.with_endpoint(Routing(), FileEndpoint("files", "archive", template), "main")
 
 
 @pytest.mark.parametrize("folder", ["..", "a/b", "A", "", "a--b", ".hidden", "ab"])
 def test_a_folder_is_one_below_the_hubs_own(folder: str) -> None:
-    with pytest.raises(changing.EndpointInvalidError):
-        changing.with_endpoint(Routing(), FileEndpoint("files", folder), "main")
+    with pytest.raises(configuration.EndpointInvalidError):
+        configuration.with_endpoint(Routing(), FileEndpoint("files", folder), "main")
 
 
 @pytest.mark.parametrize("topic", ["a/#", "+/a", "a b", "{secret}", "a\n", ""])
 def test_a_topic_at_a_server_is_one_that_can_be_published_to(topic: str) -> None:
-    with pytest.raises(changing.EndpointInvalidError):
-        changing.with_endpoint(Routing(), ServerEndpoint("bus", "plant", topic), "main")
+    with pytest.raises(configuration.EndpointInvalidError):
+        configuration.with_endpoint(Routing(), ServerEndpoint("bus", "plant", topic), "main")
 
 
 @pytest.mark.parametrize("name", ["events", "Events", "a b", "-rm", "a/b", "a:b", "", "x" * 65])
 def test_an_endpoint_is_not_called_as_the_service_calls_its_own(name: str) -> None:
-    with pytest.raises(changing.EndpointInvalidError):
-        changing.with_endpoint(Routing(), StreamEndpoint(name), "main")
+    with pytest.raises(configuration.EndpointInvalidError):
+        configuration.with_endpoint(Routing(), StreamEndpoint(name), "main")
 
 
 @pytest.mark.parametrize(
     ("made", "refusal"),
     [
-        (routing(Route("a", ("live",)), Route("A", ("live",))), changing.RouteNameTakenError),
-        (routing(endpoints=(LIVE, StreamEndpoint("LIVE"))), changing.RouteNameTakenError),
-        (routing(Route("a", ("nowhere",))), changing.UnknownEndpointError),
-        (routing(Route("a", ())), changing.RouteInvalidError),
-        (routing(Route("a", ("live", "live"))), changing.RouteInvalidError),
-        (routing(Route("a b", ("live",))), changing.RouteInvalidError),
-        (routing(Route("$fallback", ("live",))), changing.RouteInvalidError),
-        (routing(Route("a", ("live",), condition="a =")), changing.RouteConditionError),
-        (routing(fallback=Fallback(("nowhere",))), changing.UnknownEndpointError),
-        (routing(*(Route(f"r{n}", ("live",)) for n in range(101))), changing.TooManyRoutesError),
-        (routing(endpoints=[StreamEndpoint(f"e{n}") for n in range(11)]), changing.TooManyRoutesError),
-        (routing(enrichments=(Enrichment("k", "$other", ("live",)),)), changing.RouteInvalidError),
-        (routing(enrichments=(Enrichment("k", "v", ("none",)),)), changing.UnknownEndpointError),
+        (routing(Route("a", ("live",)), Route("A", ("live",))), configuration.RouteNameTakenError),
+        (routing(endpoints=(LIVE, StreamEndpoint("LIVE"))), configuration.RouteNameTakenError),
+        (routing(Route("a", ("nowhere",))), configuration.UnknownEndpointError),
+        (routing(Route("a", ())), configuration.RouteInvalidError),
+        (routing(Route("a", ("live", "live"))), configuration.RouteInvalidError),
+        (routing(Route("a b", ("live",))), configuration.RouteInvalidError),
+        (routing(Route("$fallback", ("live",))), configuration.RouteInvalidError),
+        (routing(Route("a", ("live",), condition="a =")), configuration.RouteConditionError),
+        (routing(fallback=Fallback(("nowhere",))), configuration.UnknownEndpointError),
+        (routing(*(Route(f"r{n}", ("live",)) for n in range(101))), configuration.TooManyRoutesError),
+        (routing(endpoints=[StreamEndpoint(f"e{n}") for n in range(11)]), configuration.TooManyRoutesError),
+        (routing(enrichments=(Enrichment("k", "$other", ("live",)),)), configuration.RouteInvalidError),
+        (routing(enrichments=(Enrichment("k", "v", ("none",)),)), configuration.UnknownEndpointError),
     ],
 )
 def test_what_cannot_be_is_refused(made: Routing, refusal: type[BirthmarkError]) -> None:
     with pytest.raises(refusal):
-        changing.checked(made, "main")
+        configuration.checked(made, "main")
 
 
 def test_a_change_reads_no_condition_that_was_kept_before() -> None:
     routes = [Route(f"route-{n}", ("live",), Source.MESSAGES, f"level = {n}") for n in range(99)]
-    selecting.make_ready(Kept("main", "1", 1, changing.checked(routing(*routes), "main"), {}, NOW))
-    before = changing.read_once.cache_info().misses
+    matching.make_ready(Kept("main", "1", 1, configuration.checked(routing(*routes), "main"), {}, NOW))
+    before = configuration.read_once.cache_info().misses
     routes.append(Route("new", ("live",), Source.MESSAGES, "level = 'new'"))
-    selecting.make_ready(Kept("main", "1", 2, changing.checked(routing(*routes), "main"), {}, NOW))
-    assert changing.read_once.cache_info().misses == before + 1
+    matching.make_ready(Kept("main", "1", 2, configuration.checked(routing(*routes), "main"), {}, NOW))
+    assert configuration.read_once.cache_info().misses == before + 1
 
 
 def test_an_endpoint_that_is_led_to_stays() -> None:
-    with pytest.raises(changing.EndpointInUseError):
-        changing.without_endpoint(routing(Route("a", ("live",))), "live", "main")
+    with pytest.raises(configuration.EndpointInUseError):
+        configuration.without_endpoint(routing(Route("a", ("live",))), "live", "main")
 
 
 @pytest.mark.parametrize("name", ["DigitalTwinChangeEvents", "devicejoblifecycleevents", "other"])
 def test_a_source_that_is_not_served_is_refused_by_its_name(name: str) -> None:
-    with pytest.raises(changing.RouteSourceError):
-        changing.parse_source(name, "main")
+    with pytest.raises(configuration.RouteSourceError):
+        configuration.parse_source(name, "main")
 
 
 def test_a_message_goes_to_an_endpoint_once_by_the_first_route_that_takes_it() -> None:
@@ -134,7 +134,7 @@ def test_the_fallback_takes_what_no_route_takes_and_events_of_nobody() -> None:
     made = routing(Route("hot", ("live",), condition="level = 'hot'"), fallback=Fallback(("files",)))
     assert destinations(made, a_message(level="hot")) == {"live": "hot"}
     assert destinations(made, a_message()) == {"files": "$fallback"}
-    changed = telling.twin_changed(Twin("main", "pump-7"), Twin("main", "pump-7", {"a": 1}), NOW, replaces=False)
+    changed = event_messages.twin_changed(Twin("main", "pump-7"), Twin("main", "pump-7", {"a": 1}), NOW, replaces=False)
     assert destinations(made, changed) == {}
 
 
@@ -159,19 +159,19 @@ def test_a_device_cannot_pass_telemetry_off_as_what_the_hub_says() -> None:
 )
 def test_a_body_that_is_json_stands_as_it_is_on_one_line(body: bytes, system: Any, shown: Any) -> None:
     message = a_message(body, system)
-    told = selecting.envelope(message, selecting.shown_body(message), (), "main", None)
+    told = matching.envelope(message, matching.shown_body(message), (), "main", None)
     assert b"\n" not in told
     assert json.loads(told)["Body"] == shown
 
 
 def test_files_are_named_by_when_a_message_came() -> None:
-    assert selecting.file_of(TEMPLATE, "main", a_message()).startswith("main/")
-    assert selecting.file_of(TEMPLATE, "main", a_message()).endswith("/2026/11/26/09/05")
+    assert matching.file_of(TEMPLATE, "main", a_message()).startswith("main/")
+    assert matching.file_of(TEMPLATE, "main", a_message()).endswith("/2026/11/26/09/05")
 
 
 @pytest.mark.parametrize("name", ["a.b", "a*", "#", "+", "a$b"])
 def test_a_devices_name_adds_no_level_and_no_wildcard_to_a_topic(name: str) -> None:
-    made = selecting.topic_of("hubs.{iothub}.{device}", "my.hub", name)
+    made = matching.topic_of("hubs.{iothub}.{device}", "my.hub", name)
     assert made.count(".") == 2
     assert not set("*#+$") & set(made)
 
@@ -179,6 +179,6 @@ def test_a_devices_name_adds_no_level_and_no_wildcard_to_a_topic(name: str) -> N
 def test_a_change_says_what_was_set_again_to_what_it_was() -> None:
     before = Twin("main", "pump-7", {}, Section(), merged(Section(), {"a": 1, "b": {"c": 2, "d": 3}}, 1))
     after = Twin("main", "pump-7", {}, Section(), merged(before.reported, {"b": {"c": 2, "d": None}}, 2), 2)
-    told = json.loads(telling.twin_changed(before, after, NOW, replaces=False).body)
+    told = json.loads(event_messages.twin_changed(before, after, NOW, replaces=False).body)
     own = {name: value for name, value in told["properties"]["reported"].items() if name[0] != "$"}
     assert own == {"b": {"c": 2, "d": None}}

@@ -3,7 +3,7 @@ from functools import partial
 
 import pytest
 
-from birthmark.iothub.http.service import kind_of, size_of
+from birthmark.iothub.http.service_api import kind_of, size_of
 from birthmark.iothub.rules.tiers import (
     MAX_UNITS,
     Allowance,

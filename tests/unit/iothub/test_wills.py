@@ -4,7 +4,7 @@ import pytest
 
 from birthmark.iothub import wire
 from birthmark.iothub.model import DeviceId, Message
-from birthmark.iothub.rules.messages import WillInvalidError, check_will, telemetry_of
+from birthmark.iothub.rules.d2c import WillInvalidError, check_will, telemetry_of
 
 D = DeviceId("d")
 

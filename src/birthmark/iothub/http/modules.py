@@ -12,7 +12,7 @@ from birthmark.auth.permissions import Right
 from birthmark.auth.sas import parse_sas
 from birthmark.errors import BirthmarkError, ThrottledError, UnavailableError
 from birthmark.iothub import wire
-from birthmark.iothub.http.rendering import (
+from birthmark.iothub.http.responses import (
     UNAUTHORIZED,
     Authorized,
     Record,

@@ -9,7 +9,7 @@ from starlette.routing import Route
 
 from birthmark.auth.permissions import Right
 from birthmark.iothub import wire
-from birthmark.iothub.http.rendering import Record, guarded, hub_of
+from birthmark.iothub.http.responses import Record, guarded, hub_of
 from birthmark.iothub.ports import Presence
 from birthmark.iothub.rules.tiers import Metered
 from birthmark.iothub.service import IotHub

@@ -1,6 +1,6 @@
 """IoT Hub over MQTT 3.1.1: who is there, one device's connection, and a module for each feature."""
 
 from birthmark.iothub.mqtt.connections import HubConnections
-from birthmark.iothub.mqtt.todevices import DevicesByBus
+from birthmark.iothub.mqtt.device_dispatcher import DevicesByBus
 
 __all__ = ["DevicesByBus", "HubConnections"]

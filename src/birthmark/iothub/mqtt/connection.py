@@ -14,11 +14,11 @@ from birthmark.errors import BirthmarkError
 from birthmark.iothub import wire
 from birthmark.iothub.errors import http_error
 from birthmark.iothub.model import AuthenticationType, Device, Hub, Identity
-from birthmark.iothub.mqtt.devicebound import DeviceBound
-from birthmark.iothub.mqtt.methods import MethodCalls
+from birthmark.iothub.mqtt.c2d import DeviceBound
+from birthmark.iothub.mqtt.direct_methods import MethodCalls
 from birthmark.iothub.mqtt.telemetry import TelemetryWindow
 from birthmark.iothub.rules.credentials import CredentialBusyError
-from birthmark.iothub.rules.messages import QosNotServedError, TopicNotServedError
+from birthmark.iothub.rules.d2c import QosNotServedError, TopicNotServedError
 from birthmark.iothub.rules.tiers import Metered
 from birthmark.iothub.rules.twins import MAX_PATCH_BYTES, TwinInvalidError
 from birthmark.iothub.service import IotHub

@@ -21,12 +21,12 @@ from birthmark.iothub import wire
 from birthmark.iothub.errors import connack_reason
 from birthmark.iothub.events import DeviceChanged, HubCaChanged, HubDeleted, HubsChanged
 from birthmark.iothub.model import Hub, space_of
+from birthmark.iothub.mqtt.c2d import holder_of
 from birthmark.iothub.mqtt.connection import HubConnection
-from birthmark.iothub.mqtt.devicebound import holder_of
-from birthmark.iothub.mqtt.methods import CallMethod, MethodAnswered, MethodCalls
+from birthmark.iothub.mqtt.direct_methods import CallMethod, MethodAnswered, MethodCalls
 from birthmark.iothub.ports import UNSEEN, Notify, SeenAt
 from birthmark.iothub.rules.authentication import DEVICE_CONNECT, check_client_id
-from birthmark.iothub.rules.messages import check_will, telemetry_of
+from birthmark.iothub.rules.d2c import check_will, telemetry_of
 from birthmark.iothub.rules.tiers import Metered
 from birthmark.iothub.service import IotHub
 from birthmark.iothub.service.hubs import UnknownHubError

@@ -14,7 +14,7 @@ from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError
 from birthmark.iothub import wire
 from birthmark.iothub.model import Message
-from birthmark.iothub.rules.messages import MAX_MESSAGE_BYTES, MessageTooLargeError
+from birthmark.iothub.rules.d2c import MAX_MESSAGE_BYTES, MessageTooLargeError
 from birthmark.iothub.rules.tiers import AT_A_TURN, BACKLOG_S
 from birthmark.iothub.service.throttles import Throttles
 from birthmark.mqtt.packets import Publish

@@ -30,7 +30,7 @@ from birthmark.documents.queries import (
     with_paths,
 )
 from birthmark.errors import InvalidRequestError
-from birthmark.iothub.rules.terms import BOOL, MODEL, NUMBER, TEXT, encode, path_key
+from birthmark.iothub.rules.index_terms import BOOL, MODEL, NUMBER, TEXT, encode, path_key
 
 DEVICES, MODULES = "devices", "devices.modules"
 COLLECTIONS = (DEVICES, MODULES)

@@ -6,18 +6,18 @@ from dataclasses import dataclass
 from birthmark.auth.user_credentials import NOBODY, Persons
 from birthmark.clock import Clock, Entropy
 from birthmark.iothub.ports import Notifier
-from birthmark.iothub.service.authorities import HubAuthorities, IsDevicesOwn
-from birthmark.iothub.service.bulk import Bulk
+from birthmark.iothub.service.bulk_registry import Bulk
 from birthmark.iothub.service.c2d import CloudToDevice
+from birthmark.iothub.service.ca_certificates import HubAuthorities, IsDevicesOwn
 from birthmark.iothub.service.credentials import Credentials, Grants, Issuer
 from birthmark.iothub.service.hubs import Hubs
-from birthmark.iothub.service.index import Index
+from birthmark.iothub.service.message_routing import Record, Routes
 from birthmark.iothub.service.queries import Queries
 from birthmark.iothub.service.registry import Made, Registry, RevocationCheck
-from birthmark.iothub.service.routes import Record, Routes
+from birthmark.iothub.service.routing_events import Telling
 from birthmark.iothub.service.telemetry import Telemetry
-from birthmark.iothub.service.telling import Telling
 from birthmark.iothub.service.throttles import Throttles
+from birthmark.iothub.service.twin_index import Index
 from birthmark.iothub.service.twins import Twins
 from birthmark.people.role_scopes import NOBODYS, Roles
 from birthmark.ref import Ref

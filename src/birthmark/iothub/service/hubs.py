@@ -12,7 +12,7 @@ from birthmark.broker.store import drop_space, drop_stream
 from birthmark.broker.stream_retention import Trimming
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError, ConflictError, NotFoundError
-from birthmark.iothub import searching, store
+from birthmark.iothub import store, twin_search
 from birthmark.iothub.events import HubDeleted, HubsChanged
 from birthmark.iothub.model import Hub, Message, space_of
 from birthmark.iothub.rules.authentication import PolicyKeyError
@@ -177,7 +177,7 @@ class Hubs:
         )
         for statement in store.DELETE_HUB:
             changes.run(statement, hub=name)
-        changes.run(searching.DROP_PLACE, place=name)
+        changes.run(twin_search.DROP_PLACE, place=name)
         changes.run(name_index.FORGET_PLACE, place=store.place_of(name))
         changes.run(counters.FORGET_PLACE, name=store.DEVICES, place=name)
         await self._roles.end_with(f"hub/{name}", changes, self._commit, actor=actor)

@@ -13,7 +13,7 @@ from typing import Any
 from birthmark.broker.store import drop_client
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import ChangedMeanwhileError, ConflictError, NotFoundError, PolicyError, ThrottledError
-from birthmark.iothub import searching, store
+from birthmark.iothub import store, twin_search
 from birthmark.iothub.events import DeviceChanged
 from birthmark.iothub.model import (
     MAX_MODULES,
@@ -27,9 +27,9 @@ from birthmark.iothub.model import (
     parse_new_id,
     space_of,
 )
-from birthmark.iothub.rules.routes import telling
-from birthmark.iothub.service.telling import Telling
-from birthmark.iothub.wire.routes import Source
+from birthmark.iothub.rules.routes import event_messages
+from birthmark.iothub.service.routing_events import Telling
+from birthmark.iothub.wire.routing import Source
 from birthmark.rate_limits import RateLimits
 from birthmark.store import Changes, Database, Statement, decided_again, to_micros
 
@@ -267,7 +267,7 @@ class Modules:
     def _told(self, module: Module, twin: Twin, *, is_made: bool) -> Changes:
         now = self._clock.now()
         return self._telling.adding(
-            module.hub, Source.LIFECYCLE, lambda: telling.lifecycle(module, twin, now, is_made=is_made)
+            module.hub, Source.LIFECYCLE, lambda: event_messages.lifecycle(module, twin, now, is_made=is_made)
         )
 
     async def _find(self, hub: str, device_id: str, module_id: str) -> Module | None:
@@ -306,7 +306,7 @@ def _without(module: Module) -> Changes:
     """Return the changes that end what a module leaves: its session and its twin."""
     changes = drop_client(space_of(module.hub), module.name)
     changes.run(store.DELETE_TWIN, hub=module.hub, device_id=module.name)
-    return changes.merge(searching.without_terms(module.hub, module.name))
+    return changes.merge(twin_search.without_terms(module.hub, module.name))
 
 
 def _if_as_read(statement: Statement, read: Module, **values: object) -> Changes:

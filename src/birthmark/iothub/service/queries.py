@@ -20,7 +20,8 @@ from birthmark.iothub.model import Hub
 from birthmark.iothub.ports import Presence
 from birthmark.iothub.rules.queries import DEVICES, MODULES, read_query
 from birthmark.iothub.service.c2d import CloudToDevice
-from birthmark.iothub.service.finding import (
+from birthmark.iothub.service.registry import Registry
+from birthmark.iothub.service.search import (
     EACH,
     EXTRAS,
     MAX_READ,
@@ -33,7 +34,6 @@ from birthmark.iothub.service.finding import (
     extras_of,
     modules_of,
 )
-from birthmark.iothub.service.registry import Registry
 from birthmark.net.fair_scheduler import asker_turn, each, fitting, give_way
 from birthmark.store import Database
 from birthmark.untrusted_text import decode_json, whole_number

@@ -13,7 +13,7 @@ from birthmark.auth.sas import SasToken
 from birthmark.broker.store import drop_client
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import ChangedMeanwhileError, ConflictError, NotFoundError
-from birthmark.iothub import searching, store
+from birthmark.iothub import store, twin_search
 from birthmark.iothub.events import DeviceChanged
 from birthmark.iothub.model import (
     OPERATOR,
@@ -29,16 +29,16 @@ from birthmark.iothub.model import (
     space_of,
 )
 from birthmark.iothub.rules.authentication import authenticate
-from birthmark.iothub.rules.provisioning import check_holder
-from birthmark.iothub.rules.routes import telling
+from birthmark.iothub.rules.identity_ownership import check_holder
+from birthmark.iothub.rules.routes import event_messages
 from birthmark.iothub.rules.twins import begun
-from birthmark.iothub.service.authorities import HubAuthorities
+from birthmark.iothub.service.ca_certificates import HubAuthorities
 from birthmark.iothub.service.hubs import Hubs, UnknownHubError
 from birthmark.iothub.service.modules import Modules, module_still_there
-from birthmark.iothub.service.telling import Telling
+from birthmark.iothub.service.routing_events import Telling
 from birthmark.iothub.service.throttles import Throttles
 from birthmark.iothub.wire import DeviceBody, HubUser
-from birthmark.iothub.wire.routes import Source
+from birthmark.iothub.wire.routing import Source
 from birthmark.pki.certificates import Certificate
 from birthmark.store import Changes, Database, Statement, counters, decided_again, name_index
 from birthmark.store.columns import to_micros
@@ -408,7 +408,7 @@ class Registry:
         removed = _if_as_read(store.DELETE_DEVICE, device).merge(drop_client(space_of(device.hub), device.device_id))
         removed.run(store.DELETE_TWIN, hub=device.hub, device_id=device.device_id)
         removed.run(store.DELETE_CREDENTIAL, hub=device.hub, device_id=device.device_id)
-        removed.merge(searching.without_terms(device.hub, device.device_id))
+        removed.merge(twin_search.without_terms(device.hub, device.device_id))
         removed.merge(await self.modules.going_with(device))
         if self.telling.wants(device.hub, Source.LIFECYCLE):
             row = await self._database.one(store.GET_TWIN, hub=device.hub, device_id=device.device_id)
@@ -420,7 +420,7 @@ class Registry:
     def _told(self, device: Device, twin: Twin, *, is_made: bool) -> Changes:
         now = self._clock.now()
         return self.telling.adding(
-            device.hub, Source.LIFECYCLE, lambda: telling.lifecycle(device, twin, now, is_made=is_made)
+            device.hub, Source.LIFECYCLE, lambda: event_messages.lifecycle(device, twin, now, is_made=is_made)
         )
 
     def _adding(self, hub: Hub, made: Device, twin: Twin | None = None) -> Changes:

@@ -4,7 +4,6 @@ Device ids and host names in user names and topics are not percent-encoded; prop
 with a plus sign meaning a space.
 """
 
-from birthmark.iothub.wire.calls import ConfigurationContent, MethodCall, parse_content, parse_method_call
 from birthmark.iothub.wire.common import NEVER, BodyInvalidError, operation_time, registry_time
 from birthmark.iothub.wire.credentials import (
     CredentialBody,
@@ -20,7 +19,7 @@ from birthmark.iothub.wire.credentials import (
     parse_credential_topic,
     parse_issued,
 )
-from birthmark.iothub.wire.messages import (
+from birthmark.iothub.wire.d2c import (
     MODULE,
     SYSTEM_PROPERTIES,
     PropertyBagError,
@@ -28,7 +27,6 @@ from birthmark.iothub.wire.messages import (
     parse_property_bag,
     render_property_bag,
 )
-from birthmark.iothub.wire.names import HubUser, UserNameError, is_hub_username, parse_username, render_username
 from birthmark.iothub.wire.registry import (
     IMPORT_MODES,
     MAX_BULK,
@@ -43,6 +41,7 @@ from birthmark.iothub.wire.registry import (
     parse_device_body,
     parse_module_body,
 )
+from birthmark.iothub.wire.service_requests import ConfigurationContent, MethodCall, parse_content, parse_method_call
 from birthmark.iothub.wire.topics import (
     CREDENTIALS,
     DESIRED,
@@ -65,6 +64,7 @@ from birthmark.iothub.wire.topics import (
     twin_response_topic,
 )
 from birthmark.iothub.wire.twins import check_twin_members, desired_patch, parse_twin_body, twin_for_device, twin_json
+from birthmark.iothub.wire.usernames import HubUser, UserNameError, is_hub_username, parse_username, render_username
 
 __all__ = [
     "CREDENTIALS",

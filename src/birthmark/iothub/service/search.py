@@ -14,7 +14,7 @@ from birthmark.clock import Clock
 from birthmark.documents.queries import MAX_VALUES, Condition, Path, paths_in
 from birthmark.documents.query_evaluator import fits
 from birthmark.errors import BirthmarkError, InvalidRequestError, UnavailableError
-from birthmark.iothub import searching, store, wire
+from birthmark.iothub import store, twin_search, wire
 from birthmark.iothub.model import Device, DeviceId, Hub, Identity, Twin
 from birthmark.iothub.ports import UNSEEN, Presence, SeenAt
 from birthmark.iothub.rules.queries import (
@@ -109,10 +109,10 @@ class Found:
         if row["twin_body"] is None:
             document = wire.twin_json(twin, identity, **seen)
         elif is_whole:
-            twin = store.twin_of({"hub": identity.hub, "device_id": self.key, **searching.twin_columns(row)})
+            twin = store.twin_of({"hub": identity.hub, "device_id": self.key, **twin_search.twin_columns(row)})
             document = wire.twin_json(twin, identity, **seen)
         else:
-            found = searching.values_of(row["twin_body"])
+            found = twin_search.values_of(row["twin_body"])
             twin = msgspec.structs.replace(twin, version=row["twin_version"], model_id=found.model_id)
             properties = {"desired": found.desired.values, "reported": found.reported.values}
             document = {**wire.twin_json(twin, identity, **seen), "tags": found.tags, "properties": properties}
@@ -196,8 +196,8 @@ def modules_of(database: Database) -> Callable[[Hub, str, int], Awaitable[Sequen
     async def page(hub: Hub, after: str, limit: int) -> Sequence[Found]:
         device_id, _, module_id = after.partition("/")
         asked: dict[str, Any] = {"hub": hub.name, "device_id": device_id, "module_id": module_id, "limit": limit}
-        rows = await database.all(searching.MODULES_PAGE, **asked)
-        return [Found(row, store.module_of(searching.module_row_of(row))) for row in rows]
+        rows = await database.all(twin_search.MODULES_PAGE, **asked)
+        return [Found(row, store.module_of(twin_search.module_row_of(row))) for row in rows]
 
     return page
 
@@ -226,9 +226,9 @@ class Finding:
                 raise await self._refused(read)
             some, last = _next_named(leaves, after, chunk)
             await asker_turn()  # a statement of many terms takes milliseconds to be made
-            rows = await self._database.all(searching.next_of(hub.name, some, states, after, chunk))
+            rows = await self._database.all(twin_search.next_of(hub.name, some, states, after, chunk))
             found = [
-                Found(row, store.device_of(searching.device_row_of(row))) for row in rows if row["hub"] is not None
+                Found(row, store.device_of(twin_search.device_row_of(row))) for row in rows if row["hub"] is not None
             ]
             await self.ask(hub, found, extras, presence)
             for one in found:
@@ -253,7 +253,7 @@ class Finding:
         return states if await self._waiting(store.CHANGED) > _MOST_WAITING else [store.CHANGED, *states]
 
     async def _waiting(self, state: int) -> int:
-        row = await self._database.one(searching.WAITING, state=state, limit=MAX_READ)
+        row = await self._database.one(twin_search.WAITING, state=state, limit=MAX_READ)
         return 0 if row is None else int(row["count"])
 
     async def _refused(self, read: int) -> BirthmarkError:
@@ -313,7 +313,7 @@ class Finding:
                         break
                 return best
             case leaf:
-                row = await self._database.one(searching.counting(hub.name, leaf, _MOST_COUNTED + 1))
+                row = await self._database.one(twin_search.counting(hub.name, leaf, _MOST_COUNTED + 1))
                 return (0 if row is None else int(row["count"])), (leaf,)
 
 

@@ -10,9 +10,9 @@ from starlette.routing import Route
 from birthmark.auth.permissions import Right
 from birthmark.broker.rules.device_queue import Outcome
 from birthmark.iothub import wire
-from birthmark.iothub.http import digital, modules
-from birthmark.iothub.http.headers import mail_of
-from birthmark.iothub.http.rendering import (
+from birthmark.iothub.http import digital_twins, modules
+from birthmark.iothub.http.message_headers import mail_of
+from birthmark.iothub.http.responses import (
     DEVICEBOUND,
     SERVICEBOUND,
     Record,
@@ -26,7 +26,7 @@ from birthmark.iothub.http.rendering import (
 from birthmark.iothub.model import AuthenticationType, Device, DeviceAuthentication, Hub, Identity, name_of, space_of
 from birthmark.iothub.ports import ToDevices
 from birthmark.iothub.rules.c2d import FEEDBACK, MAX_BYTES
-from birthmark.iothub.rules.methods import MAX_PAYLOAD_BYTES
+from birthmark.iothub.rules.direct_methods import MAX_PAYLOAD_BYTES
 from birthmark.iothub.rules.tiers import Metered
 from birthmark.iothub.service import IotHub
 from birthmark.iothub.service.hubs import READ, SERVICE, WRITE
@@ -269,7 +269,7 @@ def routes(iothub: IotHub, devices: ToDevices, record: Record) -> list[Route]:
         at("/twins/{device_id}/methods", method, "POST"),
         at("/twins/{device_id}/modules/{module_id}/methods", method, "POST"),
         *modules.routes(iothub, devices, authorized, record),
-        *digital.routes(iothub, devices, authorized, record),
+        *digital_twins.routes(iothub, devices, authorized, record),
         at("/devices/{device_id}/commands", purge, "DELETE"),
         *(at(f"/devices/{{device_id}}/messages/{name}", send, "POST") for name in DEVICEBOUND),
     ]

@@ -10,10 +10,10 @@ from typing import Any
 
 from birthmark.broker.rules.partitions import key_of
 from birthmark.iothub.model import Identity, Message, Module, Twin, parse_name
-from birthmark.iothub.rules.routes.selecting import SOURCE
+from birthmark.iothub.rules.routes.matching import SOURCE
 from birthmark.iothub.wire.common import operation_time, to_json
-from birthmark.iothub.wire.messages import MODULE
-from birthmark.iothub.wire.routes import Source
+from birthmark.iothub.wire.d2c import MODULE
+from birthmark.iothub.wire.routing import Source
 from birthmark.iothub.wire.twins import section_json, twin_change
 from birthmark.store.columns import to_micros
 

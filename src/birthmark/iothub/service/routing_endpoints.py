@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from birthmark.errors import BirthmarkError
-from birthmark.iothub.service.routes import Routes
-from birthmark.iothub.wire.routes import FileEndpoint, ServerEndpoint, WebhookEndpoint
+from birthmark.iothub.service.message_routing import Routes
+from birthmark.iothub.wire.routing import FileEndpoint, ServerEndpoint, WebhookEndpoint
 from birthmark.outbound.webhook_signing import headers_of
 from birthmark.routing.carriers.errors import AddressInvalidError
 from birthmark.routing.carriers.files import LineCarrier, Room

@@ -16,10 +16,10 @@ import msgspec
 
 from birthmark.broker.rules.partitions import key_of, partition_of
 from birthmark.iothub.model import Message
-from birthmark.iothub.rules.routes.changing import compiled, read_once
+from birthmark.iothub.rules.routes.configuration import compiled, read_once
 from birthmark.iothub.wire.common import operation_time, to_json
-from birthmark.iothub.wire.messages import MODULE
-from birthmark.iothub.wire.routes import BUILT_IN, FALLBACK, Endpoint, Enrichment, Kept, Route, Source
+from birthmark.iothub.wire.d2c import MODULE
+from birthmark.iothub.wire.routing import BUILT_IN, FALLBACK, Endpoint, Enrichment, Kept, Route, Source
 from birthmark.routing import model
 from birthmark.routing.rules.conditions import Condition, Subject, TooMuchError, holds
 from birthmark.text_files import plain_text

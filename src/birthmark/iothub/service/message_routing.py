@@ -19,13 +19,13 @@ from birthmark.errors import BirthmarkError, ChangedMeanwhileError, PolicyError
 from birthmark.iothub import store
 from birthmark.iothub.events import HubDeleted, RoutingChanged
 from birthmark.iothub.model import Hub, Message, Twin
-from birthmark.iothub.rules.routes import changing, selecting, telling
-from birthmark.iothub.rules.routes.changing import EndpointInvalidError, UnknownEndpointError
-from birthmark.iothub.rules.routes.selecting import Ready
+from birthmark.iothub.rules.routes import configuration, event_messages, matching
+from birthmark.iothub.rules.routes.configuration import EndpointInvalidError, UnknownEndpointError
+from birthmark.iothub.rules.routes.matching import Ready
 from birthmark.iothub.service.hubs import Hubs, UnknownHubError
+from birthmark.iothub.service.routing_events import Telling, stream_name
 from birthmark.iothub.service.telemetry import Telemetry
-from birthmark.iothub.service.telling import Telling, stream_name
-from birthmark.iothub.wire.routes import (
+from birthmark.iothub.wire.routing import (
     FALLBACK,
     Endpoint,
     FileEndpoint,
@@ -101,10 +101,10 @@ class _OfHub:
         if ready is None or ready.generation != self._part.generation:
             return ()
         twin = await self._routes.twin(ready.hub, message) if ready.needs_twin else None
-        found = selecting.destinations(ready, selecting.source_of(message), selecting.read(message), twin)
+        found = matching.destinations(ready, matching.source_of(message), matching.read(message), twin)
         if not found:
             return ()
-        body = selecting.shown_body(message)
+        body = matching.shown_body(message)
         return [self._letter(ready, message, body, twin, name, route) for name, route in found.items()]
 
     def _letter(  # noqa: PLR0917 - what a letter is made of
@@ -114,14 +114,14 @@ class _OfHub:
         assert endpoint is not None  # noqa: S101 - a routing that is kept names none that is not there
         address: dict[str, Any] = {"hub": ready.hub, "endpoint": name}
         if isinstance(endpoint, FileEndpoint):
-            address |= {"file": selecting.file_of(endpoint.file_name, ready.hub, message), "separator": "\n"}
+            address |= {"file": matching.file_of(endpoint.file_name, ready.hub, message), "separator": "\n"}
         elif isinstance(endpoint, ServerEndpoint):
-            address["topic"] = selecting.topic_of(endpoint.topic, ready.hub, message.device_id)
+            address["topic"] = matching.topic_of(endpoint.topic, ready.hub, message.device_id)
         elif isinstance(endpoint, StreamEndpoint):
             address |= {"stream": f"{ready.hub}/{name}", "key": message.device_id}
-        body = selecting.envelope(message, shown, ready.enrichments(name), ready.hub, twin)
+        body = matching.envelope(message, shown, ready.enrichments(name), ready.hub, twin)
         origin = {"device": message.device_id, "route": route}
-        return Letter(selecting.lane_of(ready.hub, route, name), selecting.kind_of(endpoint), address, body, origin)
+        return Letter(matching.lane_of(ready.hub, route, name), matching.kind_of(endpoint), address, body, origin)
 
 
 class Routes:
@@ -178,7 +178,7 @@ class Routes:
         found = [store.kept_of(row) for row in await every(self._database, store.ROUTINGS_PAGE, "hub")]
         known = self._ready
         self._ready = {
-            one.hub: known[one.hub] if one.hub in known and known[one.hub].kept == one else selecting.make_ready(one)
+            one.hub: known[one.hub] if one.hub in known and known[one.hub].kept == one else matching.make_ready(one)
             for one in found
         }
         self.telling.become({one.hub: one.sources for one in self._ready.values()})
@@ -270,7 +270,7 @@ class Routes:
         left = {one.name for one in made.routing.routes}
         for route in before.routes:
             if route.name not in left and self._queue is not None:
-                changes.merge(self._queue.forgetting(selecting.rule_of(hub.name, route.name)))
+                changes.merge(self._queue.forgetting(matching.rule_of(hub.name, route.name)))
         for one in before.endpoints:
             if isinstance(one, StreamEndpoint) and one not in made.routing.endpoints:
                 changes.merge(drop_stream(_stream_name(hub.name, one.name)))
@@ -305,7 +305,7 @@ class Routes:
             return {}
         found: dict[tuple[str, str], Lane] = {}
         for name in (FALLBACK, *(one.name for one in (await self.routing(hub)).routes)):
-            rule = selecting.rule_of(hub.name, name)
+            rule = matching.rule_of(hub.name, name)
             for lane, known in (await self._queue.counts(rule)).items():
                 route, _, endpoint = lane.rpartition("/")
                 if route == rule:
@@ -316,7 +316,7 @@ class Routes:
         """Return what of a route was put aside, oldest first, and why."""
         if self._queue is None:
             return []
-        found = await self._queue.dead(selecting.rule_of(hub.name, route), "", limit)
+        found = await self._queue.dead(matching.rule_of(hub.name, route), "", limit)
         return [
             {"endpoint": one.lane.rpartition("/")[2], "device": one.origin.get("device", ""), "problem": one.problem}
             | {"dead_at": None if one.dead_at is None else one.dead_at.isoformat(), "tries": one.tries}
@@ -327,14 +327,14 @@ class Routes:
         """Let what of a route was put aside be tried anew. Raise `UnknownRouteError`."""
         await self._known(hub, route)
         if self._queue is not None:
-            changes = self._queue.reviving(selecting.rule_of(hub.name, route))
+            changes = self._queue.reviving(matching.rule_of(hub.name, route))
             await self._database.commit(changes.audit(actor, "iothub.route_retry", route, hub=hub.name))
             self._queue.wake()
 
     async def _known(self, hub: Hub, route: str) -> Route | None:
         if route == FALLBACK:
             return None
-        return changing.known_route(await self.routing(hub), route, hub.name)
+        return configuration.known_route(await self.routing(hub), route, hub.name)
 
     async def lag_s(self, hub: Hub) -> float:
         """Return how old the oldest message is that routes have not seen, 0 where they have seen all."""
@@ -382,7 +382,7 @@ class Routes:
         hub, name = letter.address["hub"], letter.address["endpoint"]
         known = self._ready.get(hub)
         found = None if known is None else known.kept.routing.endpoint(name)
-        if found is None or selecting.kind_of(found) != letter.kind:
+        if found is None or matching.kind_of(found) != letter.kind:
             raise UnknownEndpointError(hub=hub, endpoint=name, is_final=True)
         return found
 
@@ -438,8 +438,8 @@ class Routes:
         if self.telling.wants(hub, Source.CONNECTIONS):
             before = self._saying.get((hub, name))
             self._sequence = max(self._sequence + 1, self.clock.micros())
-            message = telling.connection(hub, name, self._sequence, self.clock.now(), is_connected=is_connected)
-            changes = self.telling.stream(hub).adding(telling.key(message), [message])
+            message = event_messages.connection(hub, name, self._sequence, self.clock.now(), is_connected=is_connected)
+            changes = self.telling.stream(hub).adding(event_messages.key(message), [message])
 
             async def say() -> None:
                 if before is not None:

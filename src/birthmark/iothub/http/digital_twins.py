@@ -9,10 +9,10 @@ from starlette.routing import Route
 
 from birthmark.auth.permissions import Right
 from birthmark.iothub import wire
-from birthmark.iothub.http.rendering import Authorized, Record, etag_of, guarded, hub_of
+from birthmark.iothub.http.responses import Authorized, Record, etag_of, guarded, hub_of
 from birthmark.iothub.model import Hub, parse_device_id
 from birthmark.iothub.ports import ToDevices
-from birthmark.iothub.rules.digital import digital_twin
+from birthmark.iothub.rules.digital_twins import digital_twin
 from birthmark.iothub.service import IotHub
 from birthmark.iothub.service.hubs import SERVICE
 from birthmark.net.error_boundary import Handler

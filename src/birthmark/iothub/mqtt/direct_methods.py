@@ -10,7 +10,7 @@ from birthmark.bus.ports import Reply, Request
 from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError
 from birthmark.iothub import wire
-from birthmark.iothub.rules.methods import DeviceNotOnlineError, MethodTimeoutError, read_answer
+from birthmark.iothub.rules.direct_methods import DeviceNotOnlineError, MethodTimeoutError, read_answer
 from birthmark.store.database import Sharing
 from birthmark.store.time_ids import Numbers
 

@@ -6,11 +6,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from birthmark.iothub.http import devices, queries, service
-from birthmark.iothub.http.rendering import Record, guarded
+from birthmark.iothub.http import device_api, queries, service_api
+from birthmark.iothub.http.responses import Record, guarded
 from birthmark.iothub.model import parse_device_id
 from birthmark.iothub.ports import ToDevices
-from birthmark.iothub.rules.messages import PathNotServedError
+from birthmark.iothub.rules.d2c import PathNotServedError
 from birthmark.iothub.service import IotHub
 
 _NAMING, _OF_ONE = frozenset({"devices", "twins"}), 2
@@ -37,7 +37,7 @@ def routes(iothub: IotHub, to_devices: ToDevices, record: Record) -> list[Route]
     answer = guarded(unserved, record)
     return [
         *queries.routes(iothub, to_devices, record),
-        *service.routes(iothub, to_devices, record),
-        *devices.routes(iothub, record),
+        *service_api.routes(iothub, to_devices, record),
+        *device_api.routes(iothub, record),
         *(Route(path, answer, methods=_ANY) for path in elsewhere),
     ]

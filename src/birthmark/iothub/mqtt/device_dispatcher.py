@@ -13,9 +13,9 @@ from birthmark.errors import BirthmarkError
 from birthmark.iothub import wire
 from birthmark.iothub.model import Hub, Twin
 from birthmark.iothub.mqtt.connections import HubConnections
-from birthmark.iothub.mqtt.methods import CallMethod
+from birthmark.iothub.mqtt.direct_methods import CallMethod
 from birthmark.iothub.ports import Notify, SeenAt
-from birthmark.iothub.rules.methods import DeviceNotOnlineError, MethodTimeoutError, check_call
+from birthmark.iothub.rules.direct_methods import DeviceNotOnlineError, MethodTimeoutError, check_call
 from birthmark.untrusted_text import decode_json
 
 _LOOK_S, _MAX_LOOK_S = 0.1, 2.0

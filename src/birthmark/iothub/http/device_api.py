@@ -14,8 +14,8 @@ from starlette.routing import Route
 from birthmark.broker.rules.device_queue import MAX_LOCK_S, Outcome
 from birthmark.broker.rules.partitions import key_of
 from birthmark.errors import BirthmarkError, ThrottledError, UnavailableError
-from birthmark.iothub.http import headers
-from birthmark.iothub.http.rendering import DEVICEBOUND, UNAUTHORIZED, Record, answer_of, guarded
+from birthmark.iothub.http import message_headers
+from birthmark.iothub.http.responses import DEVICEBOUND, UNAUTHORIZED, Record, answer_of, guarded
 from birthmark.iothub.model import Hub, name_of, parse_name, space_of
 from birthmark.iothub.rules.tiers import PATIENCE_S
 from birthmark.iothub.service import IotHub
@@ -53,7 +53,7 @@ def routes(iothub: IotHub, record: Record) -> list[Route]:
 
     async def send(request: Request, hub: Hub, name: str) -> Response:
         body = await request.body()
-        messages = headers.telemetry_of(name, request.headers, body, iothub.c2d.now())
+        messages = message_headers.telemetry_of(name, request.headers, body, iothub.c2d.now())
         if not await _has_its_turn(iothub, hub, name, [len(message.body) for message in messages], request):
             return Response(status_code=503)  # which nobody sees
         await iothub.telemetry.written(hub, key_of(name.partition("/")[0]), messages, len(body))
@@ -66,7 +66,7 @@ def routes(iothub: IotHub, record: Record) -> list[Route]:
         if letter is None:
             return Response(status_code=204)
         mail = iothub.c2d.mail_of(letter)
-        found = headers.headers_of(device_id, letter, mail)
+        found = message_headers.headers_of(device_id, letter, mail)
         return Response(mail.payload, 200, found, "application/octet-stream")
 
     async def settle(request: Request, hub: Hub, device_id: str) -> Response:

@@ -9,9 +9,9 @@ import msgspec
 
 from birthmark.broker.rules.device_queue import Letter
 from birthmark.errors import BirthmarkError
-from birthmark.iothub.http.rendering import time_of
+from birthmark.iothub.http.responses import time_of
 from birthmark.iothub.model import Mail, Message
-from birthmark.iothub.rules.messages import BatchInvalidError
+from birthmark.iothub.rules.d2c import BatchInvalidError
 from birthmark.iothub.wire import PropertyBagError, message_of
 from birthmark.untrusted_text import read_json
 

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from birthmark.broker.stream import SqlStream
 from birthmark.clock import Clock
 from birthmark.iothub.model import Message
-from birthmark.iothub.rules.routes.telling import key
-from birthmark.iothub.wire.routes import Source
+from birthmark.iothub.rules.routes.event_messages import key
+from birthmark.iothub.wire.routing import Source
 from birthmark.store import Changes, Database
 
 

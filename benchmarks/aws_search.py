@@ -14,7 +14,7 @@ from pathlib import Path
 from birthmark.awsiot.model import Account, Thing, ThingName
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.store import registry
-from birthmark.awsiot.wire.search import Place, parse_query
+from birthmark.awsiot.wire.index_query import Place, parse_query
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.store import Changes, Database, open_database
 

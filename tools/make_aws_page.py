@@ -19,7 +19,7 @@ from typing import Any
 
 import birthmark
 from birthmark.awsiot.http.app import handlers
-from birthmark.awsiot.http.routing import OPERATIONS, Operation
+from birthmark.awsiot.http.request_router import OPERATIONS, Operation
 from birthmark.awsiot.model import Account
 from birthmark.awsiot.service import AwsIot
 from birthmark.clock import SystemClock, SystemEntropy

@@ -8,7 +8,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from birthmark.awsiot.rules.variables import Visitor, facts_of
+from birthmark.awsiot.rules.policy_variables import Visitor, facts_of
 from birthmark.ca.rules.names import granted_subject
 from birthmark.dps.wire import info_of
 from birthmark.errors import BirthmarkError

@@ -13,11 +13,11 @@ from birthmark.agent.config import parse_config
 from birthmark.auth import sas, sigv4
 from birthmark.awsiot import wire as aws
 from birthmark.awsiot.http.app import GROUPS
-from birthmark.awsiot.http.routing import OPERATIONS
+from birthmark.awsiot.http.request_router import OPERATIONS
 from birthmark.awsiot.model import Job, JobStatus, Shadow
-from birthmark.awsiot.rules import jobs, shadows, templates, topics
+from birthmark.awsiot.rules import jobs, provisioning_templates, shadows, topic_validation
 from birthmark.awsiot.rules.policy import Permissions, parse_policy
-from birthmark.awsiot.rules.variables import Visitor, facts_of
+from birthmark.awsiot.rules.policy_variables import Visitor, facts_of
 from birthmark.awsiot.wire import jobs as job_wire
 from birthmark.awsiot.wire import provisioning
 from birthmark.awsiot.wire import shadows as shadow_wire
@@ -268,9 +268,9 @@ def response_topic(told: str) -> None:
 
 def aws_topics(told: str) -> None:
     checks: tuple[Callable[[], object], ...] = (
-        lambda: topics.check_client_id(told, is_kept=True),
-        lambda: topics.check_filter("d", told),
-        lambda: topics.check_publish("d", told, 10, 1),
+        lambda: topic_validation.check_client_id(told, is_kept=True),
+        lambda: topic_validation.check_filter("d", told),
+        lambda: topic_validation.check_publish("d", told, 10, 1),
     )
     for check in checks:
         with contextlib.suppress(BirthmarkError):
@@ -311,8 +311,8 @@ CBOR = (encode(PROVISION), encode({"a": [1, -1, None, True, b"x", 1.5]}), bytes.
 
 
 def aws_template(data: bytes) -> None:
-    templates.parse_template.cache_clear()
-    templates.parse_template(data.decode("utf-8", "replace")).plan({"Name": "a-b", "Place": "x" * 100})
+    provisioning_templates.parse_template.cache_clear()
+    provisioning_templates.parse_template(data.decode("utf-8", "replace")).plan({"Name": "a-b", "Place": "x" * 100})
 
 
 def aws_cbor(data: bytes) -> None:

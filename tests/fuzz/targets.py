@@ -13,7 +13,7 @@ import msgspec
 
 from birthmark.audit.signed_heads import parse_head
 from birthmark.auth.connection_strings import parse_connection_string
-from birthmark.awsiot.wire.search import parse_query
+from birthmark.awsiot.wire.index_query import parse_query
 from birthmark.doctor.rules import openssl
 from birthmark.dps import wire as dps
 from birthmark.dps.rules.queries import read_query as read_enrollments_query

@@ -29,7 +29,7 @@ _READERS = {"match", "fullmatch", "search", "sub", "subn", "split", "findall", "
 _SCANNERS = {"_take", "_peek"}
 """Methods that match a pattern at the place that they reached."""
 BOUNDED = {
-    "birthmark.awsiot.rules.documents._FILE": "1400 characters from each place at most, of a document of 32 KiB",
+    "birthmark.awsiot.rules.job_documents._FILE": "1400 characters from each place at most, of a document of 32 KiB",
     "birthmark.cli.common._PASSWORD": "what an operator typed",
     "birthmark.toml_errors._UNNAMED": "the path of one key, as msgspec tells of it",
 }

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from birthmark.awsiot.rules.plans import TemplateInvalidError
-from birthmark.awsiot.rules.templates import MAX_TEMPLATE_CHARS
+from birthmark.awsiot.rules.provisioning_plans import TemplateInvalidError
+from birthmark.awsiot.rules.provisioning_templates import MAX_TEMPLATE_CHARS
 from birthmark.cli.common import emit, read_device_certificate, read_text, say
 from birthmark.cli.json_input import object_of
 from birthmark.cli.operator import ListOptions, RemoveOptions, ServerOutputOptions, at

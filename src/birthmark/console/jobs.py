@@ -18,8 +18,8 @@ from birthmark.awsiot.model import (
     Reason,
     parse_job_id,
 )
-from birthmark.awsiot.rules.documents import parse_parameters, resolved
-from birthmark.awsiot.rules.schedule import openings
+from birthmark.awsiot.rules.job_documents import parse_parameters, resolved
+from birthmark.awsiot.rules.job_schedule import openings
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.wire import BodyInvalidError, given_json
 from birthmark.awsiot.wire.jobs import parse_document, parse_settings, placeholder_in, settings_of

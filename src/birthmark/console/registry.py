@@ -17,10 +17,10 @@ from birthmark.awsiot.model import (
     parse_thing_name,
     target_of_group,
 )
-from birthmark.awsiot.rules.reserved import REASONS
+from birthmark.awsiot.rules.reserved_topics import REASONS
 from birthmark.awsiot.service import AwsIot
-from birthmark.awsiot.service.found import FoundThing
-from birthmark.awsiot.wire.search import Place, parse_query
+from birthmark.awsiot.service.search_results import FoundThing
+from birthmark.awsiot.wire.index_query import Place, parse_query
 from birthmark.broker import Space
 from birthmark.console.routing import Asked, Endpoint, PageQuery, Rows
 from birthmark.store import from_micros

@@ -8,7 +8,7 @@ import msgspec
 
 from birthmark.auth.permissions import Right
 from birthmark.awsiot.model import TopicRule
-from birthmark.awsiot.rules.rights import PLACE
+from birthmark.awsiot.rules.permissions import PLACE
 from birthmark.awsiot.rules.topic_rules import masked_address, without_secrets
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.topic_rules import TopicRules

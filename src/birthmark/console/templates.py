@@ -9,7 +9,7 @@ import msgspec
 from birthmark.auth.permissions import Right
 from birthmark.awsiot.model import ProvisioningTemplate, TemplateType, parse_certificate_id
 from birthmark.awsiot.service import AwsIot
-from birthmark.awsiot.service.templates import hook_arn
+from birthmark.awsiot.service.provisioning_templates import hook_arn
 from birthmark.console.routing import Asked, Endpoint, PageQuery, Rows
 from birthmark.pki.certificates import parse_pem
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from birthmark.awsiot.rules.policy import Policy, PolicyMalformedError, parse_policy
-from birthmark.awsiot.service.functions import Function
+from birthmark.awsiot.service.lambda_functions import Function
 from birthmark.errors import about
 from birthmark.outbound.http_sender import check_url
 from birthmark.outbound.webhook_signing import SECRET_BEGINS

@@ -18,7 +18,7 @@ from birthmark.awsiot.model import Account
 from birthmark.awsiot.mqtt import AwsConnections
 from birthmark.awsiot.mqtt.connection import AwsConnection
 from birthmark.awsiot.service import AwsIot
-from birthmark.awsiot.service.functions import MappedFunctions
+from birthmark.awsiot.service.lambda_functions import MappedFunctions
 from birthmark.broker import Broker, SpaceRules
 from birthmark.broker.broker import STOP_S
 from birthmark.broker.ports import Connection, Watch

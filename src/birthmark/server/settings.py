@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from birthmark.awsiot.service.first_contact import MAX_PER_CA, PER_SECOND
+from birthmark.awsiot.service.jit_registration import MAX_PER_CA, PER_SECOND
 from birthmark.broker.rules.quotas import MAX_RETAINED, MAX_SESSIONS, MAX_WAITING
 from birthmark.errors import InvalidRequestError
 from birthmark.iothub.service.telemetry import KEEP_BYTES, KEEP_S

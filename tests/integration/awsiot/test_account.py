@@ -8,12 +8,12 @@ import pytest
 from birthmark.auth.sigv4 import AccessKeyUnknownError
 from birthmark.awsiot.model import CertificateMode, CertificateStatus, PrincipalType, ThingName
 from birthmark.awsiot.rules.policy import PolicyDeniedError, PolicyMalformedError
-from birthmark.awsiot.rules.variables import Visitor
+from birthmark.awsiot.rules.policy_variables import Visitor
 from birthmark.awsiot.service.access_keys import AccessKeyMissingError
-from birthmark.awsiot.service.attachments import ExclusiveThingError
 from birthmark.awsiot.service.certificates import CertificateInUseError
-from birthmark.awsiot.service.devices import CertificateInactiveError, CertificateUnknownError
+from birthmark.awsiot.service.device_authorization import CertificateInactiveError, CertificateUnknownError
 from birthmark.awsiot.service.policies import PolicyExistsError, PolicyInUseError
+from birthmark.awsiot.service.thing_principals import ExclusiveThingError
 from birthmark.awsiot.service.things import ThingVersionError
 from birthmark.errors import UnavailableError
 from birthmark.store import reloading_cache

@@ -14,8 +14,8 @@ from birthmark.awsiot.model import Authorizer
 from birthmark.awsiot.mqtt import AwsConnections
 from birthmark.awsiot.ports import Caller
 from birthmark.awsiot.service import AwsIot
-from birthmark.awsiot.service.functions import FunctionFailedError
-from birthmark.awsiot.service.strangers import OF_ADDRESS
+from birthmark.awsiot.service.authorizer_throttle import OF_ADDRESS
+from birthmark.awsiot.service.lambda_functions import FunctionFailedError
 from birthmark.broker import Broker, SpaceRules
 from birthmark.errors import BirthmarkError
 from birthmark.mqtt.packets import LEVEL_5, ConnAck, Connect, Disconnect, PubAck, Publish

@@ -9,9 +9,9 @@ import pytest
 
 from birthmark.awsiot.model import CertificateId, CertificateStatus, PrincipalType, ThingName
 from birthmark.awsiot.service import AwsIot
-from birthmark.awsiot.service.attachments import ExclusiveThingError
 from birthmark.awsiot.service.certificates import CertificateInUseError, UnknownCertificateError
 from birthmark.awsiot.service.policies import PolicyInUseError, TooManyPoliciesError, UnknownPolicyError
+from birthmark.awsiot.service.thing_principals import ExclusiveThingError
 from birthmark.awsiot.service.thing_types import ThingTypeInUseError, UnknownThingTypeError
 from birthmark.awsiot.service.things import ThingInUseError, UnknownThingError
 from support.aws.account import ME, POLICY, an_aws_account

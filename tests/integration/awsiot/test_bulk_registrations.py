@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from birthmark.awsiot.model import TaskStatus
-from birthmark.awsiot.service import AwsIot, tasks
-from birthmark.awsiot.service.buckets import Buckets
+from birthmark.awsiot.service import AwsIot, registration_tasks
+from birthmark.awsiot.service.s3_buckets import Buckets
 from support.aws.account import ME, an_aws_account
 
 pytestmark = pytest.mark.integration
@@ -44,7 +44,7 @@ async def running(aws: AwsIot) -> AsyncIterator[None]:
 async def test_a_short_one_does_not_wait_for_a_long_one_that_began_before(
     database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tasks, "_PORTION", 2)
+    monkeypatch.setattr(registration_tasks, "_PORTION", 2)
     async with an_aws_account(database_url) as (aws, clock):
         long = await begun(aws, tmp_path, "long", 40)
         clock.move(timedelta(seconds=1))

@@ -12,9 +12,9 @@ import pytest
 from birthmark.awsiot.events import CertificateChanged, GrantsChanged, PolicyChanged, ThingChanged
 from birthmark.awsiot.model import CertificateId, CertificateStatus, ThingName
 from birthmark.awsiot.mqtt import AwsConnections
-from birthmark.awsiot.rules.variables import Visitor
+from birthmark.awsiot.rules.policy_variables import Visitor
 from birthmark.awsiot.service import AwsIot
-from birthmark.awsiot.service.devices import Grant
+from birthmark.awsiot.service.device_authorization import Grant
 from birthmark.broker import Broker, SpaceRules
 from birthmark.broker.model import Done, Message
 from birthmark.bus.local import LocalBus

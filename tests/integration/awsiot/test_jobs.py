@@ -11,7 +11,7 @@ import pytest
 from birthmark.awsiot.model import ExecutionStatus, JobExecution, JobStatus, ThingName
 from birthmark.awsiot.rules import jobs as rules
 from birthmark.awsiot.service import AwsIot
-from birthmark.awsiot.service.executions import JobExecutions
+from birthmark.awsiot.service.job_executions import JobExecutions
 from birthmark.awsiot.service.jobs import Jobs
 from birthmark.awsiot.service.rollout import Rollout
 from birthmark.awsiot.service.thing_groups import DynamicGroupError, UnknownThingGroupError

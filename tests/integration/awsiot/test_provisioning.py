@@ -23,17 +23,17 @@ from birthmark.awsiot.model import (
     target_of_group,
 )
 from birthmark.awsiot.ports import Caller
-from birthmark.awsiot.rules.plans import Plan, RegistrationFailedError, TemplateInvalidError
 from birthmark.awsiot.rules.policy import PolicyDeniedError
-from birthmark.awsiot.rules.templates import parse_template
-from birthmark.awsiot.rules.variables import Visitor
-from birthmark.awsiot.service import AwsIot, first_contact
+from birthmark.awsiot.rules.policy_variables import Visitor
+from birthmark.awsiot.rules.provisioning_plans import Plan, RegistrationFailedError, TemplateInvalidError
+from birthmark.awsiot.rules.provisioning_templates import parse_template
+from birthmark.awsiot.service import AwsIot, jit_registration
 from birthmark.awsiot.service.certificates import TooManyOwnedError, UnknownCertificateError
-from birthmark.awsiot.service.claims import Asker, HookRefusedError, OwnershipTokenError
-from birthmark.awsiot.service.devices import CertificateUnknownError, ClaimOverError, FirstContactOffError
-from birthmark.awsiot.service.first_contact import CaFullError, OtherFormError, RegisteredNowError
-from birthmark.awsiot.service.provisioning import ThingTakenError
-from birthmark.awsiot.service.templates import check_body
+from birthmark.awsiot.service.device_authorization import CertificateUnknownError, ClaimOverError, FirstContactOffError
+from birthmark.awsiot.service.fleet_provisioning import Asker, HookRefusedError, OwnershipTokenError
+from birthmark.awsiot.service.jit_registration import CaFullError, OtherFormError, RegisteredNowError
+from birthmark.awsiot.service.provisioning_templates import check_body
+from birthmark.awsiot.service.thing_registration import ThingTakenError
 from birthmark.errors import BirthmarkError, ForbiddenError
 from birthmark.people.leftovers import bounded
 from birthmark.pki.certificates import Certificate
@@ -513,7 +513,7 @@ async def test_one_ca_brings_so_many_devices_and_no_more(database_url: str) -> N
 async def test_a_device_is_registered_where_the_pace_of_its_ca_is_forgotten(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(first_contact, "_MAX_KNOWN", 0)
+    monkeypatch.setattr(jit_registration, "_MAX_KNOWN", 0)
     async with an_aws_account(database_url) as (aws, _):
         maker, _ca = await a_maker(aws)
         assert isinstance(await comes(aws, a_device(maker, "pump-1")), RegisteredNowError)

@@ -8,9 +8,9 @@ import pytest
 from sqlalchemy import select
 
 from birthmark.awsiot.model import CertificateStatus, PrincipalType, ThingName, target_of_group
-from birthmark.awsiot.rules.variables import Visitor
-from birthmark.awsiot.service import AwsIot, index, thing_groups
-from birthmark.awsiot.service.index import IndexNotReadyError, SearchTooBroadError
+from birthmark.awsiot.rules.policy_variables import Visitor
+from birthmark.awsiot.service import AwsIot, fleet_index, thing_groups
+from birthmark.awsiot.service.fleet_index import IndexNotReadyError, SearchTooBroadError
 from birthmark.awsiot.service.tags import TooManyTagsError
 from birthmark.awsiot.service.thing_groups import (
     ThingGroupDepthError,
@@ -19,8 +19,8 @@ from birthmark.awsiot.service.thing_groups import (
     TooManyThingGroupsError,
     UnknownThingGroupError,
 )
-from birthmark.awsiot.store.search import terms
-from birthmark.awsiot.wire.search import Place, parse_query
+from birthmark.awsiot.store.index_queries import terms
+from birthmark.awsiot.wire.index_query import Place, parse_query
 from birthmark.store import statement
 from support.aws.account import ME, POLICY, an_aws_account
 from support.pki.pki_builders import a_device
@@ -196,7 +196,7 @@ async def test_a_search_that_would_read_too_much_is_refused(database_url: str, m
             await aws.things.create(ThingName(f"t{number:02}"), {"site": "7"}, None, None, **ME)
         query = parse_query("attributes.site:7 AND NOT attributes.site:*")
         assert (await aws.index.search(Place.THINGS, query, "", 10)).items == []
-        monkeypatch.setattr(index, "MAX_READ", 15)
+        monkeypatch.setattr(fleet_index, "MAX_READ", 15)
         with pytest.raises(SearchTooBroadError):
             await aws.index.search(Place.THINGS, query, "", 10)
         with pytest.raises(SearchTooBroadError):

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 import pytest
 
 from birthmark.awsiot.model import CertificateStatus, PrincipalType, ThingName
-from birthmark.awsiot.rules.variables import Visitor
+from birthmark.awsiot.rules.policy_variables import Visitor
 from birthmark.awsiot.service import AwsIot
-from birthmark.awsiot.service.devices import CertificateUnknownError
-from birthmark.awsiot.service.renewal import NoSuccessorError
+from birthmark.awsiot.service.certificate_renewal import NoSuccessorError
+from birthmark.awsiot.service.device_authorization import CertificateUnknownError
 from birthmark.pki.certificates import Certificate
 from support.aws.account import ME, POLICY, an_aws_account
 from support.pki.pki_builders import Holder, a_ca, a_device

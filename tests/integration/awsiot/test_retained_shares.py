@@ -2,11 +2,11 @@
 
 import pytest
 
-from birthmark.awsiot.http.data import DataOperations
-from birthmark.awsiot.http.routing import OPERATIONS, Call
+from birthmark.awsiot.http.data_plane import DataOperations
+from birthmark.awsiot.http.request_router import OPERATIONS, Call
 from birthmark.awsiot.model import CertificateStatus
 from birthmark.awsiot.mqtt import AwsConnections
-from birthmark.awsiot.service.devices import Grant
+from birthmark.awsiot.service.device_authorization import Grant
 from birthmark.broker import Broker, SpaceRules
 from birthmark.broker.errors import RetainedShareUsedError
 from birthmark.errors import BirthmarkError

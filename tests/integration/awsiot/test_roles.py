@@ -14,11 +14,11 @@ from birthmark.awsiot.events import GrantsChanged
 from birthmark.awsiot.model import CertificateId, CertificateStatus, PrincipalType, ThingName
 from birthmark.awsiot.mqtt import AwsConnections
 from birthmark.awsiot.rules.policy import KeyDeniedError, PolicyDeniedError, parse_policy
-from birthmark.awsiot.rules.sessions import SessionEndedError, SessionTokenError
-from birthmark.awsiot.rules.variables import Visitor
+from birthmark.awsiot.rules.policy_variables import Visitor
+from birthmark.awsiot.rules.temporary_credentials import SessionEndedError, SessionTokenError
 from birthmark.awsiot.service import AwsIot
-from birthmark.awsiot.service.devices import Grant
-from birthmark.awsiot.service.roles import Credentials, RoleNotMappedError
+from birthmark.awsiot.service.device_authorization import Grant
+from birthmark.awsiot.service.role_aliases import Credentials, RoleNotMappedError
 from birthmark.broker import Broker, SpaceRules
 from birthmark.errors import BirthmarkError
 from birthmark.mqtt.packets import LEVEL_5, ConnAck, Connect

@@ -5,10 +5,10 @@ import json
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
-from birthmark.awsiot.http.routing import Call, Operation
+from birthmark.awsiot.http.request_router import Call, Operation
 from birthmark.awsiot.model import Account
 from birthmark.awsiot.service import AwsIot
-from birthmark.awsiot.service.devices import Grant
+from birthmark.awsiot.service.device_authorization import Grant
 from birthmark.store import Database, open_database
 from support.fakes import FakeClock, SeededEntropy
 from support.pki.pki_builders import a_ca

@@ -7,7 +7,7 @@ from typing import Any
 
 from birthmark.auth.principals import Principal, PrincipalKind
 from birthmark.awsiot.model import CertificateMode, CertificateStatus, PrincipalType, ThingName, target_of_group
-from birthmark.awsiot.rules.variables import Visitor
+from birthmark.awsiot.rules.policy_variables import Visitor
 from birthmark.awsiot.wire.shadows import Request as ShadowRequest
 from birthmark.devices.revocation import DeviceRevoker
 from birthmark.dps.enrollment_document import (

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from birthmark.awsiot.model import Authorizer
-from birthmark.awsiot.rules.authorizing import (
+from birthmark.awsiot.rules.custom_authorizers import (
     MAX_PARTS,
     NAME,
     SIGNATURE,

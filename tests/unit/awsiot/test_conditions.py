@@ -2,8 +2,8 @@
 
 import pytest
 
-from birthmark.awsiot.rules.conditions import UnknownOperatorError, parse_condition
-from birthmark.awsiot.rules.variables import Facts, Visitor, facts_of
+from birthmark.awsiot.rules.policy_conditions import UnknownOperatorError, parse_condition
+from birthmark.awsiot.rules.policy_variables import Facts, Visitor, facts_of
 from support.fakes import NOON
 from support.pki.pki_builders import a_device
 

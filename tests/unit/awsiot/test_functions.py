@@ -7,7 +7,12 @@ from typing import Any
 import pytest
 
 from birthmark.awsiot.ports import Caller
-from birthmark.awsiot.service.functions import Function, FunctionFailedError, FunctionNotMappedError, MappedFunctions
+from birthmark.awsiot.service.lambda_functions import (
+    Function,
+    FunctionFailedError,
+    FunctionNotMappedError,
+    MappedFunctions,
+)
 from birthmark.outbound import callouts
 from birthmark.outbound.ssrf_guard import AddressRefusedError
 from birthmark.outbound.webhook_signing import headers_of, secret_of

@@ -21,7 +21,7 @@ from birthmark.awsiot.rules.policy import (
     check_new,
     parse_policy,
 )
-from birthmark.awsiot.rules.variables import Facts, Visitor, facts_of
+from birthmark.awsiot.rules.policy_variables import Facts, Visitor, facts_of
 from support.fakes import NOON
 from support.pki.pki_builders import a_device
 

@@ -13,7 +13,7 @@ import pytest
 
 from birthmark.awsiot.model import Thing, ThingName
 from birthmark.awsiot.rules.policy import Outcome, Permissions, parse_policy
-from birthmark.awsiot.rules.variables import Visitor, facts_of
+from birthmark.awsiot.rules.policy_variables import Visitor, facts_of
 from birthmark.pki.certificates import Certificate
 from support.fakes import NOON
 from support.pki.pki_builders import a_device

@@ -3,7 +3,7 @@
 import pytest
 
 from birthmark.awsiot.errors import REASONS, reason_of, suback_reason_of
-from birthmark.awsiot.rules import topics
+from birthmark.awsiot.rules import topic_validation
 from birthmark.awsiot.rules.policy import PolicyDeniedError
 from birthmark.broker.errors import SessionTakenError
 from birthmark.errors import BirthmarkError, ThrottledError
@@ -21,9 +21,9 @@ def test_disconnect_can_say_it(code: int) -> None:
 @pytest.mark.parametrize(
     ("error", "code"),
     [
-        (topics.TopicInvalidError(detail="x", thing="t", topic="a/#/b"), 0x8F),
-        (topics.ReservedTopicError(thing="t", topic="$aws/x"), 0x8F),
-        (topics.TooManyFiltersError(count=1, limit=1, scope="", thing="t"), 0x97),
+        (topic_validation.TopicInvalidError(detail="x", thing="t", topic="a/#/b"), 0x8F),
+        (topic_validation.ReservedTopicError(thing="t", topic="$aws/x"), 0x8F),
+        (topic_validation.TooManyFiltersError(count=1, limit=1, scope="", thing="t"), 0x97),
     ],
 )
 def test_suback_can_say_it(error: BirthmarkError, code: int) -> None:

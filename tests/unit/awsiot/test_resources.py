@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from birthmark.awsiot.http.resources import _BY_ARN, _IN_BODY, _KINDS, resources_of
-from birthmark.awsiot.http.routing import OPERATIONS, Call
+from birthmark.awsiot.http.authorization_resources import _BY_ARN, _IN_BODY, _KINDS, resources_of
+from birthmark.awsiot.http.request_router import OPERATIONS, Call
 from support.aws.account import ACCOUNT, OPERATOR
 
 BY_NAME = {one.name: one for one in OPERATIONS}

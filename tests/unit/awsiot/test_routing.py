@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import birthmark
 from birthmark.awsiot.http.app import handlers
-from birthmark.awsiot.http.routing import FIRST_SEGMENTS, OPERATIONS, Call, Member, Operation, Router
+from birthmark.awsiot.http.request_router import FIRST_SEGMENTS, OPERATIONS, Call, Member, Operation, Router
 from birthmark.awsiot.model import Account, OperationNotServedError
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.wire import AttributePayload, BodyInvalidError, parse_body

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birthmark.awsiot.rules import schedule
+from birthmark.awsiot.rules import job_schedule
 from birthmark.awsiot.wire import BodyInvalidError
 from birthmark.awsiot.wire.jobs import JobSettings, SchedulingConfig
 
@@ -16,7 +16,7 @@ NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)  # a Thursday
 
 
 def at(text: str) -> datetime:
-    return schedule.parse_moment(text, "startTime")
+    return job_schedule.parse_moment(text, "startTime")
 
 
 def settings(**config: Any) -> JobSettings:
@@ -61,7 +61,7 @@ def test_what_is_no_time_is_refused(text: str) -> None:
     ],
 )
 def test_a_window_recurs_as_its_expression_says(cron: str, following: str) -> None:
-    assert schedule.parse_cron(cron).after(NOON) == at(following)
+    assert job_schedule.parse_cron(cron).after(NOON) == at(following)
 
 
 @pytest.mark.parametrize(
@@ -88,10 +88,10 @@ def test_a_window_recurs_as_its_expression_says(cron: str, following: str) -> No
 )
 def test_what_is_no_expression_is_refused(cron: str) -> None:
     with pytest.raises(BodyInvalidError):
-        schedule.parse_cron(cron)
+        job_schedule.parse_cron(cron)
 
 
-def first_by_looking(cron: schedule.Cron, moment: datetime) -> datetime | None:
+def first_by_looking(cron: job_schedule.Cron, moment: datetime) -> datetime | None:
     """Return what `after` returns, minute by minute."""
     minute = moment.replace(second=0, microsecond=0)
     for _ in range(3 * 24 * 60):
@@ -106,14 +106,14 @@ def first_by_looking(cron: schedule.Cron, moment: datetime) -> datetime | None:
     st.datetimes(datetime(2026, 1, 1), datetime(2028, 12, 31)),  # noqa: DTZ001 - hypothesis adds the zone
 )
 def test_the_first_time_after_a_moment_is_that_which_looking_finds(cron: str, moment: datetime) -> None:
-    parsed, at_once = schedule.parse_cron(cron), moment.replace(tzinfo=UTC)
+    parsed, at_once = job_schedule.parse_cron(cron), moment.replace(tzinfo=UTC)
     found, looked = parsed.after(at_once), first_by_looking(parsed, at_once)
     assert found == looked if looked is not None else found is None or found > at_once + timedelta(days=2)
 
 
 def test_a_window_of_every_minute_costs_no_more_than_one_of_a_single_one() -> None:
     """By how many moments are looked at: a day has 1440."""
-    every, looked = schedule.parse_cron("* 0-22 ? * FRI *"), 0
+    every, looked = job_schedule.parse_cron("* 0-22 ? * FRI *"), 0
 
     class Counted(datetime):
         def replace(self, *args: Any, **more: Any) -> Any:
@@ -128,30 +128,30 @@ def test_a_window_of_every_minute_costs_no_more_than_one_of_a_single_one() -> No
 def test_a_window_is_open_from_its_start_until_its_time_is_over() -> None:
     given = windows(("cron(0 12 * * ? *)", 30))
     for minutes, is_open in ((-1, False), (0, True), (29, True), (30, False), (24 * 60, True)):
-        assert schedule.may_go_out(given, NOON + timedelta(minutes=minutes)) is is_open
+        assert job_schedule.may_go_out(given, NOON + timedelta(minutes=minutes)) is is_open
 
 
 def test_one_of_several_windows_is_enough_and_none_is_needed() -> None:
     given = windows(("cron(0 1 * * ? *)", 10), ("cron(50 11 * * ? *)", 20))
-    assert schedule.may_go_out(given, NOON)
-    assert schedule.may_go_out(JobSettings(), NOON)
+    assert job_schedule.may_go_out(given, NOON)
+    assert job_schedule.may_go_out(JobSettings(), NOON)
 
 
 def test_a_window_over_midnight_is_open_after_it() -> None:
     given = windows(("cron(30 23 * * ? *)", 60))
-    assert schedule.may_go_out(given, at("2026-01-02 00:29"))
-    assert not schedule.may_go_out(given, at("2026-01-02 00:30"))
+    assert job_schedule.may_go_out(given, at("2026-01-02 00:29"))
+    assert not job_schedule.may_go_out(given, at("2026-01-02 00:30"))
 
 
 def test_the_next_seven_openings_are_told_while_the_job_goes_on() -> None:
     given = windows(("cron(0 18 * * ? *)", 5), ("cron(0 6 * * ? *)", 5))
-    found = list(schedule.openings(given, NOON))
+    found = list(job_schedule.openings(given, NOON))
     assert (len(found), found[:2]) == (7, [at("2026-01-01 18:00"), at("2026-01-02 06:00")])
     ends = windows(("cron(0 18 * * ? *)", 5), endTime="2026-01-03 00:00")
-    assert list(schedule.openings(ends, NOON)) == [at("2026-01-01 18:00"), at("2026-01-02 18:00")]
+    assert list(job_schedule.openings(ends, NOON)) == [at("2026-01-01 18:00"), at("2026-01-02 18:00")]
     later = windows(("cron(0 18 * * ? *)", 5), startTime="2026-02-01 00:00")
-    assert next(schedule.openings(later, NOON)) == at("2026-02-01 18:00")
-    assert list(schedule.openings(JobSettings(), NOON)) == []
+    assert next(job_schedule.openings(later, NOON)) == at("2026-02-01 18:00")
+    assert list(job_schedule.openings(JobSettings(), NOON)) == []
 
 
 @pytest.mark.parametrize(
@@ -174,12 +174,12 @@ def test_the_next_seven_openings_are_told_while_the_job_goes_on() -> None:
 )
 def test_a_schedule_that_a_job_cannot_have_is_refused(config: dict[str, Any], is_continuous: bool) -> None:
     with pytest.raises(BodyInvalidError):
-        schedule.check(msgspec.convert(config, SchedulingConfig), NOON, is_continuous=is_continuous)
+        job_schedule.check(msgspec.convert(config, SchedulingConfig), NOON, is_continuous=is_continuous)
 
 
 def test_a_schedule_at_its_bounds_is_taken() -> None:
     config = {"startTime": "2026-01-01T12:30", "endTime": "2026-01-01T13:00", "endBehavior": "FORCE_CANCEL"}
-    schedule.check(msgspec.convert(config, SchedulingConfig), NOON, is_continuous=False)
-    assert schedule.starts_at(settings(**config)) == at("2026-01-01 12:30")
-    assert not schedule.is_over(settings(**config), at("2026-01-01 12:59"))
-    assert schedule.is_over(settings(**config), at("2026-01-01 13:00"))
+    job_schedule.check(msgspec.convert(config, SchedulingConfig), NOON, is_continuous=False)
+    assert job_schedule.starts_at(settings(**config)) == at("2026-01-01 12:30")
+    assert not job_schedule.is_over(settings(**config), at("2026-01-01 12:59"))
+    assert job_schedule.is_over(settings(**config), at("2026-01-01 13:00"))

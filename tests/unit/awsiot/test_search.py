@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from birthmark.awsiot.model import Shadow, Thing, ThingName
-from birthmark.awsiot.rules import terms
-from birthmark.awsiot.wire.search import (
+from birthmark.awsiot.rules import index_terms
+from birthmark.awsiot.wire.index_query import (
     All,
     And,
     Is,
@@ -176,18 +176,18 @@ def test_a_number_is_told_from_text(text: str, number: float | None) -> None:
 
 def test_a_thing_and_its_shadow_become_terms() -> None:
     thing = Thing(ThingName("t"), "id", "pump", {"site": "7"}, None, 3, FakeClock().now())
-    found = terms.of_thing(thing)
+    found = index_terms.of_thing(thing)
     assert ("attributes.site", "7") in found
     assert ("*registry", "pump") in found
     assert len(found) == len({*found})
     section = Section({"a": {"b": [1, True, None]}, "c": "x" * 300}, {}, 1)
-    told = dict(terms.of_shadow(Shadow("t", "lamp", Section(), section, 4)))
+    told = dict(index_terms.of_shadow(Shadow("t", "lamp", Section(), section, 4)))
     assert told["shadow.name.lamp.reported.a.b"] == "true"
     assert told["shadow.name.lamp.reported.c"] == "x" * 256
     assert told["shadow.name.lamp.hasDelta"] == "false"
-    assert terms.of_shadow(Shadow("t", is_deleted=True)) == ()
+    assert index_terms.of_shadow(Shadow("t", is_deleted=True)) == ()
 
 
 def test_no_shadow_has_more_terms_than_are_kept() -> None:
     section = Section({f"k{number}": number for number in range(2000)}, {}, 1)
-    assert len(terms.of_shadow(Shadow("t", "", section, section, 4))) == terms.MAX_OF_SHADOW
+    assert len(index_terms.of_shadow(Shadow("t", "", section, section, 4))) == index_terms.MAX_OF_SHADOW

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birthmark.awsiot.rules.sessions import (
+from birthmark.awsiot.rules.temporary_credentials import (
     Session,
     SessionEndedError,
     SessionTokenError,

@@ -4,8 +4,8 @@ from datetime import timedelta
 
 import pytest
 
-from birthmark.awsiot.service import strangers
-from birthmark.awsiot.service.strangers import OF_ADDRESS, OF_AUTHORIZER, AuthorizerThrottledError, Strangers
+from birthmark.awsiot.service import authorizer_throttle
+from birthmark.awsiot.service.authorizer_throttle import OF_ADDRESS, OF_AUTHORIZER, AuthorizerThrottledError, Strangers
 from support.fakes import FakeClock
 
 
@@ -63,7 +63,7 @@ def test_many_addresses_together_are_bounded_and_keep_nobody_out_that_was_let_in
 
 
 def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(strangers, "_MOST_KNOWN", 8)
+    monkeypatch.setattr(authorizer_throttle, "_MOST_KNOWN", 8)
     clock = FakeClock()
     known = Strangers(clock)
     for number in range(100):

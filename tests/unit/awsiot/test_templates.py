@@ -9,9 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birthmark.awsiot.rules.plans import Override, RegistrationFailedError, TemplateInvalidError
 from birthmark.awsiot.rules.policy import parse_policy
-from birthmark.awsiot.rules.templates import MAX_PARAMETERS_BYTES, MAX_TEMPLATE_CHARS, Template, parse_template
+from birthmark.awsiot.rules.provisioning_plans import Override, RegistrationFailedError, TemplateInvalidError
+from birthmark.awsiot.rules.provisioning_templates import (
+    MAX_PARAMETERS_BYTES,
+    MAX_TEMPLATE_CHARS,
+    Template,
+    parse_template,
+)
 
 THING: dict[str, Any] = {"Type": "AWS::IoT::Thing", "Properties": {"ThingName": {"Ref": "Name"}}}
 PARAMETERS = {"Name": {"Type": "String"}, "Place": {"Type": "String", "Default": "plant"}}

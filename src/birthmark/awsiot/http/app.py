@@ -16,35 +16,35 @@ from starlette.responses import Response
 
 from birthmark.auth.sigv4 import SignatureMissingError, SignedRequest, is_signed, parse_signature
 from birthmark.awsiot.errors import http_error
-from birthmark.awsiot.http.authorities import AuthorityOperations
+from birthmark.awsiot.http.authorization_resources import acts_of, resources_of
 from birthmark.awsiot.http.authorizers import AuthorizerOperations
+from birthmark.awsiot.http.ca_certificates import AuthorityOperations
 from birthmark.awsiot.http.certificates import CertificateOperations
-from birthmark.awsiot.http.data import FOR_DEVICES, Ask, ClientOperations, ConnectivityOperations, DataOperations
-from birthmark.awsiot.http.devices import HttpDevices
-from birthmark.awsiot.http.files import file_of, is_file
+from birthmark.awsiot.http.data_plane import FOR_DEVICES, Ask, ClientOperations, ConnectivityOperations, DataOperations
+from birthmark.awsiot.http.device_auth import HttpDevices
 from birthmark.awsiot.http.indexing import IndexingOperations
+from birthmark.awsiot.http.job_files import file_of, is_file
 from birthmark.awsiot.http.jobs import JOBS_FOR_DEVICES, JobDataOperations, JobOperations
 from birthmark.awsiot.http.policies import PolicyOperations
 from birthmark.awsiot.http.provisioning import ProvisioningOperations
-from birthmark.awsiot.http.resources import acts_of, resources_of
-from birthmark.awsiot.http.roles import CREDENTIALS, RoleAliasOperations, credentials
-from birthmark.awsiot.http.routing import FIRST_SEGMENTS, OPERATIONS, Call, Handler, Operation, Router
+from birthmark.awsiot.http.registration_tasks import TaskOperations, report, report_of
+from birthmark.awsiot.http.request_router import FIRST_SEGMENTS, OPERATIONS, Call, Handler, Operation, Router
+from birthmark.awsiot.http.role_aliases import CREDENTIALS, RoleAliasOperations, credentials
 from birthmark.awsiot.http.tags import TagOperations
-from birthmark.awsiot.http.tasks import TaskOperations, report, report_of
 from birthmark.awsiot.http.thing_groups import ThingGroupOperations
 from birthmark.awsiot.http.things import EventOperations, ThingOperations
 from birthmark.awsiot.http.topic_rules import TopicRuleOperations
 from birthmark.awsiot.model import Account, OperationNotServedError
-from birthmark.awsiot.rules.rights import PLACE, right_for
+from birthmark.awsiot.rules.permissions import PLACE, right_for
 from birthmark.awsiot.rules.topic_rules import RuleExistsError
 from birthmark.awsiot.service import AwsIot
-from birthmark.awsiot.service.authorities import CaExistsError
 from birthmark.awsiot.service.authorizers import AuthorizerExistsError
+from birthmark.awsiot.service.ca_certificates import CaExistsError
 from birthmark.awsiot.service.certificates import CertificateExistsError
-from birthmark.awsiot.service.devices import Grant
+from birthmark.awsiot.service.device_authorization import Grant
 from birthmark.awsiot.service.policies import PolicyExistsError
-from birthmark.awsiot.service.roles import RoleAliasExistsError
-from birthmark.awsiot.service.templates import TemplateExistsError
+from birthmark.awsiot.service.provisioning_templates import TemplateExistsError
+from birthmark.awsiot.service.role_aliases import RoleAliasExistsError
 from birthmark.awsiot.service.things import ThingExistsError
 from birthmark.broker import Space
 from birthmark.clock import Entropy, new_uuid

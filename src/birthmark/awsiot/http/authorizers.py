@@ -6,10 +6,10 @@ from typing import Any
 
 import msgspec
 
-from birthmark.awsiot.http.routing import Call
+from birthmark.awsiot.http.request_router import Call
 from birthmark.awsiot.http.tags import tags_of
 from birthmark.awsiot.model import Account, Authorizer
-from birthmark.awsiot.rules.authorizing import Presented
+from birthmark.awsiot.rules.custom_authorizers import Presented
 from birthmark.awsiot.service import AwsIot
 
 _NOW = datetime.fromtimestamp(0, UTC)  # until it is made

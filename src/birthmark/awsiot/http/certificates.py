@@ -5,9 +5,9 @@ from typing import Any
 
 from birthmark.auth.permissions import Right
 from birthmark.awsiot import wire
-from birthmark.awsiot.http.routing import Call
+from birthmark.awsiot.http.request_router import Call
 from birthmark.awsiot.model import CertificateStatus, parse_certificate_id
-from birthmark.awsiot.rules.rights import PLACE
+from birthmark.awsiot.rules.permissions import PLACE
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.certificates import EndpointRetiredError, PendingActivationError
 from birthmark.awsiot.wire import BodyInvalidError

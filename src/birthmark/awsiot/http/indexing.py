@@ -7,14 +7,14 @@ from typing import Annotated, Any
 import msgspec
 
 from birthmark.awsiot import wire
-from birthmark.awsiot.http.routing import Call
+from birthmark.awsiot.http.request_router import Call
 from birthmark.awsiot.http.tags import tags_of
 from birthmark.awsiot.http.thing_groups import properties_of
 from birthmark.awsiot.model import MemberNotServedError, parse_thing_name
-from birthmark.awsiot.rules.terms import USUAL_PERCENTS, buckets, percentiles, statistics
+from birthmark.awsiot.rules.index_terms import USUAL_PERCENTS, buckets, percentiles, statistics
 from birthmark.awsiot.service import AwsIot
-from birthmark.awsiot.service.index import UnknownIndexError
-from birthmark.awsiot.wire.search import Place, QueryInvalidError, is_field, parse_query
+from birthmark.awsiot.service.fleet_index import UnknownIndexError
+from birthmark.awsiot.wire.index_query import Place, QueryInvalidError, is_field, parse_query
 from birthmark.awsiot.wire.shadows import shadow_values
 from birthmark.net.fair_scheduler import fitting
 from birthmark.store.pagination import marker_of, page_of, parse_marker

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from birthmark.awsiot.http.routing import Call
+from birthmark.awsiot.http.request_router import Call
 from birthmark.awsiot.http.tags import tags_of
 from birthmark.awsiot.model import (
     ExecutionStatus,
@@ -16,14 +16,14 @@ from birthmark.awsiot.model import (
     parse_job_id,
     parse_thing_name,
 )
-from birthmark.awsiot.rules.documents import parse_parameters, resolved
+from birthmark.awsiot.rules.job_documents import parse_parameters, resolved
+from birthmark.awsiot.rules.job_schedule import openings
 from birthmark.awsiot.rules.jobs import UnknownJobTemplateError
-from birthmark.awsiot.rules.schedule import openings
 from birthmark.awsiot.service import AwsIot
-from birthmark.awsiot.service.executions import NEXT
-from birthmark.awsiot.wire import BodyInvalidError, given_json, managed
+from birthmark.awsiot.service.job_executions import NEXT
+from birthmark.awsiot.wire import BodyInvalidError, given_json, managed_job_templates
 from birthmark.awsiot.wire import jobs as wire
-from birthmark.awsiot.wire.managed import MANAGED, VERSION
+from birthmark.awsiot.wire.managed_job_templates import MANAGED, VERSION
 from birthmark.clock import EPOCH
 from birthmark.store.pagination import page_of
 from birthmark.untrusted_text import check_keys_once
@@ -84,7 +84,7 @@ class JobOperations:
     async def _template(self, call: Call) -> JobTemplate | None:
         if (arn := call.get("jobTemplateArn")) is None:
             return None
-        if (known := managed.managed_by_arn(arn)) is not None:
+        if (known := managed_job_templates.managed_by_arn(arn)) is not None:
             return JobTemplate(known.template_id, known.description, known.document, {}, EPOCH)
         return await self._jobs.template(call.account.parse_arn(arn, "jobtemplate")[1])
 
@@ -224,7 +224,7 @@ class JobOperations:
         page = page_of(names[: call.size + 1], call.size, names)
         return call.paged(
             "managedJobTemplates",
-            [managed.managed_entry_json(call.account, MANAGED[name]) for name in page.items],
+            [managed_job_templates.managed_entry_json(call.account, MANAGED[name]) for name in page.items],
             page,
         )
 
@@ -233,7 +233,7 @@ class JobOperations:
         if (known := MANAGED.get(name)) is None or version != VERSION:
             command = "aws iot list-managed-job-templates"
             raise UnknownJobTemplateError(template=f"{name[:64]}:{version[:16]}", command=command)
-        return managed.managed_json(call.account, known)
+        return managed_job_templates.managed_json(call.account, known)
 
     async def delete_job_template(self, call: Call) -> bytes:
         await self._jobs.delete_template(call["jobTemplateId"], actor=call.actor)

@@ -5,13 +5,13 @@ from typing import Any
 import msgspec
 
 from birthmark.awsiot import wire
-from birthmark.awsiot.http.resources import template_of
-from birthmark.awsiot.http.routing import Call
+from birthmark.awsiot.http.authorization_resources import template_of
+from birthmark.awsiot.http.request_router import Call
 from birthmark.awsiot.http.tags import tags_of
 from birthmark.awsiot.model import TemplateType
-from birthmark.awsiot.rules.templates import parse_template
+from birthmark.awsiot.rules.provisioning_templates import parse_template
 from birthmark.awsiot.service import AwsIot
-from birthmark.awsiot.service.templates import UnknownTemplateError
+from birthmark.awsiot.service.provisioning_templates import UnknownTemplateError
 from birthmark.awsiot.wire import provisioning
 from birthmark.untrusted_text import whole_number
 

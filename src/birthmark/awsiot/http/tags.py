@@ -4,7 +4,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from birthmark.awsiot import wire
-from birthmark.awsiot.http.routing import Call
+from birthmark.awsiot.http.request_router import Call
 from birthmark.awsiot.model import parse_certificate_id
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.tags import parse_tags

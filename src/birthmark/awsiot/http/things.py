@@ -3,11 +3,11 @@
 from typing import Any
 
 from birthmark.awsiot import wire
-from birthmark.awsiot.http.routing import Call
+from birthmark.awsiot.http.request_router import Call
 from birthmark.awsiot.http.tags import tags_of
 from birthmark.awsiot.model import CertificateId, MemberNotServedError, PrincipalType, parse_thing_name
 from birthmark.awsiot.service import AwsIot
-from birthmark.awsiot.service.settings import ANNOUNCED
+from birthmark.awsiot.service.account_settings import ANNOUNCED
 from birthmark.awsiot.wire import BodyInvalidError
 from birthmark.store.columns import from_micros
 

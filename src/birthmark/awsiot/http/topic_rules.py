@@ -5,13 +5,13 @@ from typing import Any
 
 import msgspec
 
-from birthmark.awsiot.http.routing import Call
+from birthmark.awsiot.http.request_router import Call
 from birthmark.awsiot.http.tags import parse_header_tags
 from birthmark.awsiot.model import MemberNotServedError, RuleDestination, TopicRule
-from birthmark.awsiot.rules.rights import PLACE, right_for
+from birthmark.awsiot.rules.permissions import PLACE, right_for
 from birthmark.awsiot.rules.topic_rules import without_secrets
 from birthmark.awsiot.service import AwsIot
-from birthmark.awsiot.service.destinations import KIND
+from birthmark.awsiot.service.rule_destinations import KIND
 from birthmark.awsiot.wire import BodyInvalidError
 from birthmark.untrusted_text import masked_query
 

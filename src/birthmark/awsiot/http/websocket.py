@@ -8,7 +8,7 @@ from starlette.websockets import WebSocket
 from birthmark.auth.sigv4 import parse_signature
 from birthmark.awsiot.http.app import signed_request_of
 from birthmark.awsiot.service import AwsIot
-from birthmark.awsiot.service.devices import Grant
+from birthmark.awsiot.service.device_authorization import Grant
 from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError
 from birthmark.mqtt.engine import Limits

@@ -5,12 +5,12 @@ from collections.abc import Awaitable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from birthmark.awsiot.errors import reason_of, suback_reason_of
-from birthmark.awsiot.rules import topics
+from birthmark.awsiot.rules import topic_validation
 from birthmark.awsiot.rules.policy import PolicyDeniedError
-from birthmark.awsiot.rules.reserved import is_question
-from birthmark.awsiot.rules.variables import Visitor
-from birthmark.awsiot.service.claims import AnswerUnheardError, Asker
-from birthmark.awsiot.service.devices import Grant
+from birthmark.awsiot.rules.policy_variables import Visitor
+from birthmark.awsiot.rules.reserved_topics import is_question
+from birthmark.awsiot.service.device_authorization import Grant
+from birthmark.awsiot.service.fleet_provisioning import AnswerUnheardError, Asker
 from birthmark.broker import Attached
 from birthmark.broker.model import Done, Message, Subscription, handed_on, subscription_of
 from birthmark.errors import BirthmarkError
@@ -346,8 +346,8 @@ class AwsConnection:
                 topic = packet.topic
                 if not self.grant.asks_time:
                     self._usual_topic = topic
-            if len(packet.payload) > topics.MAX_PAYLOAD_BYTES:
-                raise topics.PayloadTooLargeError(thing=self.client_id, size=len(packet.payload))
+            if len(packet.payload) > topic_validation.MAX_PAYLOAD_BYTES:
+                raise topic_validation.PayloadTooLargeError(thing=self.client_id, size=len(packet.payload))
             if packet.properties:
                 now = now or self._connections.space.now()
                 properties, expires_at = handed_on(packet.properties, now)
@@ -362,7 +362,9 @@ class AwsConnection:
         return messages, ids, None
 
     def _check_publish(self, packet: Publish) -> None:
-        topics.check_publish(self.client_id, packet.topic, len(packet.payload), packet.qos, retain=packet.retain)
+        topic_validation.check_publish(
+            self.client_id, packet.topic, len(packet.payload), packet.qos, retain=packet.retain
+        )
         self._connections.check(self.grant, "iot:Publish", "topic", packet.topic, self.client_id)
         if packet.retain:
             self._connections.check(self.grant, "iot:RetainPublish", "topic", packet.topic, self.client_id)
@@ -392,17 +394,17 @@ class AwsConnection:
 
     def _granted(self, packet: Subscribe) -> tuple[Sequence[Subscription], Sequence[int]]:
         """Return the subscriptions that are allowed, and the codes of SUBACK."""
-        if len(packet.filters) > topics.MAX_FILTERS:
-            raise topics.TooManyFiltersError(
-                thing=self.client_id, count=len(packet.filters), limit=topics.MAX_FILTERS, scope="in a packet"
+        if len(packet.filters) > topic_validation.MAX_FILTERS:
+            raise topic_validation.TooManyFiltersError(
+                thing=self.client_id, count=len(packet.filters), limit=topic_validation.MAX_FILTERS, scope="in a packet"
             )
         codes: list[int] = []
         granted: dict[str, Subscription] = {}
         for name, options in packet.filters:
             try:
-                topics.check_filter(self.client_id, name)
+                topic_validation.check_filter(self.client_id, name)
                 self._connections.check(self.grant, "iot:Subscribe", "topicfilter", name, self.client_id)
-            except (topics.ReservedTopicError, PolicyDeniedError) as error:
+            except (topic_validation.ReservedTopicError, PolicyDeniedError) as error:
                 if isinstance(error, PolicyDeniedError) and self.pump.level != LEVEL_5:
                     raise
                 self._connections.record(self, error)
@@ -412,8 +414,10 @@ class AwsConnection:
             codes.append(granted[name].qos)
         facts = dict[str, Any](thing=self.client_id)
         facts["count"] = len({**self.attached.subscriptions, **granted})
-        if facts["count"] > topics.MAX_SUBSCRIPTIONS:
-            raise topics.TooManyFiltersError(limit=topics.MAX_SUBSCRIPTIONS, scope="on a connection", **facts)
+        if facts["count"] > topic_validation.MAX_SUBSCRIPTIONS:
+            raise topic_validation.TooManyFiltersError(
+                limit=topic_validation.MAX_SUBSCRIPTIONS, scope="on a connection", **facts
+            )
         return list(granted.values()), codes
 
     def _subscribed(

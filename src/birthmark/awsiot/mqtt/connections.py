@@ -20,17 +20,17 @@ from birthmark.awsiot.events import (
     ThingGroupChanged,
 )
 from birthmark.awsiot.mqtt.connection import MAX_EXPIRY_S, WINDOW, AwsConnection
-from birthmark.awsiot.mqtt.due import LOOK_S, Deed, Due
-from birthmark.awsiot.mqtt.reserved import Reserved
-from birthmark.awsiot.rules import topics
-from birthmark.awsiot.rules.authorizing import NAME, Presented
-from birthmark.awsiot.rules.reserved import REASONS, SUBSCRIPTIONS, is_answer, presence, subscription
-from birthmark.awsiot.rules.sessions import Session, SessionEndedError
-from birthmark.awsiot.rules.variables import Visitor
+from birthmark.awsiot.mqtt.deadlines import LOOK_S, Deed, Due
+from birthmark.awsiot.mqtt.reserved_topics import Reserved
+from birthmark.awsiot.rules import topic_validation
+from birthmark.awsiot.rules.custom_authorizers import NAME, Presented
+from birthmark.awsiot.rules.policy_variables import Visitor
+from birthmark.awsiot.rules.reserved_topics import REASONS, SUBSCRIPTIONS, is_answer, presence, subscription
+from birthmark.awsiot.rules.temporary_credentials import Session, SessionEndedError
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.authorizers import AuthorizerInactiveError
-from birthmark.awsiot.service.devices import CertificateInactiveError, ClaimClientIdError, Grant
-from birthmark.awsiot.service.functions import FunctionFailedError
+from birthmark.awsiot.service.device_authorization import CertificateInactiveError, ClaimClientIdError, Grant
+from birthmark.awsiot.service.lambda_functions import FunctionFailedError
 from birthmark.broker import Arrival, Attached, Broker, SpaceRules
 from birthmark.broker.errors import RetainedFullError, RetainedShareUsedError
 from birthmark.broker.keyed_lock import Turns
@@ -126,7 +126,9 @@ class AwsConnections:
         visitor = Visitor(pump.peer.leaf, client_id, pump.address, pump.peer.sni, attributes, pump.peer.chain)
         seen = self._changes
         try:
-            topics.check_client_id(packet.client_id, is_kept=packet.level != LEVEL_5 and not packet.clean_start)
+            topic_validation.check_client_id(
+                packet.client_id, is_kept=packet.level != LEVEL_5 and not packet.clean_start
+            )
             if grant is None and (presented := presented_of(pump, packet, client_id, http)) is not None:
                 grant = await self._aws.authorizers.authorize(presented, visitor)
             admitted = await self._admitted(visitor, grant)
@@ -251,7 +253,7 @@ class AwsConnections:
     def _check_connect(self, grant: Grant, packet: Connect, client_id: str) -> None:
         self.check(grant, "iot:Connect", "client", client_id, client_id)
         if (will := packet.will) is not None:
-            topics.check_publish(client_id, will.topic, len(will.payload), will.qos, retain=will.retain)
+            topic_validation.check_publish(client_id, will.topic, len(will.payload), will.qos, retain=will.retain)
             self.check(grant, "iot:Publish", "topic", will.topic, client_id)
             if will.retain:
                 self.check(grant, "iot:RetainPublish", "topic", will.topic, client_id)
@@ -411,7 +413,7 @@ class AwsConnections:
 
     def overrun(self, client: str, limit: int) -> None:
         for_whom = self.space.live.get(client)
-        error = topics.SlowConsumerError(
+        error = topic_validation.SlowConsumerError(
             thing=client, limit=limit, size_kib=limit * EACH_BYTES // 1024, value=2 * limit
         )
         if for_whom is not None and isinstance(for_whom.connection, AwsConnection):

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from birthmark.awsiot.model import FAILS, PENDING, ExecutionStatus, Job, JobExecution, JobStatus
-from birthmark.awsiot.rules import schedule
+from birthmark.awsiot.rules import job_schedule
 from birthmark.awsiot.wire.jobs import (
     DeviceUpdate,
     ExponentialRate,
@@ -285,7 +285,7 @@ def canceled(
 def again(known: JobExecution, job: Job, now: datetime) -> JobExecution:
     """Return what follows an end: the next try where the job has one left, else the end itself."""
     settings = settings_of(job.settings)
-    goes_on = job.status is JobStatus.IN_PROGRESS and not schedule.is_over(settings, now)
+    goes_on = job.status is JobStatus.IN_PROGRESS and not job_schedule.is_over(settings, now)
     if not goes_on or known.number > retries(settings, known.status):
         return known
     return replace(

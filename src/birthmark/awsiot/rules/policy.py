@@ -17,8 +17,14 @@ from weakref import WeakValueDictionary
 import msgspec
 
 from birthmark.auth.wildcards import Glob, glob_of
-from birthmark.awsiot.rules.conditions import CURRENT_TIME, EPOCH_TIME, Condition, UnknownOperatorError, parse_condition
-from birthmark.awsiot.rules.variables import Facts, Risky, is_plain, substitute
+from birthmark.awsiot.rules.policy_conditions import (
+    CURRENT_TIME,
+    EPOCH_TIME,
+    Condition,
+    UnknownOperatorError,
+    parse_condition,
+)
+from birthmark.awsiot.rules.policy_variables import Facts, Risky, is_plain, substitute
 from birthmark.errors import ForbiddenError, InvalidRequestError
 from birthmark.untrusted_text import read_json
 

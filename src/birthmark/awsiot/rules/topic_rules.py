@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from birthmark.awsiot.model import TopicRule
-from birthmark.awsiot.rules.reserved import BASIC_INGEST
+from birthmark.awsiot.rules.reserved_topics import BASIC_INGEST
 from birthmark.awsiot.wire import topic_rules as wire
 from birthmark.clock import Entropy
 from birthmark.errors import ConflictError, InvalidRequestError, NotFoundError, PolicyError

@@ -10,9 +10,9 @@ from birthmark.auth.user_credentials import NOBODY, Persons, is_of_person, parts
 from birthmark.awsiot.events import AccessKeyAdded, AccessKeyRemoved
 from birthmark.awsiot.model import AccessKey
 from birthmark.awsiot.rules.policy import Permissions, PolicyMalformedError, parse_policy
-from birthmark.awsiot.rules.variables import Visitor, facts_of
+from birthmark.awsiot.rules.policy_variables import Visitor, facts_of
 from birthmark.awsiot.service.base import AccountService
-from birthmark.awsiot.service.devices import Grant
+from birthmark.awsiot.service.device_authorization import Grant
 from birthmark.awsiot.store import certificates as store
 from birthmark.errors import NotFoundError
 from birthmark.net.fair_scheduler import count_for

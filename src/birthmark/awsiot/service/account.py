@@ -9,36 +9,36 @@ from birthmark.auth.user_credentials import NOBODY, Persons
 from birthmark.awsiot.model import Account, CertificateId, DeviceCertificate, Thing, is_certificate_id
 from birthmark.awsiot.ports import Functions
 from birthmark.awsiot.rules.policy import Policy
-from birthmark.awsiot.rules.sessions import KEY_PREFIX
+from birthmark.awsiot.rules.temporary_credentials import KEY_PREFIX
 from birthmark.awsiot.service.access_keys import AccessKeys
-from birthmark.awsiot.service.attachments import Attachments
-from birthmark.awsiot.service.authorities import CertificateAuthorities
+from birthmark.awsiot.service.account_settings import RegistryEvents, Settings
 from birthmark.awsiot.service.authorizers import Authorizers
-from birthmark.awsiot.service.buckets import Buckets
+from birthmark.awsiot.service.ca_certificates import CertificateAuthorities
+from birthmark.awsiot.service.certificate_renewal import Predecessors, Renewals
 from birthmark.awsiot.service.certificates import Certificates, RevocationCheck
-from birthmark.awsiot.service.claims import Claims
-from birthmark.awsiot.service.data_streams import DataStreams
-from birthmark.awsiot.service.destinations import Destinations
-from birthmark.awsiot.service.devices import Devices, Grant
-from birthmark.awsiot.service.executions import JobExecutions
-from birthmark.awsiot.service.first_contact import MAX_PER_CA, PER_SECOND, FirstContact
-from birthmark.awsiot.service.found import Found
-from birthmark.awsiot.service.functions import MappedFunctions
-from birthmark.awsiot.service.index import Index
+from birthmark.awsiot.service.device_authorization import Devices, Grant
+from birthmark.awsiot.service.fleet_index import Index
+from birthmark.awsiot.service.fleet_provisioning import Claims
+from birthmark.awsiot.service.jit_registration import MAX_PER_CA, PER_SECOND, FirstContact
+from birthmark.awsiot.service.job_executions import JobExecutions
 from birthmark.awsiot.service.job_files import JobFiles
 from birthmark.awsiot.service.jobs import Jobs
+from birthmark.awsiot.service.kinesis_streams import DataStreams
+from birthmark.awsiot.service.lambda_functions import MappedFunctions
 from birthmark.awsiot.service.policies import Policies
-from birthmark.awsiot.service.provisioning import Provisioning
-from birthmark.awsiot.service.renewal import Predecessors, Renewals
-from birthmark.awsiot.service.roles import Roles
+from birthmark.awsiot.service.provisioning_templates import ProvisioningTemplates
+from birthmark.awsiot.service.registration_tasks import RegistrationTasks
+from birthmark.awsiot.service.role_aliases import Roles
 from birthmark.awsiot.service.rollout import Rollout
-from birthmark.awsiot.service.rule_carriers import Ask, NoOutside, Outside, Republisher, carriers_of
-from birthmark.awsiot.service.settings import RegistryEvents, Settings
+from birthmark.awsiot.service.rule_actions import Ask, NoOutside, Outside, Republisher, carriers_of
+from birthmark.awsiot.service.rule_destinations import Destinations
+from birthmark.awsiot.service.s3_buckets import Buckets
+from birthmark.awsiot.service.search_results import Found
 from birthmark.awsiot.service.shadows import Shadows
 from birthmark.awsiot.service.tags import Carrier, TagWriter
-from birthmark.awsiot.service.tasks import RegistrationTasks
-from birthmark.awsiot.service.templates import ProvisioningTemplates
 from birthmark.awsiot.service.thing_groups import ThingGroups
+from birthmark.awsiot.service.thing_principals import Attachments
+from birthmark.awsiot.service.thing_registration import Provisioning
 from birthmark.awsiot.service.things import Things
 from birthmark.awsiot.service.topic_rules import TopicRules, Whose
 from birthmark.awsiot.store import certificates, credentials, jobs, policies, provisioning, registry, topic_rules

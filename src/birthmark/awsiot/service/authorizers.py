@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from birthmark.awsiot.events import AuthorizerChanged
 from birthmark.awsiot.model import Authorizer, parse_authorizer_name
 from birthmark.awsiot.ports import Caller, Functions
-from birthmark.awsiot.rules.authorizing import (
+from birthmark.awsiot.rules.custom_authorizers import (
     MAX_KEYS,
     NAME,
     SIGNATURE,
@@ -19,11 +19,11 @@ from birthmark.awsiot.rules.authorizing import (
     verdict_of,
 )
 from birthmark.awsiot.rules.policy import Permissions
-from birthmark.awsiot.rules.variables import Visitor, facts_of
+from birthmark.awsiot.rules.policy_variables import Visitor, facts_of
+from birthmark.awsiot.service.authorizer_throttle import Strangers
 from birthmark.awsiot.service.base import AccountService
-from birthmark.awsiot.service.devices import Authorized, Grant, NoCertificateError
-from birthmark.awsiot.service.functions import FunctionFailedError
-from birthmark.awsiot.service.strangers import Strangers
+from birthmark.awsiot.service.device_authorization import Authorized, Grant, NoCertificateError
+from birthmark.awsiot.service.lambda_functions import FunctionFailedError
 from birthmark.awsiot.service.tags import NO_TAGS, Tags, dropped, written
 from birthmark.awsiot.store import credentials as store
 from birthmark.awsiot.wire import BodyInvalidError

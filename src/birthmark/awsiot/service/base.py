@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from birthmark.awsiot.service.index import Index
+from birthmark.awsiot.service.fleet_index import Index
 from birthmark.clock import Clock, Entropy
 from birthmark.store import Database
 

@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import BinaryIO
 
-from birthmark.awsiot.rules import documents
-from birthmark.awsiot.service.buckets import Buckets
+from birthmark.awsiot.rules import job_documents
+from birthmark.awsiot.service.s3_buckets import Buckets
 from birthmark.awsiot.wire import BodyInvalidError
 from birthmark.awsiot.wire.jobs import MAX_DOCUMENT_BYTES, parse_document
 from birthmark.clock import Clock
@@ -52,7 +52,7 @@ class JobFiles:
 
     async def document_at(self, url: str) -> str:
         """Return the document that is at a URL. Raise `BodyInvalidError`, `BucketKeyError`, `BucketFileError`."""
-        bucket, key = documents.parse_object_url(url)
+        bucket, key = job_documents.parse_object_url(url)
         found = await asyncio.to_thread(self._buckets.start_of, bucket, key, MAX_DOCUMENT_BYTES + 1)
         try:
             return parse_document(found.decode())
@@ -61,7 +61,7 @@ class JobFiles:
 
     async def check(self, document: str) -> None:
         """Raise where a file that a document has a URL of is not there."""
-        for bucket, key in documents.files_in(document):
+        for bucket, key in job_documents.files_in(document):
             await asyncio.to_thread(self._buckets.check, bucket, key)
 
     async def filled(self, document: str, thing: str, lifetime_s: int) -> str:
@@ -69,14 +69,14 @@ class JobFiles:
         master, expires = await self._secret(), int(self._clock.now().timestamp()) + lifetime_s
 
         def url_of(bucket: str, key: str) -> str:
-            path = documents.path_of(bucket, key)
-            return f"{self._base()}{path}?{documents.query_of(master, path, thing, expires)}"
+            path = job_documents.path_of(bucket, key)
+            return f"{self._base()}{path}?{job_documents.query_of(master, path, thing, expires)}"
 
-        return documents.filled(document, url_of)
+        return job_documents.filled(document, url_of)
 
     async def reader(self, path: str, query: Mapping[str, str]) -> str:
         """Return for which thing the URL of a file is. Raise `FileLinkError`."""
-        return documents.check_link(await self._secret(), path, query, self._clock.now())
+        return job_documents.check_link(await self._secret(), path, query, self._clock.now())
 
     async def opened(self, bucket: str, key: str) -> BinaryIO:
         """Return a file, which whoever asked closes. Raise `BucketKeyError`, `BucketFileError`."""

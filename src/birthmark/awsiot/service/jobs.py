@@ -17,11 +17,11 @@ from birthmark.awsiot.model import (
     JobTarget,
     JobTemplate,
 )
+from birthmark.awsiot.rules import job_schedule
 from birthmark.awsiot.rules import jobs as rules
-from birthmark.awsiot.rules import schedule
-from birthmark.awsiot.rules.documents import resolved
+from birthmark.awsiot.rules.job_documents import resolved
 from birthmark.awsiot.service.base import AccountService
-from birthmark.awsiot.service.executions import JobExecutions
+from birthmark.awsiot.service.job_executions import JobExecutions
 from birthmark.awsiot.service.tags import NO_TAGS, Tags, dropped, written
 from birthmark.awsiot.service.thing_groups import DynamicGroupError, ThingGroups
 from birthmark.awsiot.service.things import Things
@@ -77,7 +77,7 @@ class Jobs(AccountService):
         known, now = await self._parsed(targets), self.clock.now()
         config = settings_of(settings).scheduling_config
         if config is not None:
-            schedule.check(config, now, is_continuous=is_continuous)
+            job_schedule.check(config, now, is_continuous=is_continuous)
         waits = config is not None and config.start_time is not None
         row = await self.database.one(store.COUNT_ACTIVE)
         if row is not None and row["count"] >= rules.MAX_ACTIVE:
@@ -294,7 +294,7 @@ class Jobs(AccountService):
     ) -> JobTemplate:
         """Make a job template. Raise `JobExistsError`."""
         windows = msgspec.convert(settings.get("maintenanceWindows") or [], list[MaintenanceWindow])
-        schedule.check_windows(windows, self.clock.now())
+        job_schedule.check_windows(windows, self.clock.now())
         made = JobTemplate(template_id, description, document, settings, self.clock.now(), source)
         exists = rules.JobExistsError(job=template_id, kind="Job template", command="aws iot list-job-templates")
         changes = Changes().run(store.ADD_TEMPLATE, expect=1, otherwise=exists, **store.TEMPLATES.row(made))

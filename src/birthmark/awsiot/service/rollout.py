@@ -13,9 +13,9 @@ from datetime import datetime
 from typing import Any
 
 from birthmark.awsiot.model import ExecutionStatus, Job, JobExecution, JobStatus, JobTarget
+from birthmark.awsiot.rules import job_schedule
 from birthmark.awsiot.rules import jobs as pace
 from birthmark.awsiot.rules import jobs as rules
-from birthmark.awsiot.rules import schedule
 from birthmark.awsiot.service.jobs import Jobs
 from birthmark.awsiot.store import jobs as store
 from birthmark.awsiot.wire.jobs import JobSettings, settings_of
@@ -87,7 +87,7 @@ class Rollout:
         while rows := await self._database.all(store.SCHEDULED, after=after, limit=PORTION):
             for row in rows:
                 job, now = store.JOBS.of(row), self._clock.now()
-                starts = schedule.starts_at(settings_of(job.settings))
+                starts = job_schedule.starts_at(settings_of(job.settings))
                 if starts is None or starts <= now:
                     made = replace(job, status=JobStatus.IN_PROGRESS, rolled_at=now)
                     with contextlib.suppress(ChangedMeanwhileError):  # the next step sees how it is
@@ -102,14 +102,14 @@ class Rollout:
         if rules.aborts(settings, counts):
             await self._cancel(job, _ABORTED, "aborted", force=False)
             return
-        if schedule.is_over(settings, now):
+        if job_schedule.is_over(settings, now):
             await self._end(job, settings)
             return
         if looks_again and job.is_continuous:
             await self._remove_left(job)
         succeeded = counts.get(ExecutionStatus.SUCCEEDED, 0)
         targets = await self._jobs.targets(job.job_id)
-        goes_out = job.paused_at is None and schedule.may_go_out(settings, now)
+        goes_out = job.paused_at is None and job_schedule.may_go_out(settings, now)
         for _ in range(_PORTIONS if goes_out else 0):
             rate = pace.rate_of(settings.job_executions_rollout_config, job.rolled, succeeded)
             since = job.rolled_at if job.rolled else self._first(job, rate)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from birthmark.awsiot.model import Shadow, ThingName
 from birthmark.awsiot.ports import Audience
 from birthmark.awsiot.rules import shadows as rules
-from birthmark.awsiot.service.index import Index
+from birthmark.awsiot.service.fleet_index import Index
 from birthmark.awsiot.store import registry as registry_store
 from birthmark.awsiot.store import shadows as store
 from birthmark.awsiot.wire import shadows as wire

@@ -14,12 +14,12 @@ from birthmark.awsiot.events import ThingChanged, ThingGroupChanged
 from birthmark.awsiot.model import Thing, ThingGroup, ThingName, parse_group_properties, target_of_group
 from birthmark.awsiot.rules.policy import are_of_one_device
 from birthmark.awsiot.service.base import RegistryService
-from birthmark.awsiot.service.index import IndexNotReadyError, SearchTooBroadError
+from birthmark.awsiot.service.fleet_index import IndexNotReadyError, SearchTooBroadError
 from birthmark.awsiot.service.tags import NO_TAGS, Tags, dropped, same, written
 from birthmark.awsiot.service.things import Things
 from birthmark.awsiot.store import policies as policy_store
 from birthmark.awsiot.store import registry as store
-from birthmark.awsiot.wire.search import And, Is, Place, Query, parse_query
+from birthmark.awsiot.wire.index_query import And, Is, Place, Query, parse_query
 from birthmark.clock import new_uuid
 from birthmark.errors import ConflictError, InvalidRequestError, NotFoundError, PolicyError
 from birthmark.store import Changes, decided_again

@@ -10,10 +10,10 @@ from birthmark.awsiot.events import RuleChanged
 from birthmark.awsiot.model import Account, TopicRule, parse_shadow_name, parse_thing_name
 from birthmark.awsiot.rules import topic_rules as rules
 from birthmark.awsiot.rules.topic_rules import Ready
-from birthmark.awsiot.rules.topics import check_client_id, check_size
+from birthmark.awsiot.rules.topic_validation import check_client_id, check_size
 from birthmark.awsiot.service.base import AccountService
-from birthmark.awsiot.service.buckets import is_bucket, is_key
-from birthmark.awsiot.service.destinations import Destinations
+from birthmark.awsiot.service.rule_destinations import Destinations
+from birthmark.awsiot.service.s3_buckets import is_bucket, is_key
 from birthmark.awsiot.service.shadows import Shadows
 from birthmark.awsiot.service.tags import NO_TAGS, Tags, dropped, written
 from birthmark.awsiot.store import topic_rules as store

@@ -6,11 +6,11 @@ A principal is written as the certificate's id; ARNs are made at the edge. Polic
 from birthmark.awsiot.store import (
     certificates,
     credentials,
+    index_queries,
     jobs,
     policies,
     provisioning,
     registry,
-    search,
     shadows,
     tags,
     topic_rules,

@@ -30,13 +30,13 @@ from birthmark.awsiot.model import (
     is_certificate_id,
 )
 from birthmark.awsiot.ports import Caller, Functions
-from birthmark.awsiot.rules.filling import CERTIFICATE_ID
-from birthmark.awsiot.rules.plans import RegistrationFailedError
-from birthmark.awsiot.rules.templates import parse_template
+from birthmark.awsiot.rules.provisioning_plans import RegistrationFailedError
+from birthmark.awsiot.rules.provisioning_templates import parse_template
+from birthmark.awsiot.rules.template_functions import CERTIFICATE_ID
 from birthmark.awsiot.service.base import AccountService
 from birthmark.awsiot.service.certificates import CURVES, Certificates, TooManyOwnedError, putting
-from birthmark.awsiot.service.provisioning import Provisioning, Registered
-from birthmark.awsiot.service.templates import ProvisioningTemplates, hook_arn
+from birthmark.awsiot.service.provisioning_templates import ProvisioningTemplates, hook_arn
+from birthmark.awsiot.service.thing_registration import Provisioning, Registered
 from birthmark.awsiot.store import policies as policy_store
 from birthmark.awsiot.store import provisioning as store
 from birthmark.awsiot.wire.provisioning import parse_hook_answer

@@ -11,12 +11,12 @@ from typing import Any, Protocol
 from birthmark.awsiot.errors import job_rejection, provisioning_rejection, shadow_rejection
 from birthmark.awsiot.model import parse_job_id, parse_shadow_name, parse_thing_name
 from birthmark.awsiot.rules.jobs import ExecutionStateError, ExecutionVersionError
-from birthmark.awsiot.rules.reserved import BASIC_INGEST, Service, request_of
+from birthmark.awsiot.rules.reserved_topics import BASIC_INGEST, Service, request_of
 from birthmark.awsiot.rules.shadows import ShadowMissingError
-from birthmark.awsiot.rules.topics import ReportDroppedError
+from birthmark.awsiot.rules.topic_validation import ReportDroppedError
 from birthmark.awsiot.service import AwsIot
-from birthmark.awsiot.service.claims import Asker, NobodyToAnswerError
-from birthmark.awsiot.service.executions import NEXT
+from birthmark.awsiot.service.fleet_provisioning import Asker, NobodyToAnswerError
+from birthmark.awsiot.service.job_executions import NEXT
 from birthmark.awsiot.wire import jobs as wire_jobs
 from birthmark.awsiot.wire import key_pair_json
 from birthmark.awsiot.wire import provisioning as wire_provisioning

@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from birthmark.awsiot.model import Shadow, Thing, ThingGroup
-from birthmark.awsiot.service.index import Index
-from birthmark.awsiot.store import registry, search, shadows
-from birthmark.awsiot.wire.search import Place
+from birthmark.awsiot.service.fleet_index import Index
+from birthmark.awsiot.store import index_queries, registry, shadows
+from birthmark.awsiot.wire.index_query import Place
 from birthmark.store import Database
 from birthmark.store.crud_statements import MOST_AMONG, these
 
@@ -53,7 +53,9 @@ class Found:
                     of_shadows[shadow.thing].append(shadow)
         if known.has_presence:
             for name in _PRESENCE:
-                told = await self._database.all(search.SOME_OF, place=known.place(Place.THINGS), field=name, **some)
+                told = await self._database.all(
+                    index_queries.SOME_OF, place=known.place(Place.THINGS), field=name, **some
+                )
                 for row in told:
                     presence[row["subject"]][name.removeprefix("connectivity.")] = row["value"]
         return [

@@ -19,7 +19,8 @@ from birthmark.awsiot.model import (
     parse_certificate_id,
     parse_thing_name,
 )
-from birthmark.awsiot.rules.plans import (
+from birthmark.awsiot.rules.policy import are_of_one_device
+from birthmark.awsiot.rules.provisioning_plans import (
     CertificatePlan,
     Override,
     Plan,
@@ -28,9 +29,7 @@ from birthmark.awsiot.rules.plans import (
     ResourceConflictsError,
     ThingPlan,
 )
-from birthmark.awsiot.rules.policy import are_of_one_device
-from birthmark.awsiot.rules.templates import Template
-from birthmark.awsiot.service.attachments import attaching
+from birthmark.awsiot.rules.provisioning_templates import Template
 from birthmark.awsiot.service.certificates import (
     CURVES,
     CertificateExistsError,
@@ -43,6 +42,7 @@ from birthmark.awsiot.service.certificates import (
 from birthmark.awsiot.service.policies import MAX_ATTACHED, Policies, UnknownPolicyError
 from birthmark.awsiot.service.policies import attaching as policy_attaching
 from birthmark.awsiot.service.thing_groups import ThingGroups
+from birthmark.awsiot.service.thing_principals import attaching
 from birthmark.awsiot.service.things import Things
 from birthmark.awsiot.store import certificates as certificate_store
 from birthmark.awsiot.store import policies as policy_store

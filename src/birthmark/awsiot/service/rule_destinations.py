@@ -15,7 +15,7 @@ from typing import Any
 from birthmark.awsiot.events import RuleChanged
 from birthmark.awsiot.model import Account, DestinationStatus, RuleDestination
 from birthmark.awsiot.rules.topic_rules import Action, RulesFullError, is_of
-from birthmark.awsiot.service.functions import FunctionNotMappedError
+from birthmark.awsiot.service.lambda_functions import FunctionNotMappedError
 from birthmark.awsiot.store import topic_rules as store
 from birthmark.awsiot.wire import topic_rules as wire
 from birthmark.clock import Clock, Entropy, new_uuid

@@ -4,11 +4,11 @@ from typing import Any
 
 from birthmark.auth.permissions import Right
 from birthmark.awsiot import wire
-from birthmark.awsiot.http.routing import Call
+from birthmark.awsiot.http.request_router import Call
 from birthmark.awsiot.http.tags import tags_of
 from birthmark.awsiot.model import CertificateMode, parse_certificate_id
-from birthmark.awsiot.rules.rights import PLACE
-from birthmark.awsiot.rules.templates import parse_template
+from birthmark.awsiot.rules.permissions import PLACE
+from birthmark.awsiot.rules.provisioning_templates import parse_template
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.wire import BodyInvalidError
 from birthmark.people.authorization import demand

@@ -10,10 +10,10 @@ import msgspec
 
 from birthmark.awsiot.model import Account
 from birthmark.awsiot.ports import Caller, Functions
-from birthmark.awsiot.rules import topics
-from birthmark.awsiot.service.buckets import Buckets
-from birthmark.awsiot.service.data_streams import DataStreams
-from birthmark.awsiot.service.destinations import KIND, Destinations
+from birthmark.awsiot.rules import topic_validation
+from birthmark.awsiot.service.kinesis_streams import DataStreams
+from birthmark.awsiot.service.rule_destinations import KIND, Destinations
+from birthmark.awsiot.service.s3_buckets import Buckets
 from birthmark.awsiot.service.topic_rules import LED_BY, TopicRules
 from birthmark.broker.keyed_lock import until_done
 from birthmark.broker.model import MICROS, Message
@@ -76,7 +76,7 @@ class Republisher:
         for number, letter in enumerate(letters):
             topic = letter.address["topic"]
             try:
-                topics.check_publish("a rule", topic, len(letter.body), letter.address["qos"])
+                topic_validation.check_publish("a rule", topic, len(letter.body), letter.address["qos"])
                 if topic.startswith("$"):
                     await self._ask(letter)
                     continue

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 from starlette.requests import Request
 
-from birthmark.awsiot.rules.authorizing import NAME, Presented
-from birthmark.awsiot.rules.variables import Visitor
+from birthmark.awsiot.rules.custom_authorizers import NAME, Presented
+from birthmark.awsiot.rules.policy_variables import Visitor
 from birthmark.awsiot.service import AwsIot
-from birthmark.awsiot.service.devices import Grant
+from birthmark.awsiot.service.device_authorization import Grant
 from birthmark.clock import Clock
 from birthmark.net.tls import TlsPeer
 

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from birthmark.awsiot.model import Shadow, Thing, ThingGroup
-from birthmark.awsiot.rules import terms as rules
-from birthmark.awsiot.rules.terms import Term
-from birthmark.awsiot.service.settings import Settings
-from birthmark.awsiot.store import registry, search, shadows
-from birthmark.awsiot.store import search as store
-from birthmark.awsiot.wire.search import All, And, Is, Leaf, Not, Or, Place, Query, Within, count_terms, number_of
+from birthmark.awsiot.rules import index_terms as rules
+from birthmark.awsiot.rules.index_terms import Term
+from birthmark.awsiot.service.account_settings import Settings
+from birthmark.awsiot.store import index_queries, registry, shadows
+from birthmark.awsiot.store import index_queries as store
+from birthmark.awsiot.wire.index_query import All, And, Is, Leaf, Not, Or, Place, Query, Within, count_terms, number_of
 from birthmark.clock import Clock
 from birthmark.documents.query_evaluator import ordered
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError, ConflictError, InvalidRequestError, NotFoundError
@@ -288,7 +288,7 @@ class Index:
         """Return the names of what a query finds, in their order. Raise `SearchTooBroadError`, `IndexNotReadyError`."""
         at = await self.ready(place)
         plan, is_whole = await self._plan(at, query)
-        following = search.next_of(search.Walk(at, NAME_FIELD[place], plan, query))
+        following = index_queries.next_of(index_queries.Walk(at, NAME_FIELD[place], plan, query))
         found: list[str] = []
         read, chunk, most = 0, size + 1 if is_whole else max(size + 1, 100), _ASKED_AT_ONCE // count_terms(query) + 1
         began = self._clock.monotonic()
@@ -332,7 +332,7 @@ class Index:
     async def _cheapest(self, at: str, query: Query) -> tuple[float, Sequence[Leaf]]:
         match query:
             case Is() | Within():
-                row = await self._database.one(search.counting(at, query, _MOST_COUNTED + 1))
+                row = await self._database.one(index_queries.counting(at, query, _MOST_COUNTED + 1))
                 return (0 if row is None else row["count"]), (query,)
             case And(parts=parts):
                 best: tuple[float, Sequence[Leaf]] = float("inf"), (All(),)

@@ -10,7 +10,7 @@ from typing import NoReturn, Protocol
 
 from birthmark.auth.principals import Caller
 from birthmark.awsiot.model import Account, CertificateId, CertificateStatus, DeviceCertificate, RegisteredCa
-from birthmark.awsiot.rules.authorizing import AuthorizerDeniedError, Presented, Verdict
+from birthmark.awsiot.rules.custom_authorizers import AuthorizerDeniedError, Presented, Verdict
 from birthmark.awsiot.rules.policy import (
     Decision,
     KeyDeniedError,
@@ -21,11 +21,11 @@ from birthmark.awsiot.rules.policy import (
     claim_policies,
     parse_policy,
 )
-from birthmark.awsiot.rules.sessions import Session
-from birthmark.awsiot.rules.variables import Facts, Visitor, facts_of
+from birthmark.awsiot.rules.policy_variables import Facts, Visitor, facts_of
+from birthmark.awsiot.rules.temporary_credentials import Session
+from birthmark.awsiot.service.certificate_renewal import Renewals
 from birthmark.awsiot.service.certificates import Certificates, RevocationCheck
 from birthmark.awsiot.service.policies import Policies
-from birthmark.awsiot.service.renewal import Renewals
 from birthmark.awsiot.service.things import Things
 from birthmark.awsiot.store import registry as store
 from birthmark.clock import Clock

@@ -16,7 +16,7 @@ from urllib.parse import quote, unquote
 
 from birthmark.awsiot.wire import BodyInvalidError
 from birthmark.awsiot.wire.jobs import MAX_DOCUMENT_BYTES, parse_document
-from birthmark.awsiot.wire.managed import OPTIONAL
+from birthmark.awsiot.wire.managed_job_templates import OPTIONAL
 from birthmark.errors import ForbiddenError
 
 FILES = "job-files"

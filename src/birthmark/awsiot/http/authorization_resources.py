@@ -6,10 +6,10 @@ Most stand in the path by a name; some in the body, and some are ARNs. An operat
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from birthmark.awsiot.http.routing import Call
+from birthmark.awsiot.http.request_router import Call
 from birthmark.awsiot.model import Account
-from birthmark.awsiot.rules.plans import TemplateInvalidError
-from birthmark.awsiot.rules.templates import CERTIFICATE, POLICY, THING, parse_template
+from birthmark.awsiot.rules.provisioning_plans import TemplateInvalidError
+from birthmark.awsiot.rules.provisioning_templates import CERTIFICATE, POLICY, THING, parse_template
 from birthmark.untrusted_text import check_keys_once
 
 _KINDS: Mapping[str, str] = {

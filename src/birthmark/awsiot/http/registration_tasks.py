@@ -9,10 +9,10 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from birthmark.awsiot.http.resources import template_of
-from birthmark.awsiot.http.routing import Call
+from birthmark.awsiot.http.authorization_resources import template_of
+from birthmark.awsiot.http.request_router import Call
 from birthmark.awsiot.service import AwsIot
-from birthmark.awsiot.service.tasks import UnknownTaskError
+from birthmark.awsiot.service.registration_tasks import UnknownTaskError
 from birthmark.awsiot.wire import BodyInvalidError, provisioning
 
 _INPUT_KEY = re.compile(r"[a-zA-Z0-9!_.*'()/-]{1,1024}")

@@ -15,7 +15,7 @@ from urllib.parse import unquote, unquote_to_bytes
 import msgspec
 
 from birthmark.awsiot.model import Account, MemberNotServedError, OperationNotServedError
-from birthmark.awsiot.service.devices import Grant
+from birthmark.awsiot.service.device_authorization import Grant
 from birthmark.awsiot.wire import BodyInvalidError, parse_body
 from birthmark.errors import BirthmarkError
 from birthmark.store.pagination import Page, marker_of, page_size, parse_marker

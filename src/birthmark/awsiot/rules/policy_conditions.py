@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from operator import eq, ge, gt, le, lt
 from typing import Any
 
-from birthmark.awsiot.rules.variables import Facts, is_plain, substitute
+from birthmark.awsiot.rules.policy_variables import Facts, is_plain, substitute
 
 CURRENT_TIME, EPOCH_TIME = "aws:currenttime", "aws:epochtime"
 _FOR_ALL, _FOR_ANY = "ForAllValues:", "ForAnyValue:"

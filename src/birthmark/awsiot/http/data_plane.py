@@ -6,11 +6,11 @@ from typing import Any
 
 import msgspec
 
-from birthmark.awsiot.http.routing import Call
+from birthmark.awsiot.http.request_router import Call
 from birthmark.awsiot.model import ThingName, parse_shadow_name, parse_thing_name
-from birthmark.awsiot.rules import topics
-from birthmark.awsiot.rules.reserved import REASONS, is_answered_over_https
-from birthmark.awsiot.rules.topics import MAX_CLIENT_ID_BYTES, RetainedMissingError
+from birthmark.awsiot.rules import topic_validation
+from birthmark.awsiot.rules.reserved_topics import REASONS, is_answered_over_https
+from birthmark.awsiot.rules.topic_validation import MAX_CLIENT_ID_BYTES, RetainedMissingError
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.account import UnknownClientError
 from birthmark.awsiot.wire import BodyInvalidError
@@ -122,13 +122,13 @@ class DataOperations:
         topic, qos, retain = call["topic"], call.number("qos") or 0, call.flag("retain")
         if qos not in {0, 1}:
             raise BodyInvalidError(detail="qos is neither 0 nor 1")
-        topics.check_publish("over HTTPS", topic, len(call.body), qos, retain=retain)
+        topic_validation.check_publish("over HTTPS", topic, len(call.body), qos, retain=retain)
         self._devices.check(call.grant, "iot:Publish", "topic", topic)
         if retain:
             self._devices.check(call.grant, "iot:RetainPublish", "topic", topic)
         if topic.startswith("$"):
             if not is_answered_over_https(topic):
-                raise topics.MqttOnlyTopicError(topic=topic[: topics.MAX_TOPIC_BYTES])
+                raise topic_validation.MqttOnlyTopicError(topic=topic[: topic_validation.MAX_TOPIC_BYTES])
             await self._ask(topic, call.body, call.note, call.grant.principal)
         else:
             lasts_s = call.number("messageExpiry")
@@ -144,7 +144,7 @@ class DataOperations:
         topic = call["topic"]
         self._devices.check(call.grant, "iot:GetRetainedMessage", "topic", topic)
         if (found := await self._space.retained.of(topic)) is None:
-            raise RetainedMissingError(topic=topic[: topics.MAX_TOPIC_BYTES])
+            raise RetainedMissingError(topic=topic[: topic_validation.MAX_TOPIC_BYTES])
         message, at = found
         answer: dict[str, Any] = {"topic": topic, "payload": base64.b64encode(message.payload).decode()}
         answer |= {"qos": message.qos, "lastModifiedTime": at // 1000}

@@ -8,7 +8,7 @@ from typing import Any
 from birthmark.awsiot.events import SettingsChanged
 from birthmark.awsiot.model import Account
 from birthmark.awsiot.ports import Audience
-from birthmark.awsiot.rules.reserved import EVENTS
+from birthmark.awsiot.rules.reserved_topics import EVENTS
 from birthmark.awsiot.store import registry as store
 from birthmark.broker.keyed_lock import until_done
 from birthmark.broker.model import Message

@@ -26,7 +26,7 @@ from sqlalchemy import (
     update,
 )
 
-from birthmark.awsiot.wire.search import ANY_OF, All, And, Is, Leaf, Not, Or, Query, Within, number_of
+from birthmark.awsiot.wire.index_query import ANY_OF, All, And, Is, Leaf, Not, Or, Query, Within, number_of
 from birthmark.documents.query_evaluator import ordered
 from birthmark.store import Statement, insert, metadata, partial_index, statement
 from birthmark.store.columns import number, text

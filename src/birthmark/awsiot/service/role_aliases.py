@@ -13,7 +13,8 @@ from birthmark.auth.sigv4 import Signature, SignedRequest, check_signature
 from birthmark.awsiot.events import RoleAliasRemoved
 from birthmark.awsiot.model import CertificateId, RoleAlias, parse_alias_name
 from birthmark.awsiot.rules.policy import Permissions, Policy
-from birthmark.awsiot.rules.sessions import (
+from birthmark.awsiot.rules.policy_variables import Visitor, facts_of
+from birthmark.awsiot.rules.temporary_credentials import (
     DURATION_S,
     KEY_PREFIX,
     MAX_DURATION_S,
@@ -24,9 +25,8 @@ from birthmark.awsiot.rules.sessions import (
     session_of,
     token_of,
 )
-from birthmark.awsiot.rules.variables import Visitor, facts_of
 from birthmark.awsiot.service.base import AccountService
-from birthmark.awsiot.service.devices import Devices, Grant
+from birthmark.awsiot.service.device_authorization import Devices, Grant
 from birthmark.awsiot.service.tags import NO_TAGS, Tags, dropped, written
 from birthmark.awsiot.store import credentials as store
 from birthmark.awsiot.wire import BodyInvalidError

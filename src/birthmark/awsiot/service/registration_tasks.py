@@ -14,11 +14,11 @@ from itertools import islice
 from typing import Any
 
 from birthmark.awsiot.model import Account, RegistrationTask, TaskLine, TaskStatus
-from birthmark.awsiot.rules.plans import RegistrationFailedError
-from birthmark.awsiot.rules.templates import parse_template
+from birthmark.awsiot.rules.provisioning_plans import RegistrationFailedError
+from birthmark.awsiot.rules.provisioning_templates import parse_template
 from birthmark.awsiot.service.base import AccountService
-from birthmark.awsiot.service.buckets import Buckets
-from birthmark.awsiot.service.provisioning import Provisioning
+from birthmark.awsiot.service.s3_buckets import Buckets
+from birthmark.awsiot.service.thing_registration import Provisioning
 from birthmark.awsiot.store import provisioning as store
 from birthmark.clock import new_uuid
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError, NotFoundError, PolicyError, UnavailableError

@@ -6,10 +6,10 @@ from typing import Any
 
 from starlette.requests import Request
 
-from birthmark.awsiot.http.routing import Call
+from birthmark.awsiot.http.request_router import Call
 from birthmark.awsiot.http.tags import tags_of
 from birthmark.awsiot.model import Account, RoleAlias
-from birthmark.awsiot.rules.variables import Visitor
+from birthmark.awsiot.rules.policy_variables import Visitor
 from birthmark.awsiot.service import AwsIot
 from birthmark.net.tls import TlsPeer
 

@@ -15,8 +15,7 @@ from functools import lru_cache
 from typing import Any
 
 from birthmark.awsiot.model import PrincipalType
-from birthmark.awsiot.rules.filling import CERTIFICATE_ID, FUNCTIONS, Filling, failed, function_of
-from birthmark.awsiot.rules.plans import (
+from birthmark.awsiot.rules.provisioning_plans import (
     CertificatePlan,
     Override,
     Plan,
@@ -25,6 +24,7 @@ from birthmark.awsiot.rules.plans import (
     TemplateInvalidError,
     ThingPlan,
 )
+from birthmark.awsiot.rules.template_functions import CERTIFICATE_ID, FUNCTIONS, Filling, failed, function_of
 from birthmark.untrusted_text import read_json
 
 MAX_TEMPLATE_CHARS = 10_240

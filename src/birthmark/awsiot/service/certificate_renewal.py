@@ -19,11 +19,11 @@ from birthmark.awsiot.model import (
     RegisteredCa,
 )
 from birthmark.awsiot.rules.policy import are_of_one_device
-from birthmark.awsiot.service.attachments import attaching
 from birthmark.awsiot.service.base import AccountService
 from birthmark.awsiot.service.certificates import Certificates, check, looked_before, putting
 from birthmark.awsiot.service.policies import Policies
 from birthmark.awsiot.service.policies import attaching as policy_attaching
+from birthmark.awsiot.service.thing_principals import attaching
 from birthmark.awsiot.store import certificates as store
 from birthmark.awsiot.store import registry as registry_store
 from birthmark.errors import ChangedMeanwhileError, ConflictError

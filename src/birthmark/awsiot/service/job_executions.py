@@ -15,7 +15,7 @@ from typing import Any
 from birthmark.awsiot.model import PENDING, Account, ExecutionStatus, Job, JobExecution, Reason
 from birthmark.awsiot.ports import Audience
 from birthmark.awsiot.rules import jobs as rules
-from birthmark.awsiot.rules.documents import LIFETIME_S, may_have_files, resolved
+from birthmark.awsiot.rules.job_documents import LIFETIME_S, may_have_files, resolved
 from birthmark.awsiot.service.base import AccountService, Announcer
 from birthmark.awsiot.service.job_files import JobFiles
 from birthmark.awsiot.store import jobs as store

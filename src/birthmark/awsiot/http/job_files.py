@@ -16,7 +16,7 @@ from urllib.parse import unquote
 from starlette.requests import Request
 from starlette.responses import Response
 
-from birthmark.awsiot.rules.documents import FILES
+from birthmark.awsiot.rules.job_documents import FILES
 from birthmark.awsiot.service.job_files import JobFiles
 from birthmark.net.http import Receive, Scope, Send
 

@@ -1,6 +1,6 @@
 """Which ids and topics a client may use at all, before any policy (developer guide, "Reserved topics" and quotas)."""
 
-from birthmark.awsiot.rules.reserved import BASIC_INGEST, may_subscribe, request_of
+from birthmark.awsiot.rules.reserved_topics import BASIC_INGEST, may_subscribe, request_of
 from birthmark.errors import InvalidRequestError, NotFoundError, PolicyError
 from birthmark.mqtt.topics import is_valid_filter, is_valid_name
 

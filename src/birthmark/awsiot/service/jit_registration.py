@@ -21,13 +21,17 @@ from birthmark.awsiot.model import (
     TemplateType,
 )
 from birthmark.awsiot.ports import Audience
-from birthmark.awsiot.rules.filling import CERTIFICATE_ID
-from birthmark.awsiot.rules.plans import RegistrationFailedError, TemplateInvalidError
-from birthmark.awsiot.rules.templates import Template, parse_template
+from birthmark.awsiot.rules.provisioning_plans import RegistrationFailedError, TemplateInvalidError
+from birthmark.awsiot.rules.provisioning_templates import Template, parse_template
+from birthmark.awsiot.rules.template_functions import CERTIFICATE_ID
 from birthmark.awsiot.service.certificates import CertificateExistsError, Certificates, check, putting
-from birthmark.awsiot.service.devices import CertificateInactiveError, CertificateUnknownError, FirstContactOffError
-from birthmark.awsiot.service.provisioning import Provisioning, ThingTakenError
-from birthmark.awsiot.service.templates import ProvisioningTemplates
+from birthmark.awsiot.service.device_authorization import (
+    CertificateInactiveError,
+    CertificateUnknownError,
+    FirstContactOffError,
+)
+from birthmark.awsiot.service.provisioning_templates import ProvisioningTemplates
+from birthmark.awsiot.service.thing_registration import Provisioning, ThingTakenError
 from birthmark.awsiot.store import provisioning as provisioning_store
 from birthmark.broker.model import Message
 from birthmark.clock import Clock

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from birthmark.awsiot.model import Shadow, Thing, ThingGroup
-from birthmark.awsiot.wire.search import ANY_OF, MAX_VALUE, number_of
+from birthmark.awsiot.wire.index_query import ANY_OF, MAX_VALUE, number_of
 
 USUAL_PERCENTS = (1.0, 5.0, 25.0, 50.0, 75.0, 95.0, 99.0)
 

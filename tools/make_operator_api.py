@@ -10,7 +10,7 @@ from unittest.mock import MagicMock
 import birthmark
 from birthmark.console.openapi import openapi
 from birthmark.console.routing import Endpoint, Nothing
-from birthmark.server.applications import Applications
+from birthmark.server.dispatcher import Applications
 
 TARGET = Path(birthmark.__file__).parents[2] / "docs" / "reference" / "operator-api.md"
 HEAD = """# Operator interface

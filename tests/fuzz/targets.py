@@ -28,10 +28,10 @@ from birthmark.pki.certificates import parse_thumbprint
 from birthmark.pki.names import parse_registration_id
 from birthmark.pki.tpm_public import parse_tpm_public
 from birthmark.pki.tpm_sealing import parse_sealed
-from birthmark.server.machines.record import made as made_machine
-from birthmark.server.machines.record import parse as parse_machine
-from birthmark.server.machines.record import render as render_machine
-from birthmark.server.machines.sealed import KEY_BYTES, files_in
+from birthmark.server.machines.machine_file import made as made_machine
+from birthmark.server.machines.machine_file import parse as parse_machine
+from birthmark.server.machines.machine_file import render as render_machine
+from birthmark.server.machines.sealed_files import KEY_BYTES, files_in
 from birthmark.swarm.model import Where
 from birthmark.swarm.scenario.example import example
 from fuzz import bundle, certificates, corpus, manifest, protocols, rules

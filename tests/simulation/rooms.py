@@ -20,9 +20,9 @@ from birthmark.ca.generations import Generations
 from birthmark.ca.passphrase import Passphrase
 from birthmark.ca.rollover import Rollovers
 from birthmark.errors import UnavailableError
-from birthmark.server import installed
-from birthmark.server.applications import Applications
-from birthmark.server.rooms import Rooms, open_rooms
+from birthmark.server import installation
+from birthmark.server.composition_root import Rooms, open_rooms
+from birthmark.server.dispatcher import Applications
 from birthmark.server.settings import Settings
 from birthmark.store import Database, open_database
 from birthmark.store.sqlite import SqliteDatabase
@@ -62,7 +62,7 @@ class RoomWorker:
         world, clock, entropy = self.house.world, self.house.world.clock, self.entropy
         database = cast("Database", GatedEngine(world, self.name, self.engine))
         settings, rollovers = self.house.settings, self.house.rollovers(database)
-        number, id_ = await installed.number_of(database), await installed.id_of(database, entropy)
+        number, id_ = await installation.number_of(database), await installation.id_of(database, entropy)
         bus = NatsBus(database, self.process.line.as_client, id_, self.name, number=number)
         rooms = self.rooms = await open_rooms(settings, rollovers, database, bus, clock, entropy, None)
         await rollovers.load()

@@ -34,8 +34,8 @@ from birthmark.manifests.chunking import count_of
 from birthmark.manifests.errors import MalformedEntryError
 from birthmark.pki.certificates import parse_any, parse_bundle
 from birthmark.pki.pem import unarmor
-from birthmark.server.machines.record import made, render
-from birthmark.server.machines.record import parse as parse_invitation
+from birthmark.server.machines.machine_file import made, render
+from birthmark.server.machines.machine_file import parse as parse_invitation
 from birthmark.server.settings import read_settings
 from birthmark.text_files import (
     decode_text,
@@ -297,8 +297,8 @@ OWN = {
         "console/pages.py",
         "console/variables.py",
         "elements/simulated_element.py",
-        "server/applications.py",
-        "server/backup/restoring.py",
+        "server/dispatcher.py",
+        "server/backup/restore.py",
         "store/migrate.py",
         "swarm/identities.py",
         "swarm/local_server.py",
@@ -306,7 +306,7 @@ OWN = {
     },
     "what the system tells": {"agent/state.py", "doctor/servers.py", "cli/hints.py", "flock.py", "swarm/runner.py"},
     "within a program under chip exec": {"elements/exec/proxy.py", "elements/hook/sitecustomize.py"},
-    "a file that is read line by line": {"manifests/certificate_lists.py", "server/backup/exported.py"},
+    "a file that is read line by line": {"manifests/certificate_lists.py", "server/backup/audit_export.py"},
 }
 BYPASS = re.compile(r"\.read_text\(|read_bytes\(\)\.decode|utf-8-sig|tomllib\.load\b|json\.load\(")
 

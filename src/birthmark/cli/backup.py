@@ -83,7 +83,7 @@ def backup(
     `birthmark server restore` reads it; so do tar and age (key.age, then backup.tar.gz.age). What a passphrase of CA
     keys that is kept elsewhere opens, needs that still.
     """
-    from birthmark.server.backup.making import BackupInsideError, DatabaseElsewhereError, check_is_server, make_backup
+    from birthmark.server.backup.create import BackupInsideError, DatabaseElsewhereError, check_is_server, make_backup
 
     settings = settings_of(config, data, database)
     if out.exists():
@@ -135,7 +135,7 @@ def settings_of(config: Path | None, data: Path, database: str | None) -> "Setti
 
     Where no option names it, the directory's note says which configuration does.
     """
-    from birthmark.server.backup.making import DatabaseElsewhereError
+    from birthmark.server.backup.create import DatabaseElsewhereError
     from birthmark.server.settings import read_settings
 
     settings = read_settings(config, os.environ, data=str(data), database=database)

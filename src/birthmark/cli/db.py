@@ -31,10 +31,10 @@ def move(
     is in BIRTHMARK_MOVE_TO, or in a file that PGPASSFILE names, is seen by nobody else on this machine. As root,
     the owner of the data directory must be able to read that file.
     """
-    from birthmark.server.backup.making import DatabaseElsewhereError
-    from birthmark.server.backup.moving import MovedOtherwiseError, MoveTargetInUseError, move_database, named
-    from birthmark.server.backup.restoring import check_url
-    from birthmark.server.installed import DatabaseMovedError
+    from birthmark.server.backup.create import DatabaseElsewhereError
+    from birthmark.server.backup.database_move import MovedOtherwiseError, MoveTargetInUseError, move_database, named
+    from birthmark.server.backup.restore import check_url
+    from birthmark.server.installation import DatabaseMovedError
 
     try:
         settings = settings_of(config, data, database)

@@ -70,8 +70,8 @@ def join(
     The database is the one that the others have. What was interrupted is begun again by the same command; where this
     machine joined before, none of its files changes.
     """
-    from birthmark.server.machines.joining import MachineOccupiedError
-    from birthmark.server.machines.joining import join as joined
+    from birthmark.server.machines.join import MachineOccupiedError
+    from birthmark.server.machines.join import join as joined
 
     url = database or os.environ.get("BIRTHMARK_DATABASE", "")
     if not url.startswith(("postgresql://", "postgres://")):

@@ -42,9 +42,9 @@ def restore(
     --replay only, which names what came back all the same.
     """
     from birthmark.server.backup.archive import BackupUnreadableError
-    from birthmark.server.backup.copying import DatabaseNotEmptyError
-    from birthmark.server.backup.exported import ReplayRefusedError
-    from birthmark.server.backup.restoring import RestoreTargetError, restore_backup
+    from birthmark.server.backup.audit_export import ReplayRefusedError
+    from birthmark.server.backup.database_copy import DatabaseNotEmptyError
+    from birthmark.server.backup.restore import RestoreTargetError, restore_backup
 
     read_file(file, 0)  # told as any missing file is
     if replay is not None:
@@ -89,7 +89,7 @@ def restore(
 
 def how_to_start(data: Path, database: str | None) -> str:
     """Say how the restored server is started, without the password of its database."""
-    from birthmark.server.machines.record import machine_of
+    from birthmark.server.machines.machine_file import machine_of
 
     first = []
     if database is not None and (hidden := _without_password(database)) != database:

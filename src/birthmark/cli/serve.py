@@ -63,8 +63,8 @@ def serve(
     gc.disable()  # what is imported stays: to look through it took a fifth of the start; `collect_seldom` looks again
     from birthmark.bus import BusAwayError
     from birthmark.net.listener import PortTakenError
-    from birthmark.server.descriptors import check_descriptors
-    from birthmark.server.installed import DatabaseMovedError
+    from birthmark.server.file_descriptors import check_descriptors
+    from birthmark.server.installation import DatabaseMovedError
     from birthmark.server.run import begin_log
     from birthmark.server.settings import read_settings
     from birthmark.systemd_notify import notifier

@@ -29,9 +29,9 @@ def trial(
     """
     from birthmark.clock import SystemEntropy
     from birthmark.console.variables import as_shell, past_proxies
+    from birthmark.server.ephemeral_server import directory, free_address, run_trial
     from birthmark.server.run import begin_log
     from birthmark.server.settings import read_settings
-    from birthmark.server.trial import directory, free_address, run_trial
     from birthmark.testing.interpreter import Interpreter
 
     begin_log()

@@ -35,7 +35,7 @@ def upgrade(
     """
     if not check:
         raise typer.BadParameter("the next start of `birthmark serve` upgrades; --check says what it would do")
-    from birthmark.server.upgrading import look
+    from birthmark.server.upgrade_check import look
 
     settings = settings_of(config, data, database)
     outlook, problems = asyncio.run(look(settings.directory, settings.database_url, is_backed_up=backed_up))

@@ -31,24 +31,24 @@ from birthmark.net.listener import Listeners, MakeProtocol
 from birthmark.net.proxy_protocol import among, networks_of
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.issuance import SigningKey
-from birthmark.server import installed
-from birthmark.server.applications import Applications
-from birthmark.server.certificate import FreshContext
+from birthmark.server import installation
+from birthmark.server.composition_root import Rooms, open_rooms
+from birthmark.server.counters import Figures
+from birthmark.server.custom_certificate import OwnCertificate, keep_noted
 from birthmark.server.data_dir import DataDirectory
-from birthmark.server.descriptors import fit_to_descriptors, for_console, shared_by
+from birthmark.server.dispatcher import Applications
 from birthmark.server.endpoints import describe, without_secrets
-from birthmark.server.figures import Figures
-from birthmark.server.installed import DEFAULT, ensure_defaults
-from birthmark.server.machines.record import check_bus, machine_named, machine_of
-from birthmark.server.machines.sharing import Sharing
-from birthmark.server.own_certificate import OwnCertificate, keep_noted
-from birthmark.server.plain_http import body_limit, operator_service, serve_door, serve_plain
-from birthmark.server.rooms import Rooms, open_rooms
+from birthmark.server.external_ca import keep_known, upstream_of
+from birthmark.server.file_descriptors import fit_to_descriptors, for_console, shared_by
+from birthmark.server.health_http import body_limit, operator_service, serve_door, serve_plain
+from birthmark.server.installation import DEFAULT, ensure_defaults
+from birthmark.server.machines.file_sync import Sharing
+from birthmark.server.machines.machine_file import check_bus, machine_named, machine_of
+from birthmark.server.secret_columns import unlock
 from birthmark.server.settings import Service, Settings
-from birthmark.server.unlocking import unlock
-from birthmark.server.upstream import keep_known, upstream_of
-from birthmark.server.workers.front import ForWhoAsks
-from birthmark.server.workers.place import Place
+from birthmark.server.tls_context import FreshContext
+from birthmark.server.workers.parent_http import ForWhoAsks
+from birthmark.server.workers.worker_context import Place
 from birthmark.store import Database, Hold, hold_database, open_database
 from birthmark.store.column_encryption import Seal
 from birthmark.store.database import Heard
@@ -179,7 +179,7 @@ class Server:
         tls = by_certificates(files.ca, files.certificate, files.key)
         connection = await connected(self._place.bus, tls)
         self._closers.append(connection.close)
-        number, id_ = await installed.number_of(database), await installed.id_of(database, self._entropy)
+        number, id_ = await installation.number_of(database), await installation.id_of(database, self._entropy)
         return NatsBus(database, connection, id_, incarnation, number=number)
 
     async def _open(self) -> tuple[Database, Rollovers, AuditKey]:
@@ -193,20 +193,20 @@ class Server:
         signer = AuditKey(self._data.secret("audit.seed"))
         database = await open_database(settings.database_url, self._clock, worker=self._place.name, signer=signer)
         self._closers.append(database.close)
-        await installed.check_whole(database, settings.directory)
-        await installed.note_holder(database, hold)
+        await installation.check_whole(database, settings.directory)
+        await installation.note_holder(database, hold)
         if self._place.is_first:
-            await installed.forget_outboxes(database, self._place.is_no_more)
+            await installation.forget_outboxes(database, self._place.is_no_more)
         await unlock(database, Seal.of(self._data.secret("est.seed").encode()))
         sharing = self._sharing = self._shared(database)
-        root = await installed.root_of(database)
+        root = await installation.root_of(database)
         # Only version 0.1.0 left rows without a signed head, and it noted no root either.
         is_unsigned = is_key_new and root == UNNOTED
         found = await note_break(database, signer, is_key_new=is_unsigned, is_used=root is not None)
         if found is not None:
             log.error("audit.break", extra={"reason": found})
         hierarchy = self._data.hierarchy(root, settings.ca.places, settings.ca.passphrase)
-        await installed.note_root(database, hierarchy.anchor)
+        await installation.note_root(database, hierarchy.anchor)
         told = Noted(
             plain(settings.database_url, settings.directory),
             None if self._config is None else str(self._config.resolve()),
@@ -223,7 +223,7 @@ class Server:
             return
         database = await open_database(self.settings.database_url, self._clock, worker=f"{self._place.name}-settles")
         try:
-            await installed.check_whole(database, self.settings.directory)
+            await installation.check_whole(database, self.settings.directory)
             await self._shared(database).settle()
         finally:
             await database.close()

@@ -14,7 +14,7 @@ import msgspec
 
 from birthmark.net.limits import Limits
 from birthmark.server.settings import Settings
-from birthmark.server.settings_texts import TEXTS
+from birthmark.server.settings_descriptions import TEXTS
 
 LEFT_OUT = "…"
 _BESIDE: Mapping[str, Sequence[str]] = {

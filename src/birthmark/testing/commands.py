@@ -15,7 +15,7 @@ import msgspec
 
 from birthmark.durations import duration_of
 from birthmark.errors import BirthmarkError
-from birthmark.server.line import LineState
+from birthmark.server.fault_proxy import LineState
 from birthmark.testing.errors import WordInvalidError
 from birthmark.untrusted_text import decode_json, printable
 

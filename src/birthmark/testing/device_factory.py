@@ -71,7 +71,7 @@ class _HttpError(Exception):
 
 
 class Faulty(Protocol):
-    """The whole of a server, as far as it can be put off; see `server.trial.TrialServer`."""
+    """The whole of a server, as far as it can be put off; see `server.ephemeral_server.TrialServer`."""
 
     @property
     def clock(self) -> Clock: ...
@@ -186,7 +186,7 @@ class Workshop:
         self.operator.put(f"/dps/{_DPS}/tier", {"tier": dps})
 
     def use_up(self, *, is_day: bool = False, duration: timedelta = timedelta(seconds=60)) -> None:
-        """Use up what the tiers take; see `server.trial.TrialServer.use_up`."""
+        """Use up what the tiers take; see `server.ephemeral_server.TrialServer.use_up`."""
         self._server.use_up(duration, is_day=is_day)
 
     def set_clock(self, ahead: timedelta) -> None:

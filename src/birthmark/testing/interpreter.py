@@ -7,7 +7,7 @@ from typing import Any
 from birthmark.console.client import OperatorClient
 from birthmark.durations import duration_of
 from birthmark.errors import BirthmarkError
-from birthmark.server.trial import TrialServer
+from birthmark.server.ephemeral_server import TrialServer
 from birthmark.supervised_tasks import beside, note
 from birthmark.testing.commands import (
     AwsThing,

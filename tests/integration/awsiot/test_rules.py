@@ -24,7 +24,7 @@ from birthmark.routing.deliveries import Letter
 from birthmark.routing.engine import Engine
 from birthmark.routing.shares import Held
 from birthmark.routing.write_ahead_log import Noted
-from birthmark.server.tables import TABLES
+from birthmark.server.all_tables import TABLES
 from birthmark.store import Changes
 from birthmark.store.columns import holds_secrets
 from support.aws.account import ME, an_aws_account

@@ -24,7 +24,7 @@ from birthmark.iothub import store as hub_store
 from birthmark.iothub.wire import DeviceBody
 from birthmark.pki.crl import RevocationReason
 from birthmark.refusals import store as refusal_store
-from birthmark.server.rooms import Rooms
+from birthmark.server.composition_root import Rooms
 from birthmark.store import Changes, Statement, name_index, open_database, statement
 from birthmark.store.crud_statements import MOST_AMONG, these
 from birthmark.store.pagination import PageInvalidError

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-import birthmark.server.tables  # noqa: F401 - all tables
+import birthmark.server.all_tables  # noqa: F401 - all tables
 from birthmark.alerts.model import Finding
 from birthmark.alerts.service import Alerts
 from birthmark.audit.signed_heads import AuditKey

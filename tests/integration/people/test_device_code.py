@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from argon2 import PasswordHasher
 
-import birthmark.server.tables  # noqa: F401 - all tables
+import birthmark.server.all_tables  # noqa: F401 - all tables
 from birthmark.actor import Actor
 from birthmark.auth.principals import MACHINE, Caller
 from birthmark.people import device_code

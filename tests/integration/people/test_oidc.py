@@ -14,7 +14,7 @@ import pytest
 from joserfc import jwt
 from joserfc.jwk import ECKey
 
-import birthmark.server.tables  # noqa: F401 - all tables
+import birthmark.server.all_tables  # noqa: F401 - all tables
 from birthmark.errors import UnauthenticatedError, UnavailableError
 from birthmark.outbound.http_sender import NotAnsweredError, Sender
 from birthmark.outbound.ssrf_guard import networks_of

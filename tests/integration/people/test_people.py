@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-import birthmark.server.tables  # noqa: F401 - all tables
+import birthmark.server.all_tables  # noqa: F401 - all tables
 from birthmark.auth.permissions import Right
 from birthmark.errors import BirthmarkError
 from birthmark.people import service

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-import birthmark.server.tables  # noqa: F401 - all tables
+import birthmark.server.all_tables  # noqa: F401 - all tables
 from birthmark.auth.permissions import Right
 from birthmark.auth.principals import Caller
 from birthmark.dps.service import Instances
@@ -21,7 +21,7 @@ from birthmark.people.model import Role
 from birthmark.people.role_scopes import PlaceMissingError
 from birthmark.people.service import People
 from birthmark.ref import Ref
-from birthmark.server.rooms import RolePlaces
+from birthmark.server.composition_root import RolePlaces
 from birthmark.store import Database, open_database
 from birthmark.store.crud_statements import find
 from birthmark.store.schema import audit

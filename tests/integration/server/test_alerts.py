@@ -18,7 +18,7 @@ from birthmark.alerts.service import OVER, RAISED, Alerts, RuleUnknownError, Sil
 from birthmark.clock import Steadiness, SystemClock
 from birthmark.net.identity_conflicts import IdentityContestedError
 from birthmark.pki.csr import parse_csr
-from birthmark.server.alerting import Alerting
+from birthmark.server.alert_evaluator import Alerting
 from birthmark.store import Changes, Database, open_database, statement
 from birthmark.store.schema import audit
 from support.fakes import NOON, FakeClock

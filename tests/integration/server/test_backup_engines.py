@@ -33,16 +33,16 @@ from birthmark.ca.revocation import CertificateRevokedError, digest_of
 from birthmark.ca.service import CertificateAuthority
 from birthmark.clock import SystemClock
 from birthmark.pki.crl import RevocationReason
-from birthmark.server.backup import archive, copying, making, moving, restoring
+from birthmark.server.backup import archive, create, database_copy, database_move, restore
 from birthmark.server.backup.archive import BackupUnreadableError, Part, read_archive, write_archive
-from birthmark.server.backup.copying import DatabaseNotEmptyError, TablesDifferError
-from birthmark.server.backup.linked import open_below, read_linked
-from birthmark.server.backup.making import NAMES, BackupInsideError, NothingToBackUpError, make_backup
-from birthmark.server.backup.moving import move_database
-from birthmark.server.backup.restoring import STEP, RestoreTargetError, restore_backup
+from birthmark.server.backup.create import NAMES, BackupInsideError, NothingToBackUpError, make_backup
+from birthmark.server.backup.database_copy import DatabaseNotEmptyError, TablesDifferError
+from birthmark.server.backup.database_move import move_database
+from birthmark.server.backup.restore import STEP, RestoreTargetError, restore_backup
+from birthmark.server.backup.symlinks import open_below, read_linked
+from birthmark.server.counters import Figures
 from birthmark.server.data_dir import RESTORING, DataDirectory, RestoreUnfinishedError
-from birthmark.server.figures import Figures
-from birthmark.server.installed import check_whole
+from birthmark.server.installation import check_whole
 from birthmark.server.settings import ConfigInvalidError
 from birthmark.store import Changes, Database, insert, open_database
 from birthmark.store.postgresql import PostgresUnavailableError, retry
@@ -92,7 +92,7 @@ async def test_a_database_that_has_only_facts_of_a_server_is_not_empty(database_
     database = await open_database(database_url, SystemClock())
     await database.commit(Changes().run(insert(server_facts), name="ca.root", value="another's"))
     with pytest.raises(DatabaseNotEmptyError):
-        await copying.take(database, "a restore")
+        await database_copy.take(database, "a restore")
     await database.close()
 
 
@@ -375,9 +375,9 @@ async def test_a_file_that_was_cut_or_changed_is_refused(tmp_path: Path) -> None
 async def test_what_a_restore_left_in_postgresql_goes_without_a_look_at_each_row(postgres_url: str) -> None:
     """A DELETE takes as long as there are rows, and leaves their pages to be cleaned."""
     database = await open_database(postgres_url, SystemClock())
-    await copying.take(database, "one")
+    await database_copy.take(database, "one")
     await database.commit(Changes().audit("ann", "thing.look", "a"))
-    await copying.take(database, "another")
+    await database_copy.take(database, "another")
     await database.close()
     connection = await asyncpg.connect(postgres_url)
     assert await connection.fetchval("SELECT pg_relation_size('audit')") == 0
@@ -386,9 +386,9 @@ async def test_what_a_restore_left_in_postgresql_goes_without_a_look_at_each_row
 
 
 def test_a_page_of_rows_is_bounded_by_rows_and_by_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(copying, "_ROWS", 3)
-    monkeypatch.setattr(copying, "_BYTES", 10)
-    page = copying._Page()
+    monkeypatch.setattr(database_copy, "_ROWS", 3)
+    monkeypatch.setattr(database_copy, "_BYTES", 10)
+    page = database_copy._Page()
     rows: list[list[object]] = [[1, b"12345"], [2, "67890"], [3, None], [4, None], [5, None], [6, b"x" * 100]]
     assert [page.is_full_with(row) for row in rows[:2]] == [False, True]
     assert page.taken() == rows[:2]
@@ -440,7 +440,7 @@ async def test_a_backup_waits_for_no_other_and_leaves_it_whole(tmp_path: Path) -
     os.mkfifo(tmp_path / "fifo")  # who reads it stays in the middle until it is written
     parts = [Part(archive.FIRST, b"{}"), Part("data/other", tmp_path / "fifo")]
     other = threading.Thread(target=write_archive, args=(tmp_path / "other", SECRET, parts))
-    with atomic_files.directory_beside(data, making._COPIES) as copies:
+    with atomic_files.directory_beside(data, create._COPIES) as copies:
         other.start()
         while not (tmp_path / archive.BUILDING).exists():
             await asyncio.sleep(0.01)
@@ -507,7 +507,7 @@ async def test_a_link_that_the_owner_puts_into_a_restore_leads_root_nowhere(
         (new / RESTORING / "data").symlink_to(closed)
         read_archive(*given)
 
-    monkeypatch.setattr(restoring, "read_archive", swapped)
+    monkeypatch.setattr(restore, "read_archive", swapped)
     with pytest.raises(PermissionError):
         await restore_backup(tmp_path / "b", new, SECRET, SystemClock())
     assert [one.name for one in closed.iterdir()] == ["shadow"]
@@ -526,9 +526,9 @@ async def test_a_link_that_the_owner_puts_into_a_move_leads_root_nowhere(
 
     def swapped(path: Path, to: Path) -> str:
         to.symlink_to(closed / "made")
-        return copying.copy_sqlite(path, to)
+        return database_copy.copy_sqlite(path, to)
 
-    monkeypatch.setattr(moving, "copy_sqlite", swapped)
+    monkeypatch.setattr(database_move, "copy_sqlite", swapped)
     with pytest.raises(PermissionError):
         await move_database(data, url, f"sqlite:///{data}/other.db", SystemClock(), SeededEntropy(), lambda _: None)
     assert list(closed.iterdir()) == []
@@ -548,7 +548,7 @@ def test_what_another_backup_makes_and_removes_meanwhile_is_not_looked_into(
         return real(path)
 
     monkeypatch.setattr(os, "scandir", meanwhile)
-    assert [part.name for part in making._below(tmp_path, "data/")] == ["data/ca/file"]
+    assert [part.name for part in create._below(tmp_path, "data/")] == ["data/ca/file"]
     assert (tmp_path / ".backup-other").exists()
 
 
@@ -699,7 +699,7 @@ async def test_a_restore_that_did_not_end_is_begun_again_and_takes_nothing_else_
     with monkeypatch.context() as broken:
         broken.setattr(atomic_files, "sync_directory", full)
         if is_killed:
-            broken.setattr(restoring, "_clear", lambda _: None)
+            broken.setattr(restore, "_clear", lambda _: None)
         with pytest.raises(OSError, match="No space"):
             await restore_backup(tmp_path / "b", new, SECRET, SystemClock(), url=postgres_url)
     assert new.exists() is is_killed
@@ -726,14 +726,14 @@ async def test_a_restore_that_was_killed_when_its_database_was_handed_over_only_
     """Nothing is cleared, as the database would have lost its server's files; nor by a restore into another."""
     url, new = f"sqlite:///{tmp_path}/data/birthmark.db", tmp_path / "new"
     await make_backup(await a_data_directory(tmp_path, url), tmp_path / "b", SECRET, url=url, now=NOON)
-    let_go = copying.let_go
+    let_go = database_copy.let_go
 
     async def killed(database: Database, number: str) -> None:
         await let_go(database, number)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as broken:
-        broken.setattr(restoring, "let_go", killed)
+        broken.setattr(restore, "let_go", killed)
         with pytest.raises(KeyboardInterrupt):
             await restore_backup(tmp_path / "b", new, SECRET, SystemClock(), url=postgres_url)
     with pytest.raises(RestoreUnfinishedError):
@@ -756,7 +756,7 @@ async def test_a_restore_whose_database_could_not_be_handed_over_begins_anew(
         raise ConnectionError
 
     with monkeypatch.context() as broken:
-        broken.setattr(restoring, "let_go", gone)
+        broken.setattr(restore, "let_go", gone)
         with pytest.raises(ConnectionError):
             await restore_backup(tmp_path / "b", new, SECRET, SystemClock(), url=postgres_url)
     await restore_backup(tmp_path / "b", new, SECRET, SystemClock(), url=postgres_url)

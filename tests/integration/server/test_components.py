@@ -20,8 +20,8 @@ from birthmark.devices.revocation import DeviceRevoker
 from birthmark.devices.search import DeviceSearch
 from birthmark.metrics import Sample
 from birthmark.pki.crl import RevocationReason
-from birthmark.server.applications import Applications
-from birthmark.server.metering import Metering
+from birthmark.server.dispatcher import Applications
+from birthmark.server.metrics_sources import Metering
 from birthmark.server.settings import Settings
 from support.fakes import FakeClock, SeededEntropy
 from support.kills.interleaved import opened

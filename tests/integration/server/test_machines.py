@@ -20,16 +20,16 @@ from birthmark.cli.ca.common import check_leads
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.errors import ChangedMeanwhileError
 from birthmark.pki.certificate_profiles import Purpose
-from birthmark.server.backup.making import make_backup
-from birthmark.server.backup.moving import move_database
-from birthmark.server.backup.restoring import restore_backup
+from birthmark.server.backup.create import make_backup
+from birthmark.server.backup.database_move import move_database
+from birthmark.server.backup.restore import restore_backup
 from birthmark.server.data_dir import DataDirectory, RecordsLostError
-from birthmark.server.installed import note_root
-from birthmark.server.machines.files import collected, put
-from birthmark.server.machines.joining import MachineOccupiedError, join
-from birthmark.server.machines.record import FILE, InvitationRefusedError, Machine, machine_of
-from birthmark.server.machines.sealed import SharedUnreadableError
-from birthmark.server.machines.sharing import MachineAloneError, MachineElsewhereError, Sharing
+from birthmark.server.installation import note_root
+from birthmark.server.machines.file_sync import MachineAloneError, MachineElsewhereError, Sharing
+from birthmark.server.machines.join import MachineOccupiedError, join
+from birthmark.server.machines.machine_file import FILE, InvitationRefusedError, Machine, machine_of
+from birthmark.server.machines.sealed_files import SharedUnreadableError
+from birthmark.server.machines.shared_files import collected, put
 from birthmark.store import Changes, Database, open_database, statement, upsert
 from birthmark.store.schema import server_facts
 from conftest import empty_database
@@ -141,7 +141,7 @@ async def test_who_was_cut_off_while_it_joined_goes_on_by_the_same_command(
         raise InterruptedError
 
     with monkeypatch.context() as patched:
-        patched.setattr("birthmark.server.machines.joining._note_audit", cut)
+        patched.setattr("birthmark.server.machines.join._note_audit", cut)
         with pytest.raises(InterruptedError):
             await second_of(database, database_url, first, tmp_path)
     done = await join(tmp_path / "invitation.json", tmp_path / "second", database_url, CLOCK, ENTROPY)

@@ -14,10 +14,10 @@ import pytest
 import birthmark
 from birthmark import atomic_files
 from birthmark.clock import SystemClock
-from birthmark.server.backup import copying, moving
-from birthmark.server.backup.moving import MovedOtherwiseError, MoveTargetInUseError, move_database, named
+from birthmark.server.backup import database_copy, database_move
+from birthmark.server.backup.database_move import MovedOtherwiseError, MoveTargetInUseError, move_database, named
 from birthmark.server.data_dir import MOVING, DataDirectory
-from birthmark.server.installed import DatabaseMovedError, check_whole
+from birthmark.server.installation import DatabaseMovedError, check_whole
 from birthmark.store import Database, hold_database, open_database
 from birthmark.store.database_lock import DatabaseInUseError
 from support.fakes import SeededEntropy
@@ -89,7 +89,7 @@ async def test_what_came_otherwise_than_it_left_is_not_handed_over(
 ) -> None:
     source, target = f"sqlite:///{tmp_path}/data/birthmark.db", f"sqlite:///{tmp_path}/new.db"
     data = await a_data_directory(tmp_path, source)
-    load = copying.load
+    load = database_copy.load
 
     async def loaded(*arguments: Any) -> None:
         await load(*arguments)
@@ -97,7 +97,7 @@ async def test_what_came_otherwise_than_it_left_is_not_handed_over(
             there.execute("UPDATE audit SET actor = 'nobody' WHERE seq = 2")
             there.commit()
 
-    monkeypatch.setattr(moving, "load", loaded)
+    monkeypatch.setattr(database_move, "load", loaded)
     with pytest.raises(MovedOtherwiseError) as refused:
         await moved(data, source, target)
     assert refused.value.tables == "audit"
@@ -111,14 +111,14 @@ async def test_what_was_interrupted_is_begun_again_by_the_same_command(
     source = f"sqlite:///{tmp_path}/data/birthmark.db"
     data = await a_data_directory(tmp_path, source)
     before = await contents(data, source)
-    real = getattr(moving, where)
+    real = getattr(database_move, where)
 
     async def cut(database: Database, *rest: Sequence[object]) -> None:
         if where == "load":
             await real(database, *rest)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(moving, where, cut)
+    monkeypatch.setattr(database_move, where, cut)
     with pytest.raises(KeyboardInterrupt):
         await moved(data, source, postgres_url)
     monkeypatch.undo()

@@ -28,8 +28,8 @@ from birthmark.est import store as est_store
 from birthmark.iothub import store as hub_store
 from birthmark.people import sign_in_model
 from birthmark.people import store as people_store
-from birthmark.server.backup.exported import Exported, ReplayRefusedError, read_export
-from birthmark.server.backup.replaying import ACTIONS, Replayed, replayed
+from birthmark.server.backup.audit_export import Exported, ReplayRefusedError, read_export
+from birthmark.server.backup.audit_replay import ACTIONS, Replayed, replayed
 from birthmark.store import Changes, Database, open_database
 from support.fakes import FakeClock
 from support.pki.pki_builders import a_ca, a_key

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-import birthmark.server.tables  # noqa: F401 - all tables
+import birthmark.server.all_tables  # noqa: F401 - all tables
 from birthmark.net import fair_scheduler
 from birthmark.net.fair_scheduler import Backlog
 from birthmark.store import Database, open_database

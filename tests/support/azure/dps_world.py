@@ -21,7 +21,7 @@ from birthmark.dps.service.issuance import NO_ISSUER
 from birthmark.iothub.model import AuthenticationType, DeviceAuthentication, Hub
 from birthmark.iothub.service import IotHub, Registry
 from birthmark.ref import Ref
-from birthmark.server.hubs import GrantsByEnrollment, HubsForDps
+from birthmark.server.dps_hub_adapter import GrantsByEnrollment, HubsForDps
 from birthmark.store import Database, open_database
 from support.azure.sas_tokens import make_sas
 from support.fakes import NOON, FakeClock, SeededEntropy

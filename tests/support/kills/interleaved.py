@@ -25,8 +25,8 @@ from birthmark.ca.hierarchy import Hierarchy
 from birthmark.ca.passphrase import Passphrase
 from birthmark.ca.rollover import Rollovers
 from birthmark.errors import BirthmarkError
-from birthmark.server.figures import Figures
-from birthmark.server.rooms import Rooms, open_rooms
+from birthmark.server.composition_root import Rooms, open_rooms
+from birthmark.server.counters import Figures
 from birthmark.server.settings import Settings
 from birthmark.store import Database, open_database
 from support.fakes import FakeClock

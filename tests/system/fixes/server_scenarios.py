@@ -98,8 +98,8 @@ WITH_LITTLE_ROOM = patched('client.OperatorClient.of = lambda data: (of(data), s
 
 WITHOUT_WORKERS = patched(
     "import asyncio, json",
-    "from birthmark.server.workers.asking import Question",
-    "from birthmark.server.workers.front import Front",
+    "from birthmark.server.workers.worker_client import Question",
+    "from birthmark.server.workers.parent_http import Front",
     "def ask(self, *_):",
     "    front = Front((), self.data, has_metrics=False)",
     '    answer = asyncio.run(front._answered(Question("GET", b"/")))',

@@ -13,7 +13,7 @@ from birthmark.errors import BirthmarkError
 from birthmark.fleet import profiles
 from birthmark.links.identity import Trust
 from birthmark.pki.certificates import parse_pem
-from birthmark.server.account_files import cas_of
+from birthmark.server.mapping_files import cas_of
 from support.pki.pki_builders import a_ca, a_key
 
 ROOT = a_ca("Plant Root").certificate

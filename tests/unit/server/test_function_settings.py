@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from birthmark.outbound.webhook_signing import secret_of
-from birthmark.server.account_files import functions_of, roles_of, servers_of
 from birthmark.server.function_settings import ServerTable
+from birthmark.server.mapping_files import functions_of, roles_of, servers_of
 from birthmark.server.settings import ConfigInvalidError, Settings, read_settings
 
 ARN = "arn:aws:lambda:us-east-1:000000000000:function:hook"

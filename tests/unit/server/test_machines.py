@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birthmark.server.machines.record import (
+from birthmark.server.machines.machine_file import (
     BusMissingError,
     InvitationRefusedError,
     JoinUnfinishedError,
@@ -19,8 +19,15 @@ from birthmark.server.machines.record import (
     parse,
     render,
 )
-from birthmark.server.machines.sealed import KEY_BYTES, MAX_CHARS, NONCE_BYTES, SharedUnreadableError, seal, unseal
-from birthmark.server.workers.place import Given, Place
+from birthmark.server.machines.sealed_files import (
+    KEY_BYTES,
+    MAX_CHARS,
+    NONCE_BYTES,
+    SharedUnreadableError,
+    seal,
+    unseal,
+)
+from birthmark.server.workers.worker_context import Given, Place
 
 KEY, NONCE, INSTALLATION = bytes(range(KEY_BYTES)), bytes(NONCE_BYTES), "0f" * 12
 FILES = {"root.pem": b"certificate", "root.key": b"secret"}

@@ -3,7 +3,7 @@
 import asyncio
 from datetime import timedelta
 
-from birthmark.server.applications import KEPT_S, Reach
+from birthmark.server.dispatcher import KEPT_S, Reach
 from support.fakes import FakeClock
 
 

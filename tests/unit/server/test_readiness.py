@@ -5,7 +5,7 @@ from unittest.mock import MagicMock
 
 import pytest
 
-from birthmark.server.applications import Applications
+from birthmark.server.dispatcher import Applications
 from support.fakes import FakeClock, SeededEntropy
 from support.server.asgi import request
 

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from birthmark.server.settings import Settings
-from birthmark.server.settings_texts import TEXTS
+from birthmark.server.settings_descriptions import TEXTS
 from birthmark.server.settings_view import views_of, without_secrets, written
 
 REFERENCE = (Path(__file__).parents[3] / "docs" / "reference" / "server-config.md").read_text()

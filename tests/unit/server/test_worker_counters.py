@@ -4,7 +4,7 @@ from collections import Counter
 from unittest.mock import Mock
 
 from birthmark.ref import Ref
-from birthmark.server.rooms import ServiceRefs, WorkerCounters
+from birthmark.server.composition_root import ServiceRefs, WorkerCounters
 
 
 def test_a_worker_that_is_asked_while_it_starts_tells_what_it_has() -> None:

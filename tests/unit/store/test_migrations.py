@@ -8,7 +8,7 @@ import sqlalchemy
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
-from birthmark.server.tables import TABLES
+from birthmark.server.all_tables import TABLES
 from birthmark.store import metadata, migrate
 
 

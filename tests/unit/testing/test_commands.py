@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from birthmark.server.line import LineState
+from birthmark.server.fault_proxy import LineState
 from birthmark.testing.commands import WORDS, AzureDevice, LineWord, Messages, Reset, help_of, offset_of, parse_word
 from birthmark.testing.errors import WordInvalidError
 from birthmark.testing.interpreter import Interpreter

@@ -39,14 +39,14 @@ _NOT_ASKED = (
 
 def check_leads(directory: Path) -> None:
     """Raise `MachineElsewhereError` where another machine changes this CA; warn where the database cannot be asked."""
-    from birthmark.server.machines.record import machine_of
+    from birthmark.server.machines.machine_file import machine_of
 
     if machine_of(data := directory.resolve().parent) is not None:
         asyncio.run(_check_leads(data))
 
 
 async def _check_leads(data: Path) -> None:
-    from birthmark.server.machines.sharing import Sharing
+    from birthmark.server.machines.file_sync import Sharing
 
     try:
         database = await _opened(data)

@@ -29,7 +29,7 @@ from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 from birthmark import atomic_files
 from birthmark.errors import BirthmarkError, InvalidRequestError
 from birthmark.file_ownership import as_who_asked
-from birthmark.server.backup.linked import open_below
+from birthmark.server.backup.symlinks import open_below
 
 MAX_LOG_N = 22
 """Four gigabytes of memory; a machine that does as much in a second is not built yet."""

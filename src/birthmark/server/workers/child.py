@@ -22,8 +22,8 @@ from birthmark.errors import BirthmarkError
 from birthmark.server.run import begin_log, collect_seldom
 from birthmark.server.server import Server
 from birthmark.server.settings import Settings
-from birthmark.server.workers.orphans import end_with_parent
-from birthmark.server.workers.place import Given, Place
+from birthmark.server.workers.parent_death import end_with_parent
+from birthmark.server.workers.worker_context import Given, Place
 from birthmark.untrusted_text import decode_json
 
 log = logging.getLogger(__name__)

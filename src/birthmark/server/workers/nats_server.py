@@ -77,7 +77,7 @@ class NatsServer:
         self._process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
-            "birthmark.server.workers.orphans",
+            "birthmark.server.workers.parent_death",
             str(os.getpid()),
             program,
             "-c",

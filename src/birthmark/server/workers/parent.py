@@ -27,16 +27,16 @@ from birthmark.clock import Clock, Entropy, SystemClock, SystemEntropy
 from birthmark.errors import BirthmarkError
 from birthmark.net.listener import bind_error, bound_at
 from birthmark.server.data_dir import DataDirectory
-from birthmark.server.descriptors import fit_to_descriptors
-from birthmark.server.machines.record import check_bus, machine_of
-from birthmark.server.plain_http import Close, serve_plain
+from birthmark.server.file_descriptors import fit_to_descriptors
+from birthmark.server.health_http import Close, serve_plain
+from birthmark.server.machines.machine_file import check_bus, machine_of
 from birthmark.server.run import collect_seldom
 from birthmark.server.settings import Settings
-from birthmark.server.workers.asking import Question
 from birthmark.server.workers.child import Ready, Start
-from birthmark.server.workers.front import Front
 from birthmark.server.workers.nats_server import NatsServer
-from birthmark.server.workers.place import Given, at, door_of, names_of
+from birthmark.server.workers.parent_http import Front
+from birthmark.server.workers.worker_client import Question
+from birthmark.server.workers.worker_context import Given, at, door_of, names_of
 from birthmark.supervised_tasks import ended, kept, note
 from birthmark.untrusted_text import decode_json, reason_of
 

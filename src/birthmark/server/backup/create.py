@@ -1,0 +1,180 @@
+"""Make a backup, of a server that runs or of one that is stopped: first the database, then the files beside it.
+
+In that order: what the database tells of (a CA that was made a moment ago) is then among the files too.
+"""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import msgspec
+
+from birthmark import __version__, atomic_files
+from birthmark.ca.generations import directories_of
+from birthmark.ca.hierarchy_files import alone_in, finish
+from birthmark.console.door import PORT_ALONE
+from birthmark.console.records import NAME
+from birthmark.console.web.enroll.bounds import DIRECTORY as DROPPED
+from birthmark.errors import ConflictError, NotFoundError
+from birthmark.server.backup.archive import FIRST, Part, write_archive
+from birthmark.server.backup.database_copy import SQLITE, copy_sqlite, dump_postgresql
+from birthmark.server.backup.symlinks import check_readable, files_below, read_linked
+from birthmark.server.upgrade_check import NOTE, note_backup
+
+_CAS = ".cas"  # of the copies
+MANIFEST, DATABASE, TABLES, FILES, CONFIG = FIRST, "birthmark.db", "tables", "data", "server.toml"
+NAMES = frozenset({MANIFEST, DATABASE, TABLES, FILES, CONFIG})
+"""What an archive has: a restore keeps notes of its own beside these."""
+FORMAT = 1
+_COPIES = ".backup"
+# Of a run, not of the server: they are made anew.
+_LEFT_OUT = frozenset(
+    {
+        "birthmark.db",
+        "birthmark.db-wal",
+        "birthmark.db-shm",
+        "endpoints.json",
+        "nats.conf",
+        PORT_ALONE,
+        NAME,
+        NOTE,
+        DROPPED,
+    }
+)
+
+
+class NothingToBackUpError(NotFoundError):
+    """No server has its data there."""
+
+    code = "server.nothing_to_back_up"
+    cause = "{path} is not the data directory of a server. A backup is made on the server's machine."
+    fix = 'Say which it is: `export BIRTHMARK_DATA="$HOME/.local/share/birthmark"`.'
+    path: Path
+
+
+class DatabaseElsewhereError(ConflictError):
+    """The server's records are in another database."""
+
+    code = "server.database_elsewhere"
+    cause = "{detail}: a backup without the records of the server of {data} would be none."
+    fix = (
+        "Name the database as the server has it, with user and password if it asks for them: "
+        "`export BIRTHMARK_DATABASE={noted}`. Then again: `{again}`."
+    )
+    again: str = "birthmark server backup --out server.birthmark"
+    data: Path
+    detail: str
+    noted: str = "postgresql://localhost/birthmark"
+
+
+class BackupInsideError(ConflictError):
+    """The backup would be in what is backed up."""
+
+    code = "server.backup_inside"
+    cause = "{path} is within {data}: every later backup would hold it, and be lost with it."
+    fix = "Name a place outside of the data directory: `{command}`."
+    command: str = "birthmark server backup --out server.birthmark"
+    data: Path
+    path: Path
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """What a backup says of itself."""
+
+    format: int
+    made_at: datetime
+    revision: str
+    version: str = __version__
+    tables: tuple[str, ...] = ()
+    """Of PostgreSQL, each a file; none in those of version 0.1.0, or where the database is a file as a whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What a backup holds."""
+
+    files: int
+    size_bytes: int
+
+
+async def make_backup(
+    data: Path, out: Path, passphrase: str, *, url: str, now: datetime, config: Path | None = None
+) -> Made:
+    """Write the backup. Raise `NothingToBackUpError`, `BackupInsideError`, `FileExistsError`."""
+    with atomic_files.directory_beside(_check_places(data, out), _COPIES) as copies:
+        tables: list[str] = []
+        if url.startswith(SQLITE):
+            revision = _copied(Path(url.removeprefix(SQLITE)), copies / DATABASE, data)
+        else:
+            (copies / TABLES).mkdir()
+            revision, tables = await dump_postgresql(url, copies / TABLES)
+        manifest = Manifest(FORMAT, now, revision, tables=tuple(tables))
+        cas = _copy_cas(data, copies / _CAS)
+        files = [*_below(copies / _CAS, f"{FILES}/"), *_below(data, f"{FILES}/", but=cas)]
+        parts = [Part(MANIFEST, msgspec.json.encode(manifest)), *_below(copies, ""), *files]
+        made = _written(out, passphrase, parts, config)
+    note_backup(data, out, now, revision)
+    return made
+
+
+def check_is_server(data: Path) -> None:
+    """Raise `NothingToBackUpError` unless this is a server's data directory."""
+    if not directories_of(data):
+        raise NothingToBackUpError(path=data)
+
+
+def _check_places(data: Path, out: Path) -> Path:
+    """Return where copies go meanwhile: of another user's server not to where that user could put links."""
+    check_is_server(data)
+    if out.resolve().is_relative_to(data.resolve()):
+        raise BackupInsideError(path=out, data=data)
+    return data if data.stat().st_uid == os.geteuid() else out.absolute().parent
+
+
+def _copy_cas(data: Path, to: Path) -> frozenset[Path]:
+    """Copy each CA as it is between two changes, and end one that was cut off: a key and what opens it go together.
+
+    Return the CAs. Raise `CaBusyError`.
+    """
+    cas = frozenset(root.parent for root in data.glob("*/root.pem"))
+    for ca in cas:
+        with alone_in(ca):
+            finish(ca)
+            for part in _below(ca, "", owner=data.stat().st_uid):
+                copy = to / ca.name / part.name
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                with part.opened() as file:
+                    copy.write_bytes(file.read())
+    return cas
+
+
+def _copied(file: Path, to: Path, data: Path) -> str:
+    if not file.exists():
+        raise DatabaseElsewhereError(data=data, detail=f"There is no {file}")
+    check_readable(file, data)
+    return copy_sqlite(file, to)
+
+
+def _written(out: Path, passphrase: str, parts: list[Part], config: Path | None) -> Made:
+    if config is not None:
+        parts.append(Part(CONFIG, config.read_bytes()))
+    write_archive(out, passphrase, parts)
+    return Made(len(parts), out.stat().st_size)
+
+
+def _below(
+    folder: Path, prefix: str, *, but: frozenset[Path] = frozenset(), owner: int | None = None
+) -> Iterator[Part]:
+    """Yield the files below a folder, but for those of some folders in it; `owner` is whose links are followed."""
+
+    def is_wanted(path: Path) -> bool:
+        is_of_a_run = prefix and (path.name in _LEFT_OUT or path.suffix == ".lock")
+        # What is hidden are copies that another run removes, and parts of what is being written.
+        return not (path.name.startswith(".") or is_of_a_run or path in but)
+
+    whose = folder.stat().st_uid if owner is None else owner
+    for path, is_linked in sorted(files_below(folder, is_wanted, is_linked=folder.is_symlink())):
+        name = f"{prefix}{path.relative_to(folder)}"
+        yield Part(name, read_linked(path, whose)) if is_linked else Part(name, path, folder)

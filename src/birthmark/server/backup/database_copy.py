@@ -1,0 +1,283 @@
+"""A database as it is at one moment, while others write it, and back into an empty one of either engine.
+
+SQLite is copied as a file, by its online backup. Of PostgreSQL every table is read in one snapshot: rows as arrays of
+their columns, which are text, numbers and bytes, in pieces that each fit into memory.
+"""
+
+import contextlib
+import sqlite3
+from collections.abc import AsyncIterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from sqlalchemy import Table, true
+
+from birthmark.clock import Clock
+from birthmark.errors import ConflictError
+from birthmark.file_ownership import acting_for, hand_over
+from birthmark.server.all_tables import TABLES
+from birthmark.server.data_dir import UNFINISHED
+from birthmark.store import Changes, Database, empty, hold_database, insert, migrate, open_database, upsert
+from birthmark.store.crud_statements import find, remove
+from birthmark.store.schema import audit, server_facts
+from birthmark.store.sqlite import DatabaseUnavailableError
+from birthmark.store.statements import Statement
+
+SQLITE = "sqlite:///"
+_ROWS, _BYTES = 500, 8 * 1024 * 1024
+"""Of a page; a row of telemetry may have four million bytes by itself."""
+_PREFETCH = 16
+_LENGTH_BYTES = 8
+_CLOSE_S = 5.0
+_ENDED = "restore.ended"
+_REVISION = "SELECT version_num FROM alembic_version"
+_THERE = (
+    "SELECT tablename FROM pg_tables WHERE schemaname = current_schema() AND tablename <> 'alembic_version' ORDER BY 1"
+)
+
+
+class DatabaseNotEmptyError(ConflictError):
+    """There is something in that database already."""
+
+    code = "server.database_not_empty"
+    cause = "The database to restore into is in use, or was: it has rows."
+    fix = "Restore into a file of the new data directory: `{command}`."
+    command: str = "birthmark server restore FILE --data DIRECTORY"
+
+
+class TablesDifferError(ConflictError):
+    """The database has other tables than a server's."""
+
+    code = "server.tables_differ"
+    cause = "The database does not have the tables of a server of this version, and no others: {names}."
+    fix = (
+        "What is not Birthmark's belongs into a database or a schema of its own: "
+        "`psql DATABASE -c 'ALTER TABLE NAME SET SCHEMA OTHER'`. If tables are missing, restore a backup from before."
+    )
+    names: str
+
+
+def copy_sqlite(path: Path, to: Path) -> str:
+    """Copy the database file to a new one, as it is at one moment; return its revision.
+
+    Raise `DatabaseUnavailableError`, as where the disk has no room for a second one.
+    """
+    to.touch(mode=0o600)
+    try:
+        with closing(_opened_to_read(path)) as source, closing(sqlite3.connect(to)) as target:
+            source.backup(target)
+            target.execute("PRAGMA journal_mode=DELETE")
+            return str(target.execute(_REVISION).fetchone()[0])
+    except sqlite3.Error as error:
+        where = f"{path}, or the copy of it that a backup is made from,"
+        raise DatabaseUnavailableError(where=where, reason=error) from error
+
+
+def _opened_to_read(path: Path) -> sqlite3.Connection:
+    """Return a connection that has opened all its files."""
+    with acting_for(path):
+        source = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
+        source.execute("PRAGMA schema_version").fetchone()
+        return source
+
+
+async def dump_postgresql(url: str, folder: Path) -> tuple[str, list[str]]:
+    """Write a file for each table that the database has, all of one moment; return the revision, and the tables.
+
+    Raise `PostgresUnavailableError`, `TablesDifferError`.
+    """
+    import asyncpg
+
+    from birthmark.store.postgresql import translated
+    from birthmark.store.postgresql.retry import OPTIONS, TROUBLE
+
+    with translated():
+        connection = await asyncpg.connect(url, **OPTIONS)
+    try:
+        dumped = await _dumped(connection, folder)
+        with contextlib.suppress(*TROUBLE):
+            await connection.close(timeout=_CLOSE_S)
+        return dumped
+    finally:
+        connection.terminate()  # who is silent is not asked to take leave; it would be waited for
+
+
+async def _dumped(connection: Any, folder: Path) -> tuple[str, list[str]]:
+    from birthmark.store.postgresql import translated
+
+    with translated():
+        await connection.transaction(isolation="repeatable_read", readonly=True).start()
+        revision = str(await connection.fetchval(_REVISION))
+        tables = [str(row[0]) for row in await connection.fetch(_THERE)]
+    if revision == migrate.newest():
+        _check_tables(tables)
+    for table in tables:
+        with translated():
+            asked = await connection.prepare(f'SELECT * FROM "{table}"')  # noqa: S608 - the database's own names
+            cursor = await asked.cursor()
+        with (folder / f"{table}.rows").open("xb") as file:
+            _write(file, [column.name for column in asked.get_attributes()])
+            page = _Page()
+            while records := await _next(cursor):
+                for record in records:
+                    if page.is_full_with(record):
+                        _write(file, page.taken())
+            _write(file, page.taken())
+    return revision, tables
+
+
+async def _next(cursor: Any) -> Sequence[Any]:
+    from birthmark.store.postgresql import translated
+
+    with translated():  # and not the trouble of the disk
+        rows: Sequence[Any] = await cursor.fetch(_PREFETCH)
+        return rows
+
+
+def _check_tables(there: Sequence[str]) -> None:
+    """Raise `TablesDifferError` unless these are the tables of this version, all of them and no others."""
+    if differ := sorted(TABLES.keys() ^ set(there)):
+        raise TablesDifferError(names=", ".join(f"{one} is {_is(one in TABLES)}" for one in differ))
+
+
+def _is(is_ours: bool) -> str:
+    return "missing" if is_ours else "another's"
+
+
+@contextlib.asynccontextmanager
+async def held(url: str, clock: Clock, worker: str) -> AsyncIterator[Database]:
+    """Open a database that no server and no restore has, or gets meanwhile.
+
+    What root makes of it in another user's directory is that user's in the end.
+    """
+    hold = await hold_database(url)
+    try:
+        database = await open_database(url, clock, worker=worker)
+        try:
+            yield database
+        finally:
+            await database.close()
+    finally:
+        await hold.release()
+        if url.startswith(SQLITE):
+            file = Path(url.removeprefix(SQLITE)).absolute()  # noqa: ASYNC240 - once, at the end
+            for ending in ("", "-wal", "-shm", ".lock"):
+                hand_over(file.with_name(file.name + ending), file.parent)
+
+
+async def take(database: Database, restore: str) -> None:
+    """Take an empty database for a restore, or one that a restore took and did not end: that is emptied.
+
+    The database notes which restore has it.
+
+    Raise `DatabaseNotEmptyError`.
+    """
+    changes = Changes()
+    if await database.one(_FACT, name=UNFINISHED) is not None:
+        for table in TABLES.values():
+            if table is not server_facts:  # without which nobody would know
+                await database.commit(Changes().run(empty(table)))
+        changes.run(empty(server_facts))
+    else:
+        for any_row in _ANY_ROW:
+            if await database.one(any_row) is not None:
+                raise DatabaseNotEmptyError
+    await database.commit(changes.run(_NOTE, name=UNFINISHED, value=restore))
+
+
+async def let_go(database: Database, restore: str) -> None:
+    """Hand the database to its server: all of the restore is in place, and it notes which that was."""
+    await database.commit(Changes().run(_FORGET, name=UNFINISHED).run(_NOTE, name=_ENDED, value=restore))
+
+
+async def is_let_go(database: Database, restore: str) -> bool | None:
+    """Say whether this restore has handed the database over, or has it still; None where it is another's."""
+    for name, is_over in ((_ENDED, True), (UNFINISHED, False)):
+        row = await database.one(_FACT, name=name)
+        if row is not None and row["value"] == restore:
+            return is_over
+    return None
+
+
+async def load(database: Database, folder: Path, sqlite_file: Path | None) -> None:
+    """Put every row into an empty database, from the files of `dump_postgresql` or from a SQLite file.
+
+    Rows that the schema was made with give way to those.
+    """
+    for table in TABLES.values():
+        into, is_first = insert(table), table is not server_facts  # which says who has the database
+        async for columns, rows in rows_of(table, folder, sqlite_file):
+            if is_first and rows:
+                await database.commit(Changes().run(empty(table)))
+                is_first = False
+            await _insert(database, into, columns, rows)
+
+
+def rows_of(
+    table: Table, folder: Path, sqlite_file: Path | None
+) -> AsyncIterator[tuple[Sequence[str], Sequence[Sequence[Any]]]]:
+    """Yield the columns and some rows of a table, until there are no more, from what `load` reads."""
+    if sqlite_file is None:
+        return _rows_of_file(folder / f"{table.name}.rows")
+    return _rows_of_sqlite(sqlite_file, table)
+
+
+_ANY_ROW = [find(table, true(), limit=1) for table in (audit, server_facts)]
+_FACT, _NOTE, _FORGET = find(server_facts), upsert(server_facts), remove(server_facts)
+
+
+async def _insert(database: Database, into: Statement, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    page = _Page()
+    for number, row in enumerate(rows, 1):
+        if page.is_full_with(row) or number == len(rows):
+            changes = Changes()
+            for one in page.taken():
+                changes.run(into, **dict(zip(columns, one, strict=True)))
+            await database.commit(changes)
+
+
+async def _rows_of_file(path: Path) -> AsyncIterator[tuple[Sequence[str], Sequence[Sequence[Any]]]]:
+    with path.open("rb") as file:
+        columns: list[str] = _read(file)
+        while rows := _read(file):
+            yield columns, rows
+
+
+async def _rows_of_sqlite(path: Path, table: Table) -> AsyncIterator[tuple[Sequence[str], Sequence[Sequence[Any]]]]:
+    columns = [str(column.name) for column in table.columns]
+    listed = ", ".join(f'"{name}"' for name in columns)
+    with closing(sqlite3.connect(path)) as connection:
+        cursor = connection.execute(f'SELECT {listed} FROM "{table.name}"')  # noqa: S608 - our own names
+        while rows := cursor.fetchmany(_PREFETCH):
+            yield columns, rows
+
+
+class _Page:
+    """Rows that are handled together."""
+
+    def __init__(self) -> None:
+        self._rows: list[list[Any]] = []
+        self._size = 0
+
+    def is_full_with(self, row: Sequence[Any]) -> bool:
+        """Take a row, and say whether the page is as long as it may be."""
+        self._rows.append(list(row))
+        self._size += sum(len(value) for value in row if isinstance(value, bytes | str))
+        return len(self._rows) >= _ROWS or self._size >= _BYTES
+
+    def taken(self) -> list[list[Any]]:
+        """Return what was taken, and begin another."""
+        rows, self._rows, self._size = self._rows, [], 0
+        return rows
+
+
+def _write(file: Any, value: object) -> None:
+    data = msgspec.msgpack.encode(value)
+    file.write(len(data).to_bytes(_LENGTH_BYTES) + data)
+
+
+def _read(file: Any) -> Any:
+    head = file.read(_LENGTH_BYTES)
+    return msgspec.msgpack.decode(file.read(int.from_bytes(head))) if head else []

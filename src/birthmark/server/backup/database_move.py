@@ -1,0 +1,163 @@
+"""Everything of one database into another, of either engine; each row is compared before anybody serves from it.
+
+The one that it came from notes where it went, and no server starts on it any more: two that were changed apart would
+both be wrong. What was killed is begun again by the same command.
+"""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import msgspec
+
+from birthmark import atomic_files
+from birthmark.clock import Clock, Entropy
+from birthmark.errors import ConflictError
+from birthmark.file_ownership import acting_for
+from birthmark.server.all_tables import TABLES
+from birthmark.server.backup.create import check_is_server
+from birthmark.server.backup.database_copy import (
+    SQLITE,
+    DatabaseNotEmptyError,
+    copy_sqlite,
+    dump_postgresql,
+    held,
+    let_go,
+    load,
+    rows_of,
+    take,
+)
+from birthmark.server.data_dir import MOVING, UNFINISHED
+from birthmark.server.installation import MOVED, DatabaseMovedError, check_whole
+from birthmark.server.machines.file_sync import leave_alone
+from birthmark.store import Changes, upsert
+from birthmark.store.crud_statements import find, remove
+from birthmark.store.schema import server_facts
+
+_FACT, _NOTE, _FORGET = find(server_facts), upsert(server_facts), remove(server_facts)
+_OF_THE_MOVE = {UNFINISHED, MOVED}
+Rows = dict[str, tuple[int, int]]
+"""Of each table: how many rows, and what they come to, in whatever order."""
+
+
+class MoveTargetInUseError(ConflictError):
+    """There is something in that database already."""
+
+    code = "server.move_target"
+    cause = "The database {to} is in use, or was: it has rows."
+    fix = "Name an empty one: `{command}`."
+    command: str = "birthmark db move --into postgresql://HOST/NAME"
+    to: str
+
+
+class MovedOtherwiseError(ConflictError):
+    """What came into the other database is not what left this one."""
+
+    code = "server.moved_differs"
+    cause = "What {to} has of the tables {tables} is not what this database has. Nothing was changed here."
+    fix = "Something else writes there. Name one that is nobody's: `{command}`."
+    command: str = "birthmark db move --into postgresql://HOST/NAME"
+    to: str
+    tables: str
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """How much it was."""
+
+    tables: int
+    rows: int
+
+
+async def move_database(
+    data: Path, source: str, target: str, clock: Clock, entropy: Entropy, told: Callable[[str], None]
+) -> Moved:
+    """Copy everything of `source` into `target`, which is empty, compare each row, and let nobody serve from `source`.
+
+    `told` hears what it is about to do. Raise `NothingToBackUpError`, `MoveTargetInUseError`, `DatabaseMovedError`,
+    `MovedOtherwiseError`, and what `hold_database` and `open_database` raise.
+    """
+    with acting_for(data):
+        return await _moved(data, source, target, clock, entropy, told)
+
+
+async def _moved(
+    data: Path, source: str, target: str, clock: Clock, entropy: Entropy, told: Callable[[str], None]
+) -> Moved:
+    check_is_server(data)
+    to = named(target)
+    if target.startswith(SQLITE):
+        Path(target.removeprefix(SQLITE)).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    async with held(source, clock, "move") as old, held(target, clock, "move") as new:
+        moved = await old.one(_FACT, name=MOVED)
+        if moved is not None and (moved["value"] != to or await new.one(_FACT, name=UNFINISHED) is None):
+            raise DatabaseMovedError(to=str(moved["value"]))
+        if moved is None:
+            await check_whole(old, data)
+        number = entropy.token(16).hex()
+        try:
+            await take(new, number)
+        except DatabaseNotEmptyError as error:
+            raise MoveTargetInUseError(to=to) from error
+        with atomic_files.directory_beside(data, MOVING) as copies:
+            left, came = copies / "left", copies / "came"
+            left.mkdir()
+            came.mkdir()
+            copied = await _copied(source, left)
+            told("Writing it")
+            await load(new, left, copied)
+            told("Comparing each row")
+            rows = await _rows(left, copied)
+            differ = sorted(table for table, there in (await _rows_there(target, came)).items() if rows[table] != there)
+            if differ:
+                raise MovedOtherwiseError(to=to, tables=", ".join(differ))
+        await old.commit(Changes().run(_NOTE, name=MOVED, value=to))  # first: of two that serve none would be right
+        await new.commit(Changes().run(_FORGET, name=MOVED))
+        if target.startswith(SQLITE):
+            await leave_alone(data, new)
+        await let_go(new, number)
+        return Moved(len(rows), sum(count for count, _ in rows.values()))
+
+
+def named(url: str) -> str:
+    """Return a URL without its password, as it may stand in messages."""
+    if url.startswith(SQLITE):
+        return SQLITE + str(Path(url.removeprefix(SQLITE)).absolute())
+    parts = urlsplit(url)
+    user, _, host = parts.netloc.rpartition("@")
+    user = user.partition(":")[0]
+    kept = [one for one in parts.query.split("&") if one and one.partition("=")[0] != "password"]
+    place = f"{parts.scheme}://{user}@{host}" if user else f"{parts.scheme}://{host}"
+    return f"{place}{parts.path}?{'&'.join(kept)}" if kept else f"{place}{parts.path}"
+
+
+async def _copied(url: str, folder: Path) -> Path | None:
+    """Copy a database; return its file, or None where `folder` has a file for each table."""
+    if url.startswith(SQLITE):
+        copied = folder / "copied.db"
+        copy_sqlite(Path(url.removeprefix(SQLITE)), copied)
+        return copied
+    await dump_postgresql(url, folder)
+    return None
+
+
+async def _rows_there(url: str, folder: Path) -> Rows:
+    return await _rows(folder, await _copied(url, folder))
+
+
+async def _rows(folder: Path, sqlite_file: Path | None) -> Rows:
+    found: Rows = {}
+    for table in TABLES.values():
+        count = total = 0
+        async for columns, rows in rows_of(table, folder, sqlite_file):
+            order = sorted(range(len(columns)), key=columns.__getitem__)
+            for row in rows:
+                if table is server_facts and row[columns.index("name")] in _OF_THE_MOVE:
+                    continue
+                count += 1
+                digest = hashlib.sha256(msgspec.msgpack.encode([row[place] for place in order])).digest()
+                total = (total + int.from_bytes(digest)) % (1 << 256)
+        found[table.name] = count, total
+    return found

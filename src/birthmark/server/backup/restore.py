@@ -1,0 +1,414 @@
+"""Restore a backup into an empty directory, and keep the restored server from saying again what the lost one said.
+
+The state of a backup is older than the last words of the server that was lost. So:
+
+- numbers of revocation lists go on far beyond those that were given out, and every list is made anew;
+- each audit chain goes on after a gap, with a row that says so: a place in it is never told of twice;
+- tokens for one use that were still unused are taken away, as they may have been used since; `keep_tokens` keeps them;
+- what was taken away since (revoked, removed, switched off) is taken away again by audit rows that were exported
+  (`replay`), before the server starts.
+
+Serial numbers are random, and the passphrase of CA keys that was kept elsewhere is not in the backup.
+"""
+
+import contextlib
+import json
+import shutil
+import sqlite3
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+from sqlalchemy import BigInteger, bindparam, select, update
+
+from birthmark import atomic_files
+from birthmark.audit.signed_heads import AuditKey
+from birthmark.audit.verify import CHAINS, LAST_ROW
+from birthmark.audit.verify import RESTORED as GAP
+from birthmark.ca import store as ca_store
+from birthmark.ca.generations import FIRST
+from birthmark.ca.hierarchy_files import BELOW, read_certificate
+from birthmark.clock import Clock, SystemEntropy
+from birthmark.console.lock import NAME as LOCK
+from birthmark.console.lock import DirectoryLock
+from birthmark.devices.pending_revocations import add_pending
+from birthmark.errors import ConflictError
+from birthmark.est import store as est_store
+from birthmark.file_ownership import acting_for
+from birthmark.people import approvals_model
+from birthmark.people import store as people_store
+from birthmark.pki.certificate_profiles import Purpose
+from birthmark.server.all_tables import TABLES
+from birthmark.server.backup import create
+from birthmark.server.backup.archive import BackupUnreadableError, read_archive
+from birthmark.server.backup.audit_export import End, Exported, read_export
+from birthmark.server.backup.audit_replay import ACTIONS, replayed
+from birthmark.server.backup.database_copy import SQLITE, held, is_let_go, let_go, load, take
+from birthmark.server.counters import Figures
+from birthmark.server.data_dir import RESTORED, RESTORING
+from birthmark.server.machines.file_sync import leave_alone
+from birthmark.server.settings import ConfigInvalidError
+from birthmark.store import (
+    AuditRow,
+    Changes,
+    Database,
+    insert,
+    migrate,
+    open_database,
+    statement,
+    to_micros,
+    upsert,
+)
+from birthmark.store.audit_chain import GENESIS, head_body, link, render_seen
+from birthmark.store.column_encryption import Seal
+from birthmark.store.crud_statements import remove
+from birthmark.store.database_lock import MAIN
+from birthmark.store.schema import audit, audit_heads
+from birthmark.untrusted_text import decode_json
+
+STEP = 1_000_000
+"""How far numbers go on beyond those of the backup, at least: more than any server gives out between two backups.
+
+Another is added for every millisecond since: a second restore of the same backup goes on beyond what the first said.
+"""
+
+_BEYOND = statement(
+    update(ca_store.crls).values(number=ca_store.crls.c.number + bindparam("step", type_=BigInteger), covers=-1)
+)
+_UNUSED = (est_store.users.c.is_one_time == 1, est_store.users.c.used_by.is_(None))
+_TOKENS = statement(select(est_store.users.c.name).where(*_UNUSED).limit(100_000))
+_DROP_TOKENS = remove(est_store.users, *_UNUSED)
+_DROP_INVITATIONS = remove(people_store.invitations, people_store.invitations.c.digest != "")
+_DROP_APPROVALS = remove(approvals_model.approvals, approvals_model.approvals.c.digest != "")
+_REVISION = "SELECT version_num FROM alembic_version"
+_MOVED, _ENDED = "moved.json", "ended.json"
+_ADD_AUDIT, _SET_HEAD = insert(audit), upsert(audit_heads)
+
+
+class RestoreTargetError(ConflictError):
+    """There is something in that directory already."""
+
+    code = "server.restore_target"
+    cause = "{path} is not empty: a backup is restored into a new directory, never over another server's."
+    fix = "Name another: `{command}`."
+    command: str = "birthmark server restore FILE --data DIRECTORY"
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What was restored, and what it had to leave behind."""
+
+    made_at: str
+    tokens_dropped: Sequence[str]
+    revoked_again: int
+    devices_again: Sequence[str] = ()
+    """What the server takes back whole at its first start, before it listens."""
+    came_back: Sequence[tuple[str, str]] = ()
+    """What and whose: it was changed since the backup, and audit rows do not say to what."""
+    replayed_until: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    """What is noted before the database is handed over: by which restore, and what that was."""
+
+    restore: str
+    done: Restored
+
+
+async def restore_backup(
+    file: Path,
+    data: Path,
+    passphrase: str,
+    clock: Clock,
+    *,
+    url: str | None = None,
+    keep_tokens: bool = False,
+    replay: Path | None = None,
+) -> Restored:
+    """Restore into `data`, and the database into `url` where it is none of that directory.
+
+    Raise `RestoreTargetError`, `BackupUnreadableError`, `DatabaseNotEmptyError`, `ReplayRefusedError`; then nothing is
+    in `data`. One that was killed, or failed while it filled the database, is begun again by the next into both; of one
+    that had come as far as that the database is its server's, only what is left is removed.
+    """
+    with acting_for(data), _held(data):
+        done = await _ended(data, url, clock)
+        if done is None:
+            with _cleared(data) as building:
+                try:
+                    done = await _restored(
+                        file, building, data, passphrase, clock, url, keep_tokens=keep_tokens, replay=replay
+                    )
+                except FileNotFoundError as error:
+                    refused = BackupUnreadableError(path=file, detail=f"it lacks {Path(error.filename or '?').name}")
+                    refused.quote(fix="Make it anew of the server: `birthmark server backup --out server.birthmark`.")
+                    raise refused from error
+                except (ValueError, KeyError) as error:  # what is decoded, and is another's
+                    raise BackupUnreadableError(path=file, detail="its content is not as a server has it") from error
+        atomic_files.move(data / RESTORING, data / RESTORED)  # in one step: what says what is ours does not go first
+        shutil.rmtree(data / RESTORED, ignore_errors=True)
+        return done
+
+
+async def _restored(
+    file: Path,
+    building: Path,
+    data: Path,
+    passphrase: str,
+    clock: Clock,
+    url: str | None,
+    *,
+    keep_tokens: bool,
+    replay: Path | None,
+) -> Restored:
+    read_archive(file, passphrase, building, create.NAMES)
+    manifest = _manifest(file, building)
+    _check_revision(file, building, manifest)
+    files, database_file = building / create.FILES, building / create.DATABASE
+    own = files / create.DATABASE
+    if url is None and database_file.exists():
+        database_file.rename(own)
+    is_loaded, number = not own.exists(), SystemEntropy().token(16).hex()
+    async with _opened(url, f"{SQLITE}{own}", clock) as database:
+        if url is not None:
+            await take(database, number)
+        if is_loaded:
+            await load(database, building / create.TABLES, database_file if database_file.exists() else None)
+        if (url or SQLITE).startswith(SQLITE):
+            await leave_alone(files, database)
+        done = await _amended(database, files, manifest, clock, keep_tokens=keep_tokens, replay=replay)
+        if url is not None:
+            _put_in_place(building, data)
+            atomic_files.replace(building / _ENDED, msgspec.json.encode(_Ended(number, done)))
+            await let_go(database, number)
+    if url is None:
+        _put_in_place(building, data)
+    return done
+
+
+def check_url(url: str, where: str = "--database") -> None:
+    """Raise `ConfigInvalidError` for what names no database; the URL, which may hold a password, is not in it."""
+    try:
+        parts = urlsplit(url)
+        ports = [urlsplit(f"//{one}").port or 0 for one in parts.netloc.rpartition("@")[2].split(",")]
+        is_one = parts.scheme in {"sqlite", "postgresql", "postgres"} and min(ports) >= 0
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise ConfigInvalidError(where=where, detail="it must be sqlite:///PATH or postgresql://HOST:PORT/NAME")
+
+
+@contextlib.asynccontextmanager
+async def _opened(url: str | None, own: str, clock: Clock) -> AsyncIterator[Database]:
+    """Open the database that is restored into: its own, or one that is kept from servers and other restores."""
+    if url is not None:
+        check_url(url)
+        async with held(url, clock, "restore") as database:
+            yield database
+        return
+    database = await open_database(own, clock, worker="restore")
+    try:
+        yield database
+    finally:
+        await database.close()
+
+
+async def _ended(data: Path, url: str | None, clock: Clock) -> Restored | None:
+    """Return what a restore was that was killed when all was in place and the database handed over.
+
+    Raise `RestoreTargetError` where that cannot be known, as the database is another.
+    """
+    noted = data / RESTORING / _ENDED
+    if not noted.exists():
+        return None
+    before, is_over = decode_json(noted.read_bytes(), _Ended), None
+    if url is not None:
+        async with _opened(url, url, clock) as database:
+            is_over = await is_let_go(database, before.restore)
+    if is_over is None:
+        raise RestoreTargetError(path=data)
+    return before.done if is_over else None
+
+
+@contextlib.contextmanager
+def _held(data: Path) -> Iterator[None]:
+    """Hold the directory: it is empty, or has what a restore began.
+
+    Raise `RestoreTargetError`, `DirectoryInUseError`.
+    """
+    is_new = not data.exists()
+    if not is_new:
+        _check_empty(data)
+    data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lock = DirectoryLock(data)
+    lock.acquire()
+    try:
+        _check_empty(data)
+        yield
+    finally:
+        (data / LOCK).unlink(missing_ok=True)
+        lock.release()
+        if is_new:
+            with contextlib.suppress(OSError):  # it has what was restored
+                data.rmdir()
+
+
+@contextlib.contextmanager
+def _cleared(data: Path) -> Iterator[Path]:
+    """Give the directory to build in, within the empty one that is wanted, which may be a mount of its own.
+
+    It stands there until all is in place: who finds it finds a restore that did not end, and begins it again. An error
+    takes away what was built, but not once the database may be its server's: that would have lost its files.
+    """
+    building = data / RESTORING
+    _clear(data)  # of a run that was killed
+    data.chmod(0o700)
+    building.mkdir(mode=0o700)
+    try:
+        yield building
+    except BaseException:
+        if not (building / _ENDED).exists():
+            _clear(data)
+        raise
+
+
+def _check_empty(data: Path) -> None:
+    """Raise `RestoreTargetError` where there is more than what a restore began there."""
+    ours = {RESTORING, RESTORED, LOCK, "lost+found", *_moved(data)}
+    if not data.is_dir() or any(one.name not in ours for one in data.iterdir()):
+        raise RestoreTargetError(path=data)
+
+
+def _moved(data: Path) -> list[str]:
+    """Return the names that a restore was about to put in place; no path, whoever wrote the list."""
+    listed = data / RESTORING / _MOVED
+    names = decode_json(listed.read_bytes(), list[str]) if listed.exists() else []
+    return [name for name in names if name == Path(name).name]
+
+
+def _clear(data: Path) -> None:
+    for path in [*(data / name for name in _moved(data)), data / RESTORING, data / RESTORED]:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _put_in_place(building: Path, data: Path) -> None:
+    """Move what was built up into the directory, having noted what that is."""
+    files = building / create.FILES
+    if (building / create.CONFIG).exists():
+        (building / create.CONFIG).rename(files / create.CONFIG)
+    names = sorted(one.name for one in files.iterdir())
+    atomic_files.replace(building / _MOVED, msgspec.json.encode(names))
+    for name in names:
+        (files / name).rename(data / name)
+    atomic_files.sync_directory(data)
+
+
+def _manifest(file: Path, building: Path) -> create.Manifest:
+    try:
+        manifest = decode_json((building / create.MANIFEST).read_bytes(), create.Manifest)
+    except (OSError, msgspec.MsgspecError) as error:
+        raise BackupUnreadableError(path=file, detail="it does not say what it is") from error
+    if manifest.format != create.FORMAT:
+        raise BackupUnreadableError(path=file, detail=f"its format is {manifest.format}, of version {manifest.version}")
+    return manifest
+
+
+def _check_revision(file: Path, building: Path, manifest: create.Manifest) -> None:
+    """Bring a copied SQLite file up to date; refuse tables of another schema, which the rows would not fit."""
+    copied = building / create.DATABASE
+    if not copied.exists() and not _table(building, audit.name).exists():
+        raise BackupUnreadableError(path=file, detail="it has no database")
+    if copied.exists():
+        try:
+            with closing(sqlite3.connect(copied, isolation_level=None)) as connection:
+                connection.execute(_REVISION).fetchone()  # else an empty one would be made of it
+                migrate.upgrade_sqlite(connection)
+        except sqlite3.Error as error:
+            raise BackupUnreadableError(path=file, detail=f"its database cannot be read: {error}") from error
+    elif manifest.revision != (newest := migrate.newest()):
+        detail = (
+            f"it has PostgreSQL tables of schema {manifest.revision}, and this version has {newest}: restore it with "
+            f"version {manifest.version}, and let this one upgrade the database at its start"
+        )
+        raise BackupUnreadableError(path=file, detail=detail)
+    elif lost := sorted(one for one in {*TABLES, *manifest.tables} if not _table(building, one).exists()):
+        detail = f"it lacks the tables {', '.join(lost)}, and nothing else has their rows"
+        raise BackupUnreadableError(path=file, detail=detail)
+
+
+def _table(building: Path, name: str) -> Path:
+    return building / create.TABLES / f"{name}.rows"
+
+
+async def _amended(
+    database: Database,
+    files: Path,
+    manifest: create.Manifest,
+    clock: Clock,
+    *,
+    keep_tokens: bool,
+    replay: Path | None,
+) -> Restored:
+    changes, now = Changes(), clock.micros()
+    step = STEP + max(0, (now - to_micros(manifest.made_at)) // 1000)
+    changes.run(_BEYOND, step=step)
+    nothing: dict[str, Any] = {"made_at": 0, "next_update": 0, "der": b"", "revocations": 0, "covers": -1}
+    for thumbprint in _cas(files):
+        changes.run(ca_store.BEGIN_CRL, issuer=thumbprint, number=step, **nothing)
+    tokens = [] if keep_tokens else [str(row["name"]) for row in await database.all(_TOKENS)]
+    if tokens:
+        changes.run(_DROP_TOKENS)
+    for once in (_DROP_INVITATIONS, _DROP_APPROVALS):  # each was good for one time, and may have been used since
+        changes.run(once)
+    if (seed := files / "est.seed").exists():
+        database.unlock(Seal.of(seed.read_bytes().strip()))
+    signer = AuditKey((files / "audit.seed").read_text(encoding="ascii").strip())
+    ends = await _ends(database)
+    exported = Exported([])
+    if replay is not None:
+        key = signer.public_key
+        exported = await read_export(replay, files.parent, ends, ACTIONS, key=key, clock=clock)
+    again = await replayed(database, changes, exported.rows, now)
+    add_pending(changes, again.devices, now)
+    told = {"made_at": manifest.made_at.isoformat(), "tokens_dropped": tokens, "revoked_again": again.count}
+    for chain, (before, last) in ends.items():
+        detail = json.dumps({**told, "from": before}, sort_keys=True, separators=(",", ":"))
+        row = AuditRow("restore", GAP, "server", detail)
+        seq = max(before + step, exported.ends.get(chain, 0) + STEP)
+        digest = link(last, chain, seq, now, row)
+        facts: dict[str, Any] = {"actor": row.actor, "action": row.action, "subject": row.subject, "detail": row.detail}
+        changes.run(_ADD_AUDIT, chain=chain, seq=seq, at=now, digest=digest, **facts)
+        others = render_seen(())
+        signature = signer.sign(head_body(chain, seq, now, digest, others))
+        signed: dict[str, Any] = {"key": signer.public_key, "signature": signature, "others": others}
+        changes.run(_SET_HEAD, chain=chain, seq=seq, at=now, digest=digest, **signed)
+    await database.commit(changes)
+    await Figures(database, clock).mend()
+    made_at = manifest.made_at.isoformat()
+    until = None if exported.until is None else exported.until.isoformat()
+    return Restored(made_at, tokens, again.count, sorted(again.devices), again.came_back, until)
+
+
+async def _ends(database: Database) -> dict[str, End]:
+    """Return the last row of every chain."""
+    ends: dict[str, End] = {}
+    for chain in [row["chain"] for row in await database.all(CHAINS)] or [MAIN]:
+        last = await database.one(LAST_ROW, chain=chain)
+        ends[chain] = (0, GENESIS) if last is None else (last["seq"], bytes(last["digest"]))
+    return ends
+
+
+def _cas(files: Path) -> list[bytes]:
+    """Return every CA of every generation, by thumbprint: it may have given out lists that the backup has no row of."""
+    generations = [files / FIRST, *sorted(files.glob(f"{FIRST}-*"))]
+    found = [(ca, one) for ca in generations for one in (Purpose.ROOT, *BELOW) if (ca / f"{one}.pem").exists()]
+    return [read_certificate(ca, one).thumbprint for ca, one in found]

@@ -1,0 +1,510 @@
+"""The rooms of a running server, made and tied together: who reaches whom is decided here and nowhere else."""
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from pathlib import Path
+
+import msgspec
+
+from birthmark.alerts.service import Alerts
+from birthmark.auth.passwords import PasswordCheck
+from birthmark.awsiot.component import AwsComponent, ThingRecords
+from birthmark.awsiot.model import Account
+from birthmark.awsiot.mqtt import AwsConnections
+from birthmark.awsiot.mqtt.connection import AwsConnection
+from birthmark.awsiot.service import AwsIot
+from birthmark.awsiot.service.lambda_functions import MappedFunctions
+from birthmark.broker import Broker, SpaceRules
+from birthmark.broker.broker import STOP_S
+from birthmark.broker.ports import Connection, Watch
+from birthmark.bus import Bus, shared
+from birthmark.ca.certificate_orders import excluding
+from birthmark.ca.events import CertificateRevoked
+from birthmark.ca.external_ca import Upstream
+from birthmark.ca.ocsp_responder import Answers
+from birthmark.ca.rollover import Rollovers
+from birthmark.ca.service import CertificateAuthority
+from birthmark.clock import Clock, Entropy
+from birthmark.component import Component, MqttConnections
+from birthmark.devices.certificates import CertificateRecords
+from birthmark.devices.directory import DeviceDirectory
+from birthmark.dps.component import DpsComponent, DpsDeviceRecords
+from birthmark.dps.mqtt import DpsMqtt
+from birthmark.dps.service import Authorities, Enrollments, Instances, Registrations
+from birthmark.dps.service.allocation_webhooks import AllocationWebhooks
+from birthmark.errors import BirthmarkError
+from birthmark.est.component import EstComponent, EstDeviceRecords
+from birthmark.est.service import Credentials, EstService, RegistrationAuthorities, Tokens
+from birthmark.feed.transient_events import Notices
+from birthmark.feed.webhooks import Webhooks
+from birthmark.iothub.component import HubComponent, HubDeviceRecords
+from birthmark.iothub.mqtt import DevicesByBus, HubConnections
+from birthmark.iothub.mqtt.c2d import holder_of
+from birthmark.iothub.mqtt.connection import HubConnection
+from birthmark.iothub.service import Hubs, IotHub
+from birthmark.iothub.service.routing_endpoints import carriers_of
+from birthmark.net.admission import Closed
+from birthmark.net.quota_key import share_of
+from birthmark.outbound.http_sender import Sender
+from birthmark.outbound.mail_config import Mails
+from birthmark.outbound.ssrf_guard import networks_of
+from birthmark.people.approvals import Approvals
+from birthmark.people.device_code import Askings
+from birthmark.people.idempotency import Once
+from birthmark.people.oidc import Providers
+from birthmark.people.passwords import Passwords
+from birthmark.people.role_scopes import PlaceMissingError
+from birthmark.people.service import People
+from birthmark.people.sessions import Sessions
+from birthmark.people.sign_in import SignIn
+from birthmark.pki.certificates import Certificate
+from birthmark.rate_limits import RateLimits
+from birthmark.ref import Ref
+from birthmark.refusals import Ledger
+from birthmark.refusals.ledger import AskPresented
+from birthmark.routing.delivery_queue import Queue
+from birthmark.server.ca_component import CaComponent
+from birthmark.server.dps_hub_adapter import GrantsByEnrollment, HubsForDps, orders_of
+from birthmark.server.est_settings import est_settings
+from birthmark.server.mapping_files import cas_of, functions_of, roles_of, servers_of
+from birthmark.server.oidc_settings import providers_of
+from birthmark.server.presented_certificates import presented_here
+from birthmark.server.revoked_connections import EndRevoked
+from birthmark.server.rollover_groups import GroupsOfRoots
+from birthmark.server.settings import Settings
+from birthmark.store import Changes, Database
+
+EACH = (200, 20)
+ALL = (2000, 500)
+
+
+class SigningShare:
+    """At once, and then a second: for one address, and for all together, of `workers` that have a share each."""
+
+    def __init__(self, clock: Clock, workers: int = 1) -> None:
+        self._clock = clock
+        self._each = RateLimits(*EACH)
+        burst, per_s = ALL
+        self._all = RateLimits(burst / workers, per_s / workers)
+
+    def __call__(self, address: str) -> bool:
+        """Take one signature's worth of the share of `address`, if there is."""
+        now = self._clock.monotonic()
+        return self._each.has_room(share_of(address), now) and self._all.has_room("", now)
+
+
+_MOST = 8
+
+
+class Succession:
+    """Tells what a certificate renewed: what was shown to get it, and to get that."""
+
+    def __init__(self, authority: CertificateAuthority) -> None:
+        self._authority = authority
+
+    async def __call__(self, leaf: Certificate) -> Sequence[str]:
+        """Return the thumbprints of what it renewed, the latest first; none for one that is not of this CA."""
+        found: list[str] = []
+        issued = await self._authority.find(leaf.thumbprint)
+        while issued is not None and issued.parent is not None and len(found) < _MOST:
+            found.append(issued.parent.hex())
+            issued = await self._authority.find(issued.parent)
+        return found
+
+
+class InventoryForDps:
+    """The `CertificateInventory` of DPS."""
+
+    def __init__(self, authority: CertificateAuthority) -> None:
+        self._authority = authority
+
+    async def check(self, leaf: Certificate, bag: Sequence[Certificate]) -> None:
+        await self._authority.revocations.check(leaf, bag)
+
+    async def is_devices_own(self, ca: Certificate) -> bool:
+        return await self._authority.is_devices_own(ca)
+
+    async def is_lost(self, name: str) -> bool:
+        return await self._authority.revocations.is_lost(name)
+
+    def registered(self, certificate: Certificate, now: datetime) -> Changes:
+        return self._authority.registered(certificate, now)
+
+
+_MAX_SHOWN = 80
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceRefs:
+    """Services that others need before they are constructed."""
+
+    iothub: Ref[IotHub]
+    instances: Ref[Instances]
+    enrollments: Ref[Enrollments]
+    registrations: Ref[Registrations]
+    devices: Ref[DeviceDirectory]
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerCounters:
+    """What this worker counts besides connections; others may ask while it starts."""
+
+    later: ServiceRefs
+    ledger: Ledger
+
+    def __call__(self) -> Mapping[str, int]:
+        counts = {"refusals": sum(self.ledger.counts.values())}
+        if (iothub := self.later.iothub.get()) is not None:
+            counts["messages"] = sum(stream.messages for stream in iothub.telemetry.streams().values())
+        if (registrations := self.later.registrations.get()) is not None:
+            counts["registrations"] = registrations.count
+        return counts
+
+
+@dataclass(frozen=True, slots=True)
+class RolePlaces:
+    """Where people may have roles: nowhere where nothing is."""
+
+    hubs: Callable[[], Hubs]
+    instances: Callable[[], Instances]
+
+    def counting_on(self, place: str) -> Changes:
+        kind, _, name = place.partition("/")
+        if not name:
+            return Changes()  # everywhere, the server and the account are always there
+        missing = PlaceMissingError(place=place[:_MAX_SHOWN])
+        return (self.hubs() if kind == "hub" else self.instances()).counting_on(name, missing)
+
+
+@dataclass(frozen=True, slots=True)
+class Rooms:
+    """Every service of this process, and the MQTT side of each cloud."""
+
+    database: Database
+    ledger: Ledger
+    authority: CertificateAuthority
+    rollovers: Rollovers
+    groups: GroupsOfRoots
+    answers: Answers
+    est: EstService
+    credentials: Credentials
+    tokens: Tokens
+    registrars: RegistrationAuthorities
+    instances: Instances
+    authorities: Authorities
+    enrollments: Enrollments
+    registrations: Registrations
+    iothub: IotHub
+    aws: AwsIot
+    broker: Broker
+    dps_connections: DpsMqtt
+    hub_connections: HubConnections
+    hub_devices: DevicesByBus
+    aws_connections: AwsConnections
+    people: People
+    sign_in: SignIn
+    askings: Askings
+    providers: Providers
+    approvals: Approvals
+    once: Once
+    webhooks: Webhooks
+    notices: Notices
+    alerts: Alerts
+    devices: DeviceDirectory
+    components: Sequence[Component]
+    """In the order in which a device is revoked."""
+    https_port: Ref[int]
+    """Filled when the ports are bound: the standard port where it is."""
+    port: Callable[[], int]
+    """Returns the HTTPS port that clients are told; while ports are being bound, the configured one."""
+
+    async def settled(self) -> None:
+        """Return when everything taken so far is on disk or was refused."""
+        for one in self.components:
+            await one.settle()
+        await self.broker.settled(STOP_S)
+        await self.ledger.settled(STOP_S)
+        with contextlib.suppress(BirthmarkError, TimeoutError):
+            async with asyncio.timeout(STOP_S):
+                await self.notices.settled()
+
+    async def stop(self) -> None:
+        """End what reads in the background."""
+        for one in self.components:
+            await one.stop()
+        await self.rollovers.stop()
+        await self.people.stop()
+
+    def end_connections(self) -> None:
+        """Tell every MQTT client that this server ends, as far as its version of MQTT has words for it."""
+        for mqtt in self._mqtt:
+            for connection in mqtt.everyone():
+                connection.pump.close(Closed.STOPPING)
+
+    def subscribe(self, bus: Bus) -> None:
+        """Let live connections hear of what changed about them."""
+        bus.on(CertificateRevoked, EndRevoked(self.authority.revocations.check, self._mqtt))
+        for one in self.components:
+            one.subscribe(bus)
+
+    @property
+    def _mqtt(self) -> Sequence[MqttConnections]:
+        return [one.mqtt for one in self.components if one.mqtt is not None]
+
+
+async def _broker(
+    database: Database,
+    bus: Bus,
+    clock: Clock,
+    watch: Watch,
+    counting: Callable[[], Mapping[str, int]],
+    *,
+    freeing: Callable[[str], Awaitable[None]],
+) -> Broker:
+    """Return the broker; one that has others beside it is known to them before anything is remembered."""
+    if (among := shared(bus)) is None:
+        return Broker(database, clock, bus.worker, watch=watch, counting=counting)
+    broker = Broker(database, clock, bus.worker, among, watch=watch, counting=counting, freeing=freeing)
+    assert broker.workers is not None  # noqa: S101 - it has a bus
+    await among.join(broker.workers)
+    await broker.join()
+    return broker
+
+
+@dataclass(frozen=True, slots=True)
+class _Watching:
+    """Notes who comes to a hub or the account, and from where."""
+
+    notices: Notices
+
+    def came(self, space: str, client: str, connection: Connection) -> None:
+        address = connection.pump.address if isinstance(connection, HubConnection | AwsConnection) else ""
+        self.notices.came(space, client, address)
+
+    def went(self, space: str, client: str, reason: Closed) -> None:
+        self.notices.went(space, client, reason)
+
+
+def _sender(settings: Settings) -> Sender:
+    cas = cas_of("outbound.ca", settings.outbound.ca)
+    context = None if cas is None else ssl.create_default_context(cadata=cas)
+    return Sender(networks_of(settings.outbound.allow), context)
+
+
+def _mailer(settings: Settings) -> Mails | None:
+    mail = settings.mail
+    if not mail.host:
+        return None
+    file = None if mail.password_file is None else Path(mail.password_file).expanduser()
+    context = ssl.create_default_context(cadata=cas_of("outbound.ca", settings.outbound.ca))
+    allowed = networks_of(settings.outbound.allow)
+    from birthmark.outbound.smtp_client import Mailer  # most servers send none
+
+    return Mailer(mail.host, mail.port, mail.tls, mail.sender, mail.user, file, context, allowed)
+
+
+def _open_ways_out(iothub: IotHub, queue: Queue, settings: Settings, sender: Sender) -> None:
+    """Give routes the ways out that rules have, and one queue with them."""
+    routes, servers = iothub.routes, servers_of(settings)
+    ways = carriers_of(routes, outside=sender, buckets=settings.buckets, servers=servers)
+    routes.begin(queue, ways, check_url=sender.check, servers=servers)
+
+
+async def open_rooms(
+    settings: Settings,
+    rollovers: Rollovers,
+    database: Database,
+    bus: Bus,
+    clock: Clock,
+    entropy: Entropy,
+    upstream: Upstream | None,
+) -> Rooms:
+    """Make the rooms over `database`, and load what they keep in memory."""
+    hierarchy = rollovers.hierarchy
+    notices = Notices(database, clock, bus.worker)
+    ledger = Ledger(database, clock, entropy, notices.refused)
+    later = ServiceRefs(Ref(), Ref(), Ref(), Ref(), Ref())
+    broker = await _broker(
+        *(database, bus, clock, _Watching(notices), WorkerCounters(later, ledger)),
+        freeing=lambda worker: later.iothub().c2d.inboxes.free_held(holder_of(worker)),
+    )
+    people = People(
+        database,
+        clock,
+        entropy,
+        settings.people.most_taken_a_day,
+        RolePlaces(lambda: later.iothub().hubs, later.instances),
+    )
+    instances = later.instances.fill(
+        Instances(database, clock, entropy, settings.host_name, settings.workers, persons=people, roles=people)
+    )
+    authorities = Authorities(database, clock, entropy)
+
+    async def on_record(subject: bytes) -> Sequence[Certificate]:
+        scopes = [instance.id_scope for instance in instances.all()]
+        return [one for scope in scopes for one in await authorities.named(scope, subject)]
+
+    lifetimes = {"device": timedelta(seconds=settings.est.device_lifetime_s)}
+    subject: dict[str, str] = msgspec.to_builtins(settings.est.subject)
+    authority = CertificateAuthority(
+        hierarchy,
+        database,
+        clock,
+        entropy,
+        lifetimes,
+        subject,
+        settings.profiles,
+        settings.ca.places,
+        settings.ca.told_beyond,
+        () if settings.ca.edge_on_this_host else excluding(settings.hosts),
+        upstream=upstream,
+        on_record=on_record,
+    )
+    orders = orders_of(authority, settings.est.max_live)
+    kept = {
+        "keep_s": settings.telemetry.keep_s,
+        "keep_bytes": settings.telemetry.keep_bytes,
+        "workers": settings.workers,
+    }
+    iothub = later.iothub.fill(
+        IotHub.of(
+            database,
+            clock,
+            entropy,
+            authority.revocations.check,
+            authority.is_devices_own,
+            is_lost=authority.revocations.is_lost,
+            persons=people,
+            roles=people,
+            issuer=orders,
+            grants=GrantsByEnrollment(instances, later.enrollments, later.registrations),
+            leads=broker.leads,
+            record=ledger.record,
+            **kept,
+        )
+    )
+    hubs = HubsForDps(iothub.registry, iothub.credentials)
+    sender = _sender(settings)
+    enrollments = later.enrollments.fill(
+        Enrollments(database, clock, entropy, hubs, issuer=orders, webhooks=AllocationWebhooks(sender))
+    )
+    groups = GroupsOfRoots(instances, enrollments, authorities)
+    rollovers.groups.fill(groups)  # they come with this server's services
+    registrations = later.registrations.fill(
+        Registrations(
+            database,
+            clock,
+            entropy,
+            instances=instances,
+            enrollments=enrollments,
+            hubs=hubs,
+            inventory=InventoryForDps(authority),
+            issuer=orders,
+        )
+    )
+    account = Account(settings.aws.account_id, settings.aws.region, settings.host_name)
+    https_port: Ref[int] = Ref()
+
+    def port() -> int:
+        return https_port.get() or settings.ports.https
+
+    aws = AwsIot(
+        *(account, database, clock, entropy, lambda: hierarchy.issuing),
+        revocations=authority.revocations.check,
+        functions=MappedFunctions(clock, entropy, sender, functions_of(settings)),
+        buckets=settings.buckets,
+        roles=roles_of(settings),
+        outside=sender,
+        servers=servers_of(settings),
+        persons=people,
+        predecessors=Succession(authority),
+        per_ca=settings.aws.max_per_ca,
+        per_second=settings.aws.max_new_per_second,
+        leads=broker.leads,
+        record=ledger.record,
+        https_url=lambda: f"https://{settings.host_name}:{port()}",
+    )
+    await iothub.load()
+    await instances.load()
+    await aws.load()
+    await broker.load()
+    if broker.is_alone:
+        await aws.index.nobody_is_connected()
+    sign_in = SignIn(people, Sessions(people), Passwords(entropy), settings.workers)
+    await people.load()
+    rules = SpaceRules(
+        settings.aws.max_sessions,
+        settings.bounds().max_sessions_per_key,
+        settings.aws.max_waiting,
+        settings.aws.max_retained,
+        hash_matches_parent=False,
+    )
+    _open_ways_out(iothub, aws.rules.queue, settings, sender)
+    aws_connections = AwsConnections(aws, ledger, clock, entropy, broker=broker, rules=rules)
+    aws.run(aws_connections.space.messages, aws_connections.reserved.ask, aws_connections.principal_of)
+    if (among := shared(bus)) is not None:
+        among.serve(AskPresented, partial(presented_here, ledger.presented))
+    hub_connections = HubConnections(iothub, broker, clock)
+    await hub_connections.begin()
+    est = EstService(
+        authority,
+        PasswordCheck(entropy),
+        est_settings(settings.est, settings.profiles, settings.workers),
+        note_fetched=rollovers.note_fetched,
+        presented_by=lambda name: later.devices().thumbprints(name),
+    )
+    credentials, registrars = Credentials(database, clock, entropy), RegistrationAuthorities(database, clock)
+    dps_connections = DpsMqtt(registrations, ledger, clock)
+    hub_devices = DevicesByBus(hub_connections, bus)
+    iothub.notifier.fill(hub_devices)
+    components = (
+        EstComponent(est, EstDeviceRecords(authority, credentials, est.approvals, registrars)),
+        DpsComponent(DpsDeviceRecords(database, instances, enrollments, registrations, dps_connections), clock),
+        HubComponent(HubDeviceRecords(database, iothub, hub_connections), hub_devices),
+        CaComponent(CertificateRecords(authority)),
+        AwsComponent(ThingRecords(database, aws, aws_connections)),
+    )
+    return Rooms(
+        database,
+        ledger,
+        authority,
+        rollovers,
+        groups,
+        Answers(authority, SigningShare(clock, settings.workers)),
+        est,
+        credentials,
+        Tokens(database, clock, entropy),
+        registrars,
+        instances,
+        authorities,
+        enrollments,
+        registrations,
+        iothub,
+        aws,
+        broker,
+        dps_connections,
+        hub_connections,
+        hub_devices,
+        aws_connections,
+        people,
+        sign_in,
+        Askings(people),
+        Providers(sign_in, entropy, sender, providers_of(settings.oidc)),
+        Approvals(database, clock, entropy, people),
+        Once(database, clock),
+        Webhooks(
+            *(database, clock, entropy, sender, f"birthmark://{settings.host_name}", bus.worker),
+            mailer=_mailer(settings),
+        ),
+        notices,
+        Alerts(database, clock, bus.worker),
+        later.devices.fill(DeviceDirectory(database, broker, [one.devices for one in components])),
+        components,
+        https_port,
+        port,
+    )

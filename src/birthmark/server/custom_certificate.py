@@ -1,0 +1,169 @@
+"""A server certificate of one's own: two PEM files, read at start and again whenever they change.
+
+In:   the chain, leaf first, and its private key without a passphrase.
+Out:  chain and key as `FreshContext` takes them. Raises `OwnCertificateError`, which names the file.
+"""
+
+import asyncio
+import hashlib
+import logging
+import re
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes, PublicKeyTypes
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+from OpenSSL import SSL
+
+from birthmark.ca.service import CertificateAuthority
+from birthmark.clock import Clock
+from birthmark.errors import BirthmarkError, UnavailableError
+from birthmark.keys.errors import KeyFileIsPkcs12Error
+from birthmark.keys.file_key import as_openssl_reads, check_no_pkcs12, pem_of_key
+from birthmark.net.tls import server_context
+from birthmark.pki.certificate_checks import ChainError
+from birthmark.pki.certificate_profiles import SERVER
+from birthmark.pki.certificates import Certificate, CertificateIsPkcs12Error, parse_bundle
+from birthmark.pki.der import is_der, is_pkcs7
+from birthmark.pki.hostname_verification import check_host
+from birthmark.pki.issuance import SigningKey
+from birthmark.server.tls_context import FreshContext
+from birthmark.text_files import unseen_in_pem
+
+log = logging.getLogger(__name__)
+
+_LOOK_EVERY_S = 30.0
+
+
+async def keep_noted(authority: CertificateAuthority, context: FreshContext) -> None:
+    """Put the server's certificate and CAs on record, and each that comes in their place. Never ends by itself."""
+    noted = None
+    while True:
+        if (leaf := context.leaf) != noted:
+            try:
+                await authority.note_issuers()
+                await authority.note(SERVER, leaf)
+                noted = leaf
+            except BirthmarkError as error:
+                log.warning("server.certificate_not_noted", extra={"reason": error.explain_cause()})
+        await asyncio.sleep(_LOOK_EVERY_S)
+
+
+_WRAPPED = (CertificateIsPkcs12Error, KeyFileIsPkcs12Error)
+
+
+_PEM = re.compile(rb"^-----BEGIN CERTIFICATE-----\s*\n", re.MULTILINE)
+_IN_ANOTHER_FORM = (
+    "Name a certificate and its own key in the configuration: the dates must include today, and the names {host}, by "
+    "which clients reach the server (`host` in the configuration)."
+)
+"""Where OpenSSL's tools cannot read one of the files, so that no command of theirs shows what is in it."""
+
+
+class OwnCertificateError(UnavailableError):
+    """The server certificate cannot be used."""
+
+    code = "server.certificate_unusable"
+    cause = "The server certificate {path} cannot be used: {detail}."
+    fix = (
+        "Look at both files: `openssl x509 -in {certificate} -noout -ext subjectAltName -dates -pubkey` and "
+        "`openssl pkey -in {key} -pubout` must show the same public key, the dates must include today, and the names "
+        "{host}, by which clients reach the server (`host` in the configuration)."
+    )
+    certificate: Path
+    detail: str
+    host: str
+    key: Path
+    path: object
+
+
+class OwnCertificate:
+    """Reads the pair; `stamp` tells cheaply whether one of the files changed."""
+
+    def __init__(self, certificate: Path, key: Path, clock: Clock, host: str) -> None:
+        self._certificate = certificate
+        self._key = key
+        self._clock = clock
+        self._host = host
+
+    def stamp(self) -> object:
+        """Return something else after every change of a file."""
+        return tuple(self._stamp(path) for path in (self._certificate, self._key))
+
+    def load(self) -> tuple[Sequence[Certificate], SigningKey]:
+        """Return chain and key. Raise `OwnCertificateError`."""
+        chain, key = self._read()
+        if not isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
+            raise self._refusal(self._key, "its key is neither RSA nor on an elliptic curve")
+        leaf, now = chain[0], self._clock.now()
+        if key.public_key() != leaf.public_key():
+            raise self._refusal(self._key, _difference(leaf.public_key(), key.public_key()))
+        if not leaf.not_before <= now <= leaf.not_after:
+            raise self._refusal(self._certificate, f"it is valid from {leaf.not_before} to {leaf.not_after}")
+        try:
+            check_host(leaf, self._host)
+        except ChainError as error:
+            has = error.detail.rpartition(": ")[2]
+            raise self._refusal(self._certificate, f"it is not for the server's host {self._host}: {has}") from error
+        try:
+            server_context([c.parsed for c in chain], key)
+        except SSL.Error as error:
+            raise self._refusal(self._certificate, "OpenSSL does not take it: its key may be too small") from error
+        return chain, key
+
+    def _read(self) -> tuple[Sequence[Certificate], PrivateKeyTypes]:
+        try:
+            return parse_bundle(self._certificate.read_bytes()), _parse_key(self._key)
+        except OSError as error:
+            raise self._refusal(error.filename, (error.strerror or "it cannot be read").lower()) from error
+        except BirthmarkError as error:
+            path = self._key if isinstance(error, KeyFileIsPkcs12Error) else self._certificate
+            refusal = self._refusal(path, error.explain_cause().rstrip("."))
+            if isinstance(error, _WRAPPED):
+                error.add_facts(path=path)
+                refusal.quote(fix=f"{error.explain_fix()} Then name those files in the configuration.")
+            raise refusal from error
+        except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+            seen = unseen_in_pem(pem_of_key(self._key.read_bytes()))
+            detail = seen or "it is not a private key in PEM form without a passphrase"
+            raise self._refusal(self._key, detail) from error
+
+    def _refusal(self, path: object, detail: str) -> OwnCertificateError:
+        refusal = OwnCertificateError(
+            path=path, detail=detail, certificate=self._certificate, key=self._key, host=self._host
+        )
+        with suppress(OSError):
+            if not _is_for_openssl(self._certificate) or as_openssl_reads(self._key) is not None:
+                refusal.quote(fix=_IN_ANOTHER_FORM.format(host=self._host))
+        return refusal
+
+    @staticmethod
+    def _stamp(path: Path) -> object:
+        try:
+            seen = path.stat()
+        except OSError:
+            return None
+        return (seen.st_mtime_ns, seen.st_size, seen.st_ino)
+
+
+def _is_for_openssl(certificate: Path) -> bool:
+    raw = certificate.read_bytes()
+    return (is_der(raw) and not is_pkcs7(raw)) or _PEM.search(raw) is not None
+
+
+def _difference(wanted: PublicKeyTypes, found: PublicKeyTypes) -> str:
+    """Return in what a pair differs: the SHA-256 of each public key's DER."""
+    one, other = (
+        hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
+        for key in (wanted, found)
+    )
+    return f"it is not the key of the first certificate, whose public key has the SHA-256 {one}, and this {other}"
+
+
+def _parse_key(path: Path) -> PrivateKeyTypes:
+    text = pem_of_key(path.read_bytes())
+    check_no_pkcs12(path, text)
+    return load_pem_private_key(text, None)

@@ -1,0 +1,441 @@
+"""What answers at the ports: MQTT by the user name, HTTP by the route, and every refusal into the ledger."""
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from importlib import import_module
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
+from starlette.websockets import WebSocket
+
+from birthmark import __version__
+from birthmark.auth.sigv4 import is_signed
+from birthmark.awsiot.http import websocket as aws_websocket
+from birthmark.awsiot.http.app import AwsHttp
+from birthmark.ca import http as ca_http
+from birthmark.clock import Clock, Entropy, new_uuid
+from birthmark.console import (
+    audit,
+    aws,
+    dps,
+    est,
+    hub,
+    hub_devices,
+    hub_queries,
+    hub_routes,
+    refusals,
+    rollover,
+    standing,
+    thumbprints,
+    todevices,
+)
+from birthmark.console.alerts import alert_endpoints
+from birthmark.console.certificate import whole_certificate_endpoints
+from birthmark.console.client import NotServedError
+from birthmark.console.desk import Desk
+from birthmark.console.devices import device_endpoints
+from birthmark.console.enrolling import enrolling_endpoints
+from birthmark.console.feed import event_endpoints, webhook_endpoints
+from birthmark.console.figures import figure_endpoints
+from birthmark.console.gate import Gate
+from birthmark.console.inventory import inventory_endpoints
+from birthmark.console.keys import key_endpoints
+from birthmark.console.known import Known
+from birthmark.console.lists import list_endpoints
+from birthmark.console.machines import Invite, machine_endpoints
+from birthmark.console.openapi import openapi
+from birthmark.console.own import OwnPages
+from birthmark.console.people import approval_endpoints, token_endpoints, user_endpoints
+from birthmark.console.routing import Beside, Endpoint, operator_mount
+from birthmark.console.sessions import ProviderPages, asking_endpoints, session_endpoints
+from birthmark.console.sign_in import SignInPages
+from birthmark.devices.search import DeviceSearch
+from birthmark.errors import BirthmarkError
+from birthmark.est import http as est_http
+from birthmark.mqtt.engine import Limits as EngineLimits
+from birthmark.mqtt.packets import Connect
+from birthmark.mqtt.reason_codes import ReasonCode
+from birthmark.net.admission import Admission, MqttRefusedError
+from birthmark.net.error_boundary import Direct, Late
+from birthmark.net.errors import HandshakeFailedError, ServerNotTrustedError, TooSlowError, WebSocketPathError
+from birthmark.net.host_header import RequireAuthority
+from birthmark.net.http import ASGIApp, Receive, Scope, Send
+from birthmark.net.mqtt_driver import Accept, MqttPump
+from birthmark.net.mqtt_websocket import serve_mqtt
+from birthmark.net.staleness_guard import RequireFresh
+from birthmark.net.tls import TlsPeer
+from birthmark.ref import Ref
+from birthmark.server.alert_evaluator import Alerting
+from birthmark.server.composition_root import Rooms
+from birthmark.server.counters import PERIODS, Figures
+from birthmark.server.enrollment import Enrolling
+from birthmark.server.machines.file_sync import Sharing
+from birthmark.server.metrics_sources import Metering
+from birthmark.server.presented_certificates import presented_anywhere
+from birthmark.server.settings import Service, Settings
+from birthmark.server.settings_view import views_of
+
+KEPT_S = 1.0
+
+
+class Reach:
+    """Keeps the last answer of `ask` for a second; those who come meanwhile share it."""
+
+    def __init__(self, ask: Callable[[], Awaitable[bool]], clock: Clock) -> None:
+        self._ask = ask
+        self._clock = clock
+        self._asking: asyncio.Future[bool] | None = None
+        self._until = 0.0
+
+    async def is_there(self) -> bool:
+        """Say whether it is there, or was within the last second."""
+        if self._asking is None or (self._asking.done() and self._clock.monotonic() >= self._until):
+            self._asking = asyncio.ensure_future(self._ask())
+            self._asking.add_done_callback(self._keep)
+        return await asyncio.shield(self._asking)
+
+    def _keep(self, _asked: asyncio.Future[bool]) -> None:
+        self._until = self._clock.monotonic() + KEPT_S
+
+
+_CONSOLE = "birthmark.console.web.console"
+
+
+class LatePages:
+    """An application that is made at its first request."""
+
+    def __init__(self, make: Callable[[], ASGIApp]) -> None:
+        self._make = make
+        self._made: ASGIApp | None = None
+        self._turn = asyncio.Lock()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer as the pages do."""
+        if self._made is None:
+            async with self._turn:
+                if self._made is None:
+                    await asyncio.to_thread(import_module, _CONSOLE)
+                    self._made = self._make()
+        await self._made(scope, receive, send)
+
+
+Parts = Callable[[], Mapping[str, bool | str]]
+"""Whether each part is there; or a word for one that is not whole, and keeps nobody from being served."""
+"""Whether each part of the server is there, by name."""
+
+AWS_ALPN = b"x-amzn-mqtt-ca"
+
+_MAX_PATH = 200
+
+
+class Applications:
+    """The ways into the rooms."""
+
+    def __init__(
+        self,
+        rooms: Rooms,
+        settings: Settings,
+        clock: Clock,
+        entropy: Entropy,
+        *,
+        served: standing.OwnEnd | None = None,
+        machine: str = "",
+    ) -> None:
+        """`served` says when the server's own certificate ends, on this `machine`."""
+        self._rooms = rooms
+        self._settings = settings
+        self._clock = clock
+        self._entropy = entropy
+        self._freshness = None if rooms.broker.is_alone else rooms.broker
+        asked = settings.alerts
+        self.alerting = Alerting(
+            *(rooms, rooms.alerts, settings.directory, asked.thresholds, asked.off, asked.interval),
+            machine=machine,
+            server=served,
+        )
+        self.metering = Metering(rooms, self.alerting, served)
+        self._metrics = Route("/metrics", self._measured, methods=["GET"])
+        self.endpoints: Mapping[str, Any] = {}
+        """Where the services are, without what lets somebody in."""
+        self.console_url: Ref[str] = Ref()
+        """Where people of other machines reach the operator interface, when it is bound."""
+        self._reach = Reach(rooms.database.is_reachable, clock)
+        self._mqtt_limits = EngineLimits(
+            connect_timeout_s=settings.bounds().mqtt_connect_s, max_queued=settings.aws.max_waiting
+        )
+
+    def mqtt(self, peer: TlsPeer) -> MqttPump:
+        """Return the MQTT side of a new connection."""
+        return MqttPump(self._accept, self.report, self._clock, peer, self._mqtt_limits, freshness=self._freshness)
+
+    def _mqtt_over(self, socket: WebSocket, peer: TlsPeer) -> MqttPump:
+        """Return the MQTT side of a WebSocket whose request was not signed."""
+        headers = {name.lower(): value for name, value in socket.headers.items()}
+        accept = partial(self._accept, of_aws=self._rooms.aws_connections.acceptor_of(headers, socket.url.query))
+        return MqttPump(accept, self.report, self._clock, peer, self._mqtt_limits, freshness=self._freshness)
+
+    def cloud(self) -> ASGIApp:
+        """Return every HTTP interface of the clouds, EST, and MQTT over WebSocket."""
+        rooms, clock = self._rooms, self._clock
+        signed_websocket = aws_websocket.endpoint(
+            rooms.aws, rooms.aws_connections.acceptor, self.report, clock, self._mqtt_limits, freshness=self._freshness
+        )
+
+        async def websocket(socket: WebSocket) -> None:
+            if is_signed("", socket.url.query):
+                await signed_websocket(socket)
+            else:
+                await serve_mqtt(socket, partial(self._mqtt_over, socket), self.report)
+
+        async def no_websocket(socket: WebSocket) -> None:
+            error = WebSocketPathError(path=socket.url.path[:_MAX_PATH])
+            self.report(error, socket.client.host if socket.client else "", socket.scope["extensions"]["tls"])
+            await socket.close()  # before it is accepted: 403
+
+        record, serves = self._record, self._settings.serves
+        devices = est_http.routes(rooms.est, rooms.ledger) if serves(Service.EST) else []
+
+        def whole() -> ASGIApp:
+            from birthmark.management import http as management_http
+            from birthmark.management.operations import Kind
+            from birthmark.management.service import Management
+
+            routes: list[BaseRoute] = [*self._pki_routes(), *devices]
+            for one in reversed(rooms.components):  # paths of DPS begin with any scope: those of hubs come first
+                if not one.service or serves(Service(one.service)):
+                    routes += one.routes(record)
+                    routes += [WebSocketRoute(path, websocket) for path in one.websocket_paths]
+            if serves(Service.IOTHUB, Service.DPS):
+                places = rooms.instances, rooms.authorities, rooms.iothub
+                served = {Service.DPS: Kind.DPS, Service.IOTHUB: Kind.HUB}
+                kinds = frozenset(kind for service, kind in served.items() if serves(service))
+                management = Management(rooms.people, *places, rooms.port, kinds)
+                routes += management_http.routes(management, record)
+            if serves(Service.AWS, Service.IOTHUB, Service.DPS):
+                routes.append(WebSocketRoute("/mqtt", websocket))
+            routes.append(WebSocketRoute("/{path:path}", no_websocket))
+            return _application(routes)
+
+        others = Direct(devices, Late(whole))
+        if not serves(Service.AWS):
+            return self._guarded(others)
+        aws_side = rooms.aws_connections
+        clouds = AwsHttp(rooms.aws, aws_side.space, aws_side.reserved.ask, record, self._entropy, otherwise=others)
+        return self._guarded(clouds)
+
+    def _guarded(self, app: ASGIApp) -> ASGIApp:
+        """Return an application for the ports that anyone reaches."""
+        return RequireAuthority(app if self._freshness is None else RequireFresh(app, self._freshness), self.report)
+
+    def est(self) -> ASGIApp:
+        """Return EST and what is said of revocation, for its own port."""
+        devices = est_http.routes(self._rooms.est, self._rooms.ledger)
+        return self._guarded(Direct(devices, _application([*devices, *self._pki_routes()])))
+
+    def pki(self) -> ASGIApp:
+        """Return what relying parties ask for, for plain HTTP: nothing of it hangs on who asks, or by which name."""
+        return _application(self._pki_routes())
+
+    def _pki_routes(self) -> list[BaseRoute]:
+        return [*ca_http.routes(self._rooms.answers, self._refused)]
+
+    def health(self, parts: Parts) -> ASGIApp:
+        """Return health and readiness, for anyone who reaches the port."""
+        routes = self._health_routes(parts)
+        return RequireAuthority(
+            _application([*routes, self._metrics] if self._settings.health_metrics else routes), self.report
+        )
+
+    def operator(self, token: str, table: Sequence[Endpoint], parts: Parts) -> ASGIApp:
+        """Return health and readiness, and the operator interface behind `token`; for loopback."""
+        gate = self._gate(self._settings.ports.health)
+        known = Known(self._rooms.people, gate, token)
+        mount = self._mount(known, table)
+        pages = LatePages(lambda: self._pages(gate, table))
+        return RequireAuthority(_application([*self._health_routes(parts), self._metrics, mount], pages))
+
+    def console(self, table: Sequence[Endpoint]) -> ASGIApp:
+        """Return the operator interface for people of other machines, and the pages by which they sign in.
+
+        The data directory's token is not taken there.
+        """
+        gate = self._gate()
+        mount = self._mount(Known(self._rooms.people, gate), table)
+        return self._guarded(_application([mount], LatePages(lambda: self._pages(gate, table))))
+
+    def _mount(self, known: Known, table: Sequence[Endpoint]) -> Mount:
+        return operator_mount(known, table, openapi, self._beside())
+
+    def _beside(self) -> Beside:
+        return Beside(self._rooms.approvals.check, self._rooms.once, self._refused)
+
+    def _gate(self, port: int | None = None) -> Gate:
+        return Gate.of(self._rooms.sign_in.sessions, [*self._settings.hosts, socket.gethostname()], port)
+
+    def _pages(self, gate: Gate, table: Sequence[Endpoint]) -> ASGIApp:
+        """Return every page, and what says that none is there."""
+        from birthmark.console.web.console import Console
+        from birthmark.console.web.site import About
+
+        desk = Desk(gate, self._rooms.sign_in, self._entropy, self._refused)
+        providers = self._rooms.providers
+        others = [(one.name, one.title) for one in providers.all]
+        ways = [*SignInPages(desk, others).routes(), *ProviderPages(desk, providers).routes()]
+        own = OwnPages(desk, self._rooms.askings).routes()
+        about = About(self._settings.host_name, __version__, self._settings.workers)
+        console = Console.of(
+            desk,
+            table,
+            self._beside(),
+            about=about,
+            database=self._rooms.database,
+            counted=self._rooms.broker.counted,
+            clock=self._clock,
+            entropy=self._entropy,
+            directory=self._settings.directory,
+        )
+        app = _application([*ways, *own, *console.routes()])
+        app.add_exception_handler(404, console.nothing)
+        return app
+
+    def _refused(self, error: BirthmarkError, address: str) -> None:
+        self._rooms.ledger.record(error, address=address)
+
+    def operator_table(
+        self, seed: bytes, audit_key: bytes, served: standing.OwnEnd, sharing: Sharing
+    ) -> list[Endpoint]:
+        """Return every route of the operator interface."""
+        rooms, host = self._rooms, self._settings.host_name
+        return [
+            *dps.endpoints(rooms.instances, rooms.registrations, rooms.iothub.hubs, host),
+            *dps.show_endpoints(rooms.instances, rooms.authorities),
+            *dps.ca_endpoints(rooms.instances, rooms.authorities, rooms.enrollments),
+            *enrolling_endpoints(Enrolling(rooms, self._clock)),
+            *key_endpoints(rooms.instances, rooms.iothub, rooms.port),
+            *hub.endpoints(rooms.iothub, rooms.instances, served),
+            *hub.ca_endpoints(rooms.iothub),
+            *hub_routes.endpoints(rooms.iothub),
+            *hub_devices.endpoints(rooms.iothub, rooms.hub_devices),
+            *thumbprints.endpoints(rooms.iothub, rooms.database),
+            *hub_devices.show_endpoints(rooms.iothub, rooms.hub_devices),
+            *hub_queries.endpoints(rooms.iothub, rooms.hub_devices),
+            *todevices.endpoints(rooms.iothub, rooms.hub_devices),
+            *aws.endpoints(rooms.aws, rooms.aws_connections.space),
+            *refusals.endpoints(rooms.database, presented_anywhere(rooms.ledger.presented, rooms.broker), self._clock),
+            *est.est_endpoints(rooms.credentials, seed),
+            *est.door_endpoints(rooms.tokens, rooms.registrars, rooms.est.approvals),
+            *est.certificate_endpoints(rooms.authority, rooms.devices.thumbprints),
+            *whole_certificate_endpoints(rooms.authority),
+            *device_endpoints(rooms.devices, DeviceSearch(rooms.devices, self._clock)),
+            *list_endpoints(rooms.authority),
+            *inventory_endpoints(rooms.authority),
+            *alert_endpoints(rooms.alerts, self._settings.alerts.off),
+            *figure_endpoints(Figures(rooms.database, self._clock), PERIODS, self._clock),
+            *rollover.rollover_endpoints(rooms.rollovers, rooms.groups.teach),
+            *audit.endpoints(rooms.database, audit_key, self._clock),
+            *standing.endpoints(
+                served, lambda: {**self.endpoints, "console": self.console_url.get()}, lambda: views_of(self._settings)
+            ),
+            *user_endpoints(rooms.people, self._reached, rooms.sign_in.sessions.of),
+            *token_endpoints(rooms.people),
+            *session_endpoints(rooms.sign_in),
+            *asking_endpoints(rooms.askings, self._reached),
+            *approval_endpoints(rooms.approvals),
+            *event_endpoints(rooms.database, rooms.webhooks.source),
+            *webhook_endpoints(rooms.webhooks),
+            *machine_endpoints(sharing.machines, self._invite(sharing), sharing.lead),
+        ]
+
+    def _reached(self) -> Mapping[str, str | None]:
+        return {"url": self.console_url.get(), "roots": (self._settings.directory / "trust.pem").read_text()}
+
+    def _invite(self, sharing: Sharing) -> Invite:
+        async def invite(actor: str) -> Mapping[str, object]:
+            return await sharing.invite(self._rooms.rollovers.hierarchy.generations, actor)
+
+        return invite
+
+    def _health_routes(self, parts: Parts) -> list[BaseRoute]:
+        async def healthz(_request: Request) -> Response:
+            return JSONResponse({"status": "alive"})
+
+        async def readyz(_request: Request) -> Response:
+            found = {"database": await self._reach.is_there(), **parts()}
+            ready = all(found.values())
+            named = {True: "ready", False: "away"}
+            words = {name: there if isinstance(there, str) else named[there] for name, there in found.items()}
+            return JSONResponse({"ready": ready, **words}, 200 if ready else 503)
+
+        return [Route("/healthz", healthz), Route("/readyz", readyz)]
+
+    async def _measured(self, request: Request) -> Response:
+        from birthmark.server.prometheus import render
+
+        content, media_type = render(await self.metering.samples(), request.headers.get("accept", ""))
+        return Response(content, headers={"content-type": media_type})
+
+    def report(self, error: BirthmarkError, address: str, peer: TlsPeer) -> None:
+        """File a refusal of the transport or of MQTT."""
+        facts = (
+            error.facts
+        )  # an answer over MQTT may name the refusal, and the certificate that stays without successor
+        told, unrenewed = facts.get("tracking_id"), facts.get("renews", "")
+        self._rooms.ledger.record(error, address=address, presented=peer.leaf, tracking_id=told, unrenewed=unrenewed)
+
+    def report_people(self, error: BirthmarkError, address: str, peer: TlsPeer) -> None:
+        """File a refusal at the port for people. A browser that does not trust it, or keeps a line, is no device."""
+        if not isinstance(error, ServerNotTrustedError | HandshakeFailedError | TooSlowError):
+            self.report(error, address, peer)
+
+    def _record(self, error: BirthmarkError, request: Request) -> str:
+        peer: TlsPeer = request.scope["extensions"]["tls"]
+        is_device = "operation_id" in request.path_params or request.url.path.lower().endswith("/devicebound")
+        if request.method == "GET" and error.code in _LOOK_UPS and not is_device:
+            return new_uuid(self._entropy)  # an operator asked whether it is there: nobody was refused anything
+        address = request.client.host if request.client else ""
+        named = {k: str(v) for k, v in request.path_params.items() if k in {"registration_id", "device_id"}}
+        return self._rooms.ledger.record(error, address=address, presented=peer.leaf, **named)
+
+    async def _accept(self, pump: MqttPump, packet: Connect, of_aws: Accept | None = None) -> Admission:
+        """Tell the clouds apart by ALPN, then by the shape of the user name; SNI says nothing reliable."""
+        rooms, username = self._rooms, packet.username or ""
+        await rooms.broker.fresh()
+        service, accept = Service.AWS, of_aws or rooms.aws_connections.accept
+        if pump.peer.alpn != AWS_ALPN:
+            for one in rooms.components:
+                if (acceptor := one.find_acceptor(username)) is not None:
+                    service, accept = Service(one.service), acceptor
+        if not self._settings.serves(service):
+            error = NotServedError(data=self._settings.directory, service=service)
+            raise MqttRefusedError(ReasonCode.SERVER_UNAVAILABLE, error)
+        return await accept(pump, packet)
+
+
+# What an operator's tool learns when it looks before it creates.
+_LOOK_UPS = frozenset(
+    {
+        "awsiot.no_registration_code",
+        "awsiot.shadow_missing",
+        "awsiot.unknown_ca",
+        "awsiot.unknown_certificate",
+        "awsiot.unknown_policy",
+        "awsiot.unknown_thing",
+        "awsiot.unknown_thing_type",
+        "dps.enrollment_not_found",
+        "dps.registration_not_found",
+        "iothub.unknown_device",
+    }
+)
+
+
+def _application(routes: list[BaseRoute], otherwise: ASGIApp | None = None) -> Starlette:
+    app = Starlette(routes=routes)
+    app.router.redirect_slashes = False  # the SDKs' paths are exact; a redirect would lose their signatures
+    if otherwise is not None:
+        app.router.default = otherwise
+    return app

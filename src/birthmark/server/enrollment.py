@@ -1,0 +1,90 @@
+"""Devices are put on record at a provisioning service of this server by their certificates."""
+
+import shlex
+from dataclasses import dataclass, field
+
+from birthmark.clock import Clock
+from birthmark.console.enrolling import Became, Wish
+from birthmark.dps.enrollment_document import (
+    AttestationMechanism,
+    Capabilities,
+    CertificateEntry,
+    CertificatePair,
+    EnrollmentDocument,
+    X509Attestation,
+)
+from birthmark.dps.model import Enrollment, X509Individual, parse_device_id
+from birthmark.dps.service.enrollments import EnrollmentExistsError
+from birthmark.errors import PolicyError
+from birthmark.pki.names import RegistrationId, parse_registration_id
+from birthmark.server.composition_root import Rooms
+
+
+class CertificateUselessError(PolicyError):
+    """A device with this certificate could never register."""
+
+    code = "enroll.certificate_useless"
+    cause = "A device with the certificate of '{subject}' would be refused: {detail}."
+    fix = "Ask whoever made the certificate for another one."
+    for_a_person = "whoever made the certificate has to be asked"
+    detail: str
+    subject: str
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolling:
+    """Enrolls in the rooms."""
+
+    rooms: Rooms = field(repr=False)
+    clock: Clock = field(repr=False)
+
+    async def would(self, name: str, wish: Wish) -> Became:
+        """Return what would become of a device. Raise why it cannot be put on record."""
+        registration_id, _ = await self._check(wish)
+        instance = self.rooms.instances.by_name(name)
+        present = await self.rooms.enrollments.find(instance.id_scope, registration_id, is_group=False)
+        return Became.WOULD_CREATE if present is None else _there(present, wish)
+
+    async def do(self, name: str, wish: Wish, *, actor: str) -> Became:
+        """Put a device on record. Raise why it cannot be, `EnrollmentExistsError` where it is there otherwise."""
+        registration_id, device_id = await self._check(wish)
+        instance = self.rooms.instances.by_name(name)
+        pair = CertificatePair(primary=CertificateEntry(certificate=wish.certificate.pem()))
+        wanted = EnrollmentDocument(
+            AttestationMechanism("x509", x509=X509Attestation(client_certificates=pair)),
+            registration_id=registration_id,
+            device_id=device_id,
+            capabilities=Capabilities(),
+        )
+        try:
+            await self.rooms.enrollments.create(instance, wanted, actor=actor)
+        except EnrollmentExistsError:
+            present = await self.rooms.enrollments.get(instance.id_scope, registration_id, is_group=False)
+            return _there(present, wish)
+        return Became.CREATED
+
+    async def _check(self, wish: Wish) -> tuple[RegistrationId, str]:
+        """Return what the device registers as, and is called."""
+        from birthmark.manifests.preflight_checks import doubts_of  # what verifies whole lists comes with it
+
+        certificate = wish.certificate
+        doubts = doubts_of(certificate, self.clock.now(), needs_common_name=True)
+        if doubts:
+            raise CertificateUselessError(subject=certificate.subject_text, detail=" and ".join(doubts))
+        await self.rooms.authority.revocations.check(certificate)
+        name = certificate.subject_cn or ""
+        return parse_registration_id(name), parse_device_id(wish.device_id or name)
+
+
+def _there(present: Enrollment, wish: Wish) -> Became:
+    """Return that a device is on record as it is wished. Raise `EnrollmentExistsError` where it is otherwise."""
+    attestation = present.attestation
+    is_it = isinstance(attestation, X509Individual) and wish.certificate.thumbprint in attestation.thumbprints
+    wanted = wish.device_id or wish.certificate.subject_cn or ""
+    called = present.device_id or present.id
+    if is_it and present.is_enabled and called.lower() == wanted.lower():
+        return Became.UNCHANGED
+    refusal = EnrollmentExistsError(enrollment=present.id)
+    shown = f"What is on record: `birthmark device show {shlex.quote(present.id)}`."
+    refusal.quote(fix=f"{shown} To update it from the list: `birthmark device enroll-list LIST --update`")
+    raise refusal

@@ -1,0 +1,95 @@
+"""Who signs for this server, an EST server or AWS Private CA: connections to it, and its CAs over a restart.
+
+What talks to them is loaded where one is named: most servers sign for themselves.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Protocol
+
+from birthmark.ca.external_ca import Upstream
+from birthmark.clock import Clock, Entropy
+from birthmark.errors import BirthmarkError, about
+from birthmark.est.client import Https
+from birthmark.keys.file_key import FileKey
+from birthmark.keys.pin import Pin
+from birthmark.pki.certificates import MAX_BUNDLE_BYTES, Certificate, parse_bundle
+from birthmark.server.data_dir import DataDirectory
+from birthmark.server.est_settings import UpstreamTable
+from birthmark.server.settings import Settings
+
+log = logging.getLogger(__name__)
+_FILE = "upstream.pem"
+_AGAIN_S, _EVERY_S = 10.0, 900.0
+
+
+class KeptUpstream(Upstream, Protocol):
+    """One whose CAs are asked for now and then."""
+
+    url: str
+
+    async def refresh(self) -> None: ...
+
+
+def upstream_of(settings: Settings, data: DataDirectory, clock: Clock, entropy: Entropy) -> KeptUpstream | None:
+    """Return who signs for this server, with what was told before the last stop; None when it signs itself.
+
+    Raise what the files of the configuration are refused for.
+    """
+
+    async def keep(found: tuple[Certificate, ...]) -> None:
+        data.write(_FILE, "".join(one.pem() for one in found).encode(), is_secret=False)
+
+    known: tuple[Certificate, ...] = ()
+    with suppress(OSError, BirthmarkError):
+        known = parse_bundle((data.path / _FILE).read_bytes()[:MAX_BUNDLE_BYTES])
+    if (private := settings.ca.private_ca) is not None:
+        from birthmark.server.aws_private_ca import private_ca_of
+
+        return private_ca_of(private.arn, private.region, clock, entropy, keep=keep, known=known)
+    if (table := settings.est.upstream) is None:
+        return None
+    from birthmark.est.upstream import EstUpstream
+
+    password = None
+    if table.password_file is not None:
+        given = Pin.from_file(Path(table.password_file).expanduser())
+        given.check_blanks()
+        password = given.reveal()
+    return EstUpstream(table.url, _links_of(table, clock), table.username, password, table.labels, keep, known)
+
+
+def _links_of(table: UpstreamTable, clock: Clock) -> Callable[[], Https]:
+    from birthmark.links.factory import open_links
+    from birthmark.links.identity import Trust, identity_of
+
+    files = [Path(one).expanduser() for one in table.trusted_certs]
+
+    def links() -> Https:
+        trust = Trust.of(files) if files else Trust()
+        identity = None
+        if table.certificate is not None and table.key is not None:
+            file = Path(table.certificate).expanduser()
+            with about(file):
+                chain = parse_bundle(file.read_bytes())
+            identity = identity_of(FileKey.load(Path(table.key).expanduser()), chain)
+        return open_links(identity, trust, clock).https()
+
+    links()  # what is wrong with the files is said at the start
+    return links
+
+
+async def keep_known(upstream: KeptUpstream) -> None:
+    """Ask for the CAs of the upstream, now and then again. Never ends by itself."""
+    while True:
+        pause = _EVERY_S
+        try:
+            await upstream.refresh()
+        except (BirthmarkError, OSError) as error:
+            reason = error.explain_cause() if isinstance(error, BirthmarkError) else str(error)
+            log.warning("est.upstream_away", extra={"url": upstream.url, "reason": reason})
+            pause = _AGAIN_S
+        await asyncio.sleep(pause)

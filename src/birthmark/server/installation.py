@@ -1,0 +1,142 @@
+"""What the database knows of the installation it belongs to: the root of its CA."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from sqlalchemy import bindparam, delete, select
+
+from birthmark.awsiot.model import AccessKey
+from birthmark.ca.directory import UNNOTED
+from birthmark.clock import Entropy
+from birthmark.errors import ConflictError
+from birthmark.iothub import store as hub_store
+from birthmark.pki.certificates import Certificate
+from birthmark.server.composition_root import Rooms
+from birthmark.server.data_dir import UNFINISHED, RestoreUnfinishedError
+from birthmark.server.settings import ConfigInvalidError, Settings
+from birthmark.store import Changes, Database, Hold, insert, statement, upsert
+from birthmark.store.schema import outbox, server_facts
+
+DEFAULT = "birthmark"
+_ACTOR = "first-start"
+
+
+async def ensure_defaults(rooms: Rooms, settings: Settings, *, names_it: bool) -> AccessKey:
+    """Make what is not there yet; a later start finds it. Return the key that `birthmark env` prints.
+
+    Of several machines one `names_it`: another's host changes nothing.
+    """
+    if names_it:
+        await _follow_host(rooms, settings.host_name)
+    if not rooms.iothub.hubs.all():
+        await rooms.iothub.hubs.create(DEFAULT, settings.host_name, actor=_ACTOR)
+    if not rooms.instances.all():
+        await rooms.instances.create(DEFAULT, settings.host_name, actor=_ACTOR)
+        await rooms.instances.link(DEFAULT, rooms.iothub.hubs.by_name(DEFAULT).host, actor=_ACTOR)
+    present = rooms.aws.keys.all()
+    usual = next((key for key in present if key.policy is None), None)
+    return usual or await rooms.aws.keys.add(_ACTOR, actor=_ACTOR)
+
+
+async def _follow_host(rooms: Rooms, host: str) -> None:
+    """Name hub and provisioning service anew when the server is started for another host before anybody used them.
+
+    Later their name is in devices, and a start for another host only warns.
+    """
+    if [one.name for one in rooms.iothub.hubs.all()] != [DEFAULT] or [one.name for one in rooms.instances.all()] != [
+        DEFAULT
+    ]:
+        return
+    hub, instance = rooms.iothub.hubs.by_name(DEFAULT), rooms.instances.by_name(DEFAULT)
+    if hub.host == instance.host == host or await rooms.iothub.registry.count(hub) != (0, 0):
+        return
+    for is_group in (False, True):
+        if await rooms.enrollments.page(instance.id_scope, is_group=is_group, after="", limit=1):
+            return
+    await rooms.instances.move(DEFAULT, host, host, actor=_ACTOR)
+    await rooms.iothub.hubs.delete(DEFAULT, actor=_ACTOR)
+    await rooms.iothub.hubs.create(DEFAULT, host, actor=_ACTOR)
+
+
+_ROOT = "ca.root"
+MOVED = "server.moved"
+"""Where everything of this database went."""
+_ID = "server.installation"
+_NUMBER, _MOST = "server.worker.", 256
+_FACT = statement(select(server_facts.c.value).where(server_facts.c.name == bindparam("name")))
+_ADD = insert(server_facts, ignore_existing=True)
+_SET = upsert(server_facts)
+_OUTBOXES = statement(select(outbox.c.worker).distinct())
+_FORGET_OUTBOX = statement(delete(outbox).where(outbox.c.worker == bindparam("worker")))
+
+
+class DatabaseMovedError(ConflictError):
+    """The records were moved into another database."""
+
+    code = "server.database_moved"
+    cause = "Everything of this database was moved into {to}: what is changed here is not changed there."
+    fix = "Serve from there: `{command} --database {to}`."
+    command: str = "birthmark serve"
+    to: str
+
+
+async def root_of(database: Database) -> str | None:
+    """Return the thumbprint of the root this database belongs to (hex); None for a database nobody has used yet."""
+    row = await database.one(_FACT, name=_ROOT)
+    if row is not None:
+        return str(row["value"])
+    # Version 0.1.0 noted no root, but its first start made a hub after the CA.
+    return UNNOTED if await database.one(hub_store.HUBS_PAGE, after="", limit=1) is not None else None
+
+
+async def id_of(database: Database, entropy: Entropy) -> str:
+    """Return what the subjects of this installation's workers begin with, chosen by the first of them."""
+    await database.commit(Changes().run(_ADD, name=_ID, value=entropy.token(12).hex()))
+    row = await database.one(_FACT, name=_ID)
+    assert row is not None  # noqa: S101 - it was just written, or was there
+    return str(row["value"])
+
+
+async def number_of(database: Database) -> int:
+    """Return the number of the worker that commits here, its own for good: 1 to 255. Raise `ConfigInvalidError`."""
+    for number in range(1, _MOST):
+        await database.commit(Changes().run(_ADD, name=f"{_NUMBER}{number}", value=database.worker))
+        row = await database.one(_FACT, name=f"{_NUMBER}{number}")
+        if row is not None and row["value"] == database.worker:
+            return number
+    detail = (
+        f"each name of a worker has a number for good, and {database.worker} is the {_MOST}th name: serve with as many "
+        "workers as before, or from the data directory of a machine that is no more"
+    )
+    raise ConfigInvalidError(where="workers", detail=detail)
+
+
+async def forget_outboxes(database: Database, is_no_more: Callable[[str], bool]) -> None:
+    """Forget the events of workers that are no more: who begins remembers nothing that they could change."""
+    for row in await database.all(_OUTBOXES):
+        if is_no_more(row["worker"]):
+            await database.commit(Changes().run(_FORGET_OUTBOX, worker=row["worker"]))
+
+
+async def check_whole(database: Database, directory: Path) -> None:
+    """Raise `RestoreUnfinishedError` for a database that a restore has begun to fill, `DatabaseMovedError`."""
+    if await database.one(_FACT, name=UNFINISHED) is not None:
+        raise RestoreUnfinishedError(path=directory)
+    if (moved := await database.one(_FACT, name=MOVED)) is not None:
+        raise DatabaseMovedError(to=str(moved["value"]))
+
+
+async def note_holder(database: Database, hold: Hold) -> None:
+    """Say in the database who has it, so that whoever lost it knows whether somebody else had it since."""
+    await database.commit(Changes().run(_SET, name=hold.fact, value=hold.token))
+    hold.mark_noted()
+
+
+async def note_root(database: Database, root: Certificate) -> None:
+    """Remember the root for good, before anything is signed under it.
+
+    The audit chain begins with it: a database that has a root and no chain was cut, also where the first start failed.
+    """
+    if await database.one(_FACT, name=_ROOT) is None:
+        changes = Changes().run(_ADD, name=_ROOT, value=root.thumbprint.hex())
+        await database.commit(changes.audit("server", "ca.root_noted", root.thumbprint.hex()))

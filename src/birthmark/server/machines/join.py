@@ -1,0 +1,102 @@
+"""What a machine does once, to be one of those that serve as one."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from birthmark.audit.signed_heads import AuditKey
+from birthmark.ca.key_files import SecretUnreadableError, read_private
+from birthmark.clock import Clock, Entropy
+from birthmark.errors import ConflictError
+from birthmark.server import installation
+from birthmark.server.data_dir import DataDirectory
+from birthmark.server.machines.file_sync import Sharing
+from birthmark.server.machines.machine_file import FILE, InvitationRefusedError, Machine, note, parse
+from birthmark.store import Changes, Database, open_database
+
+_OTHERS = ("ca", "audit.seed", "operator.token", "birthmark.db")
+
+
+class MachineOccupiedError(ConflictError):
+    """There is a server in this directory."""
+
+    code = "server.machine_occupied"
+    cause = "{path} is the directory of a server already: what is in it would be lost."
+    fix = "Join with a directory of its own: `{command}`."
+    command: str = "birthmark server machine join invitation.json --data DIRECTORY"
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """What came of it."""
+
+    name: str
+    files: int
+    """How many were taken over: none where it joined before."""
+
+
+async def join(invitation: Path, data: Path, url: str, clock: Clock, entropy: Entropy) -> Joined:
+    """Make a directory for one more machine of the installation whose database `url` names.
+
+    What was interrupted is begun again by the same call; of one that joined before no file changes.
+
+    Raise `InvitationRefusedError`, `MachineOccupiedError`, `SharedUnreadableError`, what `DataDirectory.prepare` and
+    `open_database` raise.
+    """
+    try:
+        invited = parse(read_private(invitation), invitation)
+    except SecretUnreadableError as error:  # which speaks of keys
+        raise InvitationRefusedError(path=invitation, reason=str(error.reason).lower()) from error
+    if invited.name:
+        raise InvitationRefusedError(path=invitation, reason="it is what a machine notes of itself")
+    _before(data, invited)  # what is another's is left before it is touched
+    directory = DataDirectory(data, clock, entropy)
+    directory.prepare()
+    try:
+        before = _before(data, invited)  # alone by now: another call may have ended meanwhile
+        return await _joined(before or invited, data, url, clock, entropy)
+    finally:
+        directory.release()
+
+
+def _before(data: Path, invited: Machine) -> Machine | None:
+    """Return what an earlier call noted. Raise `MachineOccupiedError`."""
+    if (path := data / FILE).exists():
+        found = parse(read_private(path), path)
+        if (found.installation, found.key) == (invited.installation, invited.key) and found.name:
+            return found
+        raise MachineOccupiedError(path=data)
+    if any((data / one).exists() for one in _OTHERS):
+        raise MachineOccupiedError(path=data)
+    return None
+
+
+async def _joined(machine: Machine, data: Path, url: str, clock: Clock, entropy: Entropy) -> Joined:
+    database = await open_database(url, clock, worker=f"join-{entropy.token(6).hex()}")
+    try:
+        await installation.check_whole(database, data)
+        sharing = Sharing(database, data, clock, entropy)
+        await sharing.check_opens(machine)
+        if machine.name and machine.is_whole:  # its files are for its server to share, or to take over
+            return Joined(machine.name, 0)
+        if not machine.name:
+            machine = msgspec.structs.replace(machine, name=await sharing.take_name(), is_whole=False)
+            note(data, machine)
+        files = await sharing.take_over(machine)
+    finally:
+        await database.close()
+    await _note_audit(machine, data, url, clock)
+    note(data, msgspec.structs.replace(machine, is_whole=True))
+    return Joined(machine.name, files)
+
+
+async def _note_audit(machine: Machine, data: Path, url: str, clock: Clock) -> None:
+    """Write it down, by a name that no other has."""
+    signer = AuditKey(read_private(data / "audit.seed").strip().decode("ascii"))
+    database: Database = await open_database(url, clock, worker=machine.name, signer=signer)
+    try:
+        await database.commit(Changes().audit("operator", "server.machine_join", machine.name))
+    finally:
+        await database.close()

@@ -1,0 +1,112 @@
+"""Where the numbers of a running server come from: the rooms' own counts, read when somebody asks."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+
+from birthmark import metrics
+from birthmark.broker.store import COUNT_LETTERS
+from birthmark.console.standing import OwnEnd
+from birthmark.metrics import Distribution, Sample, Traffic
+from birthmark.server.alert_evaluator import Alerting
+from birthmark.server.composition_root import Rooms
+from birthmark.store.schema import COUNT_OUTBOX
+from birthmark.supervised_tasks import FAILURES
+
+LOOK_S = 0.5
+_PROTOCOLS: Mapping[int, str] = {4: "3.1.1", 5: "5"}
+
+
+class Metering:
+    """A `Source` of everything in `rooms`. `certificate` is the server's, where it has TLS ports."""
+
+    def __init__(self, rooms: Rooms, alerting: Alerting, certificate: OwnEnd | None = None) -> None:
+        self._rooms, self._alerting, self._certificate = rooms, alerting, certificate
+        self.handshakes: Counter[tuple[str, str]] = Counter()
+        """Those of the ports, which count themselves."""
+        self._lag = Distribution(metrics.SECONDS)
+
+    async def watch_the_loop(self) -> None:
+        """Note how late the event loop is, until it is cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            due = loop.time() + LOOK_S
+            await asyncio.sleep(LOOK_S)
+            self._lag.observe(max(0.0, loop.time() - due))
+
+    async def samples(self) -> Iterable[Sample]:
+        return [*self._components(), *self._rest(), *self._judged(), *[one async for one in self._counted()]]
+
+    def _components(self) -> Iterator[Sample]:
+        stored, full = Counter[str](), Counter[str]()
+        cloud_of = {kind: one.cloud for one in self._rooms.components for kind in one.space_kinds}
+        for space in self._rooms.broker.spaces():
+            cloud = cloud_of[space.name.partition("/")[0]]
+            stored[cloud] += space.stored
+            full[cloud] += space.dropped
+        for one in self._rooms.components:
+            yield from one.samples()
+            if one.mqtt is not None:
+                yield from _of_connections(one.cloud, one.mqtt.traffic, stored[one.cloud], full[one.cloud])
+
+    def _rest(self) -> Iterator[Sample]:
+        rooms, commits = self._rooms, self._rooms.database.commits
+        for metric, by_code in (
+            (metrics.REFUSALS, rooms.ledger.counts),
+            (metrics.FAILED_RENEWALS, rooms.ledger.failed_renewals),
+        ):
+            yield from (Sample(metric, (code,), count) for code, count in sorted(by_code.items()))
+        yield Sample(metrics.COMMITS, (), commits.seconds)
+        yield Sample(metrics.COMMITTED, (), commits.sizes)
+        yield Sample(metrics.WAITING, (), commits.waiting)
+        yield Sample(metrics.LAG, (), self._lag)
+        for exchange, count in sorted(self.handshakes.items()):
+            yield Sample(metrics.HANDSHAKES, exchange, count)
+        for work, count in sorted(FAILURES.items()):
+            yield Sample(metrics.FAILED, (work,), count)
+        if self._certificate is not None:
+            yield Sample(metrics.CERTIFICATE_ENDS, ("server",), self._certificate.leaf.not_after.timestamp())
+            yield Sample(metrics.CERTIFICATE_TAKEN, (), 0 if self._certificate.trouble else 1)
+
+    def _judged(self) -> Iterator[Sample]:
+        """Yield what each worker sees of its machine, and what is read for alerts by the worker that judges them."""
+        if (own := self._alerting.own) is not None:
+            yield Sample(metrics.DISK_FREE, (), own.disk_free)
+            yield Sample(metrics.CLOCK_STEADY, (), int(own.is_clock_steady))
+            if own.clock_off_us is not None:
+                yield Sample(metrics.CLOCK_OFF, (), own.clock_off.total_seconds())
+        if (last := self._alerting.last) is None:
+            return
+        yield Sample(metrics.UNRENEWED, (), last.unrenewed)
+        for one in last.lists:
+            yield Sample(metrics.LISTS_END, (one.name,), one.at.timestamp())
+        yield Sample(metrics.OUTBOX_AGE, (), last.outbox.total_seconds())
+        for one in last.failing:
+            yield Sample(metrics.HOOKS_FAILING, (one.name,), (last.now - one.at).total_seconds())
+        for rule, count in self._alerting.firing.items():
+            yield Sample(metrics.ALERTS, (rule,), count)
+
+    async def _counted(self) -> AsyncIterator[Sample]:
+        """Yield what only the database knows."""
+        for metric, statement in ((metrics.OUTBOX, COUNT_OUTBOX), (metrics.LETTERS, COUNT_LETTERS)):
+            row = await self._rooms.database.one(statement)
+            yield Sample(metric, (), row["total"] if row is not None else 0)
+        for one in self._rooms.components:
+            async for sample in one.stored_samples():
+                yield sample
+
+
+def _of_connections(cloud: str, traffic: Traffic, stored: int, full: int) -> Iterator[Sample]:
+    """Yield what one cloud's MQTT connections count; `stored` sessions, and messages of a `full` queue."""
+    is_open, totals = traffic.is_open(), traffic.totals()
+    for level, protocol in _PROTOCOLS.items():
+        yield Sample(metrics.CONNECTIONS, (cloud, protocol), is_open.get(level, 0))
+    yield Sample(metrics.SESSIONS, (cloud,), stored)
+    for qos in "01":
+        yield Sample(metrics.RECEIVED, (cloud, qos), totals[f"received_{qos}"])
+        yield Sample(metrics.SENT, (cloud, qos), totals[f"sent_{qos}"])
+    yield Sample(metrics.RECEIVED_BYTES, (cloud,), totals["received_bytes"])
+    yield Sample(metrics.SENT_BYTES, (cloud,), totals["sent_bytes"])
+    dropped = {"denied": traffic.denied, "slow": traffic.slow, "queue_full": full}
+    for reason, count in dropped.items():
+        yield Sample(metrics.DROPPED, (cloud, reason), count)

@@ -1,0 +1,180 @@
+"""What the first start of this version would do to a data directory, found out without changing anything there.
+
+In:   a data directory, its settings, and the database that they name.
+Out:  what was found, and what stands in the way, as refusals of which none is raised.
+"""
+
+import shutil
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+
+import msgspec
+
+from birthmark import __version__, atomic_files, flock
+from birthmark.ca.generations import directories_of
+from birthmark.console.lock import NAME as LOCK
+from birthmark.errors import BirthmarkError, ConflictError, NotFoundError, UnavailableError
+from birthmark.file_ownership import hand_over
+from birthmark.server.data_dir import RESTORING, UNFINISHED, RestoreUnfinishedError
+from birthmark.server.installation import MOVED, DatabaseMovedError
+from birthmark.store import migrate
+from birthmark.store.schema_revision import Schema, UnreadableDatabaseError, schema_of
+from birthmark.untrusted_text import decode_json
+
+NOTE = "last-backup.json"
+"""What the last backup of a directory says of itself, in it; no backup has it."""
+_RELEASES = {"0001": "0.1.0", "0020": "0.2.0", "0050": "0.3.0"}
+"""The last revision of each release."""
+_LEAST_FREE = 64 * 1024 * 1024
+_COPIES = 2
+"""A migration may write every table anew, into the database and into its write-ahead log."""
+
+
+class NothingToUpgradeError(NotFoundError):
+    """No server has its data there."""
+
+    code = "server.nothing_to_upgrade"
+    cause = "{path} is not the data directory of a server: there is nothing to upgrade, a start makes a new one."
+    fix = 'Say which it is: `export BIRTHMARK_DATA="$HOME/.local/share/birthmark"`.'
+    path: Path
+
+
+class NotBackedUpError(ConflictError):
+    """There is no way back to the older version without a backup."""
+
+    code = "server.not_backed_up"
+    cause = (
+        "Nothing says that {path} was backed up since it was last upgraded, and no older version reads it afterwards."
+    )
+    fix = (
+        "Make a backup: `(umask 077; set -C; openssl rand -base64 32 > before-upgrade.passphrase); "
+        "birthmark server backup --data {path} --out before-upgrade.birthmark "
+        "--passphrase-file before-upgrade.passphrase`. If there is one of another kind, say so: `{again} --backed-up`"
+    )
+    again: str = "birthmark upgrade --check"
+    path: Path
+
+
+class NoRoomToUpgradeError(UnavailableError):
+    """The disk may be full in the middle of the upgrade."""
+
+    code = "server.no_room_to_upgrade"
+    cause = "The upgrade may take {needed} MB on the disk of {path}, and {free} MB are free."
+    fix = "Make room there, or move the data to another disk. An upgrade that finds none leaves everything as it was."
+    for_a_person = "the disk needs room"
+    free: int
+    needed: int
+    path: Path
+
+
+class Backup(msgspec.Struct, frozen=True):
+    """What a data directory notes of its last backup."""
+
+    at: datetime
+    file: str
+    revision: str
+    version: str = __version__
+
+
+class Step(msgspec.Struct, frozen=True):
+    """One revision that would be done."""
+
+    revision: str
+    what: str
+
+
+class Outlook(msgspec.Struct, frozen=True, kw_only=True):
+    """What was found."""
+
+    data: str
+    program: str
+    """The version of this program, and the revision of its schema."""
+    schema: str
+    found_schema: str | None
+    found_release: str | None
+    """The release that wrote the database, as its schema tells; None where that is no release's."""
+    steps: Sequence[Step]
+    database_bytes: int
+    needed_bytes: int
+    free_bytes: int
+    is_running: bool
+    backup: Backup | None
+
+
+def note_backup(data: Path, file: Path, at: datetime, revision: str) -> None:
+    """Remember a backup where it was made of; who may not write there leaves no note."""
+    backup = Backup(at, str(file.absolute()), revision)
+    try:
+        atomic_files.replace(data / NOTE, msgspec.json.encode(backup), 0o600)
+        hand_over(data / NOTE, data)
+    except OSError:
+        return
+
+
+def noted_backup(data: Path) -> Backup | None:
+    """Return what is noted of the last one."""
+    try:
+        if not (data / NOTE).is_file():  # a pipe would wait for a writer
+            return None
+        return decode_json((data / NOTE).read_bytes(), Backup)
+    except (OSError, msgspec.MsgspecError):
+        return None
+
+
+async def look(data: Path, url: str, *, is_backed_up: bool = False) -> tuple[Outlook, Sequence[BirthmarkError]]:
+    """Return what was found, and what has to be mended before the upgrade. Raise `NothingToUpgradeError`."""
+    schema = await schema_of(url)
+    if schema is None or not directories_of(data):
+        raise NothingToUpgradeError(path=data)
+    steps = [Step(*one) for one in migrate.steps_after(schema.revision)] if _is_known(schema) else []
+    free = shutil.disk_usage(data).free
+    needed = _COPIES * schema.size_bytes + _LEAST_FREE if steps and url.startswith("sqlite") else 0
+    outlook = Outlook(
+        data=str(data),
+        program=__version__,
+        schema=migrate.newest(),
+        found_schema=schema.revision,
+        found_release=release_of(schema.revision),
+        steps=steps,
+        database_bytes=schema.size_bytes,
+        needed_bytes=needed,
+        free_bytes=free,
+        is_running=flock.is_taken(data / LOCK),
+        backup=noted_backup(data),
+    )
+    return outlook, tuple(_in_the_way(outlook, schema, data, url, is_backed_up=is_backed_up))
+
+
+def release_of(revision: str | None) -> str | None:
+    """Return the release whose schema this is."""
+    return _RELEASES.get(revision or "", __version__ if revision == migrate.newest() else None)
+
+
+def _is_known(schema: Schema) -> bool:
+    return schema.revision is not None and migrate.is_known(schema.revision)
+
+
+def _in_the_way(
+    outlook: Outlook, schema: Schema, data: Path, url: str, *, is_backed_up: bool
+) -> Iterator[BirthmarkError]:
+    if schema.revision is None:
+        reason = "it has tables, and nothing says of which version" if schema.has_tables else "it is empty"
+        yield UnreadableDatabaseError(path=url.partition("///")[2] if url.startswith("sqlite") else data, reason=reason)
+    elif not _is_known(schema):
+        yield migrate.SchemaTooNewError(revision=schema.revision)
+    if (data / RESTORING).exists() or UNFINISHED in schema.facts:
+        yield RestoreUnfinishedError(path=data)
+    if (moved := schema.facts.get(MOVED)) is not None:
+        yield DatabaseMovedError(to=moved)
+    if outlook.needed_bytes > outlook.free_bytes:
+        yield NoRoomToUpgradeError(
+            needed=_megabytes(outlook.needed_bytes), free=_megabytes(outlook.free_bytes), path=data
+        )
+    is_of_this = outlook.backup is not None and outlook.backup.revision == schema.revision
+    if outlook.steps and not is_backed_up and not is_of_this:
+        yield NotBackedUpError(path=data)
+
+
+def _megabytes(count: int) -> int:
+    return -(-count // 1_000_000)

@@ -13,7 +13,7 @@ from birthmark.agent.config.toml_tables import ConfigMisnamedError
 from birthmark.agent.service import PayloadInvalidError
 from birthmark.cli.common import FileExistsAlreadyError
 from birthmark.cli.element import ProofUnreadableError
-from birthmark.console.login import LoginDamagedError
+from birthmark.console.saved_login import LoginDamagedError
 from birthmark.elements.errors import ElementExistsError, ElementProofInvalidError
 from birthmark.errors import BirthmarkError
 from birthmark.manifests.bundle.errors import BundleDamagedError, StationUnusableError

@@ -19,7 +19,7 @@ from birthmark.cli.inventory import parse_within
 from birthmark.cli.operator import ServerOptions, ServerOutputOptions, show
 from birthmark.cli.picking import PickOptions
 from birthmark.clock import SystemClock
-from birthmark.console.records import has_own_file
+from birthmark.console.database_location import has_own_file
 from birthmark.durations import FORMS
 
 _MAX_FILE = 1 << 20

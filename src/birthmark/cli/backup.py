@@ -16,7 +16,7 @@ import typer
 from birthmark.cli.common import FileExistsAlreadyError, UsageError, again, emit, without, working
 from birthmark.cli.options import JsonOption
 from birthmark.clock import SystemClock
-from birthmark.console.records import noted, plain
+from birthmark.console.database_location import noted, plain
 from birthmark.keys.pin import Pin
 from birthmark.untrusted_text import printable
 

@@ -35,7 +35,7 @@ from birthmark.cli.reports import check_reports
 from birthmark.cli.standing import say_if_revoked, with_standing
 from birthmark.cli.tpm_record import TpmOptions, check_file, enroll_keys, enroll_tpm
 from birthmark.clock import SystemClock
-from birthmark.console.client import client_for
+from birthmark.console.api_client import client_for
 from birthmark.errors import InvalidRequestError
 from birthmark.untrusted_text import printable
 

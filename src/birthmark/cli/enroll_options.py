@@ -17,7 +17,7 @@ from birthmark.cli.keys import owner_string
 from birthmark.cli.operator import DataOption, ServerOptions, at
 from birthmark.cli.reports import ReportOption
 from birthmark.cli.table import counted
-from birthmark.console.client import DEFAULT_DATA
+from birthmark.console.api_client import DEFAULT_DATA
 from birthmark.errors import BirthmarkError, ConflictError
 from birthmark.pki.certificates import Certificate
 

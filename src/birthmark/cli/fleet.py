@@ -31,7 +31,7 @@ from birthmark.cli.reports import ReportOption, add_row, check_reports, opened
 from birthmark.cli.shipment import Shipment, hint_at_policy, template_of
 from birthmark.cli.table import counted
 from birthmark.cli.tally import Tally, say_pause
-from birthmark.console.client import DEFAULT_DATA
+from birthmark.console.api_client import DEFAULT_DATA
 from birthmark.fleet.journal import Journal
 from birthmark.fleet.migration import Move
 from birthmark.fleet.required_permissions import Work, azure_rights, iam_policy

@@ -11,8 +11,8 @@ import typer
 from birthmark.cli.asking import only
 from birthmark.cli.common import FileMissingError, emit, read_file, say, written_as
 from birthmark.cli.options import JsonOption
-from birthmark.console.client import RemoteClient
-from birthmark.console.login import (
+from birthmark.console.api_client import RemoteClient
+from birthmark.console.saved_login import (
     InvitationInvalidError,
     Login,
     LoginDamagedError,
@@ -24,7 +24,7 @@ from birthmark.console.login import (
     place,
     read_invitation,
 )
-from birthmark.console.trusting import roots_of
+from birthmark.console.server_trust import roots_of
 from birthmark.errors import BirthmarkError, about
 from birthmark.pki.certificates import pem_bundle
 from birthmark.text_files import unseen

@@ -16,8 +16,8 @@ from birthmark.cli.common import emit, say
 from birthmark.cli.options import JsonOption
 from birthmark.cli.picking import PickOptions
 from birthmark.cli.table import table
-from birthmark.console.client import DEFAULT_DATA, OperatorClient, client_for
-from birthmark.console.login import signed_in
+from birthmark.console.api_client import DEFAULT_DATA, OperatorClient, client_for
+from birthmark.console.saved_login import signed_in
 from birthmark.untrusted_text import printable
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from birthmark.cli.common import FileExistsAlreadyError, emit, say, written_as
 from birthmark.cli.operator import ListOptions, RemoveOptions, ServerOptions, ServerOutputOptions, at, show
 from birthmark.cli.options import JsonOption
 from birthmark.cli.picking import PickOptions
-from birthmark.console.client import RemoteClient
-from birthmark.console.login import (
+from birthmark.console.api_client import RemoteClient
+from birthmark.console.saved_login import (
     NotSignedInError,
     place,
     signed_in,

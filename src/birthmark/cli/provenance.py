@@ -14,7 +14,7 @@ from birthmark.cli.common import SOME_ROWS_REFUSED, say
 from birthmark.cli.manifest import ManifestOptions, entries_of
 from birthmark.cli.operator import ServerOptions
 from birthmark.cli.options import JsonOption
-from birthmark.console.client import NoAnswerInTimeError, ServerNotRunningError
+from birthmark.console.api_client import NoAnswerInTimeError, ServerNotRunningError
 from birthmark.errors import NotFoundError
 from birthmark.fleet.provenance import Link, State, is_about, links_of_list, links_of_server
 from birthmark.manifests.errors import ManifestError

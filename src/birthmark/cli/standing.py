@@ -6,7 +6,7 @@ from typing import Any
 
 import typer
 
-from birthmark.console.client import OperatorClient
+from birthmark.console.api_client import OperatorClient
 from birthmark.errors import ForbiddenError, shell_word
 from birthmark.untrusted_text import printable
 

@@ -29,7 +29,7 @@ from birthmark.cli.common import (
 from birthmark.cli.operator import DataOption
 from birthmark.cli.options import JsonOption
 from birthmark.clock import SystemClock, SystemEntropy
-from birthmark.console.client import DEFAULT_DATA
+from birthmark.console.api_client import DEFAULT_DATA
 from birthmark.swarm.dashboard import Dashboard, line_of, progress_of
 from birthmark.swarm.model import Group, Origin, Way, Where
 from birthmark.swarm.report import SUFFIXES, check_writable, read_report, results_of, write_report

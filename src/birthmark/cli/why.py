@@ -21,8 +21,8 @@ from birthmark.cli.showing import show_device
 from birthmark.cli.stories import Row, ThisServer, joined
 from birthmark.cli.table import wrapped
 from birthmark.clock import SystemClock
-from birthmark.console.client import NoAnswerInTimeError, ServerNotRunningError, read_endpoints
-from birthmark.console.records import has_own_file
+from birthmark.console.api_client import NoAnswerInTimeError, ServerNotRunningError, read_endpoints
+from birthmark.console.database_location import has_own_file
 from birthmark.durations import FORMS
 from birthmark.errors import BirthmarkError
 from birthmark.untrusted_text import printable

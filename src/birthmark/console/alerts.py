@@ -10,7 +10,7 @@ from birthmark.alerts.model import Alert, Rule, Silence
 from birthmark.alerts.rules import RULES, code_of, fix_of, is_silenced
 from birthmark.alerts.service import Alerts
 from birthmark.auth.permissions import Right
-from birthmark.console.routing import Asked, Endpoint, Rows
+from birthmark.console.api_router import Asked, Endpoint, Rows
 
 
 class NewSilence(msgspec.Struct):

@@ -13,7 +13,7 @@ from birthmark.audit.signed_heads import parse_heads
 from birthmark.audit.verify import verify_chains
 from birthmark.auth.permissions import Right
 from birthmark.clock import Clock
-from birthmark.console.routing import SIGN_OF_LIFE_S, Asked, Endpoint, Lines, Rows
+from birthmark.console.api_router import SIGN_OF_LIFE_S, Asked, Endpoint, Lines, Rows
 from birthmark.net.fair_scheduler import begin_task
 from birthmark.store import Database
 

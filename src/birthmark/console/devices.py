@@ -8,8 +8,8 @@ from typing import Annotated, Any
 import msgspec
 
 from birthmark.auth.permissions import Right
-from birthmark.console.names import OperatorRequestError
-from birthmark.console.routing import Asked, Endpoint, Rows
+from birthmark.console.api_router import Asked, Endpoint, Rows
+from birthmark.console.name_validation import OperatorRequestError
 from birthmark.devices.directory import DeviceDirectory
 from birthmark.devices.model import DeviceFilter, IsVisible, ListedDevice, Order, State
 from birthmark.devices.revocation import DeviceRevoker

@@ -6,8 +6,8 @@ from typing import Any, Literal
 import msgspec
 
 from birthmark.auth.permissions import Right
-from birthmark.console.names import parse_host, parse_name
-from birthmark.console.routing import Asked, Endpoint, Rows
+from birthmark.console.api_router import Asked, Endpoint, Rows
+from birthmark.console.name_validation import parse_host, parse_name
 from birthmark.dps.model import IdScope, Instance
 from birthmark.dps.service import Authorities, Enrollments, Instances, Registrations
 from birthmark.dps.service.instances import OWNER

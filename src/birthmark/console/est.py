@@ -12,8 +12,8 @@ from birthmark.auth.permissions import Right
 from birthmark.ca.model import Issued
 from birthmark.ca.revocation import CertificateRevokedError
 from birthmark.ca.service import CertificateAuthority
+from birthmark.console.api_router import Asked, Endpoint, PageQuery, Rows, Seconds
 from birthmark.console.devices import reason_of
-from birthmark.console.routing import Asked, Endpoint, PageQuery, Rows, Seconds
 from birthmark.est.model import Authority, BootstrapCa, User, WaitingRequest
 from birthmark.est.service import Approvals, Credentials, RegistrationAuthorities, Tokens
 from birthmark.people.model import SERVER

@@ -7,15 +7,15 @@ import msgspec
 
 from birthmark.auth.permissions import Right
 from birthmark.broker.rules.partitions import parse_positions
-from birthmark.console.dps import Verification, authority_view
-from birthmark.console.names import parse_host, parse_name
-from birthmark.console.routing import (
+from birthmark.console.api_router import (
     Asked,
     Endpoint,
     Lines,
     Rows,
 )
-from birthmark.console.streaming import Place, StreamQuery, beginning, pages
+from birthmark.console.dps import Verification, authority_view
+from birthmark.console.name_validation import parse_host, parse_name
+from birthmark.console.stream_pages import Place, StreamQuery, beginning, pages
 from birthmark.dps.service import Instances
 from birthmark.iothub.model import Hub, Message
 from birthmark.iothub.rules.tiers import edition_of, parse_edition

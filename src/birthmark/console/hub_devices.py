@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from birthmark.auth.permissions import Right
-from birthmark.console.routing import Asked, Endpoint, PageQuery, Rows
+from birthmark.console.api_router import Asked, Endpoint, PageQuery, Rows
 from birthmark.iothub.model import AuthenticationType, DeviceAuthentication, Hub, Identity, Module
 from birthmark.iothub.ports import Presence
 from birthmark.iothub.rules.tiers import Metered, edition_of

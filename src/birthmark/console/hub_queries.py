@@ -6,7 +6,7 @@ from typing import Annotated
 import msgspec
 
 from birthmark.auth.permissions import Right
-from birthmark.console.routing import Asked, Endpoint, Rows
+from birthmark.console.api_router import Asked, Endpoint, Rows
 from birthmark.iothub.ports import Presence
 from birthmark.iothub.service import IotHub
 

@@ -8,9 +8,9 @@ import msgspec
 from birthmark.auth.permissions import Right
 from birthmark.broker.rules.partitions import BEGINNING, PositionInvalidError, Positions, parse_positions
 from birthmark.broker.stream import SqlStream
-from birthmark.console.names import OperatorRequestError, parse_name
-from birthmark.console.routing import Asked, Endpoint, Lines, Rows
-from birthmark.console.streaming import Place, StreamQuery, pages
+from birthmark.console.api_router import Asked, Endpoint, Lines, Rows
+from birthmark.console.name_validation import OperatorRequestError, parse_name
+from birthmark.console.stream_pages import Place, StreamQuery, pages
 from birthmark.errors import mended_by, shell_word
 from birthmark.feed.url_redaction import host_only
 from birthmark.iothub.model import Hub

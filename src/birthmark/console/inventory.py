@@ -9,8 +9,8 @@ import msgspec
 from birthmark.auth.permissions import Right
 from birthmark.ca.inventory import Inventory, Wanted
 from birthmark.ca.service import CertificateAuthority
-from birthmark.console.issued import inventory_view, issuer_of
-from birthmark.console.routing import Asked, Endpoint, Rows
+from birthmark.console.api_router import Asked, Endpoint, Rows
+from birthmark.console.certificate_views import inventory_view, issuer_of
 from birthmark.pki.certificates import parse_thumbprint
 
 Moment = Annotated[datetime, msgspec.Meta(tz=True)]

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from birthmark.auth.permissions import Right
-from birthmark.console.routing import Asked, Endpoint
+from birthmark.console.api_router import Asked, Endpoint
 
 Listed = Callable[[], Awaitable[Sequence[Mapping[str, object]]]]
 Invite = Callable[[str], Awaitable[Mapping[str, object]]]

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from birthmark import __version__
-from birthmark.console.routing import IDEMPOTENCY_KEY, PROBLEM, ROOT, Endpoint, Nothing, PageQuery
+from birthmark.console.api_router import IDEMPOTENCY_KEY, PROBLEM, ROOT, Endpoint, Nothing, PageQuery
 from birthmark.people.idempotency_model import MAX_KEY_CHARS
 
 _PROBLEM = {

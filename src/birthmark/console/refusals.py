@@ -8,7 +8,7 @@ import msgspec
 
 from birthmark.auth.permissions import Right
 from birthmark.clock import Clock
-from birthmark.console.routing import Asked, Endpoint, Rows
+from birthmark.console.api_router import Asked, Endpoint, Rows
 from birthmark.pki.certificates import parse_thumbprint
 from birthmark.refusals import refusals_about
 from birthmark.refusals.presented_certificates import Find

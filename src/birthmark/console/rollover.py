@@ -9,8 +9,8 @@ from birthmark.auth.permissions import Right
 from birthmark.ca.hierarchy import Generation
 from birthmark.ca.rollover import Rollovers
 from birthmark.ca.rules.rollover import NoRolloverError, Progress, Rollover
-from birthmark.console.names import OperatorRequestError
-from birthmark.console.routing import Asked, Endpoint, always
+from birthmark.console.api_router import Asked, Endpoint, always
+from birthmark.console.name_validation import OperatorRequestError
 
 Teach = Callable[[Generation, Generation, str], Awaitable[Sequence[str]]]
 

@@ -13,13 +13,13 @@ from starlette.routing import Route
 
 from birthmark.auth.permissions import Right
 from birthmark.auth.principals import Caller
-from birthmark.console.desk import Desk, browser_of
-from birthmark.console.gate import local_path
-from birthmark.console.names import OperatorRequestError
-from birthmark.console.pages import link, page, paragraph
-from birthmark.console.people import Reached, may_administer, view_once
-from birthmark.console.routing import Asked, Endpoint, Rows
+from birthmark.console.api_router import Asked, Endpoint, Rows
+from birthmark.console.name_validation import OperatorRequestError
+from birthmark.console.plain_pages import link, page, paragraph
+from birthmark.console.session_guard import local_path
 from birthmark.console.sign_in import WITH
+from birthmark.console.sign_in_handlers import Desk, browser_of
+from birthmark.console.users import Reached, may_administer, view_once
 from birthmark.errors import InvalidRequestError
 from birthmark.people.authorization import check_whole
 from birthmark.people.device_code import EVERY_S, Askings

@@ -7,9 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from birthmark.console.desk import NOT_THE_SAME, Desk, browser_of, new_password, status_of, words
-from birthmark.console.gate import RequestForgedError, local_path
-from birthmark.console.pages import (
+from birthmark.console.plain_pages import (
     FROM_FRAGMENT,
     FROM_FRAGMENT_ON,
     button,
@@ -21,6 +19,8 @@ from birthmark.console.pages import (
     paragraph,
     see,
 )
+from birthmark.console.session_guard import RequestForgedError, local_path
+from birthmark.console.sign_in_handlers import NOT_THE_SAME, Desk, browser_of, new_password, status_of, words
 from birthmark.errors import BirthmarkError, ThrottledError, UnauthenticatedError
 from birthmark.people.passwords import PasswordUnfitError
 from birthmark.people.sign_in import LinkRefusedError

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from birthmark.console.client import DEFAULT_DATA, OperatorClient, others_served, read_endpoints
-from birthmark.console.lock import is_served
-from birthmark.console.variables import variables
+from birthmark.console.api_client import DEFAULT_DATA, OperatorClient, others_served, read_endpoints
+from birthmark.console.data_directory_lock import is_served
+from birthmark.console.environment import variables
 from birthmark.doctor.facts import FileSeen, Foreign, Reachable, ServerSeen
 from birthmark.doctor.file_inspection import seen
 from birthmark.doctor.setting_sources import Setting

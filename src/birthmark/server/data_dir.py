@@ -48,8 +48,8 @@ from birthmark.ca.key_files import (
 )
 from birthmark.ca.passphrase import Passphrase
 from birthmark.clock import Clock, Entropy
-from birthmark.console.lock import DirectoryLock
-from birthmark.console.variables import system_roots
+from birthmark.console.data_directory_lock import DirectoryLock
+from birthmark.console.environment import system_roots
 from birthmark.errors import BirthmarkError, ConflictError, PolicyError, UnavailableError
 from birthmark.pki.certificate_profiles import Purpose
 from birthmark.pki.certificates import Certificate, parse_bundle

@@ -21,39 +21,39 @@ from birthmark.ca import http as ca_http
 from birthmark.clock import Clock, Entropy, new_uuid
 from birthmark.console import (
     audit,
-    aws,
+    aws_account,
     dps,
     est,
     hub,
+    hub_device_calls,
     hub_devices,
     hub_queries,
     hub_routes,
     refusals,
     rollover,
-    standing,
-    thumbprints,
-    todevices,
+    server_status,
+    thumbprint_history,
 )
+from birthmark.console.account_pages import OwnPages
 from birthmark.console.alerts import alert_endpoints
-from birthmark.console.certificate import whole_certificate_endpoints
-from birthmark.console.client import NotServedError
-from birthmark.console.desk import Desk
+from birthmark.console.api_client import NotServedError
+from birthmark.console.api_router import Beside, Endpoint, operator_mount
+from birthmark.console.authentication import Known
+from birthmark.console.certificate_details import whole_certificate_endpoints
+from birthmark.console.counters import figure_endpoints
+from birthmark.console.crls import list_endpoints
 from birthmark.console.devices import device_endpoints
-from birthmark.console.enrolling import enrolling_endpoints
-from birthmark.console.feed import event_endpoints, webhook_endpoints
-from birthmark.console.figures import figure_endpoints
-from birthmark.console.gate import Gate
+from birthmark.console.enrollment import enrolling_endpoints
+from birthmark.console.events import event_endpoints, webhook_endpoints
 from birthmark.console.inventory import inventory_endpoints
-from birthmark.console.keys import key_endpoints
-from birthmark.console.known import Known
-from birthmark.console.lists import list_endpoints
 from birthmark.console.machines import Invite, machine_endpoints
 from birthmark.console.openapi import openapi
-from birthmark.console.own import OwnPages
-from birthmark.console.people import approval_endpoints, token_endpoints, user_endpoints
-from birthmark.console.routing import Beside, Endpoint, operator_mount
+from birthmark.console.policy_keys import key_endpoints
+from birthmark.console.session_guard import Gate
 from birthmark.console.sessions import ProviderPages, asking_endpoints, session_endpoints
 from birthmark.console.sign_in import SignInPages
+from birthmark.console.sign_in_handlers import Desk
+from birthmark.console.users import approval_endpoints, token_endpoints, user_endpoints
 from birthmark.devices.search import DeviceSearch
 from birthmark.errors import BirthmarkError
 from birthmark.est import http as est_http
@@ -143,7 +143,7 @@ class Applications:
         clock: Clock,
         entropy: Entropy,
         *,
-        served: standing.OwnEnd | None = None,
+        served: server_status.OwnEnd | None = None,
         machine: str = "",
     ) -> None:
         """`served` says when the server's own certificate ends, on this `machine`."""
@@ -307,7 +307,7 @@ class Applications:
         self._rooms.ledger.record(error, address=address)
 
     def operator_table(
-        self, seed: bytes, audit_key: bytes, served: standing.OwnEnd, sharing: Sharing
+        self, seed: bytes, audit_key: bytes, served: server_status.OwnEnd, sharing: Sharing
     ) -> list[Endpoint]:
         """Return every route of the operator interface."""
         rooms, host = self._rooms, self._settings.host_name
@@ -321,11 +321,11 @@ class Applications:
             *hub.ca_endpoints(rooms.iothub),
             *hub_routes.endpoints(rooms.iothub),
             *hub_devices.endpoints(rooms.iothub, rooms.hub_devices),
-            *thumbprints.endpoints(rooms.iothub, rooms.database),
+            *thumbprint_history.endpoints(rooms.iothub, rooms.database),
             *hub_devices.show_endpoints(rooms.iothub, rooms.hub_devices),
             *hub_queries.endpoints(rooms.iothub, rooms.hub_devices),
-            *todevices.endpoints(rooms.iothub, rooms.hub_devices),
-            *aws.endpoints(rooms.aws, rooms.aws_connections.space),
+            *hub_device_calls.endpoints(rooms.iothub, rooms.hub_devices),
+            *aws_account.endpoints(rooms.aws, rooms.aws_connections.space),
             *refusals.endpoints(rooms.database, presented_anywhere(rooms.ledger.presented, rooms.broker), self._clock),
             *est.est_endpoints(rooms.credentials, seed),
             *est.door_endpoints(rooms.tokens, rooms.registrars, rooms.est.approvals),
@@ -338,7 +338,7 @@ class Applications:
             *figure_endpoints(Figures(rooms.database, self._clock), PERIODS, self._clock),
             *rollover.rollover_endpoints(rooms.rollovers, rooms.groups.teach),
             *audit.endpoints(rooms.database, audit_key, self._clock),
-            *standing.endpoints(
+            *server_status.endpoints(
                 served, lambda: {**self.endpoints, "console": self.console_url.get()}, lambda: views_of(self._settings)
             ),
             *user_endpoints(rooms.people, self._reached, rooms.sign_in.sessions.of),

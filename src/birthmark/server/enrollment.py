@@ -4,7 +4,7 @@ import shlex
 from dataclasses import dataclass, field
 
 from birthmark.clock import Clock
-from birthmark.console.enrolling import Became, Wish
+from birthmark.console.enrollment import Became, Wish
 from birthmark.dps.enrollment_document import (
     AttestationMechanism,
     Capabilities,

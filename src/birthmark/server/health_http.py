@@ -11,8 +11,8 @@ from starlette.responses import PlainTextResponse
 
 from birthmark import atomic_files
 from birthmark.clock import Clock
-from birthmark.console.door import PORT_ALONE, open_door
-from birthmark.console.gate import is_ours
+from birthmark.console.session_guard import is_ours
+from birthmark.console.unix_socket import PORT_ALONE, open_door
 from birthmark.console.web.enroll.bounds import DROP, MAX_DROP_BYTES
 from birthmark.net.http import ASGIApp, HttpService, Receive, Scope, Send
 from birthmark.net.limits import Limits

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 
 from birthmark import metrics
 from birthmark.broker.store import COUNT_LETTERS
-from birthmark.console.standing import OwnEnd
+from birthmark.console.server_status import OwnEnd
 from birthmark.metrics import Distribution, Sample, Traffic
 from birthmark.server.alert_evaluator import Alerting
 from birthmark.server.composition_root import Rooms

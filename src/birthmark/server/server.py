@@ -20,7 +20,7 @@ from birthmark.ca.directory import UNNOTED
 from birthmark.ca.hierarchy import Hierarchy
 from birthmark.ca.rollover import Rollovers
 from birthmark.clock import Clock, Entropy
-from birthmark.console.records import NAME, Noted, plain
+from birthmark.console.database_location import NAME, Noted, plain
 from birthmark.devices.pending_revocations import revoke_pending
 from birthmark.dps.events import InstancesChanged
 from birthmark.errors import BirthmarkError, UnavailableError

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from birthmark.clock import Entropy
-from birthmark.console.client import OperatorClient, read_endpoints, served
+from birthmark.console.api_client import OperatorClient, read_endpoints, served
 from birthmark.errors import NotFoundError
 from birthmark.fleet.aws_target import AwsTarget
 from birthmark.fleet.azure_target import AzureTarget

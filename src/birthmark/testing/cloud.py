@@ -17,7 +17,7 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 
 from birthmark.clock import SystemClock, SystemEntropy
-from birthmark.console.variables import past_proxies, variables
+from birthmark.console.environment import past_proxies, variables
 from birthmark.errors import BirthmarkError
 from birthmark.testing.model import AwsIdentity, AzureIdentity, ChipMade, EstIdentity, Files, Subject
 from birthmark.testing.process import ServerEndedError

@@ -36,8 +36,8 @@ from birthmark.auth.connection_strings import parse_connection_string
 from birthmark.auth.sas import hmac_sha256, render_sas
 from birthmark.broker.model import Message
 from birthmark.clock import Clock, SystemClock, SystemEntropy
-from birthmark.console.client import OperatorClient, read_endpoints
-from birthmark.console.variables import past_proxies, variables
+from birthmark.console.api_client import OperatorClient, read_endpoints
+from birthmark.console.environment import past_proxies, variables
 from birthmark.durations import lifetime_of
 from birthmark.elements.chip_profiles import PROFILES
 from birthmark.elements.simulated_element import create_software_element

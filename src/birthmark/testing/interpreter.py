@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
-from birthmark.console.client import OperatorClient
+from birthmark.console.api_client import OperatorClient
 from birthmark.durations import duration_of
 from birthmark.errors import BirthmarkError
 from birthmark.server.ephemeral_server import TrialServer

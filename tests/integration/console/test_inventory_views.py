@@ -10,10 +10,10 @@ import pytest
 
 from birthmark.auth.principals import MACHINE
 from birthmark.ca.service import CertificateAuthority
+from birthmark.console.api_router import Asked, Rows
 from birthmark.console.est import IssuedQuery, certificate_endpoints
 from birthmark.console.inventory import InventoryQuery, inventory_endpoints
-from birthmark.console.names import OperatorRequestError
-from birthmark.console.routing import Asked, Rows
+from birthmark.console.name_validation import OperatorRequestError
 from birthmark.pki.certificates import Thumbprint
 from birthmark.pki.crl import RevocationReason
 from birthmark.pki.csr import parse_csr

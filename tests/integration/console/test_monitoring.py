@@ -11,9 +11,9 @@ import pytest
 
 from birthmark.broker.rules.partitions import BEGINNING, Positions, key_of, parse_positions
 from birthmark.broker.stream import SqlStream
-from birthmark.console import streaming
+from birthmark.console import stream_pages
 from birthmark.console.hub import _message_view
-from birthmark.console.streaming import StreamQuery, pages
+from birthmark.console.stream_pages import StreamQuery, pages
 from birthmark.iothub.model import Hub, Message
 from birthmark.store import open_database, to_micros
 from support.fakes import FakeClock
@@ -51,7 +51,7 @@ def bodies(page: Mapping[str, Any]) -> list[str]:
 
 
 async def test_pages_go_on_from_each_others_ends(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streaming, "PAGE", 2)
+    monkeypatch.setattr(stream_pages, "PAGE", 2)
     await world.send("a", "1", "2", "3")
     await world.send("b", "4")
     pages = [page async for page in world.pages()]
@@ -65,8 +65,8 @@ async def test_pages_go_on_from_each_others_ends(world: World, monkeypatch: pyte
 async def test_a_quiet_stream_gives_signs_of_life_and_what_others_send_gives_none(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(streaming, "PAUSE_S", 0.001)
-    monkeypatch.setattr(streaming, "SIGN_OF_LIFE_S", 0.2)
+    monkeypatch.setattr(stream_pages, "PAUSE_S", 0.001)
+    monkeypatch.setattr(stream_pages, "SIGN_OF_LIFE_S", 0.2)
     pages = world.pages(follow=True, device="a")
     assert bodies(await anext(pages)) == []
     began = asyncio.get_running_loop().time()

@@ -14,8 +14,8 @@ from starlette.requests import Request
 from birthmark.actor import Actor
 from birthmark.auth.permissions import Right, Rights
 from birthmark.auth.principals import Caller
+from birthmark.console.api_router import Asked, Beside, Endpoint, operator_mount
 from birthmark.console.openapi import openapi
-from birthmark.console.routing import Asked, Beside, Endpoint, operator_mount
 from birthmark.errors import ConflictError, UnavailableError
 from birthmark.people import idempotency_model
 from birthmark.people.idempotency import KEPT_FOR, LONGEST, MAX_ANSWER_CHARS, MOST_OF_ONE, Once

@@ -2,7 +2,7 @@
 
 import pytest
 
-from birthmark.console.variables import past_proxies
+from birthmark.console.environment import past_proxies
 
 HOST = "127.16.0.1"
 

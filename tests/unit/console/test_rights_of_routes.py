@@ -9,8 +9,8 @@ from starlette.requests import Request
 from birthmark.actor import Actor
 from birthmark.auth.permissions import NOTHING, Rights, statement_of
 from birthmark.auth.principals import Caller
+from birthmark.console.api_router import Asked, Endpoint, Rows, operator_mount
 from birthmark.console.openapi import openapi
-from birthmark.console.routing import Asked, Endpoint, Rows, operator_mount
 from birthmark.people.model import RIGHTS_OF, Grant, Role
 from support.server.asgi import request as ask
 from support.tools_pages import operator_table

@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from birthmark import flock
-from birthmark.console.routing import told
+from birthmark.console.api_router import told
 from birthmark.console.web.enroll import receiving
 from birthmark.console.web.enroll.bounds import MOST_OF_ONE
 from birthmark.console.web.enroll.drops import Drop, DropGoneError, Drops, State, TooManyDropsError

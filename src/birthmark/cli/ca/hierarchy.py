@@ -37,8 +37,8 @@ from birthmark.cli.common import emit, write_result
 from birthmark.cli.inventory import INVENTORY_COLUMNS, InventoryOptions, export
 from birthmark.cli.operator import show as show_rows
 from birthmark.clock import SystemClock, SystemEntropy
-from birthmark.console.issued import inventory_view, issuer_of
-from birthmark.console.lock import DirectoryInUseError, is_served, keeping_out
+from birthmark.console.certificate_views import inventory_view, issuer_of
+from birthmark.console.data_directory_lock import DirectoryInUseError, is_served, keeping_out
 from birthmark.errors import BirthmarkError
 from birthmark.pki.certificate_profiles import Purpose
 from birthmark.pki.issuance import new_serial

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from birthmark.ca.generations import FIRST
-from birthmark.console.lock import is_served
+from birthmark.console.data_directory_lock import is_served
 from birthmark.errors import ConflictError
 
 _OF_A_SERVER = ("operator.token", "audit.seed")

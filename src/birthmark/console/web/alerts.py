@@ -10,9 +10,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from birthmark.auth.permissions import Right
-from birthmark.console.desk import Form
-from birthmark.console.inside import Deed, Person
-from birthmark.console.names import OperatorRequestError
+from birthmark.console.in_process_client import Deed, Person
+from birthmark.console.name_validation import OperatorRequestError
+from birthmark.console.sign_in_handlers import Form
 from birthmark.console.web.language import count_of, number, say
 from birthmark.console.web.site import ONCE, Site
 from birthmark.console.web.words import kind_of, marked, words_of

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from birthmark.console.inside import Person
+from birthmark.console.in_process_client import Person
 from birthmark.console.web.language import say
 from birthmark.console.web.refusals import PERIODS
 from birthmark.console.web.site import Site

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from birthmark.clock import Clock
-from birthmark.console.inside import Person
+from birthmark.console.in_process_client import Person
 from birthmark.console.web.site import Site
 from birthmark.console.web.words import marked
 

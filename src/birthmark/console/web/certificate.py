@@ -12,8 +12,8 @@ from starlette.routing import Route
 
 from birthmark.ca.revocation import CertificateUnknownError
 from birthmark.clock import Clock
-from birthmark.console.certificate import MOST_BELOW
-from birthmark.console.inside import Person
+from birthmark.console.certificate_details import MOST_BELOW
+from birthmark.console.in_process_client import Person
 from birthmark.console.web.certificates import standing
 from birthmark.console.web.language import count_of, number, say
 from birthmark.console.web.site import Site

@@ -14,7 +14,7 @@ from starlette.routing import Route
 from birthmark.ca.http import MAX_AGE_S
 from birthmark.ca.ocsp_responder import LIFETIME
 from birthmark.clock import Clock
-from birthmark.console.inside import Person
+from birthmark.console.in_process_client import Person
 from birthmark.console.web.language import say
 from birthmark.console.web.site import Site
 from birthmark.console.web.words import marked

@@ -9,10 +9,10 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from birthmark.clock import Clock, Entropy
-from birthmark.console.desk import Desk
-from birthmark.console.gate import local_path
-from birthmark.console.inside import Inside, Person
-from birthmark.console.routing import Beside, Endpoint
+from birthmark.console.api_router import Beside, Endpoint
+from birthmark.console.in_process_client import Inside, Person
+from birthmark.console.session_guard import local_path
+from birthmark.console.sign_in_handlers import Desk
 from birthmark.console.web.alerts import AlertsPage
 from birthmark.console.web.approvals import ApprovalsPage
 from birthmark.console.web.audit import AuditPage

@@ -14,8 +14,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from birthmark.clock import Clock
-from birthmark.console.desk import Form
-from birthmark.console.inside import Person
+from birthmark.console.in_process_client import Person
+from birthmark.console.sign_in_handlers import Form
 from birthmark.console.web.language import say
 from birthmark.console.web.lived import draw, lanes_of
 from birthmark.console.web.refusal_texts import localize_refusal

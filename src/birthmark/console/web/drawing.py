@@ -22,7 +22,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from birthmark.clock import Clock, Entropy
-from birthmark.console.gate import path_of
+from birthmark.console.session_guard import path_of
 from birthmark.console.web import language
 from birthmark.console.web.language import Reader, reader
 from birthmark.console.web.words import word_of

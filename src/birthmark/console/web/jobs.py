@@ -12,8 +12,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from birthmark.awsiot.model import ExecutionStatus, JobStatus
-from birthmark.console.inside import Person
-from birthmark.console.names import OperatorRequestError
+from birthmark.console.in_process_client import Person
+from birthmark.console.name_validation import OperatorRequestError
 from birthmark.console.web import svg
 from birthmark.console.web.charts.lanes import Lane, lanes
 from birthmark.console.web.language import number, say

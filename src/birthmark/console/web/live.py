@@ -15,8 +15,8 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from birthmark.auth.permissions import Right
-from birthmark.console.inside import Person
-from birthmark.console.routing import SIGN_OF_LIFE_S, SSE
+from birthmark.console.api_router import SIGN_OF_LIFE_S, SSE
+from birthmark.console.in_process_client import Person
 from birthmark.console.web.site import Site
 from birthmark.errors import BirthmarkError, ThrottledError
 from birthmark.feed.catalogue import PREFIX, type_of

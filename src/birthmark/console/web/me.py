@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from birthmark.console.inside import Person
+from birthmark.console.in_process_client import Person
 from birthmark.console.web.people import said_roles
 from birthmark.console.web.site import Site
 from birthmark.people.model import MACHINE_USER
@@ -16,7 +16,7 @@ from birthmark.people.model import MACHINE_USER
 
 @dataclass(frozen=True, slots=True)
 class MePage:
-    """The page; what its forms ask for are routes of sign-in (`console.own`)."""
+    """The page; what its forms ask for are routes of sign-in (`console.account_pages`)."""
 
     site: Site
 

@@ -11,9 +11,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from birthmark.auth.permissions import Right
-from birthmark.console.desk import Form
-from birthmark.console.inside import Deed, Person
-from birthmark.console.people import may_administer
+from birthmark.console.in_process_client import Deed, Person
+from birthmark.console.sign_in_handlers import Form
+from birthmark.console.users import may_administer
 from birthmark.console.web.language import count_of, number, say
 from birthmark.console.web.site import ONCE, Site
 from birthmark.console.web.words import marked

@@ -10,9 +10,9 @@ from starlette.routing import Route
 
 from birthmark.auth.permissions import Right
 from birthmark.ca.rules.rollover import Phase
-from birthmark.console.desk import Form
-from birthmark.console.inside import Person
-from birthmark.console.names import OperatorRequestError
+from birthmark.console.in_process_client import Person
+from birthmark.console.name_validation import OperatorRequestError
+from birthmark.console.sign_in_handlers import Form
 from birthmark.console.web.language import say
 from birthmark.console.web.site import Site
 from birthmark.console.web.words import marked

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from birthmark.console.inside import Person
+from birthmark.console.in_process_client import Person
 from birthmark.console.web.site import Site
 
 _MAX_CHARS = 64

@@ -11,9 +11,9 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from birthmark.console.desk import Desk, Form, read_form, status_of
-from birthmark.console.gate import BY_ITSELF, CSRF_FIELD, address_of, path_of
-from birthmark.console.inside import Deed, Inside, Person
+from birthmark.console.in_process_client import Deed, Inside, Person
+from birthmark.console.session_guard import BY_ITSELF, CSRF_FIELD, address_of, path_of
+from birthmark.console.sign_in_handlers import Desk, Form, read_form, status_of
 from birthmark.console.web.drawing import Drawing, reader_of
 from birthmark.console.web.language import reader, say
 from birthmark.errors import BirthmarkError, ForbiddenError, InvalidRequestError, UnauthenticatedError

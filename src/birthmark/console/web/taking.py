@@ -9,8 +9,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from birthmark.console.desk import Form, read_many
-from birthmark.console.inside import Deed, Person
+from birthmark.console.in_process_client import Deed, Person
+from birthmark.console.sign_in_handlers import Form, read_many
 from birthmark.console.web.language import say
 from birthmark.console.web.site import ONCE, FormUnfitError, Site
 from birthmark.console.web.words import marked

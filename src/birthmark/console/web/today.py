@@ -15,7 +15,7 @@ from starlette.routing import Route
 
 from birthmark.audit.queries import is_person
 from birthmark.clock import Clock
-from birthmark.console.inside import Person
+from birthmark.console.in_process_client import Person
 from birthmark.console.web import svg
 from birthmark.console.web.charts import Bar, BarKind, Series, Tick, bars, lines, midnights, months
 from birthmark.console.web.language import Reader, dated, day, number, reader, say

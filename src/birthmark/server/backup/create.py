@@ -14,8 +14,8 @@ import msgspec
 from birthmark import __version__, atomic_files
 from birthmark.ca.generations import directories_of
 from birthmark.ca.hierarchy_files import alone_in, finish
-from birthmark.console.door import PORT_ALONE
-from birthmark.console.records import NAME
+from birthmark.console.database_location import NAME
+from birthmark.console.unix_socket import PORT_ALONE
 from birthmark.console.web.enroll.bounds import DIRECTORY as DROPPED
 from birthmark.errors import ConflictError, NotFoundError
 from birthmark.server.backup.archive import FIRST, Part, write_archive

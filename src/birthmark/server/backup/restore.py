@@ -33,8 +33,8 @@ from birthmark.ca import store as ca_store
 from birthmark.ca.generations import FIRST
 from birthmark.ca.hierarchy_files import BELOW, read_certificate
 from birthmark.clock import Clock, SystemEntropy
-from birthmark.console.lock import NAME as LOCK
-from birthmark.console.lock import DirectoryLock
+from birthmark.console.data_directory_lock import NAME as LOCK
+from birthmark.console.data_directory_lock import DirectoryLock
 from birthmark.devices.pending_revocations import add_pending
 from birthmark.errors import ConflictError
 from birthmark.est import store as est_store

@@ -17,7 +17,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from birthmark.console.routing import NDJSON, ROOT, SSE, as_event, problem, told, while_there
+from birthmark.console.api_router import NDJSON, ROOT, SSE, as_event, problem, told, while_there
 from birthmark.console.web.enroll.bounds import DROP
 from birthmark.errors import UnavailableError
 from birthmark.net.connection import Connection

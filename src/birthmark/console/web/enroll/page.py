@@ -17,8 +17,8 @@ from starlette.routing import Route
 
 from birthmark import atomic_files
 from birthmark.clock import Clock
-from birthmark.console.gate import CSRF_FIELD
-from birthmark.console.inside import Person
+from birthmark.console.in_process_client import Person
+from birthmark.console.session_guard import CSRF_FIELD
 from birthmark.console.web.enroll.bounds import DIRECTORY, DROP, KEPT, MAX_FILES_BYTES, MAX_ROWS, MOST_RECEIVED
 from birthmark.console.web.enroll.drops import Drop, Drops, TooManyDropsError
 from birthmark.console.web.enroll.reading import Kind, sort

@@ -11,7 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from birthmark.console.routing import told
+from birthmark.console.api_router import told
 from birthmark.console.web.enroll.bounds import MAX_ROWS
 from birthmark.console.web.enroll.receiving import LIST, SIGNERS, TRUST, DropRefusedError, Received
 from birthmark.errors import BirthmarkError, about

@@ -18,10 +18,10 @@ from typing import IO, Any
 
 from birthmark import flock
 from birthmark.clock import Clock
-from birthmark.console.enrolling import MOST_AT_ONCE as MOST_ASKED
-from birthmark.console.enrolling import Became
-from birthmark.console.inside import Deed, Inside, Person
-from birthmark.console.routing import told as problem_of
+from birthmark.console.api_router import told as problem_of
+from birthmark.console.enrollment import MOST_AT_ONCE as MOST_ASKED
+from birthmark.console.enrollment import Became
+from birthmark.console.in_process_client import Deed, Inside, Person
 from birthmark.console.web.enroll.bounds import MOST_AT_ONCE, PAUSE_S
 from birthmark.console.web.enroll.drops import Drop, State
 from birthmark.console.web.enroll.reading import Row, rows_of, sort

@@ -22,7 +22,7 @@ import requests
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-from birthmark.console.web import live
+from birthmark.console.web import live_updates
 from support.console.browsers import Browser
 from support.server.servers import RunningServer, free_address
 
@@ -98,7 +98,7 @@ def followed(server: RunningServer, token: dict[str, str], consoles: int) -> flo
     address = (server.address, 8080)
     with contextlib.ExitStack() as stack:
         for number in range(consoles):
-            if number % live.MOST_OF_ONE == 0:
+            if number % live_updates.MOST_OF_ONE == 0:
                 name = f"user-{number}"
                 for path, body in (("", {"name": name, "role": "viewer"}), (f"/{name}/invitation", {})):
                     made = requests.post(f"{url}/operator/v1/people/users{path}", json=body, headers=token, timeout=30)

@@ -103,7 +103,7 @@ class Reach:
         self._until = self._clock.monotonic() + KEPT_S
 
 
-_CONSOLE = "birthmark.console.web.console"
+_CONSOLE = "birthmark.console.web.app"
 
 
 class LatePages:
@@ -279,8 +279,8 @@ class Applications:
 
     def _pages(self, gate: Gate, table: Sequence[Endpoint]) -> ASGIApp:
         """Return every page, and what says that none is there."""
-        from birthmark.console.web.console import Console
-        from birthmark.console.web.site import About
+        from birthmark.console.web.app import Console
+        from birthmark.console.web.page_base import About
 
         desk = Desk(gate, self._rooms.sign_in, self._entropy, self._refused)
         providers = self._rooms.providers

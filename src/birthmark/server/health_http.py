@@ -13,7 +13,7 @@ from birthmark import atomic_files
 from birthmark.clock import Clock
 from birthmark.console.session_guard import is_ours
 from birthmark.console.unix_socket import PORT_ALONE, open_door
-from birthmark.console.web.enroll.bounds import DROP, MAX_DROP_BYTES
+from birthmark.console.web.enroll.limits import DROP, MAX_DROP_BYTES
 from birthmark.net.http import ASGIApp, HttpService, Receive, Scope, Send
 from birthmark.net.limits import Limits
 from birthmark.net.listener import Listeners, OnRefused

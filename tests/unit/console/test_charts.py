@@ -19,7 +19,7 @@ from birthmark.console.web.charts import (
     round_ticks,
     standouts,
 )
-from birthmark.console.web.charts.lanes import Lane, lanes
+from birthmark.console.web.charts.proportion_bars import Lane, lanes
 from birthmark.console.web.svg import NARROW, WIDE, Size, Tone, cut, for_each, local, width_of
 from support.console.drawings import HOSTILE, SIZES, TONES, check, elements, read, texts, titles
 

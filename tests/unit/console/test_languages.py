@@ -8,7 +8,7 @@ import pytest
 
 import birthmark
 from birthmark.console.web import refusal_texts
-from birthmark.console.web.language import (
+from birthmark.console.web.i18n import (
     CATALOGUE,
     ENGLISH,
     LANGUAGES,
@@ -85,7 +85,7 @@ def test_a_zone_that_is_none_is_utc(name: str) -> None:
 def test_numbers_and_times_are_written_as_the_reader_has_them() -> None:
     from datetime import UTC, datetime
 
-    from birthmark.console.web.language import number
+    from birthmark.console.web.i18n import number
 
     at = datetime(2026, 3, 4, 15, 0, tzinfo=UTC)
     for language, zone, day in (("en", "UTC", "4 Mar"), ("ja", "Asia/Tokyo", "3月5日")):

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from birthmark.console.web.life import Item, Lane, Point, Span, Unit, Words, life, rows
-from birthmark.console.web.life.drawing import MAX_BYTES
+from birthmark.console.web.life.rendering import MAX_BYTES
 from birthmark.console.web.svg import NARROW, Size, Tone
 from support.console.drawings import HOSTILE, SIZES, TONES, check, elements, read, texts, titles
 

@@ -9,8 +9,8 @@ import pytest
 
 from birthmark import supervised_tasks
 from birthmark.auth.principals import MACHINE
-from birthmark.console.web import live
-from birthmark.console.web.live import Live, _Listener
+from birthmark.console.web import live_updates
+from birthmark.console.web.live_updates import Live, _Listener
 
 
 class FakeFeed:
@@ -30,7 +30,7 @@ class FakeFeed:
 
 async def test_pages_hear_on_after_a_look_that_failed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervised_tasks, "AGAIN_S", 0.01)
-    monkeypatch.setattr(live, "LOOK_EVERY_S", 0.01)
+    monkeypatch.setattr(live_updates, "LOOK_EVERY_S", 0.01)
     failed: list[bool] = []
 
     async def counted() -> Mapping[str, int]:

@@ -1,6 +1,6 @@
 """How much comes in a second, of counters that only rise."""
 
-from birthmark.console.web.live import Rates
+from birthmark.console.web.live_updates import Rates
 
 
 def test_a_rate_is_what_was_counted_since_the_last_look() -> None:

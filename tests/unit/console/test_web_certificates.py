@@ -6,7 +6,7 @@ import pytest
 from starlette.requests import Request
 
 from birthmark.console.web.certificates import Filter, monday_of, standing
-from birthmark.console.web.language import Reader, reader
+from birthmark.console.web.i18n import Reader, reader
 
 NOW = datetime(2026, 11, 25, 23, 30, tzinfo=UTC)  # a Wednesday
 

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from birthmark.console.web.device import history
-from birthmark.console.web.language import Reader, reader
-from birthmark.console.web.steps import next_steps
+from birthmark.console.web.i18n import Reader, reader
+from birthmark.console.web.next_steps import next_steps
 
 NOW = datetime(2026, 11, 25, 9, 41, tzinfo=UTC)
 ENABLE = "birthmark hub device enable pump-17 --hub birthmark"

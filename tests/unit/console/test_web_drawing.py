@@ -2,8 +2,8 @@
 
 import pytest
 
-from birthmark.console.web.drawing import Drawing
-from birthmark.console.web.language import Reader, reader
+from birthmark.console.web.i18n import Reader, reader
+from birthmark.console.web.rendering import Drawing
 from support.fakes import FakeClock, SeededEntropy
 
 

@@ -21,13 +21,13 @@ from hypothesis import strategies as st
 
 from birthmark import flock
 from birthmark.console.api_router import told
-from birthmark.console.web.enroll import receiving
-from birthmark.console.web.enroll.bounds import MOST_OF_ONE
-from birthmark.console.web.enroll.drops import Drop, DropGoneError, Drops, State, TooManyDropsError
+from birthmark.console.web.enroll import multipart
+from birthmark.console.web.enroll.limits import MOST_OF_ONE
+from birthmark.console.web.enroll.multipart import LIST, SIGNERS, TRUST, DropRefusedError, Received, Receiver
 from birthmark.console.web.enroll.page import _command, as_csv
-from birthmark.console.web.enroll.reading import Kind, rows_of, sort
-from birthmark.console.web.enroll.receiving import LIST, SIGNERS, TRUST, DropRefusedError, Received, Receiver
-from birthmark.console.web.language import Reader, reader
+from birthmark.console.web.enroll.parser import Kind, rows_of, sort
+from birthmark.console.web.enroll.uploads import Drop, DropGoneError, Drops, State, TooManyDropsError
+from birthmark.console.web.i18n import Reader, reader
 from birthmark.console.web.rollover import gates_of, place_of, share_of
 from birthmark.errors import ForbiddenError
 from birthmark.manifests.bundle import wire
@@ -104,7 +104,7 @@ def test_nothing_is_kept_of_files_before_the_form_was_looked_at(tmp_path: Path) 
     ids=["large", "together", "field", "kind", "many", "nameless", "none", "header"],
 )
 def test_what_breaks_a_bound_is_refused(tmp_path: Path, body: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(receiving._MOST, "files", 1000)
+    monkeypatch.setitem(multipart._MOST, "files", 1000)
     with pytest.raises(DropRefusedError):
         taken(tmp_path, body)
 

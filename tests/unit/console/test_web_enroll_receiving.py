@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from birthmark.console.web.enroll.receiving import DropRefusedError, Receiver, parse_header
+from birthmark.console.web.enroll.multipart import DropRefusedError, Receiver, parse_header
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ from starlette.requests import Request
 from birthmark.console.web import audit, devices, refusals, settings
 from birthmark.console.web.alerts import words_of_types
 from birthmark.console.web.approvals import readable
-from birthmark.console.web.language import Reader, reader
-from birthmark.console.web.people import RIGHTS, ROLES, explained, said_roles
+from birthmark.console.web.i18n import Reader, reader
+from birthmark.console.web.users import RIGHTS, ROLES, explained, said_roles
 from birthmark.people.model import RIGHTS_OF, Role
 
 ID = "f5d28096-4cc8-4508-b1b4-f180ffba9dee"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import birthmark
-from birthmark.console.web.words import ACTIONS, BAD, WARNING, words_of
+from birthmark.console.web.labels import ACTIONS, BAD, WARNING, words_of
 from birthmark.feed.catalogue import KINDS
 
 ROOT = Path(birthmark.__file__).parent

@@ -13,9 +13,9 @@ from birthmark.auth.permissions import Right
 from birthmark.console.in_process_client import Deed, Person
 from birthmark.console.name_validation import OperatorRequestError
 from birthmark.console.sign_in_handlers import Form
-from birthmark.console.web.language import count_of, number, say
-from birthmark.console.web.site import ONCE, Site
-from birthmark.console.web.words import kind_of, marked, words_of
+from birthmark.console.web.i18n import count_of, number, say
+from birthmark.console.web.labels import kind_of, marked, words_of
+from birthmark.console.web.page_base import ONCE, Site
 from birthmark.feed.catalogue import type_of
 from birthmark.people.model import SERVER
 

@@ -11,8 +11,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from birthmark.console.in_process_client import Person
-from birthmark.console.web.language import say
-from birthmark.console.web.site import Site
+from birthmark.console.web.i18n import say
+from birthmark.console.web.page_base import Site
 from birthmark.errors import BirthmarkError
 from birthmark.untrusted_text import decode_json
 

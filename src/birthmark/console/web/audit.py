@@ -12,10 +12,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from birthmark.console.in_process_client import Person
-from birthmark.console.web.language import say
+from birthmark.console.web.i18n import say
+from birthmark.console.web.labels import kind_of, words_of
+from birthmark.console.web.page_base import Site
 from birthmark.console.web.refusals import PERIODS
-from birthmark.console.web.site import Site
-from birthmark.console.web.words import kind_of, words_of
 from birthmark.errors import ConflictError
 
 _PAGE, _MAX_CHARS = 50, 512

@@ -11,9 +11,9 @@ from starlette.routing import Route
 
 from birthmark.awsiot.model import TemplateType
 from birthmark.console.in_process_client import Person
-from birthmark.console.web.language import say
-from birthmark.console.web.site import Site
-from birthmark.console.web.words import marked
+from birthmark.console.web.i18n import say
+from birthmark.console.web.labels import marked
+from birthmark.console.web.page_base import Site
 
 PATH = "/certificates/templates"
 KINDS: Mapping[str, str] = {

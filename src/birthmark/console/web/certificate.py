@@ -15,8 +15,8 @@ from birthmark.clock import Clock
 from birthmark.console.certificate_details import MOST_BELOW
 from birthmark.console.in_process_client import Person
 from birthmark.console.web.certificates import standing
-from birthmark.console.web.language import count_of, number, say
-from birthmark.console.web.site import Site
+from birthmark.console.web.i18n import count_of, number, say
+from birthmark.console.web.page_base import Site
 from birthmark.errors import NotFoundError
 from birthmark.pki.crl import RevocationReason
 from birthmark.untrusted_text import printable

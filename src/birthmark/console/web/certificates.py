@@ -15,9 +15,9 @@ from birthmark.ca.http import MAX_AGE_S
 from birthmark.ca.ocsp_responder import LIFETIME
 from birthmark.clock import Clock
 from birthmark.console.in_process_client import Person
-from birthmark.console.web.language import say
-from birthmark.console.web.site import Site
-from birthmark.console.web.words import marked
+from birthmark.console.web.i18n import say
+from birthmark.console.web.labels import marked
+from birthmark.console.web.page_base import Site
 from birthmark.pki.certificate_profiles import FOR_REQUESTS
 
 STATES: Mapping[str, str] = {

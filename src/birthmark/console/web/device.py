@@ -16,12 +16,12 @@ from starlette.routing import Route
 from birthmark.clock import Clock
 from birthmark.console.in_process_client import Person
 from birthmark.console.sign_in_handlers import Form
-from birthmark.console.web.language import say
-from birthmark.console.web.lived import draw, lanes_of
+from birthmark.console.web.device_timeline import draw, lanes_of
+from birthmark.console.web.i18n import say
+from birthmark.console.web.labels import kind_of, words_of
+from birthmark.console.web.next_steps import is_refused, next_steps
+from birthmark.console.web.page_base import FormUnfitError, Site
 from birthmark.console.web.refusal_texts import localize_refusal
-from birthmark.console.web.site import FormUnfitError, Site
-from birthmark.console.web.steps import is_refused, next_steps
-from birthmark.console.web.words import kind_of, words_of
 from birthmark.errors import NotFoundError
 from birthmark.untrusted_text import decode_json, whole_number
 

@@ -15,11 +15,11 @@ from birthmark.awsiot.model import ExecutionStatus, JobStatus
 from birthmark.console.in_process_client import Person
 from birthmark.console.name_validation import OperatorRequestError
 from birthmark.console.web import svg
-from birthmark.console.web.charts.lanes import Lane, lanes
-from birthmark.console.web.language import number, say
-from birthmark.console.web.site import Site
+from birthmark.console.web.charts.proportion_bars import Lane, lanes
+from birthmark.console.web.i18n import number, say
+from birthmark.console.web.labels import marked
+from birthmark.console.web.page_base import Site
 from birthmark.console.web.svg import Size, Tone
-from birthmark.console.web.words import marked
 from birthmark.people.authorization import RightMissingError
 
 _AT, _ONE = "/jobs", "/jobs/{name}"

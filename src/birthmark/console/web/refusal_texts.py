@@ -8,8 +8,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from birthmark.console.web.language import ENGLISH, catalogue, reader
-from birthmark.console.web.words import marked
+from birthmark.console.web.i18n import ENGLISH, catalogue, reader
+from birthmark.console.web.labels import marked
 
 PREFIX = "refusal "
 TEXTS: Mapping[str, Mapping[str, str]] = {

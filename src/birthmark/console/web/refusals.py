@@ -12,10 +12,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from birthmark.console.in_process_client import Person
-from birthmark.console.web.language import say
+from birthmark.console.web.i18n import say
+from birthmark.console.web.labels import marked
+from birthmark.console.web.page_base import Site
 from birthmark.console.web.refusal_texts import localize_refusal
-from birthmark.console.web.site import Site
-from birthmark.console.web.words import marked
 from birthmark.errors import BirthmarkError, InvalidRequestError, NotFoundError
 from birthmark.pki.certificates import Certificate, CertificateInvalidError, parse_pem
 

@@ -13,9 +13,9 @@ from birthmark.ca.rules.rollover import Phase
 from birthmark.console.in_process_client import Person
 from birthmark.console.name_validation import OperatorRequestError
 from birthmark.console.sign_in_handlers import Form
-from birthmark.console.web.language import say
-from birthmark.console.web.site import Site
-from birthmark.console.web.words import marked
+from birthmark.console.web.i18n import say
+from birthmark.console.web.labels import marked
+from birthmark.console.web.page_base import Site
 from birthmark.people.model import SERVER
 
 _ONE = "one root"

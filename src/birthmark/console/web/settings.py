@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from birthmark.console.in_process_client import Person
-from birthmark.console.web.site import Site
+from birthmark.console.web.page_base import Site
 
 _MAX_CHARS = 64
 

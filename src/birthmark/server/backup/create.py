@@ -16,7 +16,7 @@ from birthmark.ca.generations import directories_of
 from birthmark.ca.hierarchy_files import alone_in, finish
 from birthmark.console.database_location import NAME
 from birthmark.console.unix_socket import PORT_ALONE
-from birthmark.console.web.enroll.bounds import DIRECTORY as DROPPED
+from birthmark.console.web.enroll.limits import DIRECTORY as DROPPED
 from birthmark.errors import ConflictError, NotFoundError
 from birthmark.server.backup.archive import FIRST, Part, write_archive
 from birthmark.server.backup.database_copy import SQLITE, copy_sqlite, dump_postgresql

@@ -18,7 +18,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from birthmark.console.api_router import NDJSON, ROOT, SSE, as_event, problem, told, while_there
-from birthmark.console.web.enroll.bounds import DROP
+from birthmark.console.web.enroll.limits import DROP
 from birthmark.errors import UnavailableError
 from birthmark.net.connection import Connection
 from birthmark.net.http import ASGIApp, Receive, Scope, Send

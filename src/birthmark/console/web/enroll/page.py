@@ -19,14 +19,14 @@ from birthmark import atomic_files
 from birthmark.clock import Clock
 from birthmark.console.in_process_client import Person
 from birthmark.console.session_guard import CSRF_FIELD
-from birthmark.console.web.enroll.bounds import DIRECTORY, DROP, KEPT, MAX_FILES_BYTES, MAX_ROWS, MOST_RECEIVED
-from birthmark.console.web.enroll.drops import Drop, Drops, TooManyDropsError
-from birthmark.console.web.enroll.reading import Kind, sort
-from birthmark.console.web.enroll.receiving import LIST, SIGNERS, TRUST, DropRefusedError, Receiver, receive
-from birthmark.console.web.enroll.working import Work
-from birthmark.console.web.language import say
-from birthmark.console.web.site import ONCE, FormUnfitError, Site
-from birthmark.console.web.words import marked
+from birthmark.console.web.enroll.limits import DIRECTORY, DROP, KEPT, MAX_FILES_BYTES, MAX_ROWS, MOST_RECEIVED
+from birthmark.console.web.enroll.multipart import LIST, SIGNERS, TRUST, DropRefusedError, Receiver, receive
+from birthmark.console.web.enroll.parser import Kind, sort
+from birthmark.console.web.enroll.uploads import Drop, Drops, TooManyDropsError
+from birthmark.console.web.enroll.worker import Work
+from birthmark.console.web.i18n import say
+from birthmark.console.web.labels import marked
+from birthmark.console.web.page_base import ONCE, FormUnfitError, Site
 from birthmark.dps.model import FIRST
 from birthmark.net.connection import Connection
 from birthmark.supervised_tasks import beside

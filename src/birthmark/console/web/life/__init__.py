@@ -5,8 +5,8 @@ Out:  SVG of a size that a page can bear, however many certificates there were: 
       as one mark that says how many it is. The rows leave nothing out.
 """
 
-from birthmark.console.web.life.drawing import life
 from birthmark.console.web.life.model import Item, Lane, Point, Row, Span, Words, rows
-from birthmark.console.web.life.times import Unit
+from birthmark.console.web.life.rendering import life
+from birthmark.console.web.life.time_axis import Unit
 
 __all__ = ["Item", "Lane", "Point", "Row", "Span", "Unit", "Words", "life", "rows"]

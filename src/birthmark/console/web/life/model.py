@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from birthmark.console.web.life.times import Unit
+from birthmark.console.web.life.time_axis import Unit
 from birthmark.console.web.svg import Tone
 
 

@@ -17,7 +17,7 @@ from starlette.routing import Route
 from birthmark.auth.permissions import Right
 from birthmark.console.api_router import SIGN_OF_LIFE_S, SSE
 from birthmark.console.in_process_client import Person
-from birthmark.console.web.site import Site
+from birthmark.console.web.page_base import Site
 from birthmark.errors import BirthmarkError, ThrottledError
 from birthmark.feed.catalogue import PREFIX, type_of
 from birthmark.feed.reader import parse_place

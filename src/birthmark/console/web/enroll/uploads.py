@@ -23,7 +23,7 @@ from typing import Any
 
 from birthmark import atomic_files, flock
 from birthmark.clock import Entropy
-from birthmark.console.web.enroll.bounds import KEPT, KEPT_DONE, MOST_DROPS, MOST_OF_ONE
+from birthmark.console.web.enroll.limits import KEPT, KEPT_DONE, MOST_DROPS, MOST_OF_ONE
 from birthmark.errors import NotFoundError, ThrottledError
 from birthmark.untrusted_text import decode_json
 

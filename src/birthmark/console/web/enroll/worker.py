@@ -22,10 +22,10 @@ from birthmark.console.api_router import told as problem_of
 from birthmark.console.enrollment import MOST_AT_ONCE as MOST_ASKED
 from birthmark.console.enrollment import Became
 from birthmark.console.in_process_client import Deed, Inside, Person
-from birthmark.console.web.enroll.bounds import MOST_AT_ONCE, PAUSE_S
-from birthmark.console.web.enroll.drops import Drop, State
-from birthmark.console.web.enroll.reading import Row, rows_of, sort
-from birthmark.console.web.enroll.receiving import Received
+from birthmark.console.web.enroll.limits import MOST_AT_ONCE, PAUSE_S
+from birthmark.console.web.enroll.multipart import Received
+from birthmark.console.web.enroll.parser import Row, rows_of, sort
+from birthmark.console.web.enroll.uploads import Drop, State
 from birthmark.errors import BirthmarkError, ForbiddenError, UnauthenticatedError, UnavailableError
 from birthmark.supervised_tasks import beside, told
 

@@ -14,7 +14,7 @@ from typing import BinaryIO
 from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser
 
-from birthmark.console.web.enroll.bounds import (
+from birthmark.console.web.enroll.limits import (
     MAX_FIELD_BYTES,
     MAX_FIELDS,
     MAX_FILES,

@@ -11,9 +11,9 @@ from starlette.routing import Route
 
 from birthmark.console.in_process_client import Deed, Person
 from birthmark.console.sign_in_handlers import Form, read_many
-from birthmark.console.web.language import say
-from birthmark.console.web.site import ONCE, FormUnfitError, Site
-from birthmark.console.web.words import marked
+from birthmark.console.web.i18n import say
+from birthmark.console.web.labels import marked
+from birthmark.console.web.page_base import ONCE, FormUnfitError, Site
 from birthmark.errors import BirthmarkError
 from birthmark.pki.crl import RevocationReason
 

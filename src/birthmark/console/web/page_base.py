@@ -14,8 +14,8 @@ from starlette.routing import Route
 from birthmark.console.in_process_client import Deed, Inside, Person
 from birthmark.console.session_guard import BY_ITSELF, CSRF_FIELD, address_of, path_of
 from birthmark.console.sign_in_handlers import Desk, Form, read_form, status_of
-from birthmark.console.web.drawing import Drawing, reader_of
-from birthmark.console.web.language import reader, say
+from birthmark.console.web.i18n import reader, say
+from birthmark.console.web.rendering import Drawing, reader_of
 from birthmark.errors import BirthmarkError, ForbiddenError, InvalidRequestError, UnauthenticatedError
 from birthmark.feed.reader import Feed, place_of
 from birthmark.people.sessions import SessionEndedError

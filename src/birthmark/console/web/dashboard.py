@@ -18,11 +18,11 @@ from birthmark.clock import Clock
 from birthmark.console.in_process_client import Person
 from birthmark.console.web import svg
 from birthmark.console.web.charts import Bar, BarKind, Series, Tick, bars, lines, midnights, months
-from birthmark.console.web.language import Reader, dated, day, number, reader, say
+from birthmark.console.web.i18n import Reader, dated, day, number, reader, say
+from birthmark.console.web.labels import kind_of, words_of
+from birthmark.console.web.page_base import Site
 from birthmark.console.web.refusals import localized_reason
-from birthmark.console.web.site import Site
 from birthmark.console.web.svg import Size, Tone
-from birthmark.console.web.words import kind_of, words_of
 
 _HOURS, _WEEKS = 48, 53
 _HOUR, _WEEK = timedelta(hours=1), timedelta(days=7)

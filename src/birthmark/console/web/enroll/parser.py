@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from birthmark.console.api_router import told
-from birthmark.console.web.enroll.bounds import MAX_ROWS
-from birthmark.console.web.enroll.receiving import LIST, SIGNERS, TRUST, DropRefusedError, Received
+from birthmark.console.web.enroll.limits import MAX_ROWS
+from birthmark.console.web.enroll.multipart import LIST, SIGNERS, TRUST, DropRefusedError, Received
 from birthmark.errors import BirthmarkError, about
 from birthmark.manifests.bundle import wire
 from birthmark.manifests.bundle.model import Trust as BundleTrust

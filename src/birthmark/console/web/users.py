@@ -14,9 +14,9 @@ from birthmark.auth.permissions import Right
 from birthmark.console.in_process_client import Deed, Person
 from birthmark.console.sign_in_handlers import Form
 from birthmark.console.users import may_administer
-from birthmark.console.web.language import count_of, number, say
-from birthmark.console.web.site import ONCE, Site
-from birthmark.console.web.words import marked
+from birthmark.console.web.i18n import count_of, number, say
+from birthmark.console.web.labels import marked
+from birthmark.console.web.page_base import ONCE, Site
 from birthmark.people.model import EVERYWHERE, RIGHTS_OF, Role
 
 PATH, ONE = "/people", "/people/users/{name}"

@@ -6,7 +6,7 @@ from math import inf
 from typing import NamedTuple
 
 from birthmark.console.web.life.model import Item, Lane, Point, Span, Words, word_of
-from birthmark.console.web.life.times import Scale
+from birthmark.console.web.life.time_axis import Scale
 from birthmark.console.web.svg import Tone, cut, width_of
 
 _POINT_ROWS = 5  # as many as there are kinds

@@ -5,9 +5,9 @@ from datetime import datetime
 from xml.sax.saxutils import escape
 
 from birthmark.console.web.charts.axes import lower
-from birthmark.console.web.life.marks import LEVELS, Field, Mark, Placed, end_of, is_solid, place
+from birthmark.console.web.life.layout import LEVELS, Field, Mark, Placed, end_of, is_solid, place
 from birthmark.console.web.life.model import Item, Lane, Span, Words
-from birthmark.console.web.life.times import Scale, reach, ticks
+from birthmark.console.web.life.time_axis import Scale, reach, ticks
 from birthmark.console.web.svg import (
     LINE_PX,
     Label,

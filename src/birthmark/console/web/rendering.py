@@ -23,9 +23,9 @@ from starlette.routing import Route
 
 from birthmark.clock import Clock, Entropy
 from birthmark.console.session_guard import path_of
-from birthmark.console.web import language
-from birthmark.console.web.language import Reader, reader
-from birthmark.console.web.words import word_of
+from birthmark.console.web import i18n
+from birthmark.console.web.i18n import Reader, reader
+from birthmark.console.web.labels import word_of
 from birthmark.untrusted_text import printable
 
 FILES = {
@@ -120,11 +120,11 @@ class Drawing:
             extensions=["jinja2.ext.i18n"],
             auto_reload=False,
         )
-        environment.install_gettext_callables(language.say, language.count_of, newstyle=True)  # type: ignore[attr-defined]
-        environment.globals |= {"file": address_of, "languages": language.LANGUAGES, "call": _call, "scrolls": _scrolls}
+        environment.install_gettext_callables(i18n.say, i18n.count_of, newstyle=True)  # type: ignore[attr-defined]
+        environment.globals |= {"file": address_of, "languages": i18n.LANGUAGES, "call": _call, "scrolls": _scrolls}
         environment.filters |= {
-            "number": language.number,
-            "share": language.share,
+            "number": i18n.number,
+            "share": i18n.share,
             "time": self._time,
             "until": self._until,
             "timed": self._timed,
@@ -163,7 +163,7 @@ class Drawing:
     def _time(self, at: datetime | str) -> Markup:
         """Return a time as it is read fastest, with the exact one for who points at it, or copies it."""
         when = datetime.fromisoformat(at) if isinstance(at, str) else at
-        said = (when.isoformat(), language.exact(when), language.moment(when, self._clock.now()))
+        said = (when.isoformat(), i18n.exact(when), i18n.moment(when, self._clock.now()))
         return Markup('<time datetime="{}" title="{}">{}</time>').format(*said)
 
     def _timed(self, text: str) -> Markup:
@@ -182,16 +182,16 @@ class Drawing:
         """Return how far away a time is, with the exact one."""
         when = datetime.fromisoformat(at) if isinstance(at, str) else at
         apart = when - self._clock.now()
-        words = language.say("in {time}") if apart > timedelta() else language.say("{time} ago")
-        said = (when.isoformat(), language.exact(when), words.format(time=language.span(abs(apart))))
+        words = i18n.say("in {time}") if apart > timedelta() else i18n.say("{time} ago")
+        said = (when.isoformat(), i18n.exact(when), words.format(time=i18n.span(abs(apart))))
         return Markup('<time datetime="{}" title="{}">{}</time>').format(*said)
 
 
 def reader_of(request: Request) -> Reader:
     """Return how who asks reads."""
     cookies = request.cookies
-    found = language.language_of(request.headers.get("accept-language", ""), cookies.get(LANGUAGE_COOKIE, ""))
-    return Reader(found, *language.zone_of(cookies.get(ZONE_COOKIE, "").replace("%2F", "/")))
+    found = i18n.language_of(request.headers.get("accept-language", ""), cookies.get(LANGUAGE_COOKIE, ""))
+    return Reader(found, *i18n.zone_of(cookies.get(ZONE_COOKIE, "").replace("%2F", "/")))
 
 
 def plain(text: object) -> Markup:
@@ -233,7 +233,7 @@ _UTC = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d(?::\d\d)?) UTC")
 
 def _scrolls() -> Markup:
     """Return the attributes of what is moved sideways where a window is narrow: by keys, too (WCAG 2.1.1)."""
-    return Markup('tabindex="0" role="group" aria-label="{}"').format(language.say("Table"))
+    return Markup('tabindex="0" role="group" aria-label="{}"').format(i18n.say("Table"))
 
 
 def _call(nonce: str, **more: str) -> Markup:

@@ -9,8 +9,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from birthmark.console.in_process_client import Person
-from birthmark.console.web.people import said_roles
-from birthmark.console.web.site import Site
+from birthmark.console.web.page_base import Site
+from birthmark.console.web.users import said_roles
 from birthmark.people.model import MACHINE_USER
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from birthmark.console.web.language import say
+from birthmark.console.web.i18n import say
 
 
 def marked(text: str) -> str:

@@ -7,10 +7,10 @@ from typing import Any
 from markupsafe import Markup
 
 from birthmark.console.web import svg
-from birthmark.console.web.language import dated, exact, number, reader, say
+from birthmark.console.web.i18n import dated, exact, number, reader, say
+from birthmark.console.web.labels import words_of
 from birthmark.console.web.life import Item, Lane, Point, Row, Span, Unit, Words, life, rows
 from birthmark.console.web.svg import Size, Tone
-from birthmark.console.web.words import words_of
 
 _TONES = {"": Tone.GOOD, "warn": Tone.WARN, "bad": Tone.BAD}
 _RECORD = ("dps.", "iothub.device", "awsiot.thing", "est.", "name.", "device.revoke")

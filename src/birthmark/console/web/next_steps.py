@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from birthmark.console.web.words import marked
+from birthmark.console.web.labels import marked
 
 _SOON = timedelta(days=14)
 

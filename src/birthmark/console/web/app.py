@@ -13,29 +13,29 @@ from birthmark.console.api_router import Beside, Endpoint
 from birthmark.console.in_process_client import Inside, Person
 from birthmark.console.session_guard import local_path
 from birthmark.console.sign_in_handlers import Desk
+from birthmark.console.web.account import MePage
 from birthmark.console.web.alerts import AlertsPage
 from birthmark.console.web.approvals import ApprovalsPage
 from birthmark.console.web.audit import AuditPage
-from birthmark.console.web.authorities import AuthoritiesPage
 from birthmark.console.web.aws_templates import AwsTemplatesPage
+from birthmark.console.web.ca_certificates import AuthoritiesPage
 from birthmark.console.web.certificate import CertificatePage
 from birthmark.console.web.certificates import CertificatesPage
+from birthmark.console.web.dashboard import TodayPage
 from birthmark.console.web.device import DevicePage
+from birthmark.console.web.device_actions import TakingPages
 from birthmark.console.web.devices import DevicesPage
-from birthmark.console.web.drawing import LANGUAGE_COOKIE, Drawing, file_route
 from birthmark.console.web.enroll.page import enroll_page
+from birthmark.console.web.i18n import LANGUAGES
 from birthmark.console.web.jobs import JobsPages
-from birthmark.console.web.language import LANGUAGES
-from birthmark.console.web.live import Live
-from birthmark.console.web.me import MePage
-from birthmark.console.web.people import PeoplePages
+from birthmark.console.web.live_updates import Live
+from birthmark.console.web.page_base import About, Site
 from birthmark.console.web.refusals import RefusalsPages
+from birthmark.console.web.rendering import LANGUAGE_COOKIE, Drawing, file_route
 from birthmark.console.web.rollover import RolloverPage
 from birthmark.console.web.rules import RulesPages
 from birthmark.console.web.settings import SettingsPage
-from birthmark.console.web.site import About, Site
-from birthmark.console.web.taking import TakingPages
-from birthmark.console.web.today import TodayPage
+from birthmark.console.web.users import PeoplePages
 from birthmark.errors import NotFoundError
 from birthmark.feed.reader import Feed
 from birthmark.store import Database

@@ -11,8 +11,8 @@ from starlette.routing import Route
 
 from birthmark.clock import Clock
 from birthmark.console.in_process_client import Person
-from birthmark.console.web.site import Site
-from birthmark.console.web.words import marked
+from birthmark.console.web.labels import marked
+from birthmark.console.web.page_base import Site
 
 PATH = "/certificates/authorities"
 _PLACES = (

@@ -5,7 +5,7 @@ python tools/make_messages.py
 
 from pathlib import Path
 
-from birthmark.cli.known import HARMLESS, TELLING
+from birthmark.cli.log_patterns import HARMLESS, TELLING
 
 HEAD = """# Messages of other programs
 

@@ -25,7 +25,7 @@ from pathlib import Path
 
 from packaging.utils import canonicalize_name
 
-from birthmark.cli.units import agent_service, server_service
+from birthmark.cli.systemd_units import agent_service, server_service
 from make_man import pages
 from release_provenance import commit_of
 from release_sbom import graph

@@ -234,7 +234,7 @@ def test_est_users_are_put_on_record_and_taken_off(server: RunningServer, tmp_pa
 
 def test_the_agent_loads_no_server_and_no_database() -> None:
     code = (
-        "import sys, birthmark.cli.agent, birthmark.cli.device\n"
+        "import sys, birthmark.cli.agent, birthmark.cli.device_client\n"
         "heavy = {'starlette', 'uvicorn', 'sqlalchemy', 'alembic', 'asyncpg', 'OpenSSL', 'uvloop', 'awscrt'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )

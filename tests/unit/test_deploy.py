@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 import birthmark
-from birthmark.cli.tree import leaves
+from birthmark.cli.command_tree import leaves
 from birthmark.net.proxy_protocol import networks_of
 from birthmark.server.settings import Settings, read_settings
 

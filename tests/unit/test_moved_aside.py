@@ -11,8 +11,8 @@ from test_errors import every_class
 
 from birthmark.agent.config.toml_tables import ConfigMisnamedError
 from birthmark.agent.service import PayloadInvalidError
+from birthmark.cli.chip import ProofUnreadableError
 from birthmark.cli.common import FileExistsAlreadyError
-from birthmark.cli.element import ProofUnreadableError
 from birthmark.console.saved_login import LoginDamagedError
 from birthmark.elements.errors import ElementExistsError, ElementProofInvalidError
 from birthmark.errors import BirthmarkError

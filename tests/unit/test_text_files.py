@@ -18,8 +18,8 @@ from birthmark.agent.config import read_config
 from birthmark.agent.config.model import DpsSource, Preloaded
 from birthmark.agent.service import payload_of
 from birthmark.cli.common import FileEncodingError, read_file, read_text
-from birthmark.cli.enroll_options import DeviceOptions
-from birthmark.cli.shipment import template_of
+from birthmark.cli.device_enroll_list import template_of
+from birthmark.cli.device_enroll_options import DeviceOptions
 from birthmark.elements.exec import HOOK
 from birthmark.errors import BirthmarkError
 from birthmark.est.wire import decode_body
@@ -291,9 +291,9 @@ SOURCE = Path(birthmark.__file__).parent
 OWN = {
     "what Birthmark wrote": {
         "cli/env.py",
-        "cli/journal.py",
-        "cli/made_here.py",
-        "cli/installing.py",
+        "cli/refusal_log.py",
+        "cli/simulated_chips.py",
+        "cli/installer.py",
         "console/plain_pages.py",
         "console/environment.py",
         "elements/simulated_element.py",

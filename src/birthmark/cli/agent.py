@@ -17,10 +17,10 @@ from birthmark.agent.instance_lock import AgentInProgramError, AgentNotRunningEr
 from birthmark.agent.instance_lock import stop as stop_running
 from birthmark.agent.paths import DEVICE_ID
 from birthmark.agent.service import Agent
-from birthmark.cli.agent_daemon import become
 from birthmark.cli.agent_options import AgentOptions
-from birthmark.cli.asking import only_typed
+from birthmark.cli.agent_process import become
 from birthmark.cli.common import FAILED, emit, say
+from birthmark.cli.confirmation import only_typed
 from birthmark.cli.duration_options import DurationParser
 from birthmark.cli.table import wrapped
 from birthmark.clock import SystemClock

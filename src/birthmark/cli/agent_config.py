@@ -8,7 +8,7 @@ from birthmark.agent.config.catalog import Setting, every_setting
 from birthmark.agent.config.parse import Effective, effective
 from birthmark.cli.agent_options import AgentOptions
 from birthmark.cli.common import say
-from birthmark.cli.picking import PickOptions
+from birthmark.cli.row_selection import PickOptions
 from birthmark.untrusted_text import printable
 
 

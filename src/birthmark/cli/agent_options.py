@@ -15,9 +15,9 @@ from birthmark.agent.managed_certificates import Managed
 from birthmark.agent.paths import Places
 from birthmark.agent.service import Agent
 from birthmark.agent.tpm_identity import open_tpm
-from birthmark.cli.agent_place import AgentPlace
+from birthmark.cli.agent_paths import AgentPlace
+from birthmark.cli.command_factory import JsonOption
 from birthmark.cli.common import certificate_row, emit, working
-from birthmark.cli.options import JsonOption
 from birthmark.errors import BirthmarkError
 from birthmark.keys.tpm import TpmSettings
 

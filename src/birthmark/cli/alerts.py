@@ -6,9 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
+from birthmark.cli.certificate_inventory import parse_within
 from birthmark.cli.common import emit, say
-from birthmark.cli.inventory import parse_within
-from birthmark.cli.operator import ListOptions, ServerOutputOptions, at
+from birthmark.cli.server_client import ListOptions, ServerOutputOptions, at
 from birthmark.durations import FORMS
 
 _ALERTS, _SILENCES = at("alerts"), at("alerts", "silences")

@@ -15,9 +15,9 @@ import typer.completion
 from typer.core import TyperGroup
 
 from birthmark import __version__
+from birthmark.cli.command_factory import as_command
+from birthmark.cli.command_tree import TREE, Leaf, example_of, meant, note_on, options_renamed, renamed
 from birthmark.cli.common import FAILED, INTERRUPTED, UsageError, file_trouble, tell, telling_refusals
-from birthmark.cli.options import as_command
-from birthmark.cli.tree import TREE, Leaf, example_of, meant, note_on, options_renamed, renamed
 from birthmark.errors import UnavailableError, is_utf_8
 from birthmark.untrusted_text import printable
 

@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from birthmark.cli.asking import only
 from birthmark.cli.common import read_text, say
+from birthmark.cli.confirmation import only
 from birthmark.cli.json_input import object_of
-from birthmark.cli.operator import ListOptions, RemoveOptions, ServerOutputOptions, at
-from birthmark.cli.watching import told, until_interrupted
+from birthmark.cli.server_client import ListOptions, RemoveOptions, ServerOutputOptions, at
+from birthmark.cli.tail import told, until_interrupted
 from birthmark.mqtt.topics import is_valid_filter, split_shared
 
 _KEY_COLUMNS = ("access_key_id", "name", "may", "created")

@@ -6,11 +6,11 @@ from typing import Annotated, Any
 
 import typer
 
-from birthmark.cli.asking import agree, only
 from birthmark.cli.common import emit, read_text, say
+from birthmark.cli.confirmation import agree, only
 from birthmark.cli.json_input import object_of
-from birthmark.cli.operator import ListOptions, RemoveOptions, ServerOutputOptions, at
-from birthmark.cli.reading import Reading, read
+from birthmark.cli.server_client import ListOptions, RemoveOptions, ServerOutputOptions, at
+from birthmark.cli.stream_reader import Reading, read
 from birthmark.untrusted_text import decode_json
 
 _COLUMNS = ("rule", "enabled", "topic", "matched", "sent", "waiting", "dead", "created")

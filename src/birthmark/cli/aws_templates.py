@@ -11,7 +11,7 @@ from birthmark.awsiot.rules.provisioning_plans import TemplateInvalidError
 from birthmark.awsiot.rules.provisioning_templates import MAX_TEMPLATE_CHARS
 from birthmark.cli.common import emit, read_device_certificate, read_text, say
 from birthmark.cli.json_input import object_of
-from birthmark.cli.operator import ListOptions, RemoveOptions, ServerOutputOptions, at
+from birthmark.cli.server_client import ListOptions, RemoveOptions, ServerOutputOptions, at
 
 _COLUMNS = ("template", "type", "enabled", "version", "hook", "description")
 _ROLE = "arn:aws:iam::000000000000:role/provisioning"

@@ -1,91 +1,274 @@
-"""Options that say which chip, and its PIN: from a file of mode 0600, a descriptor, or a prompt."""
+"""`birthmark chip`: secure elements by their PKCS#11 library.
+
+Every command opens one token: by --token, --slot, or because it is the only one. The PIN comes from a file of mode
+0600, a descriptor, or a prompt.
+"""
 
 import os
-import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
+import msgspec
 import typer
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from birthmark.cli.common import emit, write_result
-from birthmark.cli.options import JsonOption
-from birthmark.elements.backends import open_chip
+from birthmark.cli.chip_options import CHIP_OPTIONS, ChipOutputOptions
+from birthmark.cli.common import (
+    MAX_FILE_BYTES,
+    FileMissingError,
+    about,
+    certificate_row,
+    emit,
+    open_file,
+    read_file,
+    say,
+)
+from birthmark.cli.confirmation import only, only_typed
+from birthmark.cli.row_selection import PickOptions
+from birthmark.elements.assignment_memory import Layout
+from birthmark.elements.backends import list_chips
+from birthmark.elements.chip_profiles import Algorithm, profile_of
+from birthmark.elements.errors import ElementDataTooLargeError, ElementMemoryInvalidError, ElementProofInvalidError
+from birthmark.elements.possession import MAX_NONCE_BYTES, MIN_NONCE_BYTES, Proof, check_proof, prove
 from birthmark.elements.secure_element import Element
-from birthmark.keys.errors import PinMissingError
+from birthmark.errors import InvalidRequestError, NotFoundError
 from birthmark.keys.pin import Pin
-from birthmark.keys.pkcs11_library import find_softhsm
+from birthmark.keys.pkcs11_token import TokenInfo
+from birthmark.keys.private_key import PublicKey, render_uri_pem
+from birthmark.pki.certificates import parse_bundle
+from birthmark.untrusted_text import decode_json
 
-CHIP_OPTIONS = ("--module", "--token", "--slot", "--pin-file", "--pin-fd")
+Key = Annotated[
+    str | None,
+    typer.Argument(metavar="[KEY]", help="Object id (0xF0000100), label, or id:HEX; default: the identity key."),
+]
+Out = Annotated[
+    Path | None, typer.Option("--out", "-o", help="File to write, an earlier one is kept; default: standard output.")
+]
+
+_MAX_NONCE_FILE_BYTES = 64 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class ChipOptions:
-    """One token: by --token, --slot, or because it is the only one."""
+class ElementFileMissingError(FileMissingError):
+    """The file cannot be read."""
 
-    module: Annotated[
-        Path | None,
-        typer.Option(
-            envvar="BIRTHMARK_PKCS11_MODULE",
-            help="The chip's PKCS#11 library (default: SoftHSM), or cryptoauthlib[:i2c,0x6A,1].",
-        ),
-    ] = None
-    token: Annotated[str | None, typer.Option(envvar="BIRTHMARK_TOKEN", help="Label of the token.")] = None
-    slot: Annotated[int | None, typer.Option(help="Number of the slot, where labels are not unique.")] = None
-    pin_file: Annotated[
-        Path | None, typer.Option(envvar="BIRTHMARK_PIN_FILE", help="File of mode 0600 with the PIN.")
-    ] = None
-    pin_fd: Annotated[int | None, typer.Option(help="Open descriptor to read the PIN from.")] = None
+    code = "elements.file_missing"
 
-    @classmethod
-    def at_hand(cls) -> "ChipOptions":
-        """Return what the environment names, as every command without options sees it."""
-        module, slot = os.environ.get("BIRTHMARK_PKCS11_MODULE"), os.environ.get("BIRTHMARK_SLOT")
-        pin_file = os.environ.get("BIRTHMARK_PIN_FILE")
-        return cls(
-            Path(module) if module else None,
-            os.environ.get("BIRTHMARK_TOKEN"),
-            int(slot) if slot else None,
-            Path(pin_file) if pin_file else None,
-        )
 
-    @property
-    def library(self) -> Path:
-        return self.module or find_softhsm()
+class ProofUnreadableError(InvalidRequestError):
+    """This is not a proof."""
 
-    def pin(self) -> Pin | None:
-        """Return the PIN that was given; a descriptor is read once."""
-        if self.pin_fd is not None:
-            return Pin.from_descriptor(self.pin_fd)
-        return None if self.pin_file is None else Pin.from_file(self.pin_file)
+    code = "elements.proof_unreadable"
+    cause = "{path} is not a proof of possession."
+    fix = (
+        "Give the JSON object that the chip's proof is: "
+        "`mv --backup=t {path} {path}.old && birthmark chip prove --nonce {nonce} > {path}`."
+    )
+    nonce: str
+    path: Path
 
-    def open(self) -> Element:
-        """Open the token, asking for the PIN where somebody is there to be asked."""
-        return self.open_by(self.pin())[0]
 
-    def open_by(self, pin: Pin | None) -> tuple[Element, Pin | None]:
-        """Do the same with a PIN at hand; return the one that opened it too."""
+def list_(chip: ChipOutputOptions, pick: PickOptions) -> None:
+    """List tokens and what is in them. Several, and one without the PIN that it wants, are only named."""
+    pin = chip.pin()
+    found = list_chips(chip.library)
+    wanted = [info for info in found if chip.token in (None, info.label) and chip.slot in (None, info.slot_id)]
+    if not wanted:
+        chip.open_by(pin)[0].close()  # says what there is instead
+    alone = pin if len(wanted) == 1 else None  # a wrong PIN may lock a chip
+    for row, line in pick.picked((one for info in wanted for one in _listed(chip, info, alone)), lambda one: one[0]):
+        say(chip.as_json, row, line)
+
+
+def show(
+    chip: ChipOutputOptions,
+    key: Key = None,
+    data: Annotated[str | None, typer.Option("--object", help="Print this data object's bytes instead.")] = None,
+    layout: Annotated[Layout | None, typer.Option(help="Read its memory in this layout only; default: any.")] = None,
+) -> None:
+    """Show a key: where it lives, its public half, its certificate, and what the chip remembers."""
+    only(key is None, "without a KEY: it names another object", object=data)
+    only(data is None, "for what the chip remembers, not for the bytes of --object", layout=layout)
+    with chip.open() as element:
+        if data is not None:
+            typer.echo(element.read_data(data), nl=False)
+            return
+        handle = element.key(key)
+        row: dict[str, Any] = {
+            "token": element.info.label,
+            "profile": element.profile.name,
+            "key": handle.describe(),
+            "public_key": _pem(handle.public_key),
+        }
         try:
-            return open_chip(self.library, label=self.token, slot_id=self.slot, pin=pin), pin
-        except PinMissingError as missing:
-            if not sys.stdin.isatty():
+            row |= certificate_row(element.certificate(key))
+        except NotFoundError:
+            row["subject"] = None
+        if element.profile.memory_label is not None:
+            row["remembers"] = _remembered(element, layout)
+        emit(chip.as_json, row)
+
+
+def cert(
+    chip: ChipOutputOptions,
+    key: Key = None,
+    chain: Annotated[bool, typer.Option("--chain", help="With the issuers that the chip holds, leaf first.")] = False,
+    out: Out = None,
+) -> None:
+    """Read a key's certificate from the chip as PEM."""
+    with chip.open() as element:
+        found = element.chain(key) if chain else (element.certificate(key),)
+        chip.result(out, "".join(one.pem() for one in found), certificate_row(found[0]))
+
+
+def refkey(
+    chip: ChipOutputOptions,
+    key: Key = None,
+    uri: Annotated[bool, typer.Option("--uri", help="Write a PEM with the key's PKCS#11 URI, for any chip.")] = False,
+    out: Out = None,
+) -> None:
+    """Write a reference key: a file that names the chip's key and holds no secret. Use it with `chip exec`."""
+    with chip.open() as element:
+        handle = element.key(key)
+        text = render_uri_pem(handle.uri) if uri else element.reference_key(key)
+        chip.result(out, text, {"key": handle.describe()})
+
+
+def csr(
+    chip: ChipOutputOptions,
+    common_name: Annotated[str, typer.Option("--cn", help="Common name: the device id.")],
+    key: Key = None,
+    out: Out = None,
+) -> None:
+    """Make a certificate request, signed in the chip."""
+    with chip.open() as element:
+        request = x509.load_der_x509_csr(element.csr(common_name, key))
+        text = request.public_bytes(Encoding.PEM).decode()
+        chip.result(out, text, {"subject": f"CN={common_name}", "key": element.key(key).describe()})
+
+
+def keygen(
+    chip: ChipOutputOptions,
+    label: Annotated[str, typer.Argument(help="Label of the new key, or an SE050 object id.")],
+    algorithm: Annotated[Algorithm, typer.Option(help="Kind of key.")] = Algorithm.P256,
+    key_id: Annotated[str | None, typer.Option("--id", help="CKA_ID in hex.")] = None,
+) -> None:
+    """Make a key in the chip, never extractable. A key that exists is never replaced."""
+    with chip.open() as element:
+        made = element.generate_key(label, algorithm, _hex(key_id))
+        row = {"key": made.describe(), "label": made.label, "id": made.key_id.hex()}
+        emit(chip.as_json, {**row, "public_key": _pem(made.public_key)})
+
+
+def write(
+    chip: ChipOutputOptions,
+    file: Annotated[Path, typer.Argument(help="Certificate in PEM or DER, or a chain; or any bytes with --object.")],
+    key: Annotated[str | None, typer.Option(help="Whose certificate; default: the identity key's.")] = None,
+    label: Annotated[str | None, typer.Option(help="Store a CA's certificate under this label.")] = None,
+    data: Annotated[str | None, typer.Option("--object", help="Store the file's bytes as this data object.")] = None,
+    replace_data: Annotated[bool, typer.Option("--replace-data", help="Overwrite what the data object holds.")] = False,
+) -> None:
+    """Write a certificate back to the chip, beside its key; of a chain, the issuer too where the chip has a place."""
+    only(data is None, "for a certificate, which --object is not", key=key, label=label)
+    only(data is not None, "with --object", replace_data=replace_data)
+    only(label is None, "for the certificate of a key, not for a CA's under --label", key=key)
+    with chip.open() as element:
+        if data is not None:
+            with open_file(file, ElementFileMissingError) as opened:
+                raw, size = opened.read(MAX_FILE_BYTES + 1), os.fstat(opened.fileno()).st_size
+            if len(raw) > MAX_FILE_BYTES:
+                raise ElementDataTooLargeError(
+                    size=max(size, len(raw)), limit=MAX_FILE_BYTES, label=data, file=str(file)
+                )
+            try:
+                element.write_data(data, raw, may_replace=replace_data)
+            except ElementDataTooLargeError as error:
+                error.add_facts(file=file)
                 raise
-            pin = Pin.prompt(missing.facts["token"])
-            return open_chip(self.library, label=self.token, slot_id=self.slot, pin=pin), pin
+            emit(chip.as_json, {"data": data, "bytes": len(raw)})
+            return
+        with about(file):
+            found = parse_bundle(read_file(file, missing=ElementFileMissingError))
+        rows = [(element.write_certificate(found[0], key, label=label), found[0])]
+        if label is None and element.profile.signer_label is not None and found[1:]:
+            rows.append((element.write_certificate(found[1], label=element.profile.signer_label), found[1]))
+        for written, certificate in rows:
+            emit(chip.as_json, {"label": written, **certificate_row(certificate)})
 
 
-@dataclass(frozen=True, slots=True)
-class ChipOutputOptions(ChipOptions):
-    """The same where the command shows what it did."""
+def prove_(
+    chip: ChipOutputOptions,
+    nonce: Annotated[str, typer.Option(help="What the asker chose: 8 to 1024 bytes of text.")],
+    key: Key = None,
+    check: Annotated[Path | None, typer.Option(help="Check this proof instead; needs no chip.")] = None,
+) -> None:
+    """Prove that the chip has its key, by signing a nonce; prints one JSON object."""
+    if not MIN_NONCE_BYTES <= len(nonce.encode()) <= MAX_NONCE_BYTES:
+        raise typer.BadParameter("the nonce has 8 to 1024 bytes", param_hint="--nonce")
+    only(key is None, "without a KEY: it needs no chip", check=check)
+    only_typed(check is None, "where a chip signs; --check needs none", *CHIP_OPTIONS)
+    if check is not None:
+        emit(chip.as_json, {"proof": "holds", "public_key": _pem(_checked(check, nonce))})
+        return
+    with chip.open() as element:
+        typer.echo(msgspec.json.encode(prove(element.key(key), nonce.encode())).decode())
 
-    as_json: JsonOption = False
 
-    def result(self, out: Path | None, text: str, row: Mapping[str, Any]) -> None:
-        """Write a text to a file or to standard output, and say what it is."""
-        if not self.as_json or out is not None:
-            write_result(out, text)
-        if self.as_json:
-            emit(True, {**row, "pem": text, "file": None if out is None else str(out)})
-        elif out is not None:
-            typer.echo(f"{out}: {next(iter(row.values()))}", err=True)
+# ---- inside
+
+
+def _pem(key: PublicKey) -> str:
+    return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+
+
+def _listed(chip: ChipOutputOptions, info: TokenInfo, pin: Pin | None) -> Iterator[tuple[dict[str, Any], str]]:
+    """Yield a token and what is in it, each with the line that people read."""
+    about = {"token": info.label, "slot": info.slot_id, "profile": profile_of(info.label).name}
+    more = {"serial": info.serial, "manufacturer": info.manufacturer, "model": info.model}
+    line = f"{info.label}  slot {info.slot_id}  {profile_of(info.label).title}  ({info.manufacturer})"
+    yield {"kind": "token", **about, **more}, line
+    if info.needs_pin and pin is None:
+        typer.echo("  give --token or --slot, and --pin-file, to see what is in it", err=True)
+        return
+    with replace(chip, token=info.label, slot=info.slot_id).open_by(pin)[0] as element:
+        for item in element.objects():
+            row = {"kind": item.kind, "label": item.label, "id": item.key_id, "object_id": item.object_id}
+            called = item.label or (f"id:{item.key_id}" if item.key_id else "")
+            name = called + (f" ({item.object_id})" if item.object_id else "")
+            line = f"  {item.kind:<12} {name:<28} {item.detail}" + ("  never extractable" if item.is_guarded else "")
+            yield {**row, "detail": item.detail, "guarded": item.is_guarded, **about}, line
+
+
+def _remembered(element: Element, layout: Layout | None) -> Any:
+    try:
+        found = element.memory()
+    except ElementMemoryInvalidError as foreign:
+        return foreign.explain_cause()
+    if layout is not None and found.layout not in (None, layout):
+        return ElementMemoryInvalidError(detail=f"its layout is '{found.layout}'").explain_cause()
+    if found.layout is None:
+        return None
+    return {"hub": found.hub or None, "device": found.device, "scope": found.scope, "layout": found.layout.value}
+
+
+def _hex(text: str | None) -> bytes | None:
+    try:
+        return None if text is None else bytes.fromhex(text)
+    except ValueError:
+        raise typer.BadParameter("the id is hex digits", param_hint="--id") from None
+
+
+def _checked(path: Path, nonce: str) -> PublicKey:
+    """Return the key of a proof that holds; a refusal says which proof of what is needed."""
+    try:
+        proof = decode_json(read_file(path, _MAX_NONCE_FILE_BYTES, ElementFileMissingError), Proof)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ProofUnreadableError(path=path, nonce=nonce) from error
+    try:
+        return check_proof(proof, nonce.encode())
+    except ElementProofInvalidError as error:
+        error.add_facts(path=path, nonce=nonce)
+        raise

@@ -19,7 +19,7 @@ import typer
 
 from birthmark import atomic_files, errors
 from birthmark.cli.hints import hint
-from birthmark.cli.journal import note
+from birthmark.cli.refusal_log import note
 from birthmark.cli.table import text_of, wrapped
 from birthmark.text_files import copy_of, encoding_of, in_utf_8, not_utf_8, plain_text, to_utf_8
 from birthmark.untrusted_text import printable, reason_of

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from birthmark.cli.common import say
-from birthmark.cli.operator import ServerOutputOptions
+from birthmark.cli.server_client import ServerOutputOptions
 
 
 def open_console(

@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
-from birthmark.cli.backup import Database, settings_of, whole_or_undone
+from birthmark.cli.command_factory import JsonOption
 from birthmark.cli.common import emit, without, working
-from birthmark.cli.options import JsonOption
-from birthmark.cli.restore import how_to_start
+from birthmark.cli.server_backup import Database, settings_of, whole_or_undone
+from birthmark.cli.server_restore import how_to_start
 from birthmark.clock import SystemClock, SystemEntropy
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from birthmark.cli.options import JsonOption
+from birthmark.cli.command_factory import JsonOption
 from birthmark.cli.table import counted
 
 if TYPE_CHECKING:

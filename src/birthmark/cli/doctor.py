@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from birthmark.cli import made_here
+from birthmark.cli import simulated_chips
+from birthmark.cli.command_factory import JsonOption
 from birthmark.cli.common import ACTION_NEEDED, FAILED, say, working
-from birthmark.cli.journal import noted
-from birthmark.cli.options import JsonOption
+from birthmark.cli.refusal_log import noted
 from birthmark.cli.table import counted, wrapped
 from birthmark.clock import SystemClock
 from birthmark.doctor.model import Finding, Severity, Topic, told
@@ -79,7 +79,7 @@ def doctor(
 
 def _lately(patient: "Patient") -> Iterator[Finding]:
     """Yield what was refused here last, and the chip that this shell does not name, where that may be what is asked."""
-    if patient.get("module") is None and (command := made_here.command()) is not None:
+    if patient.get("module") is None and (command := simulated_chips.command()) is not None:
         seen = "a software chip was made here, and no variable names a chip"
         yield Finding("doctor.chip_not_named", Topic.TOKEN, Severity.NOTE, seen, command=command, advice="To use it")
     for row in noted(None, 1):

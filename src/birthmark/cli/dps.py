@@ -8,10 +8,17 @@ from typing import Annotated
 
 import typer
 
-from birthmark.cli.asking import only
 from birthmark.cli.common import UsageError, emit, read_ca_certificate, read_device_certificate, say, with_certificate
-from birthmark.cli.keys import PolicyArgument, PolicyOption, RotateOption, WhichArgument, show_keys, show_policies
-from birthmark.cli.operator import ListOptions, RemoveOptions, ServerOutputOptions, at
+from birthmark.cli.confirmation import only
+from birthmark.cli.policy_keys import (
+    PolicyArgument,
+    PolicyOption,
+    RotateOption,
+    WhichArgument,
+    show_keys,
+    show_policies,
+)
+from birthmark.cli.server_client import ListOptions, RemoveOptions, ServerOutputOptions, at
 
 _COLUMNS = ("name", "id_scope", "host", "linked_hubs")
 CA_COLUMNS = ("name", "subject", "verified", "not_after", "thumbprint")

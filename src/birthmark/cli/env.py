@@ -10,9 +10,9 @@ from typing import Annotated, Any
 
 import typer
 
-from birthmark.cli.asking import only_typed
+from birthmark.cli.confirmation import only_typed
 from birthmark.cli.duration_options import DurationParser
-from birthmark.cli.operator import ServerOptions
+from birthmark.cli.server_client import ServerOptions
 
 _GRACE_S = 3
 """A shell that runs `serve &` first may not have started it yet."""

@@ -11,7 +11,7 @@ from ipaddress import ip_address
 from itertools import islice, product
 from pathlib import Path
 
-from birthmark.cli import made_here
+from birthmark.cli import simulated_chips
 from birthmark.errors import BirthmarkError
 from birthmark.file_ownership import OWN_DATA, SERVICE_DATA, as_owner, other_owner, starting
 from birthmark.flock import directory_of, open_files, parent_of
@@ -86,7 +86,7 @@ def hint(error: BirthmarkError) -> str | None:
     if error.code == "server.data_directory_not_writable" and not _has_home():
         again = error.facts["again"]
         return f'This user has no HOME to write to. For as long as the machine runs: `{again} --data "$(mktemp -d)"`'
-    if error.code in _NO_CHIP and not os.environ.get(_LIBRARY) and (command := made_here.command()) is not None:
+    if error.code in _NO_CHIP and not os.environ.get(_LIBRARY) and (command := simulated_chips.command()) is not None:
         return f"A new terminal knows of no chip. To use the software chip that was made last: `{command}`"
     if error.code == "pki.certificate_key_swapped" and place and place != os.environ.get("X509_CERT_FILE"):
         return f"Give the certificate's file in the place of {shlex.quote(place)}."

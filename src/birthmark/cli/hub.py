@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from birthmark.cli.asking import agree, only, only_typed
 from birthmark.cli.common import UsageError, emit, read_ca_certificate, read_device_certificate, say, with_certificate
+from birthmark.cli.confirmation import agree, only, only_typed
 from birthmark.cli.dps import CA_COLUMNS, CaName, proof_of
 from birthmark.cli.duration_options import DurationParser
 from birthmark.cli.json_input import json_of, object_of
-from birthmark.cli.keys import (
+from birthmark.cli.policy_keys import (
     PolicyArgument,
     PolicyOption,
     RotateOption,
@@ -24,10 +24,10 @@ from birthmark.cli.keys import (
     show_keys,
     show_policies,
 )
-from birthmark.cli.operator import ListOptions, RemoveOptions, ServerOutputOptions, at, presented_certificate, show
-from birthmark.cli.reading import Reading, read
+from birthmark.cli.revocation_status import say_if_revoked, with_standing
 from birthmark.cli.serve import NOT_IN_CERTIFICATE
-from birthmark.cli.standing import say_if_revoked, with_standing
+from birthmark.cli.server_client import ListOptions, RemoveOptions, ServerOutputOptions, at, presented_certificate, show
+from birthmark.cli.stream_reader import Reading, read
 from birthmark.clock import SystemClock
 from birthmark.untrusted_text import printable
 

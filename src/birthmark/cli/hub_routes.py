@@ -6,12 +6,12 @@ from typing import Annotated, Any
 
 import typer
 
-from birthmark.cli.asking import only
 from birthmark.cli.common import emit, say
+from birthmark.cli.confirmation import only
 from birthmark.cli.hub import HubOption
 from birthmark.cli.json_input import object_of
-from birthmark.cli.operator import ListOptions, RemoveOptions, ServerOutputOptions, at
-from birthmark.cli.watching import parse_since, told, until_interrupted
+from birthmark.cli.server_client import ListOptions, RemoveOptions, ServerOutputOptions, at
+from birthmark.cli.tail import parse_since, told, until_interrupted
 from birthmark.clock import SystemClock
 from birthmark.interrupts import uninterrupted
 

@@ -15,8 +15,8 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, wrap_file
 
 from birthmark import atomic_files
-from birthmark.cli.asking import OptionNotApplicableError, only
-from birthmark.cli.bundles import StationsOptions, is_bundle
+from birthmark.cli.bulk_summary import Refusals
+from birthmark.cli.command_factory import JsonOption
 from birthmark.cli.common import (
     SOME_ROWS_REFUSED,
     FileExistsAlreadyError,
@@ -27,10 +27,10 @@ from birthmark.cli.common import (
     read_file,
     say,
 )
-from birthmark.cli.operator import show
-from birthmark.cli.options import JsonOption
+from birthmark.cli.confirmation import OptionNotApplicableError, only
+from birthmark.cli.manifest_merge import StationsOptions, is_bundle
+from birthmark.cli.server_client import show
 from birthmark.cli.table import counted
-from birthmark.cli.tally import Refusals
 from birthmark.clock import SystemClock
 from birthmark.errors import BirthmarkError
 from birthmark.untrusted_text import printable
@@ -296,7 +296,7 @@ def _chip_at_hand() -> Any:
     """Return the element that the environment names, as a manifest describes it."""
     from cryptography.hazmat.primitives.asymmetric import ec
 
-    from birthmark.cli.chip import ChipOptions
+    from birthmark.cli.chip_options import ChipOptions
     from birthmark.manifests.errors import NameMismatchError
     from birthmark.manifests.writer import Chip
 

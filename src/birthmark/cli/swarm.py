@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from birthmark.cli.asking import agree, only
+from birthmark.cli.command_factory import JsonOption
 from birthmark.cli.common import (
     FAILED,
     FileExistsAlreadyError,
@@ -26,8 +26,8 @@ from birthmark.cli.common import (
     say,
     without,
 )
-from birthmark.cli.operator import DataOption
-from birthmark.cli.options import JsonOption
+from birthmark.cli.confirmation import agree, only
+from birthmark.cli.server_client import DataOption
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.console.api_client import DEFAULT_DATA
 from birthmark.swarm.dashboard import Dashboard, line_of, progress_of

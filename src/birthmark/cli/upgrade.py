@@ -7,10 +7,10 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from birthmark.cli.backup import Database, settings_of
+from birthmark.cli.command_factory import JsonOption
 from birthmark.cli.common import ACTION_NEEDED, again, emit, in_words
-from birthmark.cli.journal import note
-from birthmark.cli.options import JsonOption
+from birthmark.cli.refusal_log import note
+from birthmark.cli.server_backup import Database, settings_of
 from birthmark.errors import BirthmarkError
 
 

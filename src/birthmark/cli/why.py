@@ -11,14 +11,14 @@ from typing import Annotated
 
 import typer
 
-from birthmark.cli.asking import only
+from birthmark.cli.certificate_inventory import parse_within
 from birthmark.cli.common import NOT_FOUND
-from birthmark.cli.inventory import parse_within
-from birthmark.cli.journal import noted
-from birthmark.cli.known import harmless_in, refusals_in, telling_in, tracking_ids_in
-from birthmark.cli.operator import ServerOptions, ServerOutputOptions, show
-from birthmark.cli.showing import show_device
-from birthmark.cli.stories import Row, ThisServer, joined
+from birthmark.cli.confirmation import only
+from birthmark.cli.device_show import show_device
+from birthmark.cli.log_patterns import harmless_in, refusals_in, telling_in, tracking_ids_in
+from birthmark.cli.refusal_correlation import Row, ThisServer, joined
+from birthmark.cli.refusal_log import noted
+from birthmark.cli.server_client import ServerOptions, ServerOutputOptions, show
 from birthmark.cli.table import wrapped
 from birthmark.clock import SystemClock
 from birthmark.console.api_client import NoAnswerInTimeError, ServerNotRunningError, read_endpoints

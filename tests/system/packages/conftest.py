@@ -30,7 +30,7 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         pytest.skip("a release is made of a commit, and this is no repository")
     place = tmp_path_factory.mktemp("debs")
     subprocess.run(["git", "clone", "--quiet", "--no-hardlinks", str(TOP), str(place / "here")], check=True)
-    for name in ("deploy/debian/birthmark.postinst", "src/birthmark/cli/units.py", "CHANGELOG.md"):
+    for name in ("deploy/debian/birthmark.postinst", "src/birthmark/cli/systemd_units.py", "CHANGELOG.md"):
         with (place / "here" / name).open("a") as file:
             file.write(NOT_COMMITTED)
     build = [sys.executable, "here/tools/release_build.py", "--out", "made", "--deb", "amd64"]

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from birthmark.cli.audit import Latest
+from birthmark.cli.server_audit import Latest
 
 
 def row(chain: str, minute: int) -> dict[str, Any]:

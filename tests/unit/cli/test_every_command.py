@@ -9,7 +9,17 @@ import typer
 from rich.text import Text
 
 from birthmark.cli.app import app
-from birthmark.cli.tree import _MEANT, RENAMED, RENAMED_OPTIONS, TREE, leaves, meant, note_on, options_renamed, renamed
+from birthmark.cli.command_tree import (
+    _MEANT,
+    RENAMED,
+    RENAMED_OPTIONS,
+    TREE,
+    leaves,
+    meant,
+    note_on,
+    options_renamed,
+    renamed,
+)
 
 ROOT = typer.main.get_command(app)
 

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from birthmark.cli.tree import TREE, Group, Leaf
+from birthmark.cli.command_tree import TREE, Group, Leaf
 
 GLOSSARY = (Path(__file__).parents[3] / "docs" / "reference" / "glossary.md").read_text()
 _COMMAND = re.compile(r"`birthmark ((?:[a-z][a-z0-9-]*)(?: [a-z][a-z0-9-]*)*)")

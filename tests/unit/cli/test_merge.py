@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import typer
 
-from birthmark.cli.bundles import StationsOptions, merge
+from birthmark.cli.bulk_summary import Refusals
 from birthmark.cli.common import FileExistsAlreadyError
 from birthmark.cli.manifest import FileNames, ManifestOptions, count_entries, extract
-from birthmark.cli.tally import Refusals
+from birthmark.cli.manifest_merge import StationsOptions, merge
 from birthmark.manifests.bundle import verifier
 from birthmark.manifests.bundle.verifier import verify_file
 from support.chips.intake_world import Line, a_chip, verified

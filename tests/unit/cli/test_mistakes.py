@@ -12,8 +12,8 @@ import typer
 from birthmark.ca import directory as ca_directory
 from birthmark.cli import app, hints
 from birthmark.cli.common import file_trouble
-from birthmark.cli.est import parse_issued
 from birthmark.cli.json_input import json_of
+from birthmark.cli.pki import parse_issued
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.devices.model import DeviceNameUnseenError
 from support.pki.pki_builders import a_ca, a_csr, a_device, a_key

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import NoEncryption, pkcs12
 
 from birthmark.audit.signed_heads import HeadInvalidError, parse_heads
 from birthmark.cli.common import FileEncodingError, read_text
-from birthmark.cli.logging_in import login
+from birthmark.cli.login import login
 from birthmark.console.saved_login import InvitationInvalidError, read_invitation
 from birthmark.errors import BirthmarkError
 from birthmark.fleet.template import parse_template

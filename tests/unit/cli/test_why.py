@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from birthmark.cli.app import app
-from birthmark.cli.journal import note
+from birthmark.cli.refusal_log import note
 from birthmark.dps.service.enrollments import EnrollmentNotFoundError
 from birthmark.keys.errors import PinFileError
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from birthmark.cli.known import refusals_in
+from birthmark.cli.log_patterns import refusals_in
 from birthmark.console.web.i18n import Reader, catalogue, reader
 from birthmark.console.web.refusal_texts import TEXTS, localize_refusal
 

@@ -11,7 +11,7 @@ import pytest
 import typer
 
 from birthmark.cli.common import INTERRUPTED, SOME_ROWS_REFUSED
-from birthmark.cli.reports import add_row, opened
+from birthmark.cli.report_option import add_row, opened
 from birthmark.fleet import report as module
 from birthmark.fleet.errors import DifferentRecordError
 from birthmark.fleet.journal import Outcome

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from birthmark.cli.backup import PassphraseOptions
+from birthmark.cli.server_backup import PassphraseOptions
 from birthmark.keys.errors import PinFileError, PinFileMissingError
 from birthmark.keys.pin import Pin, check_blanks
 

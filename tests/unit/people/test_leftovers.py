@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from birthmark.cli.tree import TREE, Group, Leaf
+from birthmark.cli.command_tree import TREE, Group, Leaf
 from birthmark.console.web.labels import ACTIONS
 from birthmark.people.authorization import NarrowedTokenError
 from birthmark.people.leftovers import LEFT, narrowed

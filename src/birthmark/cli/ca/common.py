@@ -16,11 +16,11 @@ from birthmark.ca.hierarchy import Hierarchy
 from birthmark.ca.model import Issued
 from birthmark.ca.passphrase import FORMS, Passphrase, SourceInvalidError, check_source
 from birthmark.ca.service import CertificateAuthority
-from birthmark.cli.backup import settings_of
-from birthmark.cli.ca.standing import Instead
+from birthmark.cli.ca.ownership import Instead
+from birthmark.cli.command_factory import JsonOption
 from birthmark.cli.common import certificate_row, emit, write_result
-from birthmark.cli.machines import DatabaseWantedError
-from birthmark.cli.options import JsonOption
+from birthmark.cli.server_backup import settings_of
+from birthmark.cli.server_machine import DatabaseWantedError
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.errors import BirthmarkError
 from birthmark.pki.certificate_profiles import Purpose

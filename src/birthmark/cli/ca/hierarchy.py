@@ -21,7 +21,6 @@ from birthmark.ca.passphrase import FORMS, Passphrase
 from birthmark.ca.passphrase_rotation import move
 from birthmark.ca.revocation import CertificateUnknownError
 from birthmark.ca.token_keys import TokenPlace
-from birthmark.cli.asking import only
 from birthmark.cli.ca.common import (
     AuthorityOptions,
     Out,
@@ -32,10 +31,11 @@ from birthmark.cli.ca.common import (
     show_hierarchy,
     write_chain,
 )
-from birthmark.cli.ca.standing import at_server, server_of
+from birthmark.cli.ca.ownership import at_server, server_of
+from birthmark.cli.certificate_inventory import INVENTORY_COLUMNS, InventoryOptions, export
 from birthmark.cli.common import emit, write_result
-from birthmark.cli.inventory import INVENTORY_COLUMNS, InventoryOptions, export
-from birthmark.cli.operator import show as show_rows
+from birthmark.cli.confirmation import only
+from birthmark.cli.server_client import show as show_rows
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.console.certificate_views import inventory_view, issuer_of
 from birthmark.console.data_directory_lock import DirectoryInUseError, is_served, keeping_out

@@ -4,9 +4,9 @@ from typing import Annotated, Any
 
 import typer
 
-from birthmark.cli.asking import agree
 from birthmark.cli.common import emit
-from birthmark.cli.operator import ServerOutputOptions, at
+from birthmark.cli.confirmation import agree
+from birthmark.cli.server_client import ServerOutputOptions, at
 
 _AT = at("ca", "rollover")
 _NOW = {

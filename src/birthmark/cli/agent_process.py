@@ -1,0 +1,104 @@
+"""The process that `birthmark agent run` becomes: the agent alone, for devices with little memory.
+
+The command line's library takes a fifth of the agent's memory and is not needed any more once the options are read. So
+the command turns itself into this program, in the same process; when something is refused here, it is told as ever.
+"""
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from birthmark.agent.control_socket import Order, Orders, answering
+from birthmark.agent.paths import orders_beside
+from birthmark.agent.renewal_scheduler import taken_by
+from birthmark.agent.run import Loop
+from birthmark.agent.service import Agent
+from birthmark.cli.agent_paths import AgentPlace
+from birthmark.cli.refusal_log import note
+from birthmark.clock import SystemClock
+from birthmark.errors import BirthmarkError
+from birthmark.systemd_notify import notifier
+from birthmark.untrusted_text import printable
+
+log = logging.getLogger(__name__)
+
+# From the service manager, a terminal, and commands of 0.1.0.
+_SIGNALS = {
+    signal.SIGTERM: Order.STOP,
+    signal.SIGINT: Order.STOP,
+    signal.SIGUSR1: Order.RENEW,
+    signal.SIGUSR2: Order.REPROVISION,
+}
+
+
+@dataclass(slots=True)
+class Teller:
+    """Prints what happens: lines for people, or JSON. Where nobody takes them, the agent goes on all the same."""
+
+    as_json: bool
+    _is_heard: bool = True
+
+    def __call__(self, event: str, facts: dict[str, object]) -> None:
+        now = SystemClock().now().isoformat(timespec="seconds")
+        line = f"{now[11:19]}  {event}" + "".join(f"  {name} {value}" for name, value in facts.items())
+        told = json.dumps({"at": now, "event": event, **facts}) if self.as_json else printable(line)
+        try:
+            sys.stdout.write(f"{told}\n")
+            sys.stdout.flush()
+        except (OSError, ValueError) as error:  # a full disk, a pipe that somebody closed
+            if self._is_heard:
+                log.error("agent.output_lost: %s", error)  # noqa: TRY400 - no traceback: nothing is wrong here
+            self._is_heard = False
+        else:
+            self._is_heard = True
+
+
+def become(place: AgentPlace, *, as_json: bool, telemetry_s: float | None) -> NoReturn:
+    """Turn this process into the agent; its pid, its files and its place at the service manager stay."""
+    given = {"root": str(place.root), "file": str(place.file), "as_json": as_json, "telemetry_s": telemetry_s}
+    sys.stdout.flush()
+    sys.stderr.flush()
+    words = [sys.executable, "-m", __name__, json.dumps(given), *sys.argv[1:]]
+    os.execv(sys.executable, words)  # noqa: S606 (this very interpreter)
+
+
+async def serve(agent: Agent, tell: Teller, telemetry_s: float | None) -> None:
+    """Run the agent's loop until it is told to stop."""
+    orders, manager = Orders(), notifier()
+
+    def heard(event: str, facts: dict[str, object]) -> None:
+        tell(event, facts)
+        manager.status(event, facts)
+
+    loop = asyncio.get_running_loop()
+    for number, order in _SIGNALS.items():
+        loop.add_signal_handler(number, orders.give, order)
+    async with manager.watched(), answering(orders_beside(agent.places.lock), taken_by(agent, orders)):
+        await Loop(agent, orders, heard, telemetry_s, note).run()
+
+
+def main(words: Sequence[str]) -> int:
+    """Be the agent. Return the exit code."""
+    logging.getLogger("birthmark").addHandler(logging.NullHandler())
+    logging.basicConfig(level=os.environ.get("BIRTHMARK_LOG", "ERROR").upper(), stream=sys.stderr)
+    given = json.loads(words[1])
+    sys.argv = ["birthmark", *words[2:]]  # so that a fix can say what was typed
+    try:
+        with AgentPlace(Path(given["root"]), Path(given["file"])).working(takes_last_good=True) as agent:
+            asyncio.run(serve(agent, Teller(given["as_json"]), given["telemetry_s"]))
+    except BirthmarkError as error:
+        from birthmark.cli.common import tell
+
+        return tell(error, as_json=given["as_json"])
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))

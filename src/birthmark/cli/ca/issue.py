@@ -1,0 +1,186 @@
+"""`birthmark ca sign` and `issue`: certificates, by the profiles there are."""
+
+import contextlib
+import ipaddress
+import os
+import re
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from birthmark import atomic_files
+from birthmark.ca.service import profile_of
+from birthmark.cli.ca.common import OPERATOR, AuthorityOptions, Out, file_name, opened, write_chain
+from birthmark.cli.ca.ownership import Instead, by_another, by_est
+from birthmark.cli.common import FileExistsAlreadyError, about, read_file
+from birthmark.cli.confirmation import only
+from birthmark.durations import FORMS, lifetime_of
+from birthmark.manifests.certificate_lists import is_table
+from birthmark.pki.certificate_profiles import DEVICE, FOR_REQUESTS, SERVER, Profile
+from birthmark.pki.certificates import Certificate, CertificateInvalidError, CertificateKeySwappedError, parse_der
+from birthmark.pki.csr import MAX_CSR_BYTES, CertificateRequest, CsrMalformedError, CsrTooLargeError, parse_csr
+from birthmark.pki.der import is_pkcs7, is_pkcs12
+from birthmark.pki.names import name_of
+from birthmark.pki.pem import check_single_request, pem_in, unarmor
+from birthmark.text_files import plain_text
+from birthmark.untrusted_text import printable
+
+_DNS = re.compile(r"(?=.{1,253}$)(\*\.)?[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*")
+_YEAR = timedelta(days=365)
+# Those of an operator's own CA live a year: nobody renews them every day.
+_TABLES = {".csv", ".tsv"}
+_BY_HAND = {DEVICE.name: _YEAR, SERVER.name: _YEAR}
+
+
+def parse_lifetime(text: str) -> timedelta:
+    """Return the duration in `20s`, `30min`, `12h` or `365d`."""
+    try:
+        return lifetime_of(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+def parse_dns_name(text: str) -> x509.GeneralName:
+    """Return the name or address of a server as it stands in a certificate (RFC 5280 section 4.2.1.6)."""
+    with contextlib.suppress(ValueError):
+        return x509.IPAddress(ipaddress.ip_address(text))
+    if _DNS.fullmatch(text) is None:
+        raise typer.BadParameter(f"'{text[:80]}' is no DNS name and no IP address")
+    return x509.DNSName(text)
+
+
+@dataclass(frozen=True, slots=True)
+class IssueOptions:
+    """What is to be issued."""
+
+    profile: Annotated[
+        str,
+        typer.Option("--cert-profile", metavar="NAME", help=f"What the certificate is for: {', '.join(FOR_REQUESTS)}."),
+    ] = "device"
+    config: Annotated[
+        Path | None, typer.Option(help=r"The file with \[ca.profiles.NAME], for profiles of your own.")
+    ] = None
+    dns: Annotated[
+        list[x509.GeneralName] | None,
+        typer.Option(parser=parse_dns_name, metavar="NAME", help="DNS name or IP address of a server; repeatable."),
+    ] = None
+    lifetime: Annotated[
+        timedelta | None,
+        typer.Option(
+            parser=parse_lifetime, metavar="TIME", help=f"{FORMS} (default: 365d, else what the profile says)."
+        ),
+    ] = None
+
+
+async def sign(
+    authority: AuthorityOptions,
+    wish: IssueOptions,
+    csr: Annotated[Path, typer.Argument(help="Certificate request, PEM or DER, as `birthmark chip csr` makes it.")],
+    out: Out = None,
+) -> None:
+    """Sign a certificate request; writes the certificate with the chain it needs, leaf first."""
+    profile = _profile(wish)
+    write_chain(await _issue(authority, _read_csr(csr), profile, wish), out, authority.as_json)
+
+
+async def issue(
+    authority: AuthorityOptions,
+    wish: IssueOptions,
+    name: Annotated[str, typer.Argument(help="Common name: the device id or host name.")],
+    out_dir: Annotated[Path, typer.Option(help="Where NAME.key.pem and NAME.cert.pem go.")] = Path(),
+) -> None:
+    """Make a key in a file and a certificate for it: for servers, and for devices without a secure element.
+
+    A key that is there is not replaced, and the certificate of one that is not there any more is kept beside.
+    """
+    profile = _profile(wish)
+    key = ec.generate_private_key(ec.SECP256R1())
+    request = x509.CertificateSigningRequestBuilder(subject_name=name_of(name)).sign(key, hashes.SHA256())
+    parsed = parse_csr(request.public_bytes(serialization.Encoding.DER))
+    key_file, certificate_file = (out_dir / f"{file_name(name)}.{kind}.pem" for kind in ("key", "cert"))
+    _check_new(key_file)
+    chain = await _issue(authority, parsed, profile, wish)
+    _write_key(key_file, key)
+    _keep_aside(certificate_file)
+    write_chain(chain, certificate_file, authority.as_json)
+
+
+async def _issue(
+    authority: AuthorityOptions, request: CertificateRequest, profile: Profile, wish: IssueOptions
+) -> tuple[Certificate, ...]:
+    async with opened(authority, _instead(request, profile)) as ca:
+        lifetime = wish.lifetime or _BY_HAND.get(profile.name)
+        return await ca.issue(request, OPERATOR, profile, san=wish.dns or [], lifetime=lifetime)
+
+
+def _instead(request: CertificateRequest, profile: Profile) -> Instead:
+    if profile.name == DEVICE.name:
+        return by_est(request.subject_cn or "device-1")
+    return by_another(f"A certificate of the profile {profile.name}", directory="own-ca")
+
+
+def _profile(wish: IssueOptions) -> Profile:
+    profiles = FOR_REQUESTS
+    if wish.config is not None:
+        from birthmark.server.settings import read_settings
+
+        profiles = read_settings(wish.config, {}).profiles
+    profile = profile_of(profiles, wish.profile)
+    only(profile.takes_subject_alt_name, "with --cert-profile server", dns=wish.dns)
+    return profile
+
+
+def _read_csr(path: Path) -> CertificateRequest:
+    with about(path):
+        data = read_file(path, 2 * MAX_CSR_BYTES)
+        if len(data) > 2 * MAX_CSR_BYTES:
+            raise CsrTooLargeError(size=path.stat().st_size)
+        if path.suffix.lower() in _TABLES or (b"-----BEGIN " not in data and is_table(data)):
+            raise CsrMalformedError(detail="it is a table (CSV)")
+        der = unarmor(data)
+        try:
+            request = parse_csr(der)
+        except CsrMalformedError as error:
+            raise _what_else(der, is_key=b"PRIVATE KEY-----" in data) or error from error
+        check_single_request(pem_in(plain_text(data)), b"CERTIFICATE")  # as `certutil -encode` calls requests, too
+        return request
+
+
+def _what_else(der: bytes, *, is_key: bool) -> CsrMalformedError | None:
+    """Return what says what this is instead of a request: `certutil -encode` calls anything a certificate."""
+    if is_pkcs12(der) or is_pkcs7(der):
+        return CsrMalformedError(detail="it wraps certificates (PKCS#12 or PKCS#7), and is no request for one")
+    try:
+        parse_der(der)
+    except CertificateInvalidError as error:
+        is_key = is_key or isinstance(error, CertificateKeySwappedError)
+        return CsrMalformedError(detail="it is a private key, not a request made by it") if is_key else None
+    return CsrMalformedError(detail="it is a certificate, not a request for one")
+
+
+def _check_new(path: Path) -> None:
+    """Raise `FileExistsAlreadyError` before anything is issued."""
+    if os.path.lexists(path):
+        raise FileExistsAlreadyError(path=path)
+
+
+def _keep_aside(path: Path) -> None:
+    """Move what has a name that is about to be given, and say so."""
+    if os.path.lexists(path):
+        atomic_files.move(path, aside := atomic_files.aside(path))
+        typer.echo(printable(f"The certificate of an earlier key is {aside} now."), err=True)
+
+
+def _write_key(path: Path, key: ec.EllipticCurvePrivateKey) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    try:
+        atomic_files.create(path, pem)
+    except FileExistsError as error:
+        raise FileExistsAlreadyError(path=path) from error

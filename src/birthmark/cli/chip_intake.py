@@ -1,0 +1,229 @@
+"""`birthmark chip intake`: a production line takes chips in, each with the board it is on."""
+
+import getpass
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from birthmark.cli.chip_options import CHIP_OPTIONS, ChipOutputOptions
+from birthmark.cli.common import SOME_ROWS_REFUSED, about, emit, read_file, tell_row
+from birthmark.cli.confirmation import only, only_typed
+from birthmark.cli.table import counted
+from birthmark.clock import SystemClock, SystemEntropy
+from birthmark.elements.secure_element import Element
+from birthmark.errors import BirthmarkError
+from birthmark.keys.errors import PinWrongError
+from birthmark.keys.pin import Pin
+from birthmark.keys.pkcs11_library import stop_library
+from birthmark.keys.possession import sign_nonce
+from birthmark.manifests.bundle.errors import BundleDamagedError, MakerUnknownError, NotThisChipError
+from birthmark.manifests.bundle.model import Wish
+from birthmark.manifests.bundle.rules import check_names, path_above, root_name
+from birthmark.manifests.bundle.station import Station, open_station
+from birthmark.pki.certificate_checks import ChainError
+from birthmark.pki.certificates import Certificate, parse_bundle
+from birthmark.pki.path_validation import SignatureCache
+from birthmark.text_files import plain_text, utf_16_of
+from birthmark.untrusted_text import printable
+
+_MAX_SCAN_BYTES, _MAX_LIST_BYTES = 1024, 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class StationOptions:
+    """Where the bundle grows, and who does it."""
+
+    directory: Annotated[
+        Path,
+        typer.Option(
+            "--station",
+            envvar="BIRTHMARK_STATION",
+            file_okay=False,
+            help="Directory of the station; made at first use.",
+        ),
+    ] = Path("station")
+    name: Annotated[str | None, typer.Option("--name", help="Name of a new station; default: its directory's.")] = None
+    operator: Annotated[
+        str | None, typer.Option(envvar="BIRTHMARK_OPERATOR", help="Who takes the chips in; default: who is logged in.")
+    ] = None
+
+    @property
+    def who(self) -> str:
+        try:
+            return self.operator or getpass.getuser()
+        except (KeyError, OSError) as error:  # a user without a name, as in containers
+            raise typer.BadParameter("say who takes the chips in", param_hint="--operator") from error
+
+    def opened(self, *, may_begin: bool) -> AbstractContextManager[Station]:
+        """Open the station, and say what a power loss took."""
+        check_names(operator=self.who)
+        if (self.directory / "station.pem").exists():
+            only_typed(False, f"for a new station, and {self.directory} has its name", "--name")
+        elif may_begin:
+            check_names(station=self.name or self.directory.resolve().name)
+        return open_station(
+            self.directory, clock=SystemClock(), entropy=SystemEntropy(), name=self.name, may_begin=may_begin
+        )
+
+
+@dataclass(slots=True)
+class Line:
+    """What stays the same from chip to chip. A PIN that was typed or came by a descriptor is asked for once."""
+
+    chip: ChipOutputOptions
+    key: str | None
+    certificates: tuple[Certificate, ...]
+    roots: tuple[Certificate, ...]
+    operator: str
+    pin: Pin | None = None
+
+    def take(self, board: str, station: Station) -> dict[str, object]:
+        """Take the chip at hand in, and return what was written. Raise why it was not."""
+        check_names(board=board)
+        element, pin = self.chip.open_by(self.pin or self.chip.pin())
+        self.pin = pin if self.chip.pin_file is None else None
+        with element:
+            key = element.key(self.key)
+            chain = self.certificates or _chain_in(element, self.key)
+            if chain[0].public_key() != key.public_key:
+                raise NotThisChipError(subject=chain[0].subject_text, board=board)
+            wish = self._wish(board, chain)
+            asked = station.ask(wish)
+            proof = sign_nonce(key, asked.nonce)
+        taken = station.take(wish, asked, proof)
+        return {
+            "board": board,
+            "device": chain[0].subject_cn,
+            "thumbprint": chain[0].thumbprint.hex(),
+            "operator": self.operator,
+            "station": station.identity.name,
+            "root": wish.root,
+            "bundle": str(taken.bundle),
+            "line": taken.line,
+        }
+
+    def _wish(self, board: str, chain: tuple[Certificate, ...]) -> Wish:
+        """Return it with the CAs up to the maker's root, also where the chip has none of them."""
+        if not self.roots:
+            return Wish(board, self.operator, chain)
+        try:
+            path = path_above(chain, self.roots, SystemClock().now(), SignatureCache())
+        except ChainError as error:
+            detail = error.explain_cause().rstrip(".")
+            raise MakerUnknownError(subject=chain[0].subject_text, detail=detail) from error
+        return Wish(board, self.operator, path[:-1] or path, root_name(path))
+
+
+def intake(
+    chip: ChipOutputOptions,
+    where: StationOptions,
+    board: Annotated[str | None, typer.Argument(help="Serial number of the board that the chip is on.")] = None,
+    key: Annotated[str | None, typer.Option(help="Object id, label, or id:HEX; default: the identity key.")] = None,
+    cert: Annotated[
+        Path | None, typer.Option(help="The chip's certificate, and the CAs between, where the chip holds none.")
+    ] = None,
+    trust_root: Annotated[
+        list[Path] | None, typer.Option(help="Roots of the chips' maker, PEM; may be given again.")
+    ] = None,
+    loop: Annotated[
+        bool, typer.Option("--loop", help="Take a serial number a line from standard input, a chip for each.")
+    ] = False,
+    seal: Annotated[bool, typer.Option("--seal", help="End the bundle, to hand it over; the next is begun anew.")] = (
+        False
+    ),
+) -> None:
+    """Take a chip in at the production line: prove that its key is in it now, and bind it to a board and an operator.
+
+    Each chip is a line of the station's bundle, signed and chained, which `manifest verify` and `device enroll-list`
+    take.
+    """
+    only(not seal, "for a chip, which --seal has none of", key=key, cert=cert, trust_root=trust_root, loop=loop)
+    only_typed(not seal, "where a chip signs; --seal needs none", *CHIP_OPTIONS)
+    if (board is not None) + loop + seal != 1:
+        raise typer.BadParameter("give a board's serial number, or --loop, or --seal", param_hint="BOARD")
+    if board is not None:
+        check_names(board=board)
+    with where.opened(may_begin=not seal) as station:
+        if station.torn is not None:
+            typer.echo(f"A power loss cut the last line, now in {station.torn}. Take that board in again.", err=True)
+        if seal:
+            path, chips = station.seal()
+            certificate = where.directory / "station.pem"
+            emit(chip.as_json, {"bundle": str(path), "chips": chips, "station_certificate": str(certificate)})
+            return
+        line = Line(chip, key, _read(cert), tuple(c for p in trust_root or () for c in _read(p)), where.who)
+        if board is not None:
+            _tell(line.take(board, station), as_json=chip.as_json)
+        elif not _take_all(line, station, as_json=chip.as_json):
+            raise typer.Exit(SOME_ROWS_REFUSED)
+
+
+# ---- inside
+
+
+def _chain_in(element: Element, key: str | None) -> tuple[Certificate, ...]:
+    return element.with_issuers(element.certificate_beside(key))
+
+
+def _read(path: Path | None) -> tuple[Certificate, ...]:
+    if path is None:
+        return ()
+    with about(path):
+        return parse_bundle(read_file(path))
+
+
+def _take_all(line: Line, station: Station, *, as_json: bool) -> bool:
+    """Take in a chip for each serial number that is scanned; say whether all were."""
+    refused = taken = 0
+    for board in _scanned():
+        try:
+            row = line.take(board, station)
+        except (BundleDamagedError, PinWrongError):
+            raise
+        except BirthmarkError as error:
+            refused += 1
+            _tell_refused(board, error, as_json=as_json)
+        else:
+            taken += 1
+            _tell(row, as_json=as_json)
+        stop_library()  # which sees the next chip when it starts anew
+    typer.echo(f"{counted(taken, 'chip')} taken in, {refused} refused.", err=True)
+    return not refused
+
+
+def _scanned() -> Iterator[str]:
+    """Yield serial numbers as a scanner types them."""
+    while True:
+        if sys.stdin.isatty():
+            typer.echo("Next chip; then its board's serial number (Ctrl-D ends): ", nl=False, err=True)
+        raw = sys.stdin.buffer.readline(_MAX_SCAN_BYTES)
+        if not raw:
+            return
+        if utf_16_of(raw) is not None:  # a list in a file, and no scanner
+            raw += sys.stdin.buffer.read(_MAX_LIST_BYTES)
+        for line in plain_text(raw).splitlines():
+            if board := line.decode("utf-8", "surrogateescape").strip():
+                yield board
+
+
+def _tell(row: dict[str, object], *, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(row))
+        return
+    word = typer.style("TAKEN  ", fg=typer.colors.GREEN, bold=True)
+    checked = f"root {row['root']}" if row["root"] else "maker not checked"
+    told = f"  {row['board']}  {row['device']}  {checked}  line {row['line']} of {row['bundle']}"
+    typer.echo(word + printable(told))
+
+
+def _tell_refused(board: str, error: BirthmarkError, *, as_json: bool) -> None:
+    if not as_json:
+        word = typer.style("REFUSED", fg=typer.colors.RED, bold=True)
+        typer.echo(word + printable(f"  {board}  {error}"))
+    tell_row(error, {"board": board}, as_json=as_json)

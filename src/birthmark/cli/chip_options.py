@@ -1,0 +1,91 @@
+"""Options that say which chip, and its PIN: from a file of mode 0600, a descriptor, or a prompt."""
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from birthmark.cli.command_factory import JsonOption
+from birthmark.cli.common import emit, write_result
+from birthmark.elements.backends import open_chip
+from birthmark.elements.secure_element import Element
+from birthmark.keys.errors import PinMissingError
+from birthmark.keys.pin import Pin
+from birthmark.keys.pkcs11_library import find_softhsm
+
+CHIP_OPTIONS = ("--module", "--token", "--slot", "--pin-file", "--pin-fd")
+
+
+@dataclass(frozen=True, slots=True)
+class ChipOptions:
+    """One token: by --token, --slot, or because it is the only one."""
+
+    module: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="BIRTHMARK_PKCS11_MODULE",
+            help="The chip's PKCS#11 library (default: SoftHSM), or cryptoauthlib[:i2c,0x6A,1].",
+        ),
+    ] = None
+    token: Annotated[str | None, typer.Option(envvar="BIRTHMARK_TOKEN", help="Label of the token.")] = None
+    slot: Annotated[int | None, typer.Option(help="Number of the slot, where labels are not unique.")] = None
+    pin_file: Annotated[
+        Path | None, typer.Option(envvar="BIRTHMARK_PIN_FILE", help="File of mode 0600 with the PIN.")
+    ] = None
+    pin_fd: Annotated[int | None, typer.Option(help="Open descriptor to read the PIN from.")] = None
+
+    @classmethod
+    def at_hand(cls) -> "ChipOptions":
+        """Return what the environment names, as every command without options sees it."""
+        module, slot = os.environ.get("BIRTHMARK_PKCS11_MODULE"), os.environ.get("BIRTHMARK_SLOT")
+        pin_file = os.environ.get("BIRTHMARK_PIN_FILE")
+        return cls(
+            Path(module) if module else None,
+            os.environ.get("BIRTHMARK_TOKEN"),
+            int(slot) if slot else None,
+            Path(pin_file) if pin_file else None,
+        )
+
+    @property
+    def library(self) -> Path:
+        return self.module or find_softhsm()
+
+    def pin(self) -> Pin | None:
+        """Return the PIN that was given; a descriptor is read once."""
+        if self.pin_fd is not None:
+            return Pin.from_descriptor(self.pin_fd)
+        return None if self.pin_file is None else Pin.from_file(self.pin_file)
+
+    def open(self) -> Element:
+        """Open the token, asking for the PIN where somebody is there to be asked."""
+        return self.open_by(self.pin())[0]
+
+    def open_by(self, pin: Pin | None) -> tuple[Element, Pin | None]:
+        """Do the same with a PIN at hand; return the one that opened it too."""
+        try:
+            return open_chip(self.library, label=self.token, slot_id=self.slot, pin=pin), pin
+        except PinMissingError as missing:
+            if not sys.stdin.isatty():
+                raise
+            pin = Pin.prompt(missing.facts["token"])
+            return open_chip(self.library, label=self.token, slot_id=self.slot, pin=pin), pin
+
+
+@dataclass(frozen=True, slots=True)
+class ChipOutputOptions(ChipOptions):
+    """The same where the command shows what it did."""
+
+    as_json: JsonOption = False
+
+    def result(self, out: Path | None, text: str, row: Mapping[str, Any]) -> None:
+        """Write a text to a file or to standard output, and say what it is."""
+        if not self.as_json or out is not None:
+            write_result(out, text)
+        if self.as_json:
+            emit(True, {**row, "pem": text, "file": None if out is None else str(out)})
+        elif out is not None:
+            typer.echo(f"{out}: {next(iter(row.values()))}", err=True)

@@ -1,0 +1,780 @@
+"""The tree of commands: which there are, where each is, an example of it, and what it was called before.
+
+One verb for one act everywhere: `ls` lists, `show` tells one whole, `create` makes, `rm` removes. A command is a
+function of a module of `birthmark.cli`, whose parameters are its arguments and options (`birthmark.cli.command_factory`); the
+module is loaded when the command is asked for.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from difflib import SequenceMatcher
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """A command."""
+
+    place: str
+    """`module:function`."""
+    example: str = ""
+    """What follows the command's words; or a whole line that has them in its middle."""
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Commands under one word."""
+
+    what_for: str
+    commands: Mapping[str, "Leaf | Group"]
+    example: str
+    panels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """How --help puts them together, where they are many: title -> names."""
+
+
+CHIP = Group(
+    "Read, use and write secure elements (PKCS#11).",
+    {
+        "ls": Leaf("chip:list_", "--pin-file ~/.pin"),
+        "show": Leaf("chip:show", "0xF0000100"),
+        "cert": Leaf("chip:cert", "0xF0000100 --out device.crt.pem"),
+        "refkey": Leaf("chip:refkey", "0xF0000100 --out device.key.pem"),
+        "csr": Leaf("chip:csr", "--cn gateway-7 --out gateway-7.csr"),
+        "keygen": Leaf("chip:keygen", "operational --algorithm p256"),
+        "write": Leaf("chip:write", "gateway-7.crt.pem"),
+        "prove": Leaf("chip:prove_", "--nonce 5f2d9c01 > proof.json"),
+        "intake": Leaf("chip_intake:intake", "BOARD-0001 --trust-root maker-ca.pem"),
+        "exec": Leaf("chip_exec:exec_", "-- python app.py"),
+        "simulate": Leaf("chip_simulate:simulate", 'eval "$(birthmark chip simulate chip --chip se050)"'),
+    },
+    "ls",
+)
+DEVICE = Group(
+    "Devices on record: enroll, follow, move, revoke. And what a device does itself.",
+    {
+        "enroll": Leaf("device_enroll:device", "--cert se050.pem --edge"),
+        "enroll-list": Leaf("device_enroll:manifest", "shipment.json --dry-run"),
+        "enroll-group": Leaf("device_enroll:group", "my-devices --ca-name my-ca"),
+        "template": Leaf("device_enroll:show_template", "> template.toml"),
+        "ls": Leaf("device_enroll:list_"),
+        "find": Leaf("device_show:find_devices", "north"),
+        "show": Leaf("device_show:show_device", "se050-0001"),
+        "disable": Leaf("device_enroll:disable", "sn0123ABCDEF01"),
+        "enable": Leaf("device_enroll:enable", "sn0123ABCDEF01"),
+        "rm": Leaf("device_enroll:remove", "sn0123ABCDEF01"),
+        "follow": Leaf("device_fleet:follow", "shipment.json --wait connected"),
+        "move": Leaf(
+            "device_fleet:move", "shipment.json --from azure --to aws --policy device --wait --journal move.journal"
+        ),
+        "revoke": Leaf("device_revoke:revoke", "pump-1 --reason keyCompromise --yes"),
+        "renew": Leaf("device_renew:renew", "pump-1 --cert renewed.pem --to aws --wait 10min"),
+        "provenance": Leaf("device_provenance:verify", "BOARD-0001 --manifest shipment.jsonl --station north.pem"),
+        "rights": Leaf("device_fleet:rights", "enroll --to aws > policy.json"),
+        "register": Leaf(
+            "device:register", "--element --host global.azure-devices-provisioning.net --id-scope 0ne00ABCDEF"
+        ),
+        "connect": Leaf("device_client:connect", "--element --seconds 60"),
+        "send": Leaf("device_client:send", """'{"temperature": 21}' --cert device.pem --key device.key --hub HOST"""),
+    },
+    "enroll --cert device.pem",
+    {
+        "On record": ("enroll", "enroll-list", "enroll-group", "template", "disable", "enable", "rm"),
+        "Look": ("ls", "find", "show"),
+        "Afterwards": ("follow", "move", "renew", "revoke", "provenance", "rights"),
+        "As the device": ("register", "connect", "send"),
+    },
+)
+AGENT = Group(
+    "Keep a device's identity: get a certificate, register, stay connected, renew.",
+    {
+        "install": Leaf("service_install:install_agent", "--dry-run"),
+        "uninstall": Leaf("service_install:uninstall_agent", "--dry-run"),
+        "tpm": Leaf("agent_tpm:show", "--tcti device"),
+        "check": Leaf("agent:check", "--offline"),
+        "apply": Leaf("agent:apply", "--config config.toml --root ./device"),
+        "run": Leaf("agent:run"),
+        "status": Leaf("agent:status", "--json"),
+        "renew": Leaf("agent:renew"),
+        "reprovision": Leaf("agent:reprovision"),
+        "forget-time": Leaf("agent:forget_time"),
+        "stop": Leaf("agent:stop"),
+        "config": Group("The agent's configuration.", {"ls": Leaf("agent_config:list_settings", "--doc")}, "ls"),
+    },
+    "check --offline",
+)
+SWARM = Group(
+    "Simulated devices, thousands in one process, with real keys: load, storms, misbehavior.",
+    {
+        "init": Leaf("swarm:init", "swarm.toml"),
+        "prepare": Leaf("swarm:prepare", "swarm.toml"),
+        "run": Leaf("swarm:run", "--devices 50 --to local --duration 30s"),
+        "report": Leaf("swarm:report", "run.json --out run.html"),
+    },
+    "run --devices 50 --to local",
+)
+MANIFEST = Group(
+    "Supplier lists (Microchip manifests, directories, tables): verify, extract certificates.",
+    {
+        "verify": Leaf("manifest:verify", "shipment.json"),
+        "show": Leaf("manifest:show_all", "shipment.json"),
+        "extract": Leaf("manifest:extract", "shipment.json --out certificates/"),
+        "merge": Leaf("manifest_merge:merge", "north.jsonl south.jsonl --station north.pem --out shipment.jsonl"),
+        "create": Leaf("manifest:create", "--out rehearsal --count 50"),
+    },
+    "verify shipment.json",
+)
+CA = Group(
+    "A certificate authority of your own in a directory, without a server.",
+    {
+        "init": Leaf("ca.hierarchy:init", '--dir ca --name "Example Gateways"'),
+        "show": Leaf("ca.hierarchy:show", "device-1 --dir ca"),
+        "passphrase": Leaf("ca.hierarchy:passphrase", "--new file:$HOME/ca.passphrase --dir ca"),
+        "verify-possession": Leaf("ca.hierarchy:verify_possession", "3F9C…A1 --dir ca --out proof.pem"),
+        "sign": Leaf("ca.issue:sign", "device.csr --dir ca --out device.pem"),
+        "issue": Leaf("ca.issue:issue", "gateway-7 --dir ca --out-dir gateway-7"),
+        "request": Leaf("ca.offline:request", "--purpose edge --dir ca --out edge.csr"),
+        "install": Leaf("ca.offline:install_answer", "edge.answer --dir ca"),
+        "revoke": Leaf("ca.revoke:revoke", "device-1 --reason keyCompromise --dir ca"),
+        "crl": Leaf("ca.revoke:crl", "--dir ca --out ca.crl"),
+        "root": Group(
+            "Where the root's key is: sign what other machines ask for.",
+            {
+                "sign": Leaf("ca.offline:sign", "edge.csr --dir ca --out edge.answer"),
+                "link": Leaf("ca.offline:link_roots", "root-ca --dir next-root-ca --out links.pem"),
+            },
+            "sign edge.csr",
+        ),
+    },
+    'init --name "Example Gateways" --dir ca',
+)
+PKI = Group(
+    "The server's certificates: issued, revoked, who may ask by EST, exchange of the root.",
+    {
+        "ls": Leaf("pki:certificates", "edge-0001"),
+        "revoke": Leaf("pki:revoke", "--device edge-0001 --reason keyCompromise"),
+        "release": Leaf("pki:release", "edge-0001"),
+        "crl": Leaf("pki:crl", "--out issuing.crl.pem"),
+        "user": Group(
+            "Users with a password, for all devices or one.",
+            {
+                "create": Leaf("pki:add_user", "line-1 --device gateway-7"),
+                "ls": Leaf("pki:list_users"),
+                "rm": Leaf("pki:remove_user", "factory-line-1"),
+            },
+            "ls",
+        ),
+        "token": Group(
+            "Passwords for one device, one key and a while.",
+            {"create": Leaf("pki_requests:add_token", "gateway-7 --lifetime 12h")},
+            "create gateway-7",
+        ),
+        "maker": Group(
+            "Makers' CAs, whose certificates introduce devices (bootstrap).",
+            {
+                "create": Leaf("pki:add_ca", "maker-ca.pem --any-name"),
+                "ls": Leaf("pki:list_cas"),
+                "rm": Leaf("pki:remove_ca", "3F9A…"),
+            },
+            "ls",
+        ),
+        "authority": Group(
+            "Registration authorities, who ask for other devices.",
+            {
+                "create": Leaf("pki_requests:add_authority", "ra.pem --names 'line7-*'"),
+                "ls": Leaf("pki_requests:list_authorities"),
+                "rm": Leaf("pki_requests:remove_authority", "3F9A…"),
+            },
+            "ls",
+        ),
+        "request": Group(
+            "Requests that wait for an operator's word.",
+            {
+                "ls": Leaf("pki_requests:list_requests"),
+                "approve": Leaf("pki_requests:approve", "9f2c…"),
+                "reject": Leaf("pki_requests:reject", "9f2c…"),
+            },
+            "ls",
+        ),
+        "rollover": Group(
+            "Exchange the root of a running server, with nobody cut off.",
+            {
+                "plan": Leaf("ca.rollover:plan"),
+                "status": Leaf("ca.rollover:status"),
+                "start": Leaf("ca.rollover:start", "--yes"),
+                "next": Leaf("ca.rollover:step_forward", "--share 90%"),
+                "back": Leaf("ca.rollover:step_back"),
+                "groups": Leaf("ca.rollover:groups"),
+            },
+            "plan",
+        ),
+    },
+    "ls edge-0001",
+)
+DPS = Group(
+    "Azure's portal, here: provisioning services, links to hubs, CA certificates.",
+    {
+        "ls": Leaf("dps:show_all"),
+        "create": Leaf("dps:create", "factory-2"),
+        "link": Leaf("dps:link", "hub-2"),
+        "show": Leaf("dps:show_one", "factory-2"),
+        "tier": Leaf("dps:set_tier", "birthmark S1"),
+        "key": Leaf("dps:key", "factory-2"),
+        "policy": Group(
+            "Shared access policies: which there are, their keys, and keys made anew.",
+            {
+                "ls": Leaf("dps:list_policies"),
+                "show": Leaf("dps:show_policy", "provisioningserviceowner"),
+                "rotate": Leaf("dps:rotate_policy", "provisioningserviceowner secondary"),
+            },
+            "ls",
+        ),
+        "rm": Leaf("dps:delete", "factory-2"),
+        "release": Leaf("dps:release", "edge-0001"),
+        "ca": Group(
+            "CA certificates on record, and proof of possession.",
+            {
+                "ls": Leaf("dps:list_cas"),
+                "create": Leaf("dps:add", "my-ca root.pem"),
+                "code": Leaf("dps:code", "my-ca"),
+                "verify": Leaf("dps:verify", "my-ca verification.pem"),
+                "rm": Leaf("dps:remove", "my-ca"),
+            },
+            "ls",
+        ),
+    },
+    "ls",
+)
+HUB = Group(
+    "Azure's portal, here: hubs, their devices, twins, methods, messages both ways.",
+    {
+        "ls": Leaf("hub:show_all"),
+        "create": Leaf("hub:create", "hub-2 --host hub2.example"),
+        "show": Leaf("hub:show_one", "hub-2"),
+        "tier": Leaf("hub:set_tier", "birthmark S1 --units 2"),
+        "key": Leaf("hub:key", "--policy service"),
+        "policy": Group(
+            "Shared access policies: which there are, their keys, and keys made anew.",
+            {
+                "ls": Leaf("hub:list_policies"),
+                "show": Leaf("hub:show_policy", "service"),
+                "rotate": Leaf("hub:rotate_policy", "service secondary"),
+            },
+            "ls",
+        ),
+        "rm": Leaf("hub:delete", "hub-2"),
+        "device": Group(
+            "Devices of a hub.",
+            {
+                "ls": Leaf("hub:devices", "--edge"),
+                "create": Leaf("hub:create_device", "pump-7 --cert pump-7.pem"),
+                "show": Leaf("hub:show_identity_of", "pump-7"),
+                "key": Leaf("hub:device_key", "pump-7"),
+                "rm": Leaf("hub:delete_device", "edge-0001"),
+                "thumbprints": Leaf("hub:thumbprints", "pump-7"),
+                "disable": Leaf("hub:disable_device", "pump-7"),
+                "enable": Leaf("hub:enable_device", "pump-7"),
+            },
+            "ls",
+        ),
+        "ca": Group(
+            "CA certificates that vouch for a hub's devices, and proof of possession.",
+            {
+                "ls": Leaf("hub:list_cas"),
+                "create": Leaf("hub:add_ca", "my-ca root.pem"),
+                "code": Leaf("hub:ca_code", "my-ca"),
+                "verify": Leaf("hub:verify_ca", "my-ca verification.pem"),
+                "rm": Leaf("hub:remove_ca", "my-ca"),
+            },
+            "ls",
+        ),
+        "module": Group(
+            "Modules of a device: programs with a key, a twin and a connection of their own.",
+            {
+                "ls": Leaf("hub:modules", "edge-0001"),
+                "create": Leaf("hub:create_module", "edge-0001 camera"),
+                "show": Leaf("hub:show_module", "edge-0001 camera"),
+                "key": Leaf("hub:module_key", "edge-0001 camera"),
+                "rm": Leaf("hub:delete_module", "edge-0001 camera"),
+            },
+            "ls edge-0001",
+        ),
+        "route": Group(
+            "Which messages of a hub leave, and where to.",
+            {
+                "ls": Leaf("hub_routes:routes"),
+                "create": Leaf(
+                    "hub_routes:add_route", """hot --endpoint archive --condition '$body.temperature > 30'"""
+                ),
+                "show": Leaf("hub_routes:show_route", "hot"),
+                "rm": Leaf("hub_routes:remove_route", "hot"),
+                "enable": Leaf("hub_routes:enable_route", "hot"),
+                "disable": Leaf("hub_routes:disable_route", "hot"),
+                "retry": Leaf("hub_routes:retry_route", "hot"),
+                "test": Leaf("hub_routes:try_route", "--property level=hot"),
+                "fallback": Leaf("hub_routes:fallback", "--endpoint archive"),
+            },
+            "ls",
+        ),
+        "endpoint": Group(
+            "Where messages of a hub may leave to: webhooks, folders, streams, servers.",
+            {
+                "ls": Leaf("hub_routes:endpoints"),
+                "create": Leaf("hub_routes:add_endpoint", "archive --folder archive"),
+                "rm": Leaf("hub_routes:remove_endpoint", "archive"),
+                "read": Leaf("hub_routes:read_endpoint", "live --follow"),
+            },
+            "ls",
+        ),
+        "enrichment": Group(
+            "What is added to messages of a hub that leave.",
+            {
+                "ls": Leaf("hub_routes:enrichments"),
+                "create": Leaf("hub_routes:add_enrichment", "site '$twin.tags.site' --endpoint archive"),
+                "rm": Leaf("hub_routes:remove_enrichment", "site"),
+            },
+            "ls",
+        ),
+        "twin": Leaf("hub:twin", """se050-0001 --desired '{"interval": 5}'"""),
+        "query": Leaf("hub:query", "\"SELECT * FROM devices WHERE tags.site = 'north'\""),
+        "method": Leaf("hub:method", """se050-0001 reboot '{"delay": 3}'"""),
+        "c2d": Leaf("hub:c2d", "se050-0001 'open the valve'"),
+        "feedback": Leaf("hub:feedback"),
+        "messages": Leaf("hub:messages", "se050-0001"),
+        "monitor": Leaf("hub:monitor", "se050-0001 --since 10m"),
+    },
+    "device ls",
+)
+AWS = Group(
+    "AWS IoT's console, here: things, groups, certificates, policies, searches, jobs, rules, shadows, access keys.",
+    {
+        "thing": Group(
+            "Things, devices on record.",
+            {"ls": Leaf("aws:things"), "show": Leaf("aws_registry:show_thing", "se050-0001")},
+            "ls",
+        ),
+        "group": Group(
+            "Thing groups.",
+            {"ls": Leaf("aws_registry:list_groups"), "show": Leaf("aws_registry:show_group", "site-7")},
+            "ls",
+        ),
+        "certificate": Group(
+            "Certificates on record.",
+            {
+                "ls": Leaf("aws:certificates"),
+                "show": Leaf("aws_registry:show_certificate", "7b743ef07c21…2b2"),
+                "renew": Leaf("aws_templates:renew", "7b743ef07c21…2b2 new.pem"),
+                "claim": Leaf("aws_templates:claim", "7b743ef07c21…2b2"),
+            },
+            "ls",
+        ),
+        "policy": Group(
+            "Policies of devices.",
+            {"ls": Leaf("aws_registry:list_policies"), "show": Leaf("aws_registry:show_policy", "sensors")},
+            "ls",
+        ),
+        "search": Leaf("aws_registry:search", "'attributes.site:7 AND connectivity.connected:true'"),
+        "template": Group(
+            "Provisioning templates: what devices become that come by a CA, or a claim certificate.",
+            {
+                "ls": Leaf("aws_templates:list_templates"),
+                "show": Leaf("aws_templates:show_template", "gateways"),
+                "create": Leaf("aws_templates:create_template", "gateways template.json --type jitp"),
+                "rm": Leaf("aws_templates:remove_template", "gateways"),
+                "example": Leaf("aws_templates:example", "--type jitp > template.json"),
+            },
+            "ls",
+        ),
+        "job": Group(
+            "Jobs: what things are told to do, and how far they are.",
+            {
+                "ls": Leaf("aws_jobs:list_jobs", "--status IN_PROGRESS"),
+                "show": Leaf("aws_jobs:show_job", "update-2"),
+                "create": Leaf("aws_jobs:create_job", "update-2 update.json --thing-group site-7 --rate 50"),
+                "follow": Leaf("aws_job_follow:follow", "update-2"),
+                "why": Leaf("aws_jobs:why_failed", "update-2"),
+                "pause": Leaf("aws_jobs:pause_job", "update-2"),
+                "resume": Leaf("aws_jobs:resume_job", "update-2"),
+                "cancel": Leaf("aws_jobs:cancel_job", "update-2"),
+                "rm": Leaf("aws_jobs:remove_job", "update-2"),
+                "executions": Leaf("aws_jobs:executions", "update-2 --status FAILED"),
+            },
+            "ls",
+        ),
+        "rule": Group(
+            "Topic rules: which messages leave, and where to.",
+            {
+                "ls": Leaf("aws_rules:list_rules"),
+                "show": Leaf("aws_rules:show_rule", "hot"),
+                "create": Leaf("aws_rules:create_rule", "hot rule.json"),
+                "test": Leaf(
+                    "aws_rules:try_rule",
+                    """--sql "SELECT t FROM 'a/+'" --topic a/b --payload '{"t": 31}'""",
+                ),
+                "enable": Leaf("aws_rules:enable_rule", "hot"),
+                "disable": Leaf("aws_rules:disable_rule", "hot"),
+                "dead": Leaf("aws_rules:dead", "hot"),
+                "replay": Leaf("aws_rules:replay", "hot"),
+                "rm": Leaf("aws_rules:remove_rule", "hot"),
+            },
+            "ls",
+        ),
+        "stream": Group(
+            "Streams that rules write to; they stand for those of Amazon Kinesis.",
+            {
+                "ls": Leaf("aws_rules:list_streams"),
+                "create": Leaf("aws_rules:create_stream", "readings"),
+                "read": Leaf("aws_rules:read_stream", "readings --consumer-group billing"),
+                "rm": Leaf("aws_rules:remove_stream", "readings"),
+            },
+            "ls",
+        ),
+        "shadow": Leaf("aws:shadow", """se050-0001 --desired '{"interval": 5}'"""),
+        "monitor": Leaf("aws:monitor", "'sensors/#'"),
+        "key": Group(
+            "Access keys, for the AWS CLI and SDKs.",
+            {
+                "create": Leaf("aws:add_key", "ci"),
+                "ls": Leaf("aws:list_keys"),
+                "rm": Leaf("aws:remove_key", "AKIAXXXXXXXXXXXXXXXX"),
+            },
+            "create ci",
+        ),
+    },
+    "thing ls",
+)
+SERVER = Group(
+    "The server of this machine: status, service, backup and restore, the record of changes.",
+    {
+        "status": Leaf("server_status:status"),
+        "figures": Leaf("server_counters:figures", "--last 7d"),
+        "settings": Leaf("server_settings:settings", "--changed"),
+        "install": Leaf("service_install:install_server", "--host cloud.example"),
+        "uninstall": Leaf("service_install:uninstall_server", "--dry-run"),
+        "backup": Leaf("server_backup:backup", "--out server.birthmark --passphrase-file backup.passphrase"),
+        "restore": Leaf(
+            "server_restore:restore", "server.birthmark --data restored --passphrase-file backup.passphrase"
+        ),
+        "machine": Group(
+            "Several machines that serve as one, on one database and one NATS.",
+            {
+                "ls": Leaf("server_machine:list_"),
+                "invite": Leaf("server_machine:invite", "--out invitation.json"),
+                "join": Leaf("server_machine:join", "invitation.json --data ./birthmark-data"),
+                "lead": Leaf("server_machine:lead", "--yes"),
+            },
+            "ls",
+        ),
+        "audit": Group(
+            "The record of every change: read it, verify it, export its signed end.",
+            {
+                "ls": Leaf("server_audit:list_", "edge-0001"),
+                "verify": Leaf("server_audit:verify", "--head head-2026-11.json"),
+                "export": Leaf("server_audit:export", "--out head-2026-11.json"),
+            },
+            "verify",
+        ),
+    },
+    "install --dry-run",
+)
+DB = Group(
+    "The database of a server that is stopped: into PostgreSQL, for several workers, and back.",
+    {"move": Leaf("db:move", "--to postgresql://birthmark@localhost/birthmark")},
+    "move --to postgresql://birthmark@localhost/birthmark",
+)
+USER = Group(
+    "People who operate a server: on record with a role, invited, removed.",
+    {
+        "create": Leaf("users:create", "anna --role operator"),
+        "allow": Leaf("users:allow", "anna 100"),
+        "invite": Leaf("users:invite", "anna"),
+        "ls": Leaf("users:list_users"),
+        "password": Leaf("sessions:set_password", "anna"),
+        "show": Leaf("users:show_user", "anna"),
+        "rm": Leaf("users:remove_user", "anna"),
+    },
+    "create anna --role operator",
+)
+ROLE = Group(
+    "What people may do, and where.",
+    {
+        "ls": Leaf("users:list_roles"),
+        "grant": Leaf("users:grant", "anna viewer --at hub/birthmark"),
+        "revoke": Leaf("users:revoke", "anna viewer --at hub/birthmark"),
+    },
+    "ls",
+)
+TOKEN = Group(
+    "Tokens by which programs ask in somebody's name.",
+    {
+        "create": Leaf("users:create_token", "ci --role enroller --lifetime 90d"),
+        "ls": Leaf("users:list_tokens"),
+        "rm": Leaf("users:remove_token", "5f2d9c01aa37"),
+    },
+    "ls",
+)
+SESSION = Group(
+    "Browsers at which people are signed in.",
+    {
+        "ls": Leaf("sessions:list_sessions"),
+        "rm": Leaf("sessions:end_session", "5f2d9c01aa37"),
+    },
+    "ls",
+)
+CONSOLE = Group("The server's pages.", {"open": Leaf("console:open_console")}, "open")
+WEBHOOK = Group(
+    "Receivers that are told what happens, by signed CloudEvents.",
+    {
+        "create": Leaf("events:create", "plant https://hooks.example.com/birthmark --type 'birthmark.device.*'"),
+        "ls": Leaf("events:list_"),
+        "rm": Leaf("events:remove", "plant"),
+        "rotate": Leaf("events:rotate", "plant"),
+        "pause": Leaf("events:pause", "plant"),
+        "resume": Leaf("events:resume", "plant"),
+        "dead": Leaf("events:dead", "plant"),
+        "replay": Leaf("events:replay", "plant"),
+    },
+    "ls",
+)
+ALERT = Group(
+    "What needs somebody: raised, over, and silenced for a while.",
+    {
+        "ls": Leaf("alerts:list_"),
+        "show": Leaf("alerts:show", "certificate-unrenewed"),
+        "rules": Leaf("alerts:rules"),
+        "silence": Leaf("alerts:silence", "webhook-failing --subject plant --lifetime 4h --reason 'moved on Monday'"),
+        "unsilence": Leaf("alerts:unsilence", "webhook-failing --subject plant"),
+        "silences": Leaf("alerts:silences"),
+    },
+    "ls",
+)
+APPROVAL = Group(
+    "What cannot be undone waits for a second person.",
+    {
+        "ls": Leaf("users:list_approvals"),
+        "approve": Leaf("users:approve", "5f2d9c01"),
+        "reject": Leaf("users:reject", "5f2d9c01"),
+    },
+    "ls",
+)
+TREE = Group(
+    "",  # `birthmark.cli.app.root` says it, and what exit codes mean
+    {
+        "demo": Leaf("demo:demo", "azure"),
+        "serve": Leaf("serve:serve", "--data ./birthmark-data"),
+        "env": Leaf("env:env", 'eval "$(birthmark env)"'),
+        "test-server": Leaf("testserver:trial", "--json"),
+        "chip": CHIP,
+        "agent": AGENT,
+        "swarm": SWARM,
+        "manifest": MANIFEST,
+        "device": DEVICE,
+        "server": SERVER,
+        "db": DB,
+        "pki": PKI,
+        "ca": CA,
+        "dps": DPS,
+        "hub": HUB,
+        "aws": AWS,
+        "events": Leaf("events:events", "--type 'birthmark.device.*' --follow"),
+        "webhook": WEBHOOK,
+        "alert": ALERT,
+        "console": CONSOLE,
+        "user": USER,
+        "role": ROLE,
+        "token": TOKEN,
+        "session": SESSION,
+        "approval": APPROVAL,
+        "login": Leaf("login:login", "anna.invitation"),
+        "logout": Leaf("users:logout"),
+        "whoami": Leaf("users:whoami"),
+        "doctor": Leaf("doctor:doctor", "--offline"),
+        "why": Leaf("why:why", "se050-0001"),
+        "upgrade": Leaf("upgrade:upgrade", "--check --data ./birthmark-data"),
+        "completion": Leaf("completion:completion", "bash > ~/.local/share/bash-completion/completions/birthmark"),
+    },
+    "demo azure",
+    {
+        "Begin": ("demo", "serve", "env", "test-server"),
+        "Device": ("chip", "agent", "swarm"),
+        "Fleet": ("manifest", "device"),
+        "Server": ("server", "console", "db", "pki", "ca", "dps", "hub", "aws", "events", "webhook", "alert"),
+        "People": ("user", "role", "token", "session", "approval", "login", "logout", "whoami"),
+        "Help": ("doctor", "why", "upgrade", "completion"),
+    },
+)
+
+RENAMED = {
+    "element list": "chip ls",
+    "element": "chip",
+    "enroll device": "device enroll",
+    "enroll manifest": "device enroll-list",
+    "enroll group": "device enroll-group",
+    "enroll list": "device ls",
+    "enroll remove": "device rm",
+    "enroll": "device",
+    "fleet": "device",
+    "provenance verify": "device provenance",
+    "provenance": "device provenance",
+    "ca rollover": "pki rollover",
+    "est certificates": "pki ls",
+    "est user add": "pki user create",
+    "est user list": "pki user ls",
+    "est user remove": "pki user rm --yes",
+    "est bootstrap add": "pki maker create",
+    "est bootstrap list": "pki maker ls",
+    "est bootstrap remove": "pki maker rm --yes",
+    "est bootstrap": "pki maker",
+    "est token add": "pki token create",
+    "est authority add": "pki authority create",
+    "est authority list": "pki authority ls",
+    "est authority remove": "pki authority rm --yes",
+    "est request list": "pki request ls",
+    "est": "pki",
+    "dps delete": "dps rm",
+    "dps ca list": "dps ca ls",
+    "dps ca add": "dps ca create",
+    "dps ca remove": "dps ca rm --yes",
+    "hub delete": "hub rm",
+    "hub devices": "hub device ls",
+    "hub device delete": "hub device rm",
+    "aws things": "aws thing ls",
+    "aws certificates": "aws certificate ls",
+    "aws key add": "aws key create",
+    "aws key list": "aws key ls",
+    "aws key remove": "aws key rm --yes",
+    "agent config list": "agent config ls",
+    "audit": "server audit",
+    "backup": "server backup",
+    "restore": "server restore",
+}
+"""What commands were called in 0.1.0 -> what they are called now. The old names go on, and say the new one;
+what never asked does not begin to under its old name,
+but where a device goes with its twin and messages."""
+_TRUST = {"--root": "--trust-root"}
+_CERTIFICATES = {"--profile": "--cert-profile"}
+RENAMED_OPTIONS = {
+    "chip intake": _TRUST,
+    "chip simulate": {"--profile": "--chip"},
+    "chip exec": {"--to": "--server"},
+    "manifest verify": _TRUST,
+    "manifest show": _TRUST,
+    "manifest extract": {**_TRUST, "--name": "--named-by"},
+    "manifest merge": _TRUST,
+    "device enroll-list": _TRUST,
+    "device follow": _TRUST,
+    "device move": _TRUST,
+    "device provenance": _TRUST,
+    "db move": {"--to": "--into"},
+    "pki ls": _CERTIFICATES,
+    "ca show": _CERTIFICATES,
+    "ca sign": _CERTIFICATES,
+    "ca issue": _CERTIFICATES,
+    "ca install": {"--root": "--root-thumbprint"},
+    "ca passphrase": {"--to": "--new"},
+    "hub monitor": {"--group": "--consumer-group"},
+    "aws shadow": {"--name": "--shadow-name"},
+}
+"""Options that meant something else at another command -> what they are called now; the old ones go on, too."""
+_SYNONYMS = {
+    **dict.fromkeys(("list", "dir", "all"), "ls"),
+    **dict.fromkeys(("remove", "delete", "del", "drop"), "rm"),
+    **dict.fromkeys(("add", "new", "make"), "create"),
+    **dict.fromkeys(("get", "info", "describe", "inspect"), "show"),
+    **dict.fromkeys(("element", "se"), "chip"),
+    **dict.fromkeys(("enrollment", "put"), "enroll"),
+    "start": "serve",
+}
+_MEANT = {
+    **dict.fromkeys(("device add", "device create", "device new"), "device enroll"),
+    **dict.fromkeys(("device lost", "device stolen", "device block", "device ban"), "device revoke"),
+    **dict.fromkeys(("device unrevoke", "device unblock"), "pki release"),
+    **dict.fromkeys(("hub listen", "hub watch", "hub telemetry"), "hub monitor"),
+    "hub keys": "hub key",
+    "dps keys": "dps key",
+    **dict.fromkeys(("server restart", "server stop", "server logs", "server health"), "server status"),
+    **dict.fromkeys(("ca renew", "pki renew", "server renew"), "pki rollover"),
+    **dict.fromkeys(("emulate", "simulator"), "chip simulate"),
+    **dict.fromkeys(("cert", "certificate", "certificates", "est"), "pki"),
+    **dict.fromkeys(("join", "server join"), "server machine join"),
+    "status": "server status",
+    "server invite": "server machine invite",
+    "agent start": "agent run",
+    "chip crs": "chip csr",
+}
+"""What is guessed and is called otherwise here -> what it is called."""
+_AZURES, _AWSS = {"hub", "dps"}, {"aws"}
+"""The groups of one cloud: whoever is at one is not led to another's."""
+_ALIKE = 0.75
+_SHOWN = 3
+
+
+_NOTES = {
+    "server stop": "A server ends by Ctrl-C, `kill` or `systemctl stop birthmark-server`.",
+    "aws thing": "AWS's own commands manage things, as `aws iot delete-thing --thing-name NAME`.",
+}
+"""What has no command here -> how it is done."""
+
+
+def note_on(path: tuple[str, ...], word: str) -> str:
+    """Return how something is done that has no command here; empty where nothing is known of it."""
+    return _NOTES.get(" ".join((*path, word))) or _NOTES.get(" ".join(path), "")
+
+
+def leaves(group: Group = TREE, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Leaf]]:
+    """Yield every command with its words, in the order of the help."""
+    for name, node in group.commands.items():
+        if isinstance(node, Leaf):
+            yield (*path, name), node
+        else:
+            yield from leaves(node, (*path, name))
+
+
+def renamed(words: list[str]) -> tuple[str, str, list[str]] | None:
+    """Return what the first words were called and are called now, and all words with that; None for today's names."""
+    for count in range(min(len(words), 3), 0, -1):
+        if (now := RENAMED.get(was := " ".join(words[:count]))) is not None:
+            return was, now, [*now.split(), *words[count:]]
+    return None
+
+
+def options_renamed(words: list[str]) -> tuple[dict[str, str], list[str]]:
+    """Return which options of a command line are called otherwise now, and all words with today's names."""
+    end = words.index("--") if "--" in words else len(words)  # what follows is another program's
+    names = next((now for path, now in RENAMED_OPTIONS.items() if words[: path.count(" ") + 1] == path.split()), {})
+    said: dict[str, str] = {}
+    new = list(words)
+    for place, word in enumerate(words[:end]):
+        was, equals, value = word.partition("=")
+        if (now := names.get(was)) is not None:
+            said[was], new[place] = now, f"{now}{equals}{value}"
+    return said, new
+
+
+def example_of(path: str, example: str) -> str:
+    """Return the whole line of an example."""
+    return example if path in example else f"{path} {example}".rstrip()
+
+
+def meant(path: tuple[str, ...], word: str) -> list[str]:
+    """Return the commands that somebody may have meant by a word that is none after `path`, the nearest first."""
+    if (known := _MEANT.get(" ".join((*path, word)))) is not None:
+        return [known]
+    word = _SYNONYMS.get(word, word)
+    near: dict[tuple[str, ...], float] = {}
+    others = _AWSS if set(path[:1]) & _AZURES else _AZURES if set(path[:1]) & _AWSS else set()
+    for words in _paths(TREE):
+        if words[0] in others:
+            continue
+        likeness = max(SequenceMatcher(None, word, one).ratio() for one in (words[-1], *words[-1].split("-")))
+        if likeness >= _ALIKE:
+            near[words] = likeness
+    near.pop(path, None)
+    here = {words: likeness for words, likeness in near.items() if words[: len(path)] == path} or near
+    found = sorted(here, key=lambda words: (-here[words], len(words)))[:_SHOWN]
+    return [" ".join(words) for words in found or [path]]
+
+
+def _paths(group: Group, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    for name, node in group.commands.items():
+        yield (*path, name)
+        if isinstance(node, Group):
+            yield from _paths(node, (*path, name))

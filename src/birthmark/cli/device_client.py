@@ -1,0 +1,274 @@
+"""`birthmark device`: what a device does, once, without writing code.
+
+Where the hub is comes from --hub, else from what the chip remembers, else from registering at DPS.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, assert_never
+
+import typer
+
+from birthmark.cli.command_factory import JsonOption
+from birthmark.cli.common import UsageError, emit, without
+from birthmark.cli.confirmation import only, only_typed
+from birthmark.cli.duration_options import DurationParser
+from birthmark.cli.identity_options import IdentityOptions, OpenedIdentity
+from birthmark.clock import SystemClock, SystemEntropy
+from birthmark.dps.client import Assigned, DpsTarget, register_by_https, register_by_mqtt
+from birthmark.elements.assignment_memory import Assignment, Layout
+from birthmark.elements.errors import ElementLayoutTooSmallError, ElementNoMemoryError
+from birthmark.elements.secure_element import Element
+from birthmark.iothub.client import HubClient, connect_hub
+from birthmark.links.errors import MqttRefusedError
+from birthmark.links.factory import open_links
+from birthmark.links.urls import UrlInvalidError, parse_url
+from birthmark.untrusted_text import printable
+
+
+class Transport(StrEnum):
+    """How to register."""
+
+    MQTT = "mqtt"
+    HTTPS = "https"
+
+
+_MAX_PORT = 65535
+_DEFAULT_DATA = "~/.local/share/birthmark"  # `birthmark.console.api_client`, which a device does not have
+
+
+class DpsNotNamedError(UsageError):
+    """No provisioning service was named."""
+
+    code = "device.dps_not_named"
+    cause = "No hub is named or remembered, and no provisioning service either."
+    fix = (
+        'Name the provisioning service. A Birthmark server\'s: `eval "$(birthmark env)"`. Else --host and '
+        "--id-scope, or --hub HOST."
+    )
+
+
+class RememberWithoutElementError(UsageError):
+    """There is no chip to remember it."""
+
+    code = "device.remember_without_element"
+    cause = "The option --remember writes into a secure element, and the key is in a file."
+    fix = (
+        "Use --element, or leave --remember out: "
+        '`birthmark device register --cert "$X509_CERT_FILE" --key "$X509_KEY_FILE"`; give --hub next time.'
+    )
+
+
+class HostInvalidError(UsageError):
+    """The host cannot be used."""
+
+    code = "device.host_invalid"
+    cause = "'{host}' is not NAME or NAME:PORT."
+    fix = 'Use the name of the server: `eval "$(birthmark env)"`. A port counts for --transport https.'
+    host: str
+
+
+@dataclass(frozen=True, slots=True)
+class DpsOptions:
+    """Where to register, as the options say."""
+
+    host: Annotated[
+        str | None, typer.Option(envvar="PROVISIONING_HOST", help="The provisioning service: NAME or NAME:PORT.")
+    ] = None
+    id_scope: Annotated[str | None, typer.Option(envvar="PROVISIONING_IDSCOPE", help="Its ID scope.")] = None
+    registration_id: Annotated[
+        str | None, typer.Option(envvar="DPS_X509_REGISTRATION_ID", help="Default: the certificate's common name.")
+    ] = None
+    transport: Annotated[
+        Transport, typer.Option(help="mqtt (8883, behind a proxy 443) or https (443, or the port in --host).")
+    ] = Transport.MQTT
+    remember: Annotated[bool, typer.Option("--remember", help="Write the assigned hub into the secure element.")] = (
+        False
+    )
+    layout: Annotated[
+        Layout | None, typer.Option(help="How to write it: as Birthmark or as the how-to; default: as what is there.")
+    ] = None
+    replace_data: Annotated[
+        bool, typer.Option("--replace-data", help="Overwrite what another program keeps in its place.")
+    ] = False
+
+    def only_what_counts(self) -> None:
+        only(self.remember, "with --remember", layout=self.layout, replace_data=self.replace_data)
+
+    def target(self, who: OpenedIdentity) -> DpsTarget:
+        """Return whom to ask as whom. Raise `DpsNotNamedError`."""
+        if not self.host or not self.id_scope:
+            raise DpsNotNamedError
+        name = self.registration_id or who.identity.chain[0].subject_cn or ""
+        host, _, port = self.host.partition(":") if self.host.count(":") == 1 else (self.host, "", "")
+        try:
+            path = parse_url(f"https://[{host}]" if ":" in host else f"https://{host}").path
+        except UrlInvalidError as error:
+            raise HostInvalidError(host=self.host[:100]) from error
+        if path != "/" or (port and not (port.isdecimal() and 0 < int(port) <= _MAX_PORT)):
+            raise HostInvalidError(host=self.host[:100])
+        return DpsTarget(host, self.id_scope, name, https_port=int(port or _https_port(host, self.id_scope)))
+
+
+def _https_port(host: str, id_scope: str) -> int:
+    """Return 443, or what the server of this machine says that has the scope: it may not be allowed to bind 443."""
+    data = Path(os.environ.get("BIRTHMARK_DATA") or _DEFAULT_DATA).expanduser()
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        dps = json.loads((data / "endpoints.json").read_bytes())["dps"]
+        if (dps["host"], dps["id_scope"]) == (host, id_scope):
+            return int(dps["https_port"])
+    return 443
+
+
+async def _register(who: OpenedIdentity, asked: DpsOptions) -> Assigned:
+    if asked.remember and who.element is None:
+        raise RememberWithoutElementError
+    _check_memory(who, asked)
+    links = open_links(who.identity, who.trust, SystemClock())
+    target = asked.target(who)
+    match asked.transport:
+        case Transport.MQTT:
+            assigned = await register_by_mqtt(links.mqtt(), target, entropy=SystemEntropy())
+        case Transport.HTTPS:
+            assigned = await register_by_https(links.https(), target)
+        case _:
+            assert_never(asked.transport)
+    if asked.remember and who.element is not None:
+        _remember(who.element, Assignment(assigned.hub, assigned.device_id, target.id_scope), asked)
+    return assigned
+
+
+def _check_memory(who: OpenedIdentity, asked: DpsOptions) -> None:
+    """Refuse before anything is registered what could not be remembered."""
+    if asked.remember and not asked.replace_data and who.element is not None:
+        with _saying_how():
+            who.element.check_memory(asked.layout)
+
+
+def _remember(element: Element, assignment: Assignment, asked: DpsOptions) -> None:
+    with _saying_how():
+        element.remember(assignment, asked.layout, may_replace=asked.replace_data)
+
+
+@contextlib.contextmanager
+def _saying_how() -> Iterator[None]:
+    """Let a refusal of the memory name the command that does without what was asked."""
+    try:
+        yield
+    except ElementNoMemoryError as error:
+        error.add_facts(without=without("--remember", takes_value=False))
+        raise
+    except ElementLayoutTooSmallError as error:
+        error.add_facts(without=without("--layout", takes_value=True))
+        raise
+
+
+def _assigned_row(assigned: Assigned, how: str) -> dict[str, Any]:
+    return {
+        "registration_id": assigned.registration_id,
+        "assigned_hub": assigned.hub,
+        "device_id": assigned.device_id,
+        "how": how,
+    }
+
+
+async def register(asked: DpsOptions, options: IdentityOptions, as_json: JsonOption = False) -> None:
+    """Register at DPS and print the assigned hub."""
+    asked.only_what_counts()
+    with options.opened() as who:
+        emit(as_json, _assigned_row(await _register(who, asked), "registered"))
+
+
+@dataclass(frozen=True, slots=True)
+class HubOptions:
+    """Where to connect, and as whom."""
+
+    hub: Annotated[str | None, typer.Option(help="The hub's host name; default: remembered, else asked of DPS.")] = None
+    device_id: Annotated[str | None, typer.Option(help="Default: the certificate's common name.")] = None
+    asked: DpsOptions = field(default_factory=DpsOptions)
+    options: IdentityOptions = field(default_factory=IdentityOptions)
+
+
+@asynccontextmanager
+async def _at_hub(place: HubOptions) -> AsyncIterator[tuple[HubClient, dict[str, Any]]]:
+    """Connect to the hub, wherever its name comes from; what the chip remembers is tried first and replaced if old."""
+    hub, asked = place.hub, place.asked
+    asked.only_what_counts()
+    with place.options.opened() as who:
+        only(hub is not None, "with --hub: else the provisioning service names the device", device_id=place.device_id)
+        when = "when registering, which --hub makes unnecessary"
+        only(hub is None, when, remember=asked.remember)
+        only_typed(hub is None, when, "--host", "--id-scope", "--registration-id", "--transport")
+        name = place.device_id or who.identity.chain[0].subject_cn or ""
+        links = open_links(who.identity, who.trust, SystemClock())
+        connection: HubClient | None = None
+        if hub is not None:
+            found, how = Assigned(hub, name, name), "given"
+        elif (remembered := _remembered(who, asked)) is not None:
+            found, how = Assigned(remembered.hub, remembered.device, name), "remembered"
+            try:
+                connection = await connect_hub(links.mqtt(), found.hub, found.device_id)
+            except MqttRefusedError:
+                if not asked.host:
+                    raise
+                found, how = await _register(who, asked), "registered again"
+        else:
+            found, how = await _register(who, asked), "registered"
+        if connection is None:
+            connection = await connect_hub(links.mqtt(), found.hub, found.device_id)
+        try:
+            yield connection, _assigned_row(found, how)
+        finally:
+            await connection.close()
+
+
+def _remembered(who: OpenedIdentity, asked: DpsOptions) -> Assignment | None:
+    if who.element is None or who.element.profile.memory_label is None:
+        return None
+    found = who.element.recall()
+    is_other = found is not None and asked.id_scope is not None and found.scope not in ("", asked.id_scope)
+    return None if is_other else found
+
+
+async def connect(
+    place: HubOptions,
+    seconds: Annotated[
+        float, typer.Option(parser=DurationParser(), metavar="TIME", help="How long to stay connected: 30s.")
+    ] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Connect to the hub, stay for a while, and leave."""
+    async with _at_hub(place) as (connection, row):
+        emit(as_json, {**row, "connected": True})
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                raise await connection.lost()
+
+
+async def send(
+    place: HubOptions,
+    message: Annotated[str, typer.Argument(help="The text to send; {n} is replaced by the message's number.")],
+    count: Annotated[int, typer.Option(min=1, max=1_000_000, help="How many messages.")] = 1,
+    interval: Annotated[
+        float, typer.Option(parser=DurationParser(), metavar="TIME", help="Time between messages: 500ms, 10s.")
+    ] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Send telemetry; done when the hub has acknowledged every message."""
+    only(count > 1, "with --count", interval=interval)
+    async with _at_hub(place) as (connection, row):
+        for number in range(1, count + 1):
+            text = message.replace("{n}", str(number))
+            await connection.send(text.encode(), message_id=str(number))
+            if not as_json:
+                typer.echo(f"{number}/{count}  {printable(text[:60])}", err=True)
+            if number < count:
+                await asyncio.sleep(interval)
+        emit(as_json, {**row, "sent": count})

@@ -1,0 +1,433 @@
+"""`birthmark device`: put devices on record, at Azure, AWS or a Birthmark server by the same commands."""
+
+import shlex
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from birthmark import atomic_files
+from birthmark.cli.command_factory import JsonOption
+from birthmark.cli.common import UsageError, emit, read_ca_certificate, read_device_certificate, say
+from birthmark.cli.confirmation import CannotWorkError, agree, device_with, only
+from birthmark.cli.device_enroll_options import (
+    Cloud,
+    DeviceOptions,
+    Edge,
+    Force,
+    Hub,
+    Issue,
+    ProfileOptions,
+    RunOptions,
+    TargetOptions,
+    TargetsOptions,
+    TemplateOption,
+    Update,
+    WriteOptions,
+)
+from birthmark.cli.device_enroll_tpm import TpmOptions, check_file, enroll_keys, enroll_tpm
+from birthmark.cli.manifest import ManifestOptions, count_entries
+from birthmark.cli.report_option import check_reports
+from birthmark.cli.revocation_status import say_if_revoked, with_standing
+from birthmark.cli.row_selection import PickOptions
+from birthmark.cli.server_client import presented_certificate, show
+from birthmark.clock import SystemClock
+from birthmark.console.api_client import client_for
+from birthmark.errors import InvalidRequestError
+from birthmark.untrusted_text import printable
+
+if TYPE_CHECKING:
+    from birthmark.fleet.target import Change
+    from birthmark.pki.certificates import Certificate
+
+
+class CertificateNotNamedError(UsageError):
+    """No certificate was named."""
+
+    code = "enroll.certificate_not_named"
+    cause = "A device is put on record by its certificate, and none was named."
+    fix = "Give --cert FILE; `birthmark chip cert --out FILE` reads it from the chip."
+
+
+class DeviceNotNamedError(UsageError):
+    """The device has no name."""
+
+    code = "enroll.device_not_named"
+    cause = "The certificate has no common name, which would be the device id."
+    fix = "Name the device, as here by its certificate's thumbprint: `{again} {thumbprint}`"
+    again: str = ""
+    thumbprint: str
+
+
+class CaNotNamedError(UsageError):
+    """The group's CA was not named."""
+
+    code = "enroll.ca_not_named"
+    cause = "A group is put on record by one CA: the name of one on record, or its certificate."
+    fix = "Give either --ca-name NAME (see `birthmark dps ca ls`) or --cert FILE."
+
+
+class GroupCertificateError(InvalidRequestError):
+    """A device's certificate where a CA's belongs."""
+
+    code = "enroll.not_a_ca"
+    message = "{file}: not a CA's certificate."
+    cause = "'{subject}' is not a CA: no device's certificate can be issued by it."
+    fix = "Enroll this one device: `birthmark device enroll --cert {file}`. A group needs the CA that issued it."
+    file: str
+    subject: str
+
+
+class NothingInManifestError(InvalidRequestError):
+    """A JSON file in which there is no entry."""
+
+    code = "enroll.manifest_empty"
+    message = "{path} has no entries"
+    cause = "{path} holds no manifest entry: it is empty, or another kind of JSON."
+    fix = (
+        "Give the JSON file as the supplier delivered it. One to compare with is made by "
+        "`birthmark manifest create --out rehearsal --count 1`."
+    )
+    path: Path
+
+
+def device(
+    how: DeviceOptions,
+    where: TargetOptions,
+    writing: WriteOptions,
+    tpm: TpmOptions,
+    device_id: Annotated[
+        str | None, typer.Argument(help="What the device is called at its hub; default: the certificate's common name.")
+    ] = None,
+    cert: Annotated[Path | None, typer.Option(help="The device's certificate, PEM or DER.")] = None,
+    presented: Annotated[
+        str | None, typer.Option(metavar="THUMBPRINT", help="The one that it presented when a local server refused it.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Put one device on record by its certificate, whose common name is the registration id at Azure.
+
+    Or, at Azure, by its TPM; or by a key that it shares with the service, as boards without a secure element have.
+    """
+    from birthmark.cli.device_enroll_list import hint_at_policy
+    from birthmark.fleet.target import Done, EnrollmentRequest
+    from birthmark.manifests.preflight_checks import doubts_of
+
+    how.check(azure=where.is_azure, aws=not where.is_azure)
+    if (keys := tpm.keys()) is not None:
+        only(where.is_azure, "with --to azure", endorsement_key=tpm.endorsement_key)
+        only(cert is None, "without --endorsement-key", cert=cert)
+        target, hub = where.open(), where.profile.hub_host(how.hub)
+        writing.confirm(target, where.profile, 1)
+        row: dict[str, Any] = enroll_tpm(target, keys, device_id, how, hub=hub, dry_run=writing.dry_run)
+        row |= _at_hub(target, row, as_json=as_json)
+        emit(as_json, row if as_json else row | {"at": target.description})
+        return
+    if tpm.symmetric_key is not None:
+        only(where.is_azure, "with --to azure", symmetric_key=tpm.symmetric_key)
+        only(cert is None, "without --symmetric-key", cert=cert)
+        if device_id is None:
+            raise typer.BadParameter("give the device a name; no certificate has one", param_hint="device_id")
+        target, hub = where.open(), where.profile.hub_host(how.hub)
+        writing.confirm(target, where.profile, 1)
+        row = enroll_keys(target, tpm.symmetric_key, device_id, how, hub=hub, dry_run=writing.dry_run)
+        row |= _at_hub(target, row, as_json=as_json)
+        emit(as_json, row if as_json else row | {"at": target.description})
+        return
+    certificate = _certificate_of(cert, presented, device_id, where)
+    target = where.open()
+    doubts = doubts_of(certificate, SystemClock().now(), needs_common_name=where.is_azure)
+    doubts += where.profile.revoked_here(certificate)
+    _ask_about(device_with(certificate), doubts, is_decided=how.force or writing.dry_run, is_ca=certificate.is_ca)
+    if not (name := device_id or certificate.subject_cn):
+        raise DeviceNotNamedError(thumbprint=certificate.thumbprint.hex())
+    hub = where.profile.hub_host(how.hub)
+    writing.confirm(target, where.profile, 1)
+    wish = EnrollmentRequest(name, certificate, is_edge=how.edge, hub=hub, policy=how.policy, issue=how.issue)
+    done, difference = target.enroll(wish, update=how.update, dry_run=writing.dry_run)
+    row = {"device": name, "thumbprint": certificate.thumbprint.hex(), "outcome": done.value}
+    row |= _told_of(difference, as_json=as_json)
+    if where.is_azure:
+        row["registration_id"] = certificate.subject_cn or name
+        row |= _at_hub(target, row, as_json=as_json)
+    emit(as_json, row if as_json else row | {"at": target.description})
+    if where.profile.is_local:
+        say_if_revoked(client_for(where.profile.data), name, certificate.subject_cn or name)
+    hint_at_policy(needs_one=not where.is_azure and how.policy is None and done in {Done.CREATED, Done.WOULD_CREATE})
+
+
+def _told_of(difference: "Sequence[Change]", *, as_json: bool) -> dict[str, Any]:
+    """Return the row that says what was otherwise; none where nothing was."""
+    words = ", ".join(f"{change.what} {change.present} -> {change.wanted}" for change in difference)
+    told = [change._asdict() for change in difference] if as_json else words
+    return {"difference": told} if difference else {}
+
+
+def _at_hub(target: Any, row: dict[str, Any], *, as_json: bool) -> dict[str, Any]:
+    """Return the row that says that a hub has a device of this id before its new enrollment registers it."""
+    from birthmark.fleet.target import Done
+
+    is_new = row["outcome"] in {Done.CREATED, Done.WOULD_CREATE}
+    if not is_new or (host := target.hub_with(row["device"])) is None:
+        return {}
+    told = f"{host} has this device: its registration replaces the credentials and keeps the twin"
+    return {"at_hub": host if as_json else told}
+
+
+def _certificate_of(cert: Path | None, presented: str | None, name: str | None, where: TargetOptions) -> "Certificate":
+    if presented is not None:
+        only(cert is None, "without --cert", presented=presented)
+        only(where.profile.is_local, "with --profile local", presented=presented)
+        return presented_certificate(client_for(where.profile.data), presented)
+    if cert is not None:
+        return read_device_certificate(cert)
+    refused = CertificateNotNamedError()
+    if name is not None and Path(name).is_file():
+        rest = shlex.join(["birthmark", *(word for word in sys.argv[1:] if word != name)])
+        refused.quote(fix=f"Name it by --cert: `{rest} --cert {shlex.quote(name)}`")
+    raise refused
+
+
+def group(
+    profile: ProfileOptions,
+    writing: WriteOptions,
+    group_id: Annotated[str, typer.Argument(help="Name of the group: letters, digits and - . _ :")],
+    ca_name: Annotated[str | None, typer.Option(help="Name of a CA certificate on record.")] = None,
+    cert: Annotated[Path | None, typer.Option(help="The CA's certificate, PEM or DER.")] = None,
+    secondary: Annotated[
+        str | None,
+        typer.Option(
+            help="A second CA, for a rollover: a file as --cert, or a name as --ca-name. With --symmetric-key the file"
+            " for the second key."
+        ),
+    ] = None,
+    symmetric_key: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="By keys that are derived from the group's, which the service makes: the first goes into this file.",
+        ),
+    ] = None,
+    edge: Edge = False,
+    update: Update = False,
+    force: Force = False,
+    hub: Hub = None,
+    issue: Issue = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Put a group on record: every device whose certificate the CA, or the second one, issued (Azure).
+
+    Or every device whose key is derived from the group's. A group that is there and otherwise is left as it is, without
+    --update.
+    """
+    from birthmark.fleet.azure_target import AzureTarget
+    from birthmark.manifests.preflight_checks import doubts_of_ca
+
+    if symmetric_key is not None:
+        only(ca_name is None and cert is None, "without --symmetric-key", ca_name=ca_name, cert=cert)
+        second = None if secondary is None else Path(secondary)
+        host = profile.hub_host(hub)
+        for option, file in {"--symmetric-key": symmetric_key, "--secondary": second}.items():
+            if file is not None:
+                check_file(file, option, dry_run=writing.dry_run)
+        keys = AzureTarget(profile.azure)
+        writing.confirm(keys, profile, 1)
+        enrolled, *made = keys.enroll_key_group(
+            group_id, is_edge=edge, update=update, dry_run=writing.dry_run, hub=host, issue=issue
+        )
+        _keep((symmetric_key, second), made)
+        row = {"group": group_id, "outcome": enrolled.done.value, "key": str(symmetric_key)}
+        emit(as_json, row | _told_of(enrolled.difference, as_json=as_json))
+        return
+    if (ca_name is None) == (cert is None):
+        raise CaNotNamedError
+    names = [name for name in (ca_name, secondary) if name is not None] if cert is None else []
+    files = [] if cert is None else [cert, *([] if secondary is None else [Path(secondary)])]
+    certificates = [read_ca_certificate(file) for file in files]
+    for file, certificate in zip(files, certificates, strict=True):
+        if not certificate.is_ca:
+            raise GroupCertificateError(subject=certificate.subject_text, file=shlex.quote(str(file)))
+    target = AzureTarget(profile.azure)
+    for certificate in certificates:
+        doubts = doubts_of_ca(certificate, SystemClock().now()) + profile.revoked_here(certificate)
+        who = f"Every device below the CA '{certificate.subject_text}'"
+        _ask_about(who, doubts, is_decided=force or writing.dry_run)
+    host = profile.hub_host(hub)
+    writing.confirm(target, profile, 1)
+    done, difference = target.enroll_group(
+        group_id,
+        ca_names=names,
+        certificates=certificates,
+        is_edge=edge,
+        update=update,
+        dry_run=writing.dry_run,
+        hub=host,
+        issue=issue,
+    )
+    row = {"group": group_id, "outcome": done.value}
+    if certificates:
+        row["ca"] = ", ".join(one.subject_text for one in certificates)
+    emit(as_json, row | _told_of(difference, as_json=as_json))
+
+
+def _keep(files: "Sequence[Path | None]", keys: "Sequence[str | None]") -> None:
+    """Keep keys in the files that were named for them."""
+    for path, key in zip(files, keys, strict=True):
+        if path is not None and key is not None:
+            atomic_files.create(path, f"{key}\n".encode())
+
+
+def manifest(
+    how: DeviceOptions,
+    where: TargetsOptions,
+    writing: WriteOptions,
+    shipped: ManifestOptions,
+    run: RunOptions,
+    template: TemplateOption = None,
+) -> None:
+    """Put every verified chip of a supplier's manifest on record; device id is the certificate's common name.
+
+    The target is asked what is on record already: a run that was cut off is simply run again, and --dry-run says what
+    differs. With --undo, the same command takes back what the runs of its --journal wrote; what changed since is left
+    and named. With --to twice, each target has a journal and reports of its own: run.azure.journal, run.aws.journal.
+    """
+    from birthmark.cli.device_enroll_list import EachTarget, Shipment, template_of
+
+    how.check(azure=where.goes(Cloud.AZURE), aws=where.goes(Cloud.AWS))
+    for place in where.each():
+        each = run.for_target(place.to, among=len(where.each()))
+        check_reports(each.report, shipped.file, each.journal, template)
+    targets = EachTarget(where, writing, run, as_json=shipped.as_json)
+    if run.undo:
+        targets.take_back()
+        return
+    only(not writing.dry_run, "where something is written, which --dry-run does not", journal=run.journal)
+    wanted = template_of(template, how)
+    trust = shipped.trust()
+    opened = targets.opened()
+    total = count_entries(shipped.file)
+    if total == 0:
+        raise NothingInManifestError(path=shipped.file)
+    shipment = Shipment(shipped.file, trust, total, wanted, quiet=shipped.as_json, force=how.force)
+    targets.enroll(opened, shipment, update=how.update)
+
+
+def show_template() -> None:
+    """Print a template with every key and what its texts may name, for `device enroll-list --template`."""
+    from birthmark.fleet.template import example
+
+    typer.echo(example(), nl=False)
+
+
+def list_(target: TargetOptions, pick: PickOptions, as_json: JsonOption = False) -> None:
+    """List what is on record, with its state."""
+    found: Iterable[dict[str, Any]] = map(asdict, target.open().records())
+    if target.profile.is_local:
+        found = with_standing(found, client_for(target.profile.data), name="name", state="state")
+    nothing = "No row matches --where." if pick.where else "No device is enrolled."
+    if target.profile.is_local and not pick.where:
+        nothing += " What was made at a hub by itself: `birthmark hub device ls`"
+    rows = pick.picked(found)
+    show(rows, ("name", "kind", "state", "detail", "thumbprint"), as_json=as_json, nothing=nothing)
+
+
+IsGroup = Annotated[bool, typer.Option("--group", help="NAME is an enrollment group.")]
+Registration = Annotated[str, typer.Argument(help="Registration id, or with --group a group.")]
+
+
+def disable(
+    where: TargetOptions,
+    writing: WriteOptions,
+    name: Registration,
+    is_group: IsGroup = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Let nobody register by an enrollment, which stays on record as it is (Azure)."""
+    _switch(where, writing, name, is_group=is_group, is_enabled=False, as_json=as_json)
+
+
+def enable(
+    where: TargetOptions,
+    writing: WriteOptions,
+    name: Registration,
+    is_group: IsGroup = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Let an enrollment be registered by again that was disabled (Azure)."""
+    _switch(where, writing, name, is_group=is_group, is_enabled=True, as_json=as_json)
+
+
+def _switch(
+    where: TargetOptions, writing: WriteOptions, name: str, *, is_group: bool, is_enabled: bool, as_json: bool
+) -> None:
+    from birthmark.fleet.azure_target import AzureTarget
+
+    target = where.open(takes_away=not is_enabled)
+    if not isinstance(target, AzureTarget):
+        raise typer.BadParameter(
+            "a thing has no such switch; its certificates have: `aws iot update-certificate --new-status INACTIVE`",
+            param_hint="--to",
+        )
+    writing.confirm(target, where.profile, 1)
+    with where.naming():
+        switched = target.switch(name, is_group=is_group, is_enabled=is_enabled, dry_run=writing.dry_run)
+    kind, state = "group" if is_group else "individual", "enabled" if is_enabled else "disabled"
+    emit(as_json, {"name": name, "kind": kind, "state": state, "outcome": switched.done.value})
+    if not is_enabled:
+        _say_still_a_device(where, "disable", switched.device_id, switched.hub)
+    elif where.profile.is_local and not is_group:
+        say_if_revoked(client_for(where.profile.data), name, switched.device_id or name)
+
+
+def remove(
+    where: TargetOptions,
+    writing: WriteOptions,
+    name: Annotated[str, typer.Argument(help="Registration id, thing, or with --group a group.")],
+    is_group: IsGroup = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Take a device or group off the record."""
+    from birthmark.fleet.azure_target import AzureTarget
+
+    target = where.open(takes_away=True)
+    only(where.is_azure, "with --to azure", group=is_group)
+    writing.confirm(target, where.profile, 1)
+    if writing.dry_run:
+        say(as_json, {"would_remove": name}, f"Would remove {name} at {target.description}.")
+        return
+    with where.naming():
+        device_id, hub = None, None
+        if isinstance(target, AzureTarget) and not is_group:
+            device_id, hub = target.registered(name)
+        notes = target.remove(name, is_group=is_group)
+    say(as_json, {"removed": name}, f"Removed {name} at {target.description}.")
+    for note in notes:
+        typer.echo(printable(note), err=True)
+    _say_still_a_device(where, "rm", device_id, hub)
+
+
+def _say_still_a_device(where: TargetOptions, verb: str, device_id: str | None, hub: str | None) -> None:
+    """Say of a device that registered that its hub knows it still, and what ends that there."""
+    if device_id is None or hub is None:
+        return
+    end = ""
+    if where.profile.is_local:
+        named = f"{shlex.quote(device_id)}{where.profile.hub_option(hub)}"
+        end = f": `birthmark hub device {verb} {named}` ends that"
+    typer.echo(printable(f"It is a device of {hub} still, and may connect{end}."), err=True)
+
+
+def _ask_about(who: str, doubts: list[str], *, is_decided: bool, is_ca: bool = False) -> None:
+    """Say why a record could never work, and ask whether it shall be made all the same."""
+    if not doubts:
+        return
+    error = CannotWorkError(who=who, detail=" and ".join(doubts))
+    if is_ca:
+        error.quote(fix="Use the device's own certificate, not its CA's. In a file of several, put it first.")
+    if not is_decided and not sys.stdin.isatty():
+        raise error
+    typer.echo(f"Warning: {printable(error.explain_cause())}", err=True)
+    agree("Put it on record all the same?", yes=is_decided)

@@ -1,0 +1,320 @@
+"""Enroll a supplier's shipment: entries to wishes, with every outcome in a tally, also when the run is cut off."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.progress import Progress, track
+
+from birthmark.cli.bulk_summary import Tally, say_pause
+from birthmark.cli.common import INTERRUPTED, SOME_ROWS_REFUSED, again, open_file, read_text, without
+from birthmark.cli.confirmation import CannotWorkError
+from birthmark.cli.manifest import entries_of
+from birthmark.cli.report_option import opened
+from birthmark.cli.table import counted
+from birthmark.clock import SystemClock
+from birthmark.errors import BirthmarkError, InvalidRequestError
+from birthmark.fleet.adaptive_concurrency import Paced
+from birthmark.fleet.bulk import enroll_all, take_back_all
+from birthmark.fleet.field_validation import check_values
+from birthmark.fleet.journal import TAKEN_BACK, Journal, OtherTargetsJournalError, Outcome, refused
+from birthmark.fleet.target import Done, EnrollmentRequest, EnrollmentTarget
+from birthmark.fleet.template import NameTakenTwiceError, Template, TemplateInvalidError, check_name, parse_template
+from birthmark.manifests.model import Entry
+from birthmark.manifests.preflight_checks import Judge
+from birthmark.manifests.verification import Marks
+
+if TYPE_CHECKING:
+    from birthmark.cli.device_enroll_options import (
+        DeviceOptions,
+        RunOptions,
+        TargetOptions,
+        TargetsOptions,
+        WriteOptions,
+    )
+
+Tell: TypeAlias = Callable[[Outcome], None]
+
+
+class JournalNotNamedError(InvalidRequestError):
+    """Nothing says what was done."""
+
+    code = "enroll.journal_not_named"
+    cause = "What --undo takes back stands in a journal, and no journal is named."
+    fix = "Name the one that the run had: `{again} --journal run.journal`. Without one: `birthmark device rm NAME`"
+    again: str = "?"
+
+
+class NoCertificateError(InvalidRequestError):
+    """The entry has no certificate."""
+
+    code = "manifest.no_certificate"
+    cause = "The entry of {unique_id} has no certificate; it cannot be enrolled by one."
+    fix = (
+        "Enroll the chip by the certificate that it holds itself, where it is at hand: "
+        "`birthmark chip cert --out chip.pem && birthmark device enroll --cert chip.pem`."
+    )
+    unique_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Shipment:
+    """A list of chips and how its entries are judged; `template` says what each becomes."""
+
+    file: Path
+    trust: Any
+    total: int
+    template: Template
+    quiet: bool
+    needs_common_name: bool = True
+    force: bool = False
+    doing: str = "Enrolling"
+    """What is done with each entry, as its progress is shown."""
+    hub_host: Callable[[str | None], str | None] = lambda _name: None
+    """The host of the hub that a device is assigned to, at Azure."""
+
+    def wishes(self, tell: Tell) -> Iterator[EnrollmentRequest]:
+        """Yield what is to be enrolled; what is not is told at once."""
+        judge = None if self.force else Judge(SystemClock().now(), self.needs_common_name)
+        entries = entries_of(self.file, self.trust, judge, quiet=True)
+        console = Console(stderr=True)
+        hidden = self.quiet or not console.is_terminal
+        shown = track(entries, self.doing, total=self.total, console=console, transient=True, disable=hidden)
+        names = Marks()
+        for number, entry in enumerate(shown, 1):
+            try:
+                wish = self._wish(entry, number, names)
+            except BirthmarkError as error:
+                name = error.facts.get("unique_id") or f"entry {error.facts.get('place')}"
+                thumbprint = None
+                if isinstance(entry, Entry):
+                    name, thumbprint = entry.device_id, entry.thumbprint
+                tell(refused(name, thumbprint.hex() if thumbprint else None, error, again()))
+            else:
+                yield wish
+
+    def _wish(self, entry: Entry | BirthmarkError, number: int, names: Marks) -> EnrollmentRequest:
+        """Return what an entry is enrolled by. Raise why it is not; `names` are those given before."""
+        if isinstance(entry, BirthmarkError):
+            raise entry
+        if (certificate := entry.unread) is None:
+            raise NoCertificateError(unique_id=entry.unique_id)
+        if entry.doubts:
+            who = f"A device with the certificate of {entry.device_id}"
+            raise CannotWorkError(who=who, detail=" and ".join(entry.doubts))
+        wish = self.template.wish(entry, number, certificate)
+        wish = replace(wish, hub=self.hub_host(wish.hub))
+        check_name(wish.device_id, is_azure=self.needs_common_name)
+        check_values(wish, is_azure=self.needs_common_name)
+        if self.template.device_id is not None:
+            before = names.add("device", wish.device_id, number)
+            if before is not None:
+                raise NameTakenTwiceError(device=entry.device_id, name=wish.device_id, before=before)
+        return wish
+
+
+def template_of(path: Path | None, how: "DeviceOptions") -> Template:
+    """Return what each device gets: what the file says, and what options say in its place."""
+    text = "" if path is None else read_text(path)
+    if path is not None and not text.strip():
+        raise TemplateInvalidError(file=path, line=1, detail="it is empty")
+    template = parse_template(text, path or Path("template.toml"))
+    azure = msgspec.structs.replace(
+        template.azure,
+        edge=how.edge or template.azure.edge,
+        hub=how.hub or template.azure.hub,
+        issue=how.issue or template.azure.issue,
+    )
+    aws = msgspec.structs.replace(template.aws, policy=how.policy or template.aws.policy)
+    return msgspec.structs.replace(template, azure=azure, aws=aws)
+
+
+@dataclass(frozen=True, slots=True)
+class EachTarget:
+    """A run at one target after the other. One that cannot be reached leaves the others theirs."""
+
+    where: "TargetsOptions"
+    writing: "WriteOptions"
+    run: "RunOptions"
+    as_json: bool
+
+    def opened(self) -> list[EnrollmentTarget]:
+        """Return the targets."""
+        return [where.open() for where in self.where.each()]
+
+    def enroll(self, targets: list[EnrollmentTarget], shipment: "Shipment", *, update: bool) -> None:
+        """Enroll a shipment at each. Raise `typer.Exit` where a row was refused."""
+        from birthmark.fleet.azure_target import AzureTarget
+
+        for where, target in zip(self.where.each(), targets, strict=True):
+            self.writing.confirm(target, where.profile, shipment.total)
+
+        def one(where: "TargetOptions", tally: Tally) -> None:
+            target, run = targets[wheres.index(where)], self._run_of(where)
+            judged = replace(shipment, needs_common_name=where.is_azure)
+            if where.is_azure:
+                judged = replace(judged, hub_host=cache(where.profile.hub_host))
+                if (hub := shipment.template.azure.hub) is not None and "{" not in hub:
+                    judged.hub_host(hub)  # the same for all, so that it is refused before the first
+            enroll_shipment(target, judged, tally, run, update=update, dry_run=self.writing.dry_run)
+            new = tally.counts[Done.WOULD_CREATE]
+            if isinstance(target, AzureTarget) and new:
+                is_tiered, of_hubs = where.profile.tiers(new)
+                for said in (target.allowance(new, is_tiered=is_tiered), *of_hubs):
+                    if said is not None:
+                        typer.echo(said, err=True)
+
+        wheres = self.where.each()
+        self._each(one)
+
+    def take_back(self) -> None:
+        """Take back what the runs of each one's journal wrote. Raise `typer.Exit` where something was left."""
+        self._each(lambda where, tally: take_back_shipment(where, self.writing, self._run_of(where), tally))
+
+    def _run_of(self, where: "TargetOptions") -> "RunOptions":
+        return self.run.for_target(where.to, among=len(self.where.each()))
+
+    def _each(self, one: Callable[["TargetOptions", Tally], None]) -> None:
+        problem: BirthmarkError | None = None
+        has_refusals = False
+        for where in self.where.each():
+            tally = Tally(as_json=self.as_json, to=str(where.to) if len(self.where.each()) > 1 else None)
+            try:
+                one(where, tally)
+            except BirthmarkError as error:
+                problem = problem or error
+            has_refusals |= tally.has_refusals
+        if problem is not None:
+            raise problem
+        if has_refusals:
+            raise typer.Exit(SOME_ROWS_REFUSED)
+
+
+def enroll_shipment(
+    target: EnrollmentTarget, shipment: Shipment, tally: Tally, run: "RunOptions", *, update: bool, dry_run: bool
+) -> None:
+    """Enroll all of it and say what became of it, whatever ends the run."""
+    belongs_to = target.identity if run.journal else ""
+    with (
+        Journal(run.journal, belongs_to, again=without("--journal", takes_value=True)) as kept,
+        _told(tally, run, target, dry_run=dry_run) as tell,
+    ):
+        if kept.before:
+            done = counted(kept.before, "outcome")
+            typer.echo(f"An earlier run was cut off after {done}; the target says what is there.", err=True)
+        wishes = shipment.wishes(tell)
+        try:
+            Paced(1, says=say_pause).ask(partial(target.survey, shipment.total))
+            enroll_all(target, wishes, kept, tell, update=update, dry_run=dry_run, again=again(), says=say_pause)
+        except BaseException as ending:
+            is_stopped = isinstance(ending, KeyboardInterrupt)
+            said = "Stopped" if is_stopped else "Cut off"
+            said += f" after {tally.counts.total()} of {counted(shipment.total, 'entry')}: {tally.summary()}"
+            tally.show_refusals()
+            typer.echo(f"{target.description}: {said}. Run it again to go on.", err=True)
+            if is_stopped:
+                raise typer.Exit(INTERRUPTED) from ending
+            raise
+    tally.show_refusals()
+    tally.show_differences()
+    typer.echo(f"{target.description}: {tally.summary()}.", err=True)
+    hint_at_policy(needs_one=not shipment.needs_common_name and shipment.template.aws.policy is None and tally.has_new)
+
+
+def hint_at_policy(*, needs_one: bool) -> None:
+    """Say what a device lacks at AWS that was put on record without a policy."""
+    if not needs_one:
+        return
+    typer.echo(
+        f"No policy is named: unless a group brings one, AWS lets these devices do nothing. `{again()} --policy NAME` "
+        "attaches one.",
+        err=True,
+    )
+
+
+@contextmanager
+def _told(tally: Tally, run: "RunOptions", target: EnrollmentTarget, *, dry_run: bool) -> Iterator[Tell]:
+    """Give what takes an outcome to the one who reads and into the reports."""
+    with opened(run.report, "Enrollment", target.description, dry_run=dry_run) as reports:
+        takers = [tally.add, *(report.add for report in reports)]
+
+        def tell(outcome: Outcome) -> None:
+            for take in takers:
+                take(outcome)
+
+        yield tell
+
+
+def take_back_shipment(where: "TargetOptions", writing: "WriteOptions", run: "RunOptions", tally: Tally) -> None:
+    """Take back what the runs of a journal did, and say what became of it."""
+    if run.journal is None:
+        raise JournalNotNamedError(again=again())
+    open_file(run.journal).close()
+    target = where.open(takes_away=True)
+    with (
+        _taking_back_there(where),
+        Journal(run.journal, target.identity, again=without("--journal", takes_value=True)) as kept,
+    ):
+        kept.ending = None
+        count = sum(1 for _ in kept.written())
+        writing.confirm(target, where.profile, count, "journaled write")
+        with _told(tally, run, target, dry_run=writing.dry_run) as tell, _shown("Taking back", count, tally) as step:
+            there = partial(_tell_taken_back, tell, where, step)
+            take_back_all(target, kept, there, dry_run=writing.dry_run, again=again(), says=say_pause)
+        if not (writing.dry_run or tally.has_refusals):
+            kept.ending = TAKEN_BACK
+    tally.show_refusals()
+    typer.echo(f"{target.description}: {tally.summary()}.", err=True)
+    if where.is_azure and where.profile.is_local and tally.counts[Done.TAKEN_BACK]:
+        typer.echo(
+            "A device that registered meanwhile is still its hub's: `birthmark hub device ls` shows them.", err=True
+        )
+
+
+@contextmanager
+def _taking_back_there(where: "TargetOptions") -> Iterator[None]:
+    """Say of a journal that is another target's where what stands in it can be taken back."""
+    try:
+        yield
+    except OtherTargetsJournalError as error:
+        is_aws, other = error.belongs_to.startswith("AWS"), where.profile.dps_option(error.belongs_to)
+        if is_aws == where.is_azure:
+            advice = "It is taken back where it was done"
+            command = f"{without('--to', takes_value=True)} --to {'aws' if is_aws else 'azure'}"
+        elif where.is_azure and other is not None:
+            advice, command = "It is taken back where it was done", f"{without('--dps', takes_value=True)}{other}"
+        else:
+            advice = (
+                "It is taken back where it was done: name that by --profile, --dps or --data. What is on record here"
+            )
+            command = f"birthmark device ls{where.as_options()}"
+        said: dict[str, Any] = {"belongs_to": error.belongs_to, "target": error.target, "path": error.path}
+        raise OtherTargetsJournalError(advice=advice, command=command, **said) from error
+
+
+@contextmanager
+def _shown(what: str, total: int, tally: Tally) -> Iterator[Callable[[], None]]:
+    """Show how far it is, at a terminal; whoever presses Ctrl-C is told what was done, and how it goes on."""
+    console = Console(stderr=True)
+    hidden = tally.as_json or not console.is_terminal
+    try:
+        with Progress(console=console, transient=True, disable=hidden) as progress:
+            task = progress.add_task(what, total=total)
+            yield lambda: progress.advance(task)
+    except KeyboardInterrupt:
+        done = f"Stopped; {tally.summary()} of {total}."
+        typer.echo(f"{done} The same command goes on with the rest: {again()}", err=True)
+        raise
+
+
+def _tell_taken_back(tell: Tell, where: "TargetOptions", step: Callable[[], None], outcome: Outcome) -> None:
+    if outcome.refusal is not None:
+        outcome.refusal.add_facts(options=where.as_options())
+    tell(outcome)
+    step()

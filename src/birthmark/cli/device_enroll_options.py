@@ -1,0 +1,363 @@
+"""What the commands share that put devices on record: where, whose, how, and what is kept of it."""
+
+import re
+import shlex
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from birthmark.cli.common import without
+from birthmark.cli.confirmation import agree, only, only_typed
+from birthmark.cli.policy_keys import owner_string
+from birthmark.cli.report_option import ReportOption
+from birthmark.cli.server_client import DataOption, ServerOptions, at
+from birthmark.cli.table import counted
+from birthmark.console.api_client import DEFAULT_DATA
+from birthmark.errors import BirthmarkError, ConflictError
+from birthmark.pki.certificates import Certificate
+
+if TYPE_CHECKING:
+    from birthmark.fleet.aws_target import AwsTarget
+    from birthmark.fleet.azure_target import AzureTarget
+    from birthmark.fleet.profiles import AzureProfile
+    from birthmark.fleet.target import EnrollmentTarget
+
+
+class HubNotLinkedError(ConflictError):
+    """The provisioning service has no such hub."""
+
+    code = "enroll.hub_not_linked"
+    cause = "The provisioning service {dps} assigns nobody to the hub {hub}; linked there: {linked}."
+    fix = "Link it: `birthmark dps link {hub} --dps {dps}`. The hubs there are: `birthmark hub ls`"
+    dps: str
+    hub: str
+    linked: str
+
+
+class Cloud(StrEnum):
+    """Whose interface it is."""
+
+    AZURE = "azure"
+    AWS = "aws"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where enrollments go: a cloud's interface, and whose records there where that is said with it."""
+
+    cloud: Cloud
+    profile: str | None = None
+    name: str = ""
+    """As it was written."""
+
+    def __str__(self) -> str:
+        return self.name or self.cloud.value
+
+    @property
+    def label(self) -> str:
+        """What the files are called that are of this place alone."""
+        return _NOT_IN_LABELS.sub("-", str(self))
+
+
+def parse_place(text: "str | Place") -> Place:
+    """Return the place in `azure`, `aws`, `local`, or a cloud with a profile: `aws:plant`."""
+    if isinstance(text, Place):  # the default
+        return text
+    if text == "local":
+        return Place(Cloud.AZURE, "local", text)
+    cloud, has_profile, profile = text.partition(":")
+    if cloud not in set(Cloud) or bool(has_profile) != bool(profile):
+        raise typer.BadParameter(f"{text!r} is none of 'azure', 'aws', 'local', nor one with a profile, as 'aws:plant'")
+    return Place(Cloud(cloud), profile or None, text)
+
+
+DEFAULT_DPS = "birthmark"
+_HUBS = ".azure-devices.net"
+_NOT_IN_LABELS = re.compile("[^A-Za-z0-9_-]")
+AZURE = Place(Cloud.AZURE)
+PLACES = "azure, aws, local (azure at this server), or CLOUD:PROFILE"
+
+
+def places() -> list[str]:
+    """Return what a shell may complete."""
+    return ["azure", "aws", "local"]
+
+
+def _said_of(hub: Mapping[str, Any], new: int) -> str:
+    """Say what a hub's tier allows of so many new devices."""
+    most, present = int(hub["most_devices"]), int(hub["devices"])
+    said = f"Hub {hub['name']} is of the tier {hub['tier']}: it takes {most:,} devices and has {present:,}"
+    over = present + new - most
+    return f"{said}; of {new:,} more, {over:,} are too many." if over > 0 else f"{said}."
+
+
+@dataclass(frozen=True, slots=True)
+class ProfileOptions:
+    """Whose records these are."""
+
+    profile_name: Annotated[
+        str, typer.Option("--profile", help="local (a Birthmark server), cloud (the vendor's own), or a named one.")
+    ] = "local"
+    data: DataOption = Path(DEFAULT_DATA)
+    dps: Annotated[
+        str | None,
+        typer.Option("--dps", help="Which provisioning service of a local server (`birthmark dps ls`); the first."),
+    ] = None
+
+    @property
+    def is_local(self) -> bool:
+        return self.profile_name == "local"
+
+    @property
+    def azure(self) -> "AzureProfile":
+        """Return the provisioning service. Raise `ProfileError`, or what the server says to a name of none."""
+        from birthmark.fleet.profiles import azure_profile
+
+        only(self.is_local, "with --profile local", dps=self.dps)
+        found = azure_profile(self.profile_name, self.data)
+        if self.dps is None:
+            return found
+        server = ServerOptions(self.data)
+        text = owner_string(server, "dps", self.dps)
+        scope = next((row["id_scope"] for row in server.client.rows("/dps") if row["name"] == self.dps), None)
+        return replace(found, connection_string=text, scope=scope)
+
+    def hub_host(self, name: str | None) -> str | None:
+        """Return the host of a hub, which a local server knows by its name, and which has to be linked there."""
+        if name is None or not self.is_local:
+            return name if name is None or "." in name else f"{name}{_HUBS}"
+        client = ServerOptions(self.data).client
+        hosts = {row["name"]: str(row["host"]) for row in client.rows("/hubs")}
+        host, dps = hosts.get(name, name), self.dps or DEFAULT_DPS
+        linked: list[str] = next((row["linked_hubs"] for row in client.rows("/dps") if row["name"] == dps), [])
+        if host.lower() not in {one.lower() for one in linked}:
+            raise HubNotLinkedError(hub=name, dps=dps, linked=", ".join(linked) or "none")
+        return host
+
+    def tiers(self, new: int) -> tuple[bool, list[str]]:
+        """Return whether a local server's service has a tier, and what those of its hubs allow of so many devices."""
+        if not self.is_local:
+            return False, []
+        client, name = ServerOptions(self.data).client, self.dps or DEFAULT_DPS
+        service = next((row for row in client.rows("/dps") if row["name"] == name), None)
+        linked = {host.lower() for host in service["linked_hubs"]} if service is not None else set()
+        found: list[str] = []
+        for row in client.rows("/hubs"):
+            if row["tier"] is not None and str(row["host"]).lower() in linked:
+                hub = client.get(at("hubs", row["name"]))
+                found.append(_said_of(hub, new))
+        return service is not None and service["tier"] is not None, found
+
+    def dps_option(self, described: str) -> str | None:
+        """Return the option that names a local server's service that is `described` so, as in a journal's head."""
+        if not self.is_local:
+            return None
+        rows = ServerOptions(self.data).client.rows("/dps")
+        found = next((row["name"] for row in rows if f"(scope {row['id_scope']})" in described), None)
+        return None if found is None else f" --dps {shlex.quote(found)}"
+
+    def hub_option(self, host: str) -> str:
+        """Return the option that names the hub of a local server, for a command: a name may be at several hubs."""
+        rows = ServerOptions(self.data).client.rows("/hubs")
+        name = next((str(row["name"]) for row in rows if str(row["host"]).lower() == host.lower()), host)
+        return f" --hub {shlex.quote(name)}"
+
+    @property
+    def as_option(self) -> str:
+        """Return the option that names its provisioning service, for a command in a fix."""
+        return "" if self.dps is None else f" --dps {shlex.quote(self.dps)}"
+
+    def revoked_here(self, certificate: Certificate) -> list[str]:
+        """Return the word of a local server's CA on a certificate that it, or a CA of it, took back."""
+        if not self.is_local:
+            return []
+        told = ServerOptions(self.data).client.post("/certificates/check", {"certificate": certificate.pem()})
+        return [told["revoked"].rstrip(".")] if told["revoked"] else []
+
+
+@dataclass(frozen=True, slots=True)
+class TargetOptions:
+    """Where enrollments go."""
+
+    to: Annotated[
+        Place,
+        typer.Option(parser=parse_place, metavar="PLACE", autocompletion=places, help=f"Which interface: {PLACES}."),
+    ] = AZURE
+    whose: ProfileOptions = field(default_factory=ProfileOptions)
+
+    @property
+    def profile(self) -> ProfileOptions:
+        """Whose records, wherever that was said."""
+        return self.whose if self.to.profile is None else replace(self.whose, profile_name=self.to.profile)
+
+    @property
+    def is_azure(self) -> bool:
+        return self.to.cloud is Cloud.AZURE
+
+    def check(self) -> None:
+        """Refuse options that would not count."""
+        only_typed(self.to.profile is None, "where --to names no profile of its own", "--profile")
+        only_typed(self.profile.is_local, "with --profile local", "--data")
+        only(self.is_azure, "with --to azure", dps=self.profile.dps)
+
+    def as_options(self) -> str:
+        """Return the options that name it, for a command in a fix."""
+        to = "" if self.is_azure else " --to aws"
+        own = self.profile.as_option
+        return f"{to}{own}" if self.profile.is_local else f"{to} --profile {shlex.quote(self.profile.profile_name)}"
+
+    @contextmanager
+    def naming(self) -> Iterator[None]:
+        """Let a refusal whose fix is at this target name it."""
+        try:
+            yield
+        except BirthmarkError as error:
+            error.add_facts(options=self.as_options())
+            raise
+
+    def _at_local(self) -> str:
+        """Return the command as it was typed, but for the local server."""
+        option, value = ("--to", f"{self.to.cloud}:local") if self.to.profile is not None else ("--profile", "local")
+        return f"{without(option, takes_value=True)} {option} {value}"
+
+    def open(self, *, takes_away: bool = False) -> "AzureTarget | AwsTarget":
+        """Return the target itself. Of one that cannot be used it is said how to type the command for the local server.
+
+        Not where that `takes_away` something: nobody said to do it there.
+        """
+        self.check()
+        from birthmark.fleet.aws_target import AwsTarget
+        from birthmark.fleet.azure_target import AzureTarget
+        from birthmark.fleet.profiles import aws_profile, named_for
+
+        try:
+            if self.is_azure:
+                return AzureTarget(self.profile.azure)
+            return AwsTarget(aws_profile(self.profile.profile_name, self.profile.data))
+        except BirthmarkError as error:
+            here = {} if takes_away else {"command": self._at_local()}
+            instead = f"Use the local server: `{self._at_local()}`. " if here else ""
+            error.add_facts(instead=instead, there=named_for(self.to.cloud), **here)
+            raise
+
+
+@dataclass(frozen=True, slots=True)
+class _OneOfSeveral(TargetOptions):
+    """A target whose options were checked with the others'."""
+
+    def check(self) -> None:
+        """Do nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class TargetsOptions:
+    """Where a shipment goes: one cloud, or several by the same command."""
+
+    to: Annotated[
+        list[Place] | None,
+        typer.Option(
+            parser=parse_place,
+            metavar="PLACE",
+            autocompletion=places,
+            help=f"Which interface, azure if not told: {PLACES}. May be given again.",
+        ),
+    ] = None
+    whose: ProfileOptions = field(default_factory=ProfileOptions)
+
+    def each(self) -> list[TargetOptions]:
+        """Return each of them once, in the order given."""
+        several = [TargetOptions(to, self.whose) for to in self.to or [AZURE]]
+        unnamed = any(one.to.profile is None for one in several)
+        only_typed(unnamed, "where a --to names no profile of its own", "--profile")
+        only_typed(any(one.profile.is_local for one in several), "with --profile local", "--data")
+        only(any(one.is_azure for one in several), "with --to azure", dps=self.whose.dps)
+        found: dict[tuple[Cloud, str], TargetOptions] = {}
+        for one in several:
+            found.setdefault((one.to.cloud, one.profile.profile_name), _OneOfSeveral(one.to, one.profile))
+        return list(found.values())
+
+    def goes(self, to: Cloud) -> bool:
+        """Say whether it is one of them."""
+        return any(one.cloud is to for one in self.to or [AZURE])
+
+
+@dataclass(frozen=True, slots=True)
+class WriteOptions:
+    """Before something is written."""
+
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, change nothing.")] = False
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before writing to another profile than local.")] = False
+
+    def confirm(self, target: "EnrollmentTarget", profile: ProfileOptions, count: int, what: str = "record") -> None:
+        """Say where this goes, and ask before it goes anywhere but to a local server."""
+        typer.echo(f"{counted(count, what)} for {target.description}", err=True)
+        agree(f"Write to {target.description}?", yes=self.yes or self.dry_run or profile.is_local)
+
+
+TemplateOption = Annotated[
+    Path | None, typer.Option(help="What each device gets, as `birthmark device template` shows: names, tags, …")
+]
+Hub = Annotated[
+    str | None,
+    typer.Option("--hub", metavar="NAME", help="The one hub that devices are assigned to, linked (Azure)."),
+]
+Issue = Annotated[
+    str | None,
+    typer.Option(
+        "--issue",
+        metavar="POLICY",
+        help="Who registers with a certificate request is issued a certificate by this policy: the name of a profile of"
+        " the server's CA, as device; or NAMESPACE/CA/POLICY (Azure).",
+    ),
+]
+Edge = Annotated[bool, typer.Option("--edge", help="Make it an IoT Edge device (Azure).")]
+Update = Annotated[
+    bool, typer.Option("--update", help="Change what is on record otherwise: certificate, status, settings.")
+]
+Force = Annotated[
+    bool, typer.Option("--force", help="Also put on record what will be refused: expired, weak, without a name.")
+]
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceOptions:
+    """How devices are put on record, at either cloud."""
+
+    edge: Edge = False
+    policy: Annotated[str | None, typer.Option(help="Policy to attach (AWS).")] = None
+    update: Update = False
+    force: Force = False
+    hub: Hub = None
+    issue: Issue = None
+
+    def check(self, *, azure: bool, aws: bool) -> None:
+        """Refuse what another cloud has."""
+        only(azure, "with --to azure", edge=self.edge, hub=self.hub, issue=self.issue)
+        only(aws, "with --to aws", policy=self.policy)
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """What is kept of a run, and whether it is to be taken back."""
+
+    journal: Annotated[
+        Path | None,
+        typer.Option(help="Keep every outcome in this file, which belongs to one target, and the way back."),
+    ] = None
+    undo: Annotated[bool, typer.Option("--undo", help="Take back what the journal's runs did, and nothing else.")] = (
+        False
+    )
+    report: ReportOption = None
+
+    def for_target(self, to: Place, *, among: int) -> "RunOptions":
+        """Return the same for one of several targets: each has files of its own, `run.azure.journal`, `run.aws.csv`."""
+        if among == 1:
+            return self
+        reports = [path.with_suffix(f".{to.label}{path.suffix}") for path in self.report or ()]
+        journal = self.journal and self.journal.with_suffix(f".{to.label}{self.journal.suffix}")
+        return RunOptions(journal, self.undo, reports)

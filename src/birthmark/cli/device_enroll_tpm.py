@@ -1,0 +1,70 @@
+"""`birthmark device enroll` without a certificate: by the device's TPM, or by keys that the service makes."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from birthmark import atomic_files
+from birthmark.cli.common import FileExistsAlreadyError
+from birthmark.cli.confirmation import only
+from birthmark.cli.device_enroll_options import DeviceOptions
+from birthmark.dps.wire import TpmAttestation, parse_tpm, registration_id_of
+
+if TYPE_CHECKING:
+    from birthmark.dps.model import TpmKeys
+
+
+@dataclass(frozen=True, slots=True)
+class TpmOptions:
+    """The TPM in the place of a certificate."""
+
+    endorsement_key: Annotated[
+        str | None, typer.Option(metavar="BASE64", help="By its TPM, as `birthmark agent tpm` shows it (Azure).")
+    ] = None
+    storage_root_key: Annotated[
+        str | None, typer.Option(metavar="BASE64", help="Of that TPM; default: the first that registers.")
+    ] = None
+
+    symmetric_key: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="By keys that the service makes; the first goes into this file (Azure)."),
+    ] = None
+
+    def keys(self) -> "TpmKeys | None":
+        """Return what was given, None where it was nothing. Raise `TpmKeyInvalidError`."""
+        only(self.endorsement_key is not None, "with --endorsement-key", storage_root_key=self.storage_root_key)
+        if self.endorsement_key is None:
+            return None
+        return parse_tpm(TpmAttestation(self.endorsement_key, self.storage_root_key))
+
+
+def check_file(file: Path, option: str, *, dry_run: bool) -> None:
+    """Raise where a key cannot be kept in a file that is not there yet, before anything is made."""
+    if file.exists() and not dry_run:
+        raise FileExistsAlreadyError(path=file)
+    if not file.absolute().parent.is_dir():
+        raise typer.BadParameter(f"there is no directory {file.parent}", param_hint=option)
+
+
+def enroll_keys(
+    target: Any, file: Path, name: str, how: DeviceOptions, *, hub: str | None, dry_run: bool
+) -> dict[str, str]:
+    """Put a device on record by keys, keep the first in a file, and return what is to be shown of that."""
+    check_file(file, "--symmetric-key", dry_run=dry_run)
+    done, key = target.enroll_keys(name, is_edge=how.edge, update=how.update, dry_run=dry_run, issue=how.issue, hub=hub)
+    if key is not None:
+        atomic_files.create(file, f"{key}\n".encode())
+    return {"device": name, "outcome": done.value, "registration_id": name, "key": str(file)}
+
+
+def enroll_tpm(
+    target: Any, keys: "TpmKeys", name: str | None, how: DeviceOptions, *, hub: str | None, dry_run: bool
+) -> dict[str, str]:
+    """Put a device on record by its TPM, and return what is to be shown of that."""
+    registration_id = name or registration_id_of(keys.endorsement)
+    done = target.enroll_tpm(
+        registration_id, keys, is_edge=how.edge, update=how.update, dry_run=dry_run, issue=how.issue, hub=hub
+    )
+    return {"device": registration_id, "outcome": done.value, "registration_id": registration_id}

@@ -1,0 +1,148 @@
+"""`birthmark device`: devices that are on record, from one cloud to another."""
+
+import json
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from birthmark.cli.bulk_summary import Tally, say_pause
+from birthmark.cli.command_factory import JsonOption
+from birthmark.cli.common import emit, without
+from birthmark.cli.confirmation import agree, only, only_typed
+from birthmark.cli.device_enroll_list import Shipment, hint_at_policy, template_of
+from birthmark.cli.device_enroll_options import (
+    PLACES,
+    Cloud,
+    DeviceOptions,
+    Place,
+    ProfileOptions,
+    TargetOptions,
+    TemplateOption,
+    WriteOptions,
+    parse_place,
+)
+from birthmark.cli.device_tracking import PatienceOptions, told_and_kept
+from birthmark.cli.device_tracking import follow as follow_all
+from birthmark.cli.device_tracking import move as move_all
+from birthmark.cli.manifest import ManifestOptions, count_entries
+from birthmark.cli.report_option import ReportOption, add_row, check_reports, opened
+from birthmark.cli.server_client import DataOption
+from birthmark.cli.table import counted
+from birthmark.console.api_client import DEFAULT_DATA
+from birthmark.fleet.journal import Journal
+from birthmark.fleet.migration import Move
+from birthmark.fleet.required_permissions import Work, azure_rights, iam_policy
+from birthmark.fleet.tracking import Goal
+
+
+@dataclass(frozen=True, slots=True)
+class WayOptions:
+    """From where to where."""
+
+    source: Annotated[
+        Place, typer.Option("--from", parser=parse_place, metavar="PLACE", help=f"What has the devices: {PLACES}.")
+    ]
+    to: Annotated[Place, typer.Option(parser=parse_place, metavar="PLACE", help="What is to have them.")]
+    from_profile: Annotated[str, typer.Option(help="Whose records there: local, cloud, or a named one.")] = "local"
+    to_profile: Annotated[str, typer.Option(help="Whose records here: local, cloud, or a named one.")] = "local"
+    data: DataOption = Path(DEFAULT_DATA)
+
+    def ends(self) -> tuple[TargetOptions, TargetOptions]:
+        """Return both targets. Raise `BadParameter` where they are one."""
+        only_typed(self.source.profile is None, "where --from names no profile of its own", "--from-profile")
+        only_typed(self.to.profile is None, "where --to names no profile of its own", "--to-profile")
+        source = TargetOptions(self.source, ProfileOptions(self.from_profile, self.data))
+        to = TargetOptions(self.to, ProfileOptions(self.to_profile, self.data))
+        if (source.to.cloud, source.profile) == (to.to.cloud, to.profile):
+            raise typer.BadParameter("the devices are there already: --from and --to are the same", param_hint="--to")
+        return source, to
+
+
+def follow(
+    where: TargetOptions,
+    shipped: ManifestOptions,
+    patience: PatienceOptions,
+    wait: Annotated[Goal | None, typer.Option(help="Look again until every device came so far.")] = None,
+    template: TemplateOption = None,
+    report: ReportOption = None,
+) -> None:
+    """Say where each device of a shipment stands: unassigned, never seen, away, connected.
+
+    At AWS a device is found by the client id that is its thing's name. Whether it connected to an IoT Hub, the hub is
+    asked, by IOTHUB_CONNECTION_STRING or the profile's hub_connection_string_file.
+    """
+    check_reports(report, shipped.file, template)
+    wanted, trust, target = template_of(template, DeviceOptions()), shipped.trust(), where.open()
+    total = count_entries(shipped.file)
+    shipment = Shipment(shipped.file, trust, total, wanted, quiet=shipped.as_json, force=True, doing="Looking")
+    with opened(report, "Where devices stand", target.description, dry_run=False) as reports:
+        follow_all(target, shipment, wait, patience, partial(add_row, reports), as_json=shipped.as_json)
+
+
+def move(
+    way: WayOptions,
+    shipped: ManifestOptions,
+    patience: PatienceOptions,
+    writing: WriteOptions,
+    policy: Annotated[str | None, typer.Option(help="Policy to attach (AWS).")] = None,
+    template: TemplateOption = None,
+    update: Annotated[
+        bool, typer.Option("--update", help="Enable again what is disabled there, as after a move back.")
+    ] = False,
+    journal: Annotated[
+        Path | None, typer.Option(help="Keep what is enrolled in this file; `device enroll-list --undo` takes it back.")
+    ] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Look again until every device is moved.")] = False,
+    report: ReportOption = None,
+) -> None:
+    """Move a shipment's devices to another cloud: on record there, connected there, and only then retired here.
+
+    Each run does what can be done now; run it again, or with --wait, until all are moved. A retired device keeps its
+    record: at Azure it is disabled, at the provisioning service and at its hub; at AWS its certificate is inactive.
+    """
+    check_reports(report, shipped.file, journal, template)
+    only(not writing.dry_run, "where something is written, which --dry-run does not", journal=journal)
+    source, destination = way.ends()
+    wanted, trust = template_of(template, DeviceOptions(policy=policy)), shipped.trust()
+    here, there = source.open(takes_away=True), destination.open(takes_away=True)
+    if source.is_azure == destination.is_azure and here.place == there.place:
+        raise typer.BadParameter(
+            "the devices are there already: both profiles lead to one place", param_hint="--to-profile"
+        )
+    total = count_entries(shipped.file)
+    typer.echo(f"{counted(total, 'device')} from {here.description} to {there.description}", err=True)
+    hint_at_policy(needs_one=not destination.is_azure and wanted.aws.policy is None)
+    is_local = source.profile.is_local and destination.profile.is_local
+    agree(f"Move them to {there.description}, and retire them?", yes=writing.yes or writing.dry_run or is_local)
+    shipment = Shipment(shipped.file, trust, total, wanted, quiet=True, needs_common_name=destination.is_azure)
+    tally = Tally(as_json=False)
+    where = f"{here.description} to {there.description}"
+    with (
+        opened(report, "Move", where, dry_run=writing.dry_run) as reports,
+        Journal(journal, there.identity if journal else "", again=without("--journal", takes_value=True)) as kept,
+    ):
+        keep = partial(add_row, reports)
+        wishes = list(shipment.wishes(told_and_kept(tally, keep)))
+        moving = Move(here, there, kept, dry_run=writing.dry_run, update=update, says=say_pause)
+        pairs = [(wish, wish) for wish in wishes]
+        patience_s = patience.seconds if wait and not writing.dry_run else 0
+        ends = source.as_options(), destination.as_options()
+        move_all(moving, pairs, patience_s, tally, ends, keep=keep, as_json=shipped.as_json)
+
+
+def rights(
+    work: Annotated[Work, typer.Argument(help="What is to be done there.")],
+    to: Annotated[Cloud, typer.Option(help="Which cloud.")] = Cloud.AZURE,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what a command has to be allowed at a cloud, and no more: for AWS the IAM policy, ready to be attached.
+
+    `dry-run` is what `device enroll-list --dry-run` needs; `undo` is `device enroll-list --undo`.
+    """
+    if to is Cloud.AWS:
+        typer.echo(json.dumps(iam_policy(work), indent=None if as_json else 2))
+        return
+    emit(as_json, {place: ", ".join(rights) for place, rights in azure_rights(work).items()})

@@ -1,0 +1,114 @@
+"""`birthmark device provenance`: where a device comes from, link by link, and what each was verified by."""
+
+import json
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from birthmark.cli.command_factory import JsonOption
+from birthmark.cli.common import SOME_ROWS_REFUSED, say
+from birthmark.cli.manifest import ManifestOptions, entries_of
+from birthmark.cli.manifest_merge import StationsOptions
+from birthmark.cli.server_audit import ask_chains
+from birthmark.cli.server_client import ServerOptions
+from birthmark.console.api_client import NoAnswerInTimeError, ServerNotRunningError
+from birthmark.errors import NotFoundError
+from birthmark.fleet.provenance import Link, State, is_about, links_of_list, links_of_server
+from birthmark.manifests.errors import ManifestError
+from birthmark.manifests.model import Entry
+from birthmark.untrusted_text import printable
+
+_COLORS = {State.HOLDS: typer.colors.GREEN, State.BROKEN: typer.colors.RED}
+
+
+class NothingKnownError(NotFoundError):
+    """Nobody knows this device."""
+
+    code = "provenance.nothing_known"
+    cause = "Neither a list nor the server of {data} knows anything of '{name}'{refused}."
+    fix = (
+        "The names that the server knows: `birthmark device ls --data {data}`. A list is given with --manifest FILE, "
+        "and who is believed of it with --station, --signer, --trust-root."
+    )
+    data: Path
+    name: str
+    refused: str = ""
+    """What of the list was not believed, which may be what is asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListOptions:
+    """The list that the device came with, and whose word counts."""
+
+    stations: StationsOptions
+    manifest: Annotated[Path | None, typer.Option(help="The supplier's manifest, or the production line's bundle.")] = (
+        None
+    )
+    signer: Annotated[list[Path] | None, typer.Option(help="A signer certificate of a manifest to accept.")] = None
+
+    def found(self, wanted: str) -> tuple[list[Any], str]:
+        """Return the entries that are about the device, and what is wrong with them; and of the others the first."""
+        about: list[Any] = []
+        if self.manifest is None:
+            return about, ""
+        trust, wrong = ManifestOptions(self.manifest, self.signer, self.stations).trust(), ""
+        for one in entries_of(self.manifest, trust, quiet=True):
+            if is_about(one, wanted):
+                about.append(one)
+            elif isinstance(one, ManifestError) and not wrong:
+                wrong = f"; of the list not all is believed: {one.explain_cause().rstrip('.')}"
+        return about, wrong
+
+
+def verify(
+    given: ListOptions,
+    server: ServerOptions,
+    name: Annotated[str, typer.Argument(help="Device id, serial number of the chip or board, or thumbprint.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Follow a device from the list it came with to its latest certificate; each link says what it was verified by.
+
+    Exit code 7 where a link is broken, 3 where nothing is known. A server that does not run leaves its part out.
+    """
+    found, refused = given.found(name)
+    links = [] if given.manifest is None else links_of_list(found)
+    entry = next((one for one in found if isinstance(one, Entry)), None)
+    device = name if entry is None else entry.device_id
+    factory = None if entry is None or entry.thumbprint is None else entry.thumbprint.hex()
+    try:
+        links += links_of_server(device, factory, *_records(server, device))
+    except (ServerNotRunningError, NoAnswerInTimeError) as away:
+        links.append(Link("registration", State.NOT_CHECKED, away.explain_cause().rstrip("."), "nobody"))
+    if all(link.state in {State.MISSING, State.NOT_CHECKED} for link in links):
+        raise NothingKnownError(name=name, data=server.directory, refused=refused)
+    for link in links:
+        _tell(link, as_json=as_json)
+    if any(link.state in {State.BROKEN, State.MISSING} for link in links):
+        raise typer.Exit(SOME_ROWS_REFUSED)
+
+
+def _records(server: ServerOptions, device: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return the device's rows of the audit chains, which are verified, and its certificates of the inventory."""
+    certificates = list(server.client.rows("/certificates", subject=device))
+    rows: list[dict[str, Any]] = []
+
+    def keep(line: str) -> None:
+        with suppress(KeyError):
+            row = json.loads(line)
+            if row["subject"].lower() == device.lower():
+                rows.append(row)
+
+    ask_chains(server, [], rows=keep)
+    return rows, certificates
+
+
+def _tell(link: Link, *, as_json: bool) -> None:
+    if as_json:
+        say(as_json, asdict(link), "")
+        return
+    state = typer.style(f"{link.state.value:<11}", fg=_COLORS.get(link.state), bold=link.state is State.BROKEN)
+    typer.echo(f"{link.link:<12} {state} " + printable(link.what))
+    typer.echo(f"{'':<24} by " + printable(link.by))

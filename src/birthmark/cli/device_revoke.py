@@ -1,0 +1,137 @@
+"""`birthmark device revoke`: a lost device, taken back at every place where it is on record."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Annotated
+
+import typer
+
+from birthmark.cli.common import SOME_ROWS_REFUSED
+from birthmark.cli.confirmation import agree
+from birthmark.cli.device_enroll_options import PLACES, Cloud, Place, ProfileOptions, TargetOptions, parse_place, places
+from birthmark.cli.server_client import ServerOutputOptions, at, show
+from birthmark.cli.table import counted
+from birthmark.devices.model import RevocationOutcome, RevokedPart
+from birthmark.errors import BirthmarkError, NotFoundError
+from birthmark.pki.certificates import Thumbprint
+from birthmark.pki.crl import RevocationReason
+
+_COLUMNS = ("place", "what", "id", "became", "note")
+_CERTIFICATES = ("certificate", "certificate of another CA")
+
+
+@dataclass(frozen=True, slots=True)
+class LossOptions:
+    """Which device, and why."""
+
+    reason: Annotated[RevocationReason, typer.Option(help="Why (RFC 5280 section 5.3.1).")] = (
+        RevocationReason.KEY_COMPROMISE
+    )
+    block: Annotated[
+        bool,
+        typer.Option(
+            "--block", help="Shut the name out at the server and at Azure even if nothing is on record of it."
+        ),
+    ] = False
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, change nothing.")] = False
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False
+
+
+@dataclass(slots=True)
+class _Losing:
+    """One device, place by place; what the first knows of its certificates the next are told."""
+
+    name: str
+    server: ServerOutputOptions
+    asked: LossOptions
+    certificates: list[Thumbprint] = field(default_factory=list)
+
+    def at(self, place: Place) -> list[RevokedPart]:
+        """Take it back at a place. What the place refuses is a row, too."""
+        try:
+            return self._at(place)
+        except NotFoundError:
+            raise
+        except BirthmarkError as error:
+            return [
+                RevokedPart(
+                    str(place), "", self.name, RevocationOutcome.FAILED, error.explain_cause(), error.explain_fix()
+                )
+            ]
+
+    def _at(self, place: Place) -> list[RevokedPart]:
+        dry_run, reason = self.asked.dry_run, self.asked.reason.value
+        if place.profile == "local":
+            body = {"reason": reason, "dry_run": dry_run, "block": self.asked.block}
+            told = self.server.client.post(at("devices", self.name, "revoke"), body)
+            rows = [RevokedPart(**{**row, "became": RevocationOutcome(row["became"])}) for row in told]
+            known = [row.id for row in rows if row.what in _CERTIFICATES and row.became is not RevocationOutcome.LEFT]
+            self.certificates += [Thumbprint(bytes.fromhex(one)) for one in dict.fromkeys(known)]
+            return rows
+        from birthmark.fleet.azure_target import AzureTarget
+
+        target = TargetOptions(place, ProfileOptions(place.profile or "cloud", self.server.data)).open(takes_away=True)
+        if isinstance(target, AzureTarget):
+            return target.lose(self.name, reason, dry_run=dry_run, block=self.asked.block, place=str(place))
+        return target.lose(self.name, self.certificates, dry_run=dry_run)
+
+
+def revoke(
+    server: ServerOutputOptions,
+    asked: LossOptions,
+    name: Annotated[str, typer.Argument(help="The device's name: registration id, device id or thing.")],
+    to: Annotated[
+        list[Place] | None,
+        typer.Option(
+            parser=parse_place,
+            metavar="PLACE",
+            autocompletion=places,
+            help=f"Where, local if not told: {PLACES}. Without a profile, azure and aws are the vendors' own. "
+            "May be given again.",
+        ),
+    ] = None,
+) -> None:
+    """Take a lost device back: certificates and keys, passwords and tokens, enrollments, hub devices, connections.
+
+    It says what it took, what had been taken before, what it could not take, and what lets in others, too. Run it again
+    at any time: what was taken stays taken. Records stay, switched off, so that every list shows them.
+    """
+    wanted = sorted(dict.fromkeys(to or [Place(Cloud.AZURE, "local", "local")]), key=lambda one: one.profile != "local")
+    if not (asked.yes or asked.dry_run):  # one that nothing is known of is told before anything is asked
+        list(_everywhere(_Losing(name, server, replace(asked, dry_run=True)), wanted))
+    agree(
+        f"Take everything of '{name}' back at {', '.join(map(str, wanted))}, for good?", yes=asked.yes or asked.dry_run
+    )
+    losing = _Losing(name, server, asked)
+    rows = list(_everywhere(losing, wanted))
+    for row in rows if server.as_json else ():
+        typer.echo(json.dumps(asdict(row)))
+    if not server.as_json:
+        show([asdict(row) for row in rows], _COLUMNS, as_json=False, nothing="Nothing is on record there.")
+        _say_what_is_left(rows, dry_run=asked.dry_run)
+    if any(row.became is RevocationOutcome.FAILED for row in rows):
+        raise typer.Exit(SOME_ROWS_REFUSED)
+
+
+def _everywhere(losing: _Losing, wanted: Sequence[Place]) -> Iterator[RevokedPart]:
+    """Yield what became of it, at one place after the other. Raise `NotFoundError` where none knows the device."""
+    nothing: NotFoundError | None = None
+    is_known = False
+    for place in wanted:
+        try:
+            found = losing.at(place)
+        except NotFoundError as error:
+            nothing, found = error, []
+        is_known = is_known or bool(found)
+        yield from found
+    if nothing is not None and not is_known:
+        raise nothing
+
+
+def _say_what_is_left(rows: Sequence[RevokedPart], *, dry_run: bool) -> None:
+    done = RevocationOutcome.WOULD_REVOKE if dry_run else RevocationOutcome.REVOKED
+    typer.echo(f"{counted(sum(row.became is done for row in rows), 'part')} {done}.", err=True)
+    for row in rows:
+        if row.became in {RevocationOutcome.LEFT, RevocationOutcome.FAILED}:
+            typer.echo(f"{row.became}: {row.place} {row.what} {row.id}, {row.note} {row.command}".rstrip(), err=True)

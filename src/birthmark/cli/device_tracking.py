@@ -1,0 +1,162 @@
+"""`birthmark device follow` and `device move`: where devices stand, asked again until all came so far."""
+
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Annotated, Any, TypeAlias, TypeVar
+
+import typer
+
+from birthmark.cli.bulk_summary import Tally, say_pause
+from birthmark.cli.certificate_inventory import parse_within
+from birthmark.cli.common import INTERRUPTED, SOME_ROWS_REFUSED, again
+from birthmark.cli.device_enroll_list import Shipment
+from birthmark.cli.table import counted
+from birthmark.clock import SystemClock
+from birthmark.durations import FORMS
+from birthmark.fleet.journal import Outcome
+from birthmark.fleet.migration import Move, Pair, Progress, TakenAtDestinationError
+from birthmark.fleet.target import Done, EnrollmentRequest
+from birthmark.fleet.tracking import Followed, Goal, Stand, stands_of
+from birthmark.untrusted_text import printable
+
+_LOOK_S = 2.0
+_PATIENCE = timedelta(minutes=10)
+_NAMED = 3
+Row = TypeVar("Row")
+Keep: TypeAlias = Callable[[Mapping[str, Any]], None]
+"""Takes what became of a device into the reports."""
+
+
+@dataclass(frozen=True, slots=True)
+class PatienceOptions:
+    """How long to look again."""
+
+    timeout: Annotated[
+        timedelta | None,
+        typer.Option(parser=parse_within, metavar="TIME", help=f"How long to wait at most, 10m if not told: {FORMS}."),
+    ] = None
+
+    @property
+    def seconds(self) -> float:
+        return (self.timeout or _PATIENCE).total_seconds()
+
+
+def told_and_kept(tally: Tally, keep: Keep) -> Callable[[Outcome], None]:
+    """Return what takes the outcome of an entry that is no device's."""
+
+    def tell(outcome: Outcome) -> None:
+        tally.add(outcome)
+        keep(outcome.as_row())
+
+    return tell
+
+
+def follow(
+    target: Followed, shipment: Shipment, goal: Goal | None, patience: PatienceOptions, keep: Keep, *, as_json: bool
+) -> None:
+    """Say where each device of a list stands; with a goal, look again until all reached it, or time is up."""
+    tally = Tally(as_json=as_json)
+    wishes = list(shipment.wishes(told_and_kept(tally, keep)))
+    found: dict[str, Stand] = {}
+
+    def look(left: Sequence[EnrollmentRequest]) -> Iterator[tuple[EnrollmentRequest, bool]]:
+        for wish, stand in zip(left, stands_of(target, left, says=say_pause), strict=True):
+            found[wish.device_id] = stand
+            yield wish, goal is None or stand.reached(goal)
+
+    try:
+        is_reached = _until(look, wishes, patience.seconds if goal is not None else 0)
+    finally:  # what was seen is told, whatever ends it
+        if as_json:
+            _print(stand.as_row() for stand in found.values())
+        thumbprints = {wish.device_id: wish.certificate.thumbprint.hex() for wish in wishes}
+        for name, stand in found.items():
+            row = {"device": stand.device_id, "outcome": stand.standing.value, "cause": stand.detail}
+            keep(row | {"thumbprint": thumbprints[name]})
+        tally.show_refusals()
+        _show({stand.device_id: (stand.standing.value, stand.detail) for stand in found.values()}, target.description)
+    if tally.has_refusals or not is_reached:
+        raise typer.Exit(SOME_ROWS_REFUSED)
+
+
+def move(
+    moving: Move,
+    pairs: Sequence[Pair],
+    patience_s: float,
+    tally: Tally,
+    options: tuple[str, str],
+    *,
+    keep: Keep,
+    as_json: bool,
+) -> None:
+    """Move devices as far as they come; with patience, look again until all are moved, or time is up.
+
+    `tally` has what of the list is refused, and gets what is refused of the devices; `options` name source and
+    destination to `device ls`.
+    """
+    found: dict[str, Progress] = {}
+
+    def look(left: Sequence[Pair]) -> Iterator[tuple[Pair, bool]]:
+        for pair, progress in zip(left, moving.look(left), strict=True):
+            found[pair[1].device_id] = progress
+            yield pair, progress.moved.value != "waiting"
+
+    try:
+        is_over = _until(look, pairs, patience_s)
+    finally:  # what was done is told, whatever ends it
+        for refusal in filter(None, (progress.refusal for progress in found.values())):
+            refusal.add_facts(options=options[isinstance(refusal, TakenAtDestinationError)], again=again())
+        if as_json:
+            _print(progress.as_row() for progress in found.values())
+        thumbprints = {after.device_id: after.certificate.thumbprint.hex() for _, after in pairs}
+        for name, progress in found.items():
+            row = {"outcome": progress.moved.value, "cause": progress.detail, "thumbprint": thumbprints[name]}
+            keep(row | progress.as_row())
+            if progress.refusal is not None:
+                tally.add(Outcome(progress.device_id, None, Done.REFUSED, progress.refusal))
+        tally.show_refusals()
+        where = f"{moving.source.description} to {moving.destination.description}"
+        # Why one is refused was just told.
+        _show({one.device_id: (one.moved.value, "" if one.refusal else one.detail) for one in found.values()}, where)
+    if tally.has_refusals or not is_over:
+        raise typer.Exit(SOME_ROWS_REFUSED)
+
+
+def _until(look: Callable[[Sequence[Row]], Iterable[tuple[Row, bool]]], rows: Sequence[Row], patience_s: float) -> bool:
+    """Look at all, then again at those that are not where they shall be; say whether all are."""
+    now = SystemClock().monotonic
+    deadline, left, said = now() + patience_s, list(rows), -1
+    while True:
+        try:
+            left = [row for row, is_there in look(left) if not is_there]
+            if not left or now() >= deadline:
+                return not left
+            if len(left) != said:
+                said = len(left)
+                there = counted(len(rows) - said, "device")
+                typer.echo(f"{there} there, {said} to wait for; Ctrl-C ends it.", err=True)
+            time.sleep(min(_LOOK_S, max(0.0, deadline - now())))
+        except KeyboardInterrupt as ending:
+            typer.echo("Stopped; run it again to go on.", err=True)
+            raise typer.Exit(INTERRUPTED) from ending
+
+
+def _print(rows: Iterable[dict[str, object]]) -> None:
+    for row in rows:
+        typer.echo(json.dumps(row))
+
+
+def _show(found: dict[str, tuple[str, str]], where: str) -> None:
+    """Print how many stand where, and of each kind the first few."""
+    counts = Counter(standing for standing, _ in found.values())
+    for standing in counts:
+        named = [(name, detail) for name, (kind, detail) in found.items() if kind == standing][:_NAMED]
+        more = f" and {counts[standing] - len(named)} more" if counts[standing] > len(named) else ""
+        said = ", ".join(f"{name} ({detail})" if detail else name for name, detail in named)
+        typer.echo(f"  {standing}: {printable(said)}{more}", err=True)
+    summary = ", ".join(f"{count} {standing}" for standing, count in counts.most_common())
+    typer.echo(f"{where}: {summary or 'nothing to look at'}.", err=True)

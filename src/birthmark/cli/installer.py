@@ -1,0 +1,266 @@
+"""Putting a service onto a machine or into an image, and taking back exactly what was put there.
+
+What is made is written down in `var/lib/birthmark-install/NAME.json`, before it is made: who is killed then leaves
+nothing that nobody knows of. Installing again changes only what differs; uninstalling removes only what was made, and
+leaves files that somebody changed since, data, configuration, and the user whose they are.
+"""
+
+import contextlib
+import hashlib
+import shlex
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import msgspec
+
+from birthmark import atomic_files
+from birthmark.cli.common import FileUnusableError
+from birthmark.cli.systemd_units import Service
+from birthmark.untrusted_text import decode_json, reason_of
+
+
+class Made(msgspec.Struct, frozen=True):
+    """What an installation made: files with their digests, a link, directories, the user."""
+
+    files: dict[str, str] = {}
+    before: dict[str, str] = {}
+    """What a file of ours was before it was written anew, as it is still where that was cut short."""
+    links: tuple[str, ...] = ()
+    directories: tuple[str, ...] = ()
+    user: str | None = None
+    settled: bool = False
+    """Whether all of it has the owner and the mode that it shall have."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One thing to do, as it is told; `do` does it."""
+
+    what: str
+    do: Callable[[], None] = field(repr=False)
+
+
+@dataclass(slots=True)
+class Installer:
+    """Installs one service below a root; / is this machine."""
+
+    service: Service
+    root: Path
+    _made: Made = field(default_factory=Made)
+
+    @property
+    def record(self) -> Path:
+        return self.root / "var/lib/birthmark-install" / f"{self.service.name}.json"
+
+    @property
+    def is_here(self) -> bool:
+        return self.root == Path("/")
+
+    # ---- install
+
+    def install(self) -> Iterator[Step]:
+        """Yield what has to be done; nothing where everything is as it shall be."""
+        self._made = self._recorded()
+        found = {name: _text(self.root / name) for name in self.service.files}
+        different = [name for name, text in self.service.files.items() if found[name] != text]
+        others = [name for name in different if not self._is_ours(name, found[name])]
+        for name in others:
+            way = f": `systemctl edit {self.service.name}` is for changes" if name.endswith(".service") else ""
+            yield Step(f"leave /{name}, which is not as it was installed{way}", _nothing)
+        different = [name for name in different if name not in others]
+        for name in different:
+            yield Step(f"write /{name}", self._writer(name, self.service.files[name]))
+        has_users = (self.root / "etc/passwd").exists()  # without, the image's first start makes user and modes
+        if not self._has_user() and has_users:
+            yield Step(f"make the system user {self.service.user}", self._make_user)
+        missing = [name for name in self.service.directories if not (self.root / name).is_dir()]
+        for name in missing:
+            yield Step(f"make /{name}", partial(self._make_directory, name))
+        was_cut_off = self.record.exists() and not self._made.settled
+        if (different or missing or was_cut_off) and has_users:
+            for step in self._tool("systemd-tmpfiles", "--create", self._place("tmpfiles.d")):
+                yield Step(step.what, partial(self._settle, step.do))
+        wants = self.root / self.service.wants
+        if not wants.is_symlink():
+            yield Step(f"start it with the machine: /{self.service.wants}", self._enable)
+        if self.is_here and different:
+            yield from self._systemctl("daemon-reload")
+
+    def uninstall(self) -> Iterator[Step]:
+        """Yield what has to be done to take it back."""
+        made = self._made = self._recorded()
+        unit = f"etc/systemd/system/{self.service.name}.service"
+        if self.is_here and made.files and (self.root / unit).exists():  # else it was stopped before it was removed
+            yield from self._systemctl("stop", f"{self.service.name}.service")
+        yield from self._files_back(made)
+        if made.user is not None and self._has_user():
+            why = "for its number, and what is kept under that, would be the next one's"
+            yield Step(f"leave the system user {made.user}, {why}", _nothing)
+        if self.record.exists():
+            yield Step("forget the installation", self._forget)
+        for name in reversed(made.directories):
+            yield Step(f"remove /{name}, if it is empty", partial(_rmdir, self.root / name))
+        if self.is_here and made.files:
+            yield from self._systemctl("daemon-reload")
+
+    # ---- inside
+
+    def _is_ours(self, name: str, text: str | None) -> bool:
+        """Say whether a file is missing, or as this wrote it."""
+        return text is None or _is_one(self._made, name, text)
+
+    def _files_back(self, made: Made) -> Iterator[Step]:
+        for name in made.links:
+            if (self.root / name).is_symlink():
+                yield Step(f"remove /{name}", partial(_remove, self.root / name))
+        for name in made.files:
+            found = _text(self.root / name)
+            if found is not None and _is_one(made, name, found):
+                yield Step(f"remove /{name}", partial(_remove, self.root / name))
+            elif found is not None:
+                yield Step(f"leave /{name}, which was changed since", _nothing)
+
+    def _recorded(self) -> Made:
+        """Return what was made; nothing without a record. Raise `FileUnusableError`: one that is lost is not none."""
+        try:
+            return decode_json(self.record.read_bytes(), Made)
+        except FileNotFoundError:
+            return Made()
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            lost = FileUnusableError(path=str(self.record), reason="it does not say what was installed")
+            there = shlex.join(str(self.root / name) for name in (*self.service.files, self.service.wants))
+            stop = f"systemctl stop {self.service.name}.service; " if self.is_here else ""
+            lost.quote(
+                fix=f"Take it back by hand: `{stop}rm -f {shlex.quote(str(self.record))} {there}`; then install anew."
+            )
+            raise lost from error
+
+    def _remember(self, **changes: object) -> None:
+        """Write down what is about to be made."""
+        self._made = msgspec.structs.replace(self._made, **changes)
+        self._make(self._missing(self.record.parent))
+        atomic_files.replace(self.record, msgspec.json.encode(self._made), mode=0o644)
+
+    def _directories(self, directory: Path) -> None:
+        """Make directories, and remember which were not there."""
+        if missing := self._missing(directory):
+            self._remember()
+            self._make(missing)
+
+    def _missing(self, directory: Path) -> list[Path]:
+        """Return which are not there, the uppermost first, and note them as made."""
+        missing: list[Path] = []
+        while not directory.exists():
+            missing.insert(0, directory)
+            directory = directory.parent
+        names = [str(one.relative_to(self.root)) for one in missing]
+        known = dict.fromkeys((*self._made.directories, *names))
+        self._made = msgspec.structs.replace(self._made, directories=tuple(known))
+        return missing
+
+    def _make(self, missing: list[Path]) -> None:
+        for one in missing:
+            one.mkdir(mode=0o755, exist_ok=True)  # that of the record was made meanwhile
+
+    def _writer(self, name: str, text: str) -> Callable[[], None]:
+        def write() -> None:
+            path, before = self.root / name, _text(self.root / name)
+            self._directories(path.parent)
+            earlier = {} if before is None else {name: _digest(before)}
+            known = self._made.files | {name: _digest(text)}
+            self._remember(files=known, before=self._made.before | earlier, settled=False)
+            atomic_files.replace(path, text.encode(), mode=0o644)
+
+        return write
+
+    def _has_user(self) -> bool:
+        users = (_text(self.root / "etc/passwd") or "").splitlines()
+        return any(line.startswith(f"{self.service.user}:") for line in users)
+
+    def _make_directory(self, name: str) -> None:
+        self._directories(self.root / name)
+        self._remember(settled=False)
+
+    def _settle(self, do: Callable[[], None]) -> None:
+        """Give everything its owner and mode, and remember it: what was cut off before is done by the next call."""
+        do()
+        self._remember(settled=True)
+
+    def _make_user(self) -> None:
+        self._remember(user=self.service.user)
+        for step in self._tool("systemd-sysusers", self._place("sysusers.d")):
+            step.do()
+        if not self._has_user():
+            self._remember(user=None)
+
+    def _enable(self) -> None:
+        link = self.root / self.service.wants
+        self._directories(link.parent)
+        self._remember(links=(*(one for one in self._made.links if one != self.service.wants), self.service.wants))
+        link.symlink_to(f"/etc/systemd/system/{self.service.name}.service")
+        atomic_files.sync_directory(link.parent)
+
+    def _forget(self) -> None:
+        _remove(self.record)
+        _rmdir(self.record.parent)
+
+    def _place(self, directory: str) -> str:
+        return str(self.root / f"etc/{directory}/{self.service.name}.conf")
+
+    def _tool(self, tool: str, *arguments: str) -> Iterator[Step]:
+        """Yield a call of a program that works on images too; without it the image's first start does the same."""
+        if (path := shutil.which(tool, path="/usr/sbin:/usr/bin:/sbin:/bin")) is None:
+            return
+        roots = [] if self.is_here else ["--root", str(self.root)]
+        command = [path, *roots, *arguments]
+        yield Step(" ".join(command), partial(_run, command))
+
+    def _systemctl(self, *arguments: str) -> Iterator[Step]:
+        if Path("/run/systemd/system").is_dir():  # systemd is what runs this machine
+            yield Step(f"systemctl {' '.join(arguments)}", partial(_run, ["systemctl", *arguments]))
+
+
+def _is_one(made: Made, name: str, text: str) -> bool:
+    """Say whether a file is as this wrote it, now or before."""
+    return _digest(text) in {made.files.get(name), made.before.get(name)}
+
+
+def _nothing() -> None:
+    """A step that only says something."""
+
+
+def groups_of(root: Path) -> set[str]:
+    """Return the names of the groups of a machine or image."""
+    return {line.partition(":")[0] for line in (_text(root / "etc/group") or "").splitlines()}
+
+
+def _run(command: list[str]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 (tools by their whole paths)
+    if done.returncode:
+        raise FileUnusableError(path=command[-1], reason=" ".join(done.stderr.split()) or f"{command[0]} failed")
+
+
+def _text(path: Path) -> str | None:
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        return path.read_text(encoding="utf-8")
+    return None
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise FileUnusableError(path=str(path), reason=reason_of(error)) from error
+
+
+def _rmdir(path: Path) -> None:
+    with contextlib.suppress(OSError):  # not empty: somebody else's
+        path.rmdir()

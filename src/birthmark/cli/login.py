@@ -1,0 +1,157 @@
+"""`birthmark login`: by an invitation, by a person at a browser, or by a token."""
+
+import re
+import socket
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from birthmark.cli.command_factory import JsonOption
+from birthmark.cli.common import FileMissingError, emit, read_file, say, written_as
+from birthmark.cli.confirmation import only
+from birthmark.console.api_client import RemoteClient
+from birthmark.console.saved_login import (
+    InvitationInvalidError,
+    Login,
+    LoginDamagedError,
+    TokenFileError,
+    check,
+    check_place,
+    is_url,
+    keep,
+    place,
+    read_invitation,
+)
+from birthmark.console.server_trust import roots_of
+from birthmark.errors import BirthmarkError, about
+from birthmark.pki.certificates import pem_bundle
+from birthmark.text_files import unseen
+from birthmark.untrusted_text import printable, reason_of
+
+_BEGIN, _HOST_PORT = "https://", re.compile(r"[A-Za-z0-9.-]+:[0-9]{1,5}/?")
+_MAX_BYTES = 256 * 1024
+_TOKEN = re.compile(r"bmt_[A-Za-z0-9_-]{1,512}")
+
+
+def login(
+    where: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE|URL", help="The file of `birthmark user create` or `invite`; or https://HOST:9443"
+        ),
+    ],
+    url: Annotated[str | None, typer.Option(help="Where the server is reached, if not as FILE says.")] = None,
+    roots: Annotated[
+        Path | None, typer.Option(help="For URL: PEM file of the server's roots; else the system's know it.")
+    ] = None,
+    thumbprint: Annotated[
+        str | None, typer.Option(help="For URL: the SHA-256 of the server's root, in the place of its roots.")
+    ] = None,
+    token_file: Annotated[
+        Path | None, typer.Option(help="For URL: the file of a token, as `birthmark token create` shows it.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Sign in at a server of another machine; commands that name no data directory go there then.
+
+    By an invitation's file, which is used up by it. Or by the URL of a server: this shows a code, and whoever is signed
+    in there at a browser types it and agrees. What says who you are stands in ~/.config/birthmark/login.json, or where
+    BIRTHMARK_LOGIN says.
+    """
+    if where.startswith("http://") or (_HOST_PORT.fullmatch(where) and not Path(where).exists()):
+        raise typer.BadParameter(f"write https://{where.removeprefix('http://')}", param_hint="URL")
+    if (seen := unseen(where, 1)) and not Path(where).exists():
+        raise typer.BadParameter(f"write https://HOST:PORT, or a file's name{seen}", param_hint="URL")
+    with written_as(place()):
+        if where.startswith(_BEGIN):
+            only(False, "for an invitation's file", url=url)
+            _by_url(where.rstrip("/"), roots, thumbprint, token_file, as_json=as_json)
+        else:
+            only(False, "for a URL", roots=roots, thumbprint=thumbprint, token_file=token_file)
+            _by_invitation(Path(where), url, as_json=as_json)
+
+
+def _by_invitation(invitation: Path, url: str | None, *, as_json: bool) -> None:
+    try:
+        invited = read_invitation(invitation)
+    except OSError as error:
+        raise FileMissingError(path=invitation, reason=reason_of(error)) from error
+    at_url = (url or invited.url).rstrip("/")
+    try:
+        check(Login(at_url, invited.roots, invited.user, "", "", invited.ends))
+    except LoginDamagedError as error:
+        if url is not None:
+            raise typer.BadParameter("give an https:// URL of the server", param_hint="--url") from error
+        raise InvitationInvalidError(path=invitation, detail=unseen(at_url, 1)) from error
+    check_place()
+    client = RemoteClient(place(), at_url, "", invited.roots)
+    made = client.post("/people/login", {"code": invited.code, "label": _label()})
+    _keep(at_url, invited.roots, made, made["token"], as_json=as_json)
+
+
+def _by_url(url: str, roots: Path | None, thumbprint: str | None, token_file: Path | None, *, as_json: bool) -> None:
+    given = None if roots is None else _pem(roots)
+    if not is_url(url):
+        raise typer.BadParameter("give https://HOST:PORT", param_hint="URL")
+    if given is not None:
+        try:
+            check(Login(url, given, "", "", "", ""))
+        except LoginDamagedError as error:
+            raise typer.BadParameter("give certificates as PEM", param_hint="--roots") from error
+    check_place()
+    known_by = roots_of(url, given, thumbprint)
+    if token_file is not None:
+        _by_token(url, known_by, token_file, as_json=as_json)
+        return
+    client = RemoteClient(place(), url, "", known_by)
+    begun = client.post("/people/asking", {"label": _label()})
+    at = begun["verification_uri"] or f"{url}/device"
+    if as_json:
+        emit(True, {"verification_uri": at, "user_code": begun["user_code"], "ends": begun["ends"]})
+    else:
+        typer.echo(f"Open {at} in a browser, sign in, and type this code: {begun['user_code']}", err=True)
+    interval = begun["interval"]
+    while interval is not None:
+        time.sleep(interval)
+        made = client.post("/people/asking/token", {"device_code": begun["device_code"]})
+        interval = made["interval"]
+    _keep(url, known_by, made, made["token"], as_json=as_json)
+
+
+def _by_token(url: str, roots: str, file: Path, *, as_json: bool) -> None:
+    text = read_file(file, _MAX_BYTES).decode("ascii", "replace")
+    found = set(_TOKEN.findall(text))  # alone in it, or as `token create` prints it
+    if len(found) != 1:
+        raise TokenFileError(path=file)
+    token = found.pop()
+    token_id = token.split("_")[1]
+    client = RemoteClient(place(), url, token, roots)
+    try:
+        own = next((one for one in client.rows("/people/tokens") if one["id"] == token_id), None)
+    except BirthmarkError as error:
+        if error.code == "people.token_refused":
+            error.quote(fix=TokenFileError.fix)
+        raise
+    if own is None:
+        raise TokenFileError(path=file)
+    _keep(url, roots, own, token, as_json=as_json)
+
+
+def _keep(url: str, roots: str, made: dict[str, Any], token: str, *, as_json: bool) -> None:
+    kept, aside = keep(Login(url, roots, made["user"], made["id"], token, made["ends"]))
+    if aside is not None:
+        typer.echo(printable(f"The earlier {kept.name} is {aside} now."), err=True)
+    said = f"Signed in at {url} as {made['user']}, until {made['ends'][:10]}. Commands without --data go there."
+    say(as_json, {"url": url, "user": made["user"], "ends": made["ends"], "file": str(kept)}, said)
+
+
+def _pem(path: Path) -> str:
+    """Return the certificates of a file in any form. Raise `CertificateInvalidError`."""
+    with about(path):
+        return pem_bundle(read_file(path))
+
+
+def _label() -> str:
+    return socket.gethostname()[:64]

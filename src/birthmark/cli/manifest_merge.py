@@ -1,0 +1,122 @@
+"""Bundles of our own stations: whom to believe, and several of them as one."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from birthmark import atomic_files
+from birthmark.cli.command_factory import JsonOption
+from birthmark.cli.common import (
+    SOME_ROWS_REFUSED,
+    FileEncodingError,
+    FileExistsAlreadyError,
+    about,
+    emit,
+    open_file,
+    read_device_certificate,
+    read_file,
+    tell_row,
+    written_as,
+)
+from birthmark.cli.table import counted
+from birthmark.errors import BirthmarkError
+from birthmark.text_files import plain_text, to_lines, to_utf_8, utf_16_of
+
+if TYPE_CHECKING:
+    from birthmark.manifests.bundle.model import Trust
+    from birthmark.pki.certificates import Certificate
+
+
+@dataclass(frozen=True, slots=True)
+class StationsOptions:
+    """Whose bundles, and whose chips, are believed."""
+
+    station: Annotated[
+        list[Path] | None, typer.Option(help="Certificate of a station whose bundles to accept; may be given again.")
+    ] = None
+    trust_root: Annotated[list[Path] | None, typer.Option(help="Roots of device certificates to accept, PEM.")] = None
+
+    def trust(self) -> "Trust":
+        from birthmark.manifests.bundle.model import Trust
+
+        return Trust(tuple(read_device_certificate(path) for path in self.station or ()), tuple(self.roots()))
+
+    def roots(self) -> Iterator["Certificate"]:
+        """Yield the certificates of every file. Raise `BadParameter` for a device's, which would vouch for itself."""
+        for path in self.trust_root or ():
+            with about(path):
+                for one in _certificates_in(path):
+                    if not one.is_ca and one.version != 1:  # the oldest roots cannot say that they are one
+                        raise typer.BadParameter(
+                            f"{path} holds {one.subject_text}, which is no CA", param_hint="--trust-root"
+                        )
+                    yield one
+
+
+def _certificates_in(path: Path) -> "tuple[Certificate, ...]":
+    from birthmark.pki.certificates import CertificateKeySwappedError, parse_bundle
+
+    try:
+        return parse_bundle(read_file(path))
+    except CertificateKeySwappedError as error:
+        said = f"{path} is a private key; the certificate of the CA that signed the devices' belongs here"
+        raise typer.BadParameter(said, param_hint="--trust-root") from error
+
+
+def is_bundle(file: Path) -> bool:
+    """Say whether a file is a bundle of our own, by how it begins."""
+    from birthmark.manifests.bundle import wire
+
+    if file.is_dir():
+        return False
+    with open_file(file) as raw:
+        begin = raw.readline(2 * wire.MAX_LINE_BYTES)
+    if not wire.is_bundle(begin) and wire.is_bundle(plain_text(begin[: len(begin) // 2 * 2])):
+        codec = (utf_16_of(begin) or "").upper()
+        refusal = FileEncodingError(path=file, command=to_utf_8(file, codec), detail=f"is a bundle in {codec[:6]}")
+        refusal.quote(fix=f"Write it as UTF-8, and give that: `{to_utf_8(file, codec)}`.")
+        raise refusal
+    if wire.is_bundle(begin) and b"\r" in begin.rstrip(b"\r\n"):
+        command = to_lines(file, "\r")
+        refusal = FileEncodingError(path=file, command=command, detail="is a bundle whose lines end with CR")
+        refusal.quote(fix=f"Write it with other line ends, and give that: `{command}`.")
+        raise refusal
+    return wire.is_bundle(begin)
+
+
+def merge(
+    stations: StationsOptions,
+    files: Annotated[list[Path], typer.Argument(help="Sealed bundles, each of one station or merged before.")],
+    out: Annotated[Path, typer.Option("--out", "-o", dir_okay=False, help="File to write; it must not exist.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Make one bundle of several: every line is verified and stays as its station wrote it.
+
+    A chip or a board that is in two of them is refused, and both places are named; nothing is written then.
+    """
+    from birthmark.manifests.bundle.verifier import Verifier, verify_file
+
+    if out.exists():
+        raise FileExistsAlreadyError(path=out)
+    for path in files:
+        if not is_bundle(path):
+            raise typer.BadParameter(f"{path} is no bundle of our own", param_hint="FILES")
+    verifier, refused = Verifier(stations.trust()), 0
+    try:
+        with written_as(out), atomic_files.creating(out, 0o666) as written:
+            for path in files:
+                verifier.begin(str(path))
+                with open_file(path) as raw:
+                    for entry in verify_file(raw, verifier, written):
+                        if isinstance(entry, BirthmarkError):
+                            refused += 1
+                            tell_row(entry, {"file": str(path)}, as_json=as_json)
+            if refused:
+                typer.echo(f"{counted(refused, 'entry')} refused; nothing was written.", err=True)
+                raise typer.Exit(SOME_ROWS_REFUSED)
+    except FileExistsError as error:  # made by another meanwhile
+        raise FileExistsAlreadyError(path=out) from error
+    emit(as_json, {"bundle": str(out), "chips": verifier.place, "merged": len(files)})

@@ -1,0 +1,82 @@
+"""The keys of a service's policies: shown as connection strings, and exchanged."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+
+from birthmark.auth.connection_strings import ConnectionString
+from birthmark.cli.common import emit
+from birthmark.cli.server_client import ListOptions, ServerOptions, ServerOutputOptions, at
+from birthmark.console.api_client import endpoints_for, string_of
+from birthmark.console.saved_login import signed_in
+
+_STANDARD = 443
+_OWNERS = {"iothubowner", "provisioningserviceowner"}
+"""The policies whose strings `birthmark env` prints."""
+
+
+class Which(StrEnum):
+    """One of the two keys of a policy."""
+
+    PRIMARY = "primary"
+    SECONDARY = "secondary"
+
+
+PolicyOption = Annotated[str | None, typer.Option("--policy", help="Which policy; the owner's without one.")]
+PolicyArgument = Annotated[str, typer.Argument(metavar="POLICY", help="Its name, as `policy ls` shows it.")]
+WhichArgument = Annotated[Which, typer.Argument(metavar="KEY", help="primary or secondary.")]
+RotateOption = Annotated[
+    Which | None, typer.Option("--rotate", help="Make this key another one first; what it signed is refused then.")
+]
+
+
+def show_keys(server: ServerOutputOptions, kind: str, name: str, policy: str | None, rotate: Which | None) -> None:
+    """Show the connection strings of a policy, after one of its keys was replaced if that is asked for."""
+    asked = {"policy": policy, "rotate": None if rotate is None else rotate.value}
+    told = server.client.post(at(kind, name, "keys"), asked)
+    if rotate is Which.PRIMARY and name == "birthmark" and told["policy"] in _OWNERS:
+        typer.echo(
+            "`birthmark env` prints the new key in a moment; with several workers, once the server was started again.",
+            err=True,
+        )
+    strings = _strings(told)
+    del told["https_port"]  # the strings say it
+    emit(server.as_json, told | strings)
+
+
+def show_policies(server: ListOptions, kind: str, name: str) -> None:
+    """List the policies of a service with what each may do; their keys are shown by themselves."""
+    server.show(kind, name, "policies", columns=("policy", "rights"), nothing="There is no policy.")
+
+
+def show_identity(server: ServerOutputOptions, hub: str, name: str) -> None:
+    """Show the connection strings of a device, or of a module by its name."""
+    told = server.client.post(at("hubs", hub, "identity-keys", name))
+    who = f"HostName={told['host']};DeviceId={told['device']}"
+    who += f";ModuleId={told['module']}" if "module" in told else ""
+    strings = {f"{which}_connection_string": f"{who};SharedAccessKey={told[f'{which}_key']}" for which in Which}
+    emit(server.as_json, told | strings)
+
+
+def owner_string(server: ServerOptions, kind: str, name: str) -> str:
+    """Return the connection string of a service's owner, or of who is signed in elsewhere.
+
+    Raise what the server says to a name of none.
+    """
+    if server.is_elsewhere and (login := signed_in()) is not None:
+        found = endpoints_for(server.data)["dps" if kind == "dps" else "iothub"]
+        hosts = {row["name"]: str(row["host"]) for row in server.client.rows(at(kind))}
+        return string_of(login, name, hosts.get(name, name), found["https_port"])
+    told = server.client.post(at(kind, name, "keys"), {"policy": None, "rotate": None})
+    return _strings(told)[f"{Which.PRIMARY}_connection_string"]
+
+
+def _strings(told: Mapping[str, Any]) -> dict[str, str]:
+    port = told["https_port"]
+    host = told["host"] if port == _STANDARD else f"{told['host']}:{port}"
+    return {
+        f"{which}_connection_string": ConnectionString.of_text(host, told["policy"], told[f"{which}_key"]).render()
+        for which in Which
+    }

@@ -1,0 +1,175 @@
+"""`birthmark server audit`: is the record of who changed what whole, and a proof of it to keep elsewhere."""
+
+import asyncio
+import contextlib
+import heapq
+import json
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from birthmark.cli.certificate_inventory import parse_within
+from birthmark.cli.common import emit, read_file, replacing
+from birthmark.cli.row_selection import PickOptions
+from birthmark.cli.server_client import ServerOptions, ServerOutputOptions, show
+from birthmark.clock import SystemClock
+from birthmark.console.database_location import has_own_file
+from birthmark.durations import FORMS
+
+_MAX_FILE = 1 << 20
+_LATEST = 100
+_COLUMNS = ("at", "actor", "from", "by", "action", "subject")
+_PATIENCE_S = 600.0
+"""For millions of rows."""
+Heads = Annotated[
+    list[Path] | None,
+    typer.Option("--head", metavar="FILE", help="A head that was exported earlier; may be given again."),
+]
+
+
+def verify(server: ServerOutputOptions, head: Heads = None) -> None:
+    """Check every row of every chain, the signed heads and those exported earlier; names the first row that is wrong.
+
+    Each worker of a server has a chain of its own, and what it signs tells of the others.
+    """
+    told = ask_chains(server, [read_file(path, _MAX_FILE) for path in head or ()], rows=None)
+    if server.as_json:
+        emit(server.as_json, told)
+        return
+    for one in told["chains"]:
+        signed = one["head"]
+        row = {"chain": one["chain"], "is": "intact: no row was changed, left out or put in"}
+        emit(server.as_json, row | {"rows": one["rows"]} | {k: signed[k] for k in ("digest", "key")})
+
+
+def list_(
+    server: ServerOutputOptions,
+    pick: PickOptions,
+    subject: Annotated[str | None, typer.Argument(help="Only what was done to this one.")] = None,
+    by: Annotated[str | None, typer.Option(metavar="ACTOR", help="Only what this one did, as user:anna.")] = None,
+    about: Annotated[str | None, typer.Option(metavar="SUBJECT", help="The same as SUBJECT.")] = None,
+    action: Annotated[
+        str | None, typer.Option(help="Only this, as dps.register; with a dot at its end, all that begin so: dps.")
+    ] = None,
+    people: Annotated[bool, typer.Option("--people", help="Only what users and the operator did.")] = False,
+    last: Annotated[
+        timedelta | None, typer.Option(parser=parse_within, metavar="TIME", help=f"Only this recent: {FORMS}.")
+    ] = None,
+) -> None:
+    """List who changed what, the latest last: 100 rows, or --limit. The chains are verified before."""
+    from birthmark.audit.queries import Wanted
+
+    if subject is not None and about is not None and subject != about:
+        raise typer.BadParameter("it is another one than SUBJECT", param_hint="--about")
+    wanted = Wanted(by, subject if about is None else about, action, people)
+    since = None if last is None else SystemClock().now() - last
+    latest = Latest(pick.limit or _LATEST)
+    every = replace(pick, limit=None)
+
+    def keep(line: str) -> None:
+        row = json.loads(line)
+        if wanted.takes(row) and (since is None or datetime.fromisoformat(row["at"]) >= since):
+            for one in every.picked([row]):
+                latest.add(one)
+
+    ask_chains(server, [], rows=keep)
+    kept = latest.rows()
+    show(
+        kept if server.as_json else map(_with_way, kept),
+        _COLUMNS,
+        as_json=server.as_json,
+        nothing="No row matches.",
+    )
+
+
+class Latest:
+    """The latest rows of all chains, which come one chain after the other."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._of: dict[str, deque[dict[str, Any]]] = {}
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Take the next row of its chain."""
+        self._of.setdefault(row["chain"], deque(maxlen=self._most)).append(row)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return them by their time, the latest last; what one chain says stays in its order."""
+        merged = heapq.merge(*self._of.values(), key=lambda row: datetime.fromisoformat(row["at"]))
+        return list(merged)[-self._most :]
+
+
+def _with_way(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row with where a person came from, and by which token or session."""
+    detail = row["detail"]
+    by = next((f"{way} {detail[way]}" for way in ("token", "session") if way in detail), "")
+    return {**row, "from": detail.get("from", ""), "by": by}
+
+
+def export(
+    server: ServerOptions,
+    out: Annotated[Path | None, typer.Option(help="Where to write the heads; without it, standard output.")] = None,
+    rows: Annotated[bool, typer.Option("--rows", help="Every row before the heads, one JSON object per line.")] = False,
+) -> None:
+    """Verify the chains, then print the signed head of each, one a line.
+
+    Kept elsewhere, it shows later that nothing before it was changed. A file with rows is readable by its owner only.
+    """
+    with _writing(out, 0o600 if rows else 0o666) as write:
+        told = ask_chains(server, [], rows=write if rows else None)
+        for one in told["chains"]:
+            write(json.dumps(one["head"]))
+    if out is not None:
+        typer.echo(f"Wrote {out}: {told['rows']} rows up to now are confirmed by it.", err=True)
+
+
+@contextlib.contextmanager
+def _writing(out: Path | None, mode: int) -> Iterator[Callable[[str], None]]:
+    """Return what writes a line; a file has its place when all of it is on disk, and until then an earlier one has."""
+    if out is None:
+        yield typer.echo
+        return
+    with replacing(out, mode) as file:
+
+        def write(line: str) -> None:
+            file.write(f"{line}\n".encode())
+
+        yield write
+
+
+def ask_chains(server: ServerOptions, heads: list[bytes], rows: Callable[[str], None] | None) -> dict[str, Any]:
+    """Verify the file of the data directory, or let its server verify another database."""
+    if not server.is_elsewhere and has_own_file(server.directory):
+        return asyncio.run(_read(server.directory, heads, rows))
+    if rows is None:
+        body = {"heads": [text.decode("utf-8", "replace") for text in heads]}
+        told: dict[str, Any] = server.client.post("/audit/verify", body, patience_s=_PATIENCE_S)
+        return told
+    answer: dict[str, Any] = {}
+    for answer in server.client.lines("/audit/rows"):
+        for row in answer.pop("entries"):
+            rows(json.dumps(row))
+    return answer
+
+
+async def _read(data: Path, heads: list[bytes], rows: Callable[[str], None] | None) -> dict[str, Any]:
+    from birthmark.audit.json_views import entries, report
+    from birthmark.audit.signed_heads import AuditKey, parse_heads
+    from birthmark.audit.verify import verify_chains
+    from birthmark.ca.key_files import read_private
+    from birthmark.store.schema_revision import ReadOnlySqlite
+
+    exported = [head for text in heads for head in parse_heads(text)]
+    key = AuditKey(read_private(data / "audit.seed").strip().decode("ascii", "replace"))
+    with closing(ReadOnlySqlite.open(data / "birthmark.db")) as database:
+        verified = await verify_chains(database, key=key.public_key, exported=exported)
+        if rows is not None:
+            async for entry in entries(database, verified):
+                rows(json.dumps(entry))
+        return report(verified)

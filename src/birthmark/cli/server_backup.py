@@ -1,0 +1,167 @@
+"""`birthmark server backup`: everything of a server in one encrypted file."""
+
+import asyncio
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import msgspec
+import typer
+
+from birthmark.cli.command_factory import JsonOption
+from birthmark.cli.common import FileExistsAlreadyError, UsageError, again, emit, without, working
+from birthmark.clock import SystemClock
+from birthmark.console.database_location import noted, plain
+from birthmark.keys.pin import Pin
+from birthmark.untrusted_text import printable
+
+if TYPE_CHECKING:
+    from birthmark.server.settings import Settings
+
+T = TypeVar("T")
+Database = Annotated[
+    str | None, typer.Option(envvar="BIRTHMARK_DATABASE", help="postgresql://… where it is none of the directory's.")
+]
+
+
+class PassphraseWantedError(UsageError):
+    """A backup needs a passphrase."""
+
+    code = "cli.passphrase_wanted"
+    cause = "A backup holds every secret of the server, so it is encrypted, and nobody is at a terminal to be asked."
+    fix = (
+        "Name a file of mode 0600 with a passphrase, such as this makes: "
+        "`(umask 077; set -C; openssl rand -base64 32 > backup.passphrase); "
+        "export BIRTHMARK_BACKUP_PASSPHRASE_FILE=backup.passphrase`"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class PassphraseOptions:
+    """What the backup is encrypted by; without an option it is asked for."""
+
+    passphrase_file: Annotated[
+        Path | None,
+        typer.Option(envvar="BIRTHMARK_BACKUP_PASSPHRASE_FILE", help="File of mode 0600 with the backup's passphrase."),
+    ] = None
+    passphrase_fd: Annotated[int | None, typer.Option(help="Open descriptor to read it from.")] = None
+
+    def read(self, *, is_new: bool) -> str:
+        """Return it. Raise `PassphraseWantedError`."""
+        if self.passphrase_fd is not None:
+            return Pin.from_descriptor(self.passphrase_fd).reveal()
+        if self.passphrase_file is not None:
+            found = Pin.from_file(self.passphrase_file)
+            if is_new:  # an earlier backup may have it
+                found.check_blanks()
+            return found.reveal()
+        if not sys.stdin.isatty():
+            wanted = PassphraseWantedError()
+            if not is_new:
+                wanted.quote(fix=f"Name the file with the one it was made with: `{again()} --passphrase-file FILE`")
+            raise wanted
+        return str(typer.prompt("Passphrase of the backup", hide_input=True, confirmation_prompt=is_new, err=True))
+
+
+def backup(
+    passphrase: PassphraseOptions,
+    out: Annotated[Path, typer.Option("--out", "-o", help="File to write.")],
+    data: Annotated[
+        Path, typer.Option("--data", envvar="BIRTHMARK_DATA", help="The server's data directory.", readable=False)
+    ] = Path("~/.local/share/birthmark"),
+    config: Annotated[Path | None, typer.Option(help="The configuration file, to have it in the backup too.")] = None,
+    database: Database = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write everything of a server into one encrypted file: database, CA, seeds, credentials. It may run meanwhile.
+
+    `birthmark server restore` reads it; so do tar and age (key.age, then backup.tar.gz.age). What a passphrase of CA
+    keys that is kept elsewhere opens, needs that still.
+    """
+    from birthmark.server.backup.create import BackupInsideError, DatabaseElsewhereError, check_is_server, make_backup
+
+    settings = settings_of(config, data, database)
+    if out.exists():
+        raise FileExistsAlreadyError(path=out)
+    check_is_server(settings.directory)  # before a passphrase is asked for: it may be another machine
+    secret = passphrase.read(is_new=True)
+    making = make_backup(
+        settings.directory, out, secret, url=settings.database_url, now=SystemClock().now(), config=config
+    )
+    working(f"Backing up {settings.directory}")
+    try:
+        made = whole_or_undone(making)
+    except FileExistsError as error:  # made by another meanwhile
+        raise FileExistsAlreadyError(path=out) from error
+    except DatabaseElsewhereError as error:
+        error.add_facts(again=again())
+        raise
+    except BackupInsideError as error:
+        outside = shlex.quote(str(settings.directory.resolve().parent / out.name))
+        error.add_facts(command=f"{without('--out', takes_value=True)} --out {outside}")
+        raise
+    emit(as_json, {"file": str(out), "files": made.files, "bytes": made.size_bytes})
+    for one in named_elsewhere(settings):
+        typer.echo(f"Not in it, as the configuration names it elsewhere: {printable(str(one))}", err=True)
+
+
+def whole_or_undone(work: Coroutine[Any, Any, T]) -> T:
+    """Run it; SIGTERM ends it as an error does, so that it clears up what it began."""
+
+    told: list[int] = []
+
+    def end(number: int, _: object) -> None:
+        told.append(number)
+        raise SystemExit
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        return asyncio.run(work)
+    except BaseException as error:
+        if told:  # whatever became of it on its way through others' code
+            raise SystemExit(128 + told[0]) from error
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def settings_of(config: Path | None, data: Path, database: str | None) -> "Settings":
+    """Return the settings with the database that the server has. Raise `DatabaseElsewhereError`.
+
+    Where no option names it, the directory's note says which configuration does.
+    """
+    from birthmark.server.backup.create import DatabaseElsewhereError
+    from birthmark.server.settings import read_settings
+
+    settings = read_settings(config, os.environ, data=str(data), database=database)
+    directory, known = settings.directory, noted(settings.directory)
+    if known is None or plain(settings.database_url, directory) == known.database:
+        return settings
+    if config is None and known.config is not None and Path(known.config).exists():
+        settings = read_settings(Path(known.config), os.environ, data=str(data), database=database)
+        if plain(settings.database_url, directory) == known.database:
+            return settings
+    detail = f"The records are in {known.database}, and this names {plain(settings.database_url, directory)}"
+    raise DatabaseElsewhereError(data=directory, detail=detail, noted=known.database, again=again())
+
+
+def named_elsewhere(settings: "Settings") -> list[Path]:
+    """Return the files outside of the data directory that the configuration names: keys, certificates, secrets."""
+    found: list[Path] = []
+    waiting: list[Any] = [msgspec.to_builtins(settings)]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, dict):
+            waiting += one.values()
+        elif isinstance(one, list):
+            waiting += one
+        elif isinstance(one, str) and "/" in one and "://" not in one:
+            path = Path(one.removeprefix("file:")).expanduser()
+            if path.is_file() and not path.resolve().is_relative_to(settings.directory.resolve()):
+                found.append(path)
+    return sorted(found)

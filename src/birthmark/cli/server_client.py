@@ -1,0 +1,132 @@
+"""What the commands that talk to a running server share."""
+
+import json
+import shutil
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import quote
+
+import typer
+
+from birthmark.cli.command_factory import JsonOption
+from birthmark.cli.common import emit, say
+from birthmark.cli.confirmation import agree
+from birthmark.cli.row_selection import PickOptions
+from birthmark.cli.table import table
+from birthmark.console.api_client import DEFAULT_DATA, OperatorClient, client_for
+from birthmark.console.saved_login import signed_in
+from birthmark.untrusted_text import printable
+
+if TYPE_CHECKING:
+    from birthmark.pki.certificates import Certificate
+
+DataOption = Annotated[
+    Path, typer.Option("--data", envvar="BIRTHMARK_DATA", help="The server's data directory.", readable=False)
+]
+
+
+@dataclass(frozen=True, slots=True)
+class ServerOptions:
+    """A server, by its data directory."""
+
+    data: DataOption = Path(DEFAULT_DATA)
+
+    @property
+    def directory(self) -> Path:
+        return self.data.expanduser()
+
+    @property
+    def client(self) -> OperatorClient:
+        return client_for(self.data)
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Say whether it is a server where somebody is signed in, and no directory of this machine."""
+        return self.data == Path(DEFAULT_DATA) and signed_in() is not None
+
+
+@dataclass(frozen=True, slots=True)
+class ServerOutputOptions(ServerOptions):
+    """The same where the command shows what the server answers."""
+
+    as_json: JsonOption = False
+
+    def do(self, *parts: str, **body: object) -> None:
+        """Let the server do something, and show what came of it."""
+        emit(self.as_json, self.client.post(at(*parts), body))
+
+    def show(self, *parts: str, columns: Sequence[str], nothing: str, **query: object) -> None:
+        """Show rows."""
+        show(self.client.rows(at(*parts), **query), columns, as_json=self.as_json, nothing=nothing)
+
+
+@dataclass(frozen=True, slots=True)
+class ListOptions(ServerOutputOptions):
+    """The same where the command lists what there is."""
+
+    pick: PickOptions = field(default_factory=PickOptions)
+
+    def show(self, *parts: str, columns: Sequence[str], nothing: str, **query: object) -> None:
+        """Show the rows that are wanted."""
+        self.show_rows(self.client.rows(at(*parts), **query), columns, nothing)
+
+    def show_rows(self, rows: Iterable[Mapping[str, Any]], columns: Sequence[str], nothing: str) -> None:
+        """Show those of rows that are wanted."""
+        nothing = "No row matches --where." if self.pick.where else nothing
+        show(self.pick.picked(rows), columns, as_json=self.as_json, nothing=nothing)
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveOptions(ServerOutputOptions):
+    """The same where the command removes something for good."""
+
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False
+
+    def remove(self, *parts: str, what: str) -> None:
+        """Remove what the last part names, after a yes to `what` goes, and say so."""
+        agree(f"Remove {printable(what)}?", yes=self.yes)
+        self.client.delete(at(*parts))
+        say(self.as_json, {"removed": parts[-1]}, f"Removed {what}.")
+
+
+def presented_certificate(client: OperatorClient, thumbprint: str) -> "Certificate":
+    """Return a certificate that the server rejected lately. Raise what the server says where it has none."""
+    from birthmark.pki.certificates import CertificateInvalidError, parse_any, parse_thumbprint
+
+    try:
+        wanted = parse_thumbprint(thumbprint).hex()
+    except CertificateInvalidError as error:
+        cause = (
+            f"--presented takes a certificate's SHA-256 thumbprint, 64 hex digits; this has {error.facts['detail']}."
+        )
+        error.quote(
+            message="--presented is no thumbprint", cause=cause, fix="`birthmark why` shows the command with it."
+        )
+        raise
+    return parse_any(client.get(at("refusals", "certificates", wanted))["certificate"].encode())
+
+
+def at(*parts: str) -> str:
+    """Return a path of the operator interface; a part may hold any character."""
+    return "".join(f"/{_quoted(part)}" for part in parts)
+
+
+def _quoted(part: str) -> str:
+    """Quote a part; dots alone would be a step in the path."""
+    return part.replace(".", "%2E") if part in {".", ".."} else quote(part, safe="")
+
+
+def show(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], *, as_json: bool, nothing: str) -> None:
+    """Print rows as a table of `columns`, or whole as JSON lines."""
+    if as_json:
+        for row in rows:
+            typer.echo(json.dumps(row))
+        return
+    if not (found := list(rows)):
+        typer.echo(nothing, err=True)
+        return
+    is_terminal = sys.stdout.isatty()
+    typer.echo(table(found, columns, is_terminal=is_terminal, width=shutil.get_terminal_size().columns))

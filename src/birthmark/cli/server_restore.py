@@ -1,0 +1,110 @@
+"""`birthmark server restore`: a server from its backup, in an empty directory."""
+
+import re
+import shlex
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit
+
+import typer
+
+from birthmark.cli.command_factory import JsonOption
+from birthmark.cli.common import emit, read_file, without, working
+from birthmark.cli.server_backup import Database, PassphraseOptions, whole_or_undone
+from birthmark.clock import SystemClock
+from birthmark.file_ownership import starting
+from birthmark.keys.pin import check_blanks
+from birthmark.untrusted_text import printable
+
+
+def restore(
+    passphrase: PassphraseOptions,
+    file: Annotated[Path, typer.Argument(help="As `birthmark server backup` wrote it.")],
+    data: Annotated[
+        Path, typer.Option("--data", envvar="BIRTHMARK_DATA", help="The server's data directory.", readable=False)
+    ],
+    database: Database = None,
+    replay: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Audit rows exported later (`server audit export --rows`): take away again by them."
+        ),
+    ] = None,
+    keep_tokens: Annotated[
+        bool, typer.Option("--keep-tokens", help="Keep tokens for one use that may have been used since.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Restore a backup into a directory that is empty or not there, and say what it left behind.
+
+    The lost server must never run again. Revocation lists and audit rows go on beyond those it may have given out;
+    tokens for one use that were unused are taken away; what was revoked, removed or switched off later is so again by
+    --replay only, which names what came back all the same.
+    """
+    from birthmark.server.backup.archive import BackupUnreadableError
+    from birthmark.server.backup.audit_export import ReplayRefusedError
+    from birthmark.server.backup.database_copy import DatabaseNotEmptyError
+    from birthmark.server.backup.restore import RestoreTargetError, restore_backup
+
+    read_file(file, 0)  # told as any missing file is
+    if replay is not None:
+        read_file(replay, 0)
+    secret = passphrase.read(is_new=False)
+    working(f"Restoring into {data}")
+    restoring = restore_backup(
+        file, data.expanduser(), secret, SystemClock(), url=database, keep_tokens=keep_tokens, replay=replay
+    )
+    try:
+        done = whole_or_undone(restoring)
+    except BackupUnreadableError as error:
+        if error.is_locked and passphrase.passphrase_file is not None:
+            check_blanks(secret, passphrase.passphrase_file)
+        raise
+    except RestoreTargetError as error:
+        error.add_facts(command=f"{without('--data', takes_value=True)} --data {shlex.quote(f'{data}.restored')}")
+        raise
+    except DatabaseNotEmptyError as error:
+        error.add_facts(command=without("--database", takes_value=True))
+        raise
+    except ReplayRefusedError as error:
+        error.add_facts(without=without("--replay", takes_value=True))
+        raise
+    row: dict[str, object] = {
+        "data": str(data),
+        "backup_of": done.made_at,
+        "tokens_dropped": len(done.tokens_dropped),
+        "revoked_again": done.revoked_again,
+        "devices_taken_back_again": len(done.devices_again),
+        "replayed_until": done.replayed_until,
+    }
+    if as_json:
+        row["came_back"] = [{"what": what, "name": name} for what, name in done.came_back]
+    emit(as_json, row)
+    if not as_json:
+        for what, name in done.came_back:
+            typer.echo(printable(f"came back: {what} {name}"))
+        start = how_to_start(data.expanduser(), database)
+        typer.echo(f"{start} The lost server must never run again.", err=True)
+
+
+def how_to_start(data: Path, database: str | None) -> str:
+    """Say how the restored server is started, without the password of its database."""
+    from birthmark.server.machines.machine_file import machine_of
+
+    first = []
+    if database is not None and (hidden := _without_password(database)) != database:
+        first.append(f"Name its database, with the password: `export BIRTHMARK_DATABASE={shlex.quote(hidden)}`.")
+        database = None
+    if machine_of(data) is not None:
+        first.append("Name the NATS of its machines: `export BIRTHMARK_BUS=nats://nats.example:4222`.")
+    start = f"{'Then start' if first else 'Start'} it: `{starting(data, database)}`."
+    return " ".join([*first, start])
+
+
+def _without_password(url: str) -> str:
+    """Return the URL with a word for its password, as no terminal or list of processes is to show that."""
+    parts = urlsplit(url)
+    user, _, host = parts.netloc.rpartition("@")
+    place = parts.netloc if parts.password is None else f"{user.partition(':')[0]}:PASSWORD@{host}"
+    query = re.sub(r"\bpassword=[^&]*", "password=PASSWORD", parts.query)
+    return url if (place, query) == (parts.netloc, parts.query) else parts._replace(netloc=place, query=query).geturl()

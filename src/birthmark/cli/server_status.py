@@ -1,0 +1,53 @@
+"""`birthmark server status`: does the server of a data directory run, is it ready, and where does it answer."""
+
+import json
+import urllib.error
+import urllib.request
+from typing import Any
+
+import typer
+
+from birthmark.cli.common import FAILED, emit
+from birthmark.cli.server_client import ServerOutputOptions
+from birthmark.console.api_client import not_running, read_endpoints
+from birthmark.untrusted_text import reason_of
+
+_PATIENCE_S = 10.0
+_MAX_BYTES = 64 * 1024
+
+
+def status(server: ServerOutputOptions) -> None:
+    """Say whether the server of this machine runs, whether it is ready and what is not, and where it answers.
+
+    The exit code is 0 where it is ready, 1 where something of it is not, and 5 where no server runs.
+    """
+    endpoints = read_endpoints(server.directory)
+    told = _readiness(server, str(endpoints["health_url"]).removesuffix("healthz") + "readyz")
+    is_ready = bool(told.pop("ready", False))
+    row: dict[str, Any] = {"data": str(server.directory), "ready": is_ready}
+    row["not_ready"] = {name: state for name, state in told.items() if state != "ready"} or None
+    dps, hub, aws = (endpoints[name] or {} for name in ("dps", "iothub", "aws"))
+    row |= {
+        "est": (endpoints["est"] or {}).get("url"),
+        "dps": dps and f"{dps['host']} (scope {dps['id_scope']})",
+        "hub": hub.get("host"),
+        "aws": aws.get("endpoint_url"),
+        "trust": endpoints["trust_bundle"],
+    }
+    emit(server.as_json, {name: value for name, value in row.items() if value not in (None, {})})
+    if not is_ready:
+        raise typer.Exit(FAILED)
+
+
+def _readiness(server: ServerOutputOptions, url: str) -> dict[str, Any]:
+    """Ask at the health address; a part that is not ready is an answer, too. Raise `ServerNotRunningError`."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # it is this machine
+    try:
+        with opener.open(url, timeout=_PATIENCE_S) as answer:
+            text = answer.read(_MAX_BYTES)
+    except urllib.error.HTTPError as refused:
+        text = refused.read(_MAX_BYTES)
+    except OSError as error:
+        raise not_running(server.directory, reason_of(error)) from error
+    found = json.loads(text)
+    return found if isinstance(found, dict) else {}

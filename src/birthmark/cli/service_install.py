@@ -1,0 +1,126 @@
+"""`birthmark agent install|uninstall` and `birthmark server install|uninstall`."""
+
+import ipaddress
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from birthmark import errors
+from birthmark.cli.command_factory import JsonOption
+from birthmark.cli.common import FileUnusableError, say, without
+from birthmark.cli.installer import Installer, Step, groups_of
+from birthmark.cli.systemd_units import Service, agent_service, is_hidden, server_service
+from birthmark.file_ownership import as_root
+from birthmark.pki.hostname_verification import mistake_in_host
+from birthmark.untrusted_text import reason_of
+
+RootOption = Annotated[Path, typer.Option("--root", help="An image's directory; default: this machine.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, change nothing.")]
+ProgramOption = Annotated[
+    str | None, typer.Option("--program", metavar="PATH", help="birthmark as the service calls it; default: this one.")
+]
+
+
+EVERYWHERE = ("0.0.0.0",)  # noqa: S104 - who names a host wants to be reached by it
+
+
+class OutOfReachError(errors.InvalidRequestError):
+    """The service would not see the file."""
+
+    code = "install.out_of_reach"
+    cause = "A service sees nothing of /home, /root, /run/user, /tmp and /var/tmp, and {path} is there."
+    fix = "Put it below /opt, /usr or /etc, and name that place: `{command}`"
+    path: str
+    command: str
+
+
+def install_agent(
+    root: RootOption = Path("/"),
+    program: ProgramOption = None,
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Install the agent as a service: user, modes, unit. Again is harmless; `uninstall` takes it back."""
+    service = agent_service(_program(program), groups_of(root))
+    _do(service, root, Installer.install, dry_run=dry_run, as_json=as_json)
+
+
+def uninstall_agent(root: RootOption = Path("/"), dry_run: DryRunOption = False, as_json: JsonOption = False) -> None:
+    """Take back what `install` made; identity and configuration stay."""
+    _do(agent_service("birthmark", groups_of(root)), root, Installer.uninstall, dry_run=dry_run, as_json=as_json)
+
+
+def install_server(
+    host: Annotated[str | None, typer.Option(help="Name under which clients reach it, as for `serve`.")] = None,
+    listen: Annotated[
+        list[str] | None,
+        typer.Option(help="Address to listen on; may be given again. Default with --host: every address (0.0.0.0)."),
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="TOML file that the service reads, as `serve --config` does; see /etc.")
+    ] = None,
+    root: RootOption = Path("/"),
+    program: ProgramOption = None,
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Install the server as a service: user, data directory, unit. Again is harmless; `uninstall` takes it back."""
+    place = _program(program)
+    if config is not None and is_hidden(str(config.absolute())):
+        typed = without("--config", takes_value=True)
+        raise OutOfReachError(path=str(config), command=f"{typed} --config {shlex.quote(f'/etc/{config.name}')}")
+    where = tuple(listen or (EVERYWHERE if host and config is None and not _is_here(host) else ()))
+    if host is not None and (wrong := mistake_in_host(host)):
+        raise typer.BadParameter(f"{host!a} is a host {wrong}", param_hint="--host")
+    service = server_service(place, host, where, None if config is None else str(config.absolute()))
+    _do(service, root, Installer.install, dry_run=dry_run, as_json=as_json)
+    if where == EVERYWHERE and not listen:
+        typer.echo("It listens on every address of the machine; --listen ADDRESS names one.", err=True)
+
+
+def uninstall_server(root: RootOption = Path("/"), dry_run: DryRunOption = False, as_json: JsonOption = False) -> None:
+    """Take back what `install` made; the data directory stays."""
+    _do(server_service("birthmark", None), root, Installer.uninstall, dry_run=dry_run, as_json=as_json)
+
+
+def _do(
+    service: Service, root: Path, plan: Callable[[Installer], Iterator[Step]], *, dry_run: bool, as_json: bool
+) -> None:
+    installer, count = Installer(service, root.resolve()), 0
+    try:
+        for step in plan(installer):
+            count += 1
+            if not dry_run:
+                step.do()
+            say(as_json, {"step": step.what, "done": not dry_run}, ("would " if dry_run else "") + step.what)
+    except OSError as error:
+        refused = FileUnusableError(path=str(error.filename or root), reason=reason_of(error))
+        if isinstance(error, PermissionError) and os.geteuid():
+            this = shutil.which(sys.argv[0]) or sys.argv[0]  # sudo looks in directories of its own
+            refused.quote(fix=f"Do it as root: `{as_root(shlex.join([this, *sys.argv[1:]]))}`")
+        raise refused from error
+    if not count:
+        typer.echo("Nothing to do.", err=True)
+
+
+def _program(given: str | None) -> str:
+    """Return the path by which the service calls this program. Raise `OutOfReachError`."""
+    path = given or shutil.which(sys.argv[0]) or str(Path(sys.executable).with_name("birthmark"))
+    if is_hidden(path):
+        typed = without("--program", takes_value=True)
+        raise OutOfReachError(path=path, command=f"{typed} --program /opt/birthmark/bin/birthmark")
+    return path
+
+
+def _is_here(host: str) -> bool:
+    """Say whether this name is of the machine for itself alone."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")

@@ -1,0 +1,77 @@
+"""`birthmark session` and `birthmark user password`: how people sign in at browsers."""
+
+import getpass
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from birthmark.cli.common import ActionNeededError, again, say
+from birthmark.cli.confirmation import agree, only
+from birthmark.cli.server_client import ListOptions, RemoveOptions, at
+from birthmark.keys.pin import Pin
+from birthmark.untrusted_text import printable
+
+_COLUMNS = ("id", "user", "how", "from", "browser", "created", "used", "ends")
+
+
+def list_sessions(server: ListOptions) -> None:
+    """List the browsers at which one is signed in; all there are for who administers."""
+    server.show("people", "sessions", columns=_COLUMNS, nothing="Nobody is signed in at a browser.")
+
+
+def end_session(
+    server: RemoveOptions,
+    name: Annotated[str, typer.Argument(metavar="SESSION", help="Its id, of `birthmark session ls`.")],
+) -> None:
+    """Sign somebody out at one browser. It counts for nothing from then on."""
+    server.remove("people", "sessions", name, what=f"the session {name}")
+
+
+def set_password(
+    server: RemoveOptions,
+    name: Annotated[str | None, typer.Argument(metavar="USER", help="Whose; without it, one's own.")] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option("--password-file", help="File of mode 0600 with the new password; without it, you type it."),
+    ] = None,
+    current_file: Annotated[
+        Path | None, typer.Option("--current-file", help="File of mode 0600 with one's own password until now.")
+    ] = None,
+    remove: Annotated[bool, typer.Option("--remove", help="Have no password any more; USER has to be named.")] = False,
+) -> None:
+    """Set the password by which somebody signs in at a browser; sessions that are there end.
+
+    Who sets one's own says the one before, where there is one.
+    """
+    if remove:
+        only(False, "when a password is set", password_file=file, current_file=current_file)
+        if name is None:
+            raise typer.BadParameter("name a user", param_hint="USER")
+        agree(f"Remove the password of {printable(name)}?", yes=server.yes)
+        server.client.delete(at("people", "users", name, "password"))
+        say(server.as_json, {"removed": name}, f"{name} has no password any more; all sessions of that one have ended.")
+        return
+    if file is None and not sys.stdin.isatty():
+        question = "The password is typed at a terminal, or read from --password-file."
+        raise ActionNeededError(question=question, again=f"{again()} --password-file FILE")
+    current = Pin.from_file(current_file).reveal() if current_file else ""
+    given = Pin.from_file(file) if file else None
+    if given is not None:
+        given.check_blanks()
+    is_own = name is None or name == server.client.get("/people/me")["user"]
+    if given is None and is_own and current_file is None:
+        current = getpass.getpass("Password until now (empty where there is none): ")
+    password = _typed_twice() if given is None else given.reveal()
+    body = {"user": name, "password": password, "current": current}
+    set_for = server.client.post("/people/password", body)["user"]
+    say(server.as_json, {"user": set_for}, f"Set the password of {set_for}; all sessions of that one have ended.")
+
+
+def _typed_twice() -> str:
+    while True:
+        first = getpass.getpass("New password: ")
+        if first == getpass.getpass("The same again: "):
+            return first
+        typer.echo("They are not the same.", err=True)

@@ -1,0 +1,58 @@
+"""Streams of a server, read from a place, a time, or where a group is."""
+
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import typer
+
+from birthmark.cli.common import say
+from birthmark.cli.server_client import ServerOutputOptions, at
+from birthmark.cli.tail import parse_since, told, until_interrupted
+from birthmark.clock import SystemClock
+from birthmark.interrupts import uninterrupted
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Where to begin, and whether to go on with what comes; without a beginning, with what comes from now on."""
+
+    since: str | None
+    after: str | None
+    group: str | None
+    follow: bool
+
+    @property
+    def goes_on(self) -> bool:
+        return self.follow or (self.since is None and self.after is None and self.group is None)
+
+
+def read(
+    server: ServerOutputOptions,
+    stream: tuple[str, ...],
+    asked: Reading,
+    line: Callable[[Mapping[str, Any]], str],
+    **more: str | None,
+) -> None:
+    """Show what a stream has; `line` is an entry in one line. What a group was shown, the server notes."""
+    begins = {
+        "since": None if asked.since is None else parse_since(asked.since, SystemClock()).isoformat(),
+        "after": asked.after,
+    }
+    place, client = "", server.client
+    query = {**begins, **more, "group": asked.group, "follow": "true" if asked.goes_on else None}
+    with until_interrupted():
+        pages = client.lines(at(*stream, "stream"), **query)
+        for page in told(pages) if asked.goes_on else pages:
+            if page["gap"]:
+                typer.echo("Some messages are missing here: they were trimmed before they were read.", err=True)
+            with uninterrupted(twice=True):  # what was shown is not shown again by the place that is said
+                for row in page["items"]:
+                    say(server.as_json, row, line(row))
+                sys.stdout.flush()
+                told_until, place = place, page["next"]
+            if asked.group is not None and told_until != place:
+                client.put(at(*stream, "groups", asked.group), {"after": place})
+    if asked.group is None and place:
+        typer.echo(f"To go on from here: --after {place}", err=True)

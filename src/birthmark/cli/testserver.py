@@ -1,0 +1,61 @@
+"""`birthmark test-server`: a server for tests of any language."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from birthmark.cli.command_factory import JsonOption
+from birthmark.cli.common import FAILED
+
+
+def trial(
+    config: Annotated[Path | None, typer.Option(help="TOML file; see docs/reference/server-config.md.")] = None,
+    listen: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Address to listen on; without, a free one of 127.0.0.0/8.")
+    ] = None,
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Run a server for tests, whose data is gone at its end. It prints how to reach it.
+
+    Each line of its input is a word, which it answers by a line of JSON: devices that are on record, with their
+    certificates and keys, and faults that they meet. `help` lists them. `reset` makes the server as new again, and it
+    prints how to reach it again: connections, devices and messages are gone, CA and credentials stay. It ends with its
+    input where that is a pipe or a terminal, and at SIGTERM; exit code 1 says that a word was refused.
+    """
+    from birthmark.clock import SystemEntropy
+    from birthmark.console.environment import as_shell, past_proxies
+    from birthmark.server.ephemeral_server import directory, free_address, run_trial
+    from birthmark.server.run import begin_log
+    from birthmark.server.settings import read_settings
+    from birthmark.testing.interpreter import Interpreter
+
+    begin_log()
+
+    def tell(answer: Mapping[str, Any]) -> None:
+        typer.echo(json.dumps(answer))
+        typer.get_text_stream("stdout").flush()
+
+    def say(endpoints: Mapping[str, Any]) -> None:
+        if as_json or "error" in endpoints:
+            tell(endpoints)
+            return
+        typer.echo(as_shell(endpoints), nl=False)
+        typer.get_text_stream("stdout").flush()
+
+    words = Interpreter()
+    with directory() as made:
+        data = made / "data"
+        place: dict[str, Any] = {"data": str(data), "database": f"sqlite:///{data / 'birthmark.db'}"}
+        bound = read_settings(config, {}, **place).bound
+        ports = (bound.mqtt, bound.https, bound.est, bound.health, bound.pki)
+        address = listen or free_address(ports, SystemEntropy())
+        behind = free_address(ports, SystemEntropy())
+        os.environ.update(past_proxies(address, os.environ))  # what makes things here asks it by its own address
+        run_trial(read_settings(config, {}, **place, listen=(address,)), behind, words.answer, say, tell)
+    if words.refused:
+        raise typer.Exit(FAILED)

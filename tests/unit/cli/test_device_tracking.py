@@ -1,0 +1,58 @@
+"""Whatever ends a look at many devices, what it saw or did is told and kept."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import timedelta
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+import typer
+
+from birthmark.cli.bulk_summary import Tally
+from birthmark.cli.common import INTERRUPTED
+from birthmark.cli.device_tracking import PatienceOptions, follow, move
+from birthmark.fleet.errors import TargetUnreachableError
+from birthmark.fleet.migration import Moved, Pair, Progress
+from birthmark.fleet.target import EnrollmentRequest
+from birthmark.fleet.tracking import Goal, Stand, Standing
+from support.pki.pki_builders import a_device
+
+WISH = EnrollmentRequest("gateway", a_device(common_name="gateway").certificate)
+
+
+class Target:
+    """Where a device never comes."""
+
+    description = "here"
+
+    def stand(self, wish: EnrollmentRequest) -> Stand:
+        return Stand(wish.device_id, Standing.UNASSIGNED)
+
+
+def interrupt(_seconds: float) -> None:
+    raise KeyboardInterrupt
+
+
+def test_who_stops_waiting_keeps_where_devices_stand(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("time.sleep", interrupt)
+    shipment, kept = cast(Any, SimpleNamespace(wishes=lambda _tell: iter([WISH]))), list[Mapping[str, Any]]()
+    with pytest.raises(typer.Exit) as ending:
+        follow(Target(), shipment, Goal.CONNECTED, PatienceOptions(timedelta(hours=1)), kept.append, as_json=False)
+    assert ending.value.exit_code == INTERRUPTED
+    assert [(row["device"], row["outcome"], row["cause"]) for row in kept] == [("gateway", "unassigned", "")]
+    assert "here: 1 unassigned." in capsys.readouterr().err
+
+
+def test_what_was_moved_before_a_target_was_lost_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    def look(_wishes: Sequence[Pair]) -> Iterator[Progress]:
+        yield Progress("gateway", Moved.MOVED, "retired at there")
+        raise TargetUnreachableError(target="there", reason="gone")
+
+    moving, kept = cast(Any, SimpleNamespace(look=look, source=Target(), destination=Target())), list[Any]()
+    pairs, tally = [(WISH, WISH), (WISH, WISH)], Tally(as_json=False)
+    with pytest.raises(TargetUnreachableError):
+        move(moving, pairs, 0, tally, ("", ""), keep=kept.append, as_json=False)
+    assert [row["outcome"] for row in kept] == ["moved"]
+    assert "1 moved." in capsys.readouterr().err

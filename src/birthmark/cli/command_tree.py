@@ -1,8 +1,8 @@
 """The tree of commands: which there are, where each is, an example of it, and what it was called before.
 
 One verb for one act everywhere: `ls` lists, `show` tells one whole, `create` makes, `rm` removes. A command is a
-function of a module of `birthmark.cli`, whose parameters are its arguments and options (`birthmark.cli.command_factory`); the
-module is loaded when the command is asked for.
+function of a module of `birthmark.cli`, whose parameters are its arguments and options
+(`birthmark.cli.command_factory`); the module is loaded when the command is asked for.
 """
 
 from collections.abc import Iterator, Mapping

@@ -1,4 +1,4 @@
-"""Use a PKCS#11 library in a process of its own: `python -m birthmark.doctor.pkcs11_probe` with a question on standard input.
+"""Use a PKCS#11 library in its own process: `python -m birthmark.doctor.pkcs11_probe`, a question on standard input.
 
 One login is tried, and none where the token says that it would be the last one. The answer is one line of JSON on the
 standard output that the process began with; what the library prints goes elsewhere.

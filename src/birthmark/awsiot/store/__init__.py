@@ -19,11 +19,11 @@ from birthmark.awsiot.store import (
 __all__ = [
     "certificates",
     "credentials",
+    "index_queries",
     "jobs",
     "policies",
     "provisioning",
     "registry",
-    "search",
     "shadows",
     "tags",
     "topic_rules",

@@ -22,6 +22,7 @@ from birthmark.awsiot.wire import jobs as job_wire
 from birthmark.awsiot.wire import provisioning
 from birthmark.awsiot.wire import shadows as shadow_wire
 from birthmark.awsiot.wire.cbor import CborError, decode, encode
+from birthmark.device_transports.urls import UrlInvalidError
 from birthmark.documents import Section, merged, query_evaluator
 from birthmark.dps import enrollment_document
 from birthmark.dps import wire as dps
@@ -42,7 +43,6 @@ from birthmark.iothub.rules.digital_twins import desired_by, digital_twin
 from birthmark.iothub.rules.twins import begun, desire
 from birthmark.keys.private_key import uri_in
 from birthmark.keys.reference_keys import parse_reference_key, reference_public_key
-from birthmark.links.urls import UrlInvalidError
 from birthmark.mqtt import codec
 from birthmark.mqtt.engine import Engine, Limits, Role
 from birthmark.mqtt.errors import LocalProtocolError, RemoteProtocolError

@@ -14,6 +14,7 @@ import msgspec
 from birthmark.audit.signed_heads import parse_head
 from birthmark.auth.connection_strings import parse_connection_string
 from birthmark.awsiot.wire.index_query import parse_query
+from birthmark.device_transports.urls import parse_url
 from birthmark.doctor.rules import openssl
 from birthmark.dps import wire as dps
 from birthmark.dps.rules.queries import read_query as read_enrollments_query
@@ -23,7 +24,6 @@ from birthmark.elements.token_objects import guess
 from birthmark.fleet import template
 from birthmark.iothub import wire as hub
 from birthmark.keys.pkcs11_uri import parse_pkcs11_uri
-from birthmark.links.urls import parse_url
 from birthmark.pki.certificates import parse_thumbprint
 from birthmark.pki.names import parse_registration_id
 from birthmark.pki.tpm_public import parse_tpm_public

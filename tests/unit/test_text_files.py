@@ -20,6 +20,8 @@ from birthmark.agent.service import payload_of
 from birthmark.cli.common import FileEncodingError, read_file, read_text
 from birthmark.cli.device_enroll_list import template_of
 from birthmark.cli.device_enroll_options import DeviceOptions
+from birthmark.device_transports.identity import FileIdentity, Trust
+from birthmark.device_transports.openssl.tls import client_context
 from birthmark.elements.exec import HOOK
 from birthmark.errors import BirthmarkError
 from birthmark.est.wire import decode_body
@@ -27,8 +29,6 @@ from birthmark.fleet.profiles import _secret, _tables, azure_profile
 from birthmark.keys.errors import PinFileError
 from birthmark.keys.file_key import FileKey
 from birthmark.keys.pin import Pin
-from birthmark.links.identity import FileIdentity, Trust
-from birthmark.links.openssl.tls import client_context
 from birthmark.manifests.certificate_lists import ListTrust, verify_list
 from birthmark.manifests.chunking import count_of
 from birthmark.manifests.errors import MalformedEntryError

@@ -25,13 +25,13 @@ from birthmark.agent.renewal_policy import Renewal, warn_at
 from birthmark.agent.service import Agent, Held
 from birthmark.agent.symmetric_key import open_shared
 from birthmark.agent.tpm_identity import open_tpm
+from birthmark.device_transports.identity import Trust
+from birthmark.device_transports.openssl.clock_tolerant import check_dates
+from birthmark.device_transports.openssl.tls import client_context, explained
 from birthmark.errors import BirthmarkError, about
 from birthmark.est.client import EstClient
 from birthmark.keys.private_key import default_scheme
 from birthmark.keys.tpm import Tpm, TpmSettings
-from birthmark.links.identity import Trust
-from birthmark.links.openssl.clock_tolerant import check_dates
-from birthmark.links.openssl.tls import client_context, explained
 from birthmark.pki.certificates import parse_bundle
 from birthmark.untrusted_text import reason_of
 

@@ -18,12 +18,12 @@ from birthmark.agent.config.model import AgentConfig, DpsSource, EstIssuance
 from birthmark.agent.issuance import MakeLinks, est_trust
 from birthmark.agent.managed_certificates import Managed
 from birthmark.agent.trusted_clock import TOLERANCE, Timekeeper
+from birthmark.device_transports.errors import ServerUntrustedError
+from birthmark.device_transports.identity import Identity, TokenIdentity, Trust
+from birthmark.device_transports.openssl.clock_tolerant import StatedTime
+from birthmark.device_transports.ports import HttpAnswer, HttpsClient, Links, Message, MqttClient
+from birthmark.device_transports.urls import parse_url
 from birthmark.errors import BirthmarkError
-from birthmark.links.errors import ServerUntrustedError
-from birthmark.links.identity import Identity, TokenIdentity, Trust
-from birthmark.links.openssl.clock_tolerant import StatedTime
-from birthmark.links.ports import HttpAnswer, HttpsClient, Links, Message, MqttClient
-from birthmark.links.urls import parse_url
 from birthmark.mqtt.packets import Connect
 
 log = logging.getLogger(__name__)

@@ -13,8 +13,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from birthmark.agent.keys import HeldKey, KeyStore
 from birthmark.agent.paths import Places, move_file, next_of, remove_file, write_file
+from birthmark.device_transports.identity import Identity, identity_of
 from birthmark.errors import BirthmarkError
-from birthmark.links.identity import Identity, identity_of
 from birthmark.pki.certificates import MAX_BUNDLE_BYTES, Certificate, parse_bundle
 from birthmark.pki.csr import parse_csr
 

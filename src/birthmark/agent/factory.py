@@ -13,9 +13,9 @@ from birthmark.agent.service import Agent
 from birthmark.agent.state import State, boot_id, read_state
 from birthmark.agent.trusted_clock import BUILT, Timekeeper
 from birthmark.clock import Clock, Entropy
+from birthmark.device_transports.identity import Trust
+from birthmark.device_transports.openssl.clock_tolerant import ask_time
 from birthmark.errors import BirthmarkError
-from birthmark.links.identity import Trust
-from birthmark.links.openssl.clock_tolerant import ask_time
 
 
 def open_agent(

@@ -28,6 +28,9 @@ from birthmark.agent.managed_certificates import EXTENSIONS, Kind, Managed
 from birthmark.agent.paths import LOCAL_CA
 from birthmark.agent.trust_anchors import FollowedAnchors
 from birthmark.clock import Clock, Entropy
+from birthmark.device_transports.errors import LinkLostError, ServerUntrustedError
+from birthmark.device_transports.identity import Identity, Trust
+from birthmark.device_transports.ports import Links
 from birthmark.dps.client import Assigned
 from birthmark.dps.wire import AnswerInvalidError
 from birthmark.errors import BirthmarkError, ForbiddenError, PolicyError, UnauthenticatedError
@@ -35,9 +38,6 @@ from birthmark.est.client import EstClient, EstServerBusyError
 from birthmark.est.client import Issued as EnrolledCertificate
 from birthmark.iothub.client import HubClient, NotIssuedError
 from birthmark.keys.private_key import as_private_key
-from birthmark.links.errors import LinkLostError, ServerUntrustedError
-from birthmark.links.identity import Identity, Trust
-from birthmark.links.ports import Links
 from birthmark.pki.certificates import Certificate, is_signed_by
 from birthmark.pki.csr import parse_csr
 from birthmark.pki.issuance import Issuer, hash_for, issue, new_serial, self_signed

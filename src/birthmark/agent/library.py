@@ -32,12 +32,12 @@ from birthmark.agent.paths import DEVICE_ID, Places, orders_beside
 from birthmark.agent.renewal_scheduler import NEVER_S, RenewalTurn, Upkeep, taken_by
 from birthmark.agent.service import Agent
 from birthmark.clock import SystemClock, SystemEntropy
+from birthmark.device_transports.factory import open_links
+from birthmark.device_transports.identity import FileIdentity, Trust
+from birthmark.device_transports.openssl.tls import client_context
 from birthmark.errors import BirthmarkError, UnavailableError
 from birthmark.keys.file_key import FileKey
 from birthmark.keys.tpm import TpmSettings
-from birthmark.links.factory import open_links
-from birthmark.links.identity import FileIdentity, Trust
-from birthmark.links.openssl.tls import client_context
 from birthmark.supervised_tasks import ended, of_another
 
 log = logging.getLogger(__name__)

@@ -42,6 +42,9 @@ from birthmark.agent.trust_anchors import FollowedAnchors
 from birthmark.agent.trusted_clock import Timekeeper
 from birthmark.awsiot.client import ThingClient, connect_thing
 from birthmark.clock import Entropy
+from birthmark.device_transports.errors import MqttRefusedError
+from birthmark.device_transports.identity import Identity, Trust
+from birthmark.device_transports.ports import Links
 from birthmark.dps.client import Assigned, DpsRefusedError, DpsTarget, is_registered_by_https, register_by_https
 from birthmark.errors import (
     BirthmarkError,
@@ -52,9 +55,6 @@ from birthmark.errors import (
 )
 from birthmark.iothub.client import HubClient, connect_hub
 from birthmark.keys.tpm import TpmSettings
-from birthmark.links.errors import MqttRefusedError
-from birthmark.links.identity import Identity, Trust
-from birthmark.links.ports import Links
 from birthmark.pki.certificates import Certificate
 from birthmark.text_files import plain_text
 from birthmark.untrusted_text import decode_json, reason_of

@@ -13,10 +13,10 @@ from birthmark.agent.config.model import SymmetricKey
 from birthmark.agent.config.provisioning import secret_of
 from birthmark.agent.keys import KeyStore
 from birthmark.auth.sas import hmac_sha256, render_sas
+from birthmark.device_transports.ports import HttpsClient
 from birthmark.dps.client import Assigned, DpsTarget, register_by_https
 from birthmark.keys.errors import SharedKeyFileInvalidError
 from birthmark.keys.file_key import read_key_file
-from birthmark.links.ports import HttpsClient
 
 LIFETIME = timedelta(hours=1)
 _POLICY = "registration"

@@ -9,10 +9,10 @@ from datetime import datetime
 
 from birthmark.agent.symmetric_key import SharedIdentity
 from birthmark.auth.sas import render_sas
+from birthmark.device_transports.ports import HttpsClient
 from birthmark.dps.client import Assigned, DpsTarget, challenge_by_https, register_by_https
 from birthmark.dps.wire import AnswerInvalidError
 from birthmark.keys.tpm import Tpm, TpmSettings
-from birthmark.links.ports import HttpsClient
 
 
 @dataclass(frozen=True, slots=True)

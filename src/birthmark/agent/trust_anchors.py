@@ -14,8 +14,8 @@ from datetime import datetime
 from pathlib import Path
 
 from birthmark.agent.paths import write_file
+from birthmark.device_transports.identity import Trust
 from birthmark.errors import BirthmarkError
-from birthmark.links.identity import Trust
 from birthmark.pki import certificate_checks
 from birthmark.pki.certificate_checks import ChainError
 from birthmark.pki.certificates import MAX_BUNDLE_BYTES, Certificate, parse_bundle

@@ -20,7 +20,7 @@ from birthmark.agent.paths import Places, StateNotWritableError
 from birthmark.agent.service import Agent
 from birthmark.agent.state import recall
 from birthmark.clock import SystemClock, SystemEntropy
-from birthmark.links.factory import open_links
+from birthmark.device_transports.factory import open_links
 from birthmark.untrusted_text import printable
 
 

@@ -22,14 +22,14 @@ from birthmark.cli.confirmation import only, only_typed
 from birthmark.cli.duration_options import DurationParser
 from birthmark.cli.identity_options import IdentityOptions, OpenedIdentity
 from birthmark.clock import SystemClock, SystemEntropy
+from birthmark.device_transports.errors import MqttRefusedError
+from birthmark.device_transports.factory import open_links
+from birthmark.device_transports.urls import UrlInvalidError, parse_url
 from birthmark.dps.client import Assigned, DpsTarget, register_by_https, register_by_mqtt
 from birthmark.elements.assignment_memory import Assignment, Layout
 from birthmark.elements.errors import ElementLayoutTooSmallError, ElementNoMemoryError
 from birthmark.elements.secure_element import Element
 from birthmark.iothub.client import HubClient, connect_hub
-from birthmark.links.errors import MqttRefusedError
-from birthmark.links.factory import open_links
-from birthmark.links.urls import UrlInvalidError, parse_url
 from birthmark.untrusted_text import printable
 
 

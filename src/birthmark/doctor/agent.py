@@ -12,12 +12,12 @@ from birthmark.agent.config.model import KeyLocation, TokenLocation
 from birthmark.agent.factory import open_agent
 from birthmark.agent.paths import Places
 from birthmark.clock import SystemClock, SystemEntropy
+from birthmark.device_transports.factory import open_links
 from birthmark.doctor.facts import CheckSeen, ChipAsked
 from birthmark.doctor.file_inspection import text_of
 from birthmark.doctor.pkcs11_probe import Question
 from birthmark.doctor.setting_sources import Kind, Setting
 from birthmark.errors import BirthmarkError
-from birthmark.links.factory import open_links
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,13 +8,13 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from birthmark.agent.trusted_clock import BUILT
+from birthmark.device_transports.identity import Trust
+from birthmark.device_transports.openssl.clock_tolerant import StatedTime, ask_time
+from birthmark.device_transports.openssl.tls import client_context, explained
 from birthmark.doctor.facts import ClockSeen, PlaceSeen, ProxySeen, Reachable, ServerSeen
 from birthmark.doctor.rules.network import is_bypassed
 from birthmark.doctor.setting_sources import Setting
 from birthmark.errors import BirthmarkError
-from birthmark.links.identity import Trust
-from birthmark.links.openssl.clock_tolerant import StatedTime, ask_time
-from birthmark.links.openssl.tls import client_context, explained
 
 _PROXIES = ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
 _URLS = ("AWS_ENDPOINT_URL_IOT", "AWS_ENDPOINT_URL_IOT_DATA_PLANE")

@@ -13,6 +13,9 @@ from typing import Any
 
 from birthmark import __version__
 from birthmark.clock import Entropy, new_uuid
+from birthmark.device_transports.errors import TRY_AGAIN
+from birthmark.device_transports.ports import HttpsClient, MqttClient
+from birthmark.device_transports.web_page import check_answer
 from birthmark.dps import wire
 from birthmark.errors import (
     BirthmarkError,
@@ -22,9 +25,6 @@ from birthmark.errors import (
     UnauthenticatedError,
     UnavailableError,
 )
-from birthmark.links.errors import TRY_AGAIN
-from birthmark.links.ports import HttpsClient, MqttClient
-from birthmark.links.web_page import check_answer
 from birthmark.mqtt.packets import Connect
 from birthmark.pki.certificates import Certificate
 from birthmark.untrusted_text import printable

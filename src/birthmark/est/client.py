@@ -12,9 +12,9 @@ from email.utils import parsedate_to_datetime
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
+from birthmark.device_transports.web_page import check_answer
 from birthmark.errors import ForbiddenError, InvalidRequestError, UnauthenticatedError, UnavailableError
 from birthmark.est import wire
-from birthmark.links.web_page import check_answer
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.cms import CmsInvalidError
 from birthmark.pki.csr import parse_csr

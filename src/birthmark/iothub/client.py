@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from http import HTTPStatus
 
 from birthmark import __version__
+from birthmark.device_transports.errors import LinkTimeoutError
+from birthmark.device_transports.ports import MqttClient
 from birthmark.iothub import wire
 from birthmark.iothub.model import name_of, parse_name
-from birthmark.links.errors import LinkTimeoutError
-from birthmark.links.ports import MqttClient
 from birthmark.mqtt.packets import Connect
 from birthmark.pki.certificates import Certificate
 from birthmark.untrusted_text import printable

@@ -63,8 +63,8 @@ def upstream_of(settings: Settings, data: DataDirectory, clock: Clock, entropy: 
 
 
 def _links_of(table: UpstreamTable, clock: Clock) -> Callable[[], Https]:
-    from birthmark.links.factory import open_links
-    from birthmark.links.identity import Trust, identity_of
+    from birthmark.device_transports.factory import open_links
+    from birthmark.device_transports.identity import Trust, identity_of
 
     files = [Path(one).expanduser() for one in table.trusted_certs]
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from birthmark.clock import SystemEntropy
+from birthmark.device_transports.errors import ServerUntrustedError
 from birthmark.dps.client import Assigned, DpsTarget, register_by_https, register_by_mqtt
 from birthmark.errors import (
     BirthmarkError,
@@ -16,7 +17,6 @@ from birthmark.errors import (
     UnauthenticatedError,
 )
 from birthmark.est.client import EstClient
-from birthmark.links.errors import ServerUntrustedError
 from birthmark.swarm import cloud_addressing
 from birthmark.swarm.identities import csr_of, new_key
 from birthmark.swarm.links.https import SwarmHttps

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeVar
 
+from birthmark.device_transports.errors import HostUnknownError, LinkTimeoutError, LinkUnreachableError
 from birthmark.errors import BirthmarkError
 from birthmark.est.client import EstClient
-from birthmark.links.errors import HostUnknownError, LinkTimeoutError, LinkUnreachableError
 from birthmark.mqtt import codec
 from birthmark.mqtt.packets import Publish
 from birthmark.swarm import cloud_addressing

@@ -5,7 +5,7 @@ Bounded: 32 KiB of head and as much body as the caller takes. Raises `AnswerBrok
 
 from collections.abc import Mapping
 
-from birthmark.links.ports import HttpAnswer
+from birthmark.device_transports.ports import HttpAnswer
 from birthmark.untrusted_text import whole_number
 
 _MAX_HEAD_BYTES = 32 * 1024

@@ -22,13 +22,13 @@ from cryptography.x509 import CertificateSigningRequestBuilder
 
 from birthmark import atomic_files
 from birthmark.clock import Entropy
+from birthmark.device_transports.errors import CertificateKeyMismatchError
 from birthmark.errors import about
 from birthmark.flock import take
 from birthmark.keys.errors import PassphraseWrongError
 from birthmark.keys.file_key import FileKey
 from birthmark.keys.pin import Pin
 from birthmark.keys.private_key import as_private_key
-from birthmark.links.errors import CertificateKeyMismatchError
 from birthmark.pki import certificate_profiles
 from birthmark.pki.certificates import Certificate, parse_bundle
 from birthmark.pki.issuance import Issuer, issue, new_serial, self_signed

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from birthmark.clock import Clock, Entropy
+from birthmark.device_transports.identity import Trust
 from birthmark.errors import ConflictError
 from birthmark.est.client import EstClient
 from birthmark.keys.pin import Pin
-from birthmark.links.identity import Trust
 from birthmark.pki.certificates import Certificate
 from birthmark.swarm.identities import CaMaker, Shelf, ca_file
 from birthmark.swarm.links.https import SwarmHttps
@@ -90,7 +90,7 @@ class Readying:
         )
 
     async def _check_reachable(self, dialer: Dialer) -> None:
-        """Raise `LinkUnreachableError`, or another of `birthmark.links`, when nobody trusted answers."""
+        """Raise `LinkUnreachableError`, or another of `birthmark.device_transports`, when nobody trusted answers."""
         host, port = self.target.host, self.target.mqtt_port
         (await dialer.open(host, port, None)).close()
 

@@ -17,9 +17,9 @@ from birthmark.agent.paths import Places
 from birthmark.agent.run import Loop
 from birthmark.agent.service import Agent
 from birthmark.clock import SystemClock, SystemEntropy
+from birthmark.device_transports.errors import ServerUntrustedError
+from birthmark.device_transports.factory import open_links
 from birthmark.errors import UnavailableError
-from birthmark.links.errors import ServerUntrustedError
-from birthmark.links.factory import open_links
 from support.agent.device import AgentOnDevice
 from support.pki.pki_builders import a_ca
 from support.server.servers import RunningServer, a_new_server

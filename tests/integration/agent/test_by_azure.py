@@ -18,10 +18,10 @@ from birthmark.agent.paths import Places
 from birthmark.agent.run import Loop
 from birthmark.agent.service import Agent
 from birthmark.clock import SystemClock, SystemEntropy
+from birthmark.device_transports.errors import MqttRefusedError
+from birthmark.device_transports.factory import open_links
 from birthmark.errors import UnavailableError
 from birthmark.iothub.client import HubClient
-from birthmark.links.errors import MqttRefusedError
-from birthmark.links.factory import open_links
 from support.agent.device import AgentOnDevice
 from support.pki.pki_builders import a_device
 from support.server.servers import RunningServer, a_new_server

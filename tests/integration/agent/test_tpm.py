@@ -14,11 +14,11 @@ from birthmark.agent.factory import open_agent
 from birthmark.agent.paths import Places
 from birthmark.agent.service import Agent, NotIssuedHereError
 from birthmark.clock import SystemClock, SystemEntropy
+from birthmark.device_transports.factory import open_links
 from birthmark.dps.client import DpsRefusedError
 from birthmark.fleet.azure_target import AzureTarget
 from birthmark.fleet.profiles import azure_profile
 from birthmark.keys.tpm import TpmUnavailableError
-from birthmark.links.factory import open_links
 from support.chips.tpms import SoftwareTpm, a_tpm
 from support.server.servers import RunningServer, a_new_server
 

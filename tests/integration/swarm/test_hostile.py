@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from birthmark.device_transports.errors import LinkAnswerError, LinkLostError
+from birthmark.device_transports.identity import Trust
 from birthmark.errors import BirthmarkError
-from birthmark.links.errors import LinkAnswerError, LinkLostError
-from birthmark.links.identity import Trust
 from birthmark.mqtt import codec
 from birthmark.mqtt.packets import ConnAck, Connect, Publish
 from birthmark.pki import certificate_profiles

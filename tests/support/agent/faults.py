@@ -31,6 +31,9 @@ from birthmark.agent.control_socket import Order, Orders
 from birthmark.agent.paths import Places
 from birthmark.agent.run import Loop
 from birthmark.agent.service import Agent
+from birthmark.device_transports.identity import Identity, TokenIdentity, Trust
+from birthmark.device_transports.openssl.tls import client_context
+from birthmark.device_transports.ports import HttpAnswer, Message
 from birthmark.elements.simulated_element import initialize_token, select
 from birthmark.errors import BirthmarkError
 from birthmark.est import wire as est_wire
@@ -38,9 +41,6 @@ from birthmark.iothub import wire as hub_wire
 from birthmark.keys.pin import Pin
 from birthmark.keys.pkcs11_library import find_softhsm, stop_library
 from birthmark.keys.pkcs11_token import Token
-from birthmark.links.identity import Identity, TokenIdentity, Trust
-from birthmark.links.openssl.tls import client_context
-from birthmark.links.ports import HttpAnswer, Message
 from birthmark.pki import certificate_profiles
 from birthmark.pki.csr import parse_csr
 from birthmark.pki.issuance import issue, new_serial
@@ -159,7 +159,7 @@ class CountedLinks(FakeLinks):
 def really_prepared(identity: Identity | None, trust: Trust) -> None:
     """Make the TLS context that the real links would connect with: that too may need a disk or a token."""
     if isinstance(identity, TokenIdentity):
-        from birthmark.links.crt import tls
+        from birthmark.device_transports.crt import tls
 
         tls.client_context(identity, trust)
     else:

@@ -14,13 +14,13 @@ from birthmark.agent.credential_store import HeldIdentity
 from birthmark.agent.factory import open_agent
 from birthmark.agent.paths import DEVICE_ID, EST_ID, Places, file_name, next_of
 from birthmark.agent.service import Agent
+from birthmark.device_transports.errors import LinkLostError, MqttRefusedError, ServerUntrustedError
+from birthmark.device_transports.identity import Identity, Trust
+from birthmark.device_transports.openssl.clock_tolerant import StatedTime
+from birthmark.device_transports.ports import HttpAnswer, Message
 from birthmark.errors import UnavailableError
 from birthmark.est import wire as est_wire
 from birthmark.keys.file_key import FileKey
-from birthmark.links.errors import LinkLostError, MqttRefusedError, ServerUntrustedError
-from birthmark.links.identity import Identity, Trust
-from birthmark.links.openssl.clock_tolerant import StatedTime
-from birthmark.links.ports import HttpAnswer, Message
 from birthmark.mqtt.packets import Connect
 from birthmark.pki import certificate_profiles
 from birthmark.pki.certificates import Certificate

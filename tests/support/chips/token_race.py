@@ -12,15 +12,15 @@ from pathlib import Path
 
 from awscrt import http, io
 
+from birthmark.device_transports.crt.https import CrtHttps
+from birthmark.device_transports.crt.mqtt import CrtMqtt
+from birthmark.device_transports.crt.tls import client_context
+from birthmark.device_transports.identity import TokenIdentity, Trust, identity_of
 from birthmark.elements.chip_profiles import PROFILES
 from birthmark.elements.simulated_element import SoftwareElement
 from birthmark.keys.pin import Pin
 from birthmark.keys.pkcs11_library import find_softhsm, stop_library
 from birthmark.keys.private_key import KeyHandle, Scheme
-from birthmark.links.crt.https import CrtHttps
-from birthmark.links.crt.mqtt import CrtMqtt
-from birthmark.links.crt.tls import client_context
-from birthmark.links.identity import TokenIdentity, Trust, identity_of
 from birthmark.mqtt.packets import Connect
 from support.mqtt.links_peer import GOOD, a_peer
 

@@ -12,9 +12,9 @@ from birthmark.agent.config.model import Preloaded
 from birthmark.agent.identities import CertificateMissingError
 from birthmark.agent.instance_lock import locked
 from birthmark.agent.service import Agent
+from birthmark.device_transports.identity import Trust
+from birthmark.device_transports.openssl.clock_tolerant import StatedTime
 from birthmark.errors import UnavailableError
-from birthmark.links.identity import Trust
-from birthmark.links.openssl.clock_tolerant import StatedTime
 from birthmark.pki.certificates import CertificateInvalidError, CertificateIsPkcs12Error
 from support.agent.world import BOOTSTRAP, CONFIG, LIFETIME, World
 from support.pki.pki_builders import a_ca, a_key, key_pem

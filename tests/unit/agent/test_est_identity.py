@@ -8,11 +8,11 @@ import pytest
 
 from birthmark.agent.paths import DEVICE_ID, EST_ID
 from birthmark.agent.service import Agent
+from birthmark.device_transports.errors import ServerUntrustedError
+from birthmark.device_transports.ports import HttpAnswer
 from birthmark.errors import BirthmarkError, UnauthenticatedError, UnavailableError
 from birthmark.est import wire
 from birthmark.est.service.approvals import ApprovalRejectedError
-from birthmark.links.errors import ServerUntrustedError
-from birthmark.links.ports import HttpAnswer
 from birthmark.pki.certificates import Certificate
 from support.agent.world import BOOTSTRAP, LIFETIME, World, certified
 

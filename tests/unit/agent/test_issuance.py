@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from birthmark.agent.issuance import trusting_by
-from birthmark.links.errors import ServerNameMismatchError, ServerUntrustedError
+from birthmark.device_transports.errors import ServerNameMismatchError, ServerUntrustedError
 
 FACTS: dict[str, Any] = {"host": "est.example", "port": 8085, "reason": "self-signed certificate"}
 

@@ -23,8 +23,8 @@ from birthmark.agent.jobs.model import (
     bounded,
     tail,
 )
+from birthmark.device_transports.openssl.download import Begin, Sent, Take
 from birthmark.errors import UnavailableError
-from birthmark.links.openssl.download import Begin, Sent, Take
 from support.fakes import FakeClock
 
 

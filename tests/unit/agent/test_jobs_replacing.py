@@ -10,8 +10,8 @@ import pytest
 
 from birthmark.agent.jobs.file_update import Replacing
 from birthmark.agent.jobs.model import JobCutError, JobFailedError, Place, Replace
-from birthmark.links.errors import LinkLostError, ServerUntrustedError
-from birthmark.links.openssl.download import Begin, Sent, Take
+from birthmark.device_transports.errors import LinkLostError, ServerUntrustedError
+from birthmark.device_transports.openssl.download import Begin, Sent, Take
 
 DATA = bytes(range(256)) * 100
 URL = "https://files.example.com/pumps/1.json"

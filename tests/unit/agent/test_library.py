@@ -19,8 +19,8 @@ from birthmark.agent.library import Device, Identity, _proving, identity_of
 from birthmark.agent.paths import EDGE_CA, Places
 from birthmark.agent.renewal_scheduler import NEVER_S
 from birthmark.agent.service import Agent
+from birthmark.device_transports.errors import MqttRefusedError
 from birthmark.errors import UnavailableError
-from birthmark.links.errors import MqttRefusedError
 from support.agent.world import CONFIG, LIFETIME, World, certified
 
 

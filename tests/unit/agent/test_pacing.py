@@ -20,10 +20,10 @@ from birthmark.agent.renewal_policy import (
 from birthmark.agent.renewal_scheduler import Pace, RenewalTurn
 from birthmark.agent.run import Loop
 from birthmark.agent.service import Agent
+from birthmark.device_transports.ports import HttpAnswer
 from birthmark.dps.client import DpsBusyError
 from birthmark.errors import BirthmarkError
 from birthmark.est.client import EstServerBusyError
-from birthmark.links.ports import HttpAnswer
 from birthmark.pki.path_validation import CertificateExpiredError
 from support.agent.world import BOOTSTRAP, CONFIG, LIFETIME, World, certified
 from support.fakes import NOON

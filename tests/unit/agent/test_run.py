@@ -13,8 +13,8 @@ from birthmark.agent.control_socket import Order, Orders
 from birthmark.agent.paths import Places
 from birthmark.agent.run import Loop
 from birthmark.agent.state import read_state
+from birthmark.device_transports.ports import HttpAnswer
 from birthmark.errors import BirthmarkError
-from birthmark.links.ports import HttpAnswer
 from support.agent.faults import VirtualOrders
 from support.agent.world import LIFETIME, World
 

@@ -13,11 +13,11 @@ from birthmark.agent.credential_store import HeldIdentity, Slot
 from birthmark.agent.issuance import CertificateNameError, SubjectInvalidError
 from birthmark.agent.paths import DEVICE_ID, EDGE_CA, file_name, next_of
 from birthmark.agent.service import Agent, NotIssuedHereError
+from birthmark.device_transports.errors import MqttRefusedError, ServerUntrustedError
 from birthmark.dps.client import DpsRefusedError
 from birthmark.errors import UnauthenticatedError, UnavailableError
 from birthmark.est import wire as est_wire
 from birthmark.iothub.client import HubClient
-from birthmark.links.errors import MqttRefusedError, ServerUntrustedError
 from birthmark.pki import certificate_profiles
 from birthmark.pki.issuance import issue, new_serial
 from birthmark.pki.names import name_of

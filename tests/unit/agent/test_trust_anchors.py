@@ -9,7 +9,7 @@ import pytest
 from cryptography import x509
 
 from birthmark.agent.trust_anchors import MAX_STEPS, FollowedAnchors, steps_in
-from birthmark.links.identity import Trust
+from birthmark.device_transports.identity import Trust
 from birthmark.pki import path_validation
 from birthmark.pki.certificate_profiles import EDGE_ISSUING_CA, ISSUING_CA, ROOT, Profile
 from birthmark.pki.certificates import Certificate, is_signed_by

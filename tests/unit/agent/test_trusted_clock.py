@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from birthmark.agent.clock_sync import TimeServers
 from birthmark.agent.trusted_clock import BUILT, Timekeeper
-from birthmark.links.identity import Trust
-from birthmark.links.openssl.clock_tolerant import StatedTime
-from birthmark.links.ports import HttpAnswer
+from birthmark.device_transports.identity import Trust
+from birthmark.device_transports.openssl.clock_tolerant import StatedTime
+from birthmark.device_transports.ports import HttpAnswer
 from support.agent.world import CONFIG, LIFETIME, World, certified
 from support.fakes import NOON, FakeClock
 

@@ -10,6 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from birthmark.device_transports.ports import HttpAnswer, Message
+from birthmark.device_transports.web_page import WebPageError
 from birthmark.dps import wire
 from birthmark.dps.client import (
     Assigned,
@@ -24,8 +26,6 @@ from birthmark.dps.client import (
     register_by_mqtt,
 )
 from birthmark.errors import BirthmarkError
-from birthmark.links.ports import HttpAnswer, Message
-from birthmark.links.web_page import WebPageError
 from birthmark.mqtt.packets import Connect
 from support.fakes import SeededEntropy
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from birthmark.device_transports.ports import HttpAnswer
 from birthmark.dps.client import DpsRefusedError, DpsTarget, challenge_by_https, register_by_https
 from birthmark.dps.wire import AnswerInvalidError
-from birthmark.links.ports import HttpAnswer
 
 TARGET = DpsTarget("dps.test", "0ne00AAAAAA", "device-1", https_port=8443)
 SEALED = base64.b64encode(b"sealed").decode()

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from birthmark.device_transports.web_page import WebPageError
 from birthmark.est import wire
 from birthmark.est.client import (
     EstClient,
@@ -16,7 +17,6 @@ from birthmark.est.client import (
     EstServerUnauthenticatedError,
     EstWrongCertificateError,
 )
-from birthmark.links.web_page import WebPageError
 from birthmark.pki.path_validation import build_chain
 from support.fakes import NOON
 from support.pki.est_server import EstServer, an_est_server, shown

@@ -27,6 +27,8 @@ from cryptography.hazmat.primitives.serialization import (
 from hypothesis import given
 from hypothesis import strategies as st
 
+from birthmark.device_transports.identity import FileIdentity, Trust
+from birthmark.device_transports.openssl.tls import client_context
 from birthmark.keys.errors import (
     KeyFileExposedError,
     KeyFileInvalidError,
@@ -43,8 +45,6 @@ from birthmark.keys.pin import Pin
 from birthmark.keys.private_key import Scheme, as_private_key, default_scheme
 from birthmark.keys.reference_keys import parse_reference_key, render_reference_key
 from birthmark.keys.se050_labels import ids_of, is_same_label, label_of, object_id_of, swapped
-from birthmark.links.identity import FileIdentity, Trust
-from birthmark.links.openssl.tls import client_context
 from birthmark.pki.certificate_profiles import DEVICE
 from birthmark.pki.issuance import self_signed
 from birthmark.pki.names import name_of

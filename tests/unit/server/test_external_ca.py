@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
+from birthmark.device_transports.ports import HttpAnswer
 from birthmark.est.upstream import EstUpstream
 from birthmark.est.wire import render_certs_only
 from birthmark.keys.errors import PinFileError
-from birthmark.links.ports import HttpAnswer
 from birthmark.pki.certificates import Certificate
 from birthmark.server.aws_private_ca import PrivateCa
 from birthmark.server.data_dir import DataDirectory

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birthmark.links.ports import HttpAnswer
+from birthmark.device_transports.ports import HttpAnswer
 from birthmark.swarm.http_wire import AnswerBrokenError, AnswerReader, render_request
 
 BODY = st.binary(max_size=200)

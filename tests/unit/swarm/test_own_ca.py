@@ -6,8 +6,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
 
+from birthmark.device_transports.errors import CertificateKeyMismatchError
 from birthmark.errors import BirthmarkError
-from birthmark.links.errors import CertificateKeyMismatchError
 from birthmark.pki.certificate_profiles import ISSUING_CA
 from birthmark.swarm.identities import CaMaker
 from birthmark.swarm.scenario.model import Identities

@@ -34,8 +34,8 @@ from birthmark.agent.config.toml_tables import (
 from birthmark.agent.config.uris import files_of, take_pair
 from birthmark.agent.paths import DEVICE_ID, EDGE_CA, EST_ID, LOCAL_CA
 from birthmark.agent.renewal_policy import Renewal, Span, leaves_time, parse_span
+from birthmark.device_transports.urls import UrlInvalidError, meant_url, parse_url
 from birthmark.errors import BirthmarkError
-from birthmark.links.urls import UrlInvalidError, meant_url, parse_url
 from birthmark.pki.names import parse_common_name
 
 _PATH = "/.well-known/est"

@@ -9,7 +9,7 @@ import msgspec
 from birthmark.agent.config.toml_tables import FLAG, MistakeError, Read, Table, kind_of
 from birthmark.agent.config.uris import file_of
 from birthmark.agent.jobs.model import Command, JobSettings, Place, Proof, RestartCommand
-from birthmark.links.urls import UrlInvalidError, meant_url, parse_url
+from birthmark.device_transports.urls import UrlInvalidError, meant_url, parse_url
 
 _NAME = re.compile("[A-Za-z0-9_.-]{1,64}")
 _MAX_SECONDS = 7 * 24 * 3600

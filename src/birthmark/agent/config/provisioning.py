@@ -11,9 +11,9 @@ from birthmark.agent.config.issuance import Issuers, parse_issued
 from birthmark.agent.config.toml_tables import ANY, TEXT, MistakeError, Table, kind_of, text_like
 from birthmark.agent.config.uris import file_of, key_of, take_key, take_pair
 from birthmark.agent.paths import DEVICE_ID
+from birthmark.device_transports.urls import Target, UrlInvalidError, meant_url, parse_url
 from birthmark.errors import BirthmarkError
 from birthmark.keys.tpm import TpmSettings
-from birthmark.links.urls import Target, UrlInvalidError, meant_url, parse_url
 from birthmark.pki.names import parse_common_name, parse_registration_id
 from birthmark.text_files import BLANKS
 

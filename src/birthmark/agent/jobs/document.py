@@ -18,7 +18,7 @@ from urllib.parse import unquote
 import msgspec
 
 from birthmark.agent.jobs.model import JobRejectedError, JobSettings, Renew, Replace, Restart, Run, Wanted
-from birthmark.links.urls import UrlInvalidError, parse_url
+from birthmark.device_transports.urls import UrlInvalidError, parse_url
 from birthmark.untrusted_text import decode_json
 
 MAX_DOCUMENT_BYTES = 32 * 1024

@@ -20,9 +20,9 @@ from typing import IO
 
 from birthmark import atomic_files, supervised_tasks
 from birthmark.agent.jobs.model import JobCutError, JobFailedError, Replace
+from birthmark.device_transports.identity import Trust
+from birthmark.device_transports.openssl.download import Begin, Sent, Take, download
 from birthmark.errors import BirthmarkError, UnauthenticatedError
-from birthmark.links.identity import Trust
-from birthmark.links.openssl.download import Begin, Sent, Take, download
 from birthmark.untrusted_text import reason_of
 
 _MODE = 0o600

@@ -6,7 +6,7 @@ MQTT 3.1.1 on port 8883 with a client certificate. The client id is the thing's 
 
 from dataclasses import dataclass
 
-from birthmark.links.ports import MqttClient
+from birthmark.device_transports.ports import MqttClient
 from birthmark.mqtt.packets import Connect
 
 MQTT_PORT = 8883

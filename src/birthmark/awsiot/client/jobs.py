@@ -13,9 +13,9 @@ from typing import Any
 
 import msgspec
 
+from birthmark.device_transports.errors import LinkTimeoutError
+from birthmark.device_transports.ports import Message, MqttClient
 from birthmark.errors import BirthmarkError
-from birthmark.links.errors import LinkTimeoutError
-from birthmark.links.ports import Message, MqttClient
 from birthmark.untrusted_text import decode_json
 
 MQTT_PORT = 8883

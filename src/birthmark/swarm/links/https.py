@@ -1,6 +1,6 @@
 """HTTPS for a device of a swarm: a request on a connection of its own, read by a bounded parser of HTTP/1.1.
 
-See `birthmark.links.ports.HttpsClient`.
+See `birthmark.device_transports.ports.HttpsClient`.
 """
 
 import asyncio
@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from birthmark.device_transports.errors import LinkAnswerError, LinkTimeoutError
+from birthmark.device_transports.ports import HttpAnswer
+from birthmark.device_transports.urls import MAX_ANSWER_BYTES, TIMEOUT_S, parse_url
 from birthmark.errors import BirthmarkError
-from birthmark.links.errors import LinkAnswerError, LinkTimeoutError
-from birthmark.links.ports import HttpAnswer
-from birthmark.links.urls import MAX_ANSWER_BYTES, TIMEOUT_S, parse_url
 from birthmark.swarm.http_wire import AnswerBrokenError, AnswerReader, render_request
 from birthmark.swarm.links.stream import Dialer
 

@@ -1,6 +1,6 @@
 """MQTT for a device of a swarm: the project's engine on a lean stream, both versions, one future while nothing is said.
 
-See `birthmark.links.ports.MqttClient`; what it adds is `idle`, in which a device waits for its next act.
+See `birthmark.device_transports.ports.MqttClient`; what it adds is `idle`, in which a device waits for its next act.
 """
 
 import asyncio
@@ -9,11 +9,11 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
+from birthmark.device_transports.errors import CLOSED_HERE, LinkLostError
+from birthmark.device_transports.mqtt_session import FAILURE, Conversation
+from birthmark.device_transports.ports import Message
+from birthmark.device_transports.urls import TIMEOUT_S
 from birthmark.errors import BirthmarkError
-from birthmark.links.errors import CLOSED_HERE, LinkLostError
-from birthmark.links.mqtt_session import FAILURE, Conversation
-from birthmark.links.ports import Message
-from birthmark.links.urls import TIMEOUT_S
 from birthmark.mqtt.engine import Engine, Role
 from birthmark.mqtt.errors import LocalProtocolError, RemoteProtocolError
 from birthmark.mqtt.packets import ConnAck, Connect, Disconnect, Packet, PubAck, Publish, SubAck

@@ -15,13 +15,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from birthmark.device_transports.errors import LinkLostError
+from birthmark.device_transports.identity import Trust
+from birthmark.device_transports.openssl.clock_tolerant import check_dates
+from birthmark.device_transports.openssl.tls import client_context, explained
+from birthmark.device_transports.urls import TIMEOUT_S
 from birthmark.errors import BirthmarkError
 from birthmark.keys.errors import KeyFileInvalidError
-from birthmark.links.errors import LinkLostError
-from birthmark.links.identity import Trust
-from birthmark.links.openssl.clock_tolerant import check_dates
-from birthmark.links.openssl.tls import client_context, explained
-from birthmark.links.urls import TIMEOUT_S
 from birthmark.untrusted_text import reason_of
 
 _ROOM = memoryview(bytearray(64 * 1024))  # what all connections read into, one after the other
@@ -50,7 +50,7 @@ class Dialer:
     _addresses: dict[tuple[str, int], tuple[float, list[_Address]]] = field(default_factory=dict)
 
     async def open(self, host: str, port: int, pem: Path | None) -> "Stream":
-        """Return a connection whose handshake is done; `pem` holds key and chain. Raise an error of `birthmark.links`.
+        """Return a connection whose handshake is done; `pem` holds key and chain. Raise an error of `birthmark.device_transports`.
 
         With TLS 1.3 a server refuses a client's certificate only after that: whoever reads first learns it.
         """

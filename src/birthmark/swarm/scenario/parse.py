@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from birthmark.agent.config.toml_tables import TEXT, ConfigInvalidError, Table, parse_files
-from birthmark.links.identity import Trust
+from birthmark.device_transports.identity import Trust
 from birthmark.swarm.errors import TargetNotNamedError
 from birthmark.swarm.model import Fault, Group, Origin, Verdict, Way, Where
 from birthmark.swarm.scenario import value_parsers

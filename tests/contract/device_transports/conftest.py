@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from birthmark.clock import SystemClock
+from birthmark.device_transports.identity import Identity, identity_of
 from birthmark.elements.chip_profiles import PROFILES
 from birthmark.elements.simulated_element import SoftwareElement, create_software_element
 from birthmark.keys.file_key import FileKey
 from birthmark.keys.pin import Pin
-from birthmark.links.identity import Identity, identity_of
 from birthmark.pki.certificates import Certificate
 from support.agent.swarm_links import SwarmIdentity
 from support.fakes import SeededEntropy

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birthmark.links.proxy import Proxy, ProxyFailedError, proxy_of, refusal_in, request
+from birthmark.device_transports.proxy import Proxy, ProxyFailedError, proxy_of, refusal_in, request
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,7 @@ from typing import Any
 from awscrt import mqtt
 from awscrt.exceptions import AwsCrtError
 
-from birthmark.errors import BirthmarkError
-from birthmark.links.crt.tls import (
+from birthmark.device_transports.crt.tls import (
     CRT_TIMEOUT_S,
     awaited,
     check_proxy,
@@ -20,17 +19,18 @@ from birthmark.links.crt.tls import (
     crt_proxy,
     explained,
 )
-from birthmark.links.errors import (
+from birthmark.device_transports.errors import (
     CLOSED_HERE,
     LinkLostError,
     LinkTimeoutError,
     MqttRefusedError,
     SubscriptionRefusedError,
 )
-from birthmark.links.identity import TokenIdentity, Trust
-from birthmark.links.ports import Message
-from birthmark.links.proxy import ProxyFailedError
-from birthmark.links.urls import WEBSOCKET_PATH, WEBSOCKET_PORT
+from birthmark.device_transports.identity import TokenIdentity, Trust
+from birthmark.device_transports.ports import Message
+from birthmark.device_transports.proxy import ProxyFailedError
+from birthmark.device_transports.urls import WEBSOCKET_PATH, WEBSOCKET_PORT
+from birthmark.errors import BirthmarkError
 from birthmark.mqtt.packets import Connect
 
 _MAX_UNTAKEN = 1000

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from birthmark import supervised_tasks
-from birthmark.links.proxy import ProxyFailedError, proxy_of, tunnel
+from birthmark.device_transports.proxy import ProxyFailedError, proxy_of, tunnel
 
 T = TypeVar("T")
 

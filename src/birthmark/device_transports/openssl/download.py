@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
 
-from birthmark.links.errors import LinkAnswerError, LinkLostError, LinkTimeoutError
-from birthmark.links.identity import Trust
-from birthmark.links.openssl.clock_tolerant import check_dates
-from birthmark.links.openssl.deadlines import Cut, bounded
-from birthmark.links.openssl.tls import client_context, explained
-from birthmark.links.urls import TIMEOUT_S, Target, parse_url
+from birthmark.device_transports.errors import LinkAnswerError, LinkLostError, LinkTimeoutError
+from birthmark.device_transports.identity import Trust
+from birthmark.device_transports.openssl.clock_tolerant import check_dates
+from birthmark.device_transports.openssl.deadlines import Cut, bounded
+from birthmark.device_transports.openssl.tls import client_context, explained
+from birthmark.device_transports.urls import TIMEOUT_S, Target, parse_url
 from birthmark.untrusted_text import reason_of
 
 _READ_BYTES = 16 * 1024  # what is lost of a line that is cut

@@ -5,13 +5,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
-from birthmark.links.errors import LinkAnswerError, LinkTimeoutError
-from birthmark.links.identity import FileIdentity, Trust
-from birthmark.links.openssl.clock_tolerant import check_dates
-from birthmark.links.openssl.deadlines import Cut, bounded
-from birthmark.links.openssl.tls import client_context, explained
-from birthmark.links.ports import HttpAnswer
-from birthmark.links.urls import MAX_ANSWER_BYTES, TIMEOUT_S, Target, parse_url
+from birthmark.device_transports.errors import LinkAnswerError, LinkTimeoutError
+from birthmark.device_transports.identity import FileIdentity, Trust
+from birthmark.device_transports.openssl.clock_tolerant import check_dates
+from birthmark.device_transports.openssl.deadlines import Cut, bounded
+from birthmark.device_transports.openssl.tls import client_context, explained
+from birthmark.device_transports.ports import HttpAnswer
+from birthmark.device_transports.urls import MAX_ANSWER_BYTES, TIMEOUT_S, Target, parse_url
 from birthmark.untrusted_text import reason_of
 
 

@@ -12,11 +12,11 @@ from email.utils import parsedate_to_datetime
 from functools import partial
 from typing import Any
 
-from birthmark.links.errors import ServerUntrustedError
-from birthmark.links.identity import Trust
-from birthmark.links.openssl.deadlines import Cut, bounded
-from birthmark.links.openssl.tls import client_context, explained
-from birthmark.links.urls import parse_url
+from birthmark.device_transports.errors import ServerUntrustedError
+from birthmark.device_transports.identity import Trust
+from birthmark.device_transports.openssl.deadlines import Cut, bounded
+from birthmark.device_transports.openssl.tls import client_context, explained
+from birthmark.device_transports.urls import parse_url
 from birthmark.pki.certificates import Certificate, parse_der
 
 _DER = 2

@@ -3,7 +3,7 @@
 import asyncio
 from abc import ABC, abstractmethod
 
-from birthmark.links.errors import CONNACK, LinkTimeoutError, MqttRefusedError, SubscriptionRefusedError
+from birthmark.device_transports.errors import CONNACK, LinkTimeoutError, MqttRefusedError, SubscriptionRefusedError
 from birthmark.mqtt.engine import Engine
 from birthmark.mqtt.packets import ConnAck, Connect, Packet, PubAck, SubAck
 

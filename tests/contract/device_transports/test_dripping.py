@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from birthmark.links.errors import LinkTimeoutError
-from birthmark.links.identity import Trust
-from birthmark.links.openssl import clock_tolerant, trust_probe
-from birthmark.links.openssl.https import OpensslHttps
+from birthmark.device_transports.errors import LinkTimeoutError
+from birthmark.device_transports.identity import Trust
+from birthmark.device_transports.openssl import clock_tolerant, trust_probe
+from birthmark.device_transports.openssl.https import OpensslHttps
 
 pytestmark = pytest.mark.integration
 _RECORD = b"\x16\x03\x03\x3f\xff"  # TLS: a handshake message of 16 KiB begins

@@ -3,11 +3,11 @@
 import ssl
 from functools import partial
 
+from birthmark.device_transports.errors import ServerUntrustedError
+from birthmark.device_transports.identity import Trust
+from birthmark.device_transports.openssl.deadlines import Cut, bounded
+from birthmark.device_transports.openssl.tls import client_context, explained
 from birthmark.errors import BirthmarkError
-from birthmark.links.errors import ServerUntrustedError
-from birthmark.links.identity import Trust
-from birthmark.links.openssl.deadlines import Cut, bounded
-from birthmark.links.openssl.tls import client_context, explained
 
 PROBE_AFTER_S = 1.0
 _PROBE_S = 5.0

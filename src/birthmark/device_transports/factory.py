@@ -6,10 +6,10 @@ from functools import partial
 from typing import assert_never
 
 from birthmark.clock import Clock
-from birthmark.links.identity import FileIdentity, Identity, TokenIdentity, Trust
-from birthmark.links.openssl.https import OpensslHttps
-from birthmark.links.openssl.mqtt import OpensslMqtt
-from birthmark.links.ports import HttpsClient, Links, MqttClient
+from birthmark.device_transports.identity import FileIdentity, Identity, TokenIdentity, Trust
+from birthmark.device_transports.openssl.https import OpensslHttps
+from birthmark.device_transports.openssl.mqtt import OpensslMqtt
+from birthmark.device_transports.ports import HttpsClient, Links, MqttClient
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ def open_links(identity: Identity | None, trust: Trust, clock: Clock) -> Links:
             return _Links(partial(OpensslHttps, identity, trust), partial(OpensslMqtt, identity, trust, clock))
         case TokenIdentity():
             # Imported late: its native library takes a while to load, and file keys do not need it.
-            from birthmark.links.crt import https, mqtt  # noqa: PLC0415 - an extra, not on every machine
+            from birthmark.device_transports.crt import https, mqtt  # noqa: PLC0415 - an extra, not on every machine
 
             return _Links(partial(https.CrtHttps, identity, trust), partial(mqtt.CrtMqtt, identity, trust))
         case _:

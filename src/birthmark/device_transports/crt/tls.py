@@ -13,10 +13,7 @@ from awscrt import http, io
 from awscrt.common import join_all_native_threads
 from awscrt.exceptions import AwsCrtError
 
-from birthmark.errors import BirthmarkError
-from birthmark.keys.errors import KeyNotFoundError, PinLockedError, PinWrongError, TokenFailedError
-from birthmark.keys.pkcs11_library import before_it_stops, generation
-from birthmark.links.errors import (
+from birthmark.device_transports.errors import (
     ClientCertificateRefusedError,
     HostUnknownError,
     LinkLostError,
@@ -25,10 +22,13 @@ from birthmark.links.errors import (
     ServerUntrustedError,
     TlsFailedError,
 )
-from birthmark.links.identity import TokenIdentity, Trust
-from birthmark.links.openssl.deadlines import connected
-from birthmark.links.openssl.trust_probe import PROBE_AFTER_S, distrust_of
-from birthmark.links.proxy import proxy_of
+from birthmark.device_transports.identity import TokenIdentity, Trust
+from birthmark.device_transports.openssl.deadlines import connected
+from birthmark.device_transports.openssl.trust_probe import PROBE_AFTER_S, distrust_of
+from birthmark.device_transports.proxy import proxy_of
+from birthmark.errors import BirthmarkError
+from birthmark.keys.errors import KeyNotFoundError, PinLockedError, PinWrongError, TokenFailedError
+from birthmark.keys.pkcs11_library import before_it_stops, generation
 
 # s2n answers a failed handshake only after 10 to 30 seconds, to tell an attacker nothing by its timing.
 CRT_TIMEOUT_S = 45.0

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from birthmark.clock import SystemClock
+from birthmark.device_transports.errors import ChainUnplacedError
+from birthmark.device_transports.identity import FileIdentity, Trust
+from birthmark.device_transports.openssl.tls import client_context
 from birthmark.keys.file_key import FileKey
-from birthmark.links.errors import ChainUnplacedError
-from birthmark.links.identity import FileIdentity, Trust
-from birthmark.links.openssl.tls import client_context
 from support.pki.pki_builders import a_ca, a_device
 
 

@@ -9,8 +9,8 @@ from websockets.protocol import State
 from websockets.typing import Subprotocol
 from websockets.uri import parse_uri
 
-from birthmark.links.errors import LinkAnswerError, LinkLostError
-from birthmark.links.urls import WEBSOCKET_PATH
+from birthmark.device_transports.errors import LinkAnswerError, LinkLostError
+from birthmark.device_transports.urls import WEBSOCKET_PATH
 
 _MAX_MESSAGE_BYTES = 1024 * 1024
 _READ_BYTES = 64 * 1024

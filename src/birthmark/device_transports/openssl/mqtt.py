@@ -6,23 +6,23 @@ import logging
 from typing import TYPE_CHECKING
 
 from birthmark.clock import Clock
+from birthmark.device_transports.errors import CLOSED_HERE, LinkLostError
+from birthmark.device_transports.identity import FileIdentity, Trust
+from birthmark.device_transports.mqtt_session import Conversation
+from birthmark.device_transports.openssl.clock_tolerant import check_dates
+from birthmark.device_transports.openssl.deadlines import connected
+from birthmark.device_transports.openssl.tls import client_context, explained
+from birthmark.device_transports.ports import Message
+from birthmark.device_transports.proxy import proxy_of
+from birthmark.device_transports.urls import TIMEOUT_S, WEBSOCKET_PORT
 from birthmark.errors import BirthmarkError
-from birthmark.links.errors import CLOSED_HERE, LinkLostError
-from birthmark.links.identity import FileIdentity, Trust
-from birthmark.links.mqtt_session import Conversation
-from birthmark.links.openssl.clock_tolerant import check_dates
-from birthmark.links.openssl.deadlines import connected
-from birthmark.links.openssl.tls import client_context, explained
-from birthmark.links.ports import Message
-from birthmark.links.proxy import proxy_of
-from birthmark.links.urls import TIMEOUT_S, WEBSOCKET_PORT
 from birthmark.mqtt.engine import Engine, Role
 from birthmark.mqtt.errors import LocalProtocolError, RemoteProtocolError
 from birthmark.mqtt.packets import ConnAck, Connect, Disconnect, Packet, PubAck, Publish, SubAck
 from birthmark.supervised_tasks import ended
 
 if TYPE_CHECKING:
-    from birthmark.links.openssl.websocket_framing import WebSocketBytes
+    from birthmark.device_transports.openssl.websocket_framing import WebSocketBytes
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ class OpensslMqtt(Conversation):
         context = client_context(self._identity, self._trust)
         if port == WEBSOCKET_PORT or proxy_of(host, port) is not None:
             self._port = port = WEBSOCKET_PORT
-            from birthmark.links.openssl.websocket_framing import WebSocketBytes  # noqa: PLC0415 - few devices need it
+            from birthmark.device_transports.openssl.websocket_framing import WebSocketBytes  # noqa: PLC0415 - few devices need it
 
             self._frames = WebSocketBytes(host, port)
         try:

@@ -14,10 +14,10 @@ import pytest
 from cryptography import x509
 
 from birthmark.clock import SystemClock
+from birthmark.device_transports.identity import Trust
+from birthmark.device_transports.openssl import mqtt
+from birthmark.device_transports.openssl.mqtt import OpensslMqtt
 from birthmark.iothub.client import connect_hub
-from birthmark.links.identity import Trust
-from birthmark.links.openssl import mqtt
-from birthmark.links.openssl.mqtt import OpensslMqtt
 from birthmark.pki.certificate_profiles import SERVER
 from support.pki.pki_builders import a_ca, a_device
 

@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from birthmark.links.errors import LinkLostError
-from birthmark.links.identity import Trust
-from birthmark.links.openssl.mqtt import OpensslMqtt
+from birthmark.device_transports.errors import LinkLostError
+from birthmark.device_transports.identity import Trust
+from birthmark.device_transports.openssl.mqtt import OpensslMqtt
 from support.fakes import FakeClock
 
 SYSTEM = Trust(None)

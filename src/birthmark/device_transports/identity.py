@@ -6,12 +6,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import TypeAlias
 
+from birthmark.device_transports.errors import CertificateKeyMismatchError, ChainOrderError, ServerUntrustedError
 from birthmark.errors import about
 from birthmark.keys.file_key import FileKey
 from birthmark.keys.pin import Pin
 from birthmark.keys.pkcs11_key import TokenKey
 from birthmark.keys.private_key import KeyHandle
-from birthmark.links.errors import CertificateKeyMismatchError, ChainOrderError, ServerUntrustedError
 from birthmark.pki.certificates import Certificate, pem_bundle
 
 

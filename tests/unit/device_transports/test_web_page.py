@@ -2,8 +2,8 @@
 
 import pytest
 
-from birthmark.links.ports import HttpAnswer
-from birthmark.links.web_page import WebPageError, check_answer
+from birthmark.device_transports.ports import HttpAnswer
+from birthmark.device_transports.web_page import WebPageError, check_answer
 
 URL, SERVICE = "https://dps.test:443/0ne/registrations/d", "the provisioning service"
 HTML = {"content-type": "text/html; charset=utf-8"}

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from birthmark.clock import SystemClock
-from birthmark.errors import BirthmarkError, UnavailableError
-from birthmark.links.errors import (
+from birthmark.device_transports.errors import (
     LinkAnswerError,
     LinkLostError,
     LinkUnreachableError,
@@ -21,9 +20,10 @@ from birthmark.links.errors import (
     ServerUntrustedError,
     SubscriptionRefusedError,
 )
-from birthmark.links.identity import Identity, TokenIdentity, Trust
-from birthmark.links.ports import Links, Message, MqttClient
-from birthmark.links.urls import UrlInvalidError
+from birthmark.device_transports.identity import Identity, TokenIdentity, Trust
+from birthmark.device_transports.ports import Links, Message, MqttClient
+from birthmark.device_transports.urls import UrlInvalidError
+from birthmark.errors import BirthmarkError, UnavailableError
 from birthmark.mqtt.packets import Connect
 from conftest import free_port
 from support.agent.swarm_links import links_of

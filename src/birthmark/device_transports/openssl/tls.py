@@ -9,10 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from birthmark.errors import BirthmarkError
-from birthmark.keys.errors import KeyFileInvalidError
-from birthmark.keys.file_key import pem_of_key
-from birthmark.links.errors import (
+from birthmark.device_transports.errors import (
     ChainUnplacedError,
     ClientCertificateRefusedError,
     HostUnknownError,
@@ -21,8 +18,11 @@ from birthmark.links.errors import (
     ServerUntrustedError,
     TlsFailedError,
 )
-from birthmark.links.identity import FileIdentity, Trust
-from birthmark.links.urls import TIMEOUT_S
+from birthmark.device_transports.identity import FileIdentity, Trust
+from birthmark.device_transports.urls import TIMEOUT_S
+from birthmark.errors import BirthmarkError
+from birthmark.keys.errors import KeyFileInvalidError
+from birthmark.keys.file_key import pem_of_key
 from birthmark.text_files import unseen_in_pem
 from birthmark.untrusted_text import reason_of
 

@@ -9,7 +9,7 @@ from typing import Any
 from awscrt import http, io
 from awscrt.exceptions import AwsCrtError
 
-from birthmark.links.crt.tls import (
+from birthmark.device_transports.crt.tls import (
     CRT_TIMEOUT_S,
     awaited,
     check_proxy,
@@ -18,10 +18,10 @@ from birthmark.links.crt.tls import (
     crt_proxy,
     explained,
 )
-from birthmark.links.errors import LinkAnswerError, LinkTimeoutError
-from birthmark.links.identity import TokenIdentity, Trust
-from birthmark.links.ports import HttpAnswer
-from birthmark.links.urls import MAX_ANSWER_BYTES, Target, parse_url
+from birthmark.device_transports.errors import LinkAnswerError, LinkTimeoutError
+from birthmark.device_transports.identity import TokenIdentity, Trust
+from birthmark.device_transports.ports import HttpAnswer
+from birthmark.device_transports.urls import MAX_ANSWER_BYTES, Target, parse_url
 
 
 @dataclass(frozen=True, slots=True)

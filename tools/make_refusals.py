@@ -25,7 +25,9 @@ page is written by `tools/make_refusals.py`.
 def classes() -> list[type[BirthmarkError]]:
     """Return every class that is raised itself, by code."""
     for module in pkgutil.walk_packages(birthmark.__path__, "birthmark."):
-        if not module.name.startswith(("birthmark.elements.hook", "birthmark.demo.apps", "birthmark.store.migrations")):
+        if not module.name.startswith(
+            ("birthmark.secure_elements.hook", "birthmark.demo.apps", "birthmark.store.migrations")
+        ):
             importlib.import_module(module.name)
     found: set[type[BirthmarkError]] = set()
     waiting: list[type[BirthmarkError]] = [BirthmarkError]

@@ -28,10 +28,6 @@ from birthmark.dps import enrollment_document
 from birthmark.dps import wire as dps
 from birthmark.dps.rules import enrollment as enrollments
 from birthmark.dps.rules.custom_allocation import parse_choice, payload_text
-from birthmark.elements.atecc.certificate_rebuild import SIGNER, TNGTLS, TRUSTFLEX, Subject, whole
-from birthmark.elements.atecc.compressed_certificate import parse_compressed
-from birthmark.elements.atecc.simulator import CONFIG_BYTES, OTP_BYTES, SLOT_BYTES, Memory, SoftwareChip
-from birthmark.elements.possession import Proof, check_proof
 from birthmark.errors import BirthmarkError, InvalidRequestError
 from birthmark.est.client import _retry_after_s as pacing_retry_after
 from birthmark.est.wire import parse_window as pacing_window
@@ -64,6 +60,10 @@ from birthmark.net.proxy_protocol import HEAD_BYTES, SIGNATURE, ProxyHeaderError
 from birthmark.pki.certificates import parse_der
 from birthmark.pki.tpm_public import parse_tpm_public
 from birthmark.pki.tpm_sealing import seal_hmac_key
+from birthmark.secure_elements.atecc.certificate_rebuild import SIGNER, TNGTLS, TRUSTFLEX, Subject, whole
+from birthmark.secure_elements.atecc.compressed_certificate import parse_compressed
+from birthmark.secure_elements.atecc.simulator import CONFIG_BYTES, OTP_BYTES, SLOT_BYTES, Memory, SoftwareChip
+from birthmark.secure_elements.possession import Proof, check_proof
 from birthmark.swarm.http_wire import AnswerBrokenError, AnswerReader
 from birthmark.swarm.scenario.parse import parse_scenario
 from birthmark.untrusted_text import read_json

@@ -18,9 +18,6 @@ from birthmark.device_transports.urls import parse_url
 from birthmark.doctor.rules import openssl
 from birthmark.dps import wire as dps
 from birthmark.dps.rules.queries import read_query as read_enrollments_query
-from birthmark.elements.assignment_memory import read_memory
-from birthmark.elements.atecc.simulator import packet
-from birthmark.elements.token_objects import guess
 from birthmark.fleet import template
 from birthmark.iothub import wire as hub
 from birthmark.keys.pkcs11_uri import parse_pkcs11_uri
@@ -28,6 +25,9 @@ from birthmark.pki.certificates import parse_thumbprint
 from birthmark.pki.names import parse_registration_id
 from birthmark.pki.tpm_public import parse_tpm_public
 from birthmark.pki.tpm_sealing import parse_sealed
+from birthmark.secure_elements.assignment_memory import read_memory
+from birthmark.secure_elements.atecc.simulator import packet
+from birthmark.secure_elements.token_objects import guess
 from birthmark.server.machines.machine_file import made as made_machine
 from birthmark.server.machines.machine_file import parse as parse_machine
 from birthmark.server.machines.machine_file import render as render_machine

@@ -11,8 +11,8 @@ import pytest
 from birthmark.agent.control_socket import Order
 from birthmark.agent.library import Device, identity_of
 from birthmark.agent.run import Loop
-from birthmark.elements.simulated_element import initialize_token
 from birthmark.keys.pkcs11_library import find_softhsm, stop_library
+from birthmark.secure_elements.simulated_element import initialize_token
 from support.agent.faults import PIN, Servers, VirtualOrders, labels_in
 from support.agent.world import LIFETIME, certified
 

@@ -11,10 +11,10 @@ import pytest
 
 from birthmark.agent.paths import DEVICE_ID, Places
 from birthmark.clock import SystemClock
-from birthmark.elements.chip_profiles import PROFILES
-from birthmark.elements.simulated_element import SoftwareElement, create_software_element
 from birthmark.keys.pkcs11_library import stop_library
 from birthmark.pki.certificates import parse_bundle
+from birthmark.secure_elements.chip_profiles import PROFILES
+from birthmark.secure_elements.simulated_element import SoftwareElement, create_software_element
 from support.agent.device import AgentOnDevice, until
 from support.fakes import SeededEntropy
 from support.server.servers import RunningServer, a_server

@@ -15,11 +15,11 @@ from pkcs11.constants import Attribute, ObjectClass
 from pkcs11.mechanisms import KeyType
 
 from birthmark.agent.paths import EDGE_CA, Places
-from birthmark.elements.simulated_element import initialize_token
 from birthmark.keys.pin import Pin
 from birthmark.keys.pkcs11_library import stop_library
 from birthmark.keys.pkcs11_token import Token
 from birthmark.pki.certificates import parse_bundle
+from birthmark.secure_elements.simulated_element import initialize_token
 from support.agent.device import AgentOnDevice, until
 from support.azure.clients import run_python
 from support.server.servers import BIRTHMARK, RunningServer, a_server, clean_environment

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from birthmark.elements.chip_profiles import PROFILES
-from birthmark.elements.simulated_element import SoftwareElement, create_software_element
 from birthmark.keys.pkcs11_library import stop_library
+from birthmark.secure_elements.chip_profiles import PROFILES
+from birthmark.secure_elements.simulated_element import SoftwareElement, create_software_element
 from support.azure.clients import a_file_device
 from support.fakes import SeededEntropy
 from support.server.servers import RunningServer, a_new_server, a_server

@@ -24,7 +24,7 @@ APPS = "birthmark.demo.apps"
 
 def load_everything() -> None:
     for module in pkgutil.walk_packages(birthmark.__path__, "birthmark."):
-        if not module.name.startswith(("birthmark.elements.hook", APPS, "birthmark.store.migrations")):
+        if not module.name.startswith(("birthmark.secure_elements.hook", APPS, "birthmark.store.migrations")):
             importlib.import_module(module.name)
 
 

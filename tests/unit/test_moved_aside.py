@@ -14,9 +14,9 @@ from birthmark.agent.service import PayloadInvalidError
 from birthmark.cli.chip import ProofUnreadableError
 from birthmark.cli.common import FileExistsAlreadyError
 from birthmark.console.saved_login import LoginDamagedError
-from birthmark.elements.errors import ElementExistsError, ElementProofInvalidError
 from birthmark.errors import BirthmarkError
 from birthmark.manifests.bundle.errors import BundleDamagedError, StationUnusableError
+from birthmark.secure_elements.errors import ElementExistsError, ElementProofInvalidError
 from birthmark.swarm.errors import DirectoryForeignError
 
 Refusal = Callable[[Path], BirthmarkError]

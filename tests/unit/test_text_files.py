@@ -22,7 +22,6 @@ from birthmark.cli.device_enroll_list import template_of
 from birthmark.cli.device_enroll_options import DeviceOptions
 from birthmark.device_transports.identity import FileIdentity, Trust
 from birthmark.device_transports.openssl.tls import client_context
-from birthmark.elements.exec import HOOK
 from birthmark.errors import BirthmarkError
 from birthmark.est.wire import decode_body
 from birthmark.fleet.profiles import _secret, _tables, azure_profile
@@ -34,6 +33,7 @@ from birthmark.manifests.chunking import count_of
 from birthmark.manifests.errors import MalformedEntryError
 from birthmark.pki.certificates import parse_any, parse_bundle
 from birthmark.pki.pem import unarmor
+from birthmark.secure_elements.exec import HOOK
 from birthmark.server.machines.machine_file import made, render
 from birthmark.server.machines.machine_file import parse as parse_invitation
 from birthmark.server.settings import read_settings

@@ -31,7 +31,7 @@ LOADED = (
     "uvloop",
     "rich.traceback",
 )
-UNLOADED = ("birthmark.demo.apps", "birthmark.elements.hook", "birthmark.store.migrations", "birthmark.__main__")
+UNLOADED = ("birthmark.demo.apps", "birthmark.secure_elements.hook", "birthmark.store.migrations", "birthmark.__main__")
 """Programs, not modules."""
 _STREAMS = 3
 AT_START = frozenset(os.environb)

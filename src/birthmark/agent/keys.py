@@ -20,8 +20,6 @@ from pkcs11.mechanisms import Mechanism
 from birthmark.agent.config.model import KeyLocation, TokenLocation, TokenSettings
 from birthmark.agent.paths import Places, move_file, next_of, remove_file, write_file
 from birthmark.clock import Entropy
-from birthmark.elements.chip_profiles import Algorithm
-from birthmark.elements.token_objects import destroy, generate, has_key
 from birthmark.errors import BirthmarkError, UnavailableError
 from birthmark.keys.errors import (
     KeyFileInvalidError,
@@ -40,6 +38,8 @@ from birthmark.keys.pkcs11_library import LOCK, stop_library
 from birthmark.keys.pkcs11_token import Token
 from birthmark.keys.pkcs11_uri import SCHEME, Pkcs11Uri, parse_pkcs11_uri
 from birthmark.keys.private_key import PrivateKey, uri_in
+from birthmark.secure_elements.chip_profiles import Algorithm
+from birthmark.secure_elements.token_objects import destroy, generate, has_key
 
 
 class AgentTokenError(UnavailableError):

@@ -28,17 +28,21 @@ from birthmark.cli.common import (
 )
 from birthmark.cli.confirmation import only, only_typed
 from birthmark.cli.row_selection import PickOptions
-from birthmark.elements.assignment_memory import Layout
-from birthmark.elements.backends import list_chips
-from birthmark.elements.chip_profiles import Algorithm, profile_of
-from birthmark.elements.errors import ElementDataTooLargeError, ElementMemoryInvalidError, ElementProofInvalidError
-from birthmark.elements.possession import MAX_NONCE_BYTES, MIN_NONCE_BYTES, Proof, check_proof, prove
-from birthmark.elements.secure_element import Element
 from birthmark.errors import InvalidRequestError, NotFoundError
 from birthmark.keys.pin import Pin
 from birthmark.keys.pkcs11_token import TokenInfo
 from birthmark.keys.private_key import PublicKey, render_uri_pem
 from birthmark.pki.certificates import parse_bundle
+from birthmark.secure_elements.assignment_memory import Layout
+from birthmark.secure_elements.backends import list_chips
+from birthmark.secure_elements.chip_profiles import Algorithm, profile_of
+from birthmark.secure_elements.errors import (
+    ElementDataTooLargeError,
+    ElementMemoryInvalidError,
+    ElementProofInvalidError,
+)
+from birthmark.secure_elements.possession import MAX_NONCE_BYTES, MIN_NONCE_BYTES, Proof, check_proof, prove
+from birthmark.secure_elements.secure_element import Element
 from birthmark.untrusted_text import decode_json
 
 Key = Annotated[

@@ -7,10 +7,10 @@ import typer
 
 from birthmark.cli.chip_options import ChipOptions
 from birthmark.cli.confirmation import only
-from birthmark.elements import exec as element_exec
-from birthmark.elements.exec import Way
-from birthmark.elements.exec.proxy import parse_target
 from birthmark.keys.pkcs11_library import stop_library
+from birthmark.secure_elements import exec as element_exec
+from birthmark.secure_elements.exec import Way
+from birthmark.secure_elements.exec.proxy import parse_target
 
 
 def exec_(

@@ -16,7 +16,6 @@ from birthmark.cli.common import SOME_ROWS_REFUSED, about, emit, read_file, tell
 from birthmark.cli.confirmation import only, only_typed
 from birthmark.cli.table import counted
 from birthmark.clock import SystemClock, SystemEntropy
-from birthmark.elements.secure_element import Element
 from birthmark.errors import BirthmarkError
 from birthmark.keys.errors import PinWrongError
 from birthmark.keys.pin import Pin
@@ -29,6 +28,7 @@ from birthmark.manifests.bundle.station import Station, open_station
 from birthmark.pki.certificate_checks import ChainError
 from birthmark.pki.certificates import Certificate, parse_bundle
 from birthmark.pki.path_validation import SignatureCache
+from birthmark.secure_elements.secure_element import Element
 from birthmark.text_files import plain_text, utf_16_of
 from birthmark.untrusted_text import printable
 

@@ -11,11 +11,11 @@ import typer
 
 from birthmark.cli.command_factory import JsonOption
 from birthmark.cli.common import emit, write_result
-from birthmark.elements.backends import open_chip
-from birthmark.elements.secure_element import Element
 from birthmark.keys.errors import PinMissingError
 from birthmark.keys.pin import Pin
 from birthmark.keys.pkcs11_library import find_softhsm
+from birthmark.secure_elements.backends import open_chip
+from birthmark.secure_elements.secure_element import Element
 
 CHIP_OPTIONS = ("--module", "--token", "--slot", "--pin-file", "--pin-fd")
 

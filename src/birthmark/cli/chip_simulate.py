@@ -11,10 +11,10 @@ from birthmark.cli.common import emit
 from birthmark.cli.confirmation import only, only_typed
 from birthmark.cli.simulated_chips import remember
 from birthmark.clock import SystemClock, SystemEntropy
-from birthmark.elements.atecc.chip import CHIP_FILE
-from birthmark.elements.atecc.simulated_factory import KINDS, SoftwareAtecc, create_atecc
-from birthmark.elements.chip_profiles import ATECC608, PROFILES
-from birthmark.elements.simulated_element import SoftwareElement, create_software_element, open_software_element
+from birthmark.secure_elements.atecc.chip import CHIP_FILE
+from birthmark.secure_elements.atecc.simulated_factory import KINDS, SoftwareAtecc, create_atecc
+from birthmark.secure_elements.chip_profiles import ATECC608, PROFILES
+from birthmark.secure_elements.simulated_element import SoftwareElement, create_software_element, open_software_element
 
 
 def simulate(

@@ -26,10 +26,10 @@ from birthmark.device_transports.errors import MqttRefusedError
 from birthmark.device_transports.factory import open_links
 from birthmark.device_transports.urls import UrlInvalidError, parse_url
 from birthmark.dps.client import Assigned, DpsTarget, register_by_https, register_by_mqtt
-from birthmark.elements.assignment_memory import Assignment, Layout
-from birthmark.elements.errors import ElementLayoutTooSmallError, ElementNoMemoryError
-from birthmark.elements.secure_element import Element
 from birthmark.iothub.client import HubClient, connect_hub
+from birthmark.secure_elements.assignment_memory import Assignment, Layout
+from birthmark.secure_elements.errors import ElementLayoutTooSmallError, ElementNoMemoryError
+from birthmark.secure_elements.secure_element import Element
 from birthmark.untrusted_text import printable
 
 

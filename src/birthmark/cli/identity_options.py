@@ -13,8 +13,6 @@ from birthmark.cli.chip_options import CHIP_OPTIONS, ChipOptions
 from birthmark.cli.common import FileMissingError, UsageError, about, read_file
 from birthmark.cli.confirmation import only_typed
 from birthmark.device_transports.identity import Identity, Trust, identity_of
-from birthmark.elements.backends import check_tls
-from birthmark.elements.secure_element import Element
 from birthmark.errors import NotFoundError
 from birthmark.keys.file_key import FileKey, read_key_file
 from birthmark.keys.pin import Pin
@@ -22,6 +20,8 @@ from birthmark.keys.pkcs11_uri import find_pkcs11_uri, parse_pkcs11_uri
 from birthmark.keys.private_key import uri_in
 from birthmark.keys.reference_keys import parse_reference_key
 from birthmark.pki.certificates import Certificate, parse_bundle
+from birthmark.secure_elements.backends import check_tls
+from birthmark.secure_elements.secure_element import Element
 from birthmark.untrusted_text import reason_of
 
 

@@ -208,7 +208,7 @@ def refusals_in(text: str) -> list[type[BirthmarkError]]:
 
 
 def _classes() -> set[type[BirthmarkError]]:
-    never = ("birthmark.elements.hook", "birthmark.demo.apps", "birthmark.store.migrations")
+    never = ("birthmark.secure_elements.hook", "birthmark.demo.apps", "birthmark.store.migrations")
     for module in pkgutil.walk_packages(birthmark.__path__, "birthmark.", onerror=lambda _name: None):
         if not module.name.startswith(never):
             with contextlib.suppress(ImportError):  # an extra that is not installed: its refusals cannot have happened

@@ -16,7 +16,7 @@ from birthmark.doctor.facts import ChipAsked, ChipSeen, Ending, FileSeen, SoftHs
 from birthmark.doctor.file_inspection import bytes_of, libraries, machine_of, seen, text_of, this_machine
 from birthmark.doctor.pkcs11_probe import Answer, Question
 from birthmark.doctor.setting_sources import Kind, Setting
-from birthmark.elements.atecc.token import is_atecc
+from birthmark.secure_elements.atecc.token import is_atecc
 from birthmark.text_files import plain_text, to_trimmed
 from birthmark.untrusted_text import decode_json
 

@@ -20,12 +20,12 @@ from pkcs11 import exceptions as p11
 from pkcs11.constants import Attribute, ObjectClass, TokenFlag
 
 from birthmark.doctor.facts import KeySeen, TokenSeen
-from birthmark.elements.atecc.token import AteccToken, is_atecc, list_atecc
 from birthmark.errors import BirthmarkError
 from birthmark.keys.pin import Pin
 from birthmark.keys.pkcs11_key import TokenKey
 from birthmark.keys.pkcs11_library import kind_of, load_library, stop_library
 from birthmark.keys.pkcs11_token import Token, bytes_of, text_of
+from birthmark.secure_elements.atecc.token import AteccToken, is_atecc, list_atecc
 from birthmark.untrusted_text import decode_json
 
 MAX_QUESTION_BYTES = 64 * 1024

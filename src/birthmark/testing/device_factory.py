@@ -39,14 +39,14 @@ from birthmark.clock import Clock, SystemClock, SystemEntropy
 from birthmark.console.api_client import OperatorClient, read_endpoints
 from birthmark.console.environment import past_proxies, variables
 from birthmark.durations import lifetime_of
-from birthmark.elements.chip_profiles import PROFILES
-from birthmark.elements.simulated_element import create_software_element
 from birthmark.errors import NotFoundError
 from birthmark.est.wire import parse_certs_only, render_basic, render_csr
 from birthmark.pki.certificate_profiles import DEVICE
 from birthmark.pki.certificates import Certificate, parse_bundle
 from birthmark.pki.issuance import new_serial, self_signed
 from birthmark.pki.names import name_of
+from birthmark.secure_elements.chip_profiles import PROFILES
+from birthmark.secure_elements.simulated_element import create_software_element
 from birthmark.testing import commands, provoked_refusals
 from birthmark.testing.errors import AnswerError, SubjectUnknownError, WordInvalidError
 from birthmark.testing.model import AwsIdentity, AzureIdentity, ChipMade, EstIdentity, Files, Row, Subject

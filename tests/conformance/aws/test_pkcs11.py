@@ -18,8 +18,8 @@ import json, sys
 from datetime import timedelta
 from pathlib import Path
 from birthmark.clock import SystemClock, SystemEntropy
-from birthmark.elements.chip_profiles import PROFILES
-from birthmark.elements.simulated_element import create_software_element
+from birthmark.secure_elements.chip_profiles import PROFILES
+from birthmark.secure_elements.simulated_element import create_software_element
 made = create_software_element(
     Path(sys.argv[1]),
     PROFILES["se050"],

@@ -8,11 +8,11 @@ import pytest
 
 from birthmark.clock import SystemClock
 from birthmark.device_transports.identity import Identity, identity_of
-from birthmark.elements.chip_profiles import PROFILES
-from birthmark.elements.simulated_element import SoftwareElement, create_software_element
 from birthmark.keys.file_key import FileKey
 from birthmark.keys.pin import Pin
 from birthmark.pki.certificates import Certificate
+from birthmark.secure_elements.chip_profiles import PROFILES
+from birthmark.secure_elements.simulated_element import SoftwareElement, create_software_element
 from support.agent.swarm_links import SwarmIdentity
 from support.fakes import SeededEntropy
 from support.pki.pki_builders import a_ca, a_device

@@ -17,12 +17,12 @@ from birthmark.agent.config.model import KeyLocation, TokenLocation, TokenSettin
 from birthmark.agent.config.uris import token_of
 from birthmark.agent.keys import AgentTokenError, KeyStore
 from birthmark.agent.paths import DEVICE_ID, EST_ID, Places
-from birthmark.elements.simulated_element import initialize_token
 from birthmark.keys.errors import KeyNotFoundError, ModuleMissingError
 from birthmark.keys.pin import Pin
 from birthmark.keys.pkcs11_library import stop_library
 from birthmark.keys.pkcs11_token import Token
 from birthmark.keys.private_key import default_scheme
+from birthmark.secure_elements.simulated_element import initialize_token
 from support.fakes import SeededEntropy
 
 PIN = "123456"

@@ -26,8 +26,6 @@ from birthmark.ca.passphrase_rotation import move
 from birthmark.ca.rollover import Rollovers
 from birthmark.ca.service import CertificateAuthority
 from birthmark.ca.token_keys import TokenAwayError, TokenPlace, place_of
-from birthmark.elements.secure_element import Element
-from birthmark.elements.simulated_element import initialize_token
 from birthmark.keys.pin import Pin
 from birthmark.keys.pkcs11_library import LOCK, stop_library
 from birthmark.keys.pkcs11_token import Token
@@ -36,6 +34,8 @@ from birthmark.pki.csr import parse_csr
 from birthmark.pki.issuance import issue, new_serial
 from birthmark.pki.ocsp import Answer
 from birthmark.pki.path_validation import build_chain
+from birthmark.secure_elements.secure_element import Element
+from birthmark.secure_elements.simulated_element import initialize_token
 from birthmark.store import open_database
 from support.aws.account import ACCOUNT
 from support.fakes import NOON, FakeClock, SeededEntropy

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from birthmark.clock import SystemClock
-from birthmark.elements.chip_profiles import PROFILES
-from birthmark.elements.simulated_element import SoftwareElement, create_software_element
 from birthmark.keys.pkcs11_library import find_softhsm, load_library, stop_library
+from birthmark.secure_elements.chip_profiles import PROFILES
+from birthmark.secure_elements.simulated_element import SoftwareElement, create_software_element
 from support.chips import token_race
 from support.fakes import SeededEntropy
 

@@ -13,9 +13,6 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from pkcs11.constants import Attribute, ObjectClass
 from pkcs11.mechanisms import KeyType
 
-from birthmark.elements.chip_profiles import Algorithm
-from birthmark.elements.simulated_element import initialize_token
-from birthmark.elements.token_objects import generate
 from birthmark.keys.errors import (
     KeyNotFoundError,
     KeyUnsupportedError,
@@ -32,6 +29,9 @@ from birthmark.keys.private_key import Scheme
 from birthmark.pki.certificate_profiles import DEVICE
 from birthmark.pki.issuance import self_signed
 from birthmark.pki.names import name_of
+from birthmark.secure_elements.chip_profiles import Algorithm
+from birthmark.secure_elements.simulated_element import initialize_token
+from birthmark.secure_elements.token_objects import generate
 from support.fakes import NOON
 from support.pki.pki_builders import a_key
 

@@ -34,7 +34,6 @@ from birthmark.agent.service import Agent
 from birthmark.device_transports.identity import Identity, TokenIdentity, Trust
 from birthmark.device_transports.openssl.tls import client_context
 from birthmark.device_transports.ports import HttpAnswer, Message
-from birthmark.elements.simulated_element import initialize_token, select
 from birthmark.errors import BirthmarkError
 from birthmark.est import wire as est_wire
 from birthmark.iothub import wire as hub_wire
@@ -44,6 +43,7 @@ from birthmark.keys.pkcs11_token import Token
 from birthmark.pki import certificate_profiles
 from birthmark.pki.csr import parse_csr
 from birthmark.pki.issuance import issue, new_serial
+from birthmark.secure_elements.simulated_element import initialize_token, select
 from support.agent.world import BOOTSTRAP, LIFETIME, FakeLinks, FakeMqtt, World, certified
 from support.fakes import FakeClock, SeededEntropy
 from support.kills.faults import Fault, in_child

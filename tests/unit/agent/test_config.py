@@ -24,8 +24,8 @@ from birthmark.agent.config import (
 )
 from birthmark.agent.config.model import TokenLocation
 from birthmark.agent.renewal_policy import Span
-from birthmark.elements.chip_profiles import Algorithm
 from birthmark.errors import BirthmarkError
+from birthmark.secure_elements.chip_profiles import Algorithm
 
 FILE = Path("/etc/aziot/config.toml")
 # The tutorial's file, as `birthmark env --format aziot` prints it.

@@ -9,10 +9,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from birthmark.bus.nats import by_certificates
 from birthmark.device_transports.identity import Trust
-from birthmark.elements.exec.proxy import Upstream
 from birthmark.errors import BirthmarkError
 from birthmark.fleet import profiles
 from birthmark.pki.certificates import parse_pem
+from birthmark.secure_elements.exec.proxy import Upstream
 from birthmark.server.mapping_files import cas_of
 from support.pki.pki_builders import a_ca, a_key
 

@@ -9,10 +9,10 @@ from typing import TypeAlias
 from birthmark.agent.jobs.model import JobSettings
 from birthmark.agent.paths import EST_ID
 from birthmark.agent.renewal_policy import Renewal
-from birthmark.elements.chip_profiles import Algorithm
 from birthmark.keys.pin import Pin
 from birthmark.keys.pkcs11_uri import Pkcs11Uri
 from birthmark.keys.tpm import TpmSettings
+from birthmark.secure_elements.chip_profiles import Algorithm
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,8 +28,8 @@ from birthmark.agent.config.toml_tables import (
     text_like,
 )
 from birthmark.agent.config.uris import file_of, key_of, take_key, token_of
-from birthmark.elements.chip_profiles import Algorithm
 from birthmark.keys.tpm import MAX_KEY_INDEX, TpmSettings
+from birthmark.secure_elements.chip_profiles import Algorithm
 
 _INDEX: Read[int] = kind_of(
     Annotated[int, msgspec.Meta(ge=0, le=MAX_KEY_INDEX)],

@@ -1,0 +1,136 @@
+"""What a chip remembers between starts: to which hub it was assigned, and as which device.
+
+In:   the bytes of a small data object (slot 8 of an ATECC608 has 416), padded with zero or 0xFF bytes.
+Out:  a `Memory` in one of two layouts; a blank one when nothing was ever written; a refusal for other bytes.
+
+Birthmark's layout is compact JSON, version first, with a counter so that the newer of two copies wins when a write was
+cut short. The how-to's, which its firmware reads, is two fields of zero-padded ASCII: `serial[20]` at 0, the name the
+device registers by, and `hub[48]` at 20. Whatever stands behind them belongs to the firmware and is kept. No bytes are
+both: a hub's name has no quotes.
+"""
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+
+import msgspec
+
+from birthmark.secure_elements.errors import (
+    ElementDataTooLargeError,
+    ElementLayoutTooSmallError,
+    ElementMemoryInvalidError,
+)
+from birthmark.untrusted_text import decode_json
+
+MAX_MEMORY_BYTES = 4096
+SERIAL_BYTES = 20
+HUB_BYTES = 48
+_VERSION = 1
+_PADDING = b"\0\xff"
+_HOWTO_BYTES = SERIAL_BYTES + HUB_BYTES
+# What Azure takes as a device id, and what a host name is made of.
+_SERIAL = re.compile(r"[A-Za-z0-9\-.%_*?!(),:=@$']+")
+_HUB = re.compile(r"[A-Za-z0-9][A-Za-z0-9\-.]*")
+
+
+class Layout(StrEnum):
+    """How it is written."""
+
+    BIRTHMARK = "birthmark"
+    HOWTO = "howto"
+
+
+class Assignment(msgspec.Struct, frozen=True, forbid_unknown_fields=False):
+    """Where to connect without asking DPS again. `scope` guards against another DPS's assignment."""
+
+    hub: str
+    device: str
+    scope: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What stands in the object; `layout` is None when it is blank. A how-to's device may have no hub yet."""
+
+    layout: Layout | None = None
+    device: str = ""
+    hub: str = ""
+    scope: str = ""
+    counter: int = 0
+    rest: bytes = b""
+    """What a firmware of the how-to's layout keeps behind the two fields."""
+
+    @property
+    def assignment(self) -> Assignment | None:
+        return Assignment(self.hub, self.device, self.scope) if self.hub and self.device else None
+
+
+class _Stored(msgspec.Struct, frozen=True):
+    v: int
+    n: int
+    h: str
+    d: str
+    s: str = ""
+
+
+def read_memory(raw: bytes) -> Memory:
+    """Return what is remembered. Raise `ElementMemoryInvalidError` for what has neither layout."""
+    if len(raw) > MAX_MEMORY_BYTES:
+        raise ElementMemoryInvalidError(detail=f"{len(raw)} bytes")
+    if is_blank(raw):
+        return Memory()
+    return _howto(raw) or _birthmark(raw)
+
+
+def is_blank(raw: bytes) -> bool:
+    """Say whether there is nothing but padding."""
+    return not raw.strip(_PADDING)
+
+
+def write_memory(assignment: Assignment, layout: Layout, over: Memory, limit: int, label: str) -> bytes:
+    """Return exactly `limit` bytes to stand in place of `over`.
+
+    Raise `ElementDataTooLargeError`, or `ElementLayoutTooSmallError` for what has no room in the how-to's fields.
+    """
+    if layout is Layout.HOWTO:
+        raw = _field("device id", assignment.device, SERIAL_BYTES, _SERIAL)
+        raw += _field("hub", assignment.hub, HUB_BYTES, _HUB) + over.rest
+    else:
+        stored = _Stored(_VERSION, over.counter + 1, assignment.hub, assignment.device, assignment.scope)
+        raw = msgspec.json.encode(stored)
+    if len(raw) > limit:
+        raise ElementDataTooLargeError(size=len(raw), limit=limit, label=label)
+    return raw.ljust(limit, b"\0")
+
+
+def _birthmark(raw: bytes) -> Memory:
+    try:
+        stored = decode_json(raw.rstrip(_PADDING), _Stored)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ElementMemoryInvalidError(detail="it has neither Birthmark's layout nor the how-to's") from error
+    if stored.v != _VERSION or not stored.h or not stored.d:
+        raise ElementMemoryInvalidError(detail=f"version {stored.v}")
+    return Memory(Layout.BIRTHMARK, stored.d, stored.h, stored.s, stored.n)
+
+
+def _howto(raw: bytes) -> Memory | None:
+    """Return what two fields of a name each say, the second of which may be blank; None for anything else."""
+    if len(raw) < _HOWTO_BYTES:
+        return None
+    serial = _text(raw[:SERIAL_BYTES], _SERIAL)
+    hub = _text(raw[SERIAL_BYTES:_HOWTO_BYTES], _HUB)
+    if not serial or hub is None:
+        return None
+    return Memory(Layout.HOWTO, serial, hub, rest=raw[_HOWTO_BYTES:])
+
+
+def _text(raw: bytes, allowed: re.Pattern[str]) -> str | None:
+    """Return the text of a padded field, "" of a blank one; None where something else stands in it."""
+    text = raw.rstrip(_PADDING).decode("ascii", "replace")
+    return text if not text or allowed.fullmatch(text) else None
+
+
+def _field(what: str, text: str, limit: int, allowed: re.Pattern[str]) -> bytes:
+    if len(text) > limit or not allowed.fullmatch(text):
+        raise ElementLayoutTooSmallError(what=what, text=text[:100], limit=limit)
+    return text.encode("ascii").ljust(limit, b"\0")

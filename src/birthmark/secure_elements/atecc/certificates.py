@@ -1,0 +1,195 @@
+"""The two certificates of a chip: the device's in slot 10, its signer's in 12, the signer's key in 11.
+
+Microchip's factory has templates with numbers. A CA of one's own has names of its own: then example certificates of it
+are the templates, named by BIRTHMARK_ATECC_TEMPLATE (PEM: a device's, then its signer's).
+"""
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from birthmark.keys.errors import TokenFailedError
+from birthmark.pki.certificates import Certificate, CertificateInvalidError, parse_bundle, parse_der
+from birthmark.secure_elements.atecc.certificate_rebuild import (
+    BY_PRODUCT,
+    POINT_BYTES,
+    ROOT_KEY_ID,
+    SIGNER,
+    TEMPLATES,
+    Subject,
+    Template,
+    key_id,
+    whole,
+)
+from birthmark.secure_elements.atecc.chip import AteccChip
+from birthmark.secure_elements.atecc.compressed_certificate import CompressedCertificate, compressed, parse_compressed
+from birthmark.untrusted_text import reason_of
+
+VARIABLE = "BIRTHMARK_ATECC_TEMPLATE"
+_MAX_BYTES = 64 * 1024
+DEVICE_SLOT, SIGNER_KEY_SLOT, SIGNER_SLOT, EUI_SLOT = 10, 11, 12, 5
+_IDENTITY = 0
+_EUI_CHARS = 12
+_SERIAL = re.compile(r"01[0-9A-F]{16}")
+_SIGNER_ID = re.compile(r"[0-9A-F]{4}$")
+_OTHER_ID = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Certificates:
+    """Reads them whole, and writes those of one's own CA."""
+
+    chip: AteccChip
+
+    def device(self) -> bytes:
+        """Return the device's certificate in DER. Raise `CertificateInvalidError` for what cannot be rebuilt."""
+        short = parse_compressed(self.chip.read_slot(DEVICE_SLOT))
+        subject = Subject(self.chip.point(_IDENTITY), self.chip.serial(), self._eui48())
+        issuer = self._signer_point()
+        return _proven(whole(self._template(short, 0), short, subject, key_id(issuer)), issuer)
+
+    def signer(self) -> bytes:
+        """Return its signer's certificate in DER; only its own CA can say whether its signature holds."""
+        short = parse_compressed(self.chip.read_slot(SIGNER_SLOT))
+        template, above = self._template(short, 1), _issuer_key_id()
+        return whole(template, short, Subject(self._signer_point(), self.chip.serial()), above)
+
+    def write(self, label: str, der: bytes) -> None:
+        """Write certificate `device` or `signer` of one's own CA. Raise `TokenFailedError` where it has no place."""
+        certificate = parse_der(der)
+        slot = DEVICE_SLOT if label == "device" else SIGNER_SLOT
+        short, point = shortened(certificate, like=self._held(slot)), _point(certificate)
+        if label == "device":
+            template = self._template(short, 0)
+            subject = Subject(self.chip.point(_IDENTITY), self.chip.serial(), self._eui48())
+            rebuilt = whole(template, short, subject, key_id(self._signer_point()))
+        elif label == "signer":
+            rebuilt = whole(self._template(short, 1), short, Subject(point, self.chip.serial()), _issuer_key_id())
+        else:
+            raise TokenFailedError(detail=f"an ATECC608 has certificates device and signer, and not '{label}'")
+        if rebuilt != der:
+            raise TokenFailedError(
+                detail=f"this certificate would not come out again as it is; {VARIABLE} has to name its like"
+            )
+        if label == "signer" and point != self._signer_point():
+            self.chip.write_slot(SIGNER_KEY_SLOT, padded_point(point))
+        if short != self._held(slot):
+            self.chip.write_slot(slot, short.render())
+
+    def _held(self, slot: int) -> CompressedCertificate | None:
+        try:
+            return parse_compressed(self.chip.read_slot(slot))
+        except CertificateInvalidError:
+            return None
+
+    def _template(self, short: CompressedCertificate, place: int) -> Template:
+        """Return the CA's own template where one is named, else the factory's of this number."""
+        named = os.environ.get(VARIABLE)
+        if named:
+            return template_of(_examples(named)[place])
+        if place == 1:
+            return SIGNER
+        if short.template not in TEMPLATES:
+            raise CertificateInvalidError(
+                detail=f"no template {short.template} is known; a CA of your own? Set {VARIABLE}"
+            )
+        return BY_PRODUCT.get(self.chip.product_code()) or TEMPLATES[short.template]
+
+    def _signer_point(self) -> bytes:
+        raw = self.chip.read_slot(SIGNER_KEY_SLOT)
+        return raw[4:36] + raw[40:72]
+
+    def _eui48(self) -> str:
+        return self.chip.read_slot(EUI_SLOT)[:_EUI_CHARS].decode("ascii", "replace")
+
+
+def padded_point(point: bytes) -> bytes:
+    """Return a public key as a slot has it: four zero bytes before each half."""
+    return bytes(4) + point[: POINT_BYTES // 2] + bytes(4) + point[POINT_BYTES // 2 :]
+
+
+def shortened(certificate: Certificate, *, like: CompressedCertificate | None = None) -> CompressedCertificate:
+    """Return the compressed form, of the template that one `like` it has.
+
+    Raise `CertificateInvalidError` for dates and names that have no room in it.
+    """
+    template, chain = (0, 0) if like is None else (like.template, like.chain)
+    parsed = x509.load_der_x509_certificate(certificate.der)
+    try:
+        r, s = decode_dss_signature(parsed.signature)
+        signature = r.to_bytes(32, "big") + s.to_bytes(32, "big")
+    except (ValueError, OverflowError) as error:
+        raise CertificateInvalidError(detail="its signature is no ECDSA of P-256") from error
+    years = certificate.not_after.year - certificate.not_before.year
+    years = 0 if certificate.not_after.year == 9999 else years  # noqa: PLR2004 (RFC 5280: no end)
+    signer = _SIGNER_ID.search(_common_name(parsed.issuer)) or _SIGNER_ID.search(_common_name(parsed.subject))
+    signer_id = bytes.fromhex(signer[0]) if signer else bytes(_OTHER_ID)
+    return compressed(signature, certificate.not_before, years, signer_id, template=template, chain=chain)
+
+
+def template_of(example: Certificate) -> Template:
+    """Return what all certificates of an example's kind share: its own serial and signer's id stand for anybody's."""
+    parsed = x509.load_der_x509_certificate(example.der)
+    subject, issuer = _common_name(parsed.subject), _common_name(parsed.issuer)
+    is_ca = example.is_ca
+    subject = _SIGNER_ID.sub("{signer}", subject) if is_ca else _SERIAL.sub("{serial}", subject)
+    issuer = issuer if is_ca else _SIGNER_ID.sub("{signer}", issuer)
+    organization = parsed.subject.get_attributes_for_oid(x509.NameOID.ORGANIZATION_NAME)
+    name = str(organization[0].value) if organization else ""
+    return Template(subject, issuer, is_ca, b"eui48_" in example.der, name)
+
+
+def _examples(path: str) -> tuple[Certificate, ...]:
+    """Return a device's certificate and its signer's. Raise `TokenFailedError`: no certificate can be told without."""
+    try:
+        with Path(path).open("rb") as file:
+            found = parse_bundle(file.read(_MAX_BYTES))
+    except OSError as error:
+        raise TokenFailedError(detail=f"{VARIABLE} names {path}: {reason_of(error)}") from error
+    except CertificateInvalidError as error:
+        raise TokenFailedError(detail=f"{VARIABLE} names {path}, which holds no certificates in PEM") from error
+    if len(found) < 2:  # noqa: PLR2004 (a device's and its signer's)
+        detail = f"{VARIABLE} names {path}, which has to hold a device's certificate and its signer's"
+        raise TokenFailedError(detail=detail)
+    return found
+
+
+def _issuer_key_id() -> bytes:
+    named = os.environ.get(VARIABLE)
+    if not named:
+        return ROOT_KEY_ID
+    signer = x509.load_der_x509_certificate(_examples(named)[1].der)
+    try:
+        found = signer.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value.key_identifier
+    except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension) as error:
+        detail = f"{named}: the signer's certificate does not say by its authority key identifier who issued it"
+        raise CertificateInvalidError(detail=detail) from error
+    return found or b""
+
+
+def _proven(der: bytes, signer_point: bytes) -> bytes:
+    """Return it when the signer's key in the chip made its signature: else the template was the wrong one."""
+    parsed = x509.load_der_x509_certificate(der)
+    try:
+        key = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), b"\x04" + signer_point)
+        key.verify(parsed.signature, parsed.tbs_certificate_bytes, ec.ECDSA(parsed.signature_hash_algorithm))  # type: ignore[arg-type] # it is ECDSA with SHA-256 by our own template
+    except (ValueError, InvalidSignature) as error:
+        raise CertificateInvalidError(detail=f"its signature does not fit; a CA of your own? Set {VARIABLE}") from error
+    return der
+
+
+def _point(certificate: Certificate) -> bytes:
+    key = certificate.public_key()
+    return key.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)[1:]
+
+
+def _common_name(name: x509.Name) -> str:
+    found = name.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
+    return str(found[0].value) if found else ""

@@ -1,0 +1,213 @@
+"""The chip's commands by Microchip's library: over I2C, or to a software chip in a file.
+
+The library has one device for the whole process; whoever calls holds `keys.pkcs11_library.LOCK`.
+"""
+
+import contextlib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import msgspec
+
+from birthmark import atomic_files
+from birthmark.clock import SystemEntropy
+from birthmark.keys.errors import ModuleBrokenError, ModuleMissingError, TokenFailedError
+from birthmark.secure_elements.atecc.hal import Bus
+from birthmark.secure_elements.atecc.simulator import (
+    CONFIG_BYTES,
+    DATA_ZONE,
+    OTP_BYTES,
+    OTP_ZONE,
+    SLOT_BYTES,
+    Memory,
+    SoftwareChip,
+)
+from birthmark.untrusted_text import decode_json
+
+NAME = "cryptoauthlib"
+"""What stands in place of a PKCS#11 library's path."""
+CHIP_FILE = "atecc.chip"
+_I2C = re.compile(r"i2c,(?P<address>0x[0-9A-Fa-f]{2})(?:,(?P<bus>[0-9]{1,3}))?")
+_TYPE_608 = 3
+_ADDRESS = 0x6A
+_BLOCK = 32
+_POINT_BYTES = 64
+_MAX_FILE_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the chip is: a bus and its address in 8 bits, as Microchip writes it, or a software chip's directory."""
+
+    address: int = _ADDRESS
+    bus: int = 1
+    directory: Path | None = None
+
+    @classmethod
+    def parse(cls, module: Path) -> "Place | None":
+        """Return what `cryptoauthlib[:i2c,0x6A[,BUS]|:DIR]` names, None for the path of a library."""
+        text = str(module)
+        if text == NAME:
+            return cls()
+        if not text.startswith(f"{NAME}:"):
+            return None
+        rest = text.removeprefix(f"{NAME}:")
+        if (found := _I2C.fullmatch(rest)) is not None:
+            return cls(int(found["address"], 16), int(found["bus"] or 1))
+        if rest.startswith("i2c"):
+            raise ModuleBrokenError(
+                path=module, detail="it is cryptoauthlib:i2c,0x6A,1: the address in 8 bits, then the bus"
+            )
+        return cls(directory=Path(rest))
+
+    def __str__(self) -> str:
+        return f"{NAME}:" + (f"i2c,0x{self.address:02X},{self.bus}" if self.directory is None else str(self.directory))
+
+
+def load_memory(directory: Path) -> Memory:
+    """Return a software chip's memory. Raise `ModuleMissingError` or `ModuleBrokenError`."""
+    path = directory / CHIP_FILE
+    try:
+        with path.open("rb") as file:
+            memory = decode_json(file.read(_MAX_FILE_BYTES), Memory)
+    except OSError as error:
+        raise ModuleMissingError(path=path) from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ModuleBrokenError(path=path, detail="it is no software chip") from error
+    sizes = (len(memory.config), len(memory.otp), *map(len, memory.slots))
+    if sizes != (CONFIG_BYTES, OTP_BYTES, *SLOT_BYTES):
+        raise ModuleBrokenError(path=path, detail="it is no software chip")
+    return memory
+
+
+def save_memory(directory: Path, memory: Memory) -> None:
+    """Write it so that what is there is always whole: a power cut leaves the old chip or the new."""
+    atomic_files.replace(directory / CHIP_FILE, msgspec.json.encode(memory))
+
+
+class AteccChip:
+    """A chip that answers; close it."""
+
+    def __init__(self, place: Place, library: Any, bus: Bus | None) -> None:
+        """Take over the library after `open` has started it."""
+        self.place, self._library, self._bus = place, library, bus
+        self._points: dict[int, bytes] = {}  # the chip computes them anew each time, which takes it a while
+
+    @classmethod
+    def open(cls, place: Place) -> Self:
+        """Start the library and find the chip. Raise `ModuleMissingError` or `TokenFailedError`."""
+        try:
+            import cryptoauthlib
+            from cryptoauthlib.library import get_cryptoauthlib, load_cryptoauthlib
+        except ImportError as error:
+            raise ModuleMissingError(path="cryptoauthlib of Python (`pip install cryptoauthlib`)") from error
+        load_cryptoauthlib()
+        bus = None
+        if (directory := place.directory) is not None:
+            memory = load_memory(directory)
+            chip = SoftwareChip(memory, SystemEntropy().token, lambda: save_memory(directory, memory))
+            bus = Bus(get_cryptoauthlib(), chip.answer)
+        settings = cryptoauthlib.cfg_ateccx08a_i2c_default()
+        settings.devtype = _TYPE_608
+        settings.cfg.atcai2c.u.address, settings.cfg.atcai2c.bus = place.address, place.bus
+        opened = cls(place, cryptoauthlib, bus)
+        try:
+            with opened._said("the chip does not answer"):
+                opened._check(cryptoauthlib.atcab_init(settings), "the bus")
+                opened.revision()
+        except TokenFailedError:
+            opened.close()
+            raise
+        return opened
+
+    def close(self) -> None:
+        """Let go of the bus."""
+        self._library.atcab_release()
+        if self._bus is not None:
+            self._bus.remove()
+            self._bus = None
+
+    # ---- who it is
+
+    def serial(self) -> bytes:
+        """Return the nine bytes that Microchip gave it."""
+        return self._filled(9, self._library.atcab_read_serial_number)
+
+    def revision(self) -> bytes:
+        """Return four bytes, of which the last two tell 608A, B and C apart."""
+        return self._filled(4, self._library.atcab_info)
+
+    def product_code(self) -> str:
+        """Return the first eight characters of the OTP zone, by which Microchip names the factory's template."""
+        raw = self._filled(8, lambda into: self._library.atcab_read_bytes_zone(OTP_ZONE, 0, 0, into, 8))
+        return raw.decode("ascii", "replace")
+
+    # ---- keys
+
+    def has_key(self, slot: int) -> bool:
+        """Say whether a private key is there. Raise `TokenFailedError` where the chip itself does not say."""
+        if slot in self._points:
+            return True
+        into = bytearray(_POINT_BYTES)
+        code = self._library.atcab_get_pubkey(slot, into)
+        # This status is the chip's own word that it has no key; what is lost or garbled on the bus says nothing.
+        if code == self._library.Status.ATCA_EXECUTION_ERROR.value:
+            return False
+        self._check(code, f"reading the public key of slot {slot}")
+        self._points[slot] = bytes(into)
+        return True
+
+    def point(self, slot: int) -> bytes:
+        """Return the public key of a private one: X, Y."""
+        if not self.has_key(slot):
+            raise TokenFailedError(detail=f"there is no key in slot {slot} at {self.place}")
+        return self._points[slot]
+
+    def sign(self, slot: int, digest: bytes) -> bytes:
+        """Return r, s."""
+        return self._filled(64, lambda into: self._library.atcab_sign(slot, digest, into))
+
+    def generate(self, slot: int) -> bytes:
+        """Make a key in a slot that the configuration allows it for; return its public half. Never replace one."""
+        if self.has_key(slot):
+            raise TokenFailedError(detail=f"there is a key in slot {slot} at {self.place}, and it is not made again")
+        return self._filled(64, lambda into: self._library.atcab_genkey(slot, into))
+
+    # ---- slots
+
+    def read_slot(self, slot: int) -> bytes:
+        size = SLOT_BYTES[slot]
+        return self._filled(size, lambda into: self._library.atcab_read_bytes_zone(DATA_ZONE, slot, 0, into, size))
+
+    def write_slot(self, slot: int, value: bytes) -> None:
+        """Write a slot from its beginning; whole words."""
+        code = self._library.atcab_write_bytes_zone(DATA_ZONE, slot, 0, value, len(value))
+        self._check(code, f"writing slot {slot}")
+
+    def is_locked(self, slot: int) -> bool:
+        """Say whether nobody can write this slot any more."""
+        told = self._library.AtcaReference(0)
+        self._check(self._library.atcab_is_slot_locked(slot, told), "reading its locks")
+        return bool(told.value)
+
+    # ---- inside
+
+    def _filled(self, size: int, call: Any) -> bytes:
+        into = bytearray(size)
+        self._check(call(into), "a command")
+        return bytes(into)
+
+    def _check(self, code: int, what: str) -> None:
+        if code:
+            names = [status.name for status in self._library.Status if status.value == code]
+            raise TokenFailedError(detail=f"{what} at {self.place}: cryptoauthlib {' '.join(names)} ({code})")
+
+    @contextlib.contextmanager
+    def _said(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except TokenFailedError as error:
+            raise TokenFailedError(detail=f"{what} ({error.facts['detail']})") from error

@@ -1,0 +1,224 @@
+"""An ATECC608 as a token: its slots as the objects that Microchip's own PKCS#11 library shows, under the same names.
+
+    private and public key `device`      slot 0
+    private and public keys `slot2` …    slots 2, 3, 4, which `chip keygen` makes once
+    certificate `device`, `signer`       slots 10 and 12, compressed, rebuilt here
+    data `slot8`                         416 bytes
+
+Only what the elements need of python-pkcs11's objects is here: attributes, search, sign, create, destroy.
+"""
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from asn1crypto import core
+from pkcs11 import exceptions as p11
+from pkcs11.constants import Attribute, ObjectClass
+from pkcs11.mechanisms import KeyType, Mechanism
+from pkcs11.util.ec import encode_named_curve_parameters
+
+from birthmark.keys.errors import KeyUnsupportedError, TokenFailedError, TokenNotFoundError
+from birthmark.keys.pkcs11_library import LOCK
+from birthmark.keys.pkcs11_token import Token, TokenInfo, translated
+from birthmark.pki.certificates import CertificateInvalidError
+from birthmark.secure_elements.atecc.certificates import Certificates
+from birthmark.secure_elements.atecc.chip import NAME, AteccChip, Place
+from birthmark.secure_elements.atecc.simulator import SLOT_BYTES
+
+LABEL = "00ABC"
+IDENTITY, DATA_SLOT = 0, 8
+_SECONDARY = (2, 3, 4)
+_KEYS = {IDENTITY: "device", **{slot: f"slot{slot}" for slot in _SECONDARY}}
+_CURVE = encode_named_curve_parameters("secp256r1")
+_MODELS = {b"\x60\x02": "ATECC608A", b"\x60\x03": "ATECC608B", b"\x60\x04": "ATECC608C"}
+
+
+@dataclass(slots=True)
+class AteccToken(Token):
+    """The token; one of a process, as the library has one device."""
+
+    _atecc: "Session | None" = field(default=None, repr=False)
+
+    @classmethod
+    def at(cls, module: Path, *, label: str | None = None, slot_id: int | None = None) -> Self:
+        """Open the chip that `cryptoauthlib…` names. Raise `TokenNotFoundError` for another label or slot."""
+        place = Place.parse(module)
+        if place is None or label not in (None, LABEL) or slot_id not in (None, 0):
+            wanted = f"label '{label}', slot {slot_id}"
+            raise TokenNotFoundError(wanted=wanted, found=f"'{LABEL}' in slot 0 ({place})")
+        with LOCK:
+            chip = AteccChip.open(place)
+            no_library: Any = None
+            return cls(_info(chip), module, no_library, _atecc=Session(chip))
+
+    def close(self) -> None:
+        """Let go of the chip; closing twice is harmless."""
+        with LOCK:
+            if self._is_open and self._atecc is not None:
+                self._atecc.chip.close()
+            self._is_open = False
+
+    @contextlib.contextmanager
+    def session(self) -> Iterator[Any]:
+        """Hold the chip for yourself."""
+        with LOCK, translated(self.info.label):
+            if not self._is_open:
+                raise TokenFailedError(detail="the session has been closed")
+            yield self._atecc
+
+
+def is_atecc(module: Path) -> bool:
+    """Say whether this names a chip behind cryptoauthlib, not a PKCS#11 library."""
+    return str(module).split(":", 1)[0] == NAME
+
+
+def list_atecc(module: Path) -> tuple[TokenInfo, ...]:
+    """Return the one chip that is there."""
+    with AteccToken.at(module) as token:
+        return (token.info,)
+
+
+def _info(chip: AteccChip) -> TokenInfo:
+    model = _MODELS.get(chip.revision()[2:], "ATECC608")
+    return TokenInfo(
+        label=LABEL,
+        manufacturer="Microchip Technology Inc",
+        model=model,
+        serial=chip.serial().hex().upper(),
+        slot_id=0,
+        is_initialized=True,
+        needs_pin=False,
+    )
+
+
+@dataclass(slots=True)
+class _Object:
+    """One object by its attributes; `slot` is where it lives."""
+
+    chip: AteccChip
+    slot: int
+    attributes: Mapping[Attribute, Any]
+
+    def __getitem__(self, attribute: Attribute) -> Any:
+        if attribute not in self.attributes:
+            raise p11.AttributeTypeInvalid
+        return self.attributes[attribute]
+
+    @property
+    def object_class(self) -> ObjectClass:
+        found: ObjectClass = self.attributes[Attribute.CLASS]
+        return found
+
+    @property
+    def key_type(self) -> KeyType:
+        return KeyType.EC
+
+    def sign(self, data: bytes, mechanism: Mechanism | None = None, mechanism_param: object = None) -> bytes:
+        if mechanism is not Mechanism.ECDSA or mechanism_param is not None:
+            raise p11.MechanismInvalid
+        return self.chip.sign(self.slot, data)
+
+    def destroy(self) -> None:
+        """Nothing of a chip's is destroyed: what is written stands in the place of what was."""
+
+
+@dataclass(slots=True)
+class _Curve:
+    """What python-pkcs11 calls domain parameters: from them a key is made."""
+
+    session: "Session"
+
+    def generate_keypair(self, *, label: str, **_: object) -> None:
+        self.session.generate(label)
+
+
+class Session:
+    """What the elements ask of a session."""
+
+    def __init__(self, chip: AteccChip) -> None:
+        """Read nothing yet."""
+        self.chip = chip
+
+    def get_objects(self, wanted: Mapping[Attribute, Any] | None = None) -> Iterator[_Object]:
+        """Return the objects that have all these attributes, read from the chip as far as they may."""
+        kind = None if wanted is None else wanted.get(Attribute.CLASS)
+        label = None if wanted is None else wanted.get(Attribute.LABEL)
+        for item in self._every(kind, label):
+            if all(item.attributes.get(name) == value for name, value in (wanted or {}).items()):
+                yield item
+
+    def create_object(self, template: Mapping[Attribute, Any]) -> None:
+        """Write data into slot 8, or the certificate of one's own CA into slot 10 or 12."""
+        label = template[Attribute.LABEL]
+        if template[Attribute.CLASS] is ObjectClass.DATA and label == f"slot{DATA_SLOT}":
+            self.chip.write_slot(DATA_SLOT, template[Attribute.VALUE].ljust(SLOT_BYTES[DATA_SLOT], b"\0"))
+            return
+        if template[Attribute.CLASS] is ObjectClass.CERTIFICATE:
+            Certificates(self.chip).write(label, template[Attribute.VALUE])
+            return
+        raise TokenFailedError(detail=f"an ATECC608 has no place for '{label}': data goes into slot{DATA_SLOT}")
+
+    def create_domain_parameters(self, _kind: KeyType, curve: Mapping[Attribute, Any], **_: object) -> _Curve:
+        if curve.get(Attribute.EC_PARAMS) != _CURVE:
+            raise KeyUnsupportedError(where="An ATECC608", scheme="any curve but P-256")
+        return _Curve(self)
+
+    def generate_keypair(self, *_: object, **__: object) -> None:
+        raise KeyUnsupportedError(where="An ATECC608", scheme="RSA")
+
+    def generate(self, label: str) -> None:
+        """Make the key of a slot that has none; only those that are the user's."""
+        places = {f"slot{slot}": slot for slot in _SECONDARY}
+        if label not in places:
+            failed = TokenFailedError(detail=f"an ATECC608 makes keys in {', '.join(places)}, and not as '{label}'")
+            failed.quote(fix="See which of these slots has no key yet, and name that: `birthmark chip ls`")
+            raise failed
+        self.chip.generate(places[label])
+
+    # ---- inside
+
+    def _every(self, kind: ObjectClass | None, label: str | None) -> Iterator[_Object]:
+        """Read no slot that is not asked for: each takes the chip its time."""
+        if kind in (None, ObjectClass.PRIVATE_KEY, ObjectClass.PUBLIC_KEY):
+            for slot, name in _KEYS.items():
+                if label in (None, name):
+                    yield from self._key(slot)
+        if kind in (None, ObjectClass.CERTIFICATE):
+            for name, der in self._certificates():
+                value = {Attribute.CLASS: ObjectClass.CERTIFICATE, Attribute.LABEL: name, Attribute.VALUE: der}
+                yield _Object(self.chip, 0, value)
+        if kind in (None, ObjectClass.DATA) and label in (None, f"slot{DATA_SLOT}"):
+            yield self._data()
+
+    def _key(self, slot: int) -> Sequence[_Object]:
+        if not self.chip.has_key(slot):
+            return ()
+        point = core.OctetString(b"\x04" + self.chip.point(slot)).dump()
+        shared = {
+            Attribute.LABEL: _KEYS[slot],
+            Attribute.ID: bytes((slot,)),
+            Attribute.KEY_TYPE: KeyType.EC,
+            Attribute.EC_PARAMS: _CURVE,
+            Attribute.EC_POINT: point,
+        }
+        guarded = {Attribute.SENSITIVE: True, Attribute.EXTRACTABLE: False}
+        return (
+            _Object(self.chip, slot, {Attribute.CLASS: ObjectClass.PRIVATE_KEY, **shared, **guarded}),
+            _Object(self.chip, slot, {Attribute.CLASS: ObjectClass.PUBLIC_KEY, **shared}),
+        )
+
+    def _certificates(self) -> Iterator[tuple[str, bytes]]:
+        held = Certificates(self.chip)
+        for label, read in (("device", held.device), ("signer", held.signer)):
+            try:
+                yield label, read()
+            except CertificateInvalidError:
+                continue
+
+    def _data(self) -> _Object:
+        value = self.chip.read_slot(DATA_SLOT)
+        name = {Attribute.CLASS: ObjectClass.DATA, Attribute.LABEL: f"slot{DATA_SLOT}"}
+        return _Object(self.chip, DATA_SLOT, {**name, Attribute.VALUE: value})

@@ -1,0 +1,28 @@
+"""A chip by what its library is: PKCS#11 by its path, or Microchip's own by the word `cryptoauthlib`."""
+
+from pathlib import Path
+
+from birthmark.keys.pin import Pin
+from birthmark.keys.pkcs11_token import Token, TokenInfo, list_tokens
+from birthmark.secure_elements.atecc.token import AteccToken, is_atecc, list_atecc
+from birthmark.secure_elements.errors import ChipWithoutTlsError
+from birthmark.secure_elements.secure_element import Element
+
+
+def list_chips(module: Path) -> tuple[TokenInfo, ...]:
+    """Return what the library sees, without logging in."""
+    return list_atecc(module) if is_atecc(module) else list_tokens(module)
+
+
+def open_chip(module: Path, *, label: str | None, slot_id: int | None, pin: Pin | None) -> Element:
+    """Open the one chip that matches. Raise `TokenNotFoundError`, `TokenAmbiguousError` or a PIN error."""
+    if is_atecc(module):
+        return Element(AteccToken.at(module, label=label, slot_id=slot_id))
+    return Element(Token.open(module, label=label, slot_id=slot_id, pin=pin))
+
+
+def check_tls(element: Element) -> Element:
+    """Return the element when TLS can use its key. Raise `ChipWithoutTlsError`: cryptoauthlib is no PKCS#11 library."""
+    if is_atecc(element.token.module):
+        raise ChipWithoutTlsError
+    return element

@@ -1,0 +1,182 @@
+"""What is run, with what set for it: gathered while the chip is open, carried out when it is closed."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from birthmark.keys.pin import Pin
+from birthmark.keys.pkcs11_uri import Pkcs11Uri
+from birthmark.keys.private_key import render_uri_pem
+from birthmark.keys.se050_labels import object_id_of
+from birthmark.secure_elements.backends import check_tls
+from birthmark.secure_elements.exec import proxy
+from birthmark.secure_elements.exec.arguments import by_proxy, in_memory, with_engine, with_uri_files
+from birthmark.secure_elements.exec.host_capabilities import Machine, look_around
+from birthmark.secure_elements.exec.program_detection import Program, look_at
+from birthmark.secure_elements.exec.strategy import Choice, Way, choose
+from birthmark.secure_elements.secure_element import Element
+
+# `default` first and active, or TLS has no algorithms. Keys are not shared between loads: a program that reconnects
+# would hold one of a session that is gone. And the provider does not shut SoftHSM down: programs crashed at their end.
+_CONFIGURATION = """\
+openssl_conf = birthmark
+[birthmark]
+providers = providers
+[providers]
+default = default_provider
+pkcs11 = pkcs11_provider
+[default_provider]
+activate = 1
+[pkcs11_provider]
+module = {provider}
+pkcs11-module-path = {module}
+pkcs11-module-cache-keys = false
+pkcs11-module-quirks = no-deinit
+{pin}activate = 1
+"""
+
+
+def configuration(provider: Path, module: Path, pin: Path | None) -> str:
+    """Return what OPENSSL_CONF names; `pin` is the file of the PIN, which has no line's end."""
+    line = "" if pin is None else f"pkcs11-module-token-pin = file:{pin}\n"
+    return _CONFIGURATION.format(provider=provider, module=module, pin=line)
+
+
+def without_query(uri: Pkcs11Uri) -> Pkcs11Uri:
+    """Return the URI as a file may have it: what opens the token stands in the configuration."""
+    return Pkcs11Uri(token=uri.token, object=uri.object, id=uri.id, serial=uri.serial, type="private")
+
+
+HOOK = Path(__file__).parents[1] / "hook"
+_NODE_HOOK = HOOK / "birthmark.cjs"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What will be run, and what is set for it on top of the environment."""
+
+    program: str
+    arguments: tuple[str, ...]
+    environment: Mapping[str, str]
+    choice: Choice
+    seen: tuple[str, ...] = ()
+    upstream: proxy.Upstream | None = None
+    texts: Mapping[str, str] = field(default_factory=dict)
+    """What stands in the files that are in memory alone, as far as it is no secret."""
+
+    def explain(self) -> str:
+        """Return what was found, what was chosen and what is set, for people."""
+        lines = [*self.seen, f"chosen: {self.choice.reason}"]
+        if self.upstream is not None:
+            lines.append(self.upstream.explain())
+        lines += [f"{name}={value}" for name, value in sorted(self.environment.items())]
+        for path, text in self.texts.items():
+            lines += [f"in memory as {path}:", *(f"  {line}" for line in text.splitlines())]
+        return "\n".join([*lines, f"run: {self.program} {' '.join(self.arguments)}".rstrip()])
+
+
+def plan(
+    command: Sequence[str],
+    element: Element,
+    *,
+    pin: Pin | None,
+    environment: Mapping[str, str],
+    explain: bool = False,
+    how: Way | None = None,
+    to: Sequence[str] = (),
+    key: str | None = None,
+) -> Plan:
+    """Return what to run. The open element proves that token and PIN work, and tells the labels of its keys.
+
+    `how` forces a way; `to` names what the proxy is for, HOST:PORT each; `key` is for a program that names none, by
+    default the chip's identity; with `explain` the hooks say what they map.
+    Raise `ProgramMissingError`, `ProgramUnsupportedError`, or `EngineMissingError`.
+    """
+    check_tls(element)
+    program, machine = look_at(command, environment), look_around()
+    choice = choose(program, machine, command, Way.PROXY if to and how is None else how)
+    told = _Told(element, pin, program, machine)
+    # Where the provider is to load the key, a hook would come before it.
+    hooks = {} if choice.way is Way.PROVIDER else told.hooks(environment)
+    arguments, settings = tuple(command[1:]), told.settings() | hooks
+    upstream, texts = None, dict[str, str]()
+    match choice.way:
+        case Way.ENGINE:
+            arguments = with_engine(program.kind, arguments, element, told.engine_uri, key)
+        case Way.PROVIDER:
+            arguments, texts = told.by_provider(arguments, environment, settings)
+        case Way.PROXY:
+            arguments, targets, trust = by_proxy(program.kind, arguments)
+            trust = trust or environment.get("SSL_CERT_FILE") or None
+            upstream = proxy.Upstream.of(element, settings, trust, to or targets, key)
+        case Way.HOOK:
+            pass  # it is set for every way, for what the program starts
+    if explain:
+        settings["BIRTHMARK_EXEC_EXPLAIN"] = "1"
+    has = f"OpenSSL's PKCS#11 engine {machine.engine or 'none'}, pkcs11-provider {machine.provider or 'none'}"
+    seen = (f"program: {program.evidence}", f"machine: {has}")
+    return Plan(program.path, arguments, settings, choice, seen, upstream, texts)
+
+
+def run(planned: Plan, environment: Mapping[str, str]) -> None:
+    """Replace this process by the program, or run it beside the proxy and end as it ends. Close the element before."""
+    command = [planned.program, *planned.arguments]
+    whole = {**environment, **planned.environment}
+    if planned.upstream is not None:
+        raise SystemExit(proxy.run_beside(planned.upstream, command, whole))
+    os.execve(planned.program, command, whole)  # noqa: S606 (that is the job)
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """The chip, the program and the machine, and what of them the settings are made of."""
+
+    element: Element
+    pin: Pin | None
+    program: Program
+    machine: Machine
+
+    def settings(self) -> dict[str, str]:
+        """Return what every way sets: where the token is."""
+        module = str(self.element.token.module.absolute())
+        settings = {"BIRTHMARK_EXEC_TOKEN": self.element.info.label, "PKCS11_MODULE_PATH": module}
+        if self.pin is not None:
+            settings["BIRTHMARK_EXEC_PIN_FILE"] = str(self.pin.path or self._pin_in_memory())
+        return settings
+
+    def hooks(self, environment: Mapping[str, str]) -> dict[str, str]:
+        """Return what loads and tells the hooks, which a program hands on to what it starts."""
+        labels = [item.label for item in self.element.objects() if item.kind == "private key"]
+        known = [f"{object_id:08X}={label}" for label in labels if (object_id := object_id_of(label)) is not None]
+        return {
+            "BIRTHMARK_EXEC_MODULE": str(self.element.token.module.absolute()),
+            "BIRTHMARK_EXEC_ENGINE": str(self.machine.engine),
+            "BIRTHMARK_EXEC_KEYS": ",".join(known),
+            "PYTHONPATH": os.pathsep.join(filter(None, [str(HOOK), environment.get("PYTHONPATH", "")])),
+            "NODE_OPTIONS": " ".join(filter(None, [f'--require "{_NODE_HOOK}"', environment.get("NODE_OPTIONS", "")])),
+        }
+
+    def engine_uri(self, uri: Pkcs11Uri) -> str:
+        """Return the URI as the engine takes it: with the PIN's place, which it reads to the last byte."""
+        return str(replace(uri, pin_source=None if self.pin is None else self._pin_in_memory()))
+
+    def by_provider(
+        self, arguments: tuple[str, ...], environment: Mapping[str, str], settings: dict[str, str]
+    ) -> tuple[tuple[str, ...], dict[str, str]]:
+        """Return the arguments, and put into `settings` the configuration and each variable that names a key file."""
+        pin = None if self.pin is None else self._pin_in_memory()
+        text = configuration(Path(str(self.machine.provider)), self.element.token.module.absolute(), pin)
+        conf = in_memory(text.encode(), "openssl.cnf")
+        settings["OPENSSL_CONF"] = str(conf)
+        names = [name for name in environment if name not in settings]
+        values = with_uri_files([environment[name] for name in names], self.element, _uri_file)
+        settings.update({name: value for name, value in zip(names, values, strict=True) if value != environment[name]})
+        return with_uri_files(arguments, self.element, _uri_file), {str(conf): text}
+
+    def _pin_in_memory(self) -> Path:
+        return in_memory(b"" if self.pin is None else self.pin.reveal().encode(), "pin")
+
+
+def _uri_file(uri: Pkcs11Uri) -> Path:
+    return in_memory(render_uri_pem(without_query(uri)).encode(), "key-uri")

@@ -1,0 +1,43 @@
+"""What this machine has for keys in tokens: OpenSSL's PKCS#11 engine, and the provider that took its place."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from birthmark.secure_elements.errors import EngineMissingError
+
+_ENGINES = (
+    "usr/lib/*/engines-3/pkcs11.so",  # Debian: one directory per architecture
+    "usr/lib64/engines-3/pkcs11.so",
+    "usr/lib/engines-3/pkcs11.so",
+)
+_PROVIDERS = (
+    "usr/lib/*/ossl-modules/pkcs11.so",
+    "usr/lib64/ossl-modules/pkcs11.so",
+    "usr/lib/ossl-modules/pkcs11.so",
+    "usr/local/lib*/ossl-modules/pkcs11.so",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What was found; None where it is not installed."""
+
+    engine: Path | None
+    provider: Path | None
+
+
+def look_around(root: Path = Path("/")) -> Machine:
+    """Return what is installed under `root`."""
+    return Machine(_first(root, _ENGINES), _first(root, _PROVIDERS))
+
+
+def find_engine(root: Path = Path("/")) -> Path:
+    """Return OpenSSL's PKCS#11 engine. Raise `EngineMissingError`, which names the package."""
+    found = _first(root, _ENGINES)
+    if found is None:
+        raise EngineMissingError(looked_in=", ".join("/" + pattern.rsplit("/", 1)[0] for pattern in _ENGINES))
+    return found
+
+
+def _first(root: Path, patterns: tuple[str, ...]) -> Path | None:
+    return next((path for pattern in patterns for path in sorted(root.glob(pattern))), None)

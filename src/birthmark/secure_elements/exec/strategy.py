@@ -1,0 +1,116 @@
+"""Which way a program gets the chip's key: a table over what it is and what the machine has."""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from birthmark.secure_elements.errors import EngineMissingError, ProgramUnsupportedError
+from birthmark.secure_elements.exec.host_capabilities import Machine
+from birthmark.secure_elements.exec.program_detection import Kind, Program
+
+
+class Way(StrEnum):
+    """Ways to a token's key."""
+
+    HOOK = "hook"
+    ENGINE = "engine"
+    PROVIDER = "provider"
+    PROXY = "proxy"
+
+
+# The first that the machine can go. Hook and engine stand before the provider: they take reference keys as well, and
+# bind the one key to the chip, where the provider asks it to check the server's signatures too.
+_WAYS: Mapping[Kind, tuple[Way, ...]] = {
+    Kind.PYTHON: (Way.HOOK, Way.PROVIDER, Way.PROXY),
+    Kind.NODE: (Way.HOOK, Way.PROXY),
+    Kind.CURL: (Way.ENGINE, Way.PROVIDER, Way.PROXY),
+    Kind.MOSQUITTO: (Way.PROVIDER, Way.PROXY),
+    Kind.OPENSSL: (Way.ENGINE, Way.PROVIDER, Way.PROXY),
+    Kind.LINKED: (Way.PROVIDER, Way.PROXY),
+    Kind.LAUNCHER: (Way.HOOK, Way.PROVIDER, Way.PROXY),
+    Kind.OTHER: (Way.PROXY,),
+}
+_NEEDS: Mapping[Way, str] = {
+    Way.HOOK: "OpenSSL's PKCS#11 engine",
+    Way.ENGINE: "OpenSSL's PKCS#11 engine",
+    Way.PROVIDER: "pkcs11-provider",
+    Way.PROXY: "OpenSSL's PKCS#11 engine for the proxy itself",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The way that is gone, and why none before it."""
+
+    way: Way
+    reason: str
+
+
+def choose(program: Program, machine: Machine, command: Sequence[str], how: Way | None = None) -> Choice:
+    """Return the way for this program on this machine, or the one that is forced.
+
+    Raise `ProgramUnsupportedError` for a way that this program cannot go, `EngineMissingError` for one that it could.
+    """
+    ways = _WAYS[program.kind]
+    if how is not None and how not in ways:
+        raise ProgramUnsupportedError(
+            program=program.name,
+            detail=f"it is {program.kind.value}, to which there is no way by the {how}",
+            advice="Let it be chosen",
+            command=_typed(command),
+        )
+    if program.isolating_flag is not None and how in (None, Way.HOOK):
+        raise _isolated(program, command)
+    passed: list[str] = []
+    for way in ways if how is None else (how,):
+        missing = _missing(way, program, machine)
+        if missing is None:
+            return Choice(way, "; ".join([*passed, _why(way, program, how)]))
+        passed.append(f"not by the {way}: {missing}")
+    if how is Way.PROVIDER:
+        raise ProgramUnsupportedError(
+            program=program.name,
+            detail="; ".join(passed),
+            advice="Let it be chosen",
+            command=_typed(command),
+        )
+    raise EngineMissingError(looked_in="the engine directories of OpenSSL 3 under /usr/lib and /usr/lib64")
+
+
+def _missing(way: Way, program: Program, machine: Machine) -> str | None:
+    """Return what this way lacks."""
+    is_there = machine.provider if way is Way.PROVIDER else machine.engine
+    if is_there is None:
+        return f"{_NEEDS[way]} is not installed"
+    if way is Way.PROXY or program.kind in (Kind.NODE, Kind.LAUNCHER):
+        return None
+    return None if program.links_openssl else "its OpenSSL is not the system's"
+
+
+def _why(way: Way, program: Program, how: Way | None) -> str:
+    if how is not None:
+        return f"by the {way}, as --how says"
+    return f"by the {way}, because it is {program.kind.value}"
+
+
+def _isolated(program: Program, command: Sequence[str]) -> ProgramUnsupportedError:
+    flag = str(program.isolating_flag)
+    if flag not in command[1:]:  # the script's own first line has it
+        return ProgramUnsupportedError(
+            program=program.name,
+            detail=f"the option {flag} in its first line makes Python ignore what is set for it",
+            advice="Name the interpreter without it",
+            command=_typed(["python3", program.path, *command[1:]]),
+        )
+    place = list(command).index(flag, 1)
+    return ProgramUnsupportedError(
+        program=program.name,
+        detail=f"the option {flag} makes Python ignore what is set for it",
+        advice=f"Leave out {flag}",
+        command=_typed([*command[:place], *command[place + 1 :]]),
+    )
+
+
+def _typed(command: Sequence[str]) -> str:
+    return shlex.join(["birthmark", "chip", "exec", "--", *command])

@@ -1,0 +1,54 @@
+"""Proof that a chip has the private key: a signature over a nonce that the asker chose.
+
+The proof is one JSON object; checking it needs no chip. What exactly is signed: `keys.possession`.
+"""
+
+import base64
+
+import msgspec
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
+
+from birthmark.keys.possession import check_nonce, sign_nonce
+from birthmark.keys.private_key import KeyHandle, PublicKey, default_scheme
+from birthmark.secure_elements.errors import ElementProofInvalidError
+
+MAX_NONCE_BYTES = 1024
+MIN_NONCE_BYTES = 8
+
+
+class Proof(msgspec.Struct, frozen=True):
+    """As it is printed and sent: `nonce` and `signature` are base64, the public key is PEM."""
+
+    nonce: str
+    scheme: str
+    signature: str
+    public_key: str
+
+
+def prove(key: KeyHandle, nonce: bytes) -> Proof:
+    """Return the proof that `key` signs. The nonce is 8 to 1024 bytes that the asker chose."""
+    if not MIN_NONCE_BYTES <= len(nonce) <= MAX_NONCE_BYTES:
+        raise ElementProofInvalidError(detail="the nonce must have 8 to 1024 bytes")
+    scheme = default_scheme(key.public_key)
+    signature = sign_nonce(key, nonce)
+    pem = key.public_key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+    return Proof(base64.b64encode(nonce).decode(), scheme.value, base64.b64encode(signature).decode(), pem)
+
+
+def check_proof(proof: Proof, nonce: bytes) -> PublicKey:
+    """Return the public key whose private half the prover has. Raise `ElementProofInvalidError`."""
+    try:
+        if base64.b64decode(proof.nonce, validate=True) != nonce:
+            raise ElementProofInvalidError(detail="it is for another nonce")
+        signature = base64.b64decode(proof.signature, validate=True)
+        public_key = load_pem_public_key(proof.public_key.encode())
+        if not isinstance(public_key, ec.EllipticCurvePublicKey | rsa.RSAPublicKey):
+            raise ElementProofInvalidError(detail="the key is neither EC nor RSA")
+        check_nonce(public_key, nonce, signature)
+    except ValueError as error:
+        raise ElementProofInvalidError(detail="it cannot be read") from error
+    except InvalidSignature as error:
+        raise ElementProofInvalidError(detail="the signature is wrong") from error
+    return public_key

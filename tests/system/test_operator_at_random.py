@@ -12,7 +12,7 @@ import requests
 import schemathesis
 from hypothesis import HealthCheck, given, settings
 
-from birthmark.people.model import RIGHTS_OF, Role
+from birthmark.iam.model import RIGHTS_OF, Role
 from support.server.servers import RunningServer, a_new_server
 
 pytestmark = pytest.mark.system

@@ -21,7 +21,7 @@ from birthmark.console.saved_login import (
 )
 from birthmark.durations import lifetime_of
 from birthmark.errors import BirthmarkError, PolicyError
-from birthmark.people.model import RIGHTS_OF, Role
+from birthmark.iam.model import RIGHTS_OF, Role
 
 _MAX_OF_DEVICES = 250
 _USERS, _TOKENS = at("people", "users"), at("people", "tokens")

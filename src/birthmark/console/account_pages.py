@@ -16,9 +16,9 @@ from birthmark.console.plain_pages import button, entry, form, hidden, link, pag
 from birthmark.console.session_guard import address_of, csrf_of
 from birthmark.console.sign_in_handlers import NOT_THE_SAME, Desk, new_password, status_of, words
 from birthmark.errors import ThrottledError, UnauthenticatedError
-from birthmark.people.device_code import Askings, CodeUnknownError, printable_code
-from birthmark.people.model import MACHINE_USER
-from birthmark.people.passwords import PasswordUnfitError
+from birthmark.iam.device_code import Askings, CodeUnknownError, printable_code
+from birthmark.iam.model import MACHINE_USER
+from birthmark.iam.passwords import PasswordUnfitError
 from birthmark.untrusted_text import printable
 
 

@@ -24,14 +24,14 @@ from birthmark.auth.permissions import Right
 from birthmark.auth.principals import STRANGER, Caller, Principal
 from birthmark.console.name_validation import OperatorRequestError
 from birthmark.errors import BirthmarkError, UnauthenticatedError
+from birthmark.iam.approvals_model import MAX_BODY, Wanted
+from birthmark.iam.authorization import demand
+from birthmark.iam.idempotency import FAILED, Once
+from birthmark.iam.idempotency_model import MAX_KEY_CHARS, key_of
+from birthmark.iam.idempotency_model import Request as OnceRequest
+from birthmark.iam.model import SERVER
 from birthmark.net.error_boundary import Handler, Late, refusing, whole
 from birthmark.net.fair_scheduler import begin_task, give_way
-from birthmark.people.approvals_model import MAX_BODY, Wanted
-from birthmark.people.authorization import demand
-from birthmark.people.idempotency import FAILED, Once
-from birthmark.people.idempotency_model import MAX_KEY_CHARS, key_of
-from birthmark.people.idempotency_model import Request as OnceRequest
-from birthmark.people.model import SERVER
 from birthmark.supervised_tasks import ended
 from birthmark.untrusted_text import decode_json
 

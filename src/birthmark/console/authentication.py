@@ -7,7 +7,7 @@ from starlette.requests import Request
 from birthmark.auth.principals import MACHINE, Caller
 from birthmark.console.api_router import OperatorTokenError
 from birthmark.console.session_guard import Gate
-from birthmark.people.service import People, TokenRefusedError
+from birthmark.iam.service import People, TokenRefusedError
 
 _BEARER = "Bearer "
 

@@ -16,7 +16,7 @@ from birthmark.console.api_router import Asked, Endpoint, PageQuery, Rows, Secon
 from birthmark.console.devices import reason_of
 from birthmark.est.model import Authority, BootstrapCa, User, WaitingRequest
 from birthmark.est.service import Approvals, Credentials, RegistrationAuthorities, Tokens
-from birthmark.people.model import SERVER
+from birthmark.iam.model import SERVER
 from birthmark.pki.certificates import Thumbprint, parse_any, parse_ca, parse_thumbprint
 from birthmark.pki.crl import RevocationReason
 from birthmark.pki.csr import parse_csr

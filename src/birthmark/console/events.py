@@ -16,10 +16,10 @@ from birthmark.feed.model import Dead, Happening, Webhook
 from birthmark.feed.reader import Feed, parse_place, place_of
 from birthmark.feed.url_redaction import host_only
 from birthmark.feed.webhooks import Webhooks, check_type
+from birthmark.iam.model import SERVER
 from birthmark.net.fair_scheduler import each, fitting
 from birthmark.outbound.http_sender import EXAMPLE, UrlInvalidError
 from birthmark.outbound.ssrf_guard import PlainRefusedError
-from birthmark.people.model import SERVER
 from birthmark.store import Database
 
 _LOOK_EVERY_S = 0.5

@@ -16,9 +16,9 @@ from starlette.responses import JSONResponse, Response
 from birthmark.auth.principals import Caller
 from birthmark.console.api_router import Asked, Beside, Endpoint, Rows, answered_once, authorize, seen, told_by, wanted
 from birthmark.console.name_validation import OperatorRequestError
-from birthmark.people.authorization import RightMissingError
-from birthmark.people.idempotency import Once, StillBeingDoneError
-from birthmark.people.idempotency_model import Request as OnceRequest
+from birthmark.iam.authorization import RightMissingError
+from birthmark.iam.idempotency import Once, StillBeingDoneError
+from birthmark.iam.idempotency_model import Request as OnceRequest
 
 _SAFE = "/:@"
 _PATIENCE_S, _AGAIN_S = 10.0, 0.1

@@ -8,7 +8,7 @@ import msgspec
 
 from birthmark import __version__
 from birthmark.console.api_router import IDEMPOTENCY_KEY, PROBLEM, ROOT, Endpoint, Nothing, PageQuery
-from birthmark.people.idempotency_model import MAX_KEY_CHARS
+from birthmark.iam.idempotency_model import MAX_KEY_CHARS
 
 _PROBLEM = {
     "type": "object",

@@ -20,9 +20,9 @@ from starlette.responses import Response
 from birthmark.auth.principals import Caller
 from birthmark.clock import Entropy
 from birthmark.errors import ForbiddenError, InvalidRequestError
+from birthmark.iam.sessions import SessionEndedError, Sessions, machine_user_of
 from birthmark.net.connection import Connection
 from birthmark.net.peer_uid import user_of
-from birthmark.people.sessions import SessionEndedError, Sessions, machine_user_of
 
 BY_ITSELF = "x-birthmark-by-itself"
 """What a page sends along where nobody pressed anything: that keeps no session alive."""

@@ -21,13 +21,13 @@ from birthmark.console.sign_in import WITH
 from birthmark.console.sign_in_handlers import Desk, browser_of
 from birthmark.console.users import Reached, may_administer, view_once
 from birthmark.errors import InvalidRequestError
-from birthmark.people.authorization import check_whole
-from birthmark.people.device_code import EVERY_S, Askings
-from birthmark.people.model import SERVER
-from birthmark.people.oidc import GOOD_FOR, Providers
-from birthmark.people.oidc_model import Underway
-from birthmark.people.sign_in import SignIn
-from birthmark.people.sign_in_model import Session
+from birthmark.iam.authorization import check_whole
+from birthmark.iam.device_code import EVERY_S, Askings
+from birthmark.iam.model import SERVER
+from birthmark.iam.oidc import GOOD_FOR, Providers
+from birthmark.iam.oidc_model import Underway
+from birthmark.iam.sign_in import SignIn
+from birthmark.iam.sign_in_model import Session
 from birthmark.untrusted_text import decode_json
 
 

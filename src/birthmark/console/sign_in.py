@@ -22,8 +22,8 @@ from birthmark.console.plain_pages import (
 from birthmark.console.session_guard import RequestForgedError, local_path
 from birthmark.console.sign_in_handlers import NOT_THE_SAME, Desk, browser_of, new_password, status_of, words
 from birthmark.errors import BirthmarkError, ThrottledError, UnauthenticatedError
-from birthmark.people.passwords import PasswordUnfitError
-from birthmark.people.sign_in import LinkRefusedError
+from birthmark.iam.passwords import PasswordUnfitError
+from birthmark.iam.sign_in import LinkRefusedError
 
 Others = Sequence[tuple[str, str]]
 """The providers where people sign in instead: names, and what they are called."""

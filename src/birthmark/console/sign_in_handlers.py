@@ -15,9 +15,9 @@ from birthmark.console.name_validation import OperatorRequestError
 from birthmark.console.plain_pages import entry, link, page, paragraph, see
 from birthmark.console.session_guard import CSRF_FIELD, Gate, address_of, csrf_of, machine_user, path_of
 from birthmark.errors import BirthmarkError, ThrottledError
-from birthmark.people.sessions import SessionEndedError
-from birthmark.people.sign_in import SignIn
-from birthmark.people.sign_in_model import Browser
+from birthmark.iam.sessions import SessionEndedError
+from birthmark.iam.sign_in import SignIn
+from birthmark.iam.sign_in_model import Browser
 from birthmark.untrusted_text import printable
 
 Form = dict[str, str]

@@ -12,14 +12,14 @@ from birthmark.auth.principals import Caller
 from birthmark.console.api_router import Asked, Endpoint, Rows, Seconds
 from birthmark.console.name_validation import parse_name
 from birthmark.errors import InvalidRequestError
-from birthmark.people.approvals import Approvals
-from birthmark.people.approvals_model import Approval
-from birthmark.people.authorization import NarrowedTokenError, check_whole
-from birthmark.people.leftovers import left_by
-from birthmark.people.model import EVERYWHERE, SERVER, Grant, Role, Token, User
-from birthmark.people.removal_quota import inviter_of
-from birthmark.people.service import People, Shown
-from birthmark.people.sign_in_model import Session
+from birthmark.iam.approvals import Approvals
+from birthmark.iam.approvals_model import Approval
+from birthmark.iam.authorization import NarrowedTokenError, check_whole
+from birthmark.iam.leftovers import left_by
+from birthmark.iam.model import EVERYWHERE, SERVER, Grant, Role, Token, User
+from birthmark.iam.removal_quota import inviter_of
+from birthmark.iam.service import People, Shown
+from birthmark.iam.sign_in_model import Session
 
 Reached = Callable[[], Mapping[str, Any]]
 """Where people of other machines reach the operator interface, and by which roots they know it."""

@@ -12,9 +12,9 @@ from birthmark.bus.ports import Reply, Request
 from birthmark.clock import format_utc
 from birthmark.devices.model import DeviceCounts, DeviceNotOnRecordError, DevicePart, IsVisible, scope_of
 from birthmark.devices.records import DeviceAccess, DeviceIdentity, DeviceRecords, DeviceScope, RevocationOrder
+from birthmark.iam.model import SERVER
 from birthmark.net.admission import Closed
 from birthmark.net.mqtt_driver import MqttPump
-from birthmark.people.model import SERVER
 from birthmark.pki.certificates import Thumbprint
 from birthmark.refusals import refusals_about
 from birthmark.store import Database

@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import TypeAlias
 
 from birthmark.errors import NotFoundError
-from birthmark.people.model import SERVER
+from birthmark.iam.model import SERVER
 from birthmark.untrusted_text import visible_lines
 
 

@@ -6,8 +6,8 @@ from http import HTTPStatus
 from birthmark import errors
 from birthmark.dps.rules import attestation, custom_allocation, registration
 from birthmark.dps.service import enrollments, registrations
+from birthmark.iam.authorization import RightMissingError, said
 from birthmark.mqtt.reason_codes import ReasonCode
-from birthmark.people.authorization import RightMissingError, said
 
 HTTP: Mapping[type[errors.BirthmarkError], tuple[int, int]] = {
     registration.NoHubError: (400, 400208),

@@ -33,9 +33,9 @@ from birthmark.dps.rules.tiers import Paced
 from birthmark.dps.service import Enrollments, Instances, Queries, Registrations
 from birthmark.dps.service.queries import Found, view_of
 from birthmark.errors import BirthmarkError, ThrottledError
+from birthmark.iam.authorization import RightMissingError
 from birthmark.net.error_boundary import Handler, refusing, whole
 from birthmark.net.fair_scheduler import begin_task
-from birthmark.people.authorization import RightMissingError
 from birthmark.unknown_fields import unread
 from birthmark.untrusted_text import read_json, whole_number
 

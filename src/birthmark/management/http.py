@@ -12,6 +12,7 @@ from birthmark.actor import Actor
 from birthmark.auth.principals import Caller
 from birthmark.auth.shared_access_policies import keys_of, rights_of
 from birthmark.errors import BirthmarkError, NotFoundError
+from birthmark.iam.authorization import check_whole, said
 from birthmark.management import wire
 from birthmark.management.errors import http_error
 from birthmark.management.operations import Call, Kind, Operation
@@ -19,7 +20,6 @@ from birthmark.management.rules.paths import OperationNotServedError, call_of
 from birthmark.management.service import Management
 from birthmark.net.error_boundary import refusing, whole
 from birthmark.net.fair_scheduler import asker_turn
-from birthmark.people.authorization import check_whole, said
 
 Record = Callable[[BirthmarkError, Request], str]
 Answer = Callable[[Call, Caller, Request], Awaitable[Response]]

@@ -13,6 +13,8 @@ from birthmark.auth.user_credentials import is_of_person
 from birthmark.dps.model import Instance
 from birthmark.dps.service import Authorities, Instances
 from birthmark.errors import ConflictError, UnauthenticatedError
+from birthmark.iam.authorization import demand
+from birthmark.iam.service import People, TokenRefusedError
 from birthmark.iothub.model import Hub
 from birthmark.iothub.rules.routes import configuration, matching
 from birthmark.iothub.rules.tiers import Tier, edition_of
@@ -32,8 +34,6 @@ from birthmark.management.routing_wire import (
 )
 from birthmark.management.rules.paths import OperationNotServedError
 from birthmark.net.fair_scheduler import give_way
-from birthmark.people.authorization import demand
-from birthmark.people.service import People, TokenRefusedError
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.verified_ca import Authority
 from birthmark.routing.rules.conditions import SqlMistake, Subject, parse_condition

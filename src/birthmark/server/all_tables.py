@@ -15,12 +15,12 @@ import birthmark.ca.store
 import birthmark.dps.store
 import birthmark.est.store
 import birthmark.feed.store
+import birthmark.iam.approvals_model
+import birthmark.iam.idempotency_model
+import birthmark.iam.sign_in_model
+import birthmark.iam.store
 import birthmark.iothub.store
 import birthmark.iothub.twin_search
-import birthmark.people.approvals_model
-import birthmark.people.idempotency_model
-import birthmark.people.sign_in_model
-import birthmark.people.store
 import birthmark.refusals.store
 import birthmark.routing.store
 import birthmark.store.counters

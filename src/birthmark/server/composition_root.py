@@ -42,6 +42,15 @@ from birthmark.est.component import EstComponent, EstDeviceRecords
 from birthmark.est.service import Credentials, EstService, RegistrationAuthorities, Tokens
 from birthmark.feed.transient_events import Notices
 from birthmark.feed.webhooks import Webhooks
+from birthmark.iam.approvals import Approvals
+from birthmark.iam.device_code import Askings
+from birthmark.iam.idempotency import Once
+from birthmark.iam.oidc import Providers
+from birthmark.iam.passwords import Passwords
+from birthmark.iam.role_scopes import PlaceMissingError
+from birthmark.iam.service import People
+from birthmark.iam.sessions import Sessions
+from birthmark.iam.sign_in import SignIn
 from birthmark.iothub.component import HubComponent, HubDeviceRecords
 from birthmark.iothub.mqtt import DevicesByBus, HubConnections
 from birthmark.iothub.mqtt.c2d import holder_of
@@ -53,15 +62,6 @@ from birthmark.net.quota_key import share_of
 from birthmark.outbound.http_sender import Sender
 from birthmark.outbound.mail_config import Mails
 from birthmark.outbound.ssrf_guard import networks_of
-from birthmark.people.approvals import Approvals
-from birthmark.people.device_code import Askings
-from birthmark.people.idempotency import Once
-from birthmark.people.oidc import Providers
-from birthmark.people.passwords import Passwords
-from birthmark.people.role_scopes import PlaceMissingError
-from birthmark.people.service import People
-from birthmark.people.sessions import Sessions
-from birthmark.people.sign_in import SignIn
 from birthmark.pki.certificates import Certificate
 from birthmark.rate_limits import RateLimits
 from birthmark.ref import Ref

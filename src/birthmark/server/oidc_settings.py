@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 import msgspec
 
 from birthmark.errors import UnavailableError
-from birthmark.people.model import EVERYWHERE, Role, is_place, may_be_called
-from birthmark.people.oidc_model import Provider
+from birthmark.iam.model import EVERYWHERE, Role, is_place, may_be_called
+from birthmark.iam.oidc_model import Provider
 from birthmark.text_files import decode_text, in_utf_8
 from birthmark.untrusted_text import reason_of
 

@@ -14,12 +14,12 @@ import msgspec
 from birthmark.awsiot.service.jit_registration import MAX_PER_CA, PER_SECOND
 from birthmark.broker.rules.quotas import MAX_RETAINED, MAX_SESSIONS, MAX_WAITING
 from birthmark.errors import InvalidRequestError
+from birthmark.iam.removal_quota import MOST_A_DAY
 from birthmark.iothub.service.telemetry import KEEP_BYTES, KEEP_S
 from birthmark.net.limits import Limits
 from birthmark.net.proxy_protocol import networks_of
 from birthmark.outbound import ssrf_guard as outside
 from birthmark.outbound.mail_config import Tls
-from birthmark.people.removal_quota import MOST_A_DAY
 from birthmark.pki.certificate_profiles import DEVICE, FOR_REQUESTS, Profile
 from birthmark.pki.hostname_verification import mistake_in_host
 from birthmark.server.alert_settings import Alerting, mistakes_of_alerts

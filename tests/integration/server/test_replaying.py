@@ -25,9 +25,9 @@ from birthmark.ca import store as ca_store
 from birthmark.dps import store as dps_store
 from birthmark.dps.enrollment_document import parse_document
 from birthmark.est import store as est_store
+from birthmark.iam import sign_in_model
+from birthmark.iam import store as people_store
 from birthmark.iothub import store as hub_store
-from birthmark.people import sign_in_model
-from birthmark.people import store as people_store
 from birthmark.server.backup.audit_export import Exported, ReplayRefusedError, read_export
 from birthmark.server.backup.audit_replay import ACTIONS, Replayed, replayed
 from birthmark.store import Changes, Database, open_database

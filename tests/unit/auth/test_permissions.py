@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from birthmark.auth.permissions import EVERYTHING, NOTHING, Right, Rights, statement_of
-from birthmark.people.model import RIGHTS_OF, Grant, Role, is_place, roles_with
+from birthmark.iam.model import RIGHTS_OF, Grant, Role, is_place, roles_with
 
 NAMES = st.from_regex("[a-z]{1,4}", fullmatch=True)
 

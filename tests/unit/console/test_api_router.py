@@ -29,8 +29,8 @@ from birthmark.console.api_router import (
 )
 from birthmark.console.openapi import openapi
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError
+from birthmark.iam.model import Grant, Role
 from birthmark.net import fair_scheduler
-from birthmark.people.model import Grant, Role
 from support.server.asgi import Answer
 from support.server.asgi import request as ask
 from support.tools_pages import operator_page, operator_table

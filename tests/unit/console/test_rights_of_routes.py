@@ -11,7 +11,7 @@ from birthmark.auth.permissions import NOTHING, Rights, statement_of
 from birthmark.auth.principals import Caller
 from birthmark.console.api_router import Asked, Endpoint, Rows, operator_mount
 from birthmark.console.openapi import openapi
-from birthmark.people.model import RIGHTS_OF, Grant, Role
+from birthmark.iam.model import RIGHTS_OF, Grant, Role
 from support.server.asgi import request as ask
 from support.tools_pages import operator_table
 

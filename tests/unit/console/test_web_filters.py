@@ -11,7 +11,7 @@ from birthmark.console.web.alerts import words_of_types
 from birthmark.console.web.approvals import readable
 from birthmark.console.web.i18n import Reader, reader
 from birthmark.console.web.users import RIGHTS, ROLES, explained, said_roles
-from birthmark.people.model import RIGHTS_OF, Role
+from birthmark.iam.model import RIGHTS_OF, Role
 
 ID = "f5d28096-4cc8-4508-b1b4-f180ffba9dee"
 

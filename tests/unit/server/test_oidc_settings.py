@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from birthmark.people.model import Role
+from birthmark.iam.model import Role
 from birthmark.server.oidc_settings import SecretFileError, providers_of
 from birthmark.server.settings import ConfigInvalidError, Settings, read_settings
 

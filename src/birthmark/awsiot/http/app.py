@@ -49,8 +49,8 @@ from birthmark.awsiot.service.things import ThingExistsError
 from birthmark.broker import Space
 from birthmark.clock import Entropy, new_uuid
 from birthmark.errors import BirthmarkError
+from birthmark.iam.authorization import demand, said
 from birthmark.net.http import ASGIApp, Receive, Scope, Send
-from birthmark.people.authorization import demand, said
 
 GROUPS = (
     ThingOperations,

@@ -11,7 +11,7 @@ from birthmark.awsiot.rules.permissions import PLACE
 from birthmark.awsiot.rules.provisioning_templates import parse_template
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.wire import BodyInvalidError
-from birthmark.people.authorization import demand
+from birthmark.iam.authorization import demand
 
 
 class AuthorityOperations:

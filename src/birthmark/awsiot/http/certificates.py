@@ -11,7 +11,7 @@ from birthmark.awsiot.rules.permissions import PLACE
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.certificates import EndpointRetiredError, PendingActivationError
 from birthmark.awsiot.wire import BodyInvalidError
-from birthmark.people.authorization import demand
+from birthmark.iam.authorization import demand
 
 _ENDPOINTS = frozenset({"iot:Data-ATS", "iot:Data-Beta", "iot:CredentialProvider"})
 _RETIRED = {

@@ -11,7 +11,7 @@ from starlette.routing import Route
 from birthmark.console.in_process_client import Person
 from birthmark.console.web.page_base import Site
 from birthmark.console.web.users import said_roles
-from birthmark.people.model import MACHINE_USER
+from birthmark.iam.model import MACHINE_USER
 
 
 @dataclass(frozen=True, slots=True)

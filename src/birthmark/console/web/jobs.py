@@ -20,7 +20,7 @@ from birthmark.console.web.i18n import number, say
 from birthmark.console.web.labels import marked
 from birthmark.console.web.page_base import Site
 from birthmark.console.web.svg import Size, Tone
-from birthmark.people.authorization import RightMissingError
+from birthmark.iam.authorization import RightMissingError
 
 _AT, _ONE = "/jobs", "/jobs/{name}"
 _EVERY_S, _SELDOM_S, _MANY = 2, 15, 50_000  # a look counts all of its executions

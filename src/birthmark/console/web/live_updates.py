@@ -21,8 +21,8 @@ from birthmark.console.web.page_base import Site
 from birthmark.errors import BirthmarkError, ThrottledError
 from birthmark.feed.catalogue import PREFIX, type_of
 from birthmark.feed.reader import parse_place
-from birthmark.people.model import SERVER
-from birthmark.people.sessions import SessionEndedError
+from birthmark.iam.model import SERVER
+from birthmark.iam.sessions import SessionEndedError
 from birthmark.supervised_tasks import ended, kept
 
 LOOK_EVERY_S = 1.0

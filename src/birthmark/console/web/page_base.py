@@ -18,7 +18,7 @@ from birthmark.console.web.i18n import reader, say
 from birthmark.console.web.rendering import Drawing, reader_of
 from birthmark.errors import BirthmarkError, ForbiddenError, InvalidRequestError, UnauthenticatedError
 from birthmark.feed.reader import Feed, place_of
-from birthmark.people.sessions import SessionEndedError
+from birthmark.iam.sessions import SessionEndedError
 
 Page: TypeAlias = Callable[[Request, Person], Awaitable[Response]]
 DAY = timedelta(days=1)

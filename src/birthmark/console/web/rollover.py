@@ -16,7 +16,7 @@ from birthmark.console.sign_in_handlers import Form
 from birthmark.console.web.i18n import say
 from birthmark.console.web.labels import marked
 from birthmark.console.web.page_base import Site
-from birthmark.people.model import SERVER
+from birthmark.iam.model import SERVER
 
 _ONE = "one root"
 _START, _NEXT, _BACK, _GROUPS = "start", "next", "back", "groups"

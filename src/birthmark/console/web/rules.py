@@ -19,7 +19,7 @@ from birthmark.console.web.i18n import number, say
 from birthmark.console.web.labels import marked
 from birthmark.console.web.page_base import Site
 from birthmark.console.web.svg import Size, Tone
-from birthmark.people.authorization import RightMissingError
+from birthmark.iam.authorization import RightMissingError
 
 _AT, _ONE = "/rules", "/rules/{name}"
 _PAGE, _SHOWN, _MAX_CHARS = 50, 25, 256

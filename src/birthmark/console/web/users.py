@@ -17,7 +17,7 @@ from birthmark.console.users import may_administer
 from birthmark.console.web.i18n import count_of, number, say
 from birthmark.console.web.labels import marked
 from birthmark.console.web.page_base import ONCE, Site
-from birthmark.people.model import EVERYWHERE, RIGHTS_OF, Role
+from birthmark.iam.model import EVERYWHERE, RIGHTS_OF, Role
 
 PATH, ONE = "/people", "/people/users/{name}"
 ROLES: Mapping[Role, str] = {

@@ -13,9 +13,9 @@ from birthmark.dps.events import InstancesChanged
 from birthmark.dps.model import FIRST, IdScope, Instance
 from birthmark.dps.rules.tiers import Paced, Paces
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError, ConflictError, NotFoundError, UnauthenticatedError
+from birthmark.iam.authorization import demand
+from birthmark.iam.role_scopes import NOBODYS, Roles
 from birthmark.net.fair_scheduler import count_for
-from birthmark.people.authorization import demand
-from birthmark.people.role_scopes import NOBODYS, Roles
 from birthmark.store import Changes, Database, decided_again, name_index
 from birthmark.store.reloading_cache import Loading
 

@@ -9,13 +9,13 @@ from starlette.responses import Response
 
 from birthmark.auth.permissions import Right
 from birthmark.errors import BirthmarkError, InvalidRequestError, ThrottledError
+from birthmark.iam.authorization import RightMissingError, said
 from birthmark.iothub.errors import http_error
 from birthmark.iothub.model import Hub
 from birthmark.iothub.ports import SeenAt
 from birthmark.iothub.service.hubs import Hubs
 from birthmark.iothub.wire import NEVER, registry_time
 from birthmark.net.error_boundary import Handler, refusing, whole
-from birthmark.people.authorization import RightMissingError, said
 from birthmark.store import from_micros
 
 Record = Callable[[BirthmarkError, Request], str]

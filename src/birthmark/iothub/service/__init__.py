@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from birthmark.auth.user_credentials import NOBODY, Persons
 from birthmark.clock import Clock, Entropy
+from birthmark.iam.role_scopes import NOBODYS, Roles
 from birthmark.iothub.ports import Notifier
 from birthmark.iothub.service.bulk_registry import Bulk
 from birthmark.iothub.service.c2d import CloudToDevice
@@ -19,7 +20,6 @@ from birthmark.iothub.service.telemetry import Telemetry
 from birthmark.iothub.service.throttles import Throttles
 from birthmark.iothub.service.twin_index import Index
 from birthmark.iothub.service.twins import Twins
-from birthmark.people.role_scopes import NOBODYS, Roles
 from birthmark.ref import Ref
 from birthmark.store import Database
 from birthmark.supervised_tasks import Leads, always

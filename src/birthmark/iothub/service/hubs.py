@@ -12,14 +12,14 @@ from birthmark.broker.store import drop_space, drop_stream
 from birthmark.broker.stream_retention import Trimming
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError, ConflictError, NotFoundError
+from birthmark.iam.authorization import demand
+from birthmark.iam.role_scopes import NOBODYS, Roles
 from birthmark.iothub import store, twin_search
 from birthmark.iothub.events import HubDeleted, HubsChanged
 from birthmark.iothub.model import Hub, Message, space_of
 from birthmark.iothub.rules.authentication import PolicyKeyError
 from birthmark.iothub.rules.tiers import Edition, edition_of
 from birthmark.net.fair_scheduler import count_for
-from birthmark.people.authorization import demand
-from birthmark.people.role_scopes import NOBODYS, Roles
 from birthmark.store import Changes, Database, counters, decided_again, name_index
 from birthmark.store.pagination import every
 from birthmark.store.reloading_cache import Loading

@@ -30,11 +30,11 @@ from birthmark.ca.revocation import digest_of
 from birthmark.dps import store as dps_store
 from birthmark.est import store as est_store
 from birthmark.feed import store as feed_store
+from birthmark.iam import sign_in_model
+from birthmark.iam import store as people_store
 from birthmark.iothub import store as hub_store
 from birthmark.iothub import twin_search as hub_searching
 from birthmark.iothub.model import space_of
-from birthmark.people import sign_in_model
-from birthmark.people import store as people_store
 from birthmark.pki.certificates import parse_der
 from birthmark.pki.crl import RevocationReason
 from birthmark.pki.names import fold

@@ -39,8 +39,8 @@ from birthmark.devices.pending_revocations import add_pending
 from birthmark.errors import ConflictError
 from birthmark.est import store as est_store
 from birthmark.file_ownership import acting_for
-from birthmark.people import approvals_model
-from birthmark.people import store as people_store
+from birthmark.iam import approvals_model
+from birthmark.iam import store as people_store
 from birthmark.pki.certificate_profiles import Purpose
 from birthmark.server.all_tables import TABLES
 from birthmark.server.backup import create

@@ -17,10 +17,10 @@ from birthmark.auth.principals import Caller
 from birthmark.console.api_router import Asked, Beside, Endpoint, operator_mount
 from birthmark.console.openapi import openapi
 from birthmark.errors import ConflictError, UnavailableError
-from birthmark.people import idempotency_model
-from birthmark.people.idempotency import KEPT_FOR, LONGEST, MAX_ANSWER_CHARS, MOST_OF_ONE, Once
-from birthmark.people.idempotency_model import key_of
-from birthmark.people.model import Grant, Role
+from birthmark.iam import idempotency_model
+from birthmark.iam.idempotency import KEPT_FOR, LONGEST, MAX_ANSWER_CHARS, MOST_OF_ONE, Once
+from birthmark.iam.idempotency_model import key_of
+from birthmark.iam.model import Grant, Role
 from birthmark.store import Database, open_database
 from birthmark.store.crud_statements import find
 from support.fakes import FakeClock
@@ -205,7 +205,7 @@ async def test_an_answer_that_is_too_long_is_not_kept_and_that_is_said(shop: Sho
 
 
 async def test_so_many_keys_of_one_are_kept_and_no_more(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("birthmark.people.idempotency.MOST_OF_ONE", 2)
+    monkeypatch.setattr("birthmark.iam.idempotency.MOST_OF_ONE", 2)
     assert [(await shop.post(f"k{n}")).status for n in range(3)] == [201, 201, 429]
     assert (await shop.post("k1")).status == 201
     assert (await shop.post("k9", who="anna/another")).status == 429

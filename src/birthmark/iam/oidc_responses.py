@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from birthmark.people.oidc_model import Known, Provider, ProviderAwayError, ProviderRefusedError
+from birthmark.iam.oidc_model import Known, Provider, ProviderAwayError, ProviderRefusedError
 from birthmark.untrusted_text import decode_json, printable
 
 if TYPE_CHECKING:

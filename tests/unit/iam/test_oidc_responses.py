@@ -9,8 +9,8 @@ import pytest
 from joserfc import jwt
 from joserfc.jwk import ECKey, KeySet, OctKey, RSAKey
 
-from birthmark.people.oidc_model import Known, Provider, ProviderAwayError, ProviderRefusedError
-from birthmark.people.oidc_responses import (
+from birthmark.iam.oidc_model import Known, Provider, ProviderAwayError, ProviderRefusedError
+from birthmark.iam.oidc_responses import (
     Tokens,
     groups_of,
     name_of,

@@ -16,16 +16,16 @@ from joserfc.jwk import ECKey
 
 import birthmark.server.all_tables  # noqa: F401 - all tables
 from birthmark.errors import UnauthenticatedError, UnavailableError
+from birthmark.iam.model import Role
+from birthmark.iam.oidc import Providers
+from birthmark.iam.oidc_model import NobodyOnRecordError, Provider, ProviderAwayError, Underway
+from birthmark.iam.passwords import Passwords
+from birthmark.iam.service import People
+from birthmark.iam.sessions import Sessions
+from birthmark.iam.sign_in import SignIn
+from birthmark.iam.sign_in_model import Browser
 from birthmark.outbound.http_sender import NotAnsweredError, Sender
 from birthmark.outbound.ssrf_guard import networks_of
-from birthmark.people.model import Role
-from birthmark.people.oidc import Providers
-from birthmark.people.oidc_model import NobodyOnRecordError, Provider, ProviderAwayError, Underway
-from birthmark.people.passwords import Passwords
-from birthmark.people.service import People
-from birthmark.people.sessions import Sessions
-from birthmark.people.sign_in import SignIn
-from birthmark.people.sign_in_model import Browser
 from birthmark.store import open_database
 from support.fakes import FakeClock, SeededEntropy
 

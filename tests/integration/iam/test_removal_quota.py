@@ -9,9 +9,9 @@ from sqlalchemy import select
 from birthmark.actor import Actor
 from birthmark.auth.principals import MACHINE, Caller
 from birthmark.errors import ForbiddenError
-from birthmark.people.model import Role
-from birthmark.people.removal_quota import TooManyTakenError, inviter_of
-from birthmark.people.service import People
+from birthmark.iam.model import Role
+from birthmark.iam.removal_quota import TooManyTakenError, inviter_of
+from birthmark.iam.service import People
 from birthmark.store import Changes, Database, open_database, statement
 from birthmark.store.schema import audit
 from support.fakes import FakeClock, SeededEntropy

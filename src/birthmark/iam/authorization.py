@@ -3,7 +3,7 @@
 from birthmark.auth.permissions import Right
 from birthmark.auth.principals import Caller
 from birthmark.errors import BirthmarkError, ForbiddenError
-from birthmark.people.model import roles_with
+from birthmark.iam.model import roles_with
 
 
 class RightMissingError(ForbiddenError):

@@ -17,10 +17,9 @@ from urllib.parse import quote, urlencode
 from birthmark.actor import Actor
 from birthmark.clock import Entropy
 from birthmark.errors import PolicyError, UnavailableError
-from birthmark.net.quota_key import share_of
-from birthmark.people import sign_in_model as store
-from birthmark.people.model import Grant, may_be_called
-from birthmark.people.oidc_model import (
+from birthmark.iam import sign_in_model as store
+from birthmark.iam.model import Grant, may_be_called
+from birthmark.iam.oidc_model import (
     Fetch,
     Known,
     NobodyOnRecordError,
@@ -30,7 +29,7 @@ from birthmark.people.oidc_model import (
     ProviderUnknownError,
     Underway,
 )
-from birthmark.people.oidc_responses import (
+from birthmark.iam.oidc_responses import (
     Metadata,
     groups_of,
     name_of,
@@ -40,8 +39,9 @@ from birthmark.people.oidc_responses import (
     read_tokens,
     verified,
 )
-from birthmark.people.sign_in import SignIn
-from birthmark.people.sign_in_model import Browser, Link
+from birthmark.iam.sign_in import SignIn
+from birthmark.iam.sign_in_model import Browser, Link
+from birthmark.net.quota_key import share_of
 from birthmark.store import Changes
 
 if TYPE_CHECKING:

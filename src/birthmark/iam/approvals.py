@@ -12,10 +12,10 @@ from datetime import datetime, timedelta
 from birthmark.auth.principals import Caller
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import ChangedMeanwhileError, NotFoundError, PolicyError, ThrottledError
-from birthmark.people import approvals_model as store
-from birthmark.people.approvals_model import Approval, SamePersonError, Wanted, check_invited
-from birthmark.people.authorization import check_whole, demand
-from birthmark.people.service import People
+from birthmark.iam import approvals_model as store
+from birthmark.iam.approvals_model import Approval, SamePersonError, Wanted, check_invited
+from birthmark.iam.authorization import check_whole, demand
+from birthmark.iam.service import People
 from birthmark.store import Changes, Database, to_micros
 
 GOOD_FOR = timedelta(days=1)

@@ -7,7 +7,7 @@ from typing import Literal
 import pytest
 from argon2 import PasswordHasher
 
-from birthmark.people.passwords import Passwords, PasswordUnfitError, check_fit
+from birthmark.iam.passwords import Passwords, PasswordUnfitError, check_fit
 from support.fakes import SeededEntropy
 
 CHEAP = PasswordHasher(1, 8, 1)

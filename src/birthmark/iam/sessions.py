@@ -13,11 +13,11 @@ from birthmark.actor import Actor
 from birthmark.auth.passwords import hash_made, made_matches
 from birthmark.auth.principals import MACHINE, Caller
 from birthmark.errors import NotFoundError, UnauthenticatedError
+from birthmark.iam import sign_in_model as store
+from birthmark.iam.model import MACHINE_USER
+from birthmark.iam.service import People
+from birthmark.iam.sign_in_model import Browser, Session
 from birthmark.net.fair_scheduler import count_for
-from birthmark.people import sign_in_model as store
-from birthmark.people.model import MACHINE_USER
-from birthmark.people.service import People
-from birthmark.people.sign_in_model import Browser, Session
 from birthmark.store import Changes, to_micros
 from birthmark.store.pagination import every
 from birthmark.untrusted_text import whole_number

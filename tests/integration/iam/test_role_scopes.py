@@ -14,12 +14,12 @@ from birthmark.auth.permissions import Right
 from birthmark.auth.principals import Caller
 from birthmark.dps.service import Instances
 from birthmark.errors import BirthmarkError
+from birthmark.iam.approvals import Approvals, SecondPersonWantedError
+from birthmark.iam.approvals_model import Wanted
+from birthmark.iam.model import Role
+from birthmark.iam.role_scopes import PlaceMissingError
+from birthmark.iam.service import People
 from birthmark.iothub.service.hubs import Hubs
-from birthmark.people.approvals import Approvals, SecondPersonWantedError
-from birthmark.people.approvals_model import Wanted
-from birthmark.people.model import Role
-from birthmark.people.role_scopes import PlaceMissingError
-from birthmark.people.service import People
 from birthmark.ref import Ref
 from birthmark.server.composition_root import RolePlaces
 from birthmark.store import Database, open_database

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import msgspec
 
 from birthmark.errors import ForbiddenError, NotFoundError, UnauthenticatedError, UnavailableError
-from birthmark.people.model import Role
+from birthmark.iam.model import Role
 
 
 class ProviderUnknownError(NotFoundError):

@@ -1,6 +1,6 @@
 """How long whoever guessed waits."""
 
-from birthmark.people.login_backoff import Pauses
+from birthmark.iam.login_backoff import Pauses
 
 
 def guessed(pauses: Pauses, times: int, who: str = "anna", now: float = 0.0) -> None:

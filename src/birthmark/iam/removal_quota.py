@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 
 from birthmark.actor import Takes
 from birthmark.errors import PolicyError
-from birthmark.people import store
+from birthmark.iam import store
 from birthmark.store import to_micros
 from birthmark.store.unit_of_work import Write
 

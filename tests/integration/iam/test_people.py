@@ -12,9 +12,9 @@ import pytest
 import birthmark.server.all_tables  # noqa: F401 - all tables
 from birthmark.auth.permissions import Right
 from birthmark.errors import BirthmarkError
-from birthmark.people import service
-from birthmark.people.model import Role
-from birthmark.people.service import (
+from birthmark.iam import service
+from birthmark.iam.model import Role
+from birthmark.iam.service import (
     GrantMissingError,
     InvitationRefusedError,
     People,

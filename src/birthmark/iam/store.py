@@ -4,7 +4,7 @@ from typing import Any
 
 from sqlalchemy import BigInteger, ColumnElement, Index, Table, bindparam, case, literal_column, or_
 
-from birthmark.people.model import Grant, Invitation, Token, User
+from birthmark.iam.model import Grant, Invitation, Token, User
 from birthmark.store import Statement, insert, metadata
 from birthmark.store.columns import number, text
 from birthmark.store.crud_statements import find, page, present, remove

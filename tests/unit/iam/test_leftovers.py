@@ -7,8 +7,8 @@ import pytest
 
 from birthmark.cli.command_tree import TREE, Group, Leaf
 from birthmark.console.web.labels import ACTIONS
-from birthmark.people.authorization import NarrowedTokenError
-from birthmark.people.leftovers import LEFT, narrowed
+from birthmark.iam.authorization import NarrowedTokenError
+from birthmark.iam.leftovers import LEFT, narrowed
 
 LEAVES_NOTHING = """
 alert.over alert.raised alert.unsilence audit.break awsiot.authorizer_delete awsiot.ca_delete

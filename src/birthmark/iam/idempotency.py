@@ -10,8 +10,8 @@ from datetime import datetime, timedelta
 
 from birthmark.clock import Clock
 from birthmark.errors import ConflictError, PolicyError, ThrottledError
-from birthmark.people import idempotency_model as store
-from birthmark.people.idempotency_model import Kept, Request
+from birthmark.iam import idempotency_model as store
+from birthmark.iam.idempotency_model import Kept, Request
 from birthmark.store import Changes, Database, to_micros
 
 KEPT_FOR = timedelta(days=1)

@@ -14,13 +14,13 @@ from argon2 import PasswordHasher
 import birthmark.server.all_tables  # noqa: F401 - all tables
 from birthmark.auth.principals import MACHINE, Caller
 from birthmark.errors import ChangedMeanwhileError
+from birthmark.iam.model import Role
+from birthmark.iam.passwords import Passwords
+from birthmark.iam.service import InvitationRefusedError, People
+from birthmark.iam.sessions import IDLE, LONGEST, SessionEndedError, Sessions
+from birthmark.iam.sign_in import CurrentPasswordError, SignIn, SignInPausedError, SignInRefusedError
+from birthmark.iam.sign_in_model import Browser
 from birthmark.net.fair_scheduler import Backlog
-from birthmark.people.model import Role
-from birthmark.people.passwords import Passwords
-from birthmark.people.service import InvitationRefusedError, People
-from birthmark.people.sessions import IDLE, LONGEST, SessionEndedError, Sessions
-from birthmark.people.sign_in import CurrentPasswordError, SignIn, SignInPausedError, SignInRefusedError
-from birthmark.people.sign_in_model import Browser
 from birthmark.store import Database, open_database
 from birthmark.store.crud_statements import find
 from birthmark.store.schema import audit

@@ -15,16 +15,16 @@ from birthmark.auth.password_scheduler import SHARE, Asked, Guesses
 from birthmark.auth.passwords import hash_made
 from birthmark.auth.principals import MACHINE, Caller
 from birthmark.errors import ChangedMeanwhileError, ThrottledError, UnauthenticatedError
+from birthmark.iam import sign_in_model as store
+from birthmark.iam.login_backoff import Pauses
+from birthmark.iam.model import MACHINE_USER, Invitation
+from birthmark.iam.passwords import Passwords, check_fit
+from birthmark.iam.removal_quota import inviter_of
+from birthmark.iam.service import InvitationRefusedError, People
+from birthmark.iam.sessions import Sessions
+from birthmark.iam.sign_in_model import Browser, Password
+from birthmark.iam.store import ADD_INVITATION, INVITATION, INVITATIONS, REDEEM, REMOVE_INVITATIONS
 from birthmark.net.quota_key import share_of
-from birthmark.people import sign_in_model as store
-from birthmark.people.login_backoff import Pauses
-from birthmark.people.model import MACHINE_USER, Invitation
-from birthmark.people.passwords import Passwords, check_fit
-from birthmark.people.removal_quota import inviter_of
-from birthmark.people.service import InvitationRefusedError, People
-from birthmark.people.sessions import Sessions
-from birthmark.people.sign_in_model import Browser, Password
-from birthmark.people.store import ADD_INVITATION, INVITATION, INVITATIONS, REDEEM, REMOVE_INVITATIONS
 from birthmark.store import Changes, to_micros
 
 OPENS_FOR = timedelta(minutes=2)

@@ -14,8 +14,8 @@ from argon2 import PasswordHasher
 import birthmark.server.all_tables  # noqa: F401 - all tables
 from birthmark.actor import Actor
 from birthmark.auth.principals import MACHINE, Caller
-from birthmark.people import device_code
-from birthmark.people.device_code import (
+from birthmark.iam import device_code
+from birthmark.iam.device_code import (
     EVERY_S,
     HOLDS,
     Askings,
@@ -23,11 +23,11 @@ from birthmark.people.device_code import (
     CodeUnknownError,
     TooManyAskingError,
 )
-from birthmark.people.model import Role
-from birthmark.people.passwords import Passwords
-from birthmark.people.service import People, Shown
-from birthmark.people.sessions import Sessions
-from birthmark.people.sign_in import SignIn, SignInPausedError
+from birthmark.iam.model import Role
+from birthmark.iam.passwords import Passwords
+from birthmark.iam.service import People, Shown
+from birthmark.iam.sessions import Sessions
+from birthmark.iam.sign_in import SignIn, SignInPausedError
 from birthmark.store import open_database
 from support.fakes import FakeClock, SeededEntropy
 

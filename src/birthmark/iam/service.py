@@ -15,15 +15,15 @@ from birthmark.auth.principals import Caller
 from birthmark.auth.user_credentials import Person
 from birthmark.clock import Clock, Entropy, Steadiness
 from birthmark.errors import ConflictError, InvalidRequestError, NotFoundError, UnauthenticatedError
+from birthmark.iam import approvals_model, sign_in_model, store
+from birthmark.iam.approvals_model import SamePersonError, check_invited
+from birthmark.iam.authorization import demand
+from birthmark.iam.events import PeopleChanged
+from birthmark.iam.leftovers import bounded, narrowed
+from birthmark.iam.model import MACHINE_USER, RESERVED, SERVER, Grant, Invitation, Role, Token, User, is_place
+from birthmark.iam.removal_quota import DAY, MOST_A_DAY, holder_of, takes_of
+from birthmark.iam.role_scopes import ANYWHERE, Commit, PlaceMissingError, Places
 from birthmark.net.fair_scheduler import count_for
-from birthmark.people import approvals_model, sign_in_model, store
-from birthmark.people.approvals_model import SamePersonError, check_invited
-from birthmark.people.authorization import demand
-from birthmark.people.events import PeopleChanged
-from birthmark.people.leftovers import bounded, narrowed
-from birthmark.people.model import MACHINE_USER, RESERVED, SERVER, Grant, Invitation, Role, Token, User, is_place
-from birthmark.people.removal_quota import DAY, MOST_A_DAY, holder_of, takes_of
-from birthmark.people.role_scopes import ANYWHERE, Commit, PlaceMissingError, Places
 from birthmark.rate_limits import RateLimits
 from birthmark.store import Changes, Database, to_micros
 from birthmark.store.pagination import every

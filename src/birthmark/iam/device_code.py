@@ -15,12 +15,12 @@ from birthmark.actor import Actor
 from birthmark.auth.passwords import hash_made
 from birthmark.auth.principals import Caller
 from birthmark.errors import ForbiddenError, NotFoundError, ThrottledError
+from birthmark.iam import sign_in_model as store
+from birthmark.iam.login_backoff import Pauses
+from birthmark.iam.service import SIGNED_IN_FOR, People, Shown
+from birthmark.iam.sign_in import SignInPausedError
+from birthmark.iam.sign_in_model import Asking
 from birthmark.net.quota_key import share_of
-from birthmark.people import sign_in_model as store
-from birthmark.people.login_backoff import Pauses
-from birthmark.people.service import SIGNED_IN_FOR, People, Shown
-from birthmark.people.sign_in import SignInPausedError
-from birthmark.people.sign_in_model import Asking
 from birthmark.store import Changes, to_micros
 
 HOLDS, EVERY_S = timedelta(minutes=10), 2

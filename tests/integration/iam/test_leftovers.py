@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from birthmark.people.leftovers import left_by
+from birthmark.iam.leftovers import left_by
 from birthmark.store import Changes, Database, open_database
 from support.fakes import FakeClock
 

@@ -6,7 +6,7 @@ python tools/make_events.py
 import json
 from pathlib import Path
 
-from birthmark.feed.schema import schema
+from birthmark.events.schema import schema
 
 PAGE = Path(__file__).parent.parent / "docs" / "reference" / "events.schema.json"
 

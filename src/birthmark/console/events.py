@@ -11,11 +11,11 @@ from birthmark.auth.permissions import Right
 from birthmark.console.api_router import SIGN_OF_LIFE_S, Asked, Endpoint, Lines, Rows
 from birthmark.console.name_validation import parse_name
 from birthmark.errors import mended_by
-from birthmark.feed.catalogue import event_of
-from birthmark.feed.model import Dead, Happening, Webhook
-from birthmark.feed.reader import Feed, parse_place, place_of
-from birthmark.feed.url_redaction import host_only
-from birthmark.feed.webhooks import Webhooks, check_type
+from birthmark.events.catalogue import event_of
+from birthmark.events.model import Dead, Happening, Webhook
+from birthmark.events.reader import Feed, parse_place, place_of
+from birthmark.events.url_redaction import host_only
+from birthmark.events.webhooks import Webhooks, check_type
 from birthmark.iam.model import SERVER
 from birthmark.net.fair_scheduler import each, fitting
 from birthmark.outbound.http_sender import EXAMPLE, UrlInvalidError

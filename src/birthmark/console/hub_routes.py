@@ -12,7 +12,7 @@ from birthmark.console.api_router import Asked, Endpoint, Lines, Rows
 from birthmark.console.name_validation import OperatorRequestError, parse_name
 from birthmark.console.stream_pages import Place, StreamQuery, pages
 from birthmark.errors import mended_by, shell_word
-from birthmark.feed.url_redaction import host_only
+from birthmark.events.url_redaction import host_only
 from birthmark.iothub.model import Hub
 from birthmark.iothub.rules.routes import configuration, matching
 from birthmark.iothub.rules.routes.configuration import EndpointInvalidError

@@ -14,7 +14,7 @@ import birthmark.ca.rollover_store
 import birthmark.ca.store
 import birthmark.dps.store
 import birthmark.est.store
-import birthmark.feed.store
+import birthmark.events.store
 import birthmark.iam.approvals_model
 import birthmark.iam.idempotency_model
 import birthmark.iam.sign_in_model

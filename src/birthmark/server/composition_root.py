@@ -40,8 +40,8 @@ from birthmark.dps.service.allocation_webhooks import AllocationWebhooks
 from birthmark.errors import BirthmarkError
 from birthmark.est.component import EstComponent, EstDeviceRecords
 from birthmark.est.service import Credentials, EstService, RegistrationAuthorities, Tokens
-from birthmark.feed.transient_events import Notices
-from birthmark.feed.webhooks import Webhooks
+from birthmark.events.transient_events import Notices
+from birthmark.events.webhooks import Webhooks
 from birthmark.iam.approvals import Approvals
 from birthmark.iam.device_code import Askings
 from birthmark.iam.idempotency import Once

@@ -8,7 +8,7 @@ import pytest
 
 import birthmark
 from birthmark.console.web.labels import ACTIONS, BAD, WARNING, words_of
-from birthmark.feed.catalogue import KINDS
+from birthmark.events.catalogue import KINDS
 
 ROOT = Path(birthmark.__file__).parent
 

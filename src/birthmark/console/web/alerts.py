@@ -16,7 +16,7 @@ from birthmark.console.sign_in_handlers import Form
 from birthmark.console.web.i18n import count_of, number, say
 from birthmark.console.web.labels import kind_of, marked, words_of
 from birthmark.console.web.page_base import ONCE, Site
-from birthmark.feed.catalogue import type_of
+from birthmark.events.catalogue import type_of
 from birthmark.iam.model import SERVER
 
 PATH = "/alerts"

@@ -37,7 +37,7 @@ from birthmark.console.web.rules import RulesPages
 from birthmark.console.web.settings import SettingsPage
 from birthmark.console.web.users import PeoplePages
 from birthmark.errors import NotFoundError
-from birthmark.feed.reader import Feed
+from birthmark.events.reader import Feed
 from birthmark.store import Database
 from birthmark.untrusted_text import printable
 

@@ -19,8 +19,8 @@ from birthmark.console.api_router import SIGN_OF_LIFE_S, SSE
 from birthmark.console.in_process_client import Person
 from birthmark.console.web.page_base import Site
 from birthmark.errors import BirthmarkError, ThrottledError
-from birthmark.feed.catalogue import PREFIX, type_of
-from birthmark.feed.reader import parse_place
+from birthmark.events.catalogue import PREFIX, type_of
+from birthmark.events.reader import parse_place
 from birthmark.iam.model import SERVER
 from birthmark.iam.sessions import SessionEndedError
 from birthmark.supervised_tasks import ended, kept

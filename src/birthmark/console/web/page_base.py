@@ -17,7 +17,7 @@ from birthmark.console.sign_in_handlers import Desk, Form, read_form, status_of
 from birthmark.console.web.i18n import reader, say
 from birthmark.console.web.rendering import Drawing, reader_of
 from birthmark.errors import BirthmarkError, ForbiddenError, InvalidRequestError, UnauthenticatedError
-from birthmark.feed.reader import Feed, place_of
+from birthmark.events.reader import Feed, place_of
 from birthmark.iam.sessions import SessionEndedError
 
 Page: TypeAlias = Callable[[Request, Person], Awaitable[Response]]

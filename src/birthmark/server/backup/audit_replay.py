@@ -29,7 +29,7 @@ from birthmark.ca import store
 from birthmark.ca.revocation import digest_of
 from birthmark.dps import store as dps_store
 from birthmark.est import store as est_store
-from birthmark.feed import store as feed_store
+from birthmark.events import store as feed_store
 from birthmark.iam import sign_in_model
 from birthmark.iam import store as people_store
 from birthmark.iothub import store as hub_store

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from birthmark.feed.catalogue import CHANGED, KINDS, RENEWED, SPEC, Kind
+from birthmark.events.catalogue import CHANGED, KINDS, RENEWED, SPEC, Kind
 
 _TEXT: Mapping[str, Any] = {"type": "string"}
 _NAMES = ("specversion", "id", "source", "type", "subject", "time", "datacontenttype", "data")

@@ -9,10 +9,10 @@ import pytest
 
 from birthmark.audit.signed_heads import AuditKey
 from birthmark.errors import UnavailableError
-from birthmark.feed import store, transient_events
-from birthmark.feed.catalogue import event_of
-from birthmark.feed.reader import Feed
-from birthmark.feed.transient_events import KEEP, Notices
+from birthmark.events import store, transient_events
+from birthmark.events.catalogue import event_of
+from birthmark.events.reader import Feed
+from birthmark.events.transient_events import KEEP, Notices
 from birthmark.net.admission import Closed
 from birthmark.store import Changes, Database, open_database
 from support.fakes import FakeClock

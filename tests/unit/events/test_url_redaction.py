@@ -2,7 +2,7 @@
 
 import pytest
 
-from birthmark.feed.url_redaction import host_only, without_secrets
+from birthmark.events.url_redaction import host_only, without_secrets
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 
 from birthmark.clock import Clock, Steadiness
 from birthmark.errors import ChangedMeanwhileError
-from birthmark.feed import store
-from birthmark.feed.model import CONNECTED, DISCONNECTED, LOST, NOTICED, REFUSED
+from birthmark.events import store
+from birthmark.events.model import CONNECTED, DISCONNECTED, LOST, NOTICED, REFUSED
 from birthmark.net.admission import Closed
 from birthmark.store import Changes, Database, to_micros
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from birthmark.feed.model import CONNECTED, DISCONNECTED, LOST, REFUSED, Happening
+from birthmark.events.model import CONNECTED, DISCONNECTED, LOST, REFUSED, Happening
 
 SPEC = "1.0"
 PREFIX = "birthmark."

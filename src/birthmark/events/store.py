@@ -2,7 +2,7 @@
 
 from sqlalchemy import Index, Table, bindparam, func, or_, select, tuple_
 
-from birthmark.feed.model import Dead, Webhook
+from birthmark.events.model import Dead, Webhook
 from birthmark.store import insert, metadata, statement
 from birthmark.store.columns import number, text
 from birthmark.store.crud_statements import change, find, page, remove

@@ -14,8 +14,8 @@ from typing import Any
 
 from birthmark.audit.verify import HEADS_OF_ALL, ROWS
 from birthmark.errors import InvalidRequestError
-from birthmark.feed.model import NOTICED, Happening, Places
-from birthmark.feed.store import NOTICED_UPTO_BY_ALL, NOTICES, NOTICES_OF
+from birthmark.events.model import NOTICED, Happening, Places
+from birthmark.events.store import NOTICED_UPTO_BY_ALL, NOTICES, NOTICES_OF
 from birthmark.store import Database, from_micros
 from birthmark.untrusted_text import decode_json
 

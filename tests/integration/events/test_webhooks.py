@@ -22,8 +22,8 @@ from birthmark.alerts.service import Alerts
 from birthmark.audit.signed_heads import AuditKey
 from birthmark.clock import SystemClock
 from birthmark.errors import BirthmarkError
-from birthmark.feed import webhooks as module
-from birthmark.feed.webhooks import TypesInvalidError, WebhookExistsError, WebhookMissingError, Webhooks
+from birthmark.events import webhooks as module
+from birthmark.events.webhooks import TypesInvalidError, WebhookExistsError, WebhookMissingError, Webhooks
 from birthmark.outbound.http_sender import NotAnsweredError, Sender, UrlInvalidError
 from birthmark.outbound.ssrf_guard import AddressRefusedError, networks_of
 from birthmark.outbound.webhook_signing import key_of

@@ -18,11 +18,11 @@ from typing import Any
 
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import BirthmarkError, ConflictError, InvalidRequestError, NotFoundError
-from birthmark.feed import store
-from birthmark.feed.catalogue import KINDS, PREFIX, event_of, type_of
-from birthmark.feed.model import Dead, Happening, Webhook
-from birthmark.feed.reader import Feed, parse_place, place_of
-from birthmark.feed.url_redaction import host_only, without_secrets
+from birthmark.events import store
+from birthmark.events.catalogue import KINDS, PREFIX, event_of, type_of
+from birthmark.events.model import Dead, Happening, Webhook
+from birthmark.events.reader import Feed, parse_place, place_of
+from birthmark.events.url_redaction import host_only, without_secrets
 from birthmark.outbound.http_sender import NotAnsweredError, RefusedByReceiverError, Sender, check_url
 from birthmark.outbound.mail_config import BEGIN, MailNotConfiguredError, Mails, address_of
 from birthmark.outbound.webhook_signing import SECRET_BYTES, headers_of, secret_of

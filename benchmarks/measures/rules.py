@@ -14,7 +14,7 @@ from rig import Rig, cpu_us_each
 from swarm import Broker
 
 from birthmark.console.api_client import client_for
-from birthmark.routing.write_ahead_log import Wanted
+from birthmark.message_routing.write_ahead_log import Wanted
 from measures.documents import _Documents
 from measures.fan_out import registered_at_aws
 from measures.ingest import CONNECTIONS

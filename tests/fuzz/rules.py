@@ -1,8 +1,8 @@
 """What operators write into rules and routes, and what devices send to them: a statement, a newline, a message."""
 
-from birthmark.routing.model import Message
-from birthmark.routing.rules.conditions import Subject, holds, parse_condition
-from birthmark.routing.rules.sql import SqlMistake, TooMuchError, evaluate, fill, parse, parse_template
+from birthmark.message_routing.model import Message
+from birthmark.message_routing.rules.conditions import Subject, holds, parse_condition
+from birthmark.message_routing.rules.sql import SqlMistake, TooMuchError, evaluate, fill, parse, parse_template
 from support.fakes import SeededEntropy
 
 STATEMENTS = (

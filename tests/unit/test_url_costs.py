@@ -8,9 +8,9 @@ import pytest
 from birthmark.awsiot.rules.topic_rules import is_of
 from birthmark.dps.enrollment_document import host_of
 from birthmark.errors import BirthmarkError
+from birthmark.message_routing.carriers.http import host_of_letter
+from birthmark.message_routing.deliveries import Letter
 from birthmark.outbound.http_sender import check_url
-from birthmark.routing.carriers.http import host_of_letter
-from birthmark.routing.deliveries import Letter
 from birthmark.untrusted_text import split_url
 
 _MARKS = "\u0300\u0316"

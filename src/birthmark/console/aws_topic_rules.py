@@ -18,12 +18,12 @@ from birthmark.console.api_router import Asked, Endpoint, Lines, PageQuery, Rows
 from birthmark.console.name_validation import parse_name
 from birthmark.console.stream_pages import Place, StreamQuery, beginning, pages
 from birthmark.errors import mended_by
+from birthmark.message_routing.carriers.streams import Entry
+from birthmark.message_routing.deliveries import Waiting
+from birthmark.message_routing.delivery_queue import Lane
 from birthmark.net.fair_scheduler import each, fitting
 from birthmark.outbound.http_sender import UrlInvalidError
 from birthmark.outbound.ssrf_guard import PlainRefusedError
-from birthmark.routing.carriers.streams import Entry
-from birthmark.routing.deliveries import Waiting
-from birthmark.routing.delivery_queue import Lane
 from birthmark.store import from_micros
 from birthmark.untrusted_text import readable
 

@@ -31,12 +31,12 @@ from birthmark.iothub.wire.routing import (
     WebhookEndpoint,
 )
 from birthmark.iothub.wire.routing import Endpoint as HubEndpoint
+from birthmark.message_routing.carriers.streams import Entry
+from birthmark.message_routing.delivery_queue import Lane
+from birthmark.message_routing.rules.conditions import Subject
 from birthmark.net.fair_scheduler import asker_turn
 from birthmark.outbound.http_sender import EXAMPLE, UrlInvalidError
 from birthmark.outbound.ssrf_guard import PlainRefusedError
-from birthmark.routing.carriers.streams import Entry
-from birthmark.routing.delivery_queue import Lane
-from birthmark.routing.rules.conditions import Subject
 from birthmark.store import from_micros, to_micros
 from birthmark.untrusted_text import readable
 

@@ -22,8 +22,8 @@ from birthmark.iothub.wire.routing import (
     StreamEndpoint,
 )
 from birthmark.management.wire import BodyInvalidError
-from birthmark.routing.model import Message
-from birthmark.routing.rules.conditions import SqlMistake
+from birthmark.message_routing.model import Message
+from birthmark.message_routing.rules.conditions import SqlMistake
 from birthmark.unknown_fields import says_something, unread
 from birthmark.untrusted_text import read_json
 

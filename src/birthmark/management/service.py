@@ -33,10 +33,10 @@ from birthmark.management.routing_wire import (
     routing_of,
 )
 from birthmark.management.rules.paths import OperationNotServedError
+from birthmark.message_routing.rules.conditions import SqlMistake, Subject, parse_condition
 from birthmark.net.fair_scheduler import give_way
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.verified_ca import Authority
-from birthmark.routing.rules.conditions import SqlMistake, Subject, parse_condition
 
 _BEARER, _STANDARD = "bearer", 443
 

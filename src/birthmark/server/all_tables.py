@@ -21,8 +21,8 @@ import birthmark.iam.sign_in_model
 import birthmark.iam.store
 import birthmark.iothub.store
 import birthmark.iothub.twin_search
+import birthmark.message_routing.store
 import birthmark.refusals.store
-import birthmark.routing.store
 import birthmark.store.counters
 import birthmark.store.name_index  # noqa: F401
 from birthmark.store import metadata

@@ -57,6 +57,7 @@ from birthmark.iothub.mqtt.c2d import holder_of
 from birthmark.iothub.mqtt.connection import HubConnection
 from birthmark.iothub.service import Hubs, IotHub
 from birthmark.iothub.service.routing_endpoints import carriers_of
+from birthmark.message_routing.delivery_queue import Queue
 from birthmark.net.admission import Closed
 from birthmark.net.quota_key import share_of
 from birthmark.outbound.http_sender import Sender
@@ -67,7 +68,6 @@ from birthmark.rate_limits import RateLimits
 from birthmark.ref import Ref
 from birthmark.refusals import Ledger
 from birthmark.refusals.ledger import AskPresented
-from birthmark.routing.delivery_queue import Queue
 from birthmark.server.ca_component import CaComponent
 from birthmark.server.dps_hub_adapter import GrantsByEnrollment, HubsForDps, orders_of
 from birthmark.server.est_settings import est_settings

@@ -6,8 +6,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from birthmark.message_routing.deliveries import PORTS
 from birthmark.outbound.http_sender import UrlInvalidError, check_url
-from birthmark.routing.deliveries import PORTS
 
 FUNCTION_ARN = re.compile(
     r"arn:aws[a-z-]*:lambda:[a-z0-9-]{1,32}:[0-9]{12}:function:[A-Za-z0-9_-]{1,64}(:[A-Za-z0-9_$-]{1,128})?"

@@ -8,10 +8,10 @@ from pathlib import Path
 from birthmark.awsiot.rules.policy import Policy, PolicyMalformedError, parse_policy
 from birthmark.awsiot.service.lambda_functions import Function
 from birthmark.errors import about
+from birthmark.message_routing.deliveries import Server
 from birthmark.outbound.http_sender import check_url
 from birthmark.outbound.webhook_signing import SECRET_BEGINS
 from birthmark.pki.certificates import CertificateInvalidError, pem_bundle
-from birthmark.routing.deliveries import Server
 from birthmark.server.settings import ConfigInvalidError, Settings
 from birthmark.text_files import decode_text, in_utf_8, not_utf_8
 from birthmark.untrusted_text import check_keys_once, reason_of

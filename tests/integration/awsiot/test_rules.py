@@ -17,13 +17,13 @@ from birthmark.broker.keyed_lock import until_done
 from birthmark.broker.model import Message
 from birthmark.broker.stream import SqlStream
 from birthmark.errors import BirthmarkError, UnavailableError
-from birthmark.routing import delivery_queue as queues
-from birthmark.routing import engine as engines
-from birthmark.routing.carriers.errors import NotTakenError
-from birthmark.routing.deliveries import Letter
-from birthmark.routing.engine import Engine
-from birthmark.routing.shares import Held
-from birthmark.routing.write_ahead_log import Noted
+from birthmark.message_routing import delivery_queue as queues
+from birthmark.message_routing import engine as engines
+from birthmark.message_routing.carriers.errors import NotTakenError
+from birthmark.message_routing.deliveries import Letter
+from birthmark.message_routing.engine import Engine
+from birthmark.message_routing.shares import Held
+from birthmark.message_routing.write_ahead_log import Noted
 from birthmark.server.all_tables import TABLES
 from birthmark.store import Changes
 from birthmark.store.columns import holds_secrets

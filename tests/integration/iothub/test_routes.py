@@ -30,12 +30,12 @@ from birthmark.iothub.wire.routing import (
     StreamEndpoint,
     WebhookEndpoint,
 )
+from birthmark.message_routing.deliveries import Letter
+from birthmark.message_routing.delivery_queue import Queue
 from birthmark.mqtt.packets import Will
 from birthmark.net.admission import Closed
 from birthmark.outbound.http_sender import Sender
 from birthmark.outbound.ssrf_guard import networks_of
-from birthmark.routing.deliveries import Letter
-from birthmark.routing.delivery_queue import Queue
 from birthmark.store import Changes
 from birthmark.supervised_tasks import ended, kept
 from support.azure.hub_world import ON_RECORD, World, a_world

@@ -12,11 +12,11 @@ from birthmark.awsiot.rules.reserved_topics import BASIC_INGEST
 from birthmark.awsiot.wire import topic_rules as wire
 from birthmark.clock import Entropy
 from birthmark.errors import ConflictError, InvalidRequestError, NotFoundError, PolicyError
+from birthmark.message_routing.deliveries import Letter
+from birthmark.message_routing.model import Message
+from birthmark.message_routing.rules import sql
+from birthmark.message_routing.write_ahead_log import Noted
 from birthmark.mqtt.properties import PropertyId
-from birthmark.routing.deliveries import Letter
-from birthmark.routing.model import Message
-from birthmark.routing.rules import sql
-from birthmark.routing.write_ahead_log import Noted
 from birthmark.untrusted_text import masked_query, split_url
 
 MAX_TRAIL = 6

@@ -47,13 +47,13 @@ from birthmark.broker.publisher import Messages
 from birthmark.broker.stream import SqlStream
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import BirthmarkError, NotFoundError
+from birthmark.message_routing.deliveries import Carrier as Letters
+from birthmark.message_routing.deliveries import Server
+from birthmark.message_routing.delivery_queue import Queue
+from birthmark.message_routing.shares import Held
+from birthmark.message_routing.write_ahead_log import Noted
 from birthmark.pki.issuance import Issuer
 from birthmark.ref import Ref
-from birthmark.routing.deliveries import Carrier as Letters
-from birthmark.routing.deliveries import Server
-from birthmark.routing.delivery_queue import Queue
-from birthmark.routing.shares import Held
-from birthmark.routing.write_ahead_log import Noted
 from birthmark.store import Changes, Database, Statement
 from birthmark.store.pagination import Page, page_of
 from birthmark.supervised_tasks import Leads, always

@@ -19,16 +19,16 @@ from birthmark.broker.keyed_lock import until_done
 from birthmark.broker.model import MICROS, Message
 from birthmark.broker.publisher import Messages
 from birthmark.errors import BirthmarkError
+from birthmark.message_routing.carriers.errors import AddressInvalidError
+from birthmark.message_routing.carriers.files import FileCarrier, LineCarrier, Room
+from birthmark.message_routing.carriers.http import HttpCarrier, Post
+from birthmark.message_routing.carriers.mqtt import MqttCarrier
+from birthmark.message_routing.carriers.nats import NatsCarrier
+from birthmark.message_routing.carriers.streams import StreamCarrier
+from birthmark.message_routing.deliveries import Carrier, Letter, Server
 from birthmark.mqtt.errors import LocalProtocolError
 from birthmark.mqtt.properties import Place, PropertyId, write_properties
 from birthmark.outbound.http_sender import Answer, UrlInvalidError
-from birthmark.routing.carriers.errors import AddressInvalidError
-from birthmark.routing.carriers.files import FileCarrier, LineCarrier, Room
-from birthmark.routing.carriers.http import HttpCarrier, Post
-from birthmark.routing.carriers.mqtt import MqttCarrier
-from birthmark.routing.carriers.nats import NatsCarrier
-from birthmark.routing.carriers.streams import StreamCarrier
-from birthmark.routing.deliveries import Carrier, Letter, Server
 from birthmark.untrusted_text import decode_json
 
 Ask = Callable[[str, bytes, Callable[[BirthmarkError], object], str], Awaitable[None]]
@@ -70,7 +70,7 @@ class Republisher:
         self.messages, self.ask = messages, ask
 
     async def carry(self, letters: Sequence[Letter]) -> Sequence[BirthmarkError | None]:
-        """See `birthmark.routing.deliveries.Carrier`."""
+        """See `birthmark.message_routing.deliveries.Carrier`."""
         results: list[BirthmarkError | None] = [None] * len(letters)
         some: list[tuple[int, Message, Sequence[str]]] = []
         for number, letter in enumerate(letters):
@@ -150,7 +150,7 @@ class _Confirmed:
         self._account = account
 
     async def carry(self, letters: Sequence[Letter]) -> Sequence[BirthmarkError | None]:
-        """See `birthmark.routing.deliveries.Carrier`."""
+        """See `birthmark.message_routing.deliveries.Carrier`."""
         ready: list[Letter] = []
         problems: list[BirthmarkError | None] = []
         for letter in letters:
@@ -187,7 +187,7 @@ class _Functions:
         self._functions = functions
 
     async def carry(self, letters: Sequence[Letter]) -> Sequence[BirthmarkError | None]:
-        """See `birthmark.routing.deliveries.Carrier`."""
+        """See `birthmark.message_routing.deliveries.Carrier`."""
         turns = asyncio.Semaphore(8)
 
         async def one(letter: Letter) -> BirthmarkError | None:
@@ -217,7 +217,7 @@ class _Servers:
         self._mqtt = MqttCarrier(servers)
 
     async def carry(self, letters: Sequence[Letter]) -> Sequence[BirthmarkError | None]:
-        """See `birthmark.routing.deliveries.Carrier`."""
+        """See `birthmark.message_routing.deliveries.Carrier`."""
         results: dict[int, BirthmarkError | None] = {}
         for arn in dict.fromkeys(one.address["arn"] for one in letters):
             numbers = [number for number, one in enumerate(letters) if one.address["arn"] == arn]

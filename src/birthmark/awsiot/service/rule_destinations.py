@@ -25,9 +25,9 @@ from birthmark.errors import (
     InvalidRequestError,
     NotFoundError,
 )
-from birthmark.routing.carriers.errors import AddressInvalidError
-from birthmark.routing.deliveries import Letter, Server
-from birthmark.routing.delivery_queue import Queue
+from birthmark.message_routing.carriers.errors import AddressInvalidError
+from birthmark.message_routing.deliveries import Letter, Server
+from birthmark.message_routing.delivery_queue import Queue
 from birthmark.store import Changes, Database
 from birthmark.store.pagination import Page, page_of
 

@@ -24,14 +24,14 @@ from birthmark.broker.model import Done, Message
 from birthmark.broker.stream import SqlStream
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError, InvalidRequestError, NotFoundError
+from birthmark.message_routing.deliveries import Carrier, Letter
+from birthmark.message_routing.delivery_queue import Queue
+from birthmark.message_routing.engine import Engine
+from birthmark.message_routing.rules import sql
+from birthmark.message_routing.shares import Held
+from birthmark.message_routing.write_ahead_log import Intake, Noted
 from birthmark.mqtt.topics import matches
 from birthmark.net.fair_scheduler import asker_turn
-from birthmark.routing.deliveries import Carrier, Letter
-from birthmark.routing.delivery_queue import Queue
-from birthmark.routing.engine import Engine
-from birthmark.routing.rules import sql
-from birthmark.routing.shares import Held
-from birthmark.routing.write_ahead_log import Intake, Noted
 from birthmark.store import Changes, Database, decided_again
 from birthmark.store.database import Heard
 from birthmark.store.pagination import Page, page_of

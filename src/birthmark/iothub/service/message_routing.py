@@ -38,12 +38,12 @@ from birthmark.iothub.wire.routing import (
     WebhookEndpoint,
 )
 from birthmark.iothub.wire.twins import section_json
+from birthmark.message_routing import store as letters
+from birthmark.message_routing.carriers.streams import Entry
+from birthmark.message_routing.deliveries import Carrier, Letter, Server
+from birthmark.message_routing.delivery_queue import Lane, Queue, owner_of
+from birthmark.message_routing.engine import Engine
 from birthmark.outbound.webhook_signing import SECRET_BYTES, secret_of
-from birthmark.routing import store as letters
-from birthmark.routing.carriers.streams import Entry
-from birthmark.routing.deliveries import Carrier, Letter, Server
-from birthmark.routing.delivery_queue import Lane, Queue, owner_of
-from birthmark.routing.engine import Engine
 from birthmark.store import Changes, Database, decided_again
 from birthmark.store.pagination import every
 from birthmark.store.reloading_cache import Loading

@@ -7,14 +7,14 @@ from typing import Any
 from birthmark.errors import BirthmarkError
 from birthmark.iothub.service.message_routing import Routes
 from birthmark.iothub.wire.routing import FileEndpoint, ServerEndpoint, WebhookEndpoint
+from birthmark.message_routing.carriers.errors import AddressInvalidError
+from birthmark.message_routing.carriers.files import LineCarrier, Room
+from birthmark.message_routing.carriers.http import HttpCarrier, Post
+from birthmark.message_routing.carriers.mqtt import MqttCarrier
+from birthmark.message_routing.carriers.nats import NatsCarrier
+from birthmark.message_routing.carriers.streams import StreamCarrier
+from birthmark.message_routing.deliveries import Carrier, Letter, Server
 from birthmark.outbound.webhook_signing import headers_of
-from birthmark.routing.carriers.errors import AddressInvalidError
-from birthmark.routing.carriers.files import LineCarrier, Room
-from birthmark.routing.carriers.http import HttpCarrier, Post
-from birthmark.routing.carriers.mqtt import MqttCarrier
-from birthmark.routing.carriers.nats import NatsCarrier
-from birthmark.routing.carriers.streams import StreamCarrier
-from birthmark.routing.deliveries import Carrier, Letter, Server
 from birthmark.untrusted_text import reason_of
 
 
@@ -46,7 +46,7 @@ class _Webhooks:
         self._http = HttpCarrier(outside)
 
     async def carry(self, letters: Sequence[Letter]) -> Sequence[BirthmarkError | None]:
-        """See `birthmark.routing.deliveries.Carrier`."""
+        """See `birthmark.message_routing.deliveries.Carrier`."""
         return await _each(letters, self._ready, self._http)
 
     def _ready(self, letter: Letter) -> Letter:
@@ -66,7 +66,7 @@ class _Servers:
         self._nats, self._mqtt = NatsCarrier(servers), MqttCarrier(servers)
 
     async def carry(self, letters: Sequence[Letter]) -> Sequence[BirthmarkError | None]:
-        """See `birthmark.routing.deliveries.Carrier`; one lane has one server."""
+        """See `birthmark.message_routing.deliveries.Carrier`; one lane has one server."""
         try:
             endpoint = self._routes.endpoint_of(letters[0])
             assert isinstance(endpoint, ServerEndpoint)  # noqa: S101 - of this kind

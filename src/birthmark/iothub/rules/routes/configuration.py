@@ -23,8 +23,8 @@ from birthmark.iothub.wire.routing import (
     ServerEndpoint,
     Source,
 )
+from birthmark.message_routing.rules.conditions import Condition, SqlMistake, parse_condition
 from birthmark.mqtt.topics import is_valid_name
-from birthmark.routing.rules.conditions import Condition, SqlMistake, parse_condition
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _FOLDER = re.compile(r"[a-z0-9](?!.*--)[a-z0-9-]{1,61}[a-z0-9]")

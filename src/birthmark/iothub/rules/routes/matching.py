@@ -20,8 +20,8 @@ from birthmark.iothub.rules.routes.configuration import compiled, read_once
 from birthmark.iothub.wire.common import operation_time, to_json
 from birthmark.iothub.wire.d2c import MODULE
 from birthmark.iothub.wire.routing import BUILT_IN, FALLBACK, Endpoint, Enrichment, Kept, Route, Source
-from birthmark.routing import model
-from birthmark.routing.rules.conditions import Condition, Subject, TooMuchError, holds
+from birthmark.message_routing import model
+from birthmark.message_routing.rules.conditions import Condition, Subject, TooMuchError, holds
 from birthmark.text_files import plain_text
 from birthmark.untrusted_text import decode_json
 

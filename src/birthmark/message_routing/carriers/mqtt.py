@@ -1,0 +1,90 @@
+"""MQTT 3.1.1 to another broker that the configuration names: QoS 1, and a letter is taken when it is acknowledged."""
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import Sequence
+from urllib.parse import urlsplit
+
+from birthmark.message_routing.carriers.server import ServerCarrier
+from birthmark.message_routing.deliveries import PORTS, Letter, Server
+from birthmark.mqtt.engine import Engine, Role
+from birthmark.mqtt.errors import LocalProtocolError, RemoteProtocolError
+from birthmark.mqtt.packets import ConnAck, Connect, Disconnect, PubAck
+from birthmark.mqtt.topics import is_valid_name
+
+IDLE_S = 60
+_READ = 65_536
+
+
+class _RefusedError(Exception):
+    """The broker let nobody in, or broke off."""
+
+
+class _Broker:
+    """One connection, used by one lane at a time."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self._writer = reader, writer
+        self._engine = Engine(Role.CLIENT)
+        self.lock = asyncio.Lock()
+
+    async def greet(self, connect: Connect) -> None:
+        self._engine.send(connect)
+        while True:
+            packet = await self._next()
+            if isinstance(packet, ConnAck):
+                if packet.code:
+                    raise _RefusedError(f"it refuses the connection with code {packet.code}")
+                return
+
+    async def publish(self, letters: Sequence[Letter]) -> None:
+        """Publish, and return when all is acknowledged."""
+        waiting = {self._engine.publish(one.address["topic"], one.body, 1) for one in letters}
+        while waiting:
+            packet = await self._next()
+            if isinstance(packet, PubAck):
+                waiting.discard(packet.packet_id)
+
+    async def _next(self) -> object:
+        loop = asyncio.get_running_loop()
+        while (packet := self._engine.next_event()) is None:
+            if self._engine.wants_to_send:
+                self._writer.write(self._engine.data_to_send())
+                await self._writer.drain()
+            data = await self._reader.read(_READ)
+            if not data:
+                raise _RefusedError("it ended the connection")
+            self._engine.receive_data(data, loop.time())
+        return packet
+
+    def close(self) -> None:
+        with contextlib.suppress(LocalProtocolError, OSError):
+            self._engine.send(Disconnect())
+            self._writer.write(self._engine.data_to_send())
+        self._writer.close()
+
+
+class MqttCarrier(ServerCarrier):
+    """See `ServerCarrier`."""
+
+    patience_s = 10.0
+    problems = (_RefusedError, RemoteProtocolError)
+
+    def mistake(self, topic: str) -> str | None:
+        return None if is_valid_name(topic) else f"{topic[:100]!r} is no topic"
+
+    async def publish(self, server: Server, letters: Sequence[Letter]) -> None:
+        parts = urlsplit(server.url)
+        context = None
+        if parts.scheme == "mqtts":
+            context = await asyncio.to_thread(ssl.create_default_context, cadata=server.ca)
+        host, port = parts.hostname or "", parts.port or PORTS[parts.scheme]
+        reader, writer = await asyncio.open_connection(host, port, ssl=context)
+        broker = _Broker(reader, writer)
+        try:
+            password = server.password.encode() if server.user else None
+            await broker.greet(Connect("", True, IDLE_S, server.user or None, password))  # noqa: FBT003 - a clean start
+            await broker.publish(letters)
+        finally:
+            broker.close()

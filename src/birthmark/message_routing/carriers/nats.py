@@ -1,0 +1,58 @@
+"""NATS: publishes to subjects of a server that the configuration names. A flush says that the server has them."""
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import Sequence
+from typing import Any
+
+from birthmark.message_routing.carriers.server import ServerCarrier
+from birthmark.message_routing.deliveries import Letter, Server
+
+CONNECT_S = FLUSH_S = 5
+
+
+class NatsCarrier(ServerCarrier):
+    """See `ServerCarrier`; a topic is a subject."""
+
+    patience_s = 12.0
+
+    @property
+    def problems(self) -> tuple[type[Exception], ...]:
+        """What the library fails with."""
+        from nats.errors import Error  # noqa: PLC0415 - only who sends there has the library in memory
+
+        return (Error,)
+
+    def mistake(self, topic: str) -> str | None:
+        if topic and not any(one in topic for one in " \t\r\n*>") and "" not in topic.split("."):
+            return None
+        return f"{topic[:100]!r} is no subject"
+
+    async def publish(self, server: Server, letters: Sequence[Letter]) -> None:
+        import nats  # noqa: PLC0415 - as above
+
+        more: dict[str, Any] = {"user": server.user, "password": server.password} if server.user else {}
+        if server.url.startswith("tls:"):
+            more["tls"] = await asyncio.to_thread(ssl.create_default_context, cadata=server.ca)
+        client = await nats.connect(
+            server.url,
+            connect_timeout=CONNECT_S,
+            allow_reconnect=False,
+            name="birthmark rules",
+            error_cb=_nobody,
+            **more,
+        )
+        try:
+            for letter in letters:
+                await client.publish(letter.address["topic"], letter.body)
+            await client.flush(FLUSH_S)
+        finally:
+            with contextlib.suppress(OSError, *self.problems, TimeoutError):
+                async with asyncio.timeout(1):
+                    await client.close()
+
+
+async def _nobody(error: Exception) -> None:
+    """Leave it to `flush`, which says what it was."""
+    del error

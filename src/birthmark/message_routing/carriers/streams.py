@@ -1,0 +1,56 @@
+"""Streams of our own, which stand for those of a cloud: kept for a while, read by groups from wherever each is."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+
+import msgspec
+
+from birthmark.broker.keyed_lock import until_done
+from birthmark.broker.ports import Stream
+from birthmark.broker.rules.partitions import key_of
+from birthmark.errors import BirthmarkError
+from birthmark.message_routing.deliveries import Letter
+
+
+class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One entry of a stream; `device_id` is its partition key."""
+
+    device_id: str
+    enqueued_micros: int
+    body: bytes
+
+
+Find = Callable[[str], Awaitable[Stream[Entry]]]
+"""Returns a stream by its name. Raise a `BirthmarkError` where there is none."""
+
+
+class StreamCarrier:
+    """Addresses have `stream`, its name, and `key`, by which entries keep their order."""
+
+    is_quick = True
+
+    def __init__(self, find: Find, now: Callable[[], int]) -> None:
+        """`now` is the time in microseconds since 1970."""
+        self._find = find
+        self._now = now
+
+    async def carry(self, letters: Sequence[Letter]) -> Sequence[BirthmarkError | None]:
+        """See `birthmark.message_routing.deliveries.Carrier`."""
+        results: list[BirthmarkError | None] = [None] * len(letters)
+        waiting: list[tuple[int, asyncio.Future[None]]] = []
+        for number, letter in enumerate(letters):
+            try:
+                stream = await self._find(letter.address["stream"])
+            except BirthmarkError as error:
+                results[number] = error
+                continue
+            key = str(letter.address.get("key", ""))
+            safe, done = until_done()
+            stream.append(key_of(key), [Entry(key, self._now(), letter.body)], len(letter.body), done)
+            waiting.append((number, safe))
+        for number, safe in waiting:
+            try:
+                await safe
+            except BirthmarkError as error:
+                results[number] = error
+        return results

@@ -1,0 +1,340 @@
+"""The engine: reads what was noted, lets each rule decide, and sends what they made of it.
+
+One worker does it for all. How far it has read is written in the commit that queues what did not go out at once: after
+a crash it begins there, so that each rule sees each message at least once, and queues nothing twice. What waits for
+nobody outside goes out before that; everything else is the queue's.
+
+What a publisher or a rule asks for beyond its share is written to a second stream in the same commit, and decided on
+from there: see `shares`.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections import Counter, defaultdict
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from datetime import timedelta
+from typing import Generic, Protocol, TypeVar
+
+from birthmark.broker.rules.partitions import BEGINNING, Positions, key_of
+from birthmark.broker.stream import SqlStream
+from birthmark.clock import Clock
+from birthmark.errors import BirthmarkError, UnavailableError
+from birthmark.message_routing.deliveries import Carrier, Letter, is_final
+from birthmark.message_routing.delivery_queue import Queue
+from birthmark.message_routing.shares import Held, Pair, RoutedMessage, TimeShares, in_turns, spent
+from birthmark.store import Changes, Database, to_micros
+from birthmark.supervised_tasks import Leads, always, ended, kept, note
+
+log = logging.getLogger(__name__)
+
+PAGE = 512
+_HELD_PAGE = 64
+_HELD_TOGETHER = 8
+"""So many messages of a publisher are in one segment: a reader has several segments in memory."""
+_MOST_LOOKED_AT = 32
+"""So many pages of what is held are looked through at a start, for whose it is."""
+GROUP = "rules"
+_TURN_S = 0.005  # so long rules decide before others have their turn
+_MADE_BYTES = 4 * 1024 * 1024
+"""So much is made of messages before it goes out: one may lead to a thousand letters, each as large as it is."""
+_WAIT_S = 1.0
+_TRIM_EVERY_S = 30.0
+KEEP_READ = timedelta(minutes=5)
+"""What every rule has seen is kept so long."""
+KEEP_UNREAD = timedelta(days=1)
+KEEP_BYTES = 1024 * 1024 * 1024
+"""What no rule has seen is kept so long, and so much of it."""
+_MICROS = 1_000_000
+T = TypeVar("T", bound=RoutedMessage)
+A_contra = TypeVar("A_contra", bound=RoutedMessage, contravariant=True)
+
+
+class Rule(Protocol[A_contra]):
+    """What decides on a message."""
+
+    @property
+    def name(self) -> str:
+        """Its name, unique among all."""
+        ...
+
+    async def decide(self, message: A_contra) -> Sequence[Letter]:
+        """Return what goes out. Raise a `BirthmarkError` where the message cannot be decided on."""
+        ...
+
+
+Find = Callable[[T], Iterable[Rule[T]]]
+"""Which rules want a message."""
+Failed = Callable[[Letter, BirthmarkError], Awaitable[None]]
+Refused = Callable[[Rule[T], T, BirthmarkError], None]
+
+
+def _nobody(rule: Rule[T], message: T, error: BirthmarkError) -> None:
+    del rule, message, error
+
+
+class Engine(Generic[T]):
+    """See the module. `leads` says whether this worker is the one.
+
+    Of a stream that others read, too, `group` is the name of its place in it, and it does not trim.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        stream: SqlStream[T],
+        *,
+        queue: Queue,
+        carriers: Mapping[str, Carrier],
+        find: Find[T],
+        held: SqlStream[Held[T]] | None = None,
+        group: str = GROUP,
+        trims: bool = True,
+        leads: Leads = always,
+        failed: Failed,
+        refused: Refused[T] | None = None,
+        gone: Counter[str] | None = None,
+        while_: Callable[[], Changes] = Changes,
+    ) -> None:
+        """`while_` returns what has to hold for whatever is written of what was read; `gone` counts letters by rule."""
+        self._database = database
+        self._clock = clock
+        self._stream = stream
+        self._queue = queue
+        self._carriers = carriers
+        self._find = find
+        self._held = held
+        """Nobody else writes to it."""
+        self._held_after: Positions = BEGINNING
+        self._held_read_at = 0
+        self._has_held = asyncio.Event()
+        self.shares = TimeShares(clock)
+        self._group = group
+        self._trims = trims
+        self._after: Positions | None = None
+        self._read_at = 0  # when what was read last had come
+        self._trimmed_at: float | None = None
+        self._leads = leads
+        self._refused: Refused[T] = refused or _nobody
+        self._while = while_
+        self._failed = failed
+        self.seen: Counter[str] = Counter()
+        self.matched: Counter[str] = Counter()
+        self.gone: Counter[str] = Counter() if gone is None else gone
+        """By rule, since this process began: messages it was asked about, those it wanted, letters that went out."""
+        self.missed = 0
+        """How often messages were trimmed before the rules saw them."""
+        self.is_behind = False
+
+    @property
+    def lag_s(self) -> float:
+        """How old the newest message is that every rule has seen, while there are others; without those held."""
+        return max(0.0, (self._clock.micros() - self._read_at) / _MICROS) if self.is_behind and self._read_at else 0.0
+
+    async def keep_running(self) -> None:
+        """Do what there is to do, as long as the server runs."""
+        behind = kept("rules that used up their share", self._keep_deciding_held)
+        try:
+            await self._keep_reading()
+        finally:
+            await ended(behind)
+
+    async def _keep_reading(self) -> None:
+        while True:
+            if not await self._leads():
+                self._after, self.is_behind = None, False
+                await asyncio.sleep(_WAIT_S)
+                continue
+            if not await self.step():
+                assert self._after is not None  # noqa: S101 - a step read it
+                await self._stream.tail(self._after, _WAIT_S)
+            if self._trims:
+                with contextlib.suppress(BirthmarkError):
+                    await self._trim()
+
+    async def step(self) -> bool:
+        """Do what the next page asks for; say whether more may follow at once."""
+        if self._after is None:
+            await self._look_at_held()
+            self._after = await self._stream.position(self._group) or BEGINNING
+        page = await self._stream.read(self._after, PAGE)
+        if page.is_gap:
+            self.missed += 1
+            log.warning("rules.missed", extra={"stream": self._stream.name})
+        if page.items:
+            self.is_behind = True
+            await self._page(page.items, self._after, page.next)
+            self._read_at = page.items[-1].enqueued_micros
+        elif page.next != self._after:
+            await self._database.commit(self._while().merge(self._stream.noting(self._group, page.next)))
+        self._after = page.next
+        self.is_behind = not page.is_end
+        return not page.is_end
+
+    async def _page(self, messages: Sequence[T], after: Positions, reached: Positions) -> None:
+        loop = asyncio.get_running_loop()
+        began, size = loop.time(), 0
+        made: list[tuple[str, Letter]] = []
+        held: list[Held[T]] = []
+        for place, message in enumerate(messages):
+            for rule in self._find(message):
+                pair = Pair(message.publisher, rule.name)
+                if self._held is not None and self.shares.is_used_up(pair):
+                    held.append(Held(rule.name, message))
+                    self.shares.waiting[pair] += 1
+                    continue
+                letters = await self._decided(rule, message)
+                for number, letter in enumerate(letters):
+                    made.append((f"{sum(after):016x}-{place:04x}-{rule.name}-{number}", letter))
+                    size += letter.size
+                if loop.time() - began >= _TURN_S:
+                    await asyncio.sleep(0)
+                    began = loop.time()
+                if size > _MADE_BYTES:  # read again after a crash, the page queues it under the same ids
+                    await self._let_go(made, self._while())
+                    made, size = [], 0
+        changes = self._while().merge(self._stream.noting(self._group, reached))
+        try:
+            await self._let_go(made, changes.merge(self._holding(held)))
+        except BaseException:
+            self.shares.forget([one.pair for one in held])
+            raise
+        self._has_held.set()
+
+    def _holding(self, held: Sequence[Held[T]]) -> Changes:
+        """Return what writes messages down for later."""
+        changes, by_publisher = Changes(), defaultdict[str, list[Held[T]]](list)
+        for one in held:
+            by_publisher[one.publisher].append(one)
+        for publisher, some in by_publisher.items():
+            assert self._held is not None  # noqa: S101 - else nothing is held
+            for begin in range(0, len(some), _HELD_TOGETHER):
+                changes.merge(self._held.adding(key_of(publisher), some[begin : begin + _HELD_TOGETHER]))
+        return changes
+
+    async def _look_at_held(self) -> None:
+        """Know whose messages wait from before: the next of the same wait behind them."""
+        if self._held is None:
+            return
+        self.shares = TimeShares(self._clock)
+        after = self._held_after = await self._held.position(self._group) or BEGINNING
+        for _ in range(_MOST_LOOKED_AT):
+            page = await self._held.read(after, PAGE)
+            self.shares.waiting.update(one.pair for one in page.items)
+            if page.is_end:
+                return
+            after = page.next
+
+    async def _keep_deciding_held(self) -> None:
+        while True:
+            self._has_held.clear()
+            while self._held is not None and self._after is not None and await self.held_step():
+                pass
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_WAIT_S):
+                    await self._has_held.wait()
+
+    async def held_step(self) -> bool:
+        """Decide on the next messages that are held; say whether there were any.
+
+        Others have the processor as long as each decision took.
+        """
+        assert self._held is not None  # noqa: S101 - whoever calls looked
+        after, made = self._held_after, list[tuple[str, Letter]]()
+        page = await self._held.read(after, _HELD_PAGE)
+        for place, one in in_turns(page.items):
+            for rule in self._find(one.message):
+                if rule.name != one.rule:
+                    continue
+                began = spent()
+                letters = await self._decided(rule, one.message)
+                made += [
+                    (f"{sum(after):016x}-h{place:04x}-{rule.name}-{number}", letter)
+                    for number, letter in enumerate(letters)
+                ]
+                await asyncio.sleep(spent() - began)
+            if sum(letter.size for _, letter in made) > _MADE_BYTES:
+                await self._let_go(made, self._while())
+                made = []
+        if page.items:
+            await self._let_go(made, self._while().merge(self._held.noting(self._group, page.next)))
+            self.shares.forget([one.pair for one in page.items])
+            self._held_after, self._held_read_at = page.next, page.items[-1].enqueued_micros
+        return bool(page.items)
+
+    async def _let_go(self, made: Sequence[tuple[str, Letter]], changes: Changes) -> None:
+        """Carry letters, and queue with this commit what did not go out."""
+        problems = await self._gone(made)
+        is_queued = False
+        for id_, letter in made:
+            problem = problems.get(id_, ...)
+            if problem is None:
+                self.gone[letter.lane] += 1
+                continue
+            why = problem if isinstance(problem, BirthmarkError) else None
+            if why is not None and is_final(why):
+                await self._failed(letter, why)
+            is_queued |= self._queue.add(changes, id_, letter, why)
+        await self._database.commit(changes)
+        if is_queued:
+            self._queue.wake()
+
+    async def _decided(self, rule: Rule[T], message: T) -> Sequence[Letter]:
+        self.seen[rule.name] += 1
+        began = spent()
+        try:
+            letters = await rule.decide(message)
+        except BirthmarkError as error:
+            self._refused(rule, message, error)
+            return ()
+        except Exception as error:  # noqa: BLE001 - a mistake of ours costs one message of one rule, and is noted
+            note(f"the rule {rule.name}", error)
+            return ()
+        finally:
+            self.shares.count(Pair(message.publisher, rule.name), spent() - began)
+        if letters:
+            self.matched[rule.name] += 1
+        return letters
+
+    async def _gone(self, made: Sequence[tuple[str, Letter]]) -> Mapping[str, BirthmarkError | None]:
+        """Carry what waits for nobody outside; return what came of each of those."""
+        by_kind: defaultdict[str, list[tuple[str, Letter]]] = defaultdict(list)
+        for id_, letter in made:
+            if self._carriers[letter.kind].is_quick:
+                by_kind[letter.kind].append((id_, letter))
+        found: dict[str, BirthmarkError | None] = {}
+        for kind, some in by_kind.items():
+            try:
+                results = await self._carriers[kind].carry([letter for _, letter in some])
+            except UnavailableError:  # the database is away: the page is read again
+                raise
+            except Exception as error:  # noqa: BLE001 - a mistake of ours: these letters wait, each lane by itself
+                note(f"what goes by {kind}", error)
+                continue
+            found |= {id_: problem for (id_, _), problem in zip(some, results, strict=True)}
+        return found
+
+    async def send(self, id_: str, letter: Letter) -> None:
+        """Send what no message led to directly, such as word of a failure; what fails is queued."""
+        problem = (await self._gone([(id_, letter)])).get(id_, ...)
+        if problem is None:
+            self.gone[letter.lane] += 1
+            return
+        changes = Changes()
+        if self._queue.add(changes, id_, letter, problem if isinstance(problem, BirthmarkError) else None):
+            await self._database.commit(changes)
+            self._queue.wake()
+
+    async def _trim(self) -> None:
+        now = self._clock.monotonic()
+        if self._trimmed_at is not None and now - self._trimmed_at < _TRIM_EVERY_S:
+            return
+        self._trimmed_at = now
+        at = self._clock.now()
+        unread = to_micros(at - KEEP_UNREAD)
+        read = min(self._read_at, to_micros(at - KEEP_READ))
+        await self._stream.trim(max(unread, read), KEEP_BYTES)
+        if self._held is not None:
+            read = min(self._held_read_at, to_micros(at - KEEP_READ))
+            await self._held.trim(max(unread, read), KEEP_BYTES)

@@ -1,0 +1,39 @@
+"""AWS IoT SQL: what a rule selects of a message (developer guide, AWS IoT SQL reference).
+
+`parse` reads a statement once, `evaluate` applies it to a message; `parse_template` and `fill` do so for the texts of
+actions. What is served and what differs is in docs/reference/rules-sql.md, and each rule of it is a vector in
+tests/vectors/rules_sql.toml.
+"""
+
+from birthmark.message_routing.rules.sql.context import NO_SHADOWS, Lookups, Shadows, new_meter
+from birthmark.message_routing.rules.sql.errors import ShadowWantedError, SqlMistake, TooMuchError
+from birthmark.message_routing.rules.sql.evaluator import Selected, Statement, evaluate, parse
+from birthmark.message_routing.rules.sql.functions.messages import seen_topic
+from birthmark.message_routing.rules.sql.parser import check_filter, parse_version
+from birthmark.message_routing.rules.sql.syntax import Version
+from birthmark.message_routing.rules.sql.templates import Template, fill, parse_template
+from birthmark.message_routing.rules.sql.values import UNDEFINED, Meter, Undefined
+
+__all__ = [
+    "NO_SHADOWS",
+    "UNDEFINED",
+    "Lookups",
+    "Meter",
+    "Selected",
+    "ShadowWantedError",
+    "Shadows",
+    "SqlMistake",
+    "Statement",
+    "Template",
+    "TooMuchError",
+    "Undefined",
+    "Version",
+    "check_filter",
+    "evaluate",
+    "fill",
+    "new_meter",
+    "parse",
+    "parse_template",
+    "parse_version",
+    "seen_topic",
+]

@@ -1,0 +1,184 @@
+"""A statement made ready, and what it selects of a message."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from types import MappingProxyType
+from typing import Any
+
+from birthmark.clock import Entropy
+from birthmark.message_routing.model import Message
+from birthmark.message_routing.rules.sql.compiler import compile_expression, compile_items, compile_where
+from birthmark.message_routing.rules.sql.context import NO_SHADOWS, Lookups, Run, new_meter
+from birthmark.message_routing.rules.sql.errors import TooMuchError, mistake
+from birthmark.message_routing.rules.sql.parser import MAX_SQL_BYTES, Parser
+from birthmark.message_routing.rules.sql.syntax import Call, Path, Query, Select, Spread, Star, Variable, Version
+from birthmark.message_routing.rules.sql.values import (
+    MAX_BYTES,
+    UNDEFINED,
+    Compiled,
+    Meter,
+    Value,
+    boolean_of,
+    read_payload,
+    render_within,
+    weigh,
+)
+
+NO_VARIABLES: Mapping[str, Value] = MappingProxyType({})
+_SURELY_BOUNDED_BYTES = 4 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """An expression or more, and what is known of them before any message comes."""
+
+    terms: int
+    reads_payload: bool
+    needs_shadow: bool
+    may_grow: bool
+    """It can make far more than it was given: by a query in it, or by variables."""
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """A rule's statement: parse it once, evaluate it with each message whose topic `filter` matches."""
+
+    sql: str
+    version: Version
+    filter: str | None
+    """The topic filter of FROM; None: it is reached by basic ingest alone."""
+    needs_shadow: bool
+    """It asks for shadows, so that `evaluate` may raise `ShadowWantedError`."""
+    select: Select
+    ready: Ready
+    is_whole: bool
+    """It is SELECT *: the payload goes out as it came."""
+    _variables: tuple[tuple[str, Compiled], ...]
+    _where: Compiled | None
+    _select: Compiled
+
+
+@dataclass(frozen=True, slots=True)
+class Selected:
+    """What goes to a rule's actions."""
+
+    payload: bytes
+    """JSON without spaces, or the message's own bytes by SELECT *; empty by SELECT VALUE of what is not there."""
+    variables: Mapping[str, Value] = field(default_factory=dict)
+    """What SET gave names to, for the templates of the actions."""
+
+
+def parse(sql: str, version: Version = Version.V2016_03_23, meter: Meter | None = None) -> Statement:
+    """Return the statement that a text is. Raise `SqlMistake` for every text that is none.
+
+    `meter`: what all patterns of a rule may cost to make ready, shared with its templates.
+    """
+    check_text(sql)
+    parser = Parser(sql, version, (), meter or new_meter())
+    select = parser.statement()
+    ready = ready_of(select, parser.terms)
+    return Statement(
+        sql=sql,
+        version=version,
+        filter=select.filter,
+        needs_shadow=ready.needs_shadow,
+        select=select,
+        ready=ready,
+        is_whole=select.items == (Spread(Star()),) and not select.is_value,
+        _variables=tuple((name, compile_expression(value)) for name, value in select.variables),
+        _where=None if select.where is None else compile_where(select.where),
+        _select=compile_items(select.items, is_value=select.is_value),
+    )
+
+
+def evaluate(
+    statement: Statement,
+    message: Message,
+    *,
+    entropy: Entropy,
+    lookups: Lookups = NO_SHADOWS,
+    meter: Meter | None = None,
+) -> Selected | None:
+    """Return what the statement selects, or None where its WHERE is anything but true.
+
+    Whatever goes wrong within an expression is Undefined. Raise `TooMuchError` for a message that costs too much, and
+    `ShadowWantedError` where `lookups` does.
+    """
+    if statement.is_whole and statement._where is None and not statement._variables:  # noqa: SLF001 - this file's own
+        return Selected(message.payload, NO_VARIABLES)
+    try:
+        known: dict[str, Any] = {"entropy": entropy, "lookups": lookups, "meter": meter}
+        return _evaluated(statement, *begin(message, statement.version, statement.ready, **known))
+    except RecursionError as error:  # who calls may be deep in calls of its own
+        raise TooMuchError("The statement nests what it makes too deep.") from error
+
+
+def _evaluated(statement: Statement, run: Run, it: Value) -> Selected | None:
+    if statement._variables:  # noqa: SLF001
+        made: dict[str, Value] = {}
+        run.variables = made
+        for name, compute in statement._variables:  # noqa: SLF001
+            value = compute(it, run)
+            weigh(value, run.meter)
+            made[name] = value
+    if statement._where is not None and boolean_of(statement._where(it, run)) is not True:  # noqa: SLF001
+        return None
+    if statement.is_whole:
+        return Selected(run.message.payload, run.variables)
+    return Selected(render_within(statement._select(it, run), run.meter), run.variables)  # noqa: SLF001
+
+
+def begin(
+    message: Message,
+    version: Version,
+    ready: Ready,
+    *,
+    entropy: Entropy,
+    lookups: Lookups,
+    variables: Mapping[str, Value] = NO_VARIABLES,
+    meter: Meter | None = None,
+) -> tuple[Run, Value]:
+    """Return a run, and the value that names are looked up in; `meter` is what other runs have counted by, too."""
+    meter = meter or new_meter()
+    meter.may_grow = ready.may_grow or ready.terms * len(message.payload) > _SURELY_BOUNDED_BYTES
+    run = Run(message, version, entropy, lookups, variables, meter)
+    if not ready.reads_payload:
+        return run, UNDEFINED
+    return run, read_payload(message.payload, version) if len(message.payload) <= MAX_BYTES else message.payload
+
+
+def check_text(text: str) -> None:
+    """Raise `SqlMistake` for a text that is too long, or holds what no text of UTF-8 can."""
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError as error:
+        mistake(error.start, "The text has half of a character.", "Send it as UTF-8.")
+    if size > MAX_SQL_BYTES:
+        mistake(0, "The text is longer than 262144 bytes.", "Make several rules of it.")
+
+
+def ready_of(node: Any, terms: int) -> Ready:
+    """Return what is known of a statement or an expression without a message."""
+    found = list(_walk(node))
+    return Ready(
+        terms=terms,
+        reads_payload=any(isinstance(one, Path | Star) for one in found),
+        needs_shadow=any(isinstance(one, Call) and one.name == "get_thing_shadow" for one in found),
+        may_grow=any(
+            isinstance(one, Query | Variable) or (isinstance(one, Call) and one.name in _GROWING) for one in found
+        ),
+    )
+
+
+_GROWING = frozenset({"decode", "get_thing_shadow", "transform", "concat"})
+
+
+def _walk(node: Any) -> Iterator[Any]:
+    waiting = [node]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, tuple):
+            waiting.extend(one)
+        elif is_dataclass(one):
+            yield one
+            waiting.extend(getattr(one, part.name) for part in fields(one))

@@ -1,0 +1,50 @@
+"""The functions of the language, by theme; a name is there in small letters.
+
+A function takes the run and its arguments as values, and answers `UNDEFINED` for whatever it cannot use, and for too
+few and too many arguments (developer guide, Data types).
+"""
+
+from collections.abc import Mapping, Sequence
+
+from birthmark.message_routing.rules.sql.errors import mistake
+from birthmark.message_routing.rules.sql.functions import (
+    collections,
+    hashes,
+    messages,
+    numbers,
+    patterns,
+    strings,
+    times,
+)
+from birthmark.message_routing.rules.sql.functions.catalogue import Function
+from birthmark.message_routing.rules.sql.syntax import Expression, Literal
+from birthmark.message_routing.rules.sql.values import Meter
+
+FUNCTIONS: Mapping[str, Function] = {
+    one.name: one
+    for theme in (strings, numbers, hashes, patterns, times, collections, messages)
+    for one in theme.FUNCTIONS
+}
+
+ELSEWHERE: Mapping[str, str] = {
+    "aws_lambda": "Send the message to the program by an http action.",
+    "get_dynamodb": "Keep the value in the thing's shadow, and read it by get_thing_shadow().",
+    "get_registry_data": "Keep the value in the thing's shadow, and read it by get_thing_shadow().",
+    "get_secret": "Keep the secret at the destination of the action.",
+    "machinelearning_predict": "Send the message to the model by an http action.",
+    "md2": "Write md5() or sha256().",
+}
+"""Functions of the reference that need another service, or what no library brings, and what to do instead."""
+
+_SCHEMES = {"encode": 1, "decode": 1}
+
+
+def check_arguments(name: str, arguments: Sequence[Expression], where: int, meter: Meter) -> None:
+    """Raise `SqlMistake` for an argument that is written down and can never work; `meter` pays for patterns."""
+    for at, one in enumerate(arguments):
+        if not isinstance(one, Literal):
+            continue
+        if _SCHEMES.get(name) == at and one.value != "base64":
+            mistake(where, f"{name}() knows base64 alone.", f"Write {name}(value, 'base64').")
+        if at == 1 and name.startswith("regexp_") and isinstance(one.value, str):
+            patterns.check_pattern(one.value, where, meter)

@@ -1,0 +1,22 @@
+"""What a function of the language is."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from birthmark.message_routing.rules.sql.syntax import Version
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """A function, how many arguments it takes, and the version it came with."""
+
+    name: str
+    call: Callable[..., Any]
+    least: int
+    most: int
+    since: Version = Version.V2015_10_08
+
+
+NEW = Version.V2016_03_23
+ANY = 10_000

@@ -1,0 +1,117 @@
+"""Functions of how a message came (developer guide, Functions)."""
+
+import base64
+from uuid import UUID
+
+from birthmark.message_routing.rules.sql.context import Run
+from birthmark.message_routing.rules.sql.functions.catalogue import NEW, Function
+from birthmark.message_routing.rules.sql.values import CHARS_PER_STEP, UNDEFINED, Value, int_of
+
+_BASIC_INGEST = "$aws/rules/"
+_INGEST_LEVELS = 3
+_FORMATS = {0: "UNSPECIFIED_BYTES", 1: "UTF8_DATA"}
+_WITH_NAME = 3
+
+
+def seen_topic(topic: str) -> str:
+    """Return a topic as statements see it: without the three levels of basic ingest."""
+    if topic.startswith(_BASIC_INGEST):
+        levels = topic.split("/", _INGEST_LEVELS)
+        return levels[_INGEST_LEVELS] if len(levels) > _INGEST_LEVELS else ""
+    return topic
+
+
+def topic(run: Run, *number: Value) -> Value:
+    seen = seen_topic(run.message.topic)
+    if not number:
+        return seen
+    run.meter.take_for(len(seen))
+    at, levels = int_of(number[0]), seen.split("/")
+    return UNDEFINED if at is UNDEFINED or not 1 <= at <= len(levels) else levels[at - 1]
+
+
+def timestamp(run: Run) -> Value:
+    return run.message.timestamp_ms
+
+
+def clientid(run: Run) -> Value:
+    return "n/a" if run.message.client_id is None else run.message.client_id
+
+
+def principal(run: Run) -> Value:
+    return UNDEFINED if run.message.principal is None else run.message.principal
+
+
+def accountid(run: Run) -> Value:
+    return run.message.account_id
+
+
+def traceid(run: Run) -> Value:
+    return UNDEFINED if run.message.trace_id is None else run.message.trace_id
+
+
+def sourceip(run: Run) -> Value:
+    return UNDEFINED if run.message.source_ip is None else run.message.source_ip
+
+
+def sql_version(run: Run) -> Value:
+    return run.version.value
+
+
+def newuuid(run: Run) -> Value:
+    return str(UUID(bytes=run.entropy.token(16), version=4))
+
+
+def get_mqtt_property(run: Run, name: Value) -> Value:
+    message = run.message
+    match name:
+        case "content_type":
+            found: Value = message.content_type
+        case "response_topic":
+            found = message.response_topic
+        case "correlation_data":
+            data = message.correlation_data or b""
+            run.meter.take(len(data) // CHARS_PER_STEP)
+            found = None if message.correlation_data is None else base64.b64encode(data).decode()
+        case "format_indicator":
+            # None said is the same as 0 said (MQTT 5.0 section 3.3.2.3.2).
+            found = _FORMATS.get(message.payload_format_indicator or 0)
+        case _:
+            return UNDEFINED
+    return UNDEFINED if found is None else found
+
+
+def get_user_properties(run: Run, *key: Value) -> Value:
+    """Return the values of a key, or all properties, each an object of its own."""
+    properties = run.message.user_properties
+    run.meter.take(len(properties))
+    found = (
+        [value for name, value in properties if name == key[0]]
+        if key
+        else [{name: value} for name, value in properties]
+    )
+    return found or UNDEFINED
+
+
+def get_thing_shadow(run: Run, thing: Value, *more: Value) -> Value:
+    """Ask for a shadow; the last argument is a role, which nothing here needs."""
+    name = more[0] if len(more) == _WITH_NAME - 1 else None
+    if type(thing) is not str or not (name is None or type(name) is str):
+        return UNDEFINED
+    return run.lookups.shadow(thing, name or None)
+
+
+FUNCTIONS = (
+    Function("topic", topic, 0, 1),
+    Function("timestamp", timestamp, 0, 0),
+    Function("clientid", clientid, 0, 0),
+    Function("principal", principal, 0, 0),
+    Function("accountid", accountid, 0, 0),
+    Function("traceid", traceid, 0, 0),
+    Function("sourceip", sourceip, 0, 0),
+    Function("sql_version", sql_version, 0, 0),
+    Function("newuuid", newuuid, 0, 0),
+    Function("get_mqtt_property", get_mqtt_property, 1, 1, NEW),
+    Function("get_user_properties", get_user_properties, 0, 1, NEW),
+    Function("get_thing_shadow", get_thing_shadow, 2, 3, NEW),
+)

@@ -1,0 +1,630 @@
+"""The text of a statement to what it says (developer guide, AWS IoT SQL reference).
+
+In:   at most `MAX_SQL_BYTES` of UTF-8, `MAX_TERMS` terms, nested `MAX_NESTING` deep.
+Out:  `syntax.Select`, or for a template one expression and where its text ends.
+Raises `SqlMistake` with where, what, and what to write instead. What only another of Amazon's services can answer is
+refused here by its name, so that a rule is never taken that could not run.
+"""
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import fields, is_dataclass, replace
+from decimal import Decimal
+from typing import Any, NoReturn
+
+from birthmark.message_routing.rules.sql.errors import SqlMistake, mistake
+from birthmark.message_routing.rules.sql.functions import ELSEWHERE, FUNCTIONS, check_arguments
+from birthmark.message_routing.rules.sql.lexer import Kind, Token, next_token
+from birthmark.message_routing.rules.sql.syntax import (
+    All,
+    ArrayOf,
+    Call,
+    Case,
+    Cast,
+    Chain,
+    Compare,
+    Either,
+    Exists,
+    Expression,
+    In,
+    Item,
+    Literal,
+    Negative,
+    Not,
+    ObjectOf,
+    Path,
+    Query,
+    Select,
+    Spread,
+    Star,
+    Variable,
+    Version,
+)
+from birthmark.message_routing.rules.sql.values import CONTEXT, UNDEFINED, Meter, number_of, whole
+
+MAX_SQL_BYTES = 256 * 1024
+"""AWS IoT Core quotas: a rule's whole document."""
+MAX_TERMS = 2000
+MAX_NESTING = 32
+MAX_VARIABLE_CHARS = 64
+MAX_FILTER_BYTES = 256
+MAX_FILTER_SLASHES = 7
+
+_RESERVED = frozenset({"SELECT", "FROM", "WHERE", "AS", "AND", "OR", "NOT", "CASE", "WHEN", "THEN", "ELSE", "END"})
+"""Words that are no attribute's name by themselves; behind a point each of them is."""
+_ANSI: Mapping[str, str] = {
+    "LIKE": "Write regexp_matches(text, pattern), or startswith, endswith, indexof.",
+    "BETWEEN": "Write a >= 1 AND a <= 2.",
+    "IS": "Write isNull(a) or isUndefined(a).",
+    "GROUP": "A rule sees one message at a time: leave it out.",
+    "ORDER": "A rule sees one message at a time: leave it out.",
+    "HAVING": "A rule sees one message at a time: leave it out.",
+    "LIMIT": "A rule sees one message at a time: leave it out.",
+    "JOIN": "A rule sees one message at a time: make two rules.",
+    "UNION": "A rule sees one message at a time: make two rules.",
+}
+_COMPARISONS = frozenset({"=", "<>", "<", "<=", ">", ">="})
+_CASTS: Mapping[str, str] = {
+    **dict.fromkeys(("string", "nvarchar", "text", "ntext", "varchar"), "string"),
+    **dict.fromkeys(("int", "integer"), "int"),
+    "double": "double",
+}
+_CASTS_2016: Mapping[str, str] = {**_CASTS, "decimal": "decimal", "bool": "boolean", "boolean": "boolean"}
+_CONSTANTS: Mapping[str, object] = {"TRUE": True, "FALSE": False, "NULL": None, "UNDEFINED": UNDEFINED}
+
+
+def parse_version(text: str) -> Version:
+    """Return the version that a rule names. Raise `SqlMistake`."""
+    try:
+        return Version(text)
+    except ValueError:
+        pass
+    if text == "beta":
+        mistake(0, "The version beta changes without notice, and is not served.", "Write 2016-03-23.")
+    return mistake(0, "There is no such version of the language.", "Write 2016-03-23, or 2015-10-08.")
+
+
+class Parser:
+    """Reads one text once, from the left."""
+
+    def __init__(
+        self, text: str, version: Version, variables: Collection[str] | None, meter: Meter, where: int = 0
+    ) -> None:
+        """`variables` are the names known from before; None takes any, as a template is read without its rule.
+
+        `meter`: what making patterns ready may cost.
+        """
+        self._text, self._version, self._meter = text, version, meter
+        self._terms = self._depth = 0
+        self._known = None if variables is None else set(variables)
+        self._token = next_token(text, where)
+
+    @property
+    def here(self) -> Token:
+        """The word that is next."""
+        return self._token
+
+    @property
+    def terms(self) -> int:
+        """How many terms were read."""
+        return self._terms
+
+    def statement(self) -> Select:
+        """Read all of a rule's statement."""
+        try:
+            return self._statement()
+        except RecursionError:  # who calls may be deep in calls of its own
+            return mistake(self._token.where, "The statement is nested too deep.", "Make two rules of it.")
+
+    def _statement(self) -> Select:
+        variables = self._set() if self._token.word == "SET" else ()
+        if self._token.word != "SELECT":
+            mistake(self._token.where, "A statement begins with SELECT, or with SET.", "Write SELECT * FROM 'a/b'.")
+        self._advance()
+        is_value, items = self._items()
+        topic_filter = None
+        if self._token.word == "FROM":
+            self._advance()
+            topic_filter = self._filter()
+        where = None
+        if self._token.word == "WHERE":
+            self._advance()
+            where = self._expression()
+        if self._token.word == "SET":
+            mistake(self._token.where, "SET stands once, before SELECT.", "Write SET @a = 1, @b = 2 SELECT ….")
+        if self._token.kind is not Kind.END:
+            self._unexpected("the end of the statement, FROM, WHERE or an operator")
+        return Select(variables, is_value, items, topic_filter, where)
+
+    def expression(self) -> Expression:
+        """Read one expression, and nothing behind it."""
+        try:
+            return self._expression()
+        except RecursionError:
+            return mistake(self._token.where, "The expression is nested too deep.", "Make it shorter.")
+
+    # Clauses
+
+    def _set(self) -> tuple[tuple[str, Expression], ...]:
+        self._advance()
+        made: list[tuple[str, Expression]] = []
+        self._known = set()
+        while True:
+            name = self._token
+            if name.kind is not Kind.VARIABLE:
+                self._unexpected("a variable such as @celsius")
+            if len(name.text) - 1 > MAX_VARIABLE_CHARS:
+                mistake(name.where, "A variable's name is longer than 64 characters.", "Give it a shorter one.")
+            if name.text in self._known:
+                mistake(name.where, f"{name.text} is set twice.", "Give the second one another name.")
+            self._advance()
+            self._expect("=")
+            made.append((name.text, self._expression()))
+            self._known.add(name.text)
+            if not self._took(","):
+                return tuple(made)
+
+    def _items(self) -> tuple[bool, tuple[Item | Spread, ...]]:
+        if self._is_value_keyword():
+            self._advance()
+            value = self._star_or_expression()
+            if self._token.text == ",":
+                mistake(self._token.where, "SELECT VALUE selects one thing.", "Put several in an array: [a, b].")
+            if self._token.word == "AS":
+                mistake(self._token.where, "What SELECT VALUE selects has no name.", "Leave AS out, or VALUE.")
+            return True, (Item(value, None),)
+        items: list[Item | Spread]
+        items = [self._item()]
+        while self._took(","):
+            items.append(self._item())
+        return False, tuple(items)
+
+    def _is_value_keyword(self) -> bool:
+        """Say whether VALUE is the keyword here, and no attribute of that name."""
+        if self._token.word != "VALUE":
+            return False
+        follows = self._after()
+        if follows.text == "*" and follows.kind is Kind.SIGN:
+            behind = next_token(self._text, follows.end)  # `value * 2` is arithmetic
+            return behind.kind is Kind.END or behind.word in {"FROM", "WHERE", "AS"}
+        if follows.kind is Kind.SIGN:
+            return follows.text in {"(", "[", "{"}
+        return follows.kind is not Kind.END and follows.word not in _RESERVED - {"CASE", "NOT"}
+
+    def _item(self) -> Item | Spread:
+        where = self._token.where
+        value = self._star_or_expression()
+        if isinstance(value, Star) and self._token.word != "AS":
+            return Spread(value)
+        if self._is_sign(".") and self._after().text == "*":
+            if not isinstance(value, Path | Variable | Call | Query | ObjectOf):
+                mistake(where, "Only an object has members to select.", "Write a.*, or give the value a name by AS.")
+            self._advance()
+            self._advance()
+            if self._token.word == "AS":
+                mistake(where, "The members of an object have names already.", "Leave AS or .* out.")
+            return Spread(value)
+        if self._token.word == "AS":
+            self._advance()
+            return Item(value, self._alias())
+        if (name := _name_of(value)) is None:
+            mistake(where, "What is selected here has no name of its own.", "Give it one: … AS name.")
+        return Item(value, (name,))
+
+    def _alias(self) -> tuple[str, ...]:
+        names = [self._alias_part()]
+        while self._took("."):
+            if len(names) == MAX_NESTING:
+                mistake(self._token.where, "A name has more than 32 parts.", "Give it fewer.")
+            names.append(self._alias_part())
+        return tuple(names)
+
+    def _alias_part(self) -> str:
+        token = self._token
+        if token.kind not in {Kind.NAME, Kind.STRING} or not token.text:
+            self._unexpected("a name")
+        self._advance()
+        return token.text
+
+    def _filter(self) -> str:
+        token = self._token
+        if token.kind is not Kind.STRING or token.quote != "'":
+            mistake(token.where, "FROM takes a topic filter in single quotes.", "Write FROM 'a/+/b'.")
+        self._advance()
+        check_filter(token.text, token.where)
+        return token.text
+
+    # Expressions, the weakest operator first
+
+    def _expression(self) -> Expression:
+        self._depth += 1
+        if self._depth > MAX_NESTING:
+            mistake(self._token.where, "The statement is nested deeper than 32 levels.", "Make two rules of it.")
+        made = self._either()
+        self._depth -= 1
+        return made
+
+    def _star_or_expression(self) -> Expression:
+        if not self._is_sign("*"):
+            return self._expression()
+        self._count()
+        self._advance()
+        return Star()
+
+    def _either(self) -> Expression:
+        parts = [self._all()]
+        while self._token.word == "OR":
+            self._advance()
+            parts.append(self._all())
+        return Either(tuple(parts)) if len(parts) > 1 else parts[0]
+
+    def _all(self) -> Expression:
+        parts = [self._not()]
+        while self._token.word == "AND":
+            self._advance()
+            parts.append(self._not())
+        return All(tuple(parts)) if len(parts) > 1 else parts[0]
+
+    def _not(self) -> Expression:
+        times = 0
+        while self._token.word == "NOT":
+            self._advance()
+            self._count()
+            times += 1
+        made = self._comparison()
+        # Twice is not the same as never: what is no boolean is undefined then.
+        for _ in range(min(times, 2 - times % 2)):
+            made = Not(made)
+        return made
+
+    def _comparison(self) -> Expression:
+        left = self._sum()
+        while self._token.kind is Kind.SIGN and (sign := self._token).text in _COMPARISONS:
+            if isinstance(left, Compare):
+                mistake(sign.where, "Two comparisons stand in a row.", "Write a < b AND b < c.")
+            self._advance()
+            left = Compare(sign.text, left, self._sum())
+        if self._token.word == "IN":
+            left = self._in(left)
+        if self._token.text == "!=":
+            mistake(self._token.where, "Not equal is written otherwise.", "Write <>.")
+        if (advice := _ANSI.get(self._token.word)) is not None:
+            mistake(self._token.where, f"The language has no {self._token.word}.", advice)
+        return left
+
+    def _in(self, left: Expression) -> In:
+        self._need_2016(self._token, "IN")
+        self._advance()
+        if self._is_sign("(") and self._after().kind in {Kind.NUMBER, Kind.STRING}:
+            mistake(self._token.where, "IN looks in an array.", "Write a IN ['x', 'y'], or the name of an array.")
+        return In(left, self._sum())
+
+    def _sum(self) -> Expression:
+        return self._chain(
+            frozenset("+-"),
+            self._product,
+        )
+
+    def _product(self) -> Expression:
+        return self._chain(
+            frozenset("*/%"),
+            self._sign,
+        )
+
+    def _chain(self, signs: frozenset[str], part: Callable[[], Expression]) -> Expression:
+        first = part()
+        rest = []
+        while self._token.kind is Kind.SIGN and (sign := self._token.text) in signs:
+            self._advance()
+            rest.append((sign, part()))
+        return Chain(first, tuple(rest)) if rest else first
+
+    def _sign(self) -> Expression:
+        times = 0
+        while self._token.kind is Kind.SIGN and self._token.text == "-":
+            self._advance()
+            self._count()
+            times += 1
+        made = self._postfix()
+        for _ in range(min(times, 2 - times % 2)):
+            made = _negative(made)
+        return made
+
+    def _postfix(self) -> Expression:
+        made = self._primary()
+        names: list[str] = list(made.names) if isinstance(made, Path) and made.of is None else []
+        of = None if names else made
+        while self._is_sign(".") and self._after().text != "*":
+            self._advance()
+            token = self._token
+            if token.kind is not Kind.NAME:
+                mistake(token.where, "A member's name is expected.", "Others are read by get(object, 'name').")
+            self._count()
+            self._advance()
+            names.append(token.text)
+        if self._token.text == "[" and self._token.kind is Kind.SIGN:
+            mistake(self._token.where, "The language has no subscripts.", "Write get(array, 0).")
+        if names:
+            return Path(tuple(names), of)
+        return made
+
+    def _primary(self) -> Expression:
+        token = self._token
+        self._count()
+        match token.kind:
+            case Kind.NUMBER:
+                self._advance()
+                return Literal(self._number(token))
+            case Kind.STRING:
+                self._advance()
+                return Literal(token.text)
+            case Kind.VARIABLE:
+                if self._known is not None and token.text not in self._known:
+                    mistake(token.where, f"{token.text} is not set.", "Begin the statement with SET @name = ….")
+                self._advance()
+                return Variable(token.text)
+            case Kind.NAME:
+                return self._word(token)
+            case Kind.SIGN:
+                return self._signed(
+                    token,
+                )
+            case Kind.HEX | Kind.END:
+                pass
+        return self._unexpected("a value")
+
+    def _signed(self, token: Token) -> Expression:
+        match token.text:
+            case "(":
+                self._advance()
+                made = self._query() if self._token.word == "SELECT" else self._expression()
+                self._expect(")")
+                return made
+            case "[":
+                self._need_2016(token, "An array")
+                self._advance()
+                return ArrayOf(self._list("]"))
+            case "{":
+                self._need_2016(token, "An object")
+                return self._object()
+            case _:
+                return self._unexpected("a value")
+
+    def _word(self, token: Token) -> Expression:
+        word = token.word
+        if word == "CASE":
+            return self._case()
+        if word == "CAST" and self._after().text == "(":
+            return self._cast()
+        if word == "EXISTS" and self._after().text == "(":
+            return self._exists()
+        if self._after().text == "(" and self._after().kind is Kind.SIGN and word not in _RESERVED:
+            return self._call(token)
+        if word in _CONSTANTS:
+            self._advance()
+            return Literal(_CONSTANTS[word])
+        if word in _RESERVED:
+            self._unexpected("a value")
+        self._advance()
+        return Path((token.text,))
+
+    def _exists(self) -> Exists:
+        self._advance()
+        self._expect("(")
+        if self._token.word != "SELECT":
+            mistake(self._token.where, "EXISTS takes a query.", "Write EXISTS (SELECT * FROM array AS a WHERE a = 3).")
+        query = self._query()
+        self._expect(")")
+        return Exists(query)
+
+    def _query(self) -> Query:
+        self._need_2016(self._token, "A nested query")
+        began = self._terms
+        self._advance()
+        is_value, items = self._items()
+        if self._token.word != "FROM":
+            mistake(self._token.where, "A nested query needs FROM.", "Write (SELECT a FROM array).")
+        self._advance()
+        source = self._star_or_expression()
+        element = None
+        if self._token.word == "AS":
+            self._advance()
+            element = self._token.text
+            self._expect_name()
+        where = None
+        if self._token.word == "WHERE":
+            self._advance()
+            where = self._expression()
+        if element is not None:
+            items, where = _named(items, element), _named(where, element)
+        return Query(is_value, items, source, where, self._terms - began + 1)
+
+    def _case(self) -> Case:
+        self._advance()
+        if self._token.word == "WHEN":
+            mistake(self._token.where, "CASE compares a value.", "Write CASE true WHEN a > 5 THEN … END.")
+        value = self._expression()
+        whens = []
+        while self._token.word == "WHEN":
+            self._advance()
+            candidate = self._expression()
+            self._expect_word("THEN")
+            whens.append((candidate, self._expression()))
+        if not whens:
+            self._unexpected("WHEN")
+        otherwise = None
+        if self._token.word == "ELSE":
+            self._advance()
+            otherwise = self._expression()
+        self._expect_word("END")
+        return Case(value, tuple(whens), otherwise)
+
+    def _cast(self) -> Cast:
+        self._advance()
+        self._expect("(")
+        value = self._expression()
+        self._expect_word("AS")
+        token = self._token
+        kinds = _CASTS if self._version is Version.V2015_10_08 else _CASTS_2016
+        kind = kinds.get(token.text.lower()) if token.kind is Kind.NAME else None
+        if kind is None:
+            return mistake(token.where, "cast() knows no such type in this version.", f"Write {', '.join(kinds)}.")
+        self._advance()
+        self._expect(")")
+        return Cast(value, kind)
+
+    def _call(self, token: Token) -> Call:
+        name = token.text.lower()
+        if (instead := ELSEWHERE.get(name)) is not None:
+            mistake(token.where, f"{name}() asks a service that is not here.", instead)
+        function = FUNCTIONS.get(name)
+        if function is None:
+            return mistake(
+                token.where, f"There is no function {name[:64]}().", "Take one of docs/reference/rules-sql.md."
+            )
+        if function.since is Version.V2016_03_23 and self._version is Version.V2015_10_08:
+            mistake(token.where, f"{name}() came with the version 2016-03-23.", "Set awsIotSqlVersion to it.")
+        self._advance()
+        self._advance()
+        arguments = self._list(")")
+        check_arguments(name, arguments, token.where, self._meter)
+        return Call(name, arguments, token.where)
+
+    def _list(self, closing: str) -> tuple[Expression, ...]:
+        items: list[Expression] = []
+        if self._took(closing):
+            return ()
+        while True:
+            items.append(self._star_or_expression())
+            if self._took(closing):
+                return tuple(items)
+            self._expect(",", f"a comma or {closing}")
+
+    def _object(self) -> ObjectOf:
+        self._advance()
+        pairs: list[tuple[str, Expression]] = []
+        while not self._took("}"):
+            if pairs:
+                self._expect(",", "a comma or }")
+            key = self._token
+            if key.kind is not Kind.STRING:
+                mistake(key.where, "A key of an object is a string.", "Write {'name': value}.")
+            self._advance()
+            self._expect(":")
+            pairs.append((key.text, self._star_or_expression()))
+        return ObjectOf(tuple(pairs))
+
+    # Words
+
+    def _number(self, token: Token) -> int | Decimal:
+        value = number_of(token.text.replace("+", ""))
+        if value is UNDEFINED:
+            return mistake(token.where, "A number is out of range.", "Decimals end at 9.9E999.")
+        assert isinstance(value, int | Decimal)  # noqa: S101 - what a NUMBER matches
+        if isinstance(value, Decimal):
+            is_int = token.text.isdigit() or self._version is Version.V2016_03_23
+            return whole(value) if is_int else value
+        return value
+
+    def _need_2016(self, token: Token, what: str) -> None:
+        if self._version is Version.V2015_10_08:
+            mistake(token.where, f"{what} came with the version 2016-03-23.", "Set awsIotSqlVersion to it.")
+
+    def _count(self) -> None:
+        self._terms += 1
+        if self._terms > MAX_TERMS:
+            mistake(self._token.where, "The statement has more than 2000 terms.", "Make two rules of it.")
+
+    def _advance(self) -> None:
+        self._token = next_token(self._text, self._token.end)
+
+    def _after(self) -> Token:
+        try:
+            return next_token(self._text, self._token.end)
+        except SqlMistake:
+            return Token(Kind.END, "", len(self._text), len(self._text))
+
+    def _is_sign(self, sign: str) -> bool:
+        return self._token.kind is Kind.SIGN and self._token.text == sign
+
+    def _took(self, sign: str) -> bool:
+        if self._is_sign(sign):
+            self._advance()
+            return True
+        return False
+
+    def _expect(self, sign: str, wanted: str = "") -> None:
+        if not self._took(sign):
+            self._unexpected(wanted or sign)
+
+    def _expect_word(self, word: str) -> None:
+        if self._token.word != word:
+            self._unexpected(word)
+        self._advance()
+
+    def _expect_name(self) -> None:
+        if self._token.kind is not Kind.NAME or self._token.word in _RESERVED:
+            self._unexpected("a name")
+        self._advance()
+
+    def _unexpected(self, wanted: str) -> NoReturn:
+        token = self._token
+        found = "the end of the text" if token.kind is Kind.END else f"{token.text[:64]!r}"
+        if token.word in _ANSI:
+            mistake(token.where, f"The language has no {token.word}.", _ANSI[token.word])
+        if token.text == "*" and token.kind is Kind.SIGN:
+            mistake(
+                token.where,
+                "The whole payload cannot stand here.",
+                "Write encode(*, 'base64').",
+            )
+        mistake(token.where, f"There is {found} where something else belongs.", f"Write {wanted}.")
+
+
+def _name_of(value: Expression) -> str | None:
+    """Return the name that something selected has without AS."""
+    match value:
+        case Path(names=names):
+            return names[-1]
+        case Call(name=name):
+            return name
+        case Variable(name=name):
+            return name[1:]
+        case _:
+            return None
+
+
+def _named(node: Any, element: str) -> Any:
+    """Return the parts of a nested query with the name of its elements put for the element: `FROM array AS a`."""
+    match node:
+        case Path(names=(first, *rest), of=None) if first == element:
+            return Path(tuple(rest), Star()) if rest else Star()
+        case Query():  # its own elements are what names mean in it
+            return replace(node, source=_named(node.source, element))
+        case tuple():
+            return tuple(_named(one, element) for one in node)
+        case _ if is_dataclass(node) and not isinstance(node, type):
+            return replace(node, **{one.name: _named(getattr(node, one.name), element) for one in fields(node)})
+        case _:
+            return node
+
+
+def _negative(value: Expression) -> Expression:
+    match value:
+        case Literal(value=int() | Decimal() as number) if not isinstance(number, bool):
+            return Literal(-number if isinstance(number, int) else CONTEXT.minus(number))
+        case _:
+            return Negative(value)
+
+
+def check_filter(text: str, where: int) -> None:
+    """Raise `SqlMistake` where a topic filter is none."""
+    if not text or len(text.encode()) > MAX_FILTER_BYTES:
+        mistake(where, "A topic filter has 1 to 256 bytes.", "Write FROM 'a/+/b'.")
+    levels = text.split("/")
+    if len(levels) - 1 > MAX_FILTER_SLASHES + (3 if text.startswith("$aws/rules/") else 0):
+        mistake(where, "A topic filter has at most 7 slashes.", "Use # for all that follows.")
+    if "\x00" in text:
+        mistake(where, "A topic filter has no NUL.", "Leave it out.")
+    for at, level in enumerate(levels):
+        if ("#" in level and (level != "#" or at != len(levels) - 1)) or ("+" in level and level != "+"):
+            mistake(where, "A wildcard stands for a whole level, and # for the last one.", "Write 'a/+/b' or 'a/#'.")

@@ -1,0 +1,104 @@
+"""Substitution templates: a text with `${expression}` in it (developer guide, Substitution templates).
+
+`$$` is a dollar, so that a reserved topic is written `$$aws/…`. An expression sees the message and what SET gave names
+to, never what SELECT named. What is Undefined is nothing, an array or object is its JSON.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from birthmark.clock import Entropy
+from birthmark.message_routing.model import Message
+from birthmark.message_routing.rules.sql.compiler import compile_expression
+from birthmark.message_routing.rules.sql.context import NO_SHADOWS, Lookups, new_meter
+from birthmark.message_routing.rules.sql.errors import mistake
+from birthmark.message_routing.rules.sql.evaluator import NO_VARIABLES, Ready, begin, check_text, ready_of
+from birthmark.message_routing.rules.sql.lexer import Kind
+from birthmark.message_routing.rules.sql.parser import MAX_TERMS, Parser
+from birthmark.message_routing.rules.sql.syntax import Expression, Version
+from birthmark.message_routing.rules.sql.values import UNDEFINED, Compiled, Meter, Value, text_of
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A text made ready to be filled."""
+
+    text: str
+    version: Version
+    needs_shadow: bool
+    is_constant: bool
+    """No message changes it."""
+    ready: Ready
+    _parts: tuple[str | Compiled, ...]
+
+    @property
+    def constant(self) -> str | None:
+        """The text for every message; None where messages change it."""
+        return "".join(one for one in self._parts if isinstance(one, str)) if self.is_constant else None
+
+
+def parse_template(text: str, version: Version = Version.V2016_03_23, meter: Meter | None = None) -> Template:
+    """Return the template that a text is. Raise `SqlMistake`; variables of SET are not checked for their names."""
+    check_text(text)
+    meter = meter or new_meter()
+    parts: list[str | Compiled] = []
+    expressions: list[Expression] = []
+    at = terms = 0
+    while (dollar := text.find("$", at)) >= 0:
+        parts.append(text[at:dollar])
+        if text.startswith("${", dollar):
+            parser = Parser(text, version, None, meter, dollar + 2)
+            expression = parser.expression()
+            if parser.here.text != "}" or parser.here.kind is not Kind.SIGN:
+                mistake(parser.here.where, "A ${ has no end.", "Close it by }.")
+            terms += parser.terms
+            if terms > MAX_TERMS:
+                mistake(dollar, "The template has more than 2000 terms.", "Make it shorter.")
+            expressions.append(expression)
+            parts.append(compile_expression(expression))
+            at = parser.here.end
+        else:
+            parts.append("$")
+            at = dollar + (2 if text.startswith("$$", dollar) else 1)
+    parts.append(text[at:])
+    ready = ready_of(tuple(expressions), terms)
+    return Template(
+        text=text,
+        version=version,
+        needs_shadow=ready.needs_shadow,
+        is_constant=not expressions,
+        ready=ready,
+        _parts=tuple(one for one in parts if one != ""),
+    )
+
+
+def fill(
+    template: Template,
+    message: Message,
+    *,
+    entropy: Entropy,
+    lookups: Lookups = NO_SHADOWS,
+    variables: Mapping[str, Value] = NO_VARIABLES,
+    meter: Meter | None = None,
+) -> str:
+    """Return the text with its expressions filled in. Raise as `evaluate` does.
+
+    `variables` are those of `Selected`.
+    """
+    if (constant := template.constant) is not None:
+        return constant
+    known: dict[str, Any] = {"entropy": entropy, "lookups": lookups, "variables": variables, "meter": meter}
+    run, it = begin(message, template.version, template.ready, **known)
+    made: list[str] = []
+    for part in template._parts:  # noqa: SLF001 - this file's own
+        if isinstance(part, str):
+            made.append(part)
+            continue
+        value = part(it, run)
+        text = "null" if value is None else text_of(value, run.meter)
+        if text is not UNDEFINED:
+            made.append(text)
+            run.meter.take_for(len(text))
+    run.meter.take_for(sum(map(len, made)))
+    return "".join(made)

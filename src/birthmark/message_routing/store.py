@@ -1,0 +1,81 @@
+"""Letters that wait for their turn, for another try, or are put aside.
+
+A letter's id says which message of the stream it is of, so that a page that is read again after a crash queues nothing
+twice.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import Index, Text, bindparam, case, func, literal, null, select, update
+
+from birthmark.message_routing.deliveries import Waiting
+from birthmark.store import insert, partial_index, statement
+from birthmark.store.crud_statements import change, find, remove
+from birthmark.store.row_mapping import Records
+
+PORTION, LANES = 64, 256
+"""So many letters of a lane, and so many lanes, are read at once."""
+WAITING = Records(Waiting)
+letters = WAITING.table("routing_letters", "id", sealed=("address",))  # which may have a token in a header
+_ALIVE = letters.c.dead_at.is_(None)
+_DEAD = letters.c.dead_at.is_not(None)
+Index("routing_letters_lane", letters.c.lane, letters.c.id)
+partial_index("routing_letters_due", letters.c.due_at, where=_ALIVE)
+
+ADD = insert(letters, ignore_existing=True)
+DUE_LANES = statement(
+    select(letters.c.lane)
+    .distinct()
+    .where(_ALIVE, letters.c.due_at <= bindparam("now"), letters.c.lane > bindparam("after"))
+    .order_by(letters.c.lane)
+    .limit(LANES)
+)
+DUE = statement(
+    select(letters)
+    .where(letters.c.lane == bindparam("lane"), _ALIVE, letters.c.due_at <= bindparam("now"))
+    .order_by(letters.c.id)
+    .limit(PORTION)
+)
+DELETE = remove(letters, "id")
+LATER = change(letters, ("tries", "due_at", "dead_at", "problem"), "id", "tries")
+_BYTES = func.length(letters.c.body) + func.length(letters.c.origin)
+_OF_RULE = (letters.c.lane >= bindparam("first"), letters.c.lane < bindparam("last"))
+COUNTS = statement(
+    select(
+        letters.c.lane,
+        func.count().label("count"),
+        func.count(letters.c.dead_at).label("dead"),
+        func.coalesce(func.sum(case((_ALIVE, _BYTES), else_=0)), 0).label("bytes"),
+        func.coalesce(func.sum(case((_DEAD, _BYTES), else_=0)), 0).label("dead_bytes"),
+    )
+    .where(*_OF_RULE)
+    .group_by(letters.c.lane)
+)
+DEAD_OF = statement(
+    select(letters)
+    .where(*_OF_RULE, _DEAD, letters.c.id > bindparam("after"))
+    .order_by(letters.c.id)
+    .limit(bindparam("limit"))
+)
+DELETE_OF = remove(letters, *_OF_RULE)
+REVIVE = statement(
+    update(letters)
+    .where(*_OF_RULE, _DEAD)
+    .values(dead_at=null(), tries=literal(0), due_at=bindparam("due_at"), problem=literal("", Text))
+)
+OLDEST_DEAD = statement(
+    select(letters.c.id, _BYTES.label("bytes"))
+    .where(letters.c.lane == bindparam("lane"), _DEAD)
+    .order_by(letters.c.id)
+    .limit(bindparam("limit"))
+)
+ONE = find(letters)
+
+
+ALL_RULES: Mapping[str, str] = {"first": "", "last": "\U0010ffff"}
+
+
+def of_rule(rule: str) -> dict[str, Any]:
+    """Return the parameters for all lanes of a rule: `/` is in no rule's name, and `0` follows it."""
+    return {"first": f"{rule}/", "last": f"{rule}0"}

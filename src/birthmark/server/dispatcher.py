@@ -201,9 +201,9 @@ class Applications:
         devices = est_http.routes(rooms.est, rooms.ledger) if serves(Service.EST) else []
 
         def whole() -> ASGIApp:
-            from birthmark.management import http as management_http
-            from birthmark.management.operations import Kind
-            from birthmark.management.service import Management
+            from birthmark.azure_arm import http as management_http
+            from birthmark.azure_arm.operations import Kind
+            from birthmark.azure_arm.service import Management
 
             routes: list[BaseRoute] = [*self._pki_routes(), *devices]
             for one in reversed(rooms.components):  # paths of DPS begin with any scope: those of hubs come first

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from birthmark.actor import Actor
+from birthmark.azure_arm.service import CertificatesOf
 from birthmark.dps.service.ca_certificates import UnknownAuthorityError
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError
 from birthmark.iothub.service.ca_certificates import UnknownCaError
-from birthmark.management.service import CertificatesOf
 from birthmark.pki.possession import prove_possession
 from birthmark.pki.verified_ca import NOTHING, AuthorityChangedError
 from support.azure.dps_world import DpsWorld, a_dps

@@ -33,7 +33,7 @@ def is_loaded(lacks: str) -> bool:
         *(
             "birthmark.dps.http",
             "birthmark.iothub.http",
-            "birthmark.management.http",
+            "birthmark.azure_arm.http",
             "birthmark.net.bounded_websocket",
         ),
         *("birthmark.bus.nats", "birthmark.store.postgresql"),

@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 # What a server of one process loads when it is first asked. A worker has it before its predecessor ends: what cannot be
 # loaded is found in time, and a version that is installed while it serves is not half in it.
 _LATE = (
-    *("birthmark.dps.http", "birthmark.iothub.http", "birthmark.management.http", "birthmark.net.bounded_websocket"),
+    *("birthmark.dps.http", "birthmark.iothub.http", "birthmark.azure_arm.http", "birthmark.net.bounded_websocket"),
     *("birthmark.bus.nats", "birthmark.store.postgresql"),
 )
 

@@ -2,9 +2,9 @@ import re
 
 import pytest
 
+from birthmark.azure_arm.operations import Kind, Operation
+from birthmark.azure_arm.rules.paths import OperationNotServedError, PathInvalidError, call_of
 from birthmark.errors import BirthmarkError
-from birthmark.management.operations import Kind, Operation
-from birthmark.management.rules.paths import OperationNotServedError, PathInvalidError, call_of
 
 AT = "/subscriptions/sub/resourceGroups/a-group_(1)/providers/Microsoft.Devices"
 

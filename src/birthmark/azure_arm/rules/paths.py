@@ -7,8 +7,8 @@ import re
 from collections.abc import Mapping
 from urllib.parse import unquote
 
+from birthmark.azure_arm.operations import Call, Kind, Operation
 from birthmark.errors import InvalidRequestError
-from birthmark.management.operations import Call, Kind, Operation
 
 _MAX_SHOWN = 200
 _SUBSCRIPTION = re.compile(r"[A-Za-z0-9._-]{1,64}")

@@ -11,13 +11,13 @@ from starlette.routing import Route
 from birthmark.actor import Actor
 from birthmark.auth.principals import Caller
 from birthmark.auth.shared_access_policies import keys_of, rights_of
+from birthmark.azure_arm import wire
+from birthmark.azure_arm.errors import http_error
+from birthmark.azure_arm.operations import Call, Kind, Operation
+from birthmark.azure_arm.rules.paths import OperationNotServedError, call_of
+from birthmark.azure_arm.service import Management
 from birthmark.errors import BirthmarkError, NotFoundError
 from birthmark.iam.authorization import check_whole, said
-from birthmark.management import wire
-from birthmark.management.errors import http_error
-from birthmark.management.operations import Call, Kind, Operation
-from birthmark.management.rules.paths import OperationNotServedError, call_of
-from birthmark.management.service import Management
 from birthmark.net.error_boundary import refusing, whole
 from birthmark.net.fair_scheduler import asker_turn
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from birthmark.azure_arm.wire import BodyInvalidError
 from birthmark.iothub.rules.routes import configuration, matching
 from birthmark.iothub.wire.routing import (
     FALLBACK,
@@ -21,7 +22,6 @@ from birthmark.iothub.wire.routing import (
     Routing,
     StreamEndpoint,
 )
-from birthmark.management.wire import BodyInvalidError
 from birthmark.message_routing.model import Message
 from birthmark.message_routing.rules.conditions import SqlMistake
 from birthmark.unknown_fields import says_something, unread

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 
 from birthmark import errors
+from birthmark.azure_arm import service, wire
+from birthmark.azure_arm.rules import paths
 from birthmark.iam.authorization import RightMissingError
-from birthmark.management import service, wire
-from birthmark.management.rules import paths
 from birthmark.pki.possession import PossessionNotProvenError
 from birthmark.pki.verified_ca import AuthorityChangedError
 

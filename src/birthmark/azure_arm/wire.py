@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from birthmark.azure_arm.operations import PROVIDER, Call, Kind
 from birthmark.errors import InvalidRequestError
-from birthmark.management.operations import PROVIDER, Call, Kind
 from birthmark.pki.certificates import Certificate, parse_any
 from birthmark.pki.verified_ca import NOTHING, Authority
 from birthmark.unknown_fields import unread

@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from birthmark.management import wire
-from birthmark.management.wire import ApiVersionError, BodyInvalidError
+from birthmark.azure_arm import wire
+from birthmark.azure_arm.wire import ApiVersionError, BodyInvalidError
 from birthmark.pki.certificates import CertificateInvalidError
 from birthmark.pki.verified_ca import NOTHING
 from support.pki.pki_builders import a_ca

@@ -10,6 +10,19 @@ from birthmark.auth.permissions import Right
 from birthmark.auth.principals import Caller
 from birthmark.auth.shared_access_policies import Keys
 from birthmark.auth.user_credentials import is_of_person
+from birthmark.azure_arm import wire
+from birthmark.azure_arm.operations import Call, Kind
+from birthmark.azure_arm.routing_wire import (
+    check_as_shown,
+    fallback_json,
+    mistake_json,
+    parse_test_all,
+    parse_test_one,
+    route_json,
+    routing_json,
+    routing_of,
+)
+from birthmark.azure_arm.rules.paths import OperationNotServedError
 from birthmark.dps.model import Instance
 from birthmark.dps.service import Authorities, Instances
 from birthmark.errors import ConflictError, UnauthenticatedError
@@ -20,19 +33,6 @@ from birthmark.iothub.rules.routes import configuration, matching
 from birthmark.iothub.rules.tiers import Tier, edition_of
 from birthmark.iothub.service import IotHub
 from birthmark.iothub.wire.routing import BUILT_IN, MAX_ROUTES, Kept, Routing
-from birthmark.management import wire
-from birthmark.management.operations import Call, Kind
-from birthmark.management.routing_wire import (
-    check_as_shown,
-    fallback_json,
-    mistake_json,
-    parse_test_all,
-    parse_test_one,
-    route_json,
-    routing_json,
-    routing_of,
-)
-from birthmark.management.rules.paths import OperationNotServedError
 from birthmark.message_routing.rules.conditions import SqlMistake, Subject, parse_condition
 from birthmark.net.fair_scheduler import give_way
 from birthmark.pki.certificates import Certificate

@@ -50,7 +50,7 @@ class Dialer:
     _addresses: dict[tuple[str, int], tuple[float, list[_Address]]] = field(default_factory=dict)
 
     async def open(self, host: str, port: int, pem: Path | None) -> "Stream":
-        """Return a connection whose handshake is done; `pem` holds key and chain. Raise an error of `birthmark.device_transports`.
+        """Return a connection whose handshake is done; `pem` holds key and chain. Raise an error of the transports.
 
         With TLS 1.3 a server refuses a client's certificate only after that: whoever reads first learns it.
         """

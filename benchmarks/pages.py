@@ -22,7 +22,7 @@ import requests
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-from birthmark.console.web import live_updates
+from birthmark.webconsole import live_updates
 from support.console.browsers import Browser
 from support.server.servers import RunningServer, free_address
 

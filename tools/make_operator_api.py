@@ -8,8 +8,8 @@ from pathlib import Path
 from unittest.mock import MagicMock
 
 import birthmark
-from birthmark.console.api_router import Endpoint, Nothing
-from birthmark.console.openapi import openapi
+from birthmark.operator_api.api_router import Endpoint, Nothing
+from birthmark.operator_api.openapi import openapi
 from birthmark.server.dispatcher import Applications
 
 TARGET = Path(birthmark.__file__).parents[2] / "docs" / "reference" / "operator-api.md"

@@ -41,7 +41,7 @@ class Brought:
     files: tuple[str, ...]
 
 
-_FILES = "birthmark/console/web/files/"
+_FILES = "birthmark/webconsole/files/"
 BROUGHT = (
     Brought("htmx.org", "4.0.1", "0BSD", ("htmx.min.js", "hx-csp.min.js")),
     Brought("uplot", "1.6.32", "MIT", ("uplot.min.css", "uplot.min.js")),

@@ -13,8 +13,8 @@ from crowd import Crowd, open_client
 from rig import Rig, cpu_us_each
 from swarm import Broker
 
-from birthmark.console.api_client import client_for
 from birthmark.message_routing.write_ahead_log import Wanted
+from birthmark.operator_api.api_client import client_for
 from measures.documents import _Documents
 from measures.fan_out import registered_at_aws
 from measures.ingest import CONNECTIONS

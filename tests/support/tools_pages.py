@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
-from birthmark.console.api_router import Endpoint
+from birthmark.operator_api.api_router import Endpoint
 
 _TOOLS = Path(__file__).parents[2] / "tools"
 

@@ -17,7 +17,7 @@ import birthmark
 from birthmark.cli.table import laid_out
 from birthmark.errors import BirthmarkError, shell_word
 
-ROOMS = ("dps", "iothub", "est", "awsiot", "management")
+ROOMS = ("dps", "iothub", "est", "awsiot", "azure_arm")
 KINDS = 8
 APPS = "birthmark.demo.apps"
 

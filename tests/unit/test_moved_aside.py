@@ -13,9 +13,9 @@ from birthmark.agent.config.toml_tables import ConfigMisnamedError
 from birthmark.agent.service import PayloadInvalidError
 from birthmark.cli.chip import ProofUnreadableError
 from birthmark.cli.common import FileExistsAlreadyError
-from birthmark.console.saved_login import LoginDamagedError
 from birthmark.errors import BirthmarkError
 from birthmark.manifests.bundle.errors import BundleDamagedError, StationUnusableError
+from birthmark.operator_api.saved_login import LoginDamagedError
 from birthmark.secure_elements.errors import ElementExistsError, ElementProofInvalidError
 from birthmark.swarm.errors import DirectoryForeignError
 

@@ -294,9 +294,9 @@ OWN = {
         "cli/refusal_log.py",
         "cli/simulated_chips.py",
         "cli/installer.py",
-        "console/plain_pages.py",
-        "console/environment.py",
-        "elements/simulated_element.py",
+        "operator_api/plain_pages.py",
+        "operator_api/environment.py",
+        "secure_elements/simulated_element.py",
         "server/dispatcher.py",
         "server/backup/restore.py",
         "store/migrate.py",
@@ -305,7 +305,7 @@ OWN = {
         "testing/cloud.py",
     },
     "what the system tells": {"agent/state.py", "doctor/servers.py", "cli/hints.py", "flock.py", "swarm/runner.py"},
-    "within a program under chip exec": {"elements/exec/proxy.py", "elements/hook/sitecustomize.py"},
+    "within a program under chip exec": {"secure_elements/exec/proxy.py", "secure_elements/hook/sitecustomize.py"},
     "a file that is read line by line": {"manifests/certificate_lists.py", "server/backup/audit_export.py"},
 }
 BYPASS = re.compile(r"\.read_text\(|read_bytes\(\)\.decode|utf-8-sig|tomllib\.load\b|json\.load\(")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from babel.messages.pofile import read_po
 
-import birthmark.console.web
+import birthmark.webconsole
 import check_translations as checked
 
 PAGE = """# A gate
@@ -43,7 +43,7 @@ gate open # now
 |---|---|
 | アン（ann） | `gate ls` |
 """
-CATALOGUE = Path(birthmark.console.web.__file__).parent / "locale" / "ja" / "LC_MESSAGES" / "console.po"
+CATALOGUE = Path(birthmark.webconsole.__file__).parent / "locale" / "ja" / "LC_MESSAGES" / "console.po"
 TODO = "bring the section up in Japanese, then: python tools/check_translations.py --accept {page}"
 
 

@@ -70,7 +70,7 @@ DEVICE = Group(
         "provenance": Leaf("device_provenance:verify", "BOARD-0001 --manifest shipment.jsonl --station north.pem"),
         "rights": Leaf("device_fleet:rights", "enroll --to aws > policy.json"),
         "register": Leaf(
-            "device:register", "--element --host global.azure-devices-provisioning.net --id-scope 0ne00ABCDEF"
+            "device_client:register", "--element --host global.azure-devices-provisioning.net --id-scope 0ne00ABCDEF"
         ),
         "connect": Leaf("device_client:connect", "--element --seconds 60"),
         "send": Leaf("device_client:send", """'{"temperature": 21}' --cert device.pem --key device.key --hub HOST"""),

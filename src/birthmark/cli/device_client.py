@@ -41,7 +41,7 @@ class Transport(StrEnum):
 
 
 _MAX_PORT = 65535
-_DEFAULT_DATA = "~/.local/share/birthmark"  # `birthmark.console.api_client`, which a device does not have
+_DEFAULT_DATA = "~/.local/share/birthmark"  # `birthmark.operator_api.api_client`, which a device does not have
 
 
 class DpsNotNamedError(UsageError):

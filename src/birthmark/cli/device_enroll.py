@@ -35,8 +35,8 @@ from birthmark.cli.revocation_status import say_if_revoked, with_standing
 from birthmark.cli.row_selection import PickOptions
 from birthmark.cli.server_client import presented_certificate, show
 from birthmark.clock import SystemClock
-from birthmark.console.api_client import client_for
 from birthmark.errors import InvalidRequestError
+from birthmark.operator_api.api_client import client_for
 from birthmark.untrusted_text import printable
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ from birthmark.cli.policy_keys import owner_string
 from birthmark.cli.report_option import ReportOption
 from birthmark.cli.server_client import DataOption, ServerOptions, at
 from birthmark.cli.table import counted
-from birthmark.console.api_client import DEFAULT_DATA
 from birthmark.errors import BirthmarkError, ConflictError
+from birthmark.operator_api.api_client import DEFAULT_DATA
 from birthmark.pki.certificates import Certificate
 
 if TYPE_CHECKING:

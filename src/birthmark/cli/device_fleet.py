@@ -31,11 +31,11 @@ from birthmark.cli.manifest import ManifestOptions, count_entries
 from birthmark.cli.report_option import ReportOption, add_row, check_reports, opened
 from birthmark.cli.server_client import DataOption
 from birthmark.cli.table import counted
-from birthmark.console.api_client import DEFAULT_DATA
 from birthmark.fleet.journal import Journal
 from birthmark.fleet.migration import Move
 from birthmark.fleet.required_permissions import Work, azure_rights, iam_policy
 from birthmark.fleet.tracking import Goal
+from birthmark.operator_api.api_client import DEFAULT_DATA
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,11 +14,11 @@ from birthmark.cli.manifest import ManifestOptions, entries_of
 from birthmark.cli.manifest_merge import StationsOptions
 from birthmark.cli.server_audit import ask_chains
 from birthmark.cli.server_client import ServerOptions
-from birthmark.console.api_client import NoAnswerInTimeError, ServerNotRunningError
 from birthmark.errors import NotFoundError
 from birthmark.fleet.provenance import Link, State, is_about, links_of_list, links_of_server
 from birthmark.manifests.errors import ManifestError
 from birthmark.manifests.model import Entry
+from birthmark.operator_api.api_client import NoAnswerInTimeError, ServerNotRunningError
 from birthmark.untrusted_text import printable
 
 _COLORS = {State.HOLDS: typer.colors.GREEN, State.BROKEN: typer.colors.RED}

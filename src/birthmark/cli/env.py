@@ -72,9 +72,9 @@ def env(
 
     Who is signed in elsewhere gets what leads there in that name, as far as that person's roles go.
     """
-    from birthmark.console.api_client import endpoints_for, not_running, served
-    from birthmark.console.data_directory_lock import is_served
-    from birthmark.console.environment import as_bypass, as_dotenv, as_shell, as_shell_with_files
+    from birthmark.operator_api.api_client import endpoints_for, not_running, served
+    from birthmark.operator_api.data_directory_lock import is_served
+    from birthmark.operator_api.environment import as_bypass, as_dotenv, as_shell, as_shell_with_files
     from birthmark.server.endpoints import DpsPlace, as_aziot, as_c_header
 
     if form is Format.AZIOT and registration_id is None:
@@ -119,7 +119,7 @@ def _wait_until_ready(path: Path, seconds: float) -> None:
     import urllib.request
 
     from birthmark.clock import SystemClock
-    from birthmark.console.api_client import is_server_starting
+    from birthmark.operator_api.api_client import is_server_starting
 
     clock = SystemClock()
     deadline = clock.monotonic() + seconds

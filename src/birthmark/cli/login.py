@@ -11,8 +11,9 @@ import typer
 from birthmark.cli.command_factory import JsonOption
 from birthmark.cli.common import FileMissingError, emit, read_file, say, written_as
 from birthmark.cli.confirmation import only
-from birthmark.console.api_client import RemoteClient
-from birthmark.console.saved_login import (
+from birthmark.errors import BirthmarkError, about
+from birthmark.operator_api.api_client import RemoteClient
+from birthmark.operator_api.saved_login import (
     InvitationInvalidError,
     Login,
     LoginDamagedError,
@@ -24,8 +25,7 @@ from birthmark.console.saved_login import (
     place,
     read_invitation,
 )
-from birthmark.console.server_trust import roots_of
-from birthmark.errors import BirthmarkError, about
+from birthmark.operator_api.server_trust import roots_of
 from birthmark.pki.certificates import pem_bundle
 from birthmark.text_files import unseen
 from birthmark.untrusted_text import printable, reason_of

@@ -9,8 +9,8 @@ import typer
 from birthmark.auth.connection_strings import ConnectionString
 from birthmark.cli.common import emit
 from birthmark.cli.server_client import ListOptions, ServerOptions, ServerOutputOptions, at
-from birthmark.console.api_client import endpoints_for, string_of
-from birthmark.console.saved_login import signed_in
+from birthmark.operator_api.api_client import endpoints_for, string_of
+from birthmark.operator_api.saved_login import signed_in
 
 _STANDARD = 443
 _OWNERS = {"iothubowner", "provisioningserviceowner"}

@@ -6,8 +6,8 @@ from typing import Any
 
 import typer
 
-from birthmark.console.api_client import OperatorClient
 from birthmark.errors import ForbiddenError, shell_word
+from birthmark.operator_api.api_client import OperatorClient
 from birthmark.untrusted_text import printable
 
 _PAGE = 500

@@ -19,8 +19,8 @@ from birthmark.cli.common import emit, read_file, replacing
 from birthmark.cli.row_selection import PickOptions
 from birthmark.cli.server_client import ServerOptions, ServerOutputOptions, show
 from birthmark.clock import SystemClock
-from birthmark.console.database_location import has_own_file
 from birthmark.durations import FORMS
+from birthmark.operator_api.database_location import has_own_file
 
 _MAX_FILE = 1 << 20
 _LATEST = 100

@@ -16,8 +16,8 @@ import typer
 from birthmark.cli.command_factory import JsonOption
 from birthmark.cli.common import FileExistsAlreadyError, UsageError, again, emit, without, working
 from birthmark.clock import SystemClock
-from birthmark.console.database_location import noted, plain
 from birthmark.keys.pin import Pin
+from birthmark.operator_api.database_location import noted, plain
 from birthmark.untrusted_text import printable
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from birthmark.cli.common import emit, say
 from birthmark.cli.confirmation import agree
 from birthmark.cli.row_selection import PickOptions
 from birthmark.cli.table import table
-from birthmark.console.api_client import DEFAULT_DATA, OperatorClient, client_for
-from birthmark.console.saved_login import signed_in
+from birthmark.operator_api.api_client import DEFAULT_DATA, OperatorClient, client_for
+from birthmark.operator_api.saved_login import signed_in
 from birthmark.untrusted_text import printable
 
 if TYPE_CHECKING:

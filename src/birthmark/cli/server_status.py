@@ -9,7 +9,7 @@ import typer
 
 from birthmark.cli.common import FAILED, emit
 from birthmark.cli.server_client import ServerOutputOptions
-from birthmark.console.api_client import not_running, read_endpoints
+from birthmark.operator_api.api_client import not_running, read_endpoints
 from birthmark.untrusted_text import reason_of
 
 _PATIENCE_S = 10.0

@@ -29,7 +29,7 @@ from birthmark.cli.common import (
 from birthmark.cli.confirmation import agree, only
 from birthmark.cli.server_client import DataOption
 from birthmark.clock import SystemClock, SystemEntropy
-from birthmark.console.api_client import DEFAULT_DATA
+from birthmark.operator_api.api_client import DEFAULT_DATA
 from birthmark.swarm.dashboard import Dashboard, line_of, progress_of
 from birthmark.swarm.model import Group, Origin, Way, Where
 from birthmark.swarm.report import SUFFIXES, check_writable, read_report, results_of, write_report

@@ -28,7 +28,7 @@ def trial(
     input where that is a pipe or a terminal, and at SIGTERM; exit code 1 says that a word was refused.
     """
     from birthmark.clock import SystemEntropy
-    from birthmark.console.environment import as_shell, past_proxies
+    from birthmark.operator_api.environment import as_shell, past_proxies
     from birthmark.server.ephemeral_server import directory, free_address, run_trial
     from birthmark.server.run import begin_log
     from birthmark.server.settings import read_settings

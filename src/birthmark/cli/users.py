@@ -13,15 +13,15 @@ from birthmark.cli.command_factory import JsonOption
 from birthmark.cli.common import FileExistsAlreadyError, emit, say, written_as
 from birthmark.cli.row_selection import PickOptions
 from birthmark.cli.server_client import ListOptions, RemoveOptions, ServerOptions, ServerOutputOptions, at, show
-from birthmark.console.api_client import RemoteClient
-from birthmark.console.saved_login import (
+from birthmark.durations import lifetime_of
+from birthmark.errors import BirthmarkError, PolicyError
+from birthmark.iam.model import RIGHTS_OF, Role
+from birthmark.operator_api.api_client import RemoteClient
+from birthmark.operator_api.saved_login import (
     NotSignedInError,
     place,
     signed_in,
 )
-from birthmark.durations import lifetime_of
-from birthmark.errors import BirthmarkError, PolicyError
-from birthmark.iam.model import RIGHTS_OF, Role
 
 _MAX_OF_DEVICES = 250
 _USERS, _TOKENS = at("people", "users"), at("people", "tokens")

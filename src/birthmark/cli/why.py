@@ -21,10 +21,10 @@ from birthmark.cli.refusal_log import noted
 from birthmark.cli.server_client import ServerOptions, ServerOutputOptions, show
 from birthmark.cli.table import wrapped
 from birthmark.clock import SystemClock
-from birthmark.console.api_client import NoAnswerInTimeError, ServerNotRunningError, read_endpoints
-from birthmark.console.database_location import has_own_file
 from birthmark.durations import FORMS
 from birthmark.errors import BirthmarkError
+from birthmark.operator_api.api_client import NoAnswerInTimeError, ServerNotRunningError, read_endpoints
+from birthmark.operator_api.database_location import has_own_file
 from birthmark.untrusted_text import printable
 
 _FEWEST_WORDS = 3  # fewer may stand in any text

@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from birthmark.console.api_client import DEFAULT_DATA, OperatorClient, others_served, read_endpoints
-from birthmark.console.data_directory_lock import is_served
-from birthmark.console.environment import variables
 from birthmark.doctor.facts import FileSeen, Foreign, Reachable, ServerSeen
 from birthmark.doctor.file_inspection import seen
 from birthmark.doctor.setting_sources import Setting
 from birthmark.errors import BirthmarkError
 from birthmark.file_ownership import as_owner, other_owner, starting
+from birthmark.operator_api.api_client import DEFAULT_DATA, OperatorClient, others_served, read_endpoints
+from birthmark.operator_api.data_directory_lock import is_served
+from birthmark.operator_api.environment import variables
 
 _CAS = ("SSL_CERT_FILE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS")
 _HOSTS = (

@@ -31,8 +31,8 @@ from urllib.parse import urlsplit
 import msgspec
 
 from birthmark.auth.connection_strings import ConnectionStringError, parse_connection_string
-from birthmark.console.api_client import endpoints_for, served
 from birthmark.fleet.errors import ProfileError
+from birthmark.operator_api.api_client import endpoints_for, served
 from birthmark.pki.certificates import MAX_BUNDLE_BYTES, CertificateInvalidError, pem_bundle
 from birthmark.text_files import in_utf_8, not_utf_8, read_text_file
 from birthmark.toml_errors import parse

@@ -20,9 +20,9 @@ from birthmark.alerts.rules import CONTESTED, RULES, found
 from birthmark.alerts.service import Alerts
 from birthmark.ca import store as ca_store
 from birthmark.clock import STEADY_S, Steadiness
-from birthmark.console.server_status import OwnEnd
 from birthmark.errors import BirthmarkError
 from birthmark.net.identity_conflicts import IdentityContestedError
+from birthmark.operator_api.server_status import OwnEnd
 from birthmark.pki.certificate_profiles import Profile
 from birthmark.refusals import ledger
 from birthmark.refusals import store as refusal_store

@@ -48,9 +48,9 @@ from birthmark.ca.key_files import (
 )
 from birthmark.ca.passphrase import Passphrase
 from birthmark.clock import Clock, Entropy
-from birthmark.console.data_directory_lock import DirectoryLock
-from birthmark.console.environment import system_roots
 from birthmark.errors import BirthmarkError, ConflictError, PolicyError, UnavailableError
+from birthmark.operator_api.data_directory_lock import DirectoryLock
+from birthmark.operator_api.environment import system_roots
 from birthmark.pki.certificate_profiles import Purpose
 from birthmark.pki.certificates import Certificate, parse_bundle
 from birthmark.pki.distribution_points import Places

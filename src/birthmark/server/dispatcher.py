@@ -19,41 +19,6 @@ from birthmark.awsiot.http import websocket as aws_websocket
 from birthmark.awsiot.http.app import AwsHttp
 from birthmark.ca import http as ca_http
 from birthmark.clock import Clock, Entropy, new_uuid
-from birthmark.console import (
-    audit,
-    aws_account,
-    dps,
-    est,
-    hub,
-    hub_device_calls,
-    hub_devices,
-    hub_queries,
-    hub_routes,
-    refusals,
-    rollover,
-    server_status,
-    thumbprint_history,
-)
-from birthmark.console.account_pages import OwnPages
-from birthmark.console.alerts import alert_endpoints
-from birthmark.console.api_client import NotServedError
-from birthmark.console.api_router import Beside, Endpoint, operator_mount
-from birthmark.console.authentication import Known
-from birthmark.console.certificate_details import whole_certificate_endpoints
-from birthmark.console.counters import figure_endpoints
-from birthmark.console.crls import list_endpoints
-from birthmark.console.devices import device_endpoints
-from birthmark.console.enrollment import enrolling_endpoints
-from birthmark.console.events import event_endpoints, webhook_endpoints
-from birthmark.console.inventory import inventory_endpoints
-from birthmark.console.machines import Invite, machine_endpoints
-from birthmark.console.openapi import openapi
-from birthmark.console.policy_keys import key_endpoints
-from birthmark.console.session_guard import Gate
-from birthmark.console.sessions import ProviderPages, asking_endpoints, session_endpoints
-from birthmark.console.sign_in import SignInPages
-from birthmark.console.sign_in_handlers import Desk
-from birthmark.console.users import approval_endpoints, token_endpoints, user_endpoints
 from birthmark.devices.search import DeviceSearch
 from birthmark.errors import BirthmarkError
 from birthmark.est import http as est_http
@@ -69,6 +34,41 @@ from birthmark.net.mqtt_driver import Accept, MqttPump
 from birthmark.net.mqtt_websocket import serve_mqtt
 from birthmark.net.staleness_guard import RequireFresh
 from birthmark.net.tls import TlsPeer
+from birthmark.operator_api import (
+    audit,
+    aws_account,
+    dps,
+    est,
+    hub,
+    hub_device_calls,
+    hub_devices,
+    hub_queries,
+    hub_routes,
+    refusals,
+    rollover,
+    server_status,
+    thumbprint_history,
+)
+from birthmark.operator_api.account_pages import OwnPages
+from birthmark.operator_api.alerts import alert_endpoints
+from birthmark.operator_api.api_client import NotServedError
+from birthmark.operator_api.api_router import Beside, Endpoint, operator_mount
+from birthmark.operator_api.authentication import Known
+from birthmark.operator_api.certificate_details import whole_certificate_endpoints
+from birthmark.operator_api.counters import figure_endpoints
+from birthmark.operator_api.crls import list_endpoints
+from birthmark.operator_api.devices import device_endpoints
+from birthmark.operator_api.enrollment import enrolling_endpoints
+from birthmark.operator_api.events import event_endpoints, webhook_endpoints
+from birthmark.operator_api.inventory import inventory_endpoints
+from birthmark.operator_api.machines import Invite, machine_endpoints
+from birthmark.operator_api.openapi import openapi
+from birthmark.operator_api.policy_keys import key_endpoints
+from birthmark.operator_api.session_guard import Gate
+from birthmark.operator_api.sessions import ProviderPages, asking_endpoints, session_endpoints
+from birthmark.operator_api.sign_in import SignInPages
+from birthmark.operator_api.sign_in_handlers import Desk
+from birthmark.operator_api.users import approval_endpoints, token_endpoints, user_endpoints
 from birthmark.ref import Ref
 from birthmark.server.alert_evaluator import Alerting
 from birthmark.server.composition_root import Rooms
@@ -103,7 +103,7 @@ class Reach:
         self._until = self._clock.monotonic() + KEPT_S
 
 
-_CONSOLE = "birthmark.console.web.app"
+_CONSOLE = "birthmark.webconsole.app"
 
 
 class LatePages:
@@ -279,8 +279,8 @@ class Applications:
 
     def _pages(self, gate: Gate, table: Sequence[Endpoint]) -> ASGIApp:
         """Return every page, and what says that none is there."""
-        from birthmark.console.web.app import Console
-        from birthmark.console.web.page_base import About
+        from birthmark.webconsole.app import Console
+        from birthmark.webconsole.page_base import About
 
         desk = Desk(gate, self._rooms.sign_in, self._entropy, self._refused)
         providers = self._rooms.providers

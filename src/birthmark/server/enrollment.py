@@ -4,7 +4,6 @@ import shlex
 from dataclasses import dataclass, field
 
 from birthmark.clock import Clock
-from birthmark.console.enrollment import Became, Wish
 from birthmark.dps.enrollment_document import (
     AttestationMechanism,
     Capabilities,
@@ -16,6 +15,7 @@ from birthmark.dps.enrollment_document import (
 from birthmark.dps.model import Enrollment, X509Individual, parse_device_id
 from birthmark.dps.service.enrollments import EnrollmentExistsError
 from birthmark.errors import PolicyError
+from birthmark.operator_api.enrollment import Became, Wish
 from birthmark.pki.names import RegistrationId, parse_registration_id
 from birthmark.server.composition_root import Rooms
 

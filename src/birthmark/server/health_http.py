@@ -11,15 +11,15 @@ from starlette.responses import PlainTextResponse
 
 from birthmark import atomic_files
 from birthmark.clock import Clock
-from birthmark.console.session_guard import is_ours
-from birthmark.console.unix_socket import PORT_ALONE, open_door
-from birthmark.console.web.enroll.limits import DROP, MAX_DROP_BYTES
 from birthmark.net.http import ASGIApp, HttpService, Receive, Scope, Send
 from birthmark.net.limits import Limits
 from birthmark.net.listener import Listeners, OnRefused
+from birthmark.operator_api.session_guard import is_ours
+from birthmark.operator_api.unix_socket import PORT_ALONE, open_door
 from birthmark.server.file_descriptors import for_health
 from birthmark.server.settings import Settings
 from birthmark.untrusted_text import reason_of
+from birthmark.webconsole.enroll.limits import DROP, MAX_DROP_BYTES
 
 _KIB = 1024
 

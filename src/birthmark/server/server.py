@@ -20,7 +20,6 @@ from birthmark.ca.directory import UNNOTED
 from birthmark.ca.hierarchy import Hierarchy
 from birthmark.ca.rollover import Rollovers
 from birthmark.clock import Clock, Entropy
-from birthmark.console.database_location import NAME, Noted, plain
 from birthmark.devices.pending_revocations import revoke_pending
 from birthmark.dps.events import InstancesChanged
 from birthmark.errors import BirthmarkError, UnavailableError
@@ -29,6 +28,7 @@ from birthmark.net.http import ASGIApp, HttpService
 from birthmark.net.limits import Limits
 from birthmark.net.listener import Listeners, MakeProtocol
 from birthmark.net.proxy_protocol import among, networks_of
+from birthmark.operator_api.database_location import NAME, Noted, plain
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.issuance import SigningKey
 from birthmark.server import installation

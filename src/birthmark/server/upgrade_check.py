@@ -13,9 +13,9 @@ import msgspec
 
 from birthmark import __version__, atomic_files, flock
 from birthmark.ca.generations import directories_of
-from birthmark.console.data_directory_lock import NAME as LOCK
 from birthmark.errors import BirthmarkError, ConflictError, NotFoundError, UnavailableError
 from birthmark.file_ownership import hand_over
+from birthmark.operator_api.data_directory_lock import NAME as LOCK
 from birthmark.server.data_dir import RESTORING, UNFINISHED, RestoreUnfinishedError
 from birthmark.server.installation import MOVED, DatabaseMovedError
 from birthmark.store import migrate

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from birthmark.clock import Entropy
-from birthmark.console.api_client import OperatorClient, read_endpoints, served
 from birthmark.errors import NotFoundError
 from birthmark.fleet.aws_target import AwsTarget
 from birthmark.fleet.azure_target import AzureTarget
 from birthmark.fleet.profiles import aws_profile, azure_profile
 from birthmark.fleet.target import EnrollmentRequest
+from birthmark.operator_api.api_client import OperatorClient, read_endpoints, served
 from birthmark.pki.certificates import Certificate
 from birthmark.swarm.identities import Shelf
 from birthmark.swarm.model import Where

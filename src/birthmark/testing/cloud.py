@@ -17,8 +17,8 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 
 from birthmark.clock import SystemClock, SystemEntropy
-from birthmark.console.environment import past_proxies, variables
 from birthmark.errors import BirthmarkError
+from birthmark.operator_api.environment import past_proxies, variables
 from birthmark.testing.model import AwsIdentity, AzureIdentity, ChipMade, EstIdentity, Files, Subject
 from birthmark.testing.process import ServerEndedError
 from birthmark.untrusted_text import printable

@@ -36,11 +36,11 @@ from birthmark.auth.connection_strings import parse_connection_string
 from birthmark.auth.sas import hmac_sha256, render_sas
 from birthmark.broker.model import Message
 from birthmark.clock import Clock, SystemClock, SystemEntropy
-from birthmark.console.api_client import OperatorClient, read_endpoints
-from birthmark.console.environment import past_proxies, variables
 from birthmark.durations import lifetime_of
 from birthmark.errors import NotFoundError
 from birthmark.est.wire import parse_certs_only, render_basic, render_csr
+from birthmark.operator_api.api_client import OperatorClient, read_endpoints
+from birthmark.operator_api.environment import past_proxies, variables
 from birthmark.pki.certificate_profiles import DEVICE
 from birthmark.pki.certificates import Certificate, parse_bundle
 from birthmark.pki.issuance import new_serial, self_signed

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from birthmark.clock import Clock, SystemClock, SystemEntropy
-from birthmark.console.api_client import OperatorClient, read_endpoints
+from birthmark.operator_api.api_client import OperatorClient, read_endpoints
 from birthmark.testing import commands
 from birthmark.testing.device_factory import KIT, Workshop
 from birthmark.testing.errors import RunsByItselfError

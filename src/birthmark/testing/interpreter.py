@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
-from birthmark.console.api_client import OperatorClient
 from birthmark.durations import duration_of
 from birthmark.errors import BirthmarkError
+from birthmark.operator_api.api_client import OperatorClient
 from birthmark.server.ephemeral_server import TrialServer
 from birthmark.supervised_tasks import beside, note
 from birthmark.testing.commands import (

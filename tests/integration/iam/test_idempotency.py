@@ -14,13 +14,13 @@ from starlette.requests import Request
 from birthmark.actor import Actor
 from birthmark.auth.permissions import Right, Rights
 from birthmark.auth.principals import Caller
-from birthmark.console.api_router import Asked, Beside, Endpoint, operator_mount
-from birthmark.console.openapi import openapi
 from birthmark.errors import ConflictError, UnavailableError
 from birthmark.iam import idempotency_model
 from birthmark.iam.idempotency import KEPT_FOR, LONGEST, MAX_ANSWER_CHARS, MOST_OF_ONE, Once
 from birthmark.iam.idempotency_model import key_of
 from birthmark.iam.model import Grant, Role
+from birthmark.operator_api.api_router import Asked, Beside, Endpoint, operator_mount
+from birthmark.operator_api.openapi import openapi
 from birthmark.store import Database, open_database
 from birthmark.store.crud_statements import find
 from support.fakes import FakeClock

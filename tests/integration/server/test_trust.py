@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from birthmark.clock import SystemClock, SystemEntropy
-from birthmark.console.api_client import OperatorClient
+from birthmark.operator_api.api_client import OperatorClient
 from birthmark.pki.certificates import parse_bundle
 from birthmark.server import server as server_module
 from birthmark.server.server import Server

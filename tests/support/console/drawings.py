@@ -3,7 +3,7 @@
 from itertools import combinations
 from xml.etree import ElementTree as ET
 
-from birthmark.console.web.svg import Anchor, Box, Label, Size, Tone
+from birthmark.webconsole.svg import Anchor, Box, Label, Size, Tone
 
 NAMESPACE = "{http://www.w3.org/2000/svg}"
 HOSTILE = '</title><script>alert(1)</script>" onload="x&\x00\x1b\u202e\u200f \ud800 שלום ' + "W" * 4000

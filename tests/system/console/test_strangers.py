@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, expect
 
-from birthmark.console.web.live_updates import MOST_OF_ONE
+from birthmark.webconsole.live_updates import MOST_OF_ONE
 from support.console.browsers import Browser as Program
 from support.console.consoles import PASSWORD, Place
 from support.console.world import HOSTILE, PAGES, a_full_place

@@ -83,7 +83,7 @@ def patched(*lines: str) -> str:
     return f"""{sys.executable} -c '
 import sys
 from birthmark.cli.app import main
-from birthmark.console import client
+from birthmark.operator_api import client
 of = client.OperatorClient.of
 {joined}
 sys.argv = ["birthmark", "hub", "ls"]

@@ -24,7 +24,7 @@ from birthmark.cli.app import app
 from birthmark.cli.ca.common import AuthorityOptions, _passphrase
 from birthmark.cli.ca.hierarchy import passphrase
 from birthmark.clock import SystemClock
-from birthmark.console.data_directory_lock import DirectoryInUseError, DirectoryLock, is_served
+from birthmark.operator_api.data_directory_lock import DirectoryInUseError, DirectoryLock, is_served
 from birthmark.pki.certificates import parse_bundle, parse_pem
 from birthmark.pki.path_validation import build_chain
 from birthmark.pki.possession import check_possession

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from birthmark.cli import hints
-from birthmark.console.api_client import DEFAULT_DATA, not_running
+from birthmark.operator_api.api_client import DEFAULT_DATA, not_running
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from birthmark.cli.command_tree import TREE, Group, Leaf
-from birthmark.console.web.labels import ACTIONS
 from birthmark.iam.authorization import NarrowedTokenError
 from birthmark.iam.leftovers import LEFT, narrowed
+from birthmark.webconsole.labels import ACTIONS
 
 LEAVES_NOTHING = """
 alert.over alert.raised alert.unsilence audit.break awsiot.authorizer_delete awsiot.ca_delete

@@ -16,8 +16,8 @@ import pytest
 from birthmark.ca.directory import UNNOTED, CaForeignError, CaLostError
 from birthmark.ca.key_files import SecretExposedError, SecretForeignError, SecretUnreadableError
 from birthmark.clock import SystemEntropy
-from birthmark.console.api_client import ForeignFileError, OperatorClient, ServerNotRunningError
-from birthmark.console.data_directory_lock import DirectoryInUseError, is_served
+from birthmark.operator_api.api_client import ForeignFileError, OperatorClient, ServerNotRunningError
+from birthmark.operator_api.data_directory_lock import DirectoryInUseError, is_served
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.issuance import SigningKey
 from birthmark.server.data_dir import (
@@ -48,7 +48,7 @@ def a_directory(path: Path) -> DataDirectory:
 def test_a_second_server_is_refused_and_leaves_the_first_ones_endpoints(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("birthmark.console.data_directory_lock._PATIENCE", 1)
+    monkeypatch.setattr("birthmark.operator_api.data_directory_lock._PATIENCE", 1)
     first, second = a_directory(tmp_path), a_directory(tmp_path)
     first.prepare()
     first.write("endpoints.json", b"{}", is_secret=True)

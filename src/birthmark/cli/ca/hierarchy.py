@@ -37,9 +37,9 @@ from birthmark.cli.common import emit, write_result
 from birthmark.cli.confirmation import only
 from birthmark.cli.server_client import show as show_rows
 from birthmark.clock import SystemClock, SystemEntropy
-from birthmark.console.certificate_views import inventory_view, issuer_of
-from birthmark.console.data_directory_lock import DirectoryInUseError, is_served, keeping_out
 from birthmark.errors import BirthmarkError
+from birthmark.operator_api.certificate_views import inventory_view, issuer_of
+from birthmark.operator_api.data_directory_lock import DirectoryInUseError, is_served, keeping_out
 from birthmark.pki.certificate_profiles import Purpose
 from birthmark.pki.issuance import new_serial
 from birthmark.pki.possession import prove_possession

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from birthmark.ca.generations import FIRST
-from birthmark.console.data_directory_lock import is_served
 from birthmark.errors import ConflictError
+from birthmark.operator_api.data_directory_lock import is_served
 
 _OF_A_SERVER = ("operator.token", "audit.seed")
 

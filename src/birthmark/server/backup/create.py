@@ -14,14 +14,14 @@ import msgspec
 from birthmark import __version__, atomic_files
 from birthmark.ca.generations import directories_of
 from birthmark.ca.hierarchy_files import alone_in, finish
-from birthmark.console.database_location import NAME
-from birthmark.console.unix_socket import PORT_ALONE
-from birthmark.console.web.enroll.limits import DIRECTORY as DROPPED
 from birthmark.errors import ConflictError, NotFoundError
+from birthmark.operator_api.database_location import NAME
+from birthmark.operator_api.unix_socket import PORT_ALONE
 from birthmark.server.backup.archive import FIRST, Part, write_archive
 from birthmark.server.backup.database_copy import SQLITE, copy_sqlite, dump_postgresql
 from birthmark.server.backup.symlinks import check_readable, files_below, read_linked
 from birthmark.server.upgrade_check import NOTE, note_backup
+from birthmark.webconsole.enroll.limits import DIRECTORY as DROPPED
 
 _CAS = ".cas"  # of the copies
 MANIFEST, DATABASE, TABLES, FILES, CONFIG = FIRST, "birthmark.db", "tables", "data", "server.toml"

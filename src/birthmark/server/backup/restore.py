@@ -33,14 +33,14 @@ from birthmark.ca import store as ca_store
 from birthmark.ca.generations import FIRST
 from birthmark.ca.hierarchy_files import BELOW, read_certificate
 from birthmark.clock import Clock, SystemEntropy
-from birthmark.console.data_directory_lock import NAME as LOCK
-from birthmark.console.data_directory_lock import DirectoryLock
 from birthmark.devices.pending_revocations import add_pending
 from birthmark.errors import ConflictError
 from birthmark.est import store as est_store
 from birthmark.file_ownership import acting_for
 from birthmark.iam import approvals_model
 from birthmark.iam import store as people_store
+from birthmark.operator_api.data_directory_lock import NAME as LOCK
+from birthmark.operator_api.data_directory_lock import DirectoryLock
 from birthmark.pki.certificate_profiles import Purpose
 from birthmark.server.all_tables import TABLES
 from birthmark.server.backup import create

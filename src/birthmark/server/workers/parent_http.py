@@ -17,15 +17,15 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from birthmark.console.api_router import NDJSON, ROOT, SSE, as_event, problem, told, while_there
-from birthmark.console.web.enroll.limits import DROP
 from birthmark.errors import UnavailableError
 from birthmark.net.connection import Connection
 from birthmark.net.http import ASGIApp, Receive, Scope, Send
+from birthmark.operator_api.api_router import NDJSON, ROOT, SSE, as_event, problem, told, while_there
 from birthmark.server.workers.worker_client import Answer, Headers, NotReachedError, Question
 from birthmark.server.workers.worker_context import door_of
 from birthmark.supervised_tasks import ended
 from birthmark.untrusted_text import decode_json
+from birthmark.webconsole.enroll.limits import DROP
 
 FIELD = b"birthmark-asker"
 """A header of the front's own: what came by this name from outside is not passed on."""

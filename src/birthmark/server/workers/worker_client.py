@@ -12,7 +12,7 @@ from pathlib import Path
 
 import httptools
 
-from birthmark.console.unix_socket import reached
+from birthmark.operator_api.unix_socket import reached
 from birthmark.supervised_tasks import ended
 
 _ANSWER_S = 330.0  # a method call waits for five minutes

@@ -1,0 +1,154 @@
+"""What who is signed in at a browser does of his own: the password, commands let in, and the way out.
+
+The page of it all is the console's (`web.me`).
+"""
+
+from dataclasses import dataclass
+from html import escape
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from birthmark.auth.principals import Caller
+from birthmark.errors import ThrottledError, UnauthenticatedError
+from birthmark.iam.device_code import Askings, CodeUnknownError, printable_code
+from birthmark.iam.model import MACHINE_USER
+from birthmark.iam.passwords import PasswordUnfitError
+from birthmark.operator_api.name_validation import OperatorRequestError
+from birthmark.operator_api.plain_pages import button, entry, form, hidden, link, page, paragraph, rows, see
+from birthmark.operator_api.session_guard import address_of, csrf_of
+from birthmark.operator_api.sign_in_handlers import NOT_THE_SAME, Desk, new_password, status_of, words
+from birthmark.untrusted_text import printable
+
+
+@dataclass(frozen=True, slots=True)
+class OwnPages:
+    """What people see and do of their own."""
+
+    desk: Desk
+    askings: Askings
+
+    def routes(self) -> list[Route]:
+        """Return the pages."""
+        route = self.desk.route
+        return [
+            route("/device", self.device),
+            route("/device", self.look_at_command, "POST"),
+            route("/device/decide", self.decide, "POST"),
+            route("/password", self.password),
+            route("/password", self.change_password, "POST"),
+            route("/sessions/end", self.end_session, "POST"),
+            route("/tokens/remove", self.take_back, "POST"),
+            route("/signout", self.sign_out, "POST"),
+            route("/signout/everywhere", self.sign_out_everywhere, "POST"),
+        ]
+
+    async def take_back(self, request: Request) -> Response:
+        """Take one of one's own tokens back."""
+        given, caller = await self.desk.form_of(request)
+        await self.desk.sign_in.people.remove_token(given.get("id", ""), of=caller.user, actor=caller.actor)
+        return see("/me")
+
+    async def end_session(self, request: Request) -> Response:
+        """End one of one's own."""
+        given, caller = await self.desk.form_of(request)
+        await self.desk.sign_in.sessions.end(given.get("id", ""), of=caller.user or MACHINE_USER, actor=caller.actor)
+        return see("/me")
+
+    async def sign_out(self, request: Request) -> Response:
+        """End this one."""
+        await self.desk.form_of(request)
+        await self.desk.sign_in.sessions.sign_out(self.desk.gate.text(request), address_of(request))
+        return self._left()
+
+    async def sign_out_everywhere(self, request: Request) -> Response:
+        """End all of them."""
+        _, caller = await self.desk.form_of(request)
+        await self.desk.sign_in.sessions.end_all(caller.user or MACHINE_USER, actor=caller.actor)
+        return self._left()
+
+    async def password(self, request: Request) -> Response:
+        """Ask for another password."""
+        return await self._ask_password(request, _by_name(self.desk.gate.signed_in(request)))
+
+    async def change_password(self, request: Request) -> Response:
+        """Set it; it takes the one before, and all sessions end."""
+        given, caller = await self.desk.form_of(request)
+        _by_name(caller)
+        new, current = given.get("password", ""), given.get("current", "")
+        if new != given.get("again"):
+            return await self._ask_password(request, caller, NOT_THE_SAME, 400)
+        try:
+            await self.desk.sign_in.set_password(str(caller.user), new, current, caller, address_of(request))
+        except (PasswordUnfitError, UnauthenticatedError, ThrottledError) as error:
+            self.desk.note(error, request)
+            return await self._ask_password(request, caller, words(error), status_of(error))
+        return self._left("changed")
+
+    async def device(self, request: Request) -> Response:
+        """Ask for the code that a command shows."""
+        _by_name(self.desk.gate.signed_in(request))
+        return self._ask_code(request)
+
+    async def look_at_command(self, request: Request) -> Response:
+        """Say who asks to be let in."""
+        given, caller = await self.desk.form_of(request)
+        _by_name(caller)
+        try:
+            found = await self.askings.find(given.get("code", ""), caller)
+        except (CodeUnknownError, ThrottledError) as error:
+            self.desk.note(error, request)
+            return self._ask_code(request, words(error), status_of(error))
+        asks = f"A command asks to be let in as {caller.user}, with all that this one may do."
+        warned = "Agree only if you typed it yourself just now, there. Whoever sent you this code would be let in."
+        answers = (
+            button("Let it in", name="agree", value="yes"),
+            button("Do not", name="agree", value="no", is_other=True),
+        )
+        seen = rows(
+            [
+                ("On the machine", escape(printable(found.label or "that does not say its name"))),
+                ("From the address", escape(found.address)),
+                ("Code", escape(printable_code(found.code))),
+            ]
+        )
+        body = form("/device/decide", self._csrf(request), hidden("code", found.code), *answers)
+        return page("Let a command in?", paragraph(asks), seen, paragraph(warned, "bad"), body)
+
+    async def decide(self, request: Request) -> Response:
+        """Let it in, or not."""
+        given, caller = await self.desk.form_of(request)
+        _by_name(caller)
+        is_agreed = given.get("agree") == "yes"
+        found = await self.askings.decide(given.get("code", ""), caller, is_agreed=is_agreed)
+        name = printable(found.label or found.address)
+        said = f"The command at {name} goes on by itself." if is_agreed else f"The command at {name} was not let in."
+        return page("Let in" if is_agreed else "Not let in", paragraph(said), link("/", "Continue"))
+
+    def _ask_code(self, request: Request, told: str = "", status: int = 200) -> Response:
+        code = entry("code", "The code that it shows", most=64)
+        body = form("/device", self._csrf(request), code, button("Look who asks"))
+        return page("Let a command of another machine in", paragraph(told, "bad"), body, status=status)
+
+    async def _ask_password(self, request: Request, caller: Caller, told: str = "", status: int = 200) -> Response:
+        has_one = await self.desk.sign_in.has_password(str(caller.user))
+        current = entry("current", "Current password", kind="password", fills="current-password") if has_one else ""
+        body = form("/password", self._csrf(request), current, *new_password(), button("Change it"))
+        note = paragraph("All your sessions end by it; commands that are signed in go on.", "note")
+        return page("Change your password", paragraph(told, "bad"), body, note, status=status)
+
+    def _csrf(self, request: Request) -> str:
+        return csrf_of(self.desk.gate.text(request))
+
+    def _left(self, said: str = "out") -> Response:
+        response = see(f"/signin?said={said}")
+        self.desk.gate.drop(response, self.desk.gate.cookie)
+        return response
+
+
+def _by_name(caller: Caller) -> Caller:
+    """Return who asks, somebody with a name. Raise `OperatorRequestError` for whoever holds the data directory."""
+    if caller.user is None:
+        raise OperatorRequestError(detail="whoever holds the data directory is nobody by name, and has no password")
+    return caller

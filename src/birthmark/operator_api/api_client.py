@@ -1,0 +1,448 @@
+"""The command line's way to a running server's operator interface."""
+
+import contextlib
+import http.client
+import json
+import os
+import re
+import shlex
+import ssl
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from birthmark import errors
+from birthmark.auth.connection_strings import ConnectionString
+from birthmark.auth.user_credentials import access_key_of, key_of, policy_of
+from birthmark.file_ownership import OWN_DATA, SERVICE_DATA, starting
+from birthmark.flock import directory_of, parent_of
+from birthmark.operator_api.data_directory_lock import NAME as LOCK
+from birthmark.operator_api.data_directory_lock import is_served
+from birthmark.operator_api.saved_login import Login, place, roots_file, signed_in
+from birthmark.operator_api.unix_socket import PORT_ALONE, DoorConnection
+from birthmark.untrusted_text import reason_of
+
+DEFAULT_DATA = OWN_DATA
+_FIRST = "birthmark"
+"""The provisioning service and the hub that every start makes."""
+_STANDARD = 443
+_OTHERS = 3
+_TIMEOUT_S = 30
+_MAX_BYTES = 64 * 1024 * 1024
+_PARTS = {"trust_bundle", "est", "dps", "iothub", "aws", "health_url"}
+_DAMAGED = "endpoints.json is damaged"
+_LIMIT = re.compile(rb"body is larger than (\d{1,12}) bytes")
+_KINDS: dict[int, type[errors.BirthmarkError]] = {
+    400: errors.InvalidRequestError,
+    401: errors.UnauthenticatedError,
+    403: errors.ForbiddenError,
+    404: errors.NotFoundError,
+    409: errors.ConflictError,
+    422: errors.PolicyError,
+}
+
+
+class ServerNotRunningError(errors.UnavailableError):
+    """Nothing answers where this data directory's server should be."""
+
+    code = "operator.server_not_running"
+    message = "No server answers for {data}"
+    cause = "No Birthmark server answers for the data directory {data} ({reason})."
+    fix = "{advice}"
+    data: Path
+    reason: str
+    advice: str
+
+
+class NoAnswerInTimeError(errors.UnavailableError):
+    """The server runs, and is too slow."""
+
+    code = "operator.no_answer_in_time"
+    cause = "The server of {data} did not answer in {seconds} s: it is at work, or its machine or database is slow."
+    fix = (
+        "Wait until it answers, with `birthmark env --wait 60 --data {named}`, and look at what it has done meanwhile."
+    )
+    data: Path
+    named: str
+    seconds: str
+
+
+class AnswerTooLargeError(errors.UnavailableError):
+    """More than a command takes at once."""
+
+    code = "operator.answer_too_large"
+    cause = "The server of {data} answers with more than {most} bytes, which is more than a command takes at once."
+    fix = "Ask by a program that takes any size: `{command}`"
+    command: str
+    data: Path
+    most: str
+
+
+class ForeignFileError(errors.PolicyError):
+    """A file of the data directory belongs to somebody else, who may have put it there."""
+
+    code = "operator.file_foreign"
+    message = "{path} is somebody else's"
+    cause = "{path} belongs to another user than the data directory: it may have been planted."
+    fix = "Look at what is in {data}. Then `rm {path}` and start the server again: it makes the file anew."
+    data: Path
+    path: Path
+
+
+class DataDirectoryClosedError(errors.ForbiddenError):
+    """The data directory is closed to this user."""
+
+    code = "operator.data_directory_closed"
+    cause = "This user may not read the data directory {data}."
+    fix = "Do it as the directory's owner, or name one of your own with --data."
+    for_a_person = "another user's directory; the command line says how its owner types it"
+    data: Path
+
+
+class RemoteAwayError(errors.UnavailableError):
+    """The server where somebody is signed in is not reached."""
+
+    code = "operator.remote_away"
+    message = "{url} is not reached"
+    cause = "{url}, where you are signed in, is not reached: {reason}."
+    fix = (
+        "See whether it is there from here: `curl -sS -k {url}/`. To use this machine's own server: `birthmark logout`"
+    )
+    for_a_person = "it is another machine's server"
+    reason: str
+    url: str
+
+
+class NotServedError(errors.UnavailableError):
+    """This server does not serve that."""
+
+    code = "operator.not_served"
+    cause = "The server of {data} does not serve {service}: `only` in its configuration, or --only, leaves it out."
+    fix = "Stop it, and start it with all services: `birthmark serve --data {data} &`"
+    data: Path
+    service: str
+
+
+def served(endpoints: dict[str, Any], service: str, data: Path) -> dict[str, Any]:
+    """Return how to reach a service of a server. Raise `NotServedError`."""
+    found: dict[str, Any] | None = endpoints[service]
+    if found is None:
+        raise NotServedError(data=data, service=service)
+    return found
+
+
+def not_running(data: Path, reason: str) -> ServerNotRunningError:
+    """Return the refusal for a data directory without a server."""
+    return ServerNotRunningError(data=data, reason=reason, advice=_advice(data))
+
+
+def _advice(data: Path) -> str:
+    """Return what to do: use the server that runs for another directory, else start this one's."""
+    if data == SERVICE_DATA:
+        moment = "one that was started a moment ago answers in seconds."
+        return f"Start it: `{starting(data)}`, where it does not run: {moment}"
+    start = f"`{starting(data)}`. It is ready when it prints its endpoints."
+    if data == Path(DEFAULT_DATA).expanduser() and not data.exists():
+        start += " For one on another machine, sign in there (birthmark login)."
+    others = sorted(others_served(data)) if data == Path(DEFAULT_DATA).expanduser() else []  # else it was named
+    if others:
+        named = ", ".join(f"`export BIRTHMARK_DATA={shlex.quote(str(one))}`" for one in others[:_OTHERS])
+        return f"A server runs for another directory; to use it: {named}. To start one here: {start}"
+    return f"Start it: {start}"
+
+
+def others_served(data: Path) -> set[Path]:
+    """Return the data directories that this user's other running servers hold, where the system tells (Linux)."""
+    found: set[Path] = set()
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if process.stat().st_uid != os.getuid() or b"serve" not in (process / "cmdline").read_bytes():
+                continue
+            links = [link.readlink() for link in (process / "fd").iterdir()]
+            found |= {link.parent for link in links if link.name == LOCK}
+    return {one for one in found if one != data.resolve() and is_served(one)}
+
+
+def is_server_starting(data: Path) -> bool:
+    """Say whether a server holds this data directory or any `serve` process exists that may take it.
+
+    True where the system does not list processes (it has no /proc).
+    """
+    if is_served(data) or not Path("/proc/self").exists():
+        return True
+    return any(may_take_directory(process) for process in Path("/proc").glob("[0-9]*"))
+
+
+def may_take_directory(process: Path) -> bool:
+    """Say whether a process of /proc is a `serve` that has no data directory yet; a worker has its parent's."""
+    try:
+        words = (process / "cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return False
+    if {b"serve", b"test-server"}.isdisjoint(words):
+        return False
+    both = process, process.with_name(str(parent_of(process)))
+    return all(directory_of(one, LOCK) is None for one in both)
+
+
+def read_endpoints(data: Path) -> dict[str, Any]:
+    """Return what the server of this data directory wrote when it was ready. Raise `ServerNotRunningError`."""
+    try:
+        found = json.loads(_own(data, "endpoints.json"))
+    except ValueError as error:
+        raise not_running(data, _DAMAGED) from error
+    if not isinstance(found, dict) or not _PARTS.issubset(found):
+        raise not_running(data, _DAMAGED)
+    return found
+
+
+def _own(data: Path, name: str) -> bytes:
+    """Return a file of the directory's owner, or root's. Raise `ForeignFileError`, or say why it cannot be read."""
+    try:
+        with (data / name).open("rb") as file:
+            if os.fstat(file.fileno()).st_uid not in {data.stat().st_uid, 0}:
+                raise ForeignFileError(path=data / name, data=data)
+            return file.read(_MAX_BYTES)
+    except PermissionError as error:
+        raise DataDirectoryClosedError(data=data) from error
+    except OSError as error:
+        raise not_running(data, error.strerror or "error") from error
+
+
+def client_for(data: Path) -> "OperatorClient":
+    """Return the client for a data directory that was named; else for where somebody is signed in, or the default one.
+
+    Raise `ServerNotRunningError`, `LoginDamagedError`.
+    """
+    if data == Path(DEFAULT_DATA) and (login := signed_in()) is not None:
+        return RemoteClient.signed_in(login)
+    return OperatorClient.of(data.expanduser())
+
+
+def endpoints_for(data: Path) -> dict[str, Any]:
+    """Return how to reach a server as whoever asks: of a data directory, or of who is signed in where none was named.
+
+    Raise `ServerNotRunningError`, `LoginDamagedError`.
+    """
+    if data != Path(DEFAULT_DATA) or (login := signed_in()) is None:
+        return read_endpoints(data.expanduser())
+    found: dict[str, Any] = RemoteClient.signed_in(login).get("/server/endpoints")
+    for name in ("dps", "iothub"):
+        if (part := found[name]) is not None:
+            part["service_connection_string"] = string_of(login, _FIRST, part["host"], part["https_port"])
+    if found["aws"] is not None:
+        secret = key_of(login.token).hex()
+        found["aws"] |= {"access_key_id": access_key_of(login.token_id), "secret_access_key": secret}
+    return {**found, "trust_bundle": str(roots_file(login)), "login": str(place())}
+
+
+def string_of(login: Login, name: str, host: str, port: int) -> str:
+    """Return the connection string of who is signed in, at a provisioning service or hub of that name."""
+    at = host if port == _STANDARD else f"{host}:{port}"
+    return ConnectionString(at, policy_of(login.token_id, name), key_of(login.token)).render()
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorClient:
+    """Calls the operator interface of the server whose data directory this is."""
+
+    data: Path
+    url: str
+    token: str = field(repr=False)
+
+    @classmethod
+    def of(cls, data: Path) -> "OperatorClient":
+        """Return a client for a data directory. Raise `ServerNotRunningError`."""
+        endpoints = read_endpoints(data)
+        try:
+            token = _own(data, "operator.token").decode("ascii").strip()
+        except UnicodeDecodeError as error:
+            raise not_running(data, "damaged operator.token") from error
+        if not is_served(data):  # its port may be another program's by now, and that must not learn the token
+            raise not_running(data, "it has ended")
+        return cls(data, endpoints["health_url"].rsplit("/", 1)[0], token)
+
+    def rows(self, path: str, **query: object) -> Iterator[dict[str, Any]]:
+        """Yield the rows of a list, a page after the other."""
+        while True:
+            page = self._call("GET", path, None, query)
+            yield from page["items"]
+            if page["next"] is None:
+                return
+            query["after"] = page["next"]
+
+    def lines(self, path: str, **query: object) -> Iterator[dict[str, Any]]:
+        """Yield what comes line by line, until its end. Raise `ServerNotRunningError` when the server ends first."""
+        with self._asking("GET", path, None, query, _TIMEOUT_S) as response:
+            if response.status >= HTTPStatus.BAD_REQUEST:
+                raise _refused(response.status, _json(response.read(_MAX_BYTES)), self.data)
+            while line := response.readline(_MAX_BYTES):
+                part = _json(line)
+                if not isinstance(part, dict):
+                    break
+                if "problem" in part:
+                    raise _refused(part["problem"]["status"], part["problem"], self.data)
+                if "end" in part:
+                    return
+                yield part
+        raise self._away("it has ended")
+
+    def put(self, path: str, body: object) -> Any:
+        """Set something."""
+        return self._call("PUT", path, body, {})
+
+    def post(self, path: str, body: object = None, *, patience_s: float = _TIMEOUT_S) -> Any:
+        """Do something and return its JSON."""
+        return self._call("POST", path, body, {}, patience_s)
+
+    def get(self, path: str) -> Any:
+        """Return what is there."""
+        return self._call("GET", path, None, {})
+
+    def patch(self, path: str, body: object) -> Any:
+        """Change something; return what it is then."""
+        return self._call("PATCH", path, body, {})
+
+    def delete(self, path: str, **query: object) -> Any:
+        """Remove something."""
+        return self._call("DELETE", path, None, query)
+
+    def _call(
+        self, method: str, path: str, body: object, query: dict[str, object], patience_s: float = _TIMEOUT_S
+    ) -> Any:
+        with self._asking(method, path, body, query, patience_s) as response:
+            content = response.read(_MAX_BYTES + 1)
+        if len(content) > _MAX_BYTES:
+            command = self._by_curl(method, _path(path, query), body)
+            raise AnswerTooLargeError(data=self.data, most=str(_MAX_BYTES), command=command)
+        answer = _json(content)
+        if response.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE and (limit := _LIMIT.search(content)) is not None:
+            raise _too_large(limit[1].decode())
+        if response.status >= HTTPStatus.BAD_REQUEST:
+            raise _refused(response.status, answer, self.data)
+        return answer
+
+    def _by_curl(self, method: str, path: str, body: object) -> str:
+        """Return the same question as a person types it: the token goes by a pipe, and not where all users see it."""
+        token = shlex.quote(str(self.data / "operator.token"))
+        more = "" if body is None else f" --data {shlex.quote(json.dumps(body))}"
+        url = shlex.quote(f"{self.url}{path}")
+        header = "sed 's/^/Authorization: Bearer /'"
+        return f"{header} {token} | curl -sS --fail-with-body -X {method} -H @-{more} {url}"
+
+    @contextlib.contextmanager
+    def _asking(
+        self, method: str, path: str, body: object, query: dict[str, object], patience_s: float
+    ) -> Iterator[http.client.HTTPResponse]:
+        """Ask, and hand over the answer as it begins. What the network refuses is `ServerNotRunningError`.
+
+        Raise `NoAnswerInTimeError` for a server that is there.
+        """
+        connection = self._connection(patience_s)
+        try:
+            headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"}
+            content = None if body is None else json.dumps(body)
+            with _answer(connection, method, _path(path, query), content, headers) as response:
+                yield response
+        except TimeoutError as error:
+            raise self._slow(f"{patience_s:g}") from error
+        except (OSError, http.client.HTTPException) as error:
+            raise self._away(reason_of(error) if isinstance(error, OSError) else str(error)) from error
+        finally:
+            connection.close()
+
+    def _connection(self, patience_s: float) -> http.client.HTTPConnection:
+        """Return the way to the server. Raise `ServerNotRunningError`."""
+        connection: http.client.HTTPConnection = DoorConnection(self.data, patience_s)
+        try:
+            connection.connect()
+        except OSError as error:
+            connection.close()
+            # Anybody may have the port of a server that has ended, or ends: its door is its owner's alone.
+            if not ((self.data / PORT_ALONE).exists() and is_served(self.data)):
+                raise not_running(self.data, reason_of(error)) from error
+            parts = urlsplit(self.url)
+            connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=patience_s)
+        return connection
+
+    def _away(self, reason: str) -> errors.BirthmarkError:
+        return not_running(self.data, reason)
+
+    def _slow(self, seconds: str) -> errors.BirthmarkError:
+        return NoAnswerInTimeError(data=self.data, named=shlex.quote(str(self.data)), seconds=seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteClient(OperatorClient):
+    """Calls the operator interface of a server on another machine, in the name of who is signed in there."""
+
+    roots: str = field(repr=False)
+
+    @classmethod
+    def signed_in(cls, login: Login) -> "RemoteClient":
+        """Return the client of who is signed in."""
+        return cls(place(), login.url, login.token, login.roots)
+
+    def _connection(self, patience_s: float) -> http.client.HTTPConnection:
+        parts = urlsplit(self.url)
+        context = ssl.create_default_context(cadata=self.roots)
+        return http.client.HTTPSConnection(parts.hostname or "", parts.port, timeout=patience_s, context=context)
+
+    def _away(self, reason: str) -> errors.BirthmarkError:
+        return RemoteAwayError(url=self.url, reason=reason)
+
+    def _slow(self, seconds: str) -> errors.BirthmarkError:
+        return RemoteAwayError(url=self.url, reason=f"no answer in {seconds} s")
+
+    def _by_curl(self, method: str, path: str, body: object) -> str:
+        more = "" if body is None else f" --data {shlex.quote(json.dumps(body))}"
+        return f"curl -sS -X {method} -H @header{more} {shlex.quote(f'{self.url}{path}')}"
+
+
+def _answer(
+    connection: http.client.HTTPConnection, method: str, path: str, body: str | None, headers: Mapping[str, str]
+) -> http.client.HTTPResponse:
+    """Ask, and return the answer, also of a server that hangs up before it has read a body that is too large."""
+    try:
+        connection.request(method, path, body, headers)
+    except (BrokenPipeError, ConnectionResetError) as error:
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            return connection.getresponse()
+        raise error from None
+    return connection.getresponse()
+
+
+def _path(path: str, query: dict[str, object]) -> str:
+    given = {name: str(value) for name, value in query.items() if value is not None}
+    text = "&".join(f"{quote(name)}={quote(value, safe='')}" for name, value in given.items())
+    return f"/operator/v1{path}" + (f"?{text}" if text else "")
+
+
+def _json(content: bytes) -> Any:
+    """Return what JSON says; None for what is not from the interface itself, as for a path it does not have."""
+    try:
+        return json.loads(content) if content else None
+    except ValueError:
+        return None
+
+
+def _too_large(limit: str) -> errors.InvalidRequestError:
+    """Return the refusal `http.body_too_large`, which the server says in plain text, before it looks at the path."""
+    error = errors.InvalidRequestError()
+    cause = f"The body has more than the {limit} bytes that this path takes."
+    fix = "Send less at once; docs/reference/limits.md has the size for each path."
+    message = f"The request body is larger than {limit} bytes."
+    error.quote(code="http.body_too_large", message=message, cause=cause, fix=fix)
+    return error
+
+
+def _refused(status: int, answer: Any, data: Path) -> errors.BirthmarkError:
+    told = answer if isinstance(answer, dict) else {}
+    error = _KINDS.get(status, errors.UnavailableError)()
+    error.add_facts(data=data)
+    words = {"message": told.get("title", f"HTTP status {status}"), "cause": told.get("detail")} | told
+    error.quote(**{name: str(words[name]) for name in ("code", "message", "cause", "fix") if words.get(name)})
+    return error

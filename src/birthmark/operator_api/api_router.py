@@ -1,0 +1,466 @@
+"""The operator interface as a table: every route with its right, what it takes, and what it says.
+
+One table serves the requests, the OpenAPI document and the reference page. Lists are pages: `after` takes the `next` of
+the page before. Errors are problem documents (RFC 9457) with the refusal's code and fix.
+"""
+
+import asyncio
+import hashlib
+import json
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, partial
+from typing import Annotated, Any, TypeAlias
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Mount, Route, Router
+
+from birthmark import errors
+from birthmark.actor import Actor
+from birthmark.auth.permissions import Right
+from birthmark.auth.principals import STRANGER, Caller, Principal
+from birthmark.errors import BirthmarkError, UnauthenticatedError
+from birthmark.iam.approvals_model import MAX_BODY, Wanted
+from birthmark.iam.authorization import demand
+from birthmark.iam.idempotency import FAILED, Once
+from birthmark.iam.idempotency_model import MAX_KEY_CHARS, key_of
+from birthmark.iam.idempotency_model import Request as OnceRequest
+from birthmark.iam.model import SERVER
+from birthmark.net.error_boundary import Handler, Late, refusing, whole
+from birthmark.net.fair_scheduler import begin_task, give_way
+from birthmark.operator_api.name_validation import OperatorRequestError
+from birthmark.supervised_tasks import ended
+from birthmark.untrusted_text import decode_json
+
+ROOT = "/operator/v1"
+PROBLEM = "application/problem+json"
+IDEMPOTENCY_KEY, REPLAYED = "idempotency-key", "idempotency-replayed"
+NDJSON, SSE = "application/x-ndjson", "text/event-stream"
+SIGN_OF_LIFE_S = 10.0
+LOOK_AGAIN_S = 0.5
+"""How long who reads line by line may go on after that right was taken."""
+_NOT_KEPT = {"cache-control": "no-store"}
+_TAG_DIGITS = 32
+_as_json = partial(json.dumps, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+_PARAMETER = re.compile(r"\{(\w+)(?::\w+)?\}")
+
+Identify: TypeAlias = Callable[[Request], Caller]
+SecondPerson: TypeAlias = Callable[[Caller, Wanted], Awaitable[None]]
+Refused: TypeAlias = Callable[[BirthmarkError, str], None]
+"""Hears of what a person was refused, and from which address."""
+Describe: TypeAlias = Callable[[Sequence["Endpoint"]], Mapping[str, Any]]
+
+STATUS: Mapping[type[BirthmarkError], int] = {
+    errors.InvalidRequestError: 400,
+    errors.UnauthenticatedError: 401,
+    errors.ForbiddenError: 403,
+    errors.NotFoundError: 404,
+    errors.ConflictError: 409,
+    errors.PolicyError: 422,
+    errors.ThrottledError: 429,
+    errors.UnavailableError: 503,
+}
+
+
+class OperatorTokenError(UnauthenticatedError):
+    """The operator token is missing or wrong."""
+
+    code = "operator.token_refused"
+    cause = "The operator interface was called without the token of its data directory."
+    fix = (
+        "The commands show it, run by the user that owns the data directory. With curl, before what is asked: "
+        '`sed "s/^/Authorization: Bearer /" "${{BIRTHMARK_DATA:-$HOME/.local/share/birthmark}}/operator.token" | '
+        "curl -H @-`. If the file was changed, start the server again."
+    )
+
+
+class Nothing(msgspec.Struct, forbid_unknown_fields=True):
+    """No parameters, no body."""
+
+
+Seconds = Annotated[int, msgspec.Meta(ge=-(10**9), le=10**9)]
+"""How long something lives, before its room says what it allows."""
+
+
+class PageQuery(msgspec.Struct, forbid_unknown_fields=True):
+    """Which page of a list."""
+
+    after: str = ""
+    limit: Annotated[int, msgspec.Meta(ge=1, le=250)] = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One call: the names in its path, its query and body as the route's types, and who asks."""
+
+    names: Mapping[str, str]
+    query: Any
+    body: Any
+    caller: Caller
+    address: str = ""
+
+    def demand(self, right: Right, place: str) -> None:
+        """Raise `RightMissingError` where the caller may not: for what only the body says."""
+        demand(self.caller, right, place)
+
+    @property
+    def actor(self) -> Actor:
+        return self.caller.actor
+
+    @property
+    def principal(self) -> Principal:
+        return self.caller.principal
+
+    def __getitem__(self, name: str) -> str:
+        return self.names[name]
+
+
+async def always(_asked: Asked) -> bool:
+    """Say of every request to a route that it cannot be undone."""
+    return True
+
+
+MAX_QUERY_CHARS = 8192
+"""Of each value; what reads one may have a bound of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """A list, or a page of one: `next` is the `after` of the page that follows."""
+
+    items: Sequence[Mapping[str, Any]]
+    next: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Lines:
+    """Parts that come one by one, each a line of JSON; after the last comes `{"end": true}`, or a problem.
+
+    Who sees neither was cut off. Parts that say nothing keep a quiet connection known to be alive. Who accepts
+    `text/event-stream` gets them as server-sent events, whose ids are places to go on from (`Last-Event-ID`).
+    """
+
+    parts: AsyncIterator[Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One route. `path` has its names in braces; `{name:path}` takes slashes too."""
+
+    method: str
+    path: str
+    right: Right | None
+    """What it takes at its place; None is for whoever is known at all."""
+    summary: str
+    handler: Callable[[Asked], Awaitable[Any]]
+    body: type[msgspec.Struct] = Nothing
+    query: type[msgspec.Struct] = Nothing
+    status: int = 200
+    waits: bool = False
+    """Whether it takes its time, and is given up when whoever asked goes."""
+    rows_at: str = ""
+    """The place of each row of a list, as a template over the row: whoever asks sees those that he may look at."""
+    is_open: bool = False
+    """Nobody has to be known for it."""
+    is_final: Callable[[Asked], Awaitable[bool]] | None = None
+    """Says of a request that it cannot be undone, so that a second person has to approve it."""
+
+    @property
+    def is_repeatable(self) -> bool:
+        """It changes nothing, so that it may be asked again and again."""
+        return self.method == "GET" or self.right is Right.READ
+
+    @property
+    def names(self) -> list[str]:
+        return _PARAMETER.findall(self.path)
+
+    @property
+    def template(self) -> str:
+        """The path as OpenAPI writes it."""
+        return _PARAMETER.sub(r"{\1}", self.path)
+
+    def place(self, names: Mapping[str, str]) -> str:
+        """Return where the right is needed, by what the path names."""
+        kind = next((kind for root, kind in _PLACES.items() if self.path.startswith(root)), SERVER)
+        return kind.format_map(names)
+
+
+_PLACES = {"/hubs/{name}": "hub/{name}", "/dps/{name}": "dps/{name}", "/aws/": "aws"}
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """What stands beside every route: who else has to agree, what was answered before, who hears of refusals."""
+
+    second: SecondPerson | None = None
+    once: Once | None = None
+    """Without it a request with an `Idempotency-Key` is refused."""
+    refused: Refused | None = None
+
+
+def operator_mount(
+    identify: Identify, table: Sequence[Endpoint], describe: Describe, beside: Beside = Beside()
+) -> Mount:
+    """Return the interface; `identify` says who asks."""
+
+    document = cache(lambda: bytes(JSONResponse(describe(table)).body))  # made once: anybody may ask for it
+
+    async def openapi(_request: Request) -> Response:
+        return Response(document(), media_type="application/json")
+
+    def routes() -> Router:
+        every = [Route(one.path, _answering(one, identify, beside), methods=[one.method]) for one in table]
+        return Router([Route("/openapi.json", openapi, methods=["GET"]), *every])
+
+    return Mount(ROOT, Late(routes))
+
+
+def problem(error: BirthmarkError) -> Response:
+    """Return an error as a problem document."""
+    document = told(error)
+    return JSONResponse(document, document["status"], media_type=PROBLEM)
+
+
+def told(error: BirthmarkError) -> dict[str, Any]:
+    """Return the document itself, as it stands in a line too."""
+    cause, fix = error.explain_apart()
+    return {
+        "type": f"urn:birthmark:{error.code}",
+        "title": str(error),
+        "status": next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS),
+        "detail": cause,
+        "code": error.code,
+        "fix": fix,
+    }
+
+
+async def _written(
+    lines: Lines, check: Callable[[], None], write: Callable[[Mapping[str, Any]], str]
+) -> AsyncIterator[str]:
+    try:
+        async for part in _as_long_as(lines.parts, check):
+            yield write(part)
+    except BirthmarkError as error:
+        yield write({"problem": told(error)})
+    else:
+        yield write({"end": True})
+
+
+def as_line(part: Mapping[str, Any]) -> str:
+    """Return a part as a line of JSON."""
+    return json.dumps(part) + "\n"
+
+
+def as_event(part: Mapping[str, Any]) -> str:
+    """Return a part as a server-sent event (WHATWG HTML 9.2); one that says nothing is a comment."""
+    if not part:
+        return ":\n\n"
+    kind = next((name for name in ("end", "problem") if name in part), "")
+    lines = [f"event: {kind}"] if kind else []
+    lines += [f"id: {part['place']}"] if "place" in part else []
+    return "\n".join([*lines, f"data: {json.dumps(part.get('event', part))}", "", ""])
+
+
+async def _as_long_as(
+    parts: AsyncIterator[Mapping[str, Any]], check: Callable[[], None]
+) -> AsyncIterator[Mapping[str, Any]]:
+    """Yield parts as they come while whoever reads them still may; `check` raises when not."""
+    ending: asyncio.Future[Mapping[str, Any]] | None = None
+    try:
+        while True:
+            ending = ending or begin_task(anext(parts))
+            is_there = (await asyncio.wait((ending,), timeout=LOOK_AGAIN_S))[0]
+            check()
+            if is_there:
+                coming, ending = ending, None
+                try:
+                    yield coming.result()
+                except StopAsyncIteration:
+                    return
+    finally:
+        await ended(ending)
+
+
+def _answering(endpoint: Endpoint, identify: Identify, beside: Beside) -> Handler:
+    carry_out = _carrying_out(endpoint, identify, beside.second)
+
+    async def answer(request: Request) -> Response:
+        caller = STRANGER if endpoint.is_open else identify(request)
+        if not endpoint.is_open:
+            authorize(endpoint, caller, request.path_params)
+        asked = await _asked(endpoint, request, caller)
+        if endpoint.is_repeatable or IDEMPOTENCY_KEY not in request.headers:
+            return await carry_out(request, asked)
+        if beside.once is None or endpoint.is_open:
+            raise OperatorRequestError(detail="Idempotency-Key is not taken here: nobody is known who asks by it")
+        return await answered_once(beside.once, await _keyed(request, caller), lambda: carry_out(request, asked))
+
+    def render(error: BirthmarkError, request: Request) -> Response:
+        if beside.refused is not None and isinstance(error, errors.ForbiddenError):
+            beside.refused(error, request.client.host if request.client else "")
+        return problem(error)
+
+    return refusing(whole(answer), render)
+
+
+def _carrying_out(
+    endpoint: Endpoint, identify: Identify, second: SecondPerson | None
+) -> Callable[[Request, Asked], Awaitable[Response]]:
+    async def carry_out(request: Request, asked: Asked) -> Response:
+        if second is not None and endpoint.is_final is not None and await endpoint.is_final(asked):
+            path = request.url.path.removeprefix(ROOT) + (f"?{request.url.query}" if request.url.query else "")
+            await second(asked.caller, wanted(endpoint, path, asked))
+            _check_again(endpoint, identify, request)
+        if endpoint.method != "GET" and "if-match" in request.headers:
+            raise OperatorRequestError(detail="If-Match is not taken: what is changed here is changed as it is by then")
+        check = partial(_check_again, endpoint, identify, request)
+        answering = answered(asked, check, request.headers)
+        response = await (while_there(request, answering, check) if endpoint.waits else answering)
+        response.headers["cache-control"] = "no-store"  # a browser asks it, too, and keeps what it may
+        return response
+
+    async def answered(asked: Asked, check: Callable[[], None], given: Mapping[str, str]) -> Response:
+        value = await endpoint.handler(asked)
+        if isinstance(value, Lines):
+            is_sse = SSE in given.get("accept", "")
+            written = _written(value, check, as_event if is_sse else as_line)
+            return StreamingResponse(written, endpoint.status, _NOT_KEPT, SSE if is_sse else NDJSON)
+        if value is None:
+            return Response(status_code=204)
+        if isinstance(value, Rows):
+            made = await _list_of(seen(value, endpoint, asked.caller), endpoint.status)
+        else:
+            made = JSONResponse(value, endpoint.status)
+        return tagged(made, given) if endpoint.method == "GET" else made
+
+    return carry_out
+
+
+async def _list_of(rows: Rows, status: int) -> Response:
+    """Return a list in JSON, made row by row in its asker's turns: rows may be large."""
+    items = []
+    for row in rows.items:
+        items.append(_as_json(row))
+        await give_way()
+    content = f'{{"items":[{",".join(items)}],"next":{_as_json(rows.next)}}}'
+    return Response(content, status, media_type=JSONResponse.media_type)
+
+
+async def _keyed(request: Request, caller: Caller) -> OnceRequest:
+    """Return a request with the key that it was given. Raise `OperatorRequestError`."""
+    given = request.headers.getlist(IDEMPOTENCY_KEY)
+    key = key_of(given[0]) if len(given) == 1 else None
+    if key is None:
+        most = f"1 to {MAX_KEY_CHARS} printable ASCII characters"
+        raise OperatorRequestError(
+            detail=f"Idempotency-Key holds {most}, in quotation marks or without, and comes once"
+        )
+    path = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+    return OnceRequest(str(caller.actor), told_by(caller), key, request.method, path, await request.body())
+
+
+def told_by(caller: Caller) -> str:
+    """Return by what somebody asks: a token, or a session."""
+    return "&".join(f"{name}={value}" for name, value in sorted(caller.actor.told.items()) if name != "from")
+
+
+async def answered_once(once: Once, request: OnceRequest, carry_out: Callable[[], Awaitable[Response]]) -> Response:
+    """Return what was answered to a request before, or carry it out and keep the answer."""
+    begun = await once.begin(request)
+    if begun.status is not None:
+        content = (begun.answer or "").encode()
+        return Response(content, begun.status, _NOT_KEPT | {REPLAYED: "true"}, "application/json" if content else None)
+    try:
+        response = await carry_out()
+    except errors.UnavailableError:
+        await once.answered(begun, FAILED, None)  # what it did, if anything, is not known
+        raise
+    except BirthmarkError:
+        await once.forget(begun)
+        raise
+    except Exception:
+        await once.answered(begun, FAILED, None)
+        raise
+    await once.answered(begun, response.status_code, bytes(response.body).decode())
+    return response
+
+
+def tagged(answer: Response, given: Mapping[str, str]) -> Response:
+    """Return an answer with its entity tag; who has it already gets nothing more (RFC 9110, 13.1.2)."""
+    tag = f'"{hashlib.sha256(bytes(answer.body)).hexdigest()[:_TAG_DIGITS]}"'
+    answer.headers["etag"] = tag
+    known = [one.strip().removeprefix("W/") for one in given.get("if-none-match", "").split(",")]
+    return Response(status_code=304, headers={"etag": tag}) if tag in known else answer
+
+
+def _check_again(endpoint: Endpoint, identify: Identify, request: Request) -> None:
+    """Raise where whoever asked is known no more, or may no more."""
+    if not endpoint.is_open:
+        authorize(endpoint, identify(request), request.path_params)
+
+
+def wanted(endpoint: Endpoint, path: str, asked: Asked) -> Wanted:
+    """Return a request as it is shown to a second person: what was read of it, and nothing that was passed over."""
+    body, place = msgspec.json.encode(asked.body).decode(), endpoint.place(asked.names)
+    if len(body) > MAX_BODY:
+        raise OperatorRequestError(detail=f"more than {MAX_BODY} characters are for no second person to read")
+    return Wanted(endpoint.summary, endpoint.method, path, body, endpoint.right or Right.ADMINISTER, place)
+
+
+async def while_there(
+    request: Request, answering: Coroutine[Any, Any, Response], check: Callable[[], None] | None = None
+) -> Response:
+    """Return an answer to a request of which the body was read; give it up when whoever asked goes.
+
+    `check` raises when whoever asked may no more, which gives it up, too.
+    """
+    asking, leaving = begin_task(answering), asyncio.create_task(_left(request))
+    pause = None if check is None else LOOK_AGAIN_S
+    try:
+        while not (await asyncio.wait((asking, leaving), timeout=pause, return_when=asyncio.FIRST_COMPLETED))[0]:
+            if check is not None:
+                check()
+        return asking.result() if asking.done() else Response(status_code=503)  # which nobody sees
+    finally:
+        await ended(asking, leaving)
+
+
+async def _left(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def seen(rows: Rows, endpoint: Endpoint, caller: Caller) -> Rows:
+    """Return those rows that the caller may look at."""
+    if not endpoint.rows_at:
+        return rows
+    may = (row for row in rows.items if caller.rights.allow(Right.READ, endpoint.rows_at.format_map(row)))
+    return Rows(list(may), rows.next)
+
+
+def authorize(endpoint: Endpoint, caller: Caller, names: Mapping[str, str]) -> None:
+    """Raise `RightMissingError` where this caller may not."""
+    if endpoint.right is not None and not endpoint.rows_at:
+        demand(caller, endpoint.right, endpoint.place(names))
+
+
+async def _asked(endpoint: Endpoint, request: Request, caller: Caller) -> Asked:
+    """Return query and body as the route's types. Raise `OperatorRequestError` naming what is wrong."""
+    if empty := [name for name, given in request.path_params.items() if not given.strip()]:
+        raise OperatorRequestError(detail=f"`{empty[0]}`, a part of the path, is empty")
+    raw = await request.body()
+    said = dict(request.query_params)
+    last = request.headers.get("last-event-id") if SSE in request.headers.get("accept", "") else None
+    if last and "after" in endpoint.query.__struct_fields__:
+        said["after"] = last  # one that was cut off asks by the same query, and says this besides
+    if (long := next((name for name, text in said.items() if len(text) > MAX_QUERY_CHARS), None)) is not None:
+        raise OperatorRequestError(detail=f"`{long[:64]}` has more than {MAX_QUERY_CHARS} characters")
+    try:
+        query = msgspec.convert(said, endpoint.query, strict=False)
+        body = decode_json(raw or b"{}", endpoint.body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise OperatorRequestError(detail=str(error)) from error
+    return Asked(request.path_params, query, body, caller, request.client.host if request.client else "")

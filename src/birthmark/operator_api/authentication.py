@@ -1,0 +1,37 @@
+"""Who asks at the operator interface, by the token in the request, or by the session of a browser."""
+
+import hmac
+
+from starlette.requests import Request
+
+from birthmark.auth.principals import MACHINE, Caller
+from birthmark.iam.service import People, TokenRefusedError
+from birthmark.operator_api.api_router import OperatorTokenError
+from birthmark.operator_api.session_guard import Gate
+
+_BEARER = "Bearer "
+
+
+class Known:
+    """Says who it is: whoever holds the data directory, where its token is taken, or a person."""
+
+    def __init__(self, people: People, gate: Gate, token: str | None = None) -> None:
+        """`token` is the data directory's."""
+        self._people = people
+        self._gate = gate
+        self._token = token
+
+    def __call__(self, request: Request) -> Caller:
+        """Raise `OperatorTokenError` or `TokenRefusedError`; for a browser's session what `Gate.caller` raises."""
+        given = request.headers.get("authorization", "")
+        if not given and self._gate.text(request):
+            return self._gate.caller(request)
+        if self._token is not None and hmac.compare_digest(given.encode(), f"{_BEARER}{self._token}".encode()):
+            return MACHINE
+        try:
+            address = request.client.host if request.client else ""
+            return self._people.caller(given.removeprefix(_BEARER), address)
+        except TokenRefusedError as error:
+            if self._token is None:
+                raise
+            raise OperatorTokenError from error

@@ -1,0 +1,128 @@
+"""The operator interface of AWS IoT: access keys, and what is in the account.
+
+Everything else is asked through AWS's own interface.
+"""
+
+import json
+import re
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from birthmark.auth.permissions import Right
+from birthmark.awsiot.model import AccessKey
+from birthmark.awsiot.service import AwsIot
+from birthmark.broker import Space
+from birthmark.broker.model import Message
+from birthmark.mqtt.topics import is_valid_filter, split_shared
+from birthmark.operator_api import aws_jobs, aws_registry, aws_shadows, aws_templates, aws_topic_rules
+from birthmark.operator_api.api_router import SIGN_OF_LIFE_S, Asked, Endpoint, Lines, PageQuery, Rows
+from birthmark.operator_api.name_validation import OperatorRequestError
+from birthmark.store import from_micros
+from birthmark.untrusted_text import readable
+
+_SIGNATURE = re.compile(r"(signature=)[A-Za-z0-9_-]+")
+
+
+class NewKey(msgspec.Struct):
+    """An access key, what it is for, and what it may do: everything, or what a policy allows."""
+
+    name: str = ""
+    policy: dict[str, Any] | None = None
+
+
+class MonitorQuery(msgspec.Struct, forbid_unknown_fields=True):
+    """Which messages: a topic filter; topics that begin with $ have to be named."""
+
+    filter: str
+
+
+def endpoints(aws: AwsIot, space: Space) -> Sequence[Endpoint]:
+    """Return the routes of `birthmark aws`."""
+
+    async def keys(_asked: Asked) -> Rows:
+        return Rows([_key_view(key) for key in aws.keys.all()])
+
+    async def add_key(asked: Asked) -> Any:
+        policy = None if asked.body.policy is None else json.dumps(asked.body.policy)
+        made = await aws.keys.add(asked.body.name, actor=asked.actor, policy=policy)
+        return _key_view(made) | {"secret_access_key": made.secret}
+
+    async def remove_key(asked: Asked) -> None:
+        await aws.keys.remove(asked["id"], actor=asked.actor)
+
+    async def things(asked: Asked) -> Rows:
+        page = await aws.overview.things(asked.query.after, asked.query.limit)
+        views = [{"thing": t.name, "type": t.type_name, "certificates": ids} for t, ids in page.items]
+        return Rows(views, page.last)
+
+    async def certificates(asked: Asked) -> Rows:
+        page = await aws.overview.certificates(asked.query.after, asked.query.limit)
+        views = [
+            {
+                "certificate": known.id,
+                "common_name": known.certificate.subject_cn,
+                "status": known.status.value,
+                "mode": known.mode.value,
+                "not_after": known.certificate.not_after.isoformat(),
+                "things": things,
+                "policies": policies,
+            }
+            for known, things, policies in page.items
+        ]
+        return Rows(views, page.last)
+
+    async def monitor(asked: Asked) -> Lines:
+        wanted = asked.query.filter
+        share, rest = split_shared(wanted)
+        if share is not None:
+            raise OperatorRequestError(detail=f"who looks on takes no share of messages: ask for {rest[:256]}")
+        if not is_valid_filter(wanted):
+            raise OperatorRequestError(detail=f"{wanted[:256]} is no topic filter")
+        return Lines(_seen(space, wanted))
+
+    return [
+        Endpoint("GET", "/aws/keys", Right.READ, "The access keys, without their secrets.", keys),
+        Endpoint("POST", "/aws/keys", Right.ADMINISTER, "Make an access key.", add_key, NewKey, status=201),
+        Endpoint("DELETE", "/aws/keys/{id}", Right.ADMINISTER, "Remove an access key.", remove_key, status=204),
+        Endpoint("GET", "/aws/things", Right.READ, "A page of things.", things, query=PageQuery),
+        Endpoint("GET", "/aws/certificates", Right.READ, "A page of certificates.", certificates, query=PageQuery),
+        Endpoint("GET", "/aws/monitor", Right.READ, "Messages, line by line.", monitor, query=MonitorQuery),
+        *aws_registry.endpoints(aws, space),
+        *aws_templates.endpoints(aws),
+        *aws_jobs.endpoints(aws),
+        *aws_topic_rules.endpoints(aws),
+        *aws_topic_rules.stream_endpoints(aws),
+        *aws_shadows.endpoints(aws),
+    ]
+
+
+async def _seen(space: Space, topic_filter: str) -> AsyncIterator[Mapping[str, Any]]:
+    """Yield messages as they are published; nothing, as a sign of life."""
+    with space.messages.watch(topic_filter) as viewer:
+        yield {"items": [], "lost": 0}
+        while True:
+            messages, lost = await viewer.take(SIGN_OF_LIFE_S)
+            at = from_micros(space.now()).isoformat()
+            yield {"items": [_message_view(at, message) for message in messages], "lost": lost}
+
+
+def _message_view(at: str, message: Message) -> dict[str, Any]:
+    body, encoding = readable(message.payload)
+    body = _SIGNATURE.sub(r"\1…", body)  # of a file's URL, which the device alone is told
+    return {
+        "at": at,
+        "topic": message.topic,
+        "body": body,
+        "encoding": encoding,
+        "qos": message.qos,
+        "retain": message.retain,
+        "client": message.publisher,
+    }
+
+
+def _key_view(key: AccessKey) -> dict[str, Any]:
+    may = "everything" if key.policy is None else "what its policy allows"
+    told = {"access_key_id": key.id, "name": key.name, "may": may, "created": key.created_at.isoformat()}
+    return told | {"policy": None if key.policy is None else json.loads(key.policy)}

@@ -1,0 +1,216 @@
+"""The operator interface of AWS IoT's registry: one thing or certificate whole, groups, policies, searches."""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Annotated, Any
+
+import msgspec
+
+from birthmark.auth.permissions import Right
+from birthmark.awsiot.model import (
+    DeviceCertificate,
+    NamedPolicy,
+    ThingGroup,
+    group_of,
+    parse_certificate_id,
+    parse_thing_name,
+    target_of_group,
+)
+from birthmark.awsiot.rules.reserved_topics import REASONS
+from birthmark.awsiot.service import AwsIot
+from birthmark.awsiot.service.search_results import FoundThing
+from birthmark.awsiot.wire.index_query import Place, parse_query
+from birthmark.broker import Space
+from birthmark.operator_api.api_router import Asked, Endpoint, PageQuery, Rows
+from birthmark.store import from_micros
+from birthmark.store.pagination import Page
+
+_MOST = 100
+"""Of what hangs on one; more are told of as such."""
+
+
+class SearchQuery(msgspec.Struct, forbid_unknown_fields=True):
+    """What is searched for, in AWS's query language, among things or, with `groups`, among thing groups."""
+
+    query: str
+    groups: bool = False
+    after: str = ""
+    limit: Annotated[int, msgspec.Meta(ge=1, le=250)] = 100
+
+
+def endpoints(aws: AwsIot, space: Space) -> Sequence[Endpoint]:
+    """Return the routes of `birthmark aws thing|certificate|group|policy show` and `birthmark aws search`."""
+    return [*_of_devices(aws, space), *_of_many(aws)]
+
+
+def _of_devices(aws: AwsIot, space: Space) -> Sequence[Endpoint]:
+    """Return the routes about one thing, one certificate, and what a search finds."""
+
+    async def thing(asked: Asked) -> Any:
+        known = await aws.things.get(parse_thing_name(asked["name"]))
+        held = await aws.attachments.principals(known.name, "", _MOST)
+        certificates = []
+        for certificate_id, kind in held.items:
+            found = await aws.certificates.find(certificate_id)
+            policies = await aws.policies.attached(certificate_id, "", _MOST)
+            certificates.append(
+                {
+                    "certificate": certificate_id,
+                    "status": None if found is None else found.status.value,
+                    "exclusive": kind.value == "EXCLUSIVE_THING",
+                    "policies": list(policies.items),
+                }
+            )
+        above, by_groups = await aws.policies.of_groups(known.name)
+        return {
+            "thing": known.name,
+            "type": known.type_name,
+            "attributes": dict(known.attributes),
+            "version": known.version,
+            "created": known.created_at.isoformat(),
+            "groups": list((await aws.thing_groups.groups_of(known.name, "", _MOST)).items),
+            "policies_by_groups": {"groups": sorted(above), "policies": sorted(by_groups)},
+            "certificates": certificates,
+            "more_certificates": held.last is not None,
+            "connection": await _connection(space, known.name),
+        }
+
+    async def certificate(asked: Asked) -> Any:
+        known = await aws.certificates.get(parse_certificate_id(asked["id"]))
+        things = await aws.attachments.things(known.id, "", _MOST)
+        policies = await aws.policies.attached(known.id, "", _MOST)
+        return {
+            **_certificate_view(known),
+            "things": [name for name, _ in things.items],
+            "more_things": things.last is not None,
+            "policies": list(policies.items),
+            "pem": known.certificate.pem(),
+        }
+
+    async def search(asked: Asked) -> Rows:
+        query: SearchQuery = asked.query
+        place = Place.GROUPS if query.groups else Place.THINGS
+        page = await aws.index.search(place, parse_query(query.query, place), query.after, query.limit)
+        if query.groups:
+            return Rows([_group_view(one) for one in await aws.found.groups(page.items)], page.last)
+        return Rows([_found_view(one) async for one in aws.found.things(page.items)], page.last)
+
+    read = Right.READ
+    return [
+        Endpoint("GET", "/aws/things/{name}", read, "A thing whole, and whether it is connected.", thing),
+        Endpoint("GET", "/aws/certificates/{id}", read, "A certificate whole.", certificate),
+        Endpoint("GET", "/aws/search", read, "A page of what a search finds.", search, query=SearchQuery),
+    ]
+
+
+def _of_many(aws: AwsIot) -> Sequence[Endpoint]:
+    """Return the routes about what many devices share: groups and policies."""
+
+    async def groups(asked: Asked) -> Rows:
+        page = await aws.thing_groups.page(asked.query.after, asked.query.limit, "")
+        return Rows([_group_view(one) for one in page.items], page.last)
+
+    async def group(asked: Asked) -> Any:
+        known = await aws.thing_groups.get(asked["name"])
+        below = await aws.thing_groups.page("", _MOST, "", parent=known.name, recursive=False)
+        things: Page[str] | None = None
+        if known.query is None:  # those of a dynamic one are what a search finds: birthmark aws search
+            things = await aws.thing_groups.things_in(known.name, "", _MOST)
+        policies = await aws.policies.attached(target_of_group(known.name), "", _MOST)
+        return {
+            **_group_view(known),
+            "attributes": dict((known.properties.get("attributePayload") or {}).get("attributes") or {}),
+            "version": known.version,
+            "groups": [one.name for one in below.items],
+            "more_groups": below.last is not None,
+            "things": None if things is None else list(things.items),
+            "more_things": things is not None and things.last is not None,
+            "policies": list(policies.items),
+        }
+
+    async def policies(asked: Asked) -> Rows:
+        page = await aws.policies.page(asked.query.after, asked.query.limit, ascending=True)
+        return Rows([_policy_view(one) for one in page.items], page.last)
+
+    async def policy(asked: Asked) -> Any:
+        known, version = await aws.policies.version(asked["name"])
+        targets = await aws.policies.targets(known.name, "", _MOST)
+        return {
+            **_policy_view(known),
+            "certificates": [one for one in targets.items if group_of(one) is None],
+            "groups": [name for one in targets.items if (name := group_of(one)) is not None],
+            "more_targets": targets.last is not None,
+            "document": json.loads(version.document),
+        }
+
+    read = Right.READ
+    return [
+        Endpoint("GET", "/aws/groups", read, "A page of thing groups.", groups, query=PageQuery),
+        Endpoint("GET", "/aws/groups/{name}", read, "A thing group whole.", group),
+        Endpoint("GET", "/aws/policies", read, "A page of policies.", policies, query=PageQuery),
+        Endpoint("GET", "/aws/policies/{name}", read, "A policy with its default document.", policy),
+    ]
+
+
+async def _connection(space: Space, client: str) -> Mapping[str, Any]:
+    """Return how the client of a thing's name stands: connected since, or gone since and why."""
+    known = await space.asked.client(client)
+    if known is not None and known.is_connected:
+        return {"connected": True, "since": None if known.since is None else from_micros(known.since).isoformat()}
+    seen = (await space.seen_anywhere([client])).get(client)
+    if seen is None or seen.reason is None:
+        return {"connected": False}
+    return {"connected": False, "since": from_micros(seen.at).isoformat(), "reason": REASONS[seen.reason]}
+
+
+def _certificate_view(known: DeviceCertificate) -> dict[str, Any]:
+    def moment(at: datetime | None) -> str | None:
+        return None if at is None else at.isoformat()
+
+    return {
+        "certificate": known.id,
+        "common_name": known.certificate.subject_cn,
+        "issuer": known.certificate.issuer_text,
+        "status": known.status.value,
+        "mode": known.mode.value,
+        "ca": known.ca_id,
+        "not_before": known.certificate.not_before.isoformat(),
+        "not_after": known.certificate.not_after.isoformat(),
+        "created": known.created_at.isoformat(),
+        "claim": known.claim is not None,
+        "claim_template": known.claim or None,
+        "goes": moment(known.until),
+        "replaces": known.replaces,
+    }
+
+
+def _group_view(known: ThingGroup) -> dict[str, Any]:
+    return {
+        "group": known.name,
+        "parent": known.parent,
+        "query": None if known.query is None else json.loads(known.query).get("queryString"),
+        "description": known.properties.get("thingGroupDescription"),
+        "created": known.created_at.isoformat(),
+    }
+
+
+def _policy_view(known: NamedPolicy) -> dict[str, Any]:
+    return {
+        "policy": known.name,
+        "version": known.default_version,
+        "created": known.created_at.isoformat(),
+        "changed": known.modified_at.isoformat(),
+    }
+
+
+def _found_view(found: FoundThing) -> dict[str, Any]:
+    """Return a thing as a search finds it; `connected` is null where connections are not indexed."""
+    connected = found.presence.get("connected")
+    return {
+        "thing": found.thing.name,
+        "type": found.thing.type_name,
+        "groups": list(found.groups),
+        "attributes": dict(found.thing.attributes),
+        "connected": None if connected is None else connected == "true",
+    }

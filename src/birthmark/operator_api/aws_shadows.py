@@ -1,0 +1,53 @@
+"""The operator interface to the shadows of things."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from birthmark.auth.permissions import Right
+from birthmark.awsiot.model import ThingName, parse_shadow_name, parse_thing_name
+from birthmark.awsiot.service import AwsIot
+from birthmark.awsiot.wire.shadows import Request, shadow_json
+from birthmark.operator_api.api_router import Asked, Endpoint
+from birthmark.untrusted_text import decode_json
+
+
+class ShadowPatch(msgspec.Struct):
+    """A patch of what is desired of a thing: null removes, objects are merged. `version` is the one it is meant for."""
+
+    desired: dict[str, Any]
+    version: int | None = None
+
+
+def endpoints(aws: AwsIot) -> Sequence[Endpoint]:
+    """Return the routes of `birthmark aws shadow`."""
+
+    async def shadow(asked: Asked) -> Any:
+        thing, name = _shadow_of(asked)
+        return decode_json(shadow_json(await aws.shadows.get(thing, name), aws.shadows.now()))
+
+    async def change_shadow(asked: Asked) -> Any:
+        body: ShadowPatch = asked.body
+        thing, name = _shadow_of(asked)
+        wanted: dict[str, Any] = {"state": {"desired": body.desired}, "version": body.version}
+        request = Request(wanted, size=len(msgspec.json.encode(wanted)))
+        await aws.shadows.update(thing, name, request, actor=asked.actor)
+        return await shadow(asked)
+
+    async def delete_shadow(asked: Asked) -> None:
+        await aws.shadows.delete(*_shadow_of(asked), Request({}), actor=asked.actor)
+
+    of = "/aws/shadows/{shadow:path}"
+    return [
+        Endpoint("GET", of, Right.READ, "A shadow, by THING or THING/NAME.", shadow),
+        Endpoint("PATCH", of, Right.OPERATE, "Change what is desired in a shadow.", change_shadow, ShadowPatch),
+        Endpoint("DELETE", of, Right.OPERATE, "Delete a shadow.", delete_shadow, status=204),
+    ]
+
+
+def _shadow_of(asked: Asked) -> tuple[ThingName, str]:
+    """Return the shadow of `THING` or `THING/NAME`."""
+    given, is_named, name = asked["shadow"].partition("/")
+    thing = parse_thing_name(given)
+    return thing, parse_shadow_name(thing, name) if is_named else ""

@@ -1,0 +1,109 @@
+"""The operator interface of AWS IoT's provisioning templates and claim certificates."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from birthmark.auth.permissions import Right
+from birthmark.awsiot.model import ProvisioningTemplate, TemplateType, parse_certificate_id
+from birthmark.awsiot.service import AwsIot
+from birthmark.awsiot.service.provisioning_templates import hook_arn
+from birthmark.operator_api.api_router import Asked, Endpoint, PageQuery, Rows
+from birthmark.pki.certificates import parse_pem
+
+
+class NewTemplate(msgspec.Struct):
+    """A provisioning template; `body` is its JSON as text, `type` FLEET_PROVISIONING or JITP."""
+
+    name: str
+    body: str
+    type: TemplateType = TemplateType.FLEET_PROVISIONING
+    hook: str | None = None
+    description: str = ""
+
+
+class Claim(msgspec.Struct):
+    """Whether a certificate is a claim's."""
+
+    claim: bool
+
+
+class Successor(msgspec.Struct):
+    """The certificate that follows, in PEM."""
+
+    certificate: str
+
+
+def endpoints(aws: AwsIot) -> Sequence[Endpoint]:
+    """Return the routes of `birthmark aws template` and `birthmark aws certificate claim`."""
+
+    async def templates(asked: Asked) -> Rows:
+        page = await aws.templates.page(asked.query.after, asked.query.limit)
+        return Rows([_template_view(one) for one in page.items], page.last)
+
+    async def template(asked: Asked) -> Any:
+        known, version = await aws.templates.version(asked["name"])
+        return _template_view(known) | {"body": json.loads(version.body)}
+
+    async def add_template(asked: Asked) -> Any:
+        given: NewTemplate = asked.body
+        hook = None if given.hook is None else json.dumps({"targetArn": given.hook})
+        role = f"arn:aws:iam::{aws.account.account_id}:role/provisioning"
+        made = await aws.templates.create(
+            *(given.name, given.body, given.type),
+            description=given.description,
+            is_enabled=True,
+            role_arn=role,
+            hook=hook,
+            actor=asked.actor,
+        )
+        return _template_view(made)
+
+    async def remove_template(asked: Asked) -> None:
+        await aws.templates.delete(asked["name"], actor=asked.actor)
+
+    async def set_claim(asked: Asked) -> None:
+        certificate_id = parse_certificate_id(asked["id"])
+        if asked.body.claim:  # which shuts the device out that has it
+            asked.demand(Right.REVOKE, "aws")
+        await aws.claims.set_claim(certificate_id, is_claim=asked.body.claim, actor=asked.actor)
+
+    async def renew(asked: Asked) -> Any:
+        certificate_id = parse_certificate_id(asked["id"])
+        asked.demand(Right.REVOKE, "aws")  # the certificate that it renews goes
+        made = await aws.renewals.carry(certificate_id, parse_pem(asked.body.certificate), actor=asked.actor)
+        return {"certificate": made.id, "replaces": certificate_id, "status": made.status.value}
+
+    one, change = "/aws/templates/{name}", Right.ADMINISTER
+    return [
+        Endpoint("GET", "/aws/templates", Right.READ, "A page of provisioning templates.", templates, query=PageQuery),
+        Endpoint("GET", one, Right.READ, "A provisioning template whole.", template),
+        Endpoint(
+            "POST", "/aws/templates", change, "Make a provisioning template.", add_template, NewTemplate, status=201
+        ),
+        Endpoint("DELETE", one, change, "Remove a provisioning template.", remove_template, status=204),
+        Endpoint(
+            *("POST", "/aws/certificates/{id}/renew", Right.ENROLL),
+            *("Register a certificate with what another has, which goes when it has connected.", renew, Successor),
+            status=201,
+        ),
+        Endpoint(
+            *("PUT", "/aws/certificates/{id}/claim", Right.ENROLL),
+            *("Say that a certificate is a claim's, or is not.", set_claim, Claim),
+            status=204,
+        ),
+    ]
+
+
+def _template_view(known: ProvisioningTemplate) -> dict[str, Any]:
+    return {
+        "template": known.name,
+        "type": known.kind.value,
+        "enabled": known.is_enabled,
+        "version": known.default_version,
+        "hook": hook_arn(known.hook),
+        "description": known.description,
+        "created": known.created_at.isoformat(),
+    }

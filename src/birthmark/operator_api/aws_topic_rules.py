@@ -1,0 +1,208 @@
+"""The operator interface of AWS IoT's topic rules, and of the streams that they write to."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Annotated, Any
+
+import msgspec
+
+from birthmark.auth.permissions import Right
+from birthmark.awsiot.model import TopicRule
+from birthmark.awsiot.rules.permissions import PLACE
+from birthmark.awsiot.rules.topic_rules import masked_address, without_secrets
+from birthmark.awsiot.service import AwsIot
+from birthmark.awsiot.service.topic_rules import TopicRules
+from birthmark.awsiot.wire import BodyInvalidError
+from birthmark.broker.rules.partitions import PositionInvalidError, parse_positions
+from birthmark.errors import mended_by
+from birthmark.message_routing.carriers.streams import Entry
+from birthmark.message_routing.deliveries import Waiting
+from birthmark.message_routing.delivery_queue import Lane
+from birthmark.net.fair_scheduler import each, fitting
+from birthmark.operator_api.api_router import Asked, Endpoint, Lines, PageQuery, Rows
+from birthmark.operator_api.name_validation import parse_name
+from birthmark.operator_api.stream_pages import Place, StreamQuery, beginning, pages
+from birthmark.outbound.http_sender import UrlInvalidError
+from birthmark.outbound.ssrf_guard import PlainRefusedError
+from birthmark.store import from_micros
+from birthmark.untrusted_text import readable
+
+_CALLED = "birthmark server settings --where 'key=outbound*'"
+
+
+class NewRule(msgspec.Struct, forbid_unknown_fields=True):
+    """A rule; `payload` as CreateTopicRule has it."""
+
+    rule: str
+    payload: dict[str, Any]
+
+
+class Trial(msgspec.Struct, forbid_unknown_fields=True):
+    """A message, and the statement or the rule that it is tried with."""
+
+    topic: Annotated[str, msgspec.Meta(max_length=512)]
+    payload: str
+    sql: str | None = None
+    rule: Annotated[str, msgspec.Meta(max_length=128)] | None = None
+    client: Annotated[str, msgspec.Meta(max_length=128)] = "tester"
+
+
+class NewStream(msgspec.Struct, forbid_unknown_fields=True):
+    """A stream."""
+
+    stream: str
+
+
+def endpoints(aws: AwsIot) -> Sequence[Endpoint]:
+    """Return the routes of `birthmark aws rule`."""
+    rules = aws.rules
+
+    async def listing(asked: Asked) -> Rows:
+        query: PageQuery = asked.query
+        page = await rules.page(query.after, query.limit, topic=None, is_disabled=None)
+        lanes = await rules.queue.counts()
+        return Rows([_view(aws, one.rule, one.filter, lanes) for one in page.items], page.last)
+
+    async def one_rule(asked: Asked) -> Any:
+        known = await rules.ready(asked["name"])
+        lanes = await rules.queue.counts(known.name)
+        whole = _view(aws, known.rule, known.filter, lanes)
+        whole["actions"] = [_action(aws, known.name, number, one, lanes) for number, one in enumerate(known.actions)]
+        return whole | {"lag_s": round(rules.engine.lag_s, 3), "payload": without_secrets(known.rule.payload)}
+
+    async def create(asked: Asked) -> Any:
+        called = mended_by(_CALLED, UrlInvalidError, PlainRefusedError)
+        with mended_by("birthmark aws rule create --help", BodyInvalidError), called:
+            made = await rules.create(asked.body.rule, asked.body.payload, actor=asked.actor)
+        return _view(aws, made, (await rules.ready(made.name)).filter, {})
+
+    async def enable(asked: Asked) -> Any:
+        await rules.switch(asked["name"], is_disabled=False, actor=asked.actor)
+        return {"rule": asked["name"], "enabled": True}
+
+    async def disable(asked: Asked) -> Any:
+        await rules.switch(asked["name"], is_disabled=True, actor=asked.actor)
+        return {"rule": asked["name"], "enabled": False}
+
+    async def remove(asked: Asked) -> None:
+        await rules.delete(asked["name"], actor=asked.actor)
+
+    async def dead(asked: Asked) -> Rows:
+        query: PageQuery = asked.query
+        name = (await rules.get(asked["name"])).name
+        found = await rules.queue.dead(name, query.after, query.limit)
+        shown = await fitting(each(map(_dead, found)), lambda view: 2 * len(view["body"]))
+        is_last = len(shown) == len(found) < query.limit
+        return Rows(shown, None if is_last else found[len(shown) - 1].id)
+
+    async def replay(asked: Asked) -> Any:
+        return {"queued": await rules.replay(asked["name"], actor=asked.actor)}
+
+    one, change, test = "/aws/rules/{name}", Right.ADMINISTER, partial(_tried, rules)
+    return [
+        Endpoint("GET", "/aws/rules", Right.READ, "A page of topic rules.", listing, query=PageQuery),
+        Endpoint("GET", one, Right.READ, "A topic rule whole, with what waits.", one_rule),
+        Endpoint("POST", "/aws/rules", change, "Make a topic rule.", create, NewRule, status=201),
+        Endpoint("POST", "/aws/rules-test", Right.READ, "What a rule makes of a message.", test, Trial),
+        Endpoint("POST", f"{one}/enable", change, "Switch a rule on.", enable),
+        Endpoint("POST", f"{one}/disable", change, "Switch a rule off.", disable),
+        Endpoint("GET", f"{one}/dead", Right.READ, "What a rule could not send.", dead, query=PageQuery),
+        Endpoint("POST", f"{one}/replay", Right.OPERATE, "Send that once more.", replay),
+        Endpoint("DELETE", one, change, "Remove a rule, with what waits.", remove, status=204),
+    ]
+
+
+def stream_endpoints(aws: AwsIot) -> Sequence[Endpoint]:
+    """Return the routes of `birthmark aws stream`."""
+    streams = aws.streams
+
+    async def listing(asked: Asked) -> Rows:
+        page = await streams.page(asked.query.after, asked.query.limit)
+        return Rows([{"stream": one.name, "created": one.created_at.isoformat()} for one in page.items], page.last)
+
+    async def create(asked: Asked) -> Any:
+        made = await streams.create(asked.body.stream, actor=asked.actor)
+        return {"stream": made.name, "created": made.created_at.isoformat()}
+
+    async def remove(asked: Asked) -> None:
+        await streams.remove(asked["name"], actor=asked.actor)
+
+    async def read(asked: Asked) -> Lines:
+        query: StreamQuery = asked.query
+        found = await streams.find(asked["name"])
+        with mended_by(f"birthmark aws stream read {asked['name']} --since 10m", PositionInvalidError):
+            return Lines(pages(found, await beginning(found, query), query, _entry))
+
+    async def note_place(asked: Asked) -> None:
+        place = parse_positions(asked.body.after)
+        await (await streams.find(asked["name"])).set_position(parse_name(asked["group"]), place)
+
+    one = "/aws/streams/{name}"
+    return [
+        Endpoint("GET", "/aws/streams", Right.READ, "A page of streams.", listing, query=PageQuery),
+        Endpoint("POST", "/aws/streams", Right.ADMINISTER, "Make a stream.", create, NewStream, status=201),
+        Endpoint("GET", f"{one}/stream", Right.READ, "A stream, line by line.", read, query=StreamQuery),
+        Endpoint("PUT", f"{one}/groups/{{group}}", Right.OPERATE, "Note a place.", note_place, Place, status=204),
+        Endpoint("DELETE", one, Right.ADMINISTER, "Remove a stream.", remove, status=204),
+    ]
+
+
+async def _tried(rules: TopicRules, asked: Asked) -> Any:
+    given: Trial = asked.body
+    with mended_by("birthmark aws rule test --help", BodyInvalidError):
+        told = await rules.tried(given.sql, given.rule, given.topic, given.payload.encode(), given.client)
+    if asked.caller.rights.allow(Right.ADMINISTER, PLACE):
+        return told
+    return {**told, "actions": [one | {"address": masked_address(one["address"])} for one in told["actions"]]}
+
+
+def _view(aws: AwsIot, known: TopicRule, topic: str | None, lanes: Mapping[str, Lane]) -> dict[str, Any]:
+    own = [lane for name, lane in lanes.items() if name.rpartition("/")[0] == known.name]
+    return {
+        "rule": known.name,
+        "enabled": not known.is_disabled,
+        "topic": topic or "",
+        "matched": aws.rules.engine.matched[known.name],
+        "sent": aws.rules.sent(known.name),
+        "waiting": sum(one.count - one.dead for one in own),
+        "dead": sum(one.dead for one in own),
+        "created": known.created_at.isoformat(),
+        "sql": known.payload["sql"],
+    }
+
+
+def _action(aws: AwsIot, rule: str, number: int, action: Any, lanes: Mapping[str, Lane]) -> dict[str, Any]:
+    name = f"{rule}/{number}"
+    lane, queue = lanes.get(name, Lane()), aws.rules.queue
+    return {
+        "action": action.kind,
+        "sent": aws.rules.engine.gone[name] + queue.carried[name],
+        "waiting": lane.count - lane.dead,
+        "dead": lane.dead,
+        "dropped": queue.dropped[name],
+    }
+
+
+def _dead(one: Waiting) -> dict[str, Any]:
+    body, encoding = readable(one.body)
+    return {
+        "at": "" if one.dead_at is None else one.dead_at.isoformat(),
+        "action": one.kind,
+        "topic": one.origin.get("topic", ""),
+        "client": one.origin.get("client", ""),
+        "tries": one.tries,
+        "problem": one.problem,
+        "body": body,
+        "encoding": encoding,
+        "address": {name: str(text) for name, text in masked_address(one.address).items() if name != "headers"},
+    }
+
+
+def _entry(one: Entry) -> dict[str, Any]:
+    body, encoding = readable(one.body)
+    return {
+        "at": from_micros(one.enqueued_micros).isoformat(),
+        "key": one.device_id,
+        "body": body,
+        "encoding": encoding,
+    }

@@ -1,0 +1,57 @@
+"""The operator interface of what is counted, and of its proof."""
+
+from collections.abc import Awaitable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Annotated, Any, Protocol
+
+import msgspec
+
+from birthmark.auth.permissions import Right
+from birthmark.clock import Clock
+from birthmark.operator_api.api_router import Asked, Endpoint, Rows
+from birthmark.store import from_micros, to_micros
+from birthmark.store.counters import Figure, Proof
+
+
+class Source(Protocol):
+    """Whoever counts."""
+
+    def read(self, name: str, since: int = 0) -> Awaitable[Sequence[Figure]]: ...
+
+    def prove(self) -> Awaitable[Sequence[Proof]]: ...
+
+
+class FigureQuery(msgspec.Struct, forbid_unknown_fields=True):
+    """How far back, in seconds, those of an hour or a week go: a day, where nothing is said."""
+
+    back_s: Annotated[int, msgspec.Meta(ge=0, le=10**9)] = 86_400
+
+
+def figure_endpoints(source: Source, periods: Mapping[str, int], clock: Clock) -> Sequence[Endpoint]:
+    """Return the routes of `birthmark server figures`."""
+
+    async def listing(asked: Asked) -> Rows:
+        begin = to_micros(clock.now() - timedelta(seconds=asked.query.back_s))
+        found = [one for name, of in periods.items() for one in await source.read(name, begin - of if of else 0)]
+        return Rows([view(one) for one in found], None)
+
+    async def prove(_asked: Asked) -> Any:
+        wrong = [{**view(one.counted), "found": one.found} for one in await source.prove()]
+        return {"is_proven": not wrong, "differs": wrong}
+
+    return [
+        Endpoint("GET", "/figures", Right.READ, "What is counted.", listing, query=FigureQuery),
+        Endpoint("POST", "/figures/prove", Right.READ, "Is each what a scan finds?", prove),
+    ]
+
+
+def view(figure: Figure) -> dict[str, Any]:
+    """Return how a figure is shown: `since` is null for what is there now."""
+    since: datetime | None = from_micros(figure.since) if figure.since else None
+    return {
+        "what": figure.name,
+        "at": figure.place,
+        "state": figure.state,
+        "since": None if since is None else since.isoformat(),
+        "count": figure.value,
+    }

@@ -1,0 +1,180 @@
+"""The operator interface of DPS: provisioning services, CAs on record, who registered."""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import msgspec
+
+from birthmark.auth.permissions import Right
+from birthmark.dps.model import IdScope, Instance
+from birthmark.dps.service import Authorities, Enrollments, Instances, Registrations
+from birthmark.dps.service.instances import OWNER
+from birthmark.iothub.service import Hubs
+from birthmark.operator_api.api_router import Asked, Endpoint, Rows
+from birthmark.operator_api.name_validation import parse_host, parse_name
+from birthmark.pki.certificates import parse_any, parse_ca
+from birthmark.pki.verified_ca import Authority
+
+
+class NewInstance(msgspec.Struct):
+    """A provisioning service; without a host it answers at the server's."""
+
+    name: str
+    host: str | None = None
+
+
+class Link(msgspec.Struct):
+    """A hub by its name."""
+
+    hub: str
+
+
+class DpsTier(msgspec.Struct):
+    """The one tier there is; null for none."""
+
+    tier: Literal["S1"] | None
+
+
+class NewAuthority(msgspec.Struct):
+    """A CA by its certificate, or those that an enrollment group carries."""
+
+    name: str
+    certificate: str | None = None
+    group: str | None = None
+    verified: bool = False
+
+
+class Verification(msgspec.Struct):
+    """The certificate that proves possession; without one it is the operator's word."""
+
+    certificate: str | None = None
+
+
+def endpoints(instances: Instances, registrations: Registrations, hubs: Hubs, default_host: str) -> Sequence[Endpoint]:
+    """Return the routes of `birthmark dps`; without a host of its own a service answers at `default_host`."""
+
+    async def listing(_asked: Asked) -> Rows:
+        return Rows([_instance_view(instance) for instance in instances.all()])
+
+    async def create(asked: Asked) -> Any:
+        body: NewInstance = asked.body
+        return _instance_view(
+            await instances.create(
+                parse_name(body.name), parse_host(body.host or default_host, body.name, "dps"), actor=asked.actor
+            )
+        )
+
+    async def link(asked: Asked) -> Any:
+        hub = hubs.by_name(asked.body.hub)
+        asked.demand(Right.OPERATE, f"hub/{hub.name}")
+        return _instance_view(await instances.link(asked["name"], hub.host, actor=asked.actor))
+
+    async def set_tier(asked: Asked) -> Any:
+        return _instance_view(await instances.set_tier(asked["name"], asked.body.tier, actor=asked.actor))
+
+    async def release(asked: Asked) -> Any:
+        instance = instances.by_name(asked["name"])
+        found = await registrations.release(instance, asked["id"], actor=asked.actor)
+        return {"registration_id": found.registration_id, "device": found.device_id, "hub": found.hub}
+
+    async def is_there(asked: Asked) -> bool:
+        return instances.by_name(asked["name"]) is not None
+
+    async def delete(asked: Asked) -> None:
+        await instances.delete(asked["name"], actor=asked.actor)
+
+    one, rule = "/dps/{name}", Right.ADMINISTER
+    return [
+        Endpoint(
+            "DELETE", one, Right.ADMINISTER, "Remove a provisioning service.", delete, status=204, is_final=is_there
+        ),
+        Endpoint("PUT", f"{one}/tier", rule, "Whose limits count.", set_tier, DpsTier),
+        Endpoint("GET", "/dps", Right.READ, "The provisioning services.", listing, rows_at="dps/{name}"),
+        Endpoint("POST", "/dps", rule, "Make a provisioning service.", create, NewInstance, status=201),
+        Endpoint("POST", f"{one}/link", Right.OPERATE, "Link a hub.", link, Link),
+        Endpoint("POST", f"{one}/registrations/{{id}}/release", Right.ENROLL, "Let a name go.", release),
+    ]
+
+
+def show_endpoints(instances: Instances, authorities: Authorities) -> Sequence[Endpoint]:
+    """Return the route of `birthmark dps show`."""
+
+    async def show(asked: Asked) -> Any:
+        instance = instances.by_name(asked["name"])
+        cas = await authorities.all(instance.id_scope)
+        told = {"cas": len(cas), "verified_cas": sum(one.is_verified for one in cas)}
+        return _instance_view(instance) | {"policies": list(instance.policies)} | told
+
+    return [Endpoint("GET", "/dps/{name}", Right.READ, "A provisioning service.", show)]
+
+
+def ca_endpoints(instances: Instances, authorities: Authorities, enrollments: Enrollments) -> Sequence[Endpoint]:
+    """Return the routes of `birthmark dps ca`."""
+
+    def scope_of(asked: Asked) -> IdScope:
+        return instances.by_name(asked["name"]).id_scope
+
+    async def list_cas(asked: Asked) -> Rows:
+        return Rows([authority_view(authority) for authority in await authorities.all(scope_of(asked))])
+
+    async def add_ca(asked: Asked) -> Any:
+        body: NewAuthority = asked.body
+        scope, name = scope_of(asked), parse_name(body.name)
+        if body.group is None:
+            wanted = {name: parse_ca(body.certificate or "")}
+        else:
+            carried = await enrollments.group_certificates(scope, body.group)
+            wanted = dict(zip((name, f"{name}-2"), carried, strict=False))
+        made = [
+            await authorities.add(scope, each, certificate, is_verified=body.verified, actor=asked.actor)
+            for each, certificate in wanted.items()
+        ]
+        return authority_view(made[0]) if body.group is None else [authority_view(one) for one in made]
+
+    async def remove_ca(asked: Asked) -> None:
+        await authorities.remove(scope_of(asked), asked["ca"], actor=asked.actor)
+
+    async def code(asked: Asked) -> Any:
+        made = await authorities.new_code(scope_of(asked), asked["ca"], actor=asked.actor)
+        return {"code": made.verification_code}
+
+    async def verify(asked: Asked) -> Any:
+        """Mark a CA verified by its proof, or without one by the operator's word."""
+        scope, name, proof = scope_of(asked), asked["ca"], asked.body.certificate
+        if proof is not None:
+            return authority_view(await authorities.verify(scope, name, parse_any(proof), actor=asked.actor))
+        present = await authorities.get(scope, name)
+        return authority_view(
+            await authorities.add(scope, name, present.certificate, is_verified=True, actor=asked.actor)
+        )
+
+    ca = "/dps/{name}/cas/{ca}"
+    return [
+        Endpoint("GET", "/dps/{name}/cas", Right.READ, "The CA certificates on record.", list_cas),
+        Endpoint("POST", "/dps/{name}/cas", Right.TRUST, "Put a CA on record.", add_ca, NewAuthority, status=201),
+        Endpoint("DELETE", ca, Right.TRUST, "Take a CA off the record.", remove_ca, status=204),
+        Endpoint("POST", f"{ca}/code", Right.TRUST, "A new verification code.", code),
+        Endpoint("POST", f"{ca}/verify", Right.TRUST, "Mark a CA verified.", verify, Verification),
+    ]
+
+
+def _instance_view(instance: Instance) -> dict[str, Any]:
+    return {
+        "name": instance.name,
+        "id_scope": instance.id_scope,
+        "host": instance.host,
+        "linked_hubs": list(instance.hubs),
+        "policy": OWNER,
+        "tier": instance.tier,
+    }
+
+
+def authority_view(authority: Authority) -> dict[str, Any]:
+    """Return a CA certificate on record."""
+    return {
+        "name": authority.name,
+        "subject": authority.certificate.subject_text,
+        "thumbprint": authority.certificate.thumbprint.hex(),
+        "verified": authority.is_verified,
+        "not_after": authority.certificate.not_after.isoformat(),
+    }

@@ -1,0 +1,323 @@
+"""The operator interface of EST: users, CAs whose certificates introduce devices, and what the CA issued."""
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from datetime import datetime, timedelta
+from functools import partial
+from hashlib import sha256
+from typing import Annotated, Any
+
+import msgspec
+
+from birthmark.auth.permissions import Right
+from birthmark.ca.model import Issued
+from birthmark.ca.revocation import CertificateRevokedError
+from birthmark.ca.service import CertificateAuthority
+from birthmark.est.model import Authority, BootstrapCa, User, WaitingRequest
+from birthmark.est.service import Approvals, Credentials, RegistrationAuthorities, Tokens
+from birthmark.iam.model import SERVER
+from birthmark.operator_api.api_router import Asked, Endpoint, PageQuery, Rows, Seconds
+from birthmark.operator_api.devices import reason_of
+from birthmark.pki.certificates import Thumbprint, parse_any, parse_ca, parse_thumbprint
+from birthmark.pki.crl import RevocationReason
+from birthmark.pki.csr import parse_csr
+
+
+class NewUser(msgspec.Struct):
+    """A user; with a device, of that device alone."""
+
+    name: str
+    password: str
+    device_id: str | None = None
+
+
+class NewCredential(msgspec.Struct):
+    """The device whose credential is wanted."""
+
+    device_id: str
+
+
+class NewToken(msgspec.Struct):
+    """The device a token is for, and how long it lives."""
+
+    device_id: str
+    lifetime_s: Seconds = 86400
+
+
+class NewRegistrationAuthority(msgspec.Struct):
+    """A registration authority's certificate, and a pattern of the device ids it may ask for."""
+
+    certificate: str
+    names: Annotated[str, msgspec.Meta(min_length=1, max_length=256)] = "*"
+
+
+class NewBootstrapCa(msgspec.Struct):
+    """A CA whose certificates introduce devices."""
+
+    certificate: str
+    any_name: bool = False
+
+
+def est_endpoints(credentials: Credentials, seed: bytes) -> Sequence[Endpoint]:
+    """Return the routes of `birthmark pki`. Passwords of bound credentials follow from `seed`."""
+
+    async def list_users(asked: Asked) -> Rows:
+        query: PageQuery = asked.query
+        found = await credentials.users(query.after, query.limit)
+        return Rows([_user_view(user) for user in found], found[-1].name if len(found) == query.limit else None)
+
+    async def add_user(asked: Asked) -> Any:
+        body: NewUser = asked.body
+        made = await credentials.add_user(body.name, body.password, device_id=body.device_id, actor=asked.actor)
+        return _user_view(made)
+
+    async def remove_user(asked: Asked) -> None:
+        await credentials.remove_user(asked["name"], actor=asked.actor)
+
+    async def ensure_credential(asked: Asked) -> Any:
+        body: NewCredential = asked.body
+        user, password = await credentials.ensure_user(body.device_id, seed=seed, actor=asked.actor)
+        return {**_user_view(user), "password": password}
+
+    async def list_cas(_asked: Asked) -> Rows:
+        return Rows([_ca_view(ca) for ca in await credentials.bootstrap_cas()])
+
+    async def add_ca(asked: Asked) -> Any:
+        body: NewBootstrapCa = asked.body
+        maker = parse_ca(body.certificate)
+        return _ca_view(await credentials.accept_ca(maker, any_name=body.any_name, actor=asked.actor))
+
+    async def remove_ca(asked: Asked) -> None:
+        await credentials.remove_ca(parse_thumbprint(asked["thumbprint"]), actor=asked.actor)
+
+    add, trust, view = Right.ENROLL, Right.TRUST, Right.READ
+    return [
+        Endpoint("GET", "/est/users", view, "The EST users.", list_users, query=PageQuery),
+        Endpoint("POST", "/est/users", add, "Make an EST user.", add_user, NewUser, status=201),
+        Endpoint("DELETE", "/est/users/{name:path}", add, "Remove an EST user.", remove_user, status=204),
+        Endpoint("POST", "/est/credentials", add, "The credential of a device.", ensure_credential, NewCredential),
+        Endpoint("GET", "/est/bootstrap", view, "The CAs that introduce devices.", list_cas),
+        Endpoint("POST", "/est/bootstrap", trust, "Accept a CA.", add_ca, NewBootstrapCa, status=201),
+        Endpoint("DELETE", "/est/bootstrap/{thumbprint}", trust, "Accept it no more.", remove_ca, status=204),
+    ]
+
+
+def door_endpoints(tokens: Tokens, authorities: RegistrationAuthorities, approvals: Approvals) -> Sequence[Endpoint]:
+    """Return the routes of `birthmark pki token`, `authority` and `request`."""
+
+    async def add_token(asked: Asked) -> Any:
+        body: NewToken = asked.body
+        lifetime = timedelta(seconds=body.lifetime_s)
+        made, password = await tokens.add(body.device_id, lifetime, actor=asked.actor)
+        return {**_user_view(made), "password": password}
+
+    async def list_authorities(_asked: Asked) -> Rows:
+        return Rows([_authority_view(one) for one in await authorities.all()])
+
+    async def add_authority(asked: Asked) -> Any:
+        body: NewRegistrationAuthority = asked.body
+        certificate = parse_any(body.certificate)
+        return _authority_view(await authorities.add(certificate, body.names, actor=asked.actor))
+
+    async def remove_authority(asked: Asked) -> None:
+        await authorities.remove(parse_thumbprint(asked["thumbprint"]), actor=asked.actor)
+
+    async def list_requests(asked: Asked) -> Rows:
+        query: PageQuery = asked.query
+        found = await approvals.page(query.after, query.limit)
+        return Rows([_request_view(one) for one in found], found[-1].id if len(found) == query.limit else None)
+
+    async def approve(asked: Asked) -> Any:
+        return _request_view(await approvals.decide(asked["id"], is_approved=True, actor=asked.actor))
+
+    async def reject(asked: Asked) -> Any:
+        rejected = await approvals.decide(asked["id"], is_approved=False, actor=asked.actor)
+        fetched = None if rejected.fetched_at is None else rejected.fetched_at.isoformat()
+        return {**_request_view(rejected), "fetched_at": fetched}
+
+    add, trust, view = Right.ENROLL, Right.TRUST, Right.READ
+    at = "/est/requests/{id}"
+    return [
+        Endpoint("POST", "/est/tokens", add, "Make a token for one device.", add_token, NewToken, status=201),
+        Endpoint("GET", "/est/authorities", view, "The registration authorities.", list_authorities),
+        Endpoint("POST", "/est/authorities", trust, "List one.", add_authority, NewRegistrationAuthority, status=201),
+        Endpoint("DELETE", "/est/authorities/{thumbprint}", trust, "List it no more.", remove_authority, status=204),
+        Endpoint("GET", "/est/requests", view, "Requests that wait.", list_requests, query=PageQuery),
+        Endpoint("POST", f"{at}/approve", add, "Let the device have its certificate.", approve),
+        Endpoint("POST", f"{at}/reject", add, "Refuse it.", reject),
+    ]
+
+
+class IssuedQuery(msgspec.Struct, forbid_unknown_fields=True):
+    """A device id, thumbprint or serial number; default: those that live longest."""
+
+    subject: str | None = None
+
+
+class RevocationQuestion(msgspec.Struct):
+    """Why, and the certificate where the path names none."""
+
+    reason: str = RevocationReason.UNSPECIFIED.value
+    certificate: str | None = None
+
+
+async def _is_of_ca(authority: CertificateAuthority, asked: Asked) -> bool:
+    found = await authority.find(parse_thumbprint(asked["thumbprint"]))
+    return found is not None and found.certificate.is_ca
+
+
+async def _is_key_of_ca(authority: CertificateAuthority, asked: Asked) -> bool:
+    """Say whether the key is a CA's; a certificate that anybody made may have the key of one."""
+    certificate = parse_any(asked.body.certificate or "")
+    ours = {one.spki_der for one in authority.hierarchy.certificates}
+    return certificate.is_ca or certificate.spki_der in ours
+
+
+async def _release(authority: CertificateAuthority, asked: Asked) -> Any:
+    """Let a name go. Who undoes that it was taken back with its device needs that right, too."""
+    name = asked["name"]
+    if await authority.revocations.is_lost(name):
+        asked.demand(Right.REVOKE, SERVER)
+    return {"name": name, "held_by": await authority.release(name, asked.principal)}
+
+
+def certificate_endpoints(
+    authority: CertificateAuthority, presented_by: Callable[[str], Awaitable[Iterable[Thumbprint]]]
+) -> Sequence[Endpoint]:
+    """Return the routes of `birthmark pki ls` and `revoke`.
+
+    `presented_by` returns the certificates by which a device of that name is on record, whoever issued them.
+    """
+
+    async def listing(asked: Asked) -> Rows:
+        wanted = asked.query.subject
+        found = await authority.search(wanted) if wanted else await authority.latest()
+        views = [_issued_view(issued) for issued in found]
+        known = {one.certificate.thumbprint for one in found}
+        if wanted is None:
+            return Rows(views)
+        others = set(await presented_by(wanted)) - known
+        over = await authority.revocations.taken_back(wanted, others)
+        alive = sorted(others - {one.thumbprint for one in over})
+        views += [_registered_view(wanted, one) for one in alive]
+        return Rows([*views, *[_other_view(wanted, one.thumbprint, one.at, one.reason) for one in over]])
+
+    async def after(revoked: Sequence[Issued]) -> Any:
+        """What is on record of them now."""
+        found = [await authority.find(one.certificate.thumbprint) for one in revoked]
+        return [_issued_view(one) for one in found if one is not None]
+
+    async def revoke(asked: Asked) -> Any:
+        reason = reason_of(asked.body.reason)
+        thumbprint = parse_thumbprint(asked["thumbprint"])
+        return await after(await authority.revocations.certificate(thumbprint, asked.principal, reason))
+
+    async def revoke_device(asked: Asked) -> Any:
+        reason = reason_of(asked.body.reason)
+        name = asked["name"]
+        revoked, others = await authority.revocations.device(name, asked.principal, reason, await presented_by(name))
+        now = authority.clock.now()
+        return [*await after(revoked), *(_other_view(name, one, now, reason) for one in others)]
+
+    async def revoke_key(asked: Asked) -> Any:
+        body: RevocationQuestion = asked.body
+        certificate = parse_any(body.certificate or "")
+        return await after(await authority.revocations.key(certificate, asked.principal, reason_of(body.reason)))
+
+    async def check(asked: Asked) -> Any:
+        """Say whether a certificate would be refused as revoked, before it is put on record."""
+        body: RevocationQuestion = asked.body
+        try:
+            await authority.revocations.check(parse_any(body.certificate or ""))
+        except CertificateRevokedError as error:
+            return {"revoked": error.explain_cause()}
+        return {"revoked": None}
+
+    told = "Let a name go; a lost one takes `revoke`, too."
+    take_back, asked_for, one = Right.REVOKE, RevocationQuestion, "/certificates/{thumbprint}/revoke"
+    return [
+        Endpoint("GET", "/certificates", Right.READ, "What the CA issued.", listing, query=IssuedQuery),
+        Endpoint("POST", "/certificates/check", None, "Is it revoked?", check, asked_for),
+        Endpoint("POST", one, take_back, "Revoke one.", revoke, asked_for, is_final=partial(_is_of_ca, authority)),
+        Endpoint("POST", "/names/{name:path}/revoke", take_back, "Revoke all of a device.", revoke_device, asked_for),
+        Endpoint("POST", "/names/{name:path}/release", Right.ENROLL, told, partial(_release, authority)),
+        Endpoint(
+            "POST",
+            "/keys/revoke",
+            take_back,
+            "Revoke a key.",
+            revoke_key,
+            asked_for,
+            is_final=partial(_is_key_of_ca, authority),
+        ),
+    ]
+
+
+def _issued_view(issued: Issued) -> dict[str, Any]:
+    certificate = issued.certificate
+    return {
+        "device": issued.device_id,
+        "profile": issued.profile,
+        "requested_by": issued.requested_by,
+        "serial": f"{certificate.serial:x}",
+        "thumbprint": certificate.thumbprint.hex(),
+        "not_before": certificate.not_before.isoformat(),
+        "not_after": certificate.not_after.isoformat(),
+        "revoked": None if issued.revoked_at is None else issued.revoked_at.isoformat(),
+        "reason": None if issued.revocation_reason is None else issued.revocation_reason.value,
+        "shown": None if issued.parent is None else issued.parent.hex(),
+    }
+
+
+def _other_view(name: str, thumbprint: Thumbprint, at: datetime, reason: RevocationReason) -> dict[str, Any]:
+    """A certificate of another CA, which was taken back."""
+    unknown = dict.fromkeys(("serial", "not_before", "not_after", "requested_by", "shown"))
+    known = {"device": name, "profile": "of another CA", "thumbprint": thumbprint.hex(), "revoked": at.isoformat()}
+    return unknown | known | {"reason": reason.value}
+
+
+def _registered_view(name: str, thumbprint: Thumbprint) -> dict[str, Any]:
+    """A certificate that another CA issued, by which a device is on record: its thumbprint is all that is known."""
+    unknown = dict.fromkeys(("serial", "not_before", "not_after", "requested_by", "revoked", "reason", "shown"))
+    return {"device": name, "profile": "of another CA", "thumbprint": thumbprint.hex()} | unknown
+
+
+def _user_view(user: User) -> dict[str, Any]:
+    return {
+        "name": user.name,
+        "device": user.device_id,
+        "created": user.created_at.isoformat(),
+        "expires": None if user.expires_at is None else user.expires_at.isoformat(),
+        "is_used": user.used_by is not None if user.is_one_time else None,
+    }
+
+
+def _authority_view(authority: Authority) -> dict[str, Any]:
+    return {
+        "subject": authority.certificate.subject_text,
+        "thumbprint": authority.certificate.thumbprint.hex(),
+        "names": authority.names,
+        "not_after": authority.certificate.not_after.isoformat(),
+    }
+
+
+def _request_view(request: WaitingRequest) -> dict[str, Any]:
+    stands = {None: "waiting", True: "approved", False: "rejected"}[request.is_approved]
+    return {
+        "id": request.id,
+        "device": request.name,
+        "stands": stands,
+        "profile": request.profile,
+        "asked_by": request.actor,
+        "address": request.address,
+        "asked_at": request.asked_at.isoformat(),
+        "key": sha256(parse_csr(request.csr).spki_der).hexdigest(),
+    }
+
+
+def _ca_view(ca: BootstrapCa) -> dict[str, Any]:
+    return {
+        "subject": ca.certificate.subject_text,
+        "thumbprint": ca.certificate.thumbprint.hex(),
+        "any_name": ca.any_name,
+        "not_after": ca.certificate.not_after.isoformat(),
+    }

@@ -1,0 +1,171 @@
+"""The operator interface of what happens: a stream of events, and webhooks."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Annotated, Any
+
+import msgspec
+
+from birthmark.auth.permissions import Right
+from birthmark.errors import mended_by
+from birthmark.events.catalogue import event_of
+from birthmark.events.model import Dead, Happening, Webhook
+from birthmark.events.reader import Feed, parse_place, place_of
+from birthmark.events.url_redaction import host_only
+from birthmark.events.webhooks import Webhooks, check_type
+from birthmark.iam.model import SERVER
+from birthmark.net.fair_scheduler import each, fitting
+from birthmark.operator_api.api_router import SIGN_OF_LIFE_S, Asked, Endpoint, Lines, Rows
+from birthmark.operator_api.name_validation import parse_name
+from birthmark.outbound.http_sender import EXAMPLE, UrlInvalidError
+from birthmark.outbound.ssrf_guard import PlainRefusedError
+from birthmark.store import Database
+
+_LOOK_EVERY_S = 0.5
+
+
+class EventsQuery(msgspec.Struct, forbid_unknown_fields=True):
+    """After which `place`, as an event names it; from now on without one, from the first on with `begin`."""
+
+    after: str = ""
+    begin: bool = False
+    type: str = "*"
+    follow: bool = False
+
+
+class NewWebhook(msgspec.Struct):
+    """Who is told, and of which types of events; all of them without one."""
+
+    name: str
+    url: str
+    types: Annotated[list[str], msgspec.Meta(max_length=32)] = []
+
+
+class PauseBody(msgspec.Struct):
+    """Whether it is told nothing for now."""
+
+    paused: bool
+
+
+class ConnectionsQuery(msgspec.Struct, forbid_unknown_fields=True):
+    """Of which device, and how many."""
+
+    subject: Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
+    limit: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 100
+
+
+def event_endpoints(database: Database, source: str) -> Sequence[Endpoint]:
+    """Return the route of `birthmark events`."""
+    feed = Feed(database)
+
+    async def parts(query: EventsQuery) -> AsyncIterator[Mapping[str, Any]]:
+        place = parse_place(query.after) if query.after else {} if query.begin else await feed.end()
+        silent = 0.0
+        while True:
+            found = await feed.after(place)
+            for happening, after in found:
+                place, event = after, event_of(happening, source)
+                if fnmatchcase(event["type"], query.type):
+                    silent = 0.0
+                    yield {"place": place_of(place), "event": event}
+            if not found:
+                if not query.follow:
+                    return
+                await asyncio.sleep(_LOOK_EVERY_S)
+                silent += _LOOK_EVERY_S
+                if silent >= SIGN_OF_LIFE_S:
+                    silent = 0.0
+                    yield {}
+
+    async def events(asked: Asked) -> Any:
+        check_type(asked.query.type, command="birthmark events --type 'birthmark.device.*'")
+        return Lines(parts(asked.query))
+
+    async def connections(asked: Asked) -> Rows:
+        query: ConnectionsQuery = asked.query
+        return Rows([_noticed_view(one) for one in await feed.noticed_of(query.subject, query.limit)])
+
+    of_one = "When a device came and went, and was refused, in the last week."
+    return [
+        Endpoint("GET", "/events", Right.READ, "What happens, line by line.", events, query=EventsQuery),
+        Endpoint("GET", "/connections", Right.READ, of_one, connections, query=ConnectionsQuery),
+    ]
+
+
+def _noticed_view(one: Happening) -> dict[str, Any]:
+    told = {"at": one.at.isoformat(), "action": one.action, "subject": one.subject}
+    return {**told, "actor": one.actor, "detail": dict(one.detail)}
+
+
+def webhook_endpoints(webhooks: Webhooks) -> Sequence[Endpoint]:
+    """Return the routes of `birthmark webhook`."""
+
+    async def listing(asked: Asked) -> Rows:
+        is_whole = asked.caller.rights.allow(Right.ADMINISTER, SERVER)
+        return Rows([_view(one, is_whole=is_whole) for one in await webhooks.all()])
+
+    async def create(asked: Asked) -> Any:
+        body: NewWebhook = asked.body
+        name = parse_name(body.name)
+        with mended_by(f"birthmark webhook create {name} {EXAMPLE}", UrlInvalidError, PlainRefusedError):
+            made = await webhooks.create(name, body.url, body.types, actor=asked.actor)
+        return {**_view(made), "secret": made.secret}
+
+    async def remove(asked: Asked) -> None:
+        await webhooks.remove(asked["name"], actor=asked.actor)
+
+    async def rotate(asked: Asked) -> Any:
+        return {"name": asked["name"], "secret": await webhooks.rotate(asked["name"], actor=asked.actor)}
+
+    async def pause(asked: Asked) -> Any:
+        return _view(await webhooks.pause(asked["name"], is_paused=asked.body.paused, actor=asked.actor))
+
+    async def dead(asked: Asked) -> Rows:
+        found = await webhooks.dead(asked["name"])
+        return Rows(await fitting(each(map(_dead_view, found)), lambda view: len(view["body"])))
+
+    async def replay(asked: Asked) -> Any:
+        return {"name": asked["name"], "events": await webhooks.replay(asked["name"], actor=asked.actor)}
+
+    look, rule, one = Right.READ, Right.ADMINISTER, "/webhooks/{name}"
+    return [
+        Endpoint("GET", "/webhooks", look, "The webhooks, without their secrets.", listing),
+        Endpoint(
+            "POST",
+            "/webhooks",
+            rule,
+            "Make one. Its secret is shown this once.",
+            create,
+            NewWebhook,
+            status=201,
+        ),
+        Endpoint("DELETE", one, rule, "Remove one.", remove, status=204),
+        Endpoint("POST", f"{one}/secret", rule, "Make its secret another one, shown this once.", rotate),
+        Endpoint("PATCH", one, rule, "Tell it nothing for now, or go on.", pause, PauseBody),
+        Endpoint("GET", f"{one}/dead", look, "What it refused, and was put aside.", dead),
+        Endpoint("POST", f"{one}/replay", rule, "Send once more what was put aside.", replay, waits=True),
+    ]
+
+
+def _view(hook: Webhook, *, is_whole: bool = True) -> dict[str, Any]:
+    return {
+        "name": hook.name,
+        "url": hook.url if is_whole else host_only(hook.url),
+        "types": list(hook.types),
+        "created": hook.created_at.isoformat(),
+        "paused": hook.is_paused,
+        "failing_since": None if hook.failed_since is None else hook.failed_since.isoformat(),
+        "tries": hook.tries,
+        "problem": hook.problem,
+    }
+
+
+def _dead_view(one: Dead) -> dict[str, Any]:
+    return {
+        "id": one.id,
+        "at": one.at.isoformat(),
+        "events": one.count,
+        "problem": one.problem,
+        "body": one.body.decode(),
+    }

@@ -1,0 +1,187 @@
+"""The operator interface of IoT Hub: hubs, their devices, the telemetry they took."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Protocol
+
+import msgspec
+
+from birthmark.auth.permissions import Right
+from birthmark.broker.rules.partitions import parse_positions
+from birthmark.dps.service import Instances
+from birthmark.iothub.model import Hub, Message
+from birthmark.iothub.rules.tiers import edition_of, parse_edition
+from birthmark.iothub.service import IotHub
+from birthmark.net.fair_scheduler import each, fitting
+from birthmark.operator_api.api_router import (
+    Asked,
+    Endpoint,
+    Lines,
+    Rows,
+)
+from birthmark.operator_api.dps import Verification, authority_view
+from birthmark.operator_api.name_validation import parse_host, parse_name
+from birthmark.operator_api.stream_pages import Place, StreamQuery, beginning, pages
+from birthmark.pki.certificates import parse_any, parse_ca
+from birthmark.store import from_micros
+from birthmark.untrusted_text import readable
+
+
+class NewHub(msgspec.Struct):
+    """A hub and the host name it answers at."""
+
+    name: str
+    host: str
+    tier: str | None = None
+    units: int = 1
+
+
+class NewHubCa(msgspec.Struct):
+    """A CA by its certificate, PEM or base64."""
+
+    name: str
+    certificate: str
+    verified: bool = False
+
+
+class HubTier(msgspec.Struct):
+    """A tier with its units; null for none."""
+
+    tier: str | None
+    units: int = 1
+
+
+class MessagesQuery(msgspec.Struct, forbid_unknown_fields=True):
+    """How many of the latest messages, of one device or of all."""
+
+    device: str | None = None
+    limit: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 100
+
+
+class ServedNames(Protocol):
+    """The names in the server's certificate."""
+
+    def covers(self, host: str) -> bool: ...
+
+    def hosts(self) -> Sequence[str]: ...
+
+
+def endpoints(iothub: IotHub, instances: Instances, served: ServedNames) -> Sequence[Endpoint]:
+    """Return the routes of `birthmark hub`."""
+    hubs = iothub.hubs
+
+    async def listing(_asked: Asked) -> Rows:
+        return Rows([_hub_view(hub) for hub in hubs.all()])
+
+    async def create(asked: Asked) -> Any:
+        body, name = asked.body, parse_name(asked.body.name)
+        edition = None if body.tier is None else parse_edition(body.tier, body.units, name)
+        made = await hubs.create(name, parse_host(body.host, name, "hub"), edition, actor=asked.actor)
+        taken = {one.host.lower() for one in hubs.all()}
+        free = [name for name in served.hosts() if name.lower() not in taken]
+        return _hub_view(made) | {"in_certificate": served.covers(made.host), "names_that_fit": free}
+
+    async def set_tier(asked: Asked) -> Any:
+        name, wanted = asked["name"], asked.body
+        edition = None if wanted.tier is None else parse_edition(wanted.tier, wanted.units, name)
+        return _hub_view(await hubs.set_tier(name, edition, actor=asked.actor))
+
+    async def delete(asked: Asked) -> None:
+        hub = hubs.by_name(asked["name"])
+        await hubs.delete(hub.name, actor=asked.actor)
+        await instances.unlink(hub.host, actor=asked.actor)
+
+    async def is_there(asked: Asked) -> bool:
+        return hubs.by_name(asked["name"]) is not None
+
+    async def messages(asked: Asked) -> Rows:
+        query: MessagesQuery = asked.query
+        hub = hubs.by_name(asked["name"])
+        found = await iothub.telemetry.stream(hub).latest(query.limit, query.device)
+        newest = (_message_view(hub, one) for one in reversed(found))
+        return Rows((await fitting(each(newest), lambda view: 2 * len(view["body"])))[::-1])
+
+    async def stream(asked: Asked) -> Lines:
+        query: StreamQuery = asked.query
+        hub = hubs.by_name(asked["name"])
+        found = iothub.telemetry.stream(hub)
+        return Lines(pages(found, await beginning(found, query), query, lambda one: _message_view(hub, one)))
+
+    async def note_place(asked: Asked) -> None:
+        hub, place = hubs.by_name(asked["name"]), parse_positions(asked.body.after)
+        await iothub.telemetry.stream(hub).set_position(parse_name(asked["group"]), place)
+
+    one, rule = "/hubs/{name}", Right.ADMINISTER
+    return [
+        Endpoint("GET", "/hubs", Right.READ, "The hubs.", listing, rows_at="hub/{name}"),
+        Endpoint("POST", "/hubs", rule, "Make a hub.", create, NewHub, status=201),
+        Endpoint("PUT", f"{one}/tier", rule, "Whose limits count.", set_tier, HubTier),
+        Endpoint(
+            "DELETE",
+            one,
+            Right.ADMINISTER,
+            "Remove a hub, its devices and messages.",
+            delete,
+            status=204,
+            is_final=is_there,
+        ),
+        Endpoint("GET", f"{one}/messages", Right.READ, "The latest telemetry.", messages, query=MessagesQuery),
+        Endpoint("GET", f"{one}/stream", Right.READ, "Telemetry, line by line.", stream, query=StreamQuery),
+        Endpoint("PUT", f"{one}/groups/{{group}}", Right.OPERATE, "Note a place.", note_place, Place, status=204),
+    ]
+
+
+def ca_endpoints(iothub: IotHub) -> Sequence[Endpoint]:
+    """Return the routes of `birthmark hub ca`."""
+    hubs, authorities = iothub.hubs, iothub.authorities
+
+    async def list_cas(asked: Asked) -> Rows:
+        return Rows([authority_view(one) for one in await authorities.all(hubs.by_name(asked["name"]))])
+
+    async def add_ca(asked: Asked) -> Any:
+        body: NewHubCa = asked.body
+        hub, name, certificate = hubs.by_name(asked["name"]), parse_name(body.name), parse_ca(body.certificate)
+        made = await authorities.add(hub, name, certificate, is_verified=body.verified, actor=asked.actor)
+        return authority_view(made)
+
+    async def remove_ca(asked: Asked) -> None:
+        await authorities.remove(hubs.by_name(asked["name"]), asked["ca"], actor=asked.actor)
+
+    async def code(asked: Asked) -> Any:
+        made = await authorities.new_code(hubs.by_name(asked["name"]), asked["ca"], actor=asked.actor)
+        return {"code": made.verification_code}
+
+    async def verify(asked: Asked) -> Any:
+        """Mark a CA verified by its proof, or without one by the operator's word."""
+        hub, name, proof = hubs.by_name(asked["name"]), asked["ca"], asked.body.certificate
+        if proof is not None:
+            return authority_view(await authorities.verify(hub, name, parse_any(proof), actor=asked.actor))
+        present = await authorities.get(hub, name)
+        made = await authorities.add(hub, name, present.certificate, is_verified=True, actor=asked.actor)
+        return authority_view(made)
+
+    every = "/hubs/{name}/cas"
+    one = f"{every}/{{ca}}"
+    return [
+        Endpoint("GET", every, Right.READ, "The CA certificates that vouch for a hub's devices.", list_cas),
+        Endpoint("POST", every, Right.TRUST, "Put a hub's CA on record.", add_ca, NewHubCa, status=201),
+        Endpoint("DELETE", one, Right.TRUST, "Take a hub's CA off the record.", remove_ca, status=204),
+        Endpoint("POST", f"{one}/code", Right.TRUST, "A new verification code of a hub's CA.", code),
+        Endpoint("POST", f"{one}/verify", Right.TRUST, "Mark a hub's CA verified.", verify, Verification),
+    ]
+
+
+def _hub_view(hub: Hub) -> dict[str, Any]:
+    return {"name": hub.name, "host": hub.host, "tier": None if hub.tier is None else str(edition_of(hub.tier))}
+
+
+def _message_view(hub: Hub, message: Message) -> dict[str, Any]:
+    body, encoding = readable(message.body)
+    return {
+        "hub": hub.name,
+        "device": message.device_id,
+        "enqueued": from_micros(message.enqueued_micros).isoformat(),
+        "body": body,
+        "encoding": encoding,
+        "system": message.system,
+        "properties": message.properties,
+    }

@@ -1,0 +1,137 @@
+"""The operator interface to a hub's devices: their twins, methods, messages."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import msgspec
+
+from birthmark.auth.permissions import Right
+from birthmark.broker.rules.device_queue import Letter
+from birthmark.iothub.model import Hub, Mail, Twin, space_of
+from birthmark.iothub.ports import ToDevices
+from birthmark.iothub.rules.c2d import FEEDBACK, LIFE_S, MAX_LIFE_S
+from birthmark.iothub.service import IotHub
+from birthmark.iothub.wire import MethodCall, twin_json
+from birthmark.operator_api.api_router import Asked, Endpoint, Rows
+from birthmark.store import from_micros
+
+
+class TwinPatch(msgspec.Struct):
+    """A patch of a twin: null removes, objects are merged. `etag` is that of the twin it is meant for."""
+
+    tags: dict[str, Any] | None = None
+    desired: dict[str, Any] | None = None
+    etag: str | None = None
+
+
+class Call(msgspec.Struct):
+    """A direct method with its payload, any JSON."""
+
+    method: str
+    payload: Any = None
+    response_timeout_s: int = 30
+    connect_timeout_s: int = 0
+
+
+class NewMail(msgspec.Struct):
+    """A message to a device; `feedback` is none, positive, negative or full."""
+
+    text: str
+    feedback: str = "none"
+    message_id: str = ""
+    content_type: str | None = None
+    properties: dict[str, str] = {}
+    expires_s: Annotated[int, msgspec.Meta(ge=1, le=MAX_LIFE_S)] = LIFE_S
+
+
+def endpoints(iothub: IotHub, to_devices: ToDevices) -> Sequence[Endpoint]:
+    """Return the routes of `birthmark hub twin`, `method`, `c2d` and `feedback`."""
+    hubs, registry = iothub.hubs, iothub.registry
+
+    async def twin(asked: Asked) -> Any:
+        hub = hubs.by_name(asked["name"])
+        return await twin_view(hub, asked["device"], await iothub.twins.get(hub, asked["device"]))
+
+    async def change_twin(asked: Asked) -> Any:
+        body: TwinPatch = asked.body
+        hub, device_id = hubs.by_name(asked["name"]), asked["device"]
+        patch: dict[str, Any] = {} if body.desired is None else {"properties": {"desired": body.desired}}
+        if body.tags is not None:
+            patch["tags"] = body.tags
+        after = await iothub.twins.desire(hub, device_id, patch, body.etag, replaces=False, actor=asked.actor)
+        return await twin_view(hub, device_id, after)
+
+    async def twin_view(hub: Hub, device_id: str, twin: Twin) -> Any:
+        (seen,) = await to_devices.seen(hub.name, [device_id])
+        return twin_json(twin, await registry.identity(hub, device_id), is_connected=seen.is_connected)
+
+    async def call(asked: Asked) -> Any:
+        body: Call = asked.body
+        hub = hubs.by_name(asked["name"])
+        wanted = MethodCall(body.method, body.payload, body.response_timeout_s, body.connect_timeout_s)
+        status, payload = await to_devices.call(hub, asked["device"], wanted)
+        return {"status": status, "payload": payload}
+
+    async def send(asked: Asked) -> Any:
+        body: NewMail = asked.body
+        hub, device_id = hubs.by_name(asked["name"]), asked["device"]
+        system = {} if body.content_type is None else {"$.ct": body.content_type}
+        letter = await iothub.c2d.send(
+            hub,
+            device_id,
+            Mail(body.text.encode(), system, body.properties),
+            message_id=body.message_id,
+            feedback=body.feedback,
+            expiry=from_micros(iothub.c2d.now() + body.expires_s * 1_000_000).isoformat(),
+            actor=asked.actor,
+        )
+        return {"device": device_id, "message": letter.id, "expires": from_micros(letter.expires_at).isoformat()}
+
+    async def waiting(asked: Asked) -> Rows:
+        hub = hubs.by_name(asked["name"])
+        await registry.device(hub, asked["device"])
+        return Rows(
+            [_letter_view(one) for one in await iothub.c2d.inboxes.letters(space_of(hub.name), asked["device"])]
+        )
+
+    async def purge(asked: Asked) -> Any:
+        hub = hubs.by_name(asked["name"])
+        await registry.device(hub, asked["device"])
+        return {
+            "device": asked["device"],
+            "purged": await iothub.c2d.inboxes.purge(space_of(hub.name), asked["device"]),
+        }
+
+    async def feedback(asked: Asked) -> Rows:
+        hub = hubs.by_name(asked["name"])
+        letters = await iothub.c2d.feedback.letters(space_of(hub.name), FEEDBACK)
+        return Rows([iothub.c2d.record_of(letter) for letter in letters])
+
+    one = "/hubs/{name}"
+    twin_of, mail = f"{one}/twins/{{device:path}}", f"{one}/mail/{{device:path}}"
+    return [
+        Endpoint("GET", twin_of, Right.READ, "A device's twin.", twin),
+        Endpoint("PATCH", twin_of, Right.OPERATE, "Change tags and desired properties.", change_twin, TwinPatch),
+        Endpoint(
+            "POST",
+            f"{one}/methods/{{device:path}}",
+            Right.OPERATE,
+            "Call a method of a device.",
+            call,
+            Call,
+            waits=True,
+        ),
+        Endpoint("POST", mail, Right.OPERATE, "Send a device a message.", send, NewMail, status=201),
+        Endpoint("GET", mail, Right.READ, "The messages that wait for a device.", waiting),
+        Endpoint("DELETE", mail, Right.OPERATE, "Drop the messages that wait for a device.", purge),
+        Endpoint("GET", f"{one}/feedback", Right.READ, "What became of messages, as told the service.", feedback),
+    ]
+
+
+def _letter_view(letter: Letter) -> dict[str, Any]:
+    return {
+        "message": letter.id,
+        "enqueued": from_micros(letter.enqueued_at).isoformat(),
+        "expires": from_micros(letter.expires_at).isoformat(),
+        "deliveries": letter.deliveries,
+    }

@@ -1,0 +1,168 @@
+"""The operator interface of a hub's devices: make, list, switch off and on, remove."""
+
+import base64
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from birthmark.auth.permissions import Right
+from birthmark.iothub.model import AuthenticationType, DeviceAuthentication, Hub, Identity, Module
+from birthmark.iothub.ports import Presence
+from birthmark.iothub.rules.tiers import Metered, edition_of
+from birthmark.iothub.service import IotHub
+from birthmark.iothub.wire import Capabilities, DeviceBody, device_json, module_json
+from birthmark.operator_api.api_router import Asked, Endpoint, PageQuery, Rows
+from birthmark.pki.certificates import parse_thumbprint
+
+
+class NewDevice(msgspec.Struct):
+    """A device with a certificate's thumbprint, with certificates of the hub's CAs, or with fresh keys."""
+
+    device_id: str
+    thumbprint: str | None = None
+    iot_edge: bool = False
+    by_authority: bool = False
+
+
+class NewModule(msgspec.Struct):
+    """A module with a certificate's thumbprint, or with fresh keys."""
+
+    module_id: str
+    thumbprint: str | None = None
+
+
+class DeviceSwitch(msgspec.Struct):
+    """Whether a device may connect."""
+
+    enabled: bool
+
+
+def show_endpoints(iothub: IotHub, presence: Presence) -> Sequence[Endpoint]:
+    """Return the routes that show one hub, one device, one module."""
+    hubs, registry = iothub.hubs, iothub.registry
+
+    async def show(asked: Asked) -> Any:
+        hub = hubs.by_name(asked["name"])
+        total, enabled = await registry.count(hub)
+        told = {"devices": total, "enabled": enabled, "connected": await presence.connected(hub.name)}
+        cas = await iothub.authorities.all(hub)
+        known = {"name": hub.name, "host": hub.host, "policies": list(hub.policies), "cas": len(cas), **told}
+        return known | tier_view(hub)
+
+    async def identity(asked: Asked) -> Any:
+        hub = hubs.by_name(asked["name"])
+        found = await registry.identity(hub, asked["identity"])
+        (seen,) = await presence.seen(hub.name, [found.name])
+        is_connected = seen.is_connected
+        if isinstance(found, Module):
+            return module_json(found, is_connected=is_connected, with_keys=False)
+        return device_json(found, is_connected=is_connected, with_keys=False)
+
+    return [
+        Endpoint("GET", "/hubs/{name}", Right.READ, "A hub.", show),
+        Endpoint("GET", "/hubs/{name}/identities/{identity:path}", Right.READ, "A device or a module.", identity),
+    ]
+
+
+def tier_view(hub: Hub) -> dict[str, Any]:
+    """Return what of a hub's tier counts: its limits in words."""
+    if hub.tier is None:
+        return {"tier": None}
+    edition = edition_of(hub.tier)
+    limits = [f"{edition.pace(what)} of {what}" for what in Metered]
+    limits.append(f"{edition.most_messages:,} messages of {edition.meter:,} bytes a day")
+    limits.append(f"{edition.most_devices:,} devices")
+    return {"tier": str(edition), "most_devices": edition.most_devices, "limits": limits}
+
+
+def endpoints(iothub: IotHub, presence: Presence) -> Sequence[Endpoint]:
+    """Return the routes of `birthmark hub device`."""
+    hubs, registry = iothub.hubs, iothub.registry
+
+    async def devices(asked: Asked) -> Rows:
+        query: PageQuery = asked.query
+        hub = hubs.by_name(asked["name"])
+        found = await registry.devices(hub, after=query.after, limit=query.limit)
+        times = await presence.seen(hub.name, [device.device_id for device in found])
+        views = [
+            device_json(device, is_connected=seen.is_connected, with_keys=False)
+            for device, seen in zip(found, times, strict=True)
+        ]
+        return Rows(views, found[-1].device_id if len(found) == query.limit else None)
+
+    async def delete_device(asked: Asked) -> None:
+        await registry.remove(hubs.by_name(asked["name"]), asked["device"], None, actor=asked.actor)
+
+    async def switch_device(asked: Asked) -> Any:
+        hub = hubs.by_name(asked["name"])
+        await _check_lost(iothub, asked, asked["device"] if asked.body.enabled else "")
+        found = await registry.switch(hub, asked["device"], is_enabled=asked.body.enabled, actor=asked.actor)
+        return {"device": found.device_id, "hub": hub.host, "status": "enabled" if found.is_enabled else "disabled"}
+
+    async def create_device(asked: Asked) -> Any:
+        body: NewDevice = asked.body
+        hub = hubs.by_name(asked["name"])
+        await _check_lost(iothub, asked, body.device_id)
+        wanted = DeviceBody(body.device_id, capabilities=Capabilities(body.iot_edge))
+        proof = DeviceAuthentication(AuthenticationType.AUTHORITY)
+        proof = proof if body.by_authority else _proof_of(body.thumbprint)
+        made = await registry.put(hub, body.device_id, wanted, proof, None, actor=asked.actor)
+        return {"device": made.device_id, "hub": hub.host, **_made_view(made, body.thumbprint)}
+
+    async def modules(asked: Asked) -> Rows:
+        hub, device_id = hubs.by_name(asked["name"]), asked["device"]
+        await registry.device(hub, device_id)
+        found = await registry.modules.of(hub, device_id)
+        times = await presence.seen(hub.name, [module.name for module in found])
+        return Rows(
+            [
+                module_json(module, is_connected=seen.is_connected, with_keys=False)
+                for module, seen in zip(found, times, strict=True)
+            ]
+        )
+
+    async def create_module(asked: Asked) -> Any:
+        body: NewModule = asked.body
+        hub = hubs.by_name(asked["name"])
+        device = await registry.device(hub, asked["device"])
+        made = await registry.modules.put(device, body.module_id, _proof_of(body.thumbprint), actor=asked.actor)
+        shown = {"device": made.device_id, "module": made.module_id, "hub": hub.host}
+        return shown | _made_view(made, body.thumbprint)
+
+    async def delete_module(asked: Asked) -> None:
+        hub = hubs.by_name(asked["name"])
+        await registry.modules.remove(hub, asked["device"], asked["module"], None, actor=asked.actor)
+
+    every, one = "/hubs/{name}/devices", "/hubs/{name}/devices/{device:path}"
+    inside = "/hubs/{name}/modules/{device}"
+    return [
+        Endpoint("GET", every, Right.READ, "A page of a hub's devices.", devices, query=PageQuery),
+        Endpoint("POST", every, Right.ENROLL, "Make a device.", create_device, NewDevice, status=201),
+        Endpoint("PATCH", one, Right.ENROLL, "Enable or disable a device.", switch_device, DeviceSwitch),
+        Endpoint("DELETE", one, Right.ENROLL, "Remove a device.", delete_device, status=204),
+        Endpoint("GET", inside, Right.READ, "The modules of a device.", modules),
+        Endpoint("POST", inside, Right.ENROLL, "Make a module.", create_module, NewModule, status=201),
+        Endpoint("DELETE", f"{inside}/{{module}}", Right.ENROLL, "Remove a module.", delete_module, status=204),
+    ]
+
+
+async def _check_lost(iothub: IotHub, asked: Asked, device_id: str) -> None:
+    """Raise `RightMissingError` where a device was revoked, and who lets it in again may revoke none."""
+    if await iothub.is_lost(device_id):
+        asked.demand(Right.REVOKE, f"hub/{asked['name']}")
+
+
+def _proof_of(thumbprint: str | None) -> DeviceAuthentication:
+    kind = AuthenticationType.SAS if thumbprint is None else AuthenticationType.SELF_SIGNED
+    return DeviceAuthentication(kind, None if thumbprint is None else parse_thumbprint(thumbprint))
+
+
+def _made_view(made: Identity, thumbprint: str | None) -> dict[str, Any]:
+    """Return what of a new identity is shown this once."""
+    key = made.authentication.primary_key
+    return {
+        "auth": made.authentication.type.value,
+        "thumbprint": thumbprint,
+        "primary_key": None if key is None else base64.b64encode(key).decode(),
+    }

@@ -1,0 +1,31 @@
+"""The operator interface to queries of a hub: one text in, pages of twins or rows out."""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import msgspec
+
+from birthmark.auth.permissions import Right
+from birthmark.iothub.ports import Presence
+from birthmark.iothub.service import IotHub
+from birthmark.operator_api.api_router import Asked, Endpoint, Rows
+
+
+class HubQuery(msgspec.Struct, forbid_unknown_fields=True):
+    """What is asked, in the query language of IoT Hub."""
+
+    query: str
+    after: str = ""
+    limit: Annotated[int, msgspec.Meta(ge=1, le=250)] = 100
+
+
+def endpoints(iothub: IotHub, presence: Presence) -> Sequence[Endpoint]:
+    """Return the route of `birthmark hub query`."""
+
+    async def query(asked: Asked) -> Rows:
+        wanted: HubQuery = asked.query
+        hub = iothub.hubs.by_name(asked["name"])
+        found = await iothub.queries.answer(hub, wanted.query, wanted.after, wanted.limit, presence)
+        return Rows(found.rows, found.marker)
+
+    return [Endpoint("GET", "/hubs/{name}/query", Right.READ, "What a query of a hub finds.", query, query=HubQuery)]

@@ -1,0 +1,315 @@
+"""The operator interface of a hub's routes: where messages leave to, which do, and what waits or was put aside."""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+import msgspec
+
+from birthmark.auth.permissions import Right
+from birthmark.broker.rules.partitions import BEGINNING, PositionInvalidError, Positions, parse_positions
+from birthmark.broker.stream import SqlStream
+from birthmark.errors import mended_by, shell_word
+from birthmark.events.url_redaction import host_only
+from birthmark.iothub.model import Hub
+from birthmark.iothub.rules.routes import configuration, matching
+from birthmark.iothub.rules.routes.configuration import EndpointInvalidError
+from birthmark.iothub.service import IotHub
+from birthmark.iothub.service.message_routing import Routes
+from birthmark.iothub.wire.routing import (
+    FALLBACK,
+    TEMPLATE,
+    Enrichment,
+    Fallback,
+    FileEndpoint,
+    Route,
+    Routing,
+    ServerEndpoint,
+    StreamEndpoint,
+    WebhookEndpoint,
+)
+from birthmark.iothub.wire.routing import Endpoint as HubEndpoint
+from birthmark.message_routing.carriers.streams import Entry
+from birthmark.message_routing.delivery_queue import Lane
+from birthmark.message_routing.rules.conditions import Subject
+from birthmark.net.fair_scheduler import asker_turn
+from birthmark.operator_api.api_router import Asked, Endpoint, Lines, Rows
+from birthmark.operator_api.name_validation import OperatorRequestError, parse_name
+from birthmark.operator_api.stream_pages import Place, StreamQuery, pages
+from birthmark.outbound.http_sender import EXAMPLE, UrlInvalidError
+from birthmark.outbound.ssrf_guard import PlainRefusedError
+from birthmark.store import from_micros, to_micros
+from birthmark.untrusted_text import readable
+
+_MOST_SHOWN = 20
+
+
+class NewEndpoint(msgspec.Struct):
+    """Where messages may leave to: one of a webhook's `url`, a `folder`, a `stream`, a `server` with its `topic`."""
+
+    name: str
+    url: str | None = None
+    folder: str | None = None
+    file_name: str = TEMPLATE
+    stream: bool = False
+    server: str | None = None
+    topic: str = "{iothub}.{device}"
+
+
+class NewRoute(msgspec.Struct):
+    """Messages of a source for which a condition holds go to endpoints, by their names."""
+
+    name: str
+    endpoints: list[str]
+    source: str = "DeviceMessages"
+    condition: str = "true"
+    enabled: bool = True
+
+
+class RouteSwitch(msgspec.Struct):
+    """Whether a route takes messages."""
+
+    enabled: bool
+
+
+class NewFallback(msgspec.Struct):
+    """Where messages go that no route takes."""
+
+    endpoints: list[str]
+    enabled: bool = True
+
+
+class NewEnrichment(msgspec.Struct):
+    """A property that is added to what goes to endpoints."""
+
+    value: str
+    endpoints: list[str]
+
+
+class RouteTest(msgspec.Struct):
+    """A message that was never sent; with a condition, whether that holds, else which routes take it."""
+
+    source: Annotated[str, msgspec.Meta(max_length=64)] = "DeviceMessages"
+    condition: str | None = None
+    device: Annotated[str, msgspec.Meta(max_length=256)] = "device"
+    body: str = ""
+    properties: dict[str, str] = {}
+    system: dict[str, str] = {}
+    twin: dict[str, Any] | None = None
+
+
+def endpoints(iothub: IotHub) -> Sequence[Endpoint]:
+    """Return the routes of `birthmark hub endpoint`, `hub route` and `hub enrichment`."""
+    rule = Right.ADMINISTER
+    of_hub = "/hubs/{name}"
+    each, one = f"{of_hub}/endpoints", f"{of_hub}/endpoints/{{endpoint}}"
+    added, key = f"{of_hub}/enrichments", f"{of_hub}/enrichments/{{key}}"
+    where, what = _Endpoints(iothub), _Routes(iothub)
+    every, route = f"{of_hub}/routes", f"{of_hub}/routes/{{route}}"
+    return [
+        Endpoint("GET", each, Right.READ, "Where messages may leave to.", where.listing),
+        Endpoint("POST", each, rule, "Let messages leave to another place.", where.add, NewEndpoint, status=201),
+        Endpoint("DELETE", one, rule, "Let no messages leave there.", where.remove, status=204),
+        Endpoint(
+            "GET",
+            f"{one}/stream",
+            Right.READ,
+            "What came to a stream, line by line.",
+            where.read,
+            query=StreamQuery,
+        ),
+        Endpoint("PUT", f"{one}/groups/{{group}}", Right.OPERATE, "Note a place.", where.note, Place, status=204),
+        Endpoint("GET", every, Right.READ, "Which messages leave.", what.listing),
+        Endpoint("POST", every, rule, "Let more messages leave.", what.add, NewRoute, status=201),
+        Endpoint("GET", route, Right.READ, "A route, what waits and what was put aside.", what.show),
+        Endpoint("PATCH", route, rule, "Switch a route on or off.", what.switch, RouteSwitch),
+        Endpoint("DELETE", route, rule, "Remove a route, and what waits of it.", what.remove, status=204),
+        Endpoint("POST", f"{route}/retry", Right.OPERATE, "Try again what was put aside.", what.retry, status=204),
+        Endpoint("PUT", f"{of_hub}/fallback", rule, "Where go those that no route takes.", what.fallback, NewFallback),
+        Endpoint("POST", f"{of_hub}/route-test", Right.READ, "Which routes take a message.", what.test, RouteTest),
+        Endpoint("GET", added, Right.READ, "What is added to messages that leave.", what.enrichments),
+        Endpoint("PUT", key, rule, "Add something to messages that leave.", what.enrich, NewEnrichment),
+        Endpoint("DELETE", key, rule, "Add something no more.", what.plain, status=204),
+    ]
+
+
+class _Endpoints:
+    def __init__(self, iothub: IotHub) -> None:
+        self._hubs, self._routes = iothub.hubs, iothub.routes
+
+    async def listing(self, asked: Asked) -> Rows:
+        routing = await self._routes.routing(self._hubs.by_name(asked["name"]))
+        return Rows([_endpoint_view(routing, one) for one in routing.endpoints])
+
+    async def add(self, asked: Asked) -> Any:
+        hub = self._hubs.by_name(asked["name"])
+        made = _endpoint_of(asked.body, hub.name)
+        again = f"birthmark hub endpoint create {shell_word(made.name[:64])} --webhook {EXAMPLE} --hub {hub.name}"
+        with mended_by(again, UrlInvalidError, PlainRefusedError):
+            kept = await self._routes.change(
+                *(hub, lambda known: configuration.with_endpoint(known, made, hub.name)),
+                *("iothub.endpoint_add", made.name),
+                actor=asked.actor,
+                kind=made.__struct_config__.tag,
+            )
+        shown = _endpoint_view(kept.routing, made)
+        return shown | {"secret": kept.secrets[made.name]} if made.name in kept.secrets else shown
+
+    async def remove(self, asked: Asked) -> None:
+        hub, name = self._hubs.by_name(asked["name"]), asked["endpoint"]
+        await self._routes.change(
+            *(hub, lambda known: configuration.without_endpoint(known, name, hub.name)),
+            *("iothub.endpoint_remove", name),
+            actor=asked.actor,
+        )
+
+    async def read(self, asked: Asked) -> Lines:
+        hub = self._hubs.by_name(asked["name"])
+        stream, name = await self._routes.stream(f"{hub.name}/{asked['endpoint']}"), asked["endpoint"]
+        with mended_by(f"birthmark hub endpoint read {name} --since 10m --hub {hub.name}", PositionInvalidError):
+            return Lines(pages(stream, await _beginning(stream, asked.query), asked.query, _entry_view))
+
+    async def note(self, asked: Asked) -> None:
+        hub, place = self._hubs.by_name(asked["name"]), parse_positions(asked.body.after)
+        stream = await self._routes.stream(f"{hub.name}/{asked['endpoint']}")
+        await stream.set_position(parse_name(asked["group"]), place)
+
+
+class _Routes:
+    def __init__(self, iothub: IotHub) -> None:
+        self._hubs, self._routes = iothub.hubs, iothub.routes
+
+    async def listing(self, asked: Asked) -> Rows:
+        hub = self._hubs.by_name(asked["name"])
+        routing, lanes = await self._routes.routing(hub), await self._routes.lanes(hub)
+        rows = [_route_view(one, lanes) for one in routing.routes]
+        return Rows([*rows, _route_view(_fallback_of(routing), lanes)])
+
+    async def add(self, asked: Asked) -> Any:
+        hub, body = self._hubs.by_name(asked["name"]), asked.body
+        source = configuration.parse_source(body.source, hub.name)
+        made = Route(body.name, tuple(body.endpoints), source, body.condition, body.enabled)
+        await self._change(asked, hub, lambda known: configuration.with_route(known, made, hub.name), "add", made.name)
+        return _route_view(made, {})
+
+    async def show(self, asked: Asked) -> Any:
+        hub, name = self._hubs.by_name(asked["name"]), asked["route"]
+        routing = await self._routes.routing(hub)
+        route = _fallback_of(routing) if name == FALLBACK else configuration.known_route(routing, name, hub.name)
+        lanes = await self._routes.lanes(hub)
+        aside = await self._routes.problems(hub, route.name, _MOST_SHOWN)
+        lag_s = round(await self._routes.lag_s(hub), 3)
+        return _route_view(route, lanes) | {"lag_s": lag_s, "aside": list(aside)}
+
+    async def switch(self, asked: Asked) -> Any:
+        hub, name, is_enabled = self._hubs.by_name(asked["name"]), asked["route"], asked.body.enabled
+        made = await self._change(
+            *(asked, hub, lambda known: configuration.switched(known, name, hub.name, is_enabled=is_enabled)),
+            *("enable" if is_enabled else "disable", name),
+        )
+        return _route_view(configuration.known_route(made, name, hub.name), await self._routes.lanes(hub))
+
+    async def remove(self, asked: Asked) -> None:
+        hub, name = self._hubs.by_name(asked["name"]), asked["route"]
+        await self._change(asked, hub, lambda known: configuration.without_route(known, name, hub.name), "remove", name)
+
+    async def retry(self, asked: Asked) -> None:
+        await self._routes.retry(self._hubs.by_name(asked["name"]), asked["route"], actor=asked.actor)
+
+    async def fallback(self, asked: Asked) -> Any:
+        hub, body = self._hubs.by_name(asked["name"]), asked.body
+        made = Fallback(tuple(body.endpoints), body.enabled)
+
+        def decide(known: Routing) -> Routing:
+            return configuration.checked(msgspec.structs.replace(known, fallback=made), hub.name)
+
+        routing = await self._change(asked, hub, decide, "change", FALLBACK)
+        return _route_view(_fallback_of(routing), await self._routes.lanes(hub))
+
+    async def test(self, asked: Asked) -> Any:
+        hub, body = self._hubs.by_name(asked["name"]), asked.body
+        return await tested(self._routes, hub, body)
+
+    async def enrichments(self, asked: Asked) -> Rows:
+        routing = await self._routes.routing(self._hubs.by_name(asked["name"]))
+        return Rows([msgspec.to_builtins(one) for one in routing.enrichments])
+
+    async def enrich(self, asked: Asked) -> Any:
+        hub, body = self._hubs.by_name(asked["name"]), asked.body
+        made = Enrichment(asked["key"], body.value, tuple(body.endpoints))
+        await self._change(
+            asked, hub, lambda known: configuration.with_enrichment(known, made, hub.name), "enrich", made.key
+        )
+        return msgspec.to_builtins(made)
+
+    async def plain(self, asked: Asked) -> None:
+        hub, key = self._hubs.by_name(asked["name"]), asked["key"]
+        await self._change(
+            asked, hub, lambda known: configuration.without_enrichment(known, key, hub.name), "enrich", key
+        )
+
+    async def _change(self, asked: Asked, hub: Hub, decide: Any, what: str, subject: str) -> Routing:
+        action = f"iothub.route_{what}"
+        return (await self._routes.change(hub, decide, action, subject, actor=asked.actor)).routing
+
+
+async def tested(routes: Routes, hub: Hub, asked: RouteTest) -> Mapping[str, Any]:
+    """Return which routes take a message, and where to; or whether a condition holds."""
+    source = configuration.parse_source(asked.source, hub.name)
+    await asker_turn()
+    message = matching.read(matching.imagined(asked.device, asked.body, asked.properties, asked.system))
+    if asked.condition is not None:
+        condition = configuration.compiled(asked.condition, hub.name)
+        return {"holds": matching.takes(condition, Subject(message, asked.twin), "test")}
+    if (ready := routes.ready(hub.name)) is None:
+        return {"routes": []}
+    found = matching.matching(ready, source, message, asked.twin)
+    return {"routes": [{"route": name, "endpoints": list(to)} for name, to in found]}
+
+
+def _endpoint_of(body: NewEndpoint, hub: str) -> HubEndpoint:
+    given = [body.url is not None, body.folder is not None, body.stream, body.server is not None]
+    if sum(given) != 1:
+        detail = "it is one of a webhook, a folder, a stream and a server"
+        raise EndpointInvalidError(hub=hub, endpoint=ascii(body.name[:64])[1:-1], detail=detail)
+    if body.url is not None:
+        return WebhookEndpoint(body.name, body.url)
+    if body.folder is not None:
+        return FileEndpoint(body.name, body.folder, body.file_name)
+    return StreamEndpoint(body.name) if body.server is None else ServerEndpoint(body.name, body.server, body.topic)
+
+
+def _endpoint_view(routing: Routing, one: HubEndpoint) -> dict[str, Any]:
+    shown: dict[str, Any] = msgspec.to_builtins(one)
+    if isinstance(one, WebhookEndpoint):
+        shown["url"] = host_only(one.url)
+    to = ": ".join(str(shown[name]) for name in ("url", "folder", "server", "topic") if name in shown)
+    return {**shown, "to": to, "routes": list(routing.leads_to(one.name))}
+
+
+def _route_view(route: Route, lanes: Mapping[tuple[str, str], Lane]) -> dict[str, Any]:
+    own = [lane for (name, _), lane in lanes.items() if name == route.name]
+    counts = {"waiting": sum(one.count - one.dead for one in own), "put_aside": sum(one.dead for one in own)}
+    return {**msgspec.to_builtins(route), **counts}
+
+
+def _fallback_of(routing: Routing) -> Route:
+    return Route(FALLBACK, routing.fallback.endpoints, is_enabled=routing.fallback.is_enabled)
+
+
+async def _beginning(stream: SqlStream[Entry], query: StreamQuery) -> Positions:
+    """Return where to begin: at the beginning, unless it is said otherwise."""
+    if query.after is not None:
+        return parse_positions(query.after)
+    if query.group is not None and (known := await stream.position(parse_name(query.group))) is not None:
+        return known
+    if query.since is None:
+        return BEGINNING
+    if query.since.tzinfo is None:
+        raise OperatorRequestError(detail="`since` has no time zone")
+    return await stream.find(max(0, to_micros(query.since)))
+
+
+def _entry_view(one: Entry) -> dict[str, Any]:
+    body, encoding = readable(one.body)
+    came = from_micros(one.enqueued_micros).isoformat()
+    return {"device": one.device_id, "came": came, "body": body, "encoding": encoding}

@@ -1,0 +1,38 @@
+"""The operator interface of the machines that serve as one: which there are, what another joins by, which leads."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+from birthmark.auth.permissions import Right
+from birthmark.operator_api.api_router import Asked, Endpoint
+
+Listed = Callable[[], Awaitable[Sequence[Mapping[str, object]]]]
+Invite = Callable[[str], Awaitable[Mapping[str, object]]]
+Lead = Callable[[str], Awaitable[None]]
+
+
+def machine_endpoints(listed: Listed, invite: Invite, lead: Lead) -> Sequence[Endpoint]:
+    """Return the routes of `birthmark server machine`."""
+
+    async def all_of_them(_asked: Asked) -> Any:
+        return {"items": list(await listed()), "next": None}
+
+    async def invited(asked: Asked) -> Any:
+        return await invite(asked.actor)
+
+    async def led(asked: Asked) -> Any:
+        await lead(asked.actor)
+        return {"items": list(await listed()), "next": None}
+
+    at = "/server/machines"
+    return [
+        Endpoint("GET", at, Right.READ, "The machines that serve as one.", all_of_them),
+        Endpoint(
+            "POST",
+            f"{at}/invite",
+            Right.ADMINISTER,
+            "Return what another machine joins by: a secret.",
+            invited,
+        ),
+        Endpoint("POST", f"{at}/lead", Right.ADMINISTER, "Make this machine the one that makes CAs and roots.", led),
+    ]

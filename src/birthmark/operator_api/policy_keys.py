@@ -1,0 +1,107 @@
+"""The operator interface of policies' keys, of provisioning services and of hubs."""
+
+import base64
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import msgspec
+
+from birthmark.auth.permissions import Right
+from birthmark.auth.shared_access_policies import Keys, keys_of, rights_of
+from birthmark.dps.service import Instances
+from birthmark.dps.service.instances import OWNER
+from birthmark.errors import ConflictError
+from birthmark.iothub.model import Identity, Module
+from birthmark.iothub.service import IotHub
+from birthmark.operator_api.api_router import Asked, Endpoint, Rows
+
+HUB_OWNER = "iothubowner"
+
+
+class NoKeysError(ConflictError):
+    """A device, or a module, that proves itself by no key."""
+
+    code = "iothub.no_keys"
+    message = "{name} has no keys"
+    cause = "{name} of hub {hub} proves itself by a certificate ({proof}), and has no key to be shown."
+    fix = "What it proves itself by: `birthmark hub device ls --hub {hub} --json`"
+    hub: str
+    name: str
+    proof: str
+
+
+class Wanted(msgspec.Struct):
+    """Of which policy, the owner's without one; and which of its keys is to be another one first."""
+
+    policy: str | None = None
+    rotate: Literal["primary", "secondary"] | None = None
+
+
+def key_endpoints(instances: Instances, iothub: IotHub, https_port: Callable[[], int]) -> Sequence[Endpoint]:
+    """Return the routes of `birthmark dps key` and `birthmark hub key`. Secrets are asked for: nobody just looks."""
+    hubs = iothub.hubs
+
+    async def of_dps(asked: Asked) -> Any:
+        name, wanted, policy = asked["name"], asked.body, asked.body.policy or OWNER
+        if wanted.rotate is not None:
+            await instances.rotate(name, policy, wanted.rotate, actor=asked.actor)
+        found = instances.by_name(name)
+        keys_of(found.policies, policy, name)
+        await instances.note_shown(found, policy, actor=asked.actor)
+        return _view(found.name, found.host, https_port(), policy, found.policies)
+
+    async def of_hub(asked: Asked) -> Any:
+        name, wanted, policy = asked["name"], asked.body, asked.body.policy or HUB_OWNER
+        if wanted.rotate is not None:
+            await hubs.rotate(name, policy, wanted.rotate, actor=asked.actor)
+        found = hubs.by_name(name)
+        keys_of(found.policies, policy, name)
+        await hubs.note_shown(found, policy, actor=asked.actor)
+        return _view(found.name, found.host, https_port(), policy, found.policies)
+
+    async def policies_of_dps(asked: Asked) -> Rows:
+        return _policies(instances.by_name(asked["name"]).policies)
+
+    async def policies_of_hub(asked: Asked) -> Rows:
+        return _policies(hubs.by_name(asked["name"]).policies)
+
+    async def of_identity(asked: Asked) -> Any:
+        hub = hubs.by_name(asked["name"])
+        found = await iothub.registry.identity(hub, asked["identity"])
+        if found.authentication.primary_key is None or found.authentication.secondary_key is None:
+            raise NoKeysError(name=found.name, hub=hub.name, proof=found.authentication.type.value)
+        await iothub.registry.note_shown(hub, [found], actor=asked.actor)
+        pair = found.authentication.primary_key, found.authentication.secondary_key
+        return _identity_view(found, hub.host, pair)
+
+    told = "The keys of a policy; one of them made anew first, if that is asked for."
+    return [
+        Endpoint("POST", "/dps/{name}/keys", Right.ADMINISTER, told, of_dps, Wanted),
+        Endpoint("POST", "/hubs/{name}/keys", Right.ADMINISTER, told, of_hub, Wanted),
+        Endpoint("GET", "/dps/{name}/policies", Right.READ, "The policies there are.", policies_of_dps),
+        Endpoint("GET", "/hubs/{name}/policies", Right.READ, "The policies there are.", policies_of_hub),
+        Endpoint(
+            "POST",
+            "/hubs/{name}/identity-keys/{identity:path}",
+            Right.ENROLL,
+            "The keys of a device, or of a module as DEVICE/MODULE.",
+            of_identity,
+        ),
+    ]
+
+
+def _policies(policies: Keys) -> Rows:
+    return Rows([{"policy": name, "rights": rights_of(name)} for name in policies])
+
+
+def _identity_view(identity: Identity, host: str, pair: tuple[bytes, bytes]) -> dict[str, Any]:
+    primary, secondary = (base64.b64encode(key).decode() for key in pair)
+    module = {"module": identity.module_id} if isinstance(identity, Module) else {}
+    keys = {"primary_key": primary, "secondary_key": secondary}
+    return {"device": identity.device_id, **module, "host": host, **keys}
+
+
+def _view(name: str, host: str, https_port: int, policy: str, policies: Keys) -> dict[str, Any]:
+    primary, secondary = (base64.b64encode(key).decode() for key in keys_of(policies, policy, name))
+    keys = {"primary_key": primary, "secondary_key": secondary}
+    return {"name": name, "host": host, "https_port": https_port, "policy": policy, **keys}

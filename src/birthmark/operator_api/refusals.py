@@ -1,0 +1,56 @@
+"""The operator interface of refusals: what `birthmark why` asks."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Annotated, Any
+
+import msgspec
+
+from birthmark.auth.permissions import Right
+from birthmark.clock import Clock
+from birthmark.operator_api.api_router import Asked, Endpoint, Rows
+from birthmark.pki.certificates import parse_thumbprint
+from birthmark.refusals import refusals_about
+from birthmark.refusals.presented_certificates import Find
+from birthmark.refusals.reason_counts import reasons
+from birthmark.store import Database
+
+MAX_BACK_S = 180 * 86_400
+
+
+class RefusalsQuery(msgspec.Struct, forbid_unknown_fields=True):
+    """The latest refusals, about one subject or all, of one code, from before the one of an id."""
+
+    subject: str | None = None
+    code: Annotated[str, msgspec.Meta(min_length=1, max_length=128)] | None = None
+    before: Annotated[str, msgspec.Meta(min_length=1, max_length=256)] | None = None
+    limit: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 20
+
+
+class ReasonsQuery(msgspec.Struct, forbid_unknown_fields=True):
+    """How far back, in seconds: half a year at most, as as much before that is looked at, too."""
+
+    back_s: Annotated[int, msgspec.Meta(ge=3600, le=MAX_BACK_S)] = 86_400
+
+
+def endpoints(database: Database, presented: Find, clock: Clock) -> Sequence[Endpoint]:
+    """Return the routes of `birthmark why`, and of what was shown in a refusal."""
+
+    async def refusals(asked: Asked) -> Rows:
+        query: RefusalsQuery = asked.query
+        found = await refusals_about(database, query.subject, query.limit, code=query.code, before=query.before)
+        return Rows([refusal.as_json() for refusal in found])
+
+    async def why(asked: Asked) -> Rows:
+        found = await reasons(database, clock.now(), timedelta(seconds=asked.query.back_s))
+        return Rows([one.as_json() for one in found])
+
+    async def certificate(asked: Asked) -> Any:
+        return {"certificate": (await presented(parse_thumbprint(asked["thumbprint"]))).pem()}
+
+    at, look = "/refusals/certificates/{thumbprint}", Right.READ
+    return [
+        Endpoint("GET", "/refusals", look, "The latest refusals.", refusals, query=RefusalsQuery),
+        Endpoint("GET", "/refusals/reasons", look, "For which reasons, and how often.", why, query=ReasonsQuery),
+        Endpoint("GET", at, look, "A certificate that was shown in one of the latest.", certificate),
+    ]

@@ -1,0 +1,112 @@
+"""The operator interface of an exchange of the root: how it stands, and its steps."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Annotated, Any
+
+import msgspec
+
+from birthmark.auth.permissions import Right
+from birthmark.ca.hierarchy import Generation
+from birthmark.ca.rollover import Rollovers
+from birthmark.ca.rules.rollover import NoRolloverError, Progress, Rollover
+from birthmark.operator_api.api_router import Asked, Endpoint, always
+from birthmark.operator_api.name_validation import OperatorRequestError
+
+Teach = Callable[[Generation, Generation, str], Awaitable[Sequence[str]]]
+
+
+class StandingQuery(msgspec.Struct, forbid_unknown_fields=True):
+    """Whether devices are counted, too: of a million certificates that takes seconds."""
+
+    measured: bool = True
+
+
+class NextStep(msgspec.Struct):
+    """The part of the devices that must know both roots before the new one signs."""
+
+    share: Annotated[float, msgspec.Meta(ge=0, le=1)] = 1.0
+    state: str | None = None
+    """How it stood when that was decided; otherwise now, nothing is done. A person has to say it."""
+
+
+class StepBack(msgspec.Struct):
+    """`state` is how it stood when that was decided; otherwise now, nothing is done."""
+
+    state: str | None = None
+
+
+def rollover_endpoints(rollovers: Rollovers, teach: Teach) -> Sequence[Endpoint]:
+    """Return the routes of `birthmark pki rollover`. `teach` lets enrollment groups know the new CA."""
+
+    async def status(asked: Asked) -> Any:
+        query: StandingQuery = asked.query
+        return await current() if query.measured else _view(rollovers, rollovers.current, None)
+
+    async def current() -> Any:
+        rollover, progress = await rollovers.status()
+        return _view(rollovers, rollover, progress)
+
+    async def start(asked: Asked) -> Any:
+        await rollovers.start(asked.actor)
+        return await current()
+
+    async def forward(asked: Asked) -> Any:
+        body: NextStep = asked.body
+        await rollovers.step_forward(body.share, asked.actor, body.state)
+        return await current()
+
+    async def back(asked: Asked) -> Any:
+        body: StepBack = asked.body
+        await rollovers.step_back(asked.actor, body.state)
+        return await current()
+
+    async def groups(asked: Asked) -> Any:
+        rollover, _ = await rollovers.status()
+        if rollover is None:
+            raise NoRolloverError
+        old, new = (rollovers.roots.generation(root) for root in (rollover.old, rollover.new))
+        return {"groups": list(await teach(old, new, asked.actor))}
+
+    at, trust = "/ca/rollover", Right.TRUST
+    return [
+        Endpoint("GET", at, Right.READ, "How an exchange of the root stands.", status, query=StandingQuery),
+        Endpoint("POST", f"{at}/start", trust, "Make the new root, and trust both.", start, is_final=always),
+        Endpoint("POST", f"{at}/next", trust, "Take the next step.", forward, NextStep, is_final=_as_it_stood),
+        Endpoint("POST", f"{at}/back", trust, "Take the last step back.", back, StepBack),
+        Endpoint("POST", f"{at}/groups", trust, "Let enrollment groups know both CAs.", groups),
+    ]
+
+
+async def _as_it_stood(asked: Asked) -> bool:
+    """Say that a step cannot be undone. What two agree on is one step: by then the next one may be another."""
+    if asked.caller.user is not None and asked.body.state is None:
+        raise OperatorRequestError(detail="`state` says how it stood when that was decided, for whoever is to agree")
+    return True
+
+
+def _view(rollovers: Rollovers, current: Rollover | None, progress: Progress | None) -> dict[str, Any]:
+    signing = rollovers.hierarchy.anchor
+    view: dict[str, Any] = {
+        "state": "one root" if current is None else current.phase.value,
+        "signs": signing.subject_text,
+        "signs_until": signing.not_after.isoformat(),
+        "trusted": [one.thumbprint.hex() for one in rollovers.hierarchy.anchors],
+    }
+    if progress is not None:
+        view |= {
+            "devices": progress.devices,
+            "fetched": progress.fetched,
+            "below_old": progress.below_old,
+            "below_new": progress.below_new,
+            "last_below_old": None if progress.last_below_old is None else progress.last_below_old.isoformat(),
+            "missing": list(progress.missing),
+            "groups": list(progress.groups),
+        }
+    if current is not None:
+        view |= {
+            "old": current.old.hex(),
+            "new": current.new.hex(),
+            "started_at": current.started_at.isoformat(),
+            "changed_at": current.changed_at.isoformat(),
+        }
+    return view

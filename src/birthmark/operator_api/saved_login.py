@@ -1,0 +1,195 @@
+"""Who is signed in at which server, kept in a file of one's own: what `birthmark login` writes."""
+
+import errno
+import os
+import ssl
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import msgspec
+
+from birthmark import atomic_files
+from birthmark.errors import InvalidRequestError, NotFoundError, PolicyError
+from birthmark.operator_api.environment import system_roots
+from birthmark.text_files import decode_text, plain_text
+from birthmark.untrusted_text import decode_json
+
+FILE = "~/.config/birthmark/login.json"
+_VARIABLE = "BIRTHMARK_LOGIN"
+_MAX_BYTES = 1024 * 1024
+
+
+class Login(msgspec.Struct, frozen=True):
+    """A server, its roots as PEM, and the token by which it knows somebody."""
+
+    url: str
+    roots: str
+    user: str
+    token_id: str
+    token: str
+    ends: str
+
+
+class Invited(msgspec.Struct, frozen=True):
+    """What an invitation's file says."""
+
+    url: str
+    roots: str
+    user: str
+    code: str
+    ends: str
+
+
+class LoginDamagedError(InvalidRequestError):
+    """The file that says who is signed in cannot be read."""
+
+    code = "login.damaged"
+    cause = "{path} is not what `birthmark login` writes."
+    fix = "Put it aside, `mv -nT {path} {path}.damaged`, and sign in again, by an invitation."
+    for_a_person = "it takes an invitation"
+    path: Path
+
+
+class LoginForeignError(PolicyError):
+    """Somebody else wrote it, and would have this user's commands go where he likes."""
+
+    code = "login.foreign"
+    cause = "{path} belongs to another user, who may have put it there: commands would go to that one's server."
+    fix = "Name the server's data directory: --data, or BIRTHMARK_DATA. Or sign in as the user that you are."
+    for_a_person = "it is another user's file"
+    path: Path
+
+
+class InvitationInvalidError(InvalidRequestError):
+    """The file is no invitation."""
+
+    code = "login.invitation_invalid"
+    cause = "{path} is not a file that `birthmark user invite` writes{detail}."
+    fix = "Ask whoever invited you for that file, whole."
+    for_a_person = "only who invited has it"
+    detail: str = ""
+    path: Path
+
+
+class TokenFileError(InvalidRequestError):
+    """The file holds no token."""
+
+    code = "login.token_file"
+    cause = "{path} holds no token of that server, as `birthmark token create` shows one: bmt_…"
+    fix = (
+        "Have one made where somebody is signed in: `birthmark token create laptop`. Put it into the file's first line."
+    )
+    for_a_person = "it takes somebody who is signed in"
+    path: Path
+
+
+class NotSignedInError(NotFoundError):
+    """Nobody is signed in."""
+
+    code = "login.nobody"
+    cause = "{path} is not there: nobody is signed in here."
+    fix = "Sign in by an invitation, `birthmark login FILE`, or at a browser, `birthmark login URL`"
+    for_a_person = "it takes an invitation, or a password"
+    path: Path
+
+
+def place(environment: Mapping[str, str] = os.environ) -> Path:
+    """Return where it is written who is signed in."""
+    return Path(environment.get(_VARIABLE) or FILE).expanduser()
+
+
+def signed_in(environment: Mapping[str, str] = os.environ) -> Login | None:
+    """Return who is signed in; None for nobody. Raise `LoginDamagedError`."""
+    path = place(environment)
+    try:
+        text = _read(path, is_own=True)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        if not os.access(path.parent, os.X_OK):  # a HOME that is closed to this user
+            return None
+        damaged = LoginDamagedError(path=path)
+        damaged.quote(fix="If BIRTHMARK_LOGIN is set, let it name the file of a login: `env | grep BIRTHMARK_LOGIN`.")
+        raise damaged from error
+    try:
+        found = decode_json(plain_text(text), Login)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise LoginDamagedError(path=path) from error
+    check(found)
+    return found
+
+
+def read_invitation(path: Path) -> Invited:
+    """Return what an invitation says. Raise `InvitationInvalidError`, `OSError`."""
+    try:
+        return decode_json(plain_text(_read(path)), Invited)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        _, sign, seen = str(error).partition("; ")
+        raise InvitationInvalidError(path=path, detail=sign + seen) from error
+
+
+def check_place() -> None:
+    """Raise `OSError` where it could not be written who is signed in: before an invitation is used up by it."""
+    path = place()
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    probe = path.with_name(f".{path.name}.{os.getpid()}")
+    atomic_files.create(probe, b"")
+    atomic_files.remove(probe)
+
+
+def check(login: Login) -> None:
+    """Raise `LoginDamagedError` for one that leads nowhere, or where nobody could be known."""
+    try:
+        ssl.create_default_context(cadata=login.roots)
+    except (TypeError, ValueError, ssl.SSLError) as error:  # the first for text that is not ASCII
+        raise LoginDamagedError(path=place()) from error
+    if not login.token.isascii() or not is_url(login.url) or "BEGIN CERTIFICATE" not in login.roots:
+        raise LoginDamagedError(path=place())
+
+
+def is_url(text: str) -> bool:
+    """Say whether a server can be reached there."""
+    try:
+        parts, _ = urlsplit(text), urlsplit(text).port
+    except ValueError:
+        return False
+    return parts.scheme == "https" and bool(parts.hostname)
+
+
+def keep(login: Login) -> tuple[Path, Path | None]:
+    """Write who is signed in, for its owner alone; return where, and where a file is now that was no login."""
+    path, aside = place(), None
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if path.is_file() and not _is_login(path):
+        aside = atomic_files.keep_aside(path)
+    atomic_files.replace(path, msgspec.json.format(msgspec.json.encode(login)) + b"\n", 0o600)
+    return path, aside
+
+
+def _is_login(path: Path) -> bool:
+    try:
+        decode_json(decode_text(path.read_bytes()[:_MAX_BYTES]), Login)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def roots_file(login: Login) -> Path:
+    """Return a file with the server's roots, for clients that take no text; one with the system's is beside it."""
+    directory = place().with_suffix(".trust")
+    directory.mkdir(exist_ok=True, mode=0o700)
+    ours = login.roots.encode()
+    for name, text in (("bundle.pem", system_roots() + ours), ("trust.pem", ours)):
+        if not atomic_files.is_there(directory / name, text, 0o600):
+            atomic_files.replace(directory / name, text, 0o600)
+    return directory / "trust.pem"
+
+
+def _read(path: Path, *, is_own: bool = False) -> bytes:
+    with path.open("rb") as file:
+        if is_own and os.fstat(file.fileno()).st_uid not in {os.geteuid(), 0}:
+            raise LoginForeignError(path=path)
+        return file.read(_MAX_BYTES)

@@ -1,0 +1,49 @@
+"""The operator interface of the server itself: its certificate, where its services are, and what it was told."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from birthmark.auth.permissions import Right
+from birthmark.operator_api.api_router import Asked, Endpoint, Rows
+from birthmark.operator_api.hub import ServedNames
+from birthmark.pki.certificates import Certificate
+
+
+class OwnEnd(ServedNames, Protocol):
+    """The server's certificate."""
+
+    @property
+    def leaf(self) -> Certificate:
+        """What is served."""
+        ...
+
+    @property
+    def trouble(self) -> str:
+        """Why what is configured now is not served; nothing where it is."""
+        ...
+
+
+def endpoints(
+    own: OwnEnd, services: Callable[[], Mapping[str, Any]], settings: Callable[[], Sequence[Mapping[str, Any]]]
+) -> Sequence[Endpoint]:
+    """Return the routes of what `birthmark doctor` asks, and who is signed in.
+
+    Neither `services` nor `settings` tells a secret.
+    """
+
+    async def certificate(_asked: Asked) -> Any:
+        not_after = own.leaf.not_after.isoformat()
+        return {"not_after": not_after, "hosts": list(own.hosts()), "trouble": own.trouble}
+
+    async def reached(_asked: Asked) -> Any:
+        return services()
+
+    async def in_force(_asked: Asked) -> Rows:
+        return Rows(settings())
+
+    told = "The settings in force, without secrets: value, default, and what each is."
+    return [
+        Endpoint("GET", "/server/settings", Right.READ, told, in_force),
+        Endpoint("GET", "/server/certificate", Right.READ, "The server's own certificate.", certificate),
+        Endpoint("GET", "/server/endpoints", None, "Where its services are.", reached),
+    ]

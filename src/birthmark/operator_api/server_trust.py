@@ -1,0 +1,98 @@
+"""By which roots a server is known that nothing is known of yet: nobody is believed blindly.
+
+Either its roots are in a file, or the SHA-256 of one is known, or the system's roots know it. Then the server says all
+of its roots, by the connection that was verified, and is known by these from then on.
+"""
+
+import hashlib
+import http.client
+import ssl
+from typing import Any
+from urllib.parse import urlsplit
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from birthmark.errors import PolicyError, UnavailableError
+from birthmark.operator_api.environment import system_roots
+from birthmark.untrusted_text import decode_json, reason_of
+
+_TIMEOUT_S = 30
+_MAX_BYTES = 256 * 1024
+
+
+class ServerUnknownError(PolicyError):
+    """Nothing says that it is the server that is meant."""
+
+    code = "login.server_unknown"
+    cause = "{url} was not signed in at: {reason}."
+    fix = (
+        "On the server's machine, in its data directory: `openssl x509 -in trust.pem -outform DER | sha256sum`. "
+        "Here, with that number: `birthmark login {url} --thumbprint SHA256`"
+    )
+    for_a_person = "it takes who may read the server's data directory"
+    reason: str
+    url: str
+
+
+class ServerAwayError(UnavailableError):
+    """The server does not answer, or not as one of ours."""
+
+    code = "login.server_away"
+    cause = "{url} does not answer as a Birthmark server does: {reason}."
+    fix = "See whether it is there from here: `curl -sS -k {url}/operator/v1/server/roots`"
+    for_a_person = "it is another machine's server"
+    reason: str
+    url: str
+
+
+def roots_of(url: str, roots: str | None, thumbprint: str | None) -> str:
+    """Return the roots of the server at this URL, as PEM. Raise `ServerUnknownError`, `ServerAwayError`."""
+    if thumbprint is not None:
+        roots = _root_of(url, thumbprint)
+    told = _asked(url, ssl.create_default_context(cadata=roots))
+    try:
+        _asked(url, ssl.create_default_context(cadata=told))
+    except (
+        ServerUnknownError,
+        ssl.SSLError,
+    ):  # its certificate is of an authority that it does not name
+        return told + (system_roots().decode("ascii", "ignore") if roots is None else roots)
+    return told
+
+
+def _root_of(url: str, thumbprint: str) -> str:
+    """Return that root of the server which has this SHA-256: what was asked without being sure of it proves itself."""
+    wanted = "".join(one for one in thumbprint.lower().rpartition("=")[2] if one.isascii() and one not in ": ")
+    unsure = ssl.create_default_context()
+    unsure.check_hostname, unsure.verify_mode = False, ssl.CERT_NONE
+    try:
+        found = x509.load_pem_x509_certificates(_asked(url, unsure).encode())
+    except ValueError as error:
+        raise ServerAwayError(url=url, reason="it says roots that are none") from error
+    for one in found:
+        if hashlib.sha256(one.public_bytes(Encoding.DER)).hexdigest() == wanted:
+            return one.public_bytes(Encoding.PEM).decode()
+    raise ServerUnknownError(url=url, reason="none of its roots has that thumbprint, so it may be another server")
+
+
+def _asked(url: str, context: ssl.SSLContext) -> str:
+    parts = urlsplit(url)
+    connection = http.client.HTTPSConnection(parts.hostname or "", parts.port, timeout=_TIMEOUT_S, context=context)
+    try:
+        connection.request("GET", "/operator/v1/server/roots")
+        with connection.getresponse() as response:
+            body: Any = decode_json(response.read(_MAX_BYTES)) if response.status == http.client.OK else None
+        told = body["roots"] if isinstance(body, dict) else None
+        if not isinstance(told, str) or not told.isascii() or "BEGIN CERTIFICATE" not in told:
+            raise ServerAwayError(url=url, reason=f"HTTP status {response.status}, and no roots")
+    except ssl.SSLCertVerificationError as error:
+        reason = f"its certificate is not known ({error.verify_message})"
+        raise ServerUnknownError(url=url, reason=reason) from error
+    except OSError as error:
+        raise ServerAwayError(url=url, reason=reason_of(error)) from error
+    except (http.client.HTTPException, ValueError) as error:
+        raise ServerAwayError(url=url, reason="it says something else") from error
+    finally:
+        connection.close()
+    return told

@@ -1,0 +1,219 @@
+"""The operator interface of sign-in: sessions of browsers, and passwords."""
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from birthmark.auth.permissions import Right
+from birthmark.auth.principals import Caller
+from birthmark.errors import InvalidRequestError
+from birthmark.iam.authorization import check_whole
+from birthmark.iam.device_code import EVERY_S, Askings
+from birthmark.iam.model import SERVER
+from birthmark.iam.oidc import GOOD_FOR, Providers
+from birthmark.iam.oidc_model import Underway
+from birthmark.iam.sign_in import SignIn
+from birthmark.iam.sign_in_model import Session
+from birthmark.operator_api.api_router import Asked, Endpoint, Rows
+from birthmark.operator_api.name_validation import OperatorRequestError
+from birthmark.operator_api.plain_pages import link, page, paragraph
+from birthmark.operator_api.session_guard import local_path
+from birthmark.operator_api.sign_in import WITH
+from birthmark.operator_api.sign_in_handlers import Desk, browser_of
+from birthmark.operator_api.users import Reached, may_administer, view_once
+from birthmark.untrusted_text import decode_json
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderPages:
+    """To a provider and back."""
+
+    desk: Desk
+    providers: Providers
+
+    def routes(self) -> list[Route]:
+        """Return the pages."""
+        route = self.desk.route
+        return [
+            route(f"{WITH}/{{name}}", self.leave, "POST"),
+            route(f"{WITH}/{{name}}/callback", self.come_back),
+        ]
+
+    async def leave(self, request: Request) -> Response:
+        """Send a browser to a provider, by a page: browsers follow no form to another origin (`form-action`)."""
+        given, name = await self.desk.form_before(request), request.path_params["name"]
+        path = local_path(given.get("next"))
+        url, kept = await self.providers.begin(name, self._back_at(request, name), path, given.get("code", ""))
+        host = urlsplit(url).hostname or ""
+        response = page(
+            f"On to {host}", paragraph("You sign in there, and come back."), link(url, "Continue"), leads_to=url
+        )
+        text = base64.urlsafe_b64encode(msgspec.json.encode(kept)).decode()
+        self.desk.gate.keep(response, self._cookie, text, int(GOOD_FOR.total_seconds()))
+        return response
+
+    async def come_back(self, request: Request) -> Response:
+        """Sign in whom the provider knows."""
+        name, kept = request.path_params["name"], self._kept(request)
+        given = dict(request.query_params)
+        text = await self.providers.finish(name, given, kept, self._back_at(request, name), browser_of(request))
+        response = await self.desk.signed_in(request, text, local_path(kept.path if kept else None))
+        self.desk.gate.drop(response, self._cookie)
+        return response
+
+    @property
+    def _cookie(self) -> str:
+        return f"{self.desk.gate.cookie}-with"
+
+    def _kept(self, request: Request) -> Underway | None:
+        try:
+            return decode_json(base64.urlsafe_b64decode(request.cookies.get(self._cookie, "")), Underway)
+        except (msgspec.MsgspecError, ValueError, RecursionError):
+            return None
+
+    def _back_at(self, request: Request, name: str) -> str:
+        return f"{self.desk.gate.origin(request)}{WITH}/{name}/callback"
+
+
+_Secret = Annotated[str, msgspec.Meta(max_length=4096)]
+
+
+class WhosePasswordError(InvalidRequestError):
+    """Nobody is named, and whoever asks is nobody."""
+
+    code = "people.password_of_whom"
+    cause = "The password is to be of a user, and whoever holds the data directory is none."
+    fix = "Name a user: `birthmark user password NAME`. Those there are: `birthmark user ls`"
+    for_a_person = "only a person knows for whom"
+
+
+class NewPassword(msgspec.Struct):
+    """A password: one's own, or that of a user; one's own takes the one before, where there is one."""
+
+    password: _Secret
+    current: _Secret = ""
+    user: str | None = None
+
+
+class WhoAsks(msgspec.Struct):
+    """The machine of a command that asks to be let in."""
+
+    label: Annotated[str, msgspec.Meta(max_length=64)] = ""
+
+
+class Waits(msgspec.Struct):
+    """The code of a command that waits."""
+
+    device_code: Annotated[str, msgspec.Meta(max_length=128)]
+
+
+def session_endpoints(sign_in: SignIn) -> Sequence[Endpoint]:
+    """Return the routes of `birthmark session` and `birthmark user password`."""
+    sessions = sign_in.sessions
+
+    async def listing(asked: Asked) -> Rows:
+        if asked.caller.is_narrowed and not may_administer(asked.caller):
+            return Rows([])
+        return Rows([_view(one) for one in sessions.of(_whose(asked.caller))])
+
+    async def end(asked: Asked) -> None:
+        check_whole(asked.caller)
+        await sessions.end(asked["id"], of=_whose(asked.caller), actor=asked.actor)
+
+    async def end_all(asked: Asked) -> Any:
+        _check_own(asked, asked["name"])
+        sign_in.people.user(asked["name"])
+        return {"user": asked["name"], "ended": await sessions.end_all(asked["name"], actor=asked.actor)}
+
+    async def set_password(asked: Asked) -> Any:
+        body: NewPassword = asked.body
+        user = asked.caller.user if body.user is None else body.user
+        if user is None:
+            raise WhosePasswordError
+        _check_own(asked, user)
+        await sign_in.set_password(user, body.password, body.current, asked.caller, asked.address)
+        return {"user": user}
+
+    async def remove_password(asked: Asked) -> None:
+        check_whole(asked.caller)
+        await sign_in.remove_password(asked["name"], actor=asked.actor)
+
+    async def open_console(asked: Asked) -> Any:
+        if asked.caller.user is not None:
+            raise OperatorRequestError(
+                detail="the link is for whoever holds the data directory; people sign in at /signin"
+            )
+        code, ends_at = await sign_in.open(actor=asked.actor)
+        return {"path": f"/open#{code}", "ends": ends_at.isoformat()}
+
+    at, one = "/people/sessions", "/people/users/{name}"
+    link = "Make a link that opens the console once, on the server's machine."
+    return [
+        Endpoint("POST", "/console/open", Right.ADMINISTER, link, open_console),
+        Endpoint("GET", at, None, "One's own sessions of browsers; all of them for who administers.", listing),
+        Endpoint("DELETE", f"{at}/{{id}}", None, "End a session.", end, status=204),
+        Endpoint("POST", f"{one}/signout", None, "End all sessions of a user, one's own or another's.", end_all),
+        Endpoint("POST", "/people/password", None, "Set a password; all sessions end.", set_password, NewPassword),
+        Endpoint(
+            "DELETE", f"{one}/password", Right.ADMINISTER, "Let nobody sign in by it.", remove_password, status=204
+        ),
+    ]
+
+
+def asking_endpoints(askings: Askings, reached: Reached) -> Sequence[Endpoint]:
+    """Return the routes of `birthmark login URL`, which nobody has to be known for."""
+
+    async def begin(asked: Asked) -> Any:
+        begun = await askings.begin(asked.body.label, asked.address)
+        url = reached()["url"]
+        return {
+            "device_code": begun.secret,
+            "user_code": begun.code,
+            "verification_uri": None if url is None else f"{url}/device",
+            "ends": begun.ends_at.isoformat(),
+            "interval": EVERY_S,
+        }
+
+    async def token(asked: Asked) -> Any:
+        made = await askings.asked(asked.body.device_code, asked.address)
+        return {"interval": made} if isinstance(made, int) else {"interval": None, **view_once(made)}
+
+    async def roots(_asked: Asked) -> Any:
+        return {"roots": reached()["roots"]}
+
+    at = "/people/asking"
+    return [
+        Endpoint("POST", at, None, "Ask to be let in by a person at a browser.", begin, WhoAsks, is_open=True),
+        Endpoint("POST", f"{at}/token", None, "Return what came of it: a token, once.", token, Waits, is_open=True),
+        Endpoint("GET", "/server/roots", None, "The roots that this server is known by.", roots, is_open=True),
+    ]
+
+
+def _whose(caller: Caller) -> str | None:
+    return None if may_administer(caller) else caller.user
+
+
+def _check_own(asked: Asked, user: str) -> None:
+    check_whole(asked.caller)
+    if user != asked.caller.user:
+        asked.demand(Right.ADMINISTER, SERVER)
+
+
+def _view(one: Session) -> dict[str, Any]:
+    return {
+        "id": one.id,
+        "user": one.user,
+        "how": one.how,
+        "from": one.address,
+        "browser": one.agent,
+        "created": one.created_at.isoformat(),
+        "used": one.used_at.isoformat(),
+        "ends": one.ends_at.isoformat(),
+    }

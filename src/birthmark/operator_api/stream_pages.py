@@ -1,0 +1,76 @@
+"""Streams, page by page: from where somebody asks, from a time, or from where a group is."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from datetime import datetime
+from typing import Any, TypeVar
+
+import msgspec
+
+from birthmark.broker.ports import Stream
+from birthmark.broker.rules.partitions import BEGINNING, Positions, parse_positions, render_positions
+from birthmark.net.fair_scheduler import MAX_ANSWER_BYTES, give_way
+from birthmark.operator_api.api_router import SIGN_OF_LIFE_S
+from birthmark.operator_api.name_validation import OperatorRequestError, parse_name
+from birthmark.store import to_micros
+
+PAGE = 250
+PAUSE_S = 0.05
+"""Between two looks: what comes meanwhile is read together, whoever else sends."""
+T = TypeVar("T")
+
+
+class StreamQuery(msgspec.Struct, forbid_unknown_fields=True):
+    """Where to begin, else with what comes from now on: a position, a time, or where a group is; `follow` goes on."""
+
+    device: str | None = None
+    after: str | None = None
+    since: datetime | None = None
+    group: str | None = None
+    follow: bool = False
+
+
+class Place(msgspec.Struct):
+    """How far a group has read: the `next` of a page."""
+
+    after: str
+
+
+async def beginning(stream: Stream[T], query: StreamQuery) -> Positions:
+    """Return where to begin; a group that never said so begins where it is told, else at the beginning."""
+    if query.after is not None:
+        return parse_positions(query.after)
+    if query.group is not None:
+        if (known := await stream.position(parse_name(query.group))) is not None:
+            return known
+        if query.since is None:
+            return BEGINNING
+    if query.since is None:
+        return await stream.end()
+    if query.since.tzinfo is None:
+        raise OperatorRequestError(detail="`since` has no time zone")
+    return await stream.find(max(0, to_micros(query.since)))
+
+
+async def pages(
+    stream: Stream[T], where: Positions, query: StreamQuery, view: Callable[[T], Mapping[str, Any]]
+) -> AsyncIterator[Mapping[str, Any]]:
+    """Yield pages as they come; an empty one as a sign of life."""
+    loop = asyncio.get_running_loop()
+    said_at = -SIGN_OF_LIFE_S
+    while True:
+        page = await stream.read(where, PAGE, query.device, most_bytes=MAX_ANSWER_BYTES)
+        where = page.next
+        is_time = loop.time() >= said_at + SIGN_OF_LIFE_S
+        if page.items or page.is_gap or is_time or (page.is_end and not query.follow):
+            views = []
+            for message in page.items:
+                views.append(view(message))
+                await give_way()
+            yield {"items": views, "next": render_positions(where), "gap": page.is_gap}
+            said_at = loop.time()
+        if page.is_end:
+            if not query.follow:
+                return
+            await asyncio.sleep(PAUSE_S)
+            await stream.tail(where, max(0.0, said_at + SIGN_OF_LIFE_S - loop.time()))

@@ -1,0 +1,281 @@
+"""The operator interface of people: users and their roles, invitations, tokens."""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
+from functools import partial
+from typing import Annotated, Any
+
+import msgspec
+
+from birthmark.auth.permissions import Right
+from birthmark.auth.principals import Caller
+from birthmark.errors import InvalidRequestError
+from birthmark.iam.approvals import Approvals
+from birthmark.iam.approvals_model import Approval
+from birthmark.iam.authorization import NarrowedTokenError, check_whole
+from birthmark.iam.leftovers import left_by
+from birthmark.iam.model import EVERYWHERE, SERVER, Grant, Role, Token, User
+from birthmark.iam.removal_quota import inviter_of
+from birthmark.iam.service import People, Shown
+from birthmark.iam.sign_in_model import Session
+from birthmark.operator_api.api_router import Asked, Endpoint, Rows, Seconds
+from birthmark.operator_api.name_validation import parse_name
+
+Reached = Callable[[], Mapping[str, Any]]
+"""Where people of other machines reach the operator interface, and by which roots they know it."""
+SessionsOf = Callable[[str], Sequence[Session]]
+"""The browsers at which a user is signed in."""
+_Label = Annotated[str, msgspec.Meta(max_length=64)]
+
+
+class WhoseTokenError(InvalidRequestError):
+    """Nobody is named, and whoever asks is nobody."""
+
+    code = "people.token_of_whom"
+    cause = "The token is to be of a user, and whoever holds the data directory is none."
+    fix = "Name a user: `birthmark token create --user NAME`. Those there are: `birthmark user ls`"
+    for_a_person = "only a person knows for whom"
+
+
+class LeftQuery(msgspec.Struct, forbid_unknown_fields=True):
+    """What comes after a place: the `next` of the page before."""
+
+    after: Annotated[str, msgspec.Meta(max_length=512)] = ""
+
+
+class GrantBody(msgspec.Struct):
+    """A role, and where: `*` is everywhere."""
+
+    role: Role
+    place: str = EVERYWHERE
+
+
+class NewPerson(msgspec.Struct):
+    """Somebody, and a role to begin with."""
+
+    name: str
+    role: Role | None = None
+    place: str = EVERYWHERE
+
+
+class Code(msgspec.Struct):
+    """The code of an invitation, and a word for what it is used at."""
+
+    code: Annotated[str, msgspec.Meta(max_length=128)]
+    label: _Label = ""
+
+
+class AllowBody(msgspec.Struct):
+    """How many more devices somebody may take away today."""
+
+    more: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
+
+
+class NewPersonToken(msgspec.Struct):
+    """What a token is for, how long it lives, and where it goes less far than its user does, how far."""
+
+    label: _Label = ""
+    lifetime_s: Seconds = 30 * 86400
+    user: str | None = None
+    role: Role | None = None
+    place: str | None = None
+
+
+def user_endpoints(people: People, reached: Reached, sessions: SessionsOf) -> Sequence[Endpoint]:
+    """Return the routes of `birthmark user` and `role`."""
+
+    async def users(_asked: Asked) -> Rows:
+        return Rows([_user_view(people, sessions, one) for one in people.all()])
+
+    async def user(asked: Asked) -> Any:
+        return _user_view(people, sessions, people.user(asked["name"]))
+
+    async def create(asked: Asked) -> Any:
+        body: NewPerson = asked.body
+        if body.role is not None:
+            check_whole(asked.caller)
+        made = await people.create(parse_name(body.name), body.role, body.place, actor=asked.actor)
+        return _user_view(people, sessions, made)
+
+    async def remove(asked: Asked) -> None:
+        await people.remove(asked["name"], actor=asked.actor)
+
+    async def invite(asked: Asked) -> Any:
+        by = inviter_of(asked.actor, asked.caller.let_in_by)
+        code, ends_at = await people.invite(asked["name"], actor=asked.actor, by=by)
+        return {"user": asked["name"], "code": code, "ends": ends_at.isoformat(), **reached()}
+
+    async def grant(asked: Asked) -> Any:
+        await people.grant(asked["name"], asked.body.role, asked.body.place, actor=asked.actor)
+        return _user_view(people, sessions, people.user(asked["name"]))
+
+    async def revoke(asked: Asked) -> Any:
+        body: GrantBody = asked.body
+        await people.revoke(asked["name"], body.role, body.place, actor=asked.actor)
+        return _user_view(people, sessions, people.user(asked["name"]))
+
+    async def allow(asked: Asked) -> Any:
+        name = asked["name"]
+        check_whole(asked.caller)
+        return {"user": name, "remaining": await people.allow(name, asked.body.more, by=asked.caller)}
+
+    look, rule, one = Right.READ, Right.ADMINISTER, "/people/users/{name}"
+    return [
+        Endpoint("POST", f"{one}/allowance", rule, "Let somebody else take more away.", allow, AllowBody),
+        Endpoint("GET", "/people/users", look, "The users.", users),
+        Endpoint("POST", "/people/users", rule, "Make a user.", create, NewPerson, status=201),
+        Endpoint("GET", one, look, "A user.", user),
+        Endpoint("DELETE", one, rule, "Remove a user, and all tokens of that one.", remove, status=204),
+        Endpoint("POST", f"{one}/invitation", rule, "Return what that person signs in by: a secret.", invite),
+        Endpoint("POST", f"{one}/roles", rule, "Give a role at a place.", grant, GrantBody),
+        Endpoint(
+            "GET", f"{one}/left", look, "What a user made or saw that stays.", partial(_left, people), query=LeftQuery
+        ),
+        Endpoint("POST", f"{one}/roles/remove", rule, "Take a role at a place.", revoke, GrantBody),
+    ]
+
+
+async def _left(people: People, asked: Asked) -> Rows:
+    query: LeftQuery = asked.query
+    page = await left_by(people.database, asked["name"], after=query.after)
+    return Rows(page.items, page.last)
+
+
+async def _me(people: People, asked: Asked) -> Any:
+    caller = asked.caller
+    if caller.user is None:
+        return {"user": None, "roles": [{"role": Role.ADMIN.value, "place": EVERYWHERE}], "narrowed": False}
+    told = {"user": caller.user, "roles": _roles(people.grants(caller.user)), "narrowed": caller.is_narrowed}
+    if caller.is_narrowed:
+        own = next(one for one in people.tokens(caller.user) if one.id == caller.actor.told["token"])
+        told["token"] = {"role": own.role, "place": own.place or EVERYWHERE}
+    return told
+
+
+def token_endpoints(people: People) -> Sequence[Endpoint]:
+    """Return the routes of `birthmark token` and `login`: what people do for themselves."""
+
+    async def redeem(asked: Asked) -> Any:
+        return view_once(await people.redeem(asked.body.code, asked.body.label, asked.address))
+
+    async def tokens(asked: Asked) -> Rows:
+        whose = None if may_administer(asked.caller) else asked.caller.user
+        return Rows(
+            [_token_view(one) | _may(people, one) for one in people.tokens(whose) if _may_see(asked.caller, one.id)]
+        )
+
+    async def add_token(asked: Asked) -> Any:
+        body: NewPersonToken = asked.body
+        check_whole(asked.caller)
+        user = asked.caller.user if body.user is None else body.user
+        if user is None:
+            raise WhoseTokenError
+        if user != asked.caller.user:
+            asked.demand(Right.ADMINISTER, SERVER)
+        lifetime = timedelta(seconds=body.lifetime_s)
+        # A token of one's own leaves it as it was; who makes another's, lets that one in.
+        let_in_by = asked.caller.let_in_by
+        by = let_in_by if user == asked.caller.user else inviter_of(asked.actor, let_in_by)
+        made = await people.add_token(user, body.label, lifetime, body.role, body.place, actor=asked.actor, by=by)
+        return view_once(made) | _may(people, made.token)
+
+    async def remove_token(asked: Asked) -> None:
+        whose = None if may_administer(asked.caller) else asked.caller.user
+        if not _may_see(asked.caller, asked["id"]):
+            raise NarrowedTokenError
+        await people.remove_token(asked["id"], of=whose, actor=asked.actor)
+
+    at, mine = "/people/tokens", "One's own tokens; all of them for who administers."
+    return [
+        Endpoint("GET", "/people/me", None, "Who asks, and what that one may do.", partial(_me, people)),
+        Endpoint("POST", "/people/login", None, "Return a token for an invitation.", redeem, Code, is_open=True),
+        Endpoint("GET", at, None, mine, tokens),
+        Endpoint("POST", at, None, "Make a token. It is shown this once.", add_token, NewPersonToken, status=201),
+        Endpoint("DELETE", f"{at}/{{id}}", None, "Take a token back.", remove_token, status=204),
+    ]
+
+
+def approval_endpoints(approvals: Approvals) -> Sequence[Endpoint]:
+    """Return the routes of `birthmark approval`: one sees and decides what one might do oneself."""
+
+    async def listing(asked: Asked) -> Rows:
+        caller = asked.caller
+        waiting = await approvals.waiting()
+        shown = (one for one in waiting if one.user == caller.user or caller.rights.allow(one.right, one.place))
+        return Rows([_approval_view(one) for one in shown])
+
+    async def approve(asked: Asked) -> Any:
+        return _approval_view(await approvals.decide(asked["id"], asked.caller, is_approved=True))
+
+    async def reject(asked: Asked) -> Any:
+        return _approval_view(await approvals.decide(asked["id"], asked.caller, is_approved=False))
+
+    at = "/people/approvals"
+    return [
+        Endpoint("GET", at, None, "What waits for a second person, as far as one might do it.", listing),
+        Endpoint("POST", f"{at}/{{id}}/approve", None, "Let somebody do what was asked for.", approve),
+        Endpoint("POST", f"{at}/{{id}}/reject", None, "Do not let it be done.", reject),
+    ]
+
+
+def _approval_view(one: Approval) -> dict[str, Any]:
+    return {
+        "id": one.id,
+        "asked_by": one.user,
+        "what": one.what,
+        "request": f"{one.method} {one.path}",
+        "body": one.body,
+        "needs": f"{one.right.value} at {one.place}",
+        "ends": one.ends_at.isoformat(),
+        "decided_by": None if one.decided_by is None else one.decided_by or "operator",
+        "approved": one.is_approved,
+    }
+
+
+def _may_see(caller: Caller, token_id: str) -> bool:
+    """Say whether a token is this caller's business: of one that is narrower than its user, that one alone."""
+    return not caller.is_narrowed or may_administer(caller) or caller.actor.told.get("token") == token_id
+
+
+def may_administer(caller: Caller) -> bool:
+    """Say whether this one decides about people."""
+    return caller.rights.allow(Right.ADMINISTER, SERVER)
+
+
+def _roles(grants: Sequence[Grant]) -> list[Mapping[str, str]]:
+    return [{"role": one.role.value, "place": one.place} for one in grants]
+
+
+def _user_view(people: People, sessions: SessionsOf, user: User) -> dict[str, Any]:
+    return {
+        "name": user.name,
+        "roles": _roles(people.grants(user.name)),
+        "tokens": len(people.tokens(user.name)),
+        "sessions": len(sessions(user.name)),
+        "created": user.created_at.isoformat(),
+        "made_by": user.made_by,
+    }
+
+
+def _may(people: People, token: Token) -> dict[str, Any]:
+    """Return what a token is good for by now: its user may have another role than it was made for."""
+    places = [token.place] if token.place else {one.place for one in people.grants(token.user)}
+    rights = people.rights_of(token)
+    return {"may": ", ".join(right for right in Right if any(rights.allow(right, place) for place in places))}
+
+
+def _token_view(token: Token) -> dict[str, Any]:
+    return {
+        "id": token.id,
+        "user": token.user,
+        "label": token.label,
+        "role": None if token.role is None else token.role.value,
+        "place": token.place,
+        "created": token.created_at.isoformat(),
+        "ends": token.ends_at.isoformat(),
+    }
+
+
+def view_once(made: Shown) -> dict[str, Any]:
+    """Return a token with what a command shows, this once."""
+    return {**_token_view(made.token), "token": made.text}

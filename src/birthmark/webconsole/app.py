@@ -1,0 +1,129 @@
+"""The console: every page, for one listener."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute
+
+from birthmark.clock import Clock, Entropy
+from birthmark.errors import NotFoundError
+from birthmark.events.reader import Feed
+from birthmark.operator_api.api_router import Beside, Endpoint
+from birthmark.operator_api.in_process_client import Inside, Person
+from birthmark.operator_api.session_guard import local_path
+from birthmark.operator_api.sign_in_handlers import Desk
+from birthmark.store import Database
+from birthmark.untrusted_text import printable
+from birthmark.webconsole.account import MePage
+from birthmark.webconsole.alerts import AlertsPage
+from birthmark.webconsole.approvals import ApprovalsPage
+from birthmark.webconsole.audit import AuditPage
+from birthmark.webconsole.aws_templates import AwsTemplatesPage
+from birthmark.webconsole.ca_certificates import AuthoritiesPage
+from birthmark.webconsole.certificate import CertificatePage
+from birthmark.webconsole.certificates import CertificatesPage
+from birthmark.webconsole.dashboard import TodayPage
+from birthmark.webconsole.device import DevicePage
+from birthmark.webconsole.device_actions import TakingPages
+from birthmark.webconsole.devices import DevicesPage
+from birthmark.webconsole.enroll.page import enroll_page
+from birthmark.webconsole.i18n import LANGUAGES
+from birthmark.webconsole.jobs import JobsPages
+from birthmark.webconsole.live_updates import Live
+from birthmark.webconsole.page_base import About, Site
+from birthmark.webconsole.refusals import RefusalsPages
+from birthmark.webconsole.rendering import LANGUAGE_COOKIE, Drawing, file_route
+from birthmark.webconsole.rollover import RolloverPage
+from birthmark.webconsole.settings import SettingsPage
+from birthmark.webconsole.topic_rules import RulesPages
+from birthmark.webconsole.users import PeoplePages
+
+_YEAR_S = 365 * 86_400
+_MAX_SHOWN = 200
+
+
+class PageMissingError(NotFoundError):
+    """No page is there."""
+
+    code = "console.page_missing"
+    cause = "Nothing is at {path}."
+    fix = "Go to one of the pages at the side, or search for a device."
+    for_a_person = "it takes whoever sits at the browser"
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Console:
+    """Its pages."""
+
+    site: Site
+    pages: Sequence[BaseRoute]
+
+    @classmethod
+    def of(
+        cls,
+        desk: Desk,
+        table: Sequence[Endpoint],
+        beside: Beside,
+        *,
+        about: About,
+        database: Database,
+        counted: Callable[[], Awaitable[Mapping[str, int]]],
+        clock: Clock,
+        entropy: Entropy,
+        directory: Path,
+    ) -> "Console":
+        """Return the console of a server whose operator interface is `table`."""
+        site = Site(desk, Inside(table, beside), Drawing(clock, entropy), about, Feed(database))
+        rooms = (
+            TodayPage(site, clock),
+            DevicesPage(site),
+            DevicePage(site, clock),
+            TakingPages(site),
+            RefusalsPages(site),
+            ApprovalsPage(site),
+            AuditPage(site),
+            AlertsPage(site),
+            PeoplePages(site),
+            MePage(site),
+            SettingsPage(site),
+            CertificatesPage(site, clock),
+            RolloverPage(site),
+            AuthoritiesPage(site, clock),
+            AwsTemplatesPage(site),
+            JobsPages(site),
+            RulesPages(site),
+            CertificatePage(site, clock),
+            enroll_page(site, directory, clock),
+            Live(site, counted),
+        )
+        return cls(site, [route for room in rooms for route in room.routes()])
+
+    def routes(self) -> list[BaseRoute]:
+        """Return every route."""
+        language = self.site.route("/language", self.speak, "POST")
+        return [*self.pages, language, file_route()]
+
+    async def nothing(self, request: Request, _error: Exception) -> Response:
+        """Say of an address that nothing is there: to who looks on as a page, to a program in a word."""
+        is_page = request.method == "GET" and "text/html" in request.headers.get("accept", "")
+        if not is_page or not self.site.desk.gate.is_signed_in(request):
+            headers = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
+            return Response("Not Found", 404, headers, "text/plain")
+
+        async def missing(_request: Request, _who: Person) -> Response:
+            raise PageMissingError(path=printable(request.url.path)[:_MAX_SHOWN])
+
+        return await self.site.answered(request, missing)
+
+    async def speak(self, request: Request, _who: Person) -> Response:
+        """Show pages in another language from now on."""
+        given = await self.site.form(request)
+        response = self.site.go(local_path(given.get("next")))
+        if (chosen := given.get("language", "")) in LANGUAGES:
+            gate = self.site.desk.gate
+            gate.keep(response, LANGUAGE_COOKIE, chosen, _YEAR_S)
+        return response

@@ -1,0 +1,133 @@
+"""*Audit*: who changed what, the latest first, and whether every row of every chain is as it was signed."""
+
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from birthmark.errors import ConflictError
+from birthmark.operator_api.in_process_client import Person
+from birthmark.webconsole.i18n import say
+from birthmark.webconsole.labels import kind_of, words_of
+from birthmark.webconsole.page_base import Site
+from birthmark.webconsole.refusals import PERIODS
+
+_PAGE, _MAX_CHARS = 50, 512
+VERIFY = "/audit/verify"
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which rows."""
+
+    by: str = ""
+    about: str = ""
+    action: str = ""
+    people: str = ""
+    last: str = ""
+    before: str = ""
+
+    @classmethod
+    def of(cls, request: Request) -> "Filter":
+        """Return what an address asks for."""
+        given = request.query_params
+        by, about, action, before = (
+            given.get(name, "").strip()[:_MAX_CHARS] for name in ("by", "about", "action", "before")
+        )
+        last = given.get("last", "")
+        return cls(by, about, action, "yes" if given.get("people") else "", last if last in PERIODS else "", before)
+
+    @property
+    def asked(self) -> Mapping[str, str]:
+        """What is asked for, without what is not."""
+        every = {name: getattr(self, name) for name in ("by", "about", "action", "people", "last")}
+        return {name: value for name, value in every.items() if value}
+
+    @property
+    def command(self) -> str:
+        """The same as it is typed."""
+        given = [(f"--{name}", "" if name == "people" else value) for name, value in self.asked.items()]
+        options = [word for pair in given for word in pair if word]
+        return shlex.join(["birthmark", "server", "audit", "ls", *options])
+
+    def address(self, before: str = "", **other: str) -> str:
+        """Return the address of a page of it, or of another that is narrower."""
+        asked = {**self.asked, **other, **({"before": before} if before else {})}
+        return f"/audit?{urlencode(asked)}" if asked else "/audit"
+
+
+@dataclass(frozen=True, slots=True)
+class AuditPage:
+    """The rows, and their verification."""
+
+    site: Site
+
+    def routes(self) -> list[Route]:
+        """Return the routes."""
+        route = self.site.route
+        return [route("/audit", self.show), route(VERIFY, self.back), route(VERIFY, self.verify, "POST")]
+
+    async def show(self, request: Request, who: Person) -> Response:
+        """Draw a page of the rows."""
+        return await self._draw(request, who, None)
+
+    async def back(self, _request: Request, _who: Person) -> Response:
+        """Lead who loads an answer without script anew to the rows."""
+        return self.site.go("/audit")
+
+    async def verify(self, request: Request, who: Person) -> Response:
+        """Verify the chains now, and say what came of it: in its place, or without script on the page."""
+        await self.site.form(request)
+        verified = await self._verified(who)
+        if "hx-request" in request.headers:
+            return self.site.drawing.page(request, "verified.html", {"verified": verified})
+        return await self._draw(request, who, verified)
+
+    async def _draw(self, request: Request, who: Person, verified: Mapping[str, Any] | None) -> Response:
+        wanted = Filter.of(request)
+        asked = {"actor": wanted.by or None, "subject": wanted.about or None, "action": wanted.action or None}
+        more: dict[str, Any] = {"people": "true"} if wanted.people else {}
+        more |= {"back_s": PERIODS[wanted.last][0]} if wanted.last else {}
+        found = await self.site.inside.ask(
+            who, "/audit/latest", limit=_PAGE, before=wanted.before or None, **asked, **more
+        )
+        values = {
+            "filter": wanted,
+            "rows": told(found.items),
+            "following": None if found.next is None else wanted.address(found.next),
+            "verified": verified,
+            "periods": [(name, say(text)) for name, (_, text) in PERIODS.items()],
+        }
+        return await self.site.draw(request, who, "audit.html", values)
+
+    async def _verified(self, who: Person) -> Mapping[str, Any]:
+        """Return what the chains are: rows and heads, or where they are broken."""
+        try:
+            found = await self.site.inside.read(who, VERIFY, {})
+        except ConflictError as error:
+            told_of = {**dict(zip(("problem", "fix"), error.explain_apart(), strict=True)), "code": error.code}
+            return {"is_whole": False, **told_of}
+        chains = [
+            {**one, "head": "" if one["head"] is None else json.dumps(one["head"], separators=(",", ":"))}
+            for one in found["chains"]
+        ]
+        return {"is_whole": True, "rows": found["rows"], "chains": chains}
+
+
+def told(rows: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+    """Return rows with what they say in words, and their facts as one reads them."""
+    return [
+        {
+            **row,
+            "words": words_of(row["action"], row["detail"]),
+            "kind": kind_of(row["action"]),
+            "facts": json.dumps(row["detail"], ensure_ascii=False, indent=2) if row["detail"] else "",
+        }
+        for row in rows
+    ]

@@ -1,0 +1,50 @@
+"""*Provisioning templates*: what devices become at AWS IoT that come by a CA, or by a claim certificate. Shown only."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from birthmark.awsiot.model import TemplateType
+from birthmark.operator_api.in_process_client import Person
+from birthmark.webconsole.i18n import say
+from birthmark.webconsole.labels import marked
+from birthmark.webconsole.page_base import Site
+
+PATH = "/certificates/templates"
+KINDS: Mapping[str, str] = {
+    TemplateType.FLEET_PROVISIONING.value: marked("by a claim certificate"),
+    TemplateType.JITP.value: marked("by a CA, at the first contact"),
+}
+_PAGE, _MAX_CHARS = 50, 256
+
+
+@dataclass(frozen=True, slots=True)
+class AwsTemplatesPage:
+    """All of them."""
+
+    site: Site
+
+    def routes(self) -> list[Route]:
+        """Return its route."""
+        return [self.site.route(PATH, self.show)]
+
+    async def show(self, request: Request, who: Person) -> Response:
+        """Draw a page of them; what somebody may not look at is said to be another's."""
+        after = request.query_params.get("after", "")[:_MAX_CHARS]
+        found = await self.site.inside.look(who, "/aws/templates", limit=_PAGE, after=after or None)
+        following = None if found is None or found.next is None else f"{PATH}?{urlencode({'after': found.next})}"
+        values = {
+            "rows": None if found is None else [{**row, "how": _how(row)} for row in found.items],
+            "following": following,
+        }
+        return await self.site.draw(request, who, "aws_templates.html", values)
+
+
+def _how(row: Mapping[str, Any]) -> str:
+    kind = row["type"]
+    return say(KINDS[kind])

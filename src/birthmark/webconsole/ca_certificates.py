@@ -1,0 +1,50 @@
+"""*CAs on record*: those that vouch for devices at provisioning services and hubs, and what waits. Shown only."""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from birthmark.clock import Clock
+from birthmark.operator_api.in_process_client import Person
+from birthmark.webconsole.labels import marked
+from birthmark.webconsole.page_base import Site
+
+PATH = "/certificates/authorities"
+_PLACES = (
+    ("/dps", "/dps/{name}/cas", "dps", marked("Provisioning service {name}")),
+    ("/hubs", "/hubs/{name}/cas", "hub", marked("Hub {name}")),
+)
+"""Where CAs are on record: the places, the CAs of one, the command's first word, and its title."""
+
+
+@dataclass(frozen=True, slots=True)
+class AuthoritiesPage:
+    """All of them."""
+
+    site: Site
+    clock: Clock
+
+    def routes(self) -> list[Route]:
+        """Return its route."""
+        return [self.site.route(PATH, self.show)]
+
+    async def show(self, request: Request, who: Person) -> Response:
+        """Draw those of every place that somebody may look at."""
+        found = [one for place in _PLACES for one in await self._of(who, *place)]
+        return await self.site.draw(request, who, "authorities.html", {"places": found, "now": self.clock.now()})
+
+    async def _of(self, who: Person, places: str, path: str, word: str, title: str) -> Sequence[Mapping[str, Any]]:
+        known = await self.site.inside.look(who, places)
+        found = []
+        for one in [] if known is None else known.items:
+            cas = await self.site.inside.look(who, path, one["name"])
+            if cas is not None:
+                option = f"--{word} {shlex.quote(one['name'])}"
+                rows = [{**ca, "quoted": shlex.quote(ca["name"])} for ca in cas.items]
+                found.append({"title": title, "name": one["name"], "word": word, "option": option, "rows": rows})
+        return found

@@ -1,0 +1,191 @@
+"""*Certificates*: what was issued, found by when it ends, and how its revocation is told to those who ask."""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Any
+from urllib.parse import urlencode
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from birthmark.ca.http import MAX_AGE_S
+from birthmark.ca.ocsp_responder import LIFETIME
+from birthmark.clock import Clock
+from birthmark.operator_api.in_process_client import Person
+from birthmark.pki.certificate_profiles import FOR_REQUESTS
+from birthmark.webconsole.i18n import say
+from birthmark.webconsole.labels import marked
+from birthmark.webconsole.page_base import Site
+
+STATES: Mapping[str, str] = {
+    "unrevoked": marked("not revoked"),
+    "valid": marked("valid"),
+    "ending": marked("ends within 30 days"),
+    "expired": marked("ended"),
+    "revoked": marked("revoked"),
+}
+_QUERIES: Mapping[str, Mapping[str, Any]] = {
+    "unrevoked": {"unrevoked": "true"},
+    "valid": {"expiring_s": 36_500 * 86_400},
+    "ending": {"expiring_s": 30 * 86_400},
+    "expired": {"expired": "true"},
+    "revoked": {"revoked": "true"},
+}
+_OPTIONS: Mapping[str, Sequence[str]] = {
+    "unrevoked": ("--unrevoked",),
+    "valid": ("--expiring", "36500d"),
+    "ending": ("--expiring", "30d"),
+    "expired": ("--expired",),
+    "revoked": ("--revoked",),
+}
+NOW = "now"
+_PAGE, _MAX_CHARS = 50, 256
+_WEEK = timedelta(days=7)
+_LATE = 5
+"""What part of its life is left of a certificate that ends soon."""
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which certificates; `find` is a device, a thumbprint or a serial number, and counts alone."""
+
+    find: str = ""
+    week: date | None = None
+    """Its Monday."""
+    state: str = ""
+    profile: str = ""
+    issuer: str = ""
+    after: str = ""
+
+    @classmethod
+    def of(cls, request: Request, now: datetime) -> "Filter":
+        """Return what an address asks for. Of a week what was taken back is not shown where nothing is said of it."""
+        given = request.query_params
+        week = monday_of(given.get("week", ""), now)
+        state = given.get("state", "unrevoked" if week is not None else "")
+        texts = {name: given.get(name, "").strip()[:_MAX_CHARS] for name in ("find", "profile", "issuer", "after")}
+        return cls(**texts, week=week, state=state if state in STATES else "")
+
+    @property
+    def asked(self) -> Mapping[str, str]:
+        """What is asked for, without what is not."""
+        if self.find:
+            return {"find": self.find}
+        week = "" if self.week is None else self.week.isoformat()
+        every = {"week": week, "state": self.state, "profile": self.profile, "issuer": self.issuer}
+        return {name: value for name, value in every.items() if value}
+
+    @property
+    def query(self) -> Mapping[str, Any]:
+        """The same as the operator interface takes it."""
+        ends = {} if self.week is None else dict(zip(("ends_from", "ends_to"), map(_utc, self._days()), strict=True))
+        named = {"profile": self.profile, "issuer": self.issuer, "after": self.after}
+        return {**_QUERIES.get(self.state, {}), **ends, **{name: value for name, value in named.items() if value}}
+
+    @property
+    def command(self) -> str:
+        """The same as it is typed."""
+        words = ["birthmark", "pki", "ls"]
+        if self.find:
+            return shlex.join([*words, self.find])
+        words += _OPTIONS.get(self.state, ())
+        if self.week is not None:
+            begin, end = self._days()
+            words += ["--ends-from", begin.isoformat(), "--ends-to", end.isoformat()]
+        words += ["--cert-profile", self.profile] if self.profile else []
+        words += ["--issuer", self.issuer] if self.issuer else []
+        return shlex.join(words if self.asked else [*words, "--all"])
+
+    def address(self, after: str = "") -> str:
+        """Return the address of a page of it."""
+        asked = {**self.asked, **({"after": after} if after else {})}
+        return f"/certificates?{urlencode(asked)}" if asked else "/certificates"
+
+    def beside(self, weeks: int) -> "Filter":
+        """Return the same of another week."""
+        return self if self.week is None else replace(self, week=self.week + weeks * _WEEK, after="")
+
+    def _days(self) -> tuple[date, date]:
+        begin = self.week or date.min
+        return begin, begin + _WEEK
+
+
+def monday_of(text: str, now: datetime) -> date | None:
+    """Return the Monday of the week in which a day is, `now` of this one; None for what is no day that a week has."""
+    try:
+        day = now.astimezone(UTC).date() if text == NOW else date.fromisoformat(text[:_MAX_CHARS])
+        found = day - timedelta(days=day.weekday())
+        _ = found + 2 * _WEEK, found - _WEEK
+    except (ValueError, OverflowError):
+        return None
+    return found
+
+
+def standing(row: Mapping[str, Any], now: datetime) -> tuple[str, str]:
+    """Return in a word how a certificate is, and how that is marked."""
+    if row["revoked"] is not None:
+        return say("revoked"), "bad"
+    if row["not_after"] is None:
+        return say("of another CA"), "off"
+    end = datetime.fromisoformat(row["not_after"])
+    if end <= now:
+        return say("expired"), "off"
+    if (begin := datetime.fromisoformat(row["not_before"])) > now:
+        return say("not yet valid"), "off"
+    is_late = end - now < (end - begin) / _LATE  # whoever renews by itself has done so long before
+    return (say("ends soon"), "warn") if is_late else (say("valid"), "")
+
+
+@dataclass(frozen=True, slots=True)
+class CertificatesPage:
+    """The inventory, and the revocation lists."""
+
+    site: Site
+    clock: Clock
+
+    def routes(self) -> list[Route]:
+        """Return the routes."""
+        route = self.site.route
+        return [
+            route("/certificates", self.show),
+            route("/certificates/lists", self.lists),
+            route("/certificates/lists/{name}.crl", self.download),
+        ]
+
+    async def show(self, request: Request, who: Person) -> Response:
+        """Draw a page of the inventory."""
+        now = self.clock.now()
+        wanted = Filter.of(request, now)
+        if wanted.find:
+            found = await self.site.inside.ask(who, "/certificates", subject=wanted.find)
+        else:
+            found = await self.site.inside.ask(who, "/inventory", limit=_PAGE, **wanted.query)
+        issuers = await self.site.inside.ask(who, "/lists")
+        values = {
+            "filter": wanted,
+            "rows": [{**row, "standing": standing(row, now)} for row in found.items],
+            "following": None if found.next is None else wanted.address(found.next),
+            "states": [(name, say(text)) for name, text in STATES.items()],
+            "profiles": sorted(FOR_REQUESTS),
+            "issuers": [(one["purpose"] or one["name"], one["issuer"]) for one in issuers.items],
+            "weeks": None if wanted.week is None else (wanted.beside(-1).address(), wanted.beside(1).address()),
+        }
+        return await self.site.draw(request, who, "certificates.html", values)
+
+    async def lists(self, request: Request, who: Person) -> Response:
+        """Draw how the revocation of each CA is told."""
+        found = await self.site.inside.ask(who, "/lists")
+        values = {"rows": found.items, "ocsp_hours": LIFETIME // timedelta(hours=1), "seen_minutes": MAX_AGE_S // 60}
+        return await self.site.draw(request, who, "lists.html", values)
+
+    async def download(self, request: Request, who: Person) -> Response:
+        """Hand a list out as a file."""
+        made = await self.site.inside.ask(who, "/lists/{name}", request.path_params["name"])
+        return self.site.file(made["crl"].encode(), "application/x-pem-file", f"{request.path_params['name']}.crl.pem")
+
+
+def _utc(day: date) -> str:
+    return datetime.combine(day, time(), UTC).isoformat()

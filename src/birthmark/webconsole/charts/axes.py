@@ -1,0 +1,136 @@
+"""Axes: round numbers up the side, and what stands below, as many of each as can be read."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from itertools import count, pairwise
+
+from birthmark.webconsole.svg import Anchor, Label, cut, element, width_of
+
+Number = Callable[[float], str]
+_Said = tuple["Tick", float, Label]
+
+_GAP_PX = 6  # between labels of the lower axis
+_MOST = 0.3  # of the width, for one label
+_ONE_STEP = 2  # numbers of a scale that has nothing between its ends
+_TICK_PX = 14  # how far a mark of the lower axis goes down, beside its label
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """A place of the lower axis, in intervals from its left end, and what it says from there on.
+
+    Where not all can be said, those that are major are: a new year among months.
+    """
+
+    at: float
+    label: str
+    is_major: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Plot:
+    """Where values are drawn, and the value of its upper edge; the lower edge is zero."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+    most: float
+    intervals: int
+
+    @property
+    def step(self) -> float:
+        return (self.right - self.left) / max(self.intervals, 1)
+
+    def x(self, interval: float) -> float:
+        return self.left + interval * self.step
+
+    def y(self, value: float) -> float:
+        return self.bottom - (self.bottom - self.top) * max(value, 0) / self.most
+
+
+def round_ticks(maximum: float, most: int = 4) -> list[int]:
+    """Return zero and two to `most` steps of 1, 2 or 5 and noughts, the last of which is nearest above `maximum`.
+
+    It is one step where every scale has but one.
+    """
+    scales = [_steps(maximum, steps) for steps in range(2, most + 1)]
+    return min(scales, key=lambda ticks: (len(ticks) == _ONE_STEP, ticks[-1], -len(ticks)))
+
+
+def _steps(maximum: float, most: int) -> list[int]:
+    steps = (leading * 10**power for power in count() for leading in (1, 2, 5))
+    step = next(step for step in steps if step * most >= maximum)
+    return [step * index for index in range(max(1, -int(-maximum // step)) + 1)]
+
+
+def gutter(ticks: Sequence[float], number: Number, width: int) -> float:
+    """Return the room that the numbers of an upright axis take at the left of a drawing of `width`."""
+    return min(max(width_of(number(tick)) for tick in ticks), width * 0.45) + 8
+
+
+def upright(plot: Plot, ticks: Sequence[float], number: Number, to: float | None = None) -> str:
+    """Return grid lines with their numbers, the zero line apart from them."""
+    room = plot.left - 8
+    drawn = ""
+    for tick in ticks:
+        y = plot.y(tick)
+        look = "grid" if tick else "zero"
+        drawn += element("line", x1=plot.left, x2=to or plot.right, y1=y, y2=y, class_=look)
+        drawn += Label(cut(number(tick), room), room, y + 4, Anchor.END).drawn()
+    return drawn
+
+
+def readable(ticks: Sequence[Tick], x: Callable[[float], float], right: float) -> list[tuple[float, Label]]:
+    """Return the places and labels of every n-th of `ticks`, n the least with which none touches the next."""
+    said = [(tick, x(tick.at), cut(tick.label, right * _MOST)) for tick in ticks]
+    labels = [(tick, place, Label(words, place + 4, 0)) for tick, place, words in said]
+    labels = [entry for entry in labels if entry[2].text and entry[2].box.right <= right]
+    for stride in range(1, len(labels) + 1):
+        tries = [_without_minor(labels[offset::stride]) for offset in range(stride)]
+        if apart := [kept for kept in tries if _is_apart(kept)]:
+            best = max(apart, key=lambda kept: (sum(tick.is_major for tick, *_ in kept), len(kept)))
+            return [(place, label) for _, place, label in best]
+    return []
+
+
+def _without_minor(kept: Sequence[_Said]) -> list[_Said]:
+    """Return `kept` without what a major label before it covers: a year is longer than a month."""
+    return [
+        this
+        for before, this in zip((None, *kept), kept, strict=False)
+        if before is None or not before[0].is_major or this[0].is_major or _is_apart((before, this))
+    ]
+
+
+def _is_apart(kept: Sequence[_Said]) -> bool:
+    return all(this[2].box.right + _GAP_PX <= following[1] for this, following in pairwise(kept))
+
+
+def lower(placed: Sequence[tuple[float, Label]], bottom: float, top: float | None = None) -> str:
+    """Return marks and labels below `bottom`; the marks reach up to `top` as grid lines if that is given."""
+    drawn = ""
+    for x, label in placed:
+        drawn += element("line", x1=x, x2=x, y1=bottom, y2=bottom + _TICK_PX, class_="tick")
+        if top is not None:
+            drawn += element("line", x1=x, x2=x, y1=top, y2=bottom, class_="grid")
+        drawn += Label(label.text, label.x, bottom + _TICK_PX).drawn()
+    return drawn
+
+
+def months(first: date, intervals: int, days: int = 7) -> list[tuple[float, date]]:
+    """Return where months begin among intervals of `days` from `first` on, and on which day."""
+    found = []
+    day = date(first.year, first.month, 1)
+    while (at := (day - first).days / days) < intervals:
+        if at >= 0:
+            found.append((at, day))
+        day = (day + timedelta(31)).replace(day=1)
+    return found
+
+
+def midnights(first: datetime, intervals: int) -> list[tuple[float, datetime]]:
+    """Return where days begin among the hours from `first` on, by the wall clock of its time zone."""
+    hours = [(index, first + timedelta(hours=index)) for index in range(intervals)]
+    return [(float(index), hour) for index, hour in hours if hour.hour == 0]

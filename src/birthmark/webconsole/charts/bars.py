@@ -1,0 +1,175 @@
+"""How many in each period, as bars: periods that stand out of those about them carry their number."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from statistics import median
+
+from birthmark.webconsole.charts.axes import Number, Plot, Tick, gutter, lower, readable, round_ticks, upright
+from birthmark.webconsole.svg import (
+    LINE_PX,
+    Anchor,
+    Box,
+    Label,
+    Size,
+    centered,
+    cut,
+    drawing,
+    element,
+    linked,
+    shortened,
+    width_of,
+)
+
+_NEIGHBORS = 6  # of each side
+_MADS = 7.5  # five standard deviations, as 1.48 of the median of the distances from the median
+_WIDEST_PX = 48
+_SWATCH_PX = 10
+
+
+class BarKind(StrEnum):
+    """How urgent a period is."""
+
+    USUAL = "usual"
+    LATE = "late"
+    NOW = "now"
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """One period: how many, the exact words for it, and what is not over about it, in a sentence."""
+
+    value: int
+    words: str
+    kind: BarKind = BarKind.USUAL
+    link: str | None = None
+    unfinished: str = ""
+
+
+def standouts(values: Sequence[float]) -> list[int]:
+    """Return which of `values` stand out: twice the median of their neighbors, and far from how these differ.
+
+    Empty periods are no neighbors: a small fleet has mostly those, and its single certificates are nothing unusual.
+    """
+    return [index for index, value in enumerate(values) if value > 1 and value > _bound(values, index)]
+
+
+def _bound(values: Sequence[float], index: int) -> float:
+    before, after = values[max(0, index - _NEIGHBORS) : index], values[index + 1 : index + 1 + _NEIGHBORS]
+    near = [value for value in (*before, *after) if value]
+    near = near or [value for at, value in enumerate(values) if value and at != index]
+    if not near:
+        return 0.0
+    middle = median(near)
+    return middle + max(middle, _MADS * median(abs(value - middle) for value in near))
+
+
+def bars(
+    given: Sequence[Bar],
+    *,
+    name: str,
+    title: str,
+    desc: str,
+    unit: str,
+    number: Number,
+    size: Size,
+    ticks: Sequence[Tick] = (),
+    kinds: Mapping[BarKind, str] | None = None,
+    empty: str = "",
+) -> str:
+    """Return a chart of `given`, named `name` within its page; `kinds` explains those that are not usual.
+
+    `empty` is said where there is nothing to see. Raise `ValueError` for a link that leaves this server.
+    """
+    values = [bar.value for bar in given]
+    marks = round_ticks(max(values, default=0))
+    key, top = _key(given, kinds or {}, unit, size.width)
+    plot = Plot(
+        left=gutter(marks, number, size.width),
+        top=top + LINE_PX + 6,
+        right=size.width - 1.0,
+        bottom=size.height - 20.0,
+        most=marks[-1],
+        intervals=len(given),
+    )
+    drawn = key + upright(plot, marks, number) + lower(readable(ticks, plot.x, size.width), plot.bottom)
+    drawn += "".join(_bar(plot, index, bar) for index, bar in enumerate(given))
+    drawn += "".join(label.drawn() for label in _numbers(plot, values, number, size.width))
+    if not any(values):
+        drawn += centered(empty, (plot.left + plot.right) / 2, _middle(plot), (plot.left, plot.right), "empty").drawn()
+    return drawing(drawn, size, name=name, height=size.height, title=title, desc=desc, kind="bars")
+
+
+def _middle(plot: Plot) -> float:
+    return (plot.top + plot.bottom) / 2 - 6
+
+
+def _key(given: Sequence[Bar], kinds: Mapping[BarKind, str], unit: str, width: int) -> tuple[str, float]:
+    """Return the unit above its axis, what the colors mean beside or below it, and where that ends."""
+    words = Label(cut(unit, width), 0, 11, look="unit")
+    shown = [(kind, cut(said, width - _SWATCH_PX - 5)) for kind, said in kinds.items() if _has(given, kind)]
+    widths = [_SWATCH_PX + 5 + width_of(said) + 14 for _, said in shown]
+    x, y = width - sum(widths) + 14, 11.0
+    if shown and x < words.box.right + 20:
+        x, y = 0, y + LINE_PX
+    drawn = words.drawn()
+    for (kind, said), room in zip(shown, widths, strict=True):
+        if x > 0 and x + room - 14 > width + 0.1:
+            x, y = 0, y + LINE_PX
+        drawn += element("rect", x=x, y=y - 9, width=_SWATCH_PX, height=_SWATCH_PX, class_=f"bar {kind}")
+        drawn += Label(said, x + _SWATCH_PX + 5, y).drawn()
+        x += room
+    return drawn, y + 4
+
+
+def _has(given: Sequence[Bar], kind: BarKind) -> bool:
+    return any(bar.kind is kind and bar.value for bar in given)
+
+
+def _body(plot: Plot, index: int, value: float) -> Box:
+    width = min(plot.step - min(2.0, plot.step / 5), _WIDEST_PX)
+    left = plot.x(index + 0.5) - width / 2
+    top = min(plot.y(value), plot.bottom - 1.5) if value > 0 else plot.bottom
+    return Box(left, top, left + width, plot.bottom)
+
+
+def _bar(plot: Plot, index: int, bar: Bar) -> str:
+    """Return the bar and, over the whole height, where a pointer finds it."""
+    box = _body(plot, index, bar.value)
+    look = f"bar {bar.kind}{' unfinished' if bar.unfinished else ''}"
+    height = plot.bottom - plot.top
+    drawn = element("rect", x=plot.x(index), y=plot.top, width=plot.step, height=height, class_="reach")
+    if bar.value > 0:
+        size = {"width": box.right - box.left, "height": box.bottom - box.top}
+        drawn += element("rect", x=box.left, y=box.top, **size, class_=look)
+    words = shortened(bar.words) + ("\n" + shortened(bar.unfinished) if bar.unfinished else "")
+    return linked(drawn, bar.link, words)
+
+
+def _numbers(plot: Plot, values: Sequence[int], number: Number, width: float) -> list[Label]:
+    """Return the numbers of the bars that stand out, the highest first, each where nothing is in its way."""
+    bodies = [_body(plot, index, value) for index, value in enumerate(values)]
+    placed: list[Label] = []
+    for index in sorted(standouts(values), key=lambda index: -values[index]):
+        body, words = bodies[index], cut(number(values[index]), width / 2)
+        high = body.top + 12
+        tries = [
+            centered(words, plot.x(index + 0.5), body.top - 5, (0, width), "number strong"),
+            Label(words, body.right + 3, high, Anchor.START, "number strong"),
+            Label(words, body.left - 3, high, Anchor.END, "number strong"),
+        ]
+        placed += [label for label in tries if _is_free(label, placed, bodies, (plot.left, width), plot.bottom)][:1]
+    return placed
+
+
+def _is_free(
+    label: Label, placed: Sequence[Label], bodies: Sequence[Box], within: tuple[float, float], bottom: float
+) -> bool:
+    box = label.box
+    return (
+        within[0] <= box.left
+        and box.right <= within[1]
+        and box.bottom <= bottom
+        and not any(box.meets(other.box, 4) for other in placed)
+        and not any(box.meets(body) for body in bodies)
+    )

@@ -1,0 +1,183 @@
+"""How several things went by the hour: one strip for each, with a scale of its own, over one axis of time.
+
+Strips, not lines across each other: a dozen refusals beside a thousand renewals would be a line along zero.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from birthmark.webconsole.charts.axes import Number, Plot, Tick, gutter, lower, readable, round_ticks, upright
+from birthmark.webconsole.charts.bars import standouts
+from birthmark.webconsole.svg import (
+    LINE_PX,
+    Anchor,
+    Label,
+    Size,
+    Tone,
+    centered,
+    cut,
+    drawing,
+    element,
+    linked,
+    shortened,
+    width_of,
+)
+
+_NUMBER = "number strong"
+_LEAST_PX = 48  # of a strip, without what is written above it
+_BESIDE = 0.27  # of the width, for labels at the right end; where they take more they stand above
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One thing over the intervals, None where nothing is known; `unit` says of what, and per what."""
+
+    label: str
+    unit: str
+    values: Sequence[float | None]
+    tone: Tone = Tone.USUAL
+    latest: str = ""
+    """How the value of an interval that is not over is read, with `{n}`; empty where the one before it is read."""
+
+    @property
+    def most(self) -> float:
+        return max((value for value in self.values if value is not None), default=0)
+
+
+def lines(
+    series: Sequence[Series],
+    *,
+    name: str,
+    title: str,
+    desc: str,
+    number: Number,
+    size: Size,
+    ticks: Sequence[Tick] = (),
+    words: Sequence[str] = (),
+    unfinished: str = "",
+    empty: str = "",
+) -> str:
+    """Return a chart of up to four `series` of the same intervals, named `name` within its page.
+
+    `words` are the exact ones of each interval. `unfinished` says that the last is not over: empty, it is.
+    """
+    intervals = max((len(each.values) for each in series), default=0)
+    beside = _beside(series, number, size.width, is_over=not unfinished)
+    above = LINE_PX + (2 if beside else 16)
+    each_px = max(_LEAST_PX, (size.height - 24) / max(len(series), 1) - above) if series else size.height - 30
+    marks = [round_ticks(each.most, most=3) for each in series]
+    left = max((gutter(own, number, size.width) for own in marks), default=24)
+    right = size.width - beside - (1 if not beside else 10)
+    drawn, bottom = "", 0.0
+    for index, (one, own) in enumerate(zip(series, marks, strict=True)):
+        top = index * (each_px + above) + (above if not beside else 8)
+        plot = Plot(left, top, right, top + each_px, own[-1], intervals)
+        drawn += upright(plot, own, number) + _strip(plot, one, is_over=not unfinished)
+        drawn += _named(plot, one, number, size.width, beside, is_over=not unfinished)
+        bottom = plot.bottom
+    if not series:
+        bottom = each_px
+        drawn += element("line", x1=left, x2=right, y1=bottom, y2=bottom, class_="zero")
+    whole = Plot(left, 0, right, bottom, 1, intervals)
+    drawn = lower(readable(ticks, whole.x, size.width), bottom, 8 if beside else above) + drawn
+    if not any(value is not None for one in series for value in one.values):
+        drawn += centered(empty, (left + right) / 2, bottom / 2, (left, right), "empty").drawn()
+    drawn += _told(whole, words, unfinished)
+    return drawing(drawn, size, name=name, height=bottom + 22, title=title, desc=desc, kind="lines")
+
+
+def _told(whole: Plot, words: Sequence[str], unfinished: str) -> str:
+    """Return where a pointer finds each interval, over all strips."""
+    drawn = ""
+    for index in range(whole.intervals):
+        is_last = index == whole.intervals - 1
+        said = [shortened(text) for text in (*words[index : index + 1], unfinished if is_last else "") if text]
+        if said:
+            look = f"reach{' unfinished' if is_last and unfinished else ''}"
+            reach = element("rect", x=whole.x(index), y=0.0, width=whole.step, height=whole.bottom, class_=look)
+            drawn += linked(reach, None, "\n".join(said))
+    return drawn
+
+
+def _last(one: Series, *, is_over: bool) -> tuple[int, float] | None:
+    """Return the latest value of an interval that is over, and where it is."""
+    known = [(index, value) for index, value in enumerate(one.values) if value is not None]
+    over = [pair for pair in known if is_over or pair[0] < len(one.values) - 1]
+    return over[-1] if over else None
+
+
+def _reading(one: Series, number: Number, *, is_over: bool) -> str:
+    last = _last(one, is_over=is_over)
+    if not is_over and one.latest and one.values and one.values[-1] is not None:
+        return one.latest.format(n=number(one.values[-1]))
+    return f"{number(last[1])} {one.unit}" if last else one.unit
+
+
+def _beside(series: Sequence[Series], number: Number, width: int, *, is_over: bool) -> float:
+    """Return the room for labels at the right end, or zero if they would take too much."""
+    widths = [
+        max(width_of(one.label, is_strong=True), width_of(_reading(one, number, is_over=is_over))) for one in series
+    ]
+    widest = max(widths, default=0)
+    return widest if widest <= width * _BESIDE else 0.0
+
+
+def _named(plot: Plot, one: Series, number: Number, width: int, beside: float, *, is_over: bool) -> str:
+    """Return what the strip shows and how it last was: at its right end, or above it."""
+    reading = _reading(one, number, is_over=is_over)
+    look = f"strong name {one.tone}"
+    if beside:
+        middle = (plot.top + plot.bottom) / 2
+        names = [Label(cut(one.label, beside, is_strong=True), plot.right + 10, middle - 3, look=look)]
+        names.append(Label(cut(reading, beside), plot.right + 10, middle + 12))
+    else:
+        y = plot.top - 13
+        right = Label(cut(reading, width * 0.5), width, y, Anchor.END)
+        names = [Label(cut(one.label, right.box.left - 10, is_strong=True), 0, y, look=look), right]
+    return "".join(label.drawn() for label in names) + _peak(plot, one, number)
+
+
+def _peak(plot: Plot, one: Series, number: Number) -> str:
+    """Return the number of the highest value where it stands out, on the side that has more room."""
+    values = [value or 0 for value in one.values]
+    found = [index for index in standouts(values) if values[index] == one.most]
+    if not found:
+        return ""
+    x, y, words = plot.x(found[0] + 0.5), plot.y(one.most) + 9, number(one.most)
+    away = plot.step * 2 + 3
+    sides = [Label(words, x + away, y, Anchor.START, _NUMBER), Label(words, x - away, y, Anchor.END, _NUMBER)]
+    inside = [label for label in sides if plot.left <= label.box.left and label.box.right <= plot.right]
+    return inside[-1 if found[0] * 2 > len(values) else 0].drawn() if inside else ""
+
+
+def _strip(plot: Plot, one: Series, *, is_over: bool) -> str:
+    """Return the runs of known values: line, area to zero, a dot where one stands alone; the unfinished end dashed."""
+    drawn = ""
+    for run in _runs(one.values):
+        points = [(plot.x(index + 0.5), plot.y(value)) for index, value in run]
+        is_open = not is_over and run[-1][0] == len(one.values) - 1
+        firm = points[:-1] if is_open else points
+        if len(firm) > 1:
+            area = f"{_path(firm)} L{firm[-1][0]:.1f} {plot.bottom:.1f} L{firm[0][0]:.1f} {plot.bottom:.1f}Z"
+            drawn += element("path", d=area, class_=f"area {one.tone}")
+            drawn += element("path", d=_path(firm), class_=f"line {one.tone}")
+        elif firm:
+            drawn += element("circle", cx=firm[0][0], cy=firm[0][1], r=2, class_=f"dot {one.tone}")
+        if is_open:
+            drawn += element("path", d=_path(points[-2:]), class_=f"line {one.tone} unfinished") if firm else ""
+            drawn += element("circle", cx=points[-1][0], cy=points[-1][1], r=2.5, class_=f"dot {one.tone} unfinished")
+    return drawn
+
+
+def _runs(values: Sequence[float | None]) -> list[list[tuple[int, float]]]:
+    runs: list[list[tuple[int, float]]] = [[]]
+    for index, value in enumerate(values):
+        if value is None:
+            runs.append([])
+        else:
+            runs[-1].append((index, value))
+    return [run for run in runs if run]
+
+
+def _path(points: Sequence[tuple[float, float]]) -> str:
+    return " ".join(f"{'L' if index else 'M'}{x:.1f} {y:.1f}" for index, (x, y) in enumerate(points))

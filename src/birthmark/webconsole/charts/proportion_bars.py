@@ -1,0 +1,73 @@
+"""Parts of a whole as lanes one below the other: what each is, its part as a bar, how many; the whole is on top."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from birthmark.webconsole.charts.axes import Number
+from birthmark.webconsole.svg import (
+    LINE_PX,
+    Anchor,
+    Label,
+    Size,
+    Tone,
+    cut,
+    drawing,
+    element,
+    linked,
+    shortened,
+    width_of,
+)
+
+_BAND_PX, _LANE_PX, _GAP_PX = 18, 10, 8
+_LEAST_PX = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """A part: what it is, how many, by which color, and the exact words for it."""
+
+    label: str
+    value: int
+    tone: Tone
+    words: str
+
+
+def lanes(given: Sequence[Lane], *, total: int, name: str, title: str, desc: str, number: Number, size: Size) -> str:
+    """Return the drawing, as high as there are lanes."""
+    names = min(max((width_of(lane.label) for lane in given), default=0), size.width * 0.55)
+    room = max((width_of(number(lane.value), is_strong=True) for lane in given), default=0)
+    left, right = names + 10, size.width - room - 10
+    inside, at = _whole(given, total, float(size.width)), 0.0
+    y = _BAND_PX + 14.0
+    for lane in given:
+        width = _long(lane.value, total, right - left)
+        bar = element("rect", x=left, y=y, width=right - left, height=_LANE_PX, class_="reach")
+        bar += element("line", x1=left, x2=right, y1=y + _LANE_PX, y2=y + _LANE_PX, class_="grid")
+        bar += element("rect", x=left, y=y, width=width, height=_LANE_PX, rx=2, class_=_look(lane.tone))
+        at = y + _LANE_PX
+        bar += Label(cut(lane.label, names), 0, at).drawn()
+        bar += Label(number(lane.value), size.width - 1, at, Anchor.END, "strong").drawn()
+        inside += linked(bar, None, shortened(lane.words))
+        y += LINE_PX + _GAP_PX
+    return drawing(inside, size, name=name, height=at + 6, title=title, desc=desc, kind="lanes")
+
+
+def _whole(given: Sequence[Lane], total: int, width: float) -> str:
+    """Return all parts in one band; those too small to be seen take a little of the others."""
+    longs = [_long(lane.value, total, width) for lane in given]
+    scale = width / max(sum(longs), 1.0)
+    drawn, x = "", 0.0
+    for lane, long in zip(given, longs, strict=True):
+        if long:
+            look = {"x": x, "y": 0.0, "width": long * scale - 1, "height": float(_BAND_PX)}
+            drawn += linked(element("rect", **look, class_=_look(lane.tone)), None, shortened(lane.words))
+        x += long * scale
+    return drawn
+
+
+def _long(value: int, total: int, width: float) -> float:
+    return max(value / max(total, 1) * width, _LEAST_PX if value else 0.0)
+
+
+def _look(tone: Tone) -> str:
+    return "span" if tone is Tone.USUAL else f"span {tone}"

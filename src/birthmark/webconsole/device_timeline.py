@@ -1,0 +1,142 @@
+"""A device's life, of what is on record of it: which lanes there are, and what is in each."""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from markupsafe import Markup
+
+from birthmark.webconsole import svg
+from birthmark.webconsole.i18n import dated, exact, number, reader, say
+from birthmark.webconsole.labels import words_of
+from birthmark.webconsole.life import Item, Lane, Point, Row, Span, Unit, Words, life, rows
+from birthmark.webconsole.svg import Size, Tone
+
+_TONES = {"": Tone.GOOD, "warn": Tone.WARN, "bad": Tone.BAD}
+_RECORD = ("dps.", "iothub.device", "awsiot.thing", "est.", "name.", "device.revoke")
+_SKELETONS = {
+    Unit.MINUTE: ("Hm", "MMMd Hm"),
+    Unit.HOUR: ("Hm", "MMMd Hm"),
+    Unit.DAY: ("d", "MMMd"),
+    Unit.MONTH: ("MMM", "yMMM"),
+    Unit.YEAR: ("y", "y"),
+}
+_SIZES = (svg.NARROW, svg.WIDE, svg.FULL)
+
+
+def lanes_of(
+    certificates: Sequence[Mapping[str, Any]],
+    happened: Sequence[Mapping[str, Any]],
+    came: Sequence[Mapping[str, Any]],
+    refusals: Sequence[Mapping[str, Any]],
+    now: datetime,
+) -> Sequence[Lane]:
+    """Return the lanes in the order of a life: its record, its certificates, its connections, its refusals."""
+    record = [
+        Point(
+            _at(row["at"]),
+            _short(row),
+            _TONES[_kind(row)],
+            exact=f"{words_of(row['action'], row['detail'])}: {row['actor']}",
+        )
+        for row in happened
+        if row["action"].startswith(_RECORD)
+    ]
+    lanes = [
+        Lane(say("record"), record, several=_several(say("{n} changes"))),
+        Lane(say("certificates"), _certificates(certificates, now), several=_several(say("{n} certificates"))),
+        Lane(say("connected"), _connections(came), several=_several(say("{n} connections"))),
+        Lane(
+            say("refused"),
+            [
+                Point(_at(one["at"]), say("refused"), Tone.BAD, f"/refusals/{one['id']}", one["message"])
+                for one in refusals
+            ],
+            several=_several(say("{n} refusals")),
+        ),
+    ]
+    return [lane for lane in lanes if lane.items]
+
+
+def draw(lanes: Sequence[Lane], now: datetime) -> tuple[Markup, Sequence[Row]]:
+    """Return the drawing, and the same as rows of a table."""
+    words = _words()
+    local = now.astimezone(reader.get().zone)
+
+    def one(size: Size) -> str:
+        told = {"title": say("The life of the device"), "desc": say("The table below tells the same.")}
+        return life(lanes, now=local, name=f"life-{size.name}", words=words, size=size, **told)
+
+    return Markup(svg.for_each(one, _SIZES)), rows(lanes, words=words)  # noqa: S704 - drawn by us, what is foreign is escaped
+
+
+def _words() -> Words:
+    def tick(at: datetime, unit: Unit, is_first: bool) -> str:  # noqa: FBT001 - as the drawing asks
+        return " ".join(dated(one, at) for one in _SKELETONS[unit][is_first].split())
+
+    def several(count: int, word: str) -> str:
+        return f"{number(count)} \N{MULTIPLICATION SIGN} {word}" if word else say("{n} events").format(n=number(count))
+
+    return Words(say("now"), say("still"), several, exact, tick, say("Nothing is known of it yet."))
+
+
+def _certificates(rows_: Sequence[Mapping[str, Any]], now: datetime) -> list[Item]:
+    found: list[Item] = []
+    for row in rows_:
+        if not row.get("not_before") or not row.get("not_after"):
+            continue
+        begin, end = _at(row["not_before"]), _at(row["not_after"])
+        told = f"{row['profile']} {row['thumbprint'][:16]}"
+        if row["revoked"]:
+            over = min(end, max(begin, _at(row["revoked"])))
+            found.append(
+                Span(begin, over, say("revoked"), Tone.BAD, exact=f"{told}, {say('revoked')}: {row['reason']}")
+            )
+        else:
+            found.append(Span(begin, end, "", Tone.WARN if end <= now else Tone.GOOD, exact=told))
+    return found
+
+
+def _connections(rows_: Sequence[Mapping[str, Any]]) -> list[Item]:
+    """Return the times of being connected, of rows of which the latest comes first."""
+    found: list[Item] = []
+    open_at: dict[str, tuple[datetime, str]] = {}
+    for row in reversed(rows_):
+        place, at = str(row["detail"].get("place", "")), _at(row["at"])
+        if row["action"] == "device.connect":
+            begun = open_at.pop(place, None)
+            if begun is not None:  # its end was not written: what is known is when it began anew
+                found.append(Span(begun[0], at, "", Tone.GOOD, exact=place))
+            open_at[place] = (at, place)
+        elif row["action"] in {"device.disconnect", "device.lose"}:
+            begun = open_at.pop(place, None)
+            reason = str(row["detail"].get("reason", ""))
+            if begun is not None:
+                found.append(Span(begun[0], at, "", Tone.GOOD, exact=f"{place}: {reason}"))
+            if row["action"] == "device.lose":
+                found.append(Point(at, say("connection lost"), Tone.WARN, exact=f"{place}: {reason}"))
+    found += [Span(at, None, "", Tone.GOOD, exact=place) for at, place in open_at.values()]
+    return found
+
+
+def _several(text: str) -> Callable[[int], str]:
+    return lambda count: text.format(n=number(count))
+
+
+def _short(row: Mapping[str, Any]) -> str:
+    return {
+        "dps.register": say("registered"),
+        "dps.enrollment_put": say("enrolled"),
+        "iothub.device_put": say("at the hub"),
+        "awsiot.thing_create": say("a thing"),
+        "device.revoke": say("revoked"),
+        "name.lose": say("revoked"),
+    }.get(row["action"], words_of(row["action"], row["detail"]))
+
+
+def _kind(row: Mapping[str, Any]) -> str:
+    return "bad" if row["action"] in {"device.revoke", "name.lose"} else ""
+
+
+def _at(text: str) -> datetime:
+    return datetime.fromisoformat(text)

@@ -1,0 +1,191 @@
+"""*Devices*: each once, over all places; sorted, filtered and paged by the address, with the same as a command."""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+from urllib.parse import urlencode
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from birthmark.operator_api.in_process_client import Person
+from birthmark.webconsole.i18n import say
+from birthmark.webconsole.labels import marked
+from birthmark.webconsole.page_base import Site
+
+STATES: Mapping[str, str] = {
+    "revoked": marked("revoked"),
+    "connected": marked("connected"),
+    "away": marked("away"),
+    "unassigned": marked("never registered"),
+    "disabled": marked("disabled"),
+    "refused": marked("refused this week"),
+    "ending": marked("certificate ends within 30 days"),
+}
+KINDS: Mapping[str, str] = {
+    "revoked": "bad",
+    "disabled": "off",
+    "refused": "bad",
+    "ending": "warn",
+    "away": "warn",
+    "unassigned": "off",
+}
+"""How a state is marked."""
+_ALONE = frozenset({"revoked", "disabled"})
+"""Beside these no other state matters."""
+_AS_TYPED, _PAGE = 8, 50
+_MAX_CHARS = 256
+_MAX_BACK = 20
+_MAX_DIGITS = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which devices."""
+
+    begin: str = ""
+    at: str = ""
+    state: str = ""
+    order: str = ""
+    after: str = ""
+    number: int = 1
+    back: tuple[str, ...] = ()
+    """Where the pages before begin, the nearest last; of very many the nearest."""
+
+    @classmethod
+    def of(cls, request: Request) -> "Filter":
+        """Return what an address asks for."""
+        given = request.query_params
+        state = given.get("state", "")
+        return cls(
+            given.get("begin", "").strip()[:_MAX_CHARS],
+            given.get("at", "")[:_MAX_CHARS],
+            state if state in STATES else "",
+            "ends" if given.get("order") == "ends" else "",
+            given.get("after", "")[: 4 * _MAX_CHARS],
+            _number(given.get("page", "")),
+            tuple(one[: 4 * _MAX_CHARS] for one in given.getlist("back")[-_MAX_BACK:]),
+        )
+
+    @property
+    def asked(self) -> Mapping[str, str]:
+        """What is asked for, without what is not."""
+        every = {"begin": self.begin, "at": self.at, "state": self.state, "order": self.order}
+        return {name: value for name, value in every.items() if value}
+
+    @property
+    def command(self) -> str:
+        """The same as it is typed."""
+        words = ["birthmark", "device", "find", *([self.begin] if self.begin else [])]
+        words += ["--at", self.at] if self.at else []
+        words += ["--state", self.state] if self.state else []
+        words += ["--sort", self.order] if self.order else []
+        return shlex.join(words)
+
+    @property
+    def address(self) -> str:
+        """The address of this page."""
+        asked: dict[str, object] = dict(self.asked)
+        if self.after:
+            asked |= {"after": self.after, "page": self.number, "back": self.back}
+        return f"/devices?{urlencode(asked, doseq=True)}" if asked else "/devices"
+
+    @property
+    def first(self) -> "Filter":
+        """Its first page."""
+        return replace(self, after="", number=1, back=())
+
+    @property
+    def previous(self) -> "Filter | None":
+        """The page before."""
+        if not self.back:
+            return self.first if self.after else None
+        return replace(self, after=self.back[-1], number=max(1, self.number - 1), back=self.back[:-1])
+
+    def following(self, after: str) -> "Filter":
+        """Return the page that begins behind a device."""
+        back = (*self.back, self.after)[-_MAX_BACK:] if self.after else ()
+        return replace(self, after=after, number=self.number + 1, back=back)
+
+    def sorted_by(self, order: str) -> "Filter":
+        """Return the same devices, sorted otherwise."""
+        return replace(self.first, order=order)
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """How many devices a list has, or that they are more."""
+
+    devices: int
+    is_more: bool = False
+
+    def pages(self, of: int) -> int:
+        """Return on how many pages they are."""
+        return max(1, -(-self.devices // of))
+
+
+@dataclass(frozen=True, slots=True)
+class DevicesPage:
+    """The list, and what is found while one types."""
+
+    site: Site
+
+    def routes(self) -> list[Route]:
+        """Return the routes."""
+        return [self.site.route("/devices", self.show), self.site.route("/find", self.find)]
+
+    async def show(self, request: Request, who: Person) -> Response:
+        """Draw a page of the list."""
+        wanted = Filter.of(request)
+        found = await self.site.inside.ask(who, "/devices", limit=_PAGE, after=wanted.after or None, **wanted.asked)
+        values = {
+            "filter": wanted,
+            "rows": [_shown(row) for row in found.items],
+            "following": None if found.next is None else wanted.following(found.next),
+            "count": await self._count(who, wanted, len(found.items), is_last=found.next is None),
+            "page_of": _PAGE,
+            "states": [(name, say(text)) for name, text in STATES.items()],
+            "places": await self._places(who),
+            "is_new": await self._is_new(who) if not found.items and not wanted.asked else False,
+        }
+        return await self.site.draw(request, who, "devices.html", values)
+
+    async def find(self, request: Request, who: Person) -> Response:
+        """Draw what is found while one types."""
+        begin = request.query_params.get("begin", "").strip()[:_MAX_CHARS]
+        rows: Sequence[Mapping[str, Any]] = ()
+        if begin:
+            found = await self.site.inside.ask(who, "/devices", begin=begin, limit=_AS_TYPED)
+            rows = found.items
+        return self.site.drawing.page(request, "found.html", {"rows": rows, "begin": begin})
+
+    async def _count(self, who: Person, wanted: Filter, shown: int, *, is_last: bool) -> "Count":
+        """Return how many devices the list has: told by its last page, or counted as far as that is cheap."""
+        if is_last:
+            return Count((wanted.number - 1) * _PAGE + shown)
+        told = await self.site.inside.ask(who, "/figures/found", **wanted.asked)
+        row: Mapping[str, Any] = told.items[0] if told.items else {"count": None, "is_more": True}
+        count = max(row["count"] or 0, wanted.number * _PAGE) if row["is_more"] else row["count"]
+        return Count(count, is_more=row["is_more"])
+
+    async def _places(self, who: Person) -> Sequence[str]:
+        hubs, services = await self.site.inside.ask(who, "/hubs"), await self.site.inside.look(who, "/dps")
+        places = [f"hub/{one['name']}" for one in hubs.items]
+        places += [f"dps/{one['name']}" for one in services.items] if services else []
+        return [*places, "aws", "server"]
+
+    async def _is_new(self, who: Person) -> bool:
+        found = await self.site.inside.ask(who, "/devices", limit=1)
+        return not found.items
+
+
+def _shown(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a device with the states that are worth saying: the worst, and with what may pass, whether it is there."""
+    states = row["states"][:1] if _ALONE & set(row["states"]) else row["states"]
+    return {**row, "states": [(one, KINDS.get(one, "")) for one in states]}
+
+
+def _number(text: str) -> int:
+    return max(1, int(text)) if text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS else 1

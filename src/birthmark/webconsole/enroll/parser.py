@@ -1,0 +1,184 @@
+"""Dropped files to rows: each entry verified as its kind of list is, or why it is not believed. Blocks; for a thread.
+
+One kind of list at a time: certificates (each a device's), a supplier's manifest, a bundle of ours, a table or a ZIP.
+What the lists say is a stranger's: each entry is bounded, and so is how many there are.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from birthmark.errors import BirthmarkError, about
+from birthmark.manifests.bundle import wire
+from birthmark.manifests.bundle.model import Trust as BundleTrust
+from birthmark.manifests.bundle.verifier import Verifier as BundleVerifier
+from birthmark.manifests.bundle.verifier import verify_file
+from birthmark.manifests.certificate_lists import MAX_FILE_BYTES, ListTrust, is_table, verify_list
+from birthmark.manifests.chunking import pieces_of
+from birthmark.manifests.errors import ManifestError
+from birthmark.manifests.microchip import Verifier, root_of, signer_of, trust_of
+from birthmark.manifests.model import Entry
+from birthmark.manifests.trust_anchors import MICROCHIP_ROOTS, MICROCHIP_SIGNERS
+from birthmark.manifests.verification import Once
+from birthmark.operator_api.api_router import told
+from birthmark.pki.certificates import Certificate, leaf_first, parse_bundle
+from birthmark.text_files import plain_text
+from birthmark.webconsole.enroll.limits import MAX_ROWS
+from birthmark.webconsole.enroll.multipart import LIST, SIGNERS, TRUST, DropRefusedError, Received
+
+Row: TypeAlias = dict[str, Any]
+_BEGIN_BYTES = 512
+
+
+class Kind(StrEnum):
+    """What was dropped."""
+
+    CERTIFICATES = "certificates"
+    MANIFEST = "manifest"
+    BUNDLE = "bundle"
+    TABLE = "table"
+    ZIP = "zip"
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """Files, and whose word on them counts."""
+
+    kind: Kind
+    files: Sequence[Received]
+    signers: Sequence[Certificate] = ()
+    roots: Sequence[Certificate] = ()
+
+
+def sort(files: Sequence[Received]) -> Dropped:
+    """Return what the files are. Raise `DropRefusedError`, and what is wrong with a signer or a root."""
+    lists = [one for one in files if one.kind == LIST]
+    if not lists:
+        raise DropRefusedError(detail="no file was chosen")
+    kinds = {_kind_of(one) for one in lists}
+    if len(kinds) > 1 or (len(lists) > 1 and kinds != {Kind.CERTIFICATES}):
+        raise DropRefusedError(detail="they are several lists; choose one, or any number of certificates")
+    return Dropped(kinds.pop(), lists, _certificates(files, SIGNERS), _certificates(files, TRUST))
+
+
+def rows_of(dropped: Dropped, now: datetime, is_over: Callable[[], bool]) -> Iterator[Row]:
+    """Yield each entry as a row, in order. Raise `DropRefusedError` or `ManifestError` where the list itself ends."""
+    for place, one in enumerate(_entries(dropped, now), 1):
+        if is_over():
+            return
+        if place > MAX_ROWS:
+            raise DropRefusedError(detail=f"it has more than {MAX_ROWS} rows")
+        yield _row(place, one)
+
+
+def _kind_of(file: Received) -> Kind:
+    with file.path.open("rb") as raw:
+        begin = plain_text(raw.read(_BEGIN_BYTES))
+    if begin.startswith(b"PK"):
+        return Kind.ZIP
+    if wire.is_bundle(begin):
+        return Kind.BUNDLE
+    if begin.lstrip()[:1] == b"[" or file.name.lower().endswith(".json"):
+        return Kind.MANIFEST
+    is_named_so = file.name.lower().endswith((".csv", ".tsv"))
+    return Kind.TABLE if is_named_so or is_table(begin) else Kind.CERTIFICATES
+
+
+def _certificates(files: Sequence[Received], kind: str) -> list[Certificate]:
+    found: list[Certificate] = []
+    for one in files:
+        if one.kind == kind:
+            with about(one.name):
+                found += parse_bundle(one.path.read_bytes())
+    return found
+
+
+def _entries(dropped: Dropped, now: datetime) -> Iterator[Entry | Certificate | BirthmarkError]:
+    first = dropped.files[0].path
+    names = {one.path.stem: one.name for one in dropped.files}
+
+    def uploaded_name(path: Path) -> str:
+        return names.get(path.stem, path.name)
+
+    match dropped.kind:
+        case Kind.CERTIFICATES if not dropped.roots:
+            yield from _alone(dropped.files)
+        case Kind.CERTIFICATES:
+            for one in dropped.files:
+                one.path.rename(one.path.with_suffix(".pem"))  # by which a directory of certificates is read
+            yield from verify_list(first.parent, ListTrust(tuple(dropped.roots)), now, uploaded_name)
+        case Kind.TABLE | Kind.ZIP:
+            if not dropped.roots:
+                detail = (
+                    "nobody signed it: that its certificates are genuine, only their maker's CA certificates can say"
+                )
+                raise DropRefusedError(detail=f"{detail}; choose them, too")
+            path = first.with_suffix(".zip" if dropped.kind is Kind.ZIP else ".csv")
+            first.rename(path)
+            yield from verify_list(path, ListTrust(tuple(dropped.roots)), now, uploaded_name)
+        case Kind.BUNDLE:
+            trust = BundleTrust(tuple(dropped.signers), tuple(dropped.roots))
+            with first.open("rb") as file:
+                yield from verify_file(file, BundleVerifier(trust))
+        case Kind.MANIFEST:
+            yield from _of_manifest(first, dropped)
+
+
+def _of_manifest(path: Path, dropped: Dropped) -> Iterator[Entry | BirthmarkError]:
+    """Yield what a manifest says, by one core: the others serve."""
+    signers = [signer_of(one) for one in dropped.signers] or MICROCHIP_SIGNERS.values()
+    verifier = Verifier(trust_of(signers, [root_of(one) for one in dropped.roots] or MICROCHIP_ROOTS))
+    once, place = Once(), 0
+    with path.open("rb") as file:
+        for piece in pieces_of(file, dropped.files[0].name):
+            for raw in piece.entries():
+                place += 1
+                verdict: Entry | ManifestError
+                try:
+                    verdict = verifier.verify(place, raw)
+                except ManifestError as error:
+                    verdict = error
+                yield once.check(verdict, place)
+
+
+def _alone(files: Sequence[Received]) -> Iterator[Certificate | BirthmarkError]:
+    """Yield certificates of devices on the word of whoever dropped them, as `device enroll --cert` has it."""
+    for one in files:
+        with one.path.open("rb") as file:
+            data = file.read(MAX_FILE_BYTES + 1)
+        try:
+            yield _device_in(data, one.name)
+        except BirthmarkError as error:
+            yield error
+
+
+def _device_in(data: bytes, name: str) -> Certificate:
+    if len(data) > MAX_FILE_BYTES:
+        raise DropRefusedError(detail=f"{name} is larger than {MAX_FILE_BYTES // 1024} KiB, and no certificate")
+    found = leaf_first(parse_bundle(data))
+    leaf = found[0]
+    is_plain = leaf.is_self_signed and leaf.extensions.key_usage is None  # as `openssl req -x509` makes a device's, too
+    if leaf.is_ca and not is_plain:
+        raise DropRefusedError(detail=f"{name} is a CA's certificate, not a device's")
+    if any(not one.is_ca for one in found[1:]):
+        raise DropRefusedError(detail=f"{name} has several devices' certificates: give each a file of its own")
+    return leaf
+
+
+def _row(place: int, one: Entry | Certificate | BirthmarkError) -> Row:
+    if isinstance(one, BirthmarkError):
+        name = one.facts.get("unique_id") or ""
+        return {"place": place, "device": str(name), "thumbprint": None, "says": "", "pem": None, "problem": told(one)}
+    if isinstance(one, Certificate):
+        name = one.subject_cn or one.subject_text
+        row = {"place": place, "device": name, "thumbprint": one.thumbprint.hex(), "says": "", "pem": one.pem()}
+        return row | {"problem": None}
+    if one.unread is None:
+        return _row(place, DropRefusedError(detail=f"the entry of {one.unique_id} has no certificate to enroll by")) | {
+            "device": one.device_id
+        }
+    row = {"place": place, "device": one.device_id, "thumbprint": one.unread.thumbprint.hex(), "says": one.signer}
+    return row | {"pem": one.unread.pem(), "problem": None}

@@ -1,0 +1,205 @@
+"""What was dropped, as files below the data directory: each whose it is, its rows, and what became of them.
+
+| file | |
+|---|---|
+| about.json | whose, when, which service, what kind; never changed |
+| state.json | how far the look or the run is: for whoever looks at the page |
+| rows.jsonl | what each row says, with its certificate |
+| looked.jsonl | what would become of each row |
+| run.jsonl | the journal: a line at the begin of a run, one for each row, one at its end |
+| lock | held by whoever looks or runs |
+"""
+
+import json
+import re
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from birthmark import atomic_files, flock
+from birthmark.clock import Entropy
+from birthmark.errors import NotFoundError, ThrottledError
+from birthmark.untrusted_text import decode_json
+from birthmark.webconsole.enroll.limits import KEPT, KEPT_DONE, MOST_DROPS, MOST_OF_ONE
+
+_ID = re.compile("[0-9a-f]{24}")
+_ID_BYTES = 12
+_WAIT_S = 60
+
+
+class DropGoneError(NotFoundError):
+    """There is no such list, or it is another person's."""
+
+    code = "console.drop_gone"
+    message = "That list is not here any more"
+    cause = "A list of devices that was dropped here stays for an hour, what became of one for a day."
+    fix = "Drop the files again: who is on record already is left alone."
+    for_a_person = "it takes whoever has the files"
+
+
+class TooManyDropsError(ThrottledError):
+    """So many lists are here that no more may come."""
+
+    code = "console.too_many_drops"
+    cause = "{count} lists of devices are here, and no more may be."
+    fix = "Remove one that nobody needs, or wait an hour: then those that were only looked at are gone."
+    for_a_person = "it takes whoever dropped them"
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """How far it is. `phase` is reading, read, running, cut off, stopped, complete or failed."""
+
+    phase: str
+    done: int = 0
+    total: int = 0
+    counts: Mapping[str, int] | None = None
+    problem: Mapping[str, Any] | None = None
+
+    @property
+    def is_busy(self) -> bool:
+        return self.phase in {"reading", "running"}
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """One of them."""
+
+    path: Path
+
+    @property
+    def id(self) -> str:
+        return self.path.name
+
+    @property
+    def about(self) -> Mapping[str, Any]:
+        """Return what is said of it."""
+        try:
+            found: Mapping[str, Any] = decode_json((self.path / "about.json").read_bytes())
+        except (OSError, ValueError) as error:
+            raise DropGoneError from error
+        return found
+
+    @property
+    def lock(self) -> Path:
+        return self.path / "lock"
+
+    def state(self) -> State:
+        """Return how far it is, also where whoever was at it was killed."""
+        try:
+            found = State(**decode_json((self.path / "state.json").read_bytes()))
+        except (OSError, ValueError, TypeError):
+            found = State("reading")
+        if not found.is_busy or flock.is_taken(self.lock):
+            return found
+        if found.phase == "reading":
+            return State("failed", found.done, found.total)
+        counts = Counter(row["outcome"] for row in self.outcomes())
+        return State("cut off", counts.total(), found.total, dict(counts))
+
+    def keep_state(self, state: State) -> None:
+        """Say how far it is."""
+        told = {"phase": state.phase, "done": state.done, "total": state.total}
+        told |= {"counts": dict(state.counts or {}), "problem": state.problem}
+        atomic_files.replace(self.path / "state.json", json.dumps(told).encode())
+
+    def lines(self, name: str) -> Iterator[dict[str, Any]]:
+        """Yield the lines of one of its files; one that a kill cut off is none."""
+        with suppress(FileNotFoundError), (self.path / name).open("rb") as file:
+            for line in file:
+                with suppress(ValueError):
+                    yield decode_json(line)
+
+    def outcomes(self) -> Iterator[dict[str, Any]]:
+        """Yield what became of each row in the last run."""
+        found: list[dict[str, Any]] = []
+        for line in self.lines("run.jsonl"):
+            if "begun" in line:
+                found.clear()
+            elif "outcome" in line:
+                found.append(line)
+        yield from found
+
+    def page(self, outcome: str, begin: int, size: int) -> tuple[Sequence[dict[str, Any]], bool]:
+        """Return rows with what would become, or became, of them, and whether more follow."""
+        became = {line["place"]: line for line in self.outcomes()}
+        found: list[dict[str, Any]] = []
+        for row in self.lines("looked.jsonl"):
+            one = row | became.get(row["place"], {})
+            if one["place"] <= begin or (outcome and one["outcome"] != outcome):
+                continue
+            if len(found) == size:
+                return found, True
+            found.append(one)
+        return found, False
+
+    def remove(self) -> None:
+        """Forget it."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Drops:
+    """All of them."""
+
+    directory: Path
+    entropy: Entropy
+
+    def of(self, user: str, drop_id: str) -> Drop:
+        """Return one of somebody's. Raise `DropGoneError`."""
+        drop = Drop(self.directory / drop_id)
+        if _ID.fullmatch(drop_id) is None or drop.about.get("user") != user:
+            raise DropGoneError
+        return drop
+
+    def every(self, user: str | None = None) -> Sequence[Drop]:
+        """Return those of somebody, or all, the latest first."""
+        found: list[tuple[str, Drop]] = []
+        for one in sorted(self.directory.glob("*")) if self.directory.is_dir() else ():
+            with suppress(DropGoneError):
+                about = Drop(one).about
+                if user is None or about.get("user") == user:
+                    found.append((str(about.get("at", "")), Drop(one)))
+        return [one for _, one in sorted(found, key=lambda pair: pair[0], reverse=True)]
+
+    def room(self, user: str, now: datetime) -> Path:
+        """Return a new directory; what is too old goes. Raise `TooManyDropsError`."""
+        self.sweep(now)
+        own = self.every(user)
+        busy = sum(1 for one in own if one.state().is_busy)
+        if busy >= MOST_OF_ONE:
+            raise TooManyDropsError(count=busy, retry_after_s=_WAIT_S)
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        count = sum(1 for _ in self.directory.iterdir())
+        if count - len(self._in_the_way(own)) >= MOST_DROPS:
+            raise TooManyDropsError(count=count, retry_after_s=_WAIT_S)
+        path = self.directory / self.entropy.token(_ID_BYTES).hex()
+        path.mkdir(mode=0o700)
+        (path / "files").mkdir(mode=0o700)
+        return path
+
+    def give_way(self, user: str) -> None:
+        """Forget what this one only looked at, and of the others the oldest: another one has come, whole."""
+        for one in self._in_the_way(self.every(user)):
+            one.remove()
+
+    def _in_the_way(self, own: Sequence[Drop]) -> Sequence[Drop]:
+        quiet = [one for one in own if not one.state().is_busy]
+        return [one for at, one in enumerate(quiet) if at >= MOST_OF_ONE - 1 or not (one.path / "run.jsonl").exists()]
+
+    def sweep(self, now: datetime) -> None:
+        """Forget what is too old."""
+        for path in list(self.directory.glob("*")) if self.directory.is_dir() else ():
+            try:
+                age = now.timestamp() - max(path.stat().st_mtime, *(one.stat().st_mtime for one in path.iterdir()))
+            except (OSError, TypeError):
+                continue
+            kept = KEPT_DONE if (path / "run.jsonl").exists() else KEPT
+            if age > kept.total_seconds() and not flock.is_taken(path / "lock"):
+                shutil.rmtree(path, ignore_errors=True)

@@ -1,0 +1,230 @@
+"""Which items of a lane are drawn as one mark, and in which of its rows each goes, so that no label meets another."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from math import inf
+from typing import NamedTuple
+
+from birthmark.webconsole.life.model import Item, Lane, Point, Span, Words, word_of
+from birthmark.webconsole.life.time_axis import Scale
+from birthmark.webconsole.svg import Tone, cut, width_of
+
+_POINT_ROWS = 5  # as many as there are kinds
+_SPAN_ROWS = 3
+_LABEL_ROWS = 2
+_APART_PX = 9  # dots of a series that can still be told apart
+_MARK_PX = 6  # half a mark
+_GAP_PX = 12
+_LABEL_PX = 160  # of a label at least, before it is cut
+Extent = tuple[float, float]
+
+_SEVERITY = [Tone.BAD, Tone.WARN, Tone.GOOD, Tone.INFO, Tone.USUAL]
+
+
+class Level(NamedTuple):
+    """How coarse a lane is: what is nearer than `near_px` is one mark, of different words too if `is_mixed`."""
+
+    near_px: float
+    is_mixed: bool
+
+
+LEVELS = [
+    Level(6, is_mixed=False),
+    Level(16, is_mixed=False),
+    Level(40, is_mixed=False),
+    Level(24, is_mixed=True),
+    Level(60, is_mixed=True),
+    Level(160, is_mixed=True),
+    Level(inf, is_mixed=True),
+]
+
+
+@dataclass(slots=True)
+class Mark:
+    """One or several items, and where they and their label are."""
+
+    items: Sequence[Item]
+    left: float
+    right: float
+    kind: Tone
+    label: str
+    row: int = 0
+    label_row: int = 0
+    label_x: float | None = None  # its left end; None if it is not drawn
+
+
+@dataclass(slots=True)
+class Placed:
+    """A lane ready to be drawn."""
+
+    lane: Lane
+    points: list[Mark]
+    spans: list[Mark]
+    point_rows: int = 0
+    span_rows: int = 0
+    label_rows: int = 0
+    is_crowded: bool = False
+
+    @property
+    def marks(self) -> int:
+        return sum(1 if is_solid(mark) else len(mark.items) for mark in (*self.points, *self.spans))
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """Where marks go: the scale of time, the edges of the drawing, and where now is, which no label should cover."""
+
+    scale: Scale
+    left: float
+    right: float
+    now: float
+
+    def holds(self, extent: Extent) -> bool:
+        return self.left <= extent[0] and extent[1] <= self.right
+
+    def is_clear(self, extent: Extent) -> bool:
+        return extent[1] + 3 <= self.now or self.now + 3 <= extent[0]
+
+
+def place(lane: Lane, field_: Field, words: Words, coarsest: int) -> Placed:
+    """Return the marks of `lane` in rows, as fine as they are readable, but at least as coarse as that level."""
+    for level in LEVELS[coarsest:]:
+        placed = Placed(lane, _points(lane, field_.scale, words, level), _spans(lane, field_.scale, words, level))
+        _put_points(placed, field_)
+        _put_spans(placed)
+        _put_labels(placed, field_)
+        if not placed.is_crowded:
+            break
+    return placed
+
+
+def is_solid(mark: Mark) -> bool:
+    """Say whether a mark is one shape; otherwise it is a thread with each of its items on it."""
+    return len(mark.items) == 1 or isinstance(mark.items[0], Span) or _is_dense(mark)
+
+
+def _is_dense(mark: Mark) -> bool:
+    return (mark.right - mark.left) / (len(mark.items) - 1) < _APART_PX + 4
+
+
+def _chains(
+    items: Iterable[Item], level: Level, x: Callable[[Item], float], near: Callable[[Item], float]
+) -> list[list[Item]]:
+    """Return items of the same kind, and word unless words are mixed, in runs, each near the one before."""
+    latest: dict[tuple[str, str], list[Item]] = {}
+    chains = []
+    for item in sorted(items, key=lambda item: item.since):
+        key = (item.kind.value, "" if level.is_mixed or isinstance(item, Span) else item.word)
+        chain = latest.get(key)
+        if chain is None or x(item) - x(chain[-1]) >= near(item):
+            chain = latest[key] = []
+            chains.append(chain)
+        chain.append(item)
+    return chains
+
+
+def _points(lane: Lane, scale: Scale, words: Words, level: Level) -> list[Mark]:
+    """Return points as marks: a word that comes again before its label ends is said once, for a thread of them."""
+    room = max((scale.right - scale.left) * 0.4, _LABEL_PX)
+
+    def near(item: Item) -> float:
+        return level.near_px if level.is_mixed else max(level.near_px, width_of(cut(word_of(item), room)) + 36)
+
+    points = [item for item in lane.items if isinstance(item, Point)]
+    return [
+        Mark(
+            items=chain,
+            left=scale.x(chain[0].since),
+            right=scale.x(chain[-1].since),
+            kind=chain[0].kind,
+            label=cut(words.together(lane, chain), room),
+        )
+        for chain in _chains(points, level, lambda item: scale.x(item.since), near)
+    ]
+
+
+def end_of(item: Item, scale: Scale) -> float:
+    """Return where a span ends in the drawing; one without an end, at the edge: who draws stops it at now."""
+    return scale.right if isinstance(item, Point) or item.end is None else scale.x(item.end)
+
+
+def _spans(lane: Lane, scale: Scale, words: Words, level: Level) -> list[Mark]:
+    room = max((scale.right - scale.left) * 0.5, _LABEL_PX)
+    spans = [item for item in lane.items if isinstance(item, Span)]
+    marks = []
+    for chain in _chains(spans, level, lambda item: scale.x(item.since), lambda _: level.near_px):
+        left, right = scale.x(chain[0].since), max(end_of(item, scale) for item in chain)
+        label = cut(words.together(lane, chain), room)
+        marks.append(Mark(chain, left, max(right, left + 3), chain[0].kind, label))
+    return marks
+
+
+def _put_points(placed: Placed, field_: Field) -> None:
+    """Put each mark into the first row that has the room for it and its label, and where now is not covered."""
+    rows: list[list[Extent]] = [[] for _ in range(_POINT_ROWS)]
+    for mark in placed.points:
+        glyph = (mark.left - _MARK_PX, mark.right + _MARK_PX)
+        tries = [way for row in range(_POINT_ROWS) for way in _ways(mark, row)]
+        fitting = [way for way in tries if field_.holds(way.label) and _has_room(rows, way, glyph)]
+        fitting.sort(key=lambda way: not field_.is_clear(way.label))
+        if fitting:
+            way = fitting[0]
+            mark.row, mark.label_row, mark.label_x = way.row, way.label_row, way.label[0]
+            rows[way.label_row].append(way.label)
+        else:  # its title still tells
+            mark.row = next((row for row in range(_POINT_ROWS) if _fits(rows[row], glyph)), _POINT_ROWS - 1)
+            placed.is_crowded = placed.is_crowded or bool(mark.label)
+        rows[mark.row].append(glyph)
+    used = [max(mark.row, mark.label_row) + 1 for mark in placed.points]
+    placed.point_rows = max(used, default=0)
+
+
+class _Way(NamedTuple):
+    row: int
+    label_row: int
+    label: Extent
+
+
+def _ways(mark: Mark, row: int) -> list[_Way]:
+    """Return where the label of a mark may stand: right of it, left, or below what is long."""
+    width, gap = width_of(mark.label), _MARK_PX + 4
+    right, left = mark.right + gap, mark.left - gap - width
+    ways = [_Way(row, row, (right, right + width)), _Way(row, row, (left, left + width))]
+    if row + 1 < _POINT_ROWS and mark.right - mark.left >= width:
+        ways.append(_Way(row, row + 1, (mark.left, mark.left + width)))
+    return ways
+
+
+def _has_room(rows: Sequence[Sequence[Extent]], way: _Way, glyph: Extent) -> bool:
+    return _fits(rows[way.row], glyph) and _fits(rows[way.label_row], way.label)
+
+
+def _fits(taken: Sequence[Extent], extent: Extent) -> bool:
+    return all(extent[0] >= right + _GAP_PX or extent[1] + _GAP_PX <= left for left, right in taken)
+
+
+def _put_spans(placed: Placed) -> None:
+    ends: list[float] = []
+    for mark in placed.spans:
+        row = next((row for row, end in enumerate(ends) if end <= mark.left + 0.5), len(ends))
+        ends[row : row + 1] = [mark.right]
+        mark.row = row
+    placed.span_rows = len(ends)
+    placed.is_crowded = placed.is_crowded or len(ends) > _SPAN_ROWS
+
+
+def _put_labels(placed: Placed, field_: Field) -> None:
+    """Put the labels of spans below them, the most urgent and then the latest first, as many as there is room for."""
+    rows: list[list[Extent]] = [[] for _ in range(_LABEL_ROWS)]
+    for mark in sorted(placed.spans, key=lambda mark: (_SEVERITY.index(mark.kind), -mark.left)):
+        width = width_of(mark.label)
+        starts = [mark.left, mark.right - width, field_.now + 6, field_.now - 6 - width, field_.right - width]
+        near = [at for at in starts if at + width > mark.left - _GAP_PX and at < mark.right + _GAP_PX]
+        tries = [(row, (at, at + width)) for row in range(_LABEL_ROWS) for at in near]
+        fitting = [(row, extent) for row, extent in tries if field_.holds(extent) and _fits(rows[row], extent)]
+        fitting.sort(key=lambda way: not field_.is_clear(way[1]))
+        if mark.label and fitting:
+            row, extent = fitting[0]
+            mark.label_row, mark.label_x = row, extent[0]
+            rows[row].append(extent)
+    placed.label_rows = max((mark.label_row + 1 for mark in placed.spans if mark.label_x is not None), default=0)

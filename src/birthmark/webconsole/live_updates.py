@@ -1,0 +1,198 @@
+"""What happens, for pages that are looked at: one look at the feed a second, however many look.
+
+A page is told of which kinds something happened and how often, and asks for itself again; nothing that happened is
+told by the stream, so that it needs no right but to be signed in. Who may look at the server is told rates, too.
+"""
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from birthmark.auth.permissions import Right
+from birthmark.errors import BirthmarkError, ThrottledError
+from birthmark.events.catalogue import PREFIX, type_of
+from birthmark.events.reader import parse_place
+from birthmark.iam.model import SERVER
+from birthmark.iam.sessions import SessionEndedError
+from birthmark.operator_api.api_router import SIGN_OF_LIFE_S, SSE
+from birthmark.operator_api.in_process_client import Person
+from birthmark.supervised_tasks import ended, kept
+from birthmark.webconsole.page_base import Site
+
+LOOK_EVERY_S = 1.0
+MOST, MOST_OF_ONE = 1000, 20
+_WAIT_S = 5
+CONNECTED_NOW = "connected"
+EVERYTHING = "*"
+"""More happened than is read at once: each page looks."""
+
+_TOPICS: Mapping[str, str] = {
+    "enrollment": "devices",
+    "device": "devices",
+    "certificate": "certificates",
+    "ca": "certificates",
+    "alert": "alerts",
+}
+
+
+class TooManyPagesError(ThrottledError):
+    """So many pages follow what happens that no more may."""
+
+    code = "console.too_many_pages"
+    cause = "{count} browsers of {who} follow what happens here, and no more may."
+    fix = "Close pages that nobody looks at; a page that does not follow shows what was when it was loaded."
+    for_a_person = "it takes whoever sits at the browsers"
+    count: int
+    who: str
+
+
+def topics_of(action: str, kind: str) -> set[str]:
+    """Return what pages are about that show a happening."""
+    if kind == f"{PREFIX}device.refused":
+        return {"refusals", "devices"}
+    about = _TOPICS.get(kind.removeprefix(PREFIX).partition(".")[0], "")
+    found = {about} if about else set()
+    if action.startswith("people.approval"):
+        found.add("approvals")
+    elif action.startswith("people."):
+        found.add("people")
+    if action not in {"device.connect", "device.disconnect", "device.lose"}:
+        found.add("audit")
+    return found
+
+
+@dataclass(eq=False, slots=True)
+class _Listener:
+    """A browser: what it has not been told yet. Who reads slowly is told less often, and no more is kept for him."""
+
+    user: str
+    sees_rates: bool
+    rates: Mapping[str, float] = field(default_factory=dict)
+    news: Counter[str] = field(default_factory=Counter)
+    came: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+@dataclass(slots=True)
+class Rates:
+    """How much of what is counted comes in a second, and how much of it there is now."""
+
+    _before: Mapping[str, int] = field(default_factory=dict)
+    _at: float = 0.0
+    _was_moving: bool = True
+
+    def after(self, counted: Mapping[str, int], now: float) -> tuple[Mapping[str, float], bool]:
+        """Return the rates since the last look, and whether there is something to tell: also that it has stopped.
+
+        A worker that began anew counts from nothing: what it counted before is no rate below zero.
+        """
+        apart = now - self._at
+        rates = {
+            name: round(max(0, count - self._before.get(name, count)) / apart, 1)
+            for name, count in counted.items()
+            if name != CONNECTED_NOW
+        }
+        is_moving = any(rates.values()) or counted.get(CONNECTED_NOW) != self._before.get(CONNECTED_NOW)
+        told = is_moving or self._was_moving
+        self._before, self._at, self._was_moving = dict(counted), now, is_moving
+        return {**rates, CONNECTED_NOW: counted.get(CONNECTED_NOW, 0)}, told
+
+
+@dataclass(slots=True)
+class Live:
+    """The stream of all pages of this process."""
+
+    site: Site
+    counted: Callable[[], Awaitable[Mapping[str, int]]]
+    """What all workers have counted since each began."""
+    _listeners: set[_Listener] = field(default_factory=set, init=False)
+    _looking: asyncio.Task[None] | None = field(default=None, init=False)
+    _place: Mapping[str, int] | None = field(default=None, init=False)
+    """Up to where it was told; kept where a look fails, so that the next one begins there."""
+
+    def routes(self) -> list[Route]:
+        """Return its route."""
+        return [self.site.route("/live", self.follow), self.site.route("/news", self.since)]
+
+    async def since(self, request: Request, _who: Person) -> Response:
+        """Tell what happened after a page was drawn and before its stream was there. Raise `PlaceInvalidError`."""
+        place = parse_place(request.query_params.get("after", ""))
+        _, news = await self._news(place)
+        return JSONResponse(news, headers={"cache-control": "no-store"})
+
+    async def follow(self, request: Request, who: Person) -> Response:
+        """Tell of what happens until the browser goes, or its session ends."""
+        user = who.caller.user or "operator"
+        own = sum(1 for one in self._listeners if one.user == user)
+        if own >= MOST_OF_ONE or len(self._listeners) >= MOST:
+            raise TooManyPagesError(count=own, who=user, retry_after_s=_WAIT_S)
+        sees = who.caller.rights.allow(Right.READ, SERVER)
+        headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
+        return StreamingResponse(self._told(request, _Listener(user, sees)), headers=headers, media_type=SSE)
+
+    async def _told(self, request: Request, listener: _Listener) -> AsyncIterator[str]:
+        self._listeners.add(listener)
+        try:
+            if self._place is None:  # before the first word, behind which a page asks for what it may have missed
+                self._place = await self.site.feed.end()
+            if self._looking is None:
+                self._looking = kept("what pages follow", self._look)
+            yield ":\n\n"
+            silent = 0.0
+            while True:
+                try:
+                    async with asyncio.timeout(LOOK_EVERY_S):
+                        await listener.came.wait()
+                except TimeoutError:
+                    silent += LOOK_EVERY_S
+                try:
+                    self.site.who(request)
+                except SessionEndedError:
+                    return
+                if listener.came.is_set():
+                    silent, news, listener.news = 0.0, listener.news, Counter()
+                    listener.came.clear()
+                    yield f"data: {json.dumps({'news': news, 'rates': listener.rates})}\n\n"
+                elif silent >= SIGN_OF_LIFE_S:
+                    silent = 0.0
+                    yield ":\n\n"
+        finally:
+            self._listeners.discard(listener)
+            if not self._listeners:
+                looking, self._looking, self._place = self._looking, None, None
+                await ended(looking)
+
+    async def _look(self) -> None:
+        """Tell all who listen, once a second. A database that is away is asked again."""
+        rates = Rates()
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                self._place, news = await self._news(self._place)
+                moving, is_moving = rates.after(await self.counted(), loop.time())
+            except BirthmarkError:
+                news, moving, is_moving = Counter(), {}, False
+            for one in self._listeners:
+                if news or (is_moving and one.sees_rates):
+                    one.news.update(news)
+                    one.rates = moving if one.sees_rates else {}
+                    one.came.set()
+            await asyncio.sleep(LOOK_EVERY_S)
+
+    async def _news(self, place: Mapping[str, int] | None) -> tuple[Mapping[str, int], Counter[str]]:
+        news: Counter[str] = Counter()
+        end = await self.site.feed.end()
+        if place is None or place == end:
+            return end, news
+        found = await self.site.feed.after(place)
+        for happening, _ in found:
+            news.update(topics_of(happening.action, type_of(happening.action, happening.detail)))
+        behind = {**place, **found[-1][1]} if found else end
+        if any(behind.get(chain, 0) < seq for chain, seq in end.items()):
+            news[EVERYTHING] += 1
+        return end, news

@@ -1,0 +1,88 @@
+"""*Settings*: what the server was told, each with its default and what it is. Shown, and changed elsewhere."""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from birthmark.operator_api.in_process_client import Person
+from birthmark.webconsole.page_base import Site
+
+_MAX_CHARS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which settings."""
+
+    begin: str = ""
+    changed: bool = False
+
+    @classmethod
+    def of(cls, request: Request) -> "Filter":
+        """Return what an address asks for."""
+        given = request.query_params
+        return cls(given.get("begin", "").strip()[:_MAX_CHARS], given.get("changed", "") == "yes")
+
+    def takes(self, row: Mapping[str, Any]) -> bool:
+        """Say whether it is one of these."""
+        return row["key"].startswith(self.begin) and (row["is_changed"] or not self.changed)
+
+    @property
+    def command(self) -> str:
+        """The same as it is typed."""
+        words = ["birthmark", "server", "settings", *(["--changed"] if self.changed else [])]
+        return shlex.join([*words, *(["--where", f"key={self.begin}*"] if self.begin else [])])
+
+    def address(self) -> str:
+        """Return the address of it."""
+        asked = {"begin": self.begin, "changed": "yes" if self.changed else ""}
+        return f"/settings?{urlencode({name: value for name, value in asked.items() if value})}"
+
+
+@dataclass(frozen=True, slots=True)
+class SettingsPage:
+    """The settings, the certificate, the addresses, the machines."""
+
+    site: Site
+
+    def routes(self) -> list[Route]:
+        """Return its route."""
+        return [self.site.route("/settings", self.show)]
+
+    async def show(self, request: Request, who: Person) -> Response:
+        """Draw them, as far as who looks may see."""
+        look, wanted = self.site.inside.look, Filter.of(request)
+        settings, certificate = await look(who, "/server/settings"), await look(who, "/server/certificate")
+        machines = await look(who, "/server/machines")
+        values = {
+            "filter": wanted,
+            "groups": None if settings is None else grouped([one for one in settings.items if wanted.takes(one)]),
+            "certificate": certificate,
+            "services": addresses(await self.site.inside.ask(who, "/server/endpoints")),
+            "machines": machines["items"] if machines else [],
+        }
+        return await self.site.draw(request, who, "settings.html", values)
+
+
+def grouped(rows: Sequence[Mapping[str, Any]]) -> Sequence[tuple[str, Sequence[Mapping[str, Any]]]]:
+    """Return the settings by the table of the file that they stand in, what stands in none first."""
+    found: dict[str, list[Mapping[str, Any]]] = {"": []}
+    for row in rows:
+        found.setdefault(row["key"].rpartition(".")[0], []).append(row)
+    return [(name, some) for name, some in found.items() if some]
+
+
+def addresses(services: Mapping[str, Any]) -> Sequence[tuple[str, Sequence[tuple[str, str]]]]:
+    """Return where each service is, in pairs to read."""
+    found: list[tuple[str, Sequence[tuple[str, str]]]] = []
+    for name, told in services.items():
+        parts = told.items() if isinstance(told, Mapping) else [("url", told)]
+        pairs = [(key.replace("_", " "), str(value)) for key, value in parts if value is not None]
+        found += [(name, pairs)] if pairs else []
+    return found

@@ -1,0 +1,139 @@
+"""*Rules*: which messages leave AWS IoT, and where to; one of them with what it sent, what waits and what failed."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from markupsafe import Markup
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from birthmark.iam.authorization import RightMissingError
+from birthmark.operator_api.in_process_client import Person
+from birthmark.operator_api.name_validation import OperatorRequestError
+from birthmark.webconsole import svg
+from birthmark.webconsole.charts.proportion_bars import Lane, lanes
+from birthmark.webconsole.i18n import number, say
+from birthmark.webconsole.labels import marked
+from birthmark.webconsole.page_base import Site
+from birthmark.webconsole.svg import Size, Tone
+
+_AT, _ONE = "/rules", "/rules/{name}"
+_PAGE, _SHOWN, _MAX_CHARS = 50, 25, 256
+OUTCOMES: Mapping[str, tuple[str, Tone]] = {
+    "sent": (marked("sent"), Tone.GOOD),
+    "waiting": (marked("waits for its receiver"), Tone.WARN),
+    "dead": (marked("was put aside"), Tone.BAD),
+    "dropped": (marked("found no room"), Tone.BAD),
+}
+"""What became of what a rule sends, in the picture and beside it."""
+DONE: Mapping[str, str] = {
+    "enable": marked("The rule is on."),
+    "disable": marked("The rule is off."),
+    "replay": marked("What was put aside is sent again."),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class RulesPages:
+    """The list, and one of them."""
+
+    site: Site
+
+    def routes(self) -> list[Route]:
+        """Return the routes."""
+        return [
+            self.site.route(_AT, self.list),
+            self.site.route(_ONE, self.show),
+            self.site.route(_ONE, self.do, "POST"),
+        ]
+
+    async def list(self, request: Request, who: Person) -> Response:
+        """Draw a page of them; what somebody may not look at is said to be another's."""
+        after = request.query_params.get("after", "")[:_MAX_CHARS]
+        found = await self.site.inside.look(who, "/aws/rules", limit=_PAGE, after=after or None)
+        following = None if found is None or found.next is None else f"{_AT}?{urlencode({'after': found.next})}"
+        rows = None if found is None else [{**row, "is": _state(row)} for row in found.items]
+        return await self.site.draw(request, who, "rules.html", {"rows": rows, "following": following})
+
+    async def show(self, request: Request, who: Person) -> Response:
+        """Draw one as it is now. Raise `UnknownRuleError`."""
+        name, inside = request.path_params["name"], self.site.inside
+        row = await inside.ask(who, "/aws/rules/{name}", name)
+        after = request.query_params.get("after", "")[:_MAX_CHARS]
+        dead = await inside.ask(who, "/aws/rules/{name}/dead", name, limit=_SHOWN, after=after or None)
+        here = f"{_AT}/{quote(name, safe='')}"
+        sums = {outcome: sum(one[outcome] for one in row["actions"]) for outcome in OUTCOMES}
+        values = {
+            "row": row,
+            "here": here,
+            "is": _state(row),
+            "again": here if not after else f"{here}?{urlencode({'after': after})}",
+            "total": sum(sums.values()),
+            "picture": drawn(sums) if sum(sums.values()) else "",
+            "outcomes": [(say(words), outcome) for outcome, (words, _) in OUTCOMES.items()],
+            "dead": dead.items,
+            "following": None if dead.next is None else f"{here}?{urlencode({'after': dead.next})}",
+            "payload": json.dumps(row["payload"], ensure_ascii=False, indent=2),
+            "may": _may(self.site, who, name, "enable"),
+            "may_replay": _may(self.site, who, name, "replay"),
+        }
+        return await self.site.draw(request, who, "rule.html", values)
+
+    async def do(self, request: Request, who: Person) -> Response:
+        """Switch one on or off, or send again what was put aside."""
+        given, name = await self.site.form(request), request.path_params["name"]
+        if (deed := given.get("deed", "")) not in DONE:
+            raise OperatorRequestError(detail="nothing is to be done")
+        await self.site.do(who, given, "POST", f"/aws/rules/{{name}}/{deed}", name)
+        return self.site.go(f"{_AT}/{quote(name, safe='')}", said=say(DONE[deed]))
+
+
+def _may(site: Site, who: Person, name: str, deed: str) -> bool:
+    """Say whether somebody may do this to it."""
+    try:
+        site.inside.may(who, "POST", f"/aws/rules/{{name}}/{deed}", name)
+    except RightMissingError:
+        return False
+    return True
+
+
+def _state(row: Mapping[str, Any]) -> tuple[str, str]:
+    if not row["enabled"]:
+        return say("is off"), "off"
+    if row["dead"]:
+        return say("has something put aside"), "bad"
+    if row["waiting"]:
+        return say("waits for a receiver"), "warn"
+    return say("is on"), ""
+
+
+def drawn(sums: Mapping[str, int]) -> Markup:
+    """Return the picture: a lane for each outcome, as long as its part."""
+    total = sum(sums.values())
+    given: Sequence[Lane] = [
+        Lane(
+            say(words),
+            sums[outcome],
+            tone,
+            say("{words}: {n} of {total}").format(words=say(words), n=number(sums[outcome]), total=number(total)),
+        )
+        for outcome, (words, tone) in OUTCOMES.items()
+        if sums[outcome]
+    ]
+
+    def draw(size: Size) -> str:
+        return lanes(
+            given,
+            total=total,
+            name="rule",
+            title=say("What became of what the rule sends"),
+            desc=say("A lane for each outcome, as long as its part."),
+            number=number,
+            size=size,
+        )
+
+    return Markup(svg.for_each(draw, (svg.NARROW, svg.MIDDLE, svg.WIDE)))  # noqa: S704 - drawn by us, and escaped

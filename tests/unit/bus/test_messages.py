@@ -10,7 +10,6 @@ from test_errors import load_everything
 from birthmark.bus import Reply, Request
 from birthmark.store import Event
 
-
 EARLIER_NAMES = {"iam": "people"}
 """Tags are stored and sent between versions, so they keep the name that the package had."""
 

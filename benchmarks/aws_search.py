@@ -14,7 +14,7 @@ from pathlib import Path
 from birthmark.awsiot.model import Account, Thing, ThingName
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.store import registry
-from birthmark.awsiot.wire.index_query import Place, parse_query
+from birthmark.awsiot.wire.index_query import SearchIndex, parse_query
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.store import Changes, Database, open_database
 
@@ -63,7 +63,7 @@ async def main(number: int) -> None:
             times = []
             for _ in range(ROUNDS):
                 began = time.perf_counter()
-                page = await aws.index.search(Place.THINGS, parse_query(text), "", 100)
+                page = await aws.index.search(SearchIndex.THINGS, parse_query(text), "", 100)
                 times.append((time.perf_counter() - began) * 1000)
             p50, p95 = statistics.median(times), sorted(times)[int(ROUNDS * 0.95)]
             print(f"{text:70} {len(page.items):4} found  p50 {p50:6.2f} ms  p95 {p95:6.2f} ms")

@@ -8,7 +8,7 @@ from pathlib import Path
 from unittest.mock import MagicMock
 
 import birthmark
-from birthmark.operator_api.api_router import Endpoint, Nothing
+from birthmark.operator_api.api_router import EmptyBody, Endpoint
 from birthmark.operator_api.openapi import openapi
 from birthmark.server.dispatcher import Applications
 
@@ -53,7 +53,7 @@ def table() -> list[Endpoint]:
 
 def fields(kind: type) -> str:
     """Return the fields of a body or query."""
-    return ", ".join(f"`{name}`" for name in kind.__struct_fields__) if kind is not Nothing else ""
+    return ", ".join(f"`{name}`" for name in kind.__struct_fields__) if kind is not EmptyBody else ""
 
 
 def page() -> str:

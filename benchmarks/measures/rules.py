@@ -13,7 +13,7 @@ from crowd import Crowd, open_client
 from rig import Rig, cpu_us_each
 from swarm import Broker
 
-from birthmark.message_routing.write_ahead_log import Wanted
+from birthmark.message_routing.write_ahead_log import TopicSubscribers
 from birthmark.operator_api.api_client import client_for
 from measures.documents import _Documents
 from measures.fan_out import registered_at_aws
@@ -48,7 +48,7 @@ class Unwanted(Measure):
 
     def __init__(self, rig: Rig) -> None:
         del rig
-        self._wanted = Wanted()
+        self._wanted = TopicSubscribers()
         shapes = ("site/{}/+", "site/{}/#", "+/{}/state", "a/b/{}")
         self._wanted.become((shapes[number % 4].format(number), f"rule{number}") for number in range(RULES))
         self._topics = [f"plant/{number}/telemetry" for number in range(TOPICS)]

@@ -66,7 +66,7 @@ _TOLERANCE_S = 60.0
 _MICROS = 1_000_000
 
 
-class Steadiness:
+class ClockStability:
     """Whether the wall clock may be believed where something is deleted by it.
 
     A machine without a battery starts with a clock that is off by years, and an administrator may set one wrongly: both

@@ -50,7 +50,7 @@ class Distribution:
         self.total += value
 
 
-class Counted(Protocol):
+class CountedConnection(Protocol):
     """A connection that counts: messages by QoS, and bytes."""
 
     level: int
@@ -70,7 +70,7 @@ class Traffic:
 
     def __init__(self) -> None:
         self.denied = self.slow = 0
-        self._open: set[Counted] = set()
+        self._open: set[CountedConnection] = set()
         self._before: Counter[str] = Counter()
 
     def count_denied(self) -> None:
@@ -81,11 +81,11 @@ class Traffic:
         """Count a message for a client that takes too long."""
         self.slow += 1
 
-    def began(self, connection: Counted) -> None:
+    def began(self, connection: CountedConnection) -> None:
         """A client was let in."""
         self._open.add(connection)
 
-    def ended(self, connection: Counted) -> None:
+    def ended(self, connection: CountedConnection) -> None:
         """It is gone."""
         self._open.discard(connection)
         self._before.update({name: getattr(connection, name) for name in COUNTS})

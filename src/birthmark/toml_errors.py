@@ -93,7 +93,7 @@ _WORDS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Mistake:
+class TomlProblem:
     """What is wrong where, and the line that says what holds by default; "" and None where there is none."""
 
     line: int | None
@@ -105,10 +105,10 @@ class Mistake:
         return f"line {self.line}: {self.what}" if self.line else self.what
 
 
-def mistakes_in(given: Mapping[str, object], kind: type[msgspec.Struct], text: str) -> list[Mistake]:
+def mistakes_in(given: Mapping[str, object], kind: type[msgspec.Struct], text: str) -> list[TomlProblem]:
     """Return what is wrong with `given`, which was read from `text`; nothing when it can be had as `kind`."""
     rest: dict[str, Any] = copy.deepcopy(dict(given))
-    found: list[Mistake] = []
+    found: list[TomlProblem] = []
     lines = lines_of(text)
     while len(found) < _MAX:
         try:
@@ -116,7 +116,7 @@ def mistakes_in(given: Mapping[str, object], kind: type[msgspec.Struct], text: s
         except msgspec.ValidationError as error:
             path, words = _told(_named(str(error), rest, kind), kind)
             line = lines.get(tuple(path.split(".")))
-            found.append(Mistake(line, f"{path or 'the file'} {words}", _default_of(kind, path)))
+            found.append(TomlProblem(line, f"{path or 'the file'} {words}", _default_of(kind, path)))
             if not _take_out(rest, path):
                 break
         else:

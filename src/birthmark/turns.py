@@ -9,7 +9,7 @@ OWN = ""
 """The server's own line: what it reads to know that it lives comes before the hundredth device, and not before all."""
 
 
-class Turns:
+class FairSemaphore:
     """So many at once; who waits has a line of its own, and the lines have their turn one after the other.
 
     The server's own has every other turn.

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from birthmark.keys.file_key import FileKey
 from birthmark.keys.possession import sign_nonce
 from birthmark.manifests.bundle import wire
-from birthmark.manifests.bundle.model import Place, Trust, Wish
+from birthmark.manifests.bundle.model import BundlePosition, ChipIntake, Trust
 from birthmark.manifests.bundle.parallel_verifier import verify_all
 from birthmark.manifests.bundle.rules import nonce_of, station_name
 from birthmark.manifests.errors import ManifestError
@@ -23,7 +23,7 @@ from support.fakes import NOON
 STATION = parse_der(corpus.one("certificate", "6signer"))
 TRUST = Trust((STATION,), (ROOT,))
 BUNDLE, CHALLENGE, AT = "ab" * 16, "cd" * 32, wire.render_time(NOON)
-WISH = Wish("B-1", "ann", (CHIP_CERTIFICATE, ISSUING), None)
+WISH = ChipIntake("B-1", "ann", (CHIP_CERTIFICATE, ISSUING), None)
 
 
 def _sign(data: bytes) -> bytes:
@@ -31,7 +31,7 @@ def _sign(data: bytes) -> bytes:
 
 
 OPENING = wire.render_line(
-    wire.Opening(
+    wire.OpeningLine(
         seq=0,
         at=AT,
         after=None,
@@ -52,7 +52,7 @@ _CHIP = wire.Chip(
     root=None,
     challenge=CHALLENGE,
     proof=wire.base64(
-        sign_nonce(FileKey(Path("chip"), corpus.DEVICE_KEY), nonce_of(WISH, Place(BUNDLE, 1), CHALLENGE))
+        sign_nonce(FileKey(Path("chip"), corpus.DEVICE_KEY), nonce_of(WISH, BundlePosition(BUNDLE, 1), CHALLENGE))
     ),
 )
 _CHIP_LINE = wire.render_line(_CHIP, _sign)

@@ -8,7 +8,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from birthmark.awsiot.rules.policy_variables import Visitor, facts_of
+from birthmark.awsiot.rules.policy_variables import ConnectionContext, facts_of
 from birthmark.ca.rules.names import granted_subject
 from birthmark.dps.wire import info_of
 from birthmark.errors import BirthmarkError
@@ -52,7 +52,7 @@ def use(certificate: Certificate) -> None:
     _ = (certificate.spki_der, certificate.is_self_signed, certificate.pem(), repr(certificate))
     assert parse_pem(certificate.pem()) == certificate
     info_of(certificate)
-    facts_of(certificate, Visitor(certificate, "d", "192.0.2.1", "x"))
+    facts_of(certificate, ConnectionContext(certificate, "d", "192.0.2.1", "x"))
     granted_subject(certificate.subject).public_bytes()
     with contextlib.suppress(ValueError, TypeError):  # documented; its callers refuse
         names_of(certificate.der)

@@ -17,7 +17,7 @@ from birthmark.awsiot.http.request_router import OPERATIONS
 from birthmark.awsiot.model import Job, JobStatus, Shadow
 from birthmark.awsiot.rules import jobs, provisioning_templates, shadows, topic_validation
 from birthmark.awsiot.rules.policy import Permissions, parse_policy
-from birthmark.awsiot.rules.policy_variables import Visitor, facts_of
+from birthmark.awsiot.rules.policy_variables import ConnectionContext, facts_of
 from birthmark.awsiot.wire import jobs as job_wire
 from birthmark.awsiot.wire import provisioning
 from birthmark.awsiot.wire import shadows as shadow_wire
@@ -83,7 +83,7 @@ OFFERED: Properties = (
     (PropertyId.TOPIC_ALIAS_MAXIMUM, 2),
     (PropertyId.SUBSCRIPTION_IDS_AVAILABLE, 0),
 )
-_CONNECTION = facts_of(DEVICE_CERTIFICATE, Visitor(DEVICE_CERTIFICATE, "pump-1", "192.0.2.7", "localhost"))
+_CONNECTION = facts_of(DEVICE_CERTIFICATE, ConnectionContext(DEVICE_CERTIFICATE, "pump-1", "192.0.2.7", "localhost"))
 
 
 def mqtt_codec(level: int) -> Callable[[bytes], None]:
@@ -532,7 +532,7 @@ def hub_query(text: str) -> None:
     twin = {"deviceId": "d", "tags": tags, "properties": {"reported": {"on": True}}}
     query_evaluator.fits(query.where, twin)
     if query.is_summed:
-        summing = query_evaluator.Summing(query)
+        summing = query_evaluator.GroupedRows(query)
         summing.add(twin)
         summing.rows()
     else:

@@ -32,7 +32,7 @@ from birthmark.server.machines.machine_file import made as made_machine
 from birthmark.server.machines.machine_file import parse as parse_machine
 from birthmark.server.machines.machine_file import render as render_machine
 from birthmark.server.machines.sealed_files import KEY_BYTES, files_in
-from birthmark.swarm.model import Where
+from birthmark.swarm.model import TargetKind
 from birthmark.swarm.scenario.example import example
 from fuzz import bundle, certificates, corpus, manifest, protocols, rules
 from fuzz.mutate import Mutate, mutate_bytes, mutate_der, mutate_json, mutate_text, tlv
@@ -181,7 +181,7 @@ _DEVICES = (
         "capabilities": {"iotEdge": True},
     },
 )
-_SCENARIO = (example(Where.LOCAL).encode(), b"[group.a]\ndevices = 5\nrenew = '80%'\n[identities]\nfrom = 'est'\n")
+_SCENARIO = (example(TargetKind.LOCAL).encode(), b"[group.a]\ndevices = 5\nrenew = '80%'\n[identities]\nfrom = 'est'\n")
 _TOML = (
     b"""hostname = "my-device"
 

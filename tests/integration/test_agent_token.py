@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from birthmark.agent.control_socket import Order
+from birthmark.agent.control_socket import ControlCommand
 from birthmark.agent.library import Device, identity_of
 from birthmark.agent.run import Loop
 from birthmark.keys.pkcs11_library import find_softhsm, stop_library
@@ -71,7 +71,7 @@ async def test_a_token_that_was_away_for_some_attempts_is_used_when_it_is_back(
         elif event in _TROUBLE and sum(one in _TROUBLE for one in told) == _FAILURES:
             chip.put_back()
         elif event == "renewed":
-            orders.give(Order.STOP)
+            orders.give(ControlCommand.STOP)
 
     agent = world.device()
     async with asyncio.timeout(60):
@@ -91,7 +91,7 @@ async def test_a_renewal_goes_on_after_the_chip_was_reset(world: Servers) -> Non
             chip.reset()
             world.clock.move(0.85 * LIFETIME)
         elif event == "renewed":
-            orders.give(Order.STOP)
+            orders.give(ControlCommand.STOP)
 
     async with asyncio.timeout(60):
         await Loop(world.device(), orders, tell).run()

@@ -17,7 +17,7 @@ from birthmark.bus.nats import LEASE_S, OPTIONS, NatsBus, by_certificates, conne
 from birthmark.clock import SystemClock
 from birthmark.pki.certificate_profiles import SERVER
 from birthmark.store import Changes, open_database
-from birthmark.store.reloading_cache import Remembered
+from birthmark.store.reloading_cache import RowCache
 from birthmark.store.schema import COUNT_OUTBOX
 from contract.bus.desk import Add, Desk, Hang, Note, Sum
 from contract.bus.worlds import KnownMembers, NatsWorld, a_nats_world
@@ -140,7 +140,7 @@ async def test_what_a_worker_did_not_hear_it_reads_before_it_lives_on(tmp_path: 
 
 async def test_who_remembers_rows_forgets_them_when_another_worker_changed_them(tmp_path: Path) -> None:
     async with a_nats_world(f"sqlite:///{tmp_path}/world.db", 2, Desk().join) as world:
-        remembered = Remembered(world.databases[1], ThingTold)
+        remembered = RowCache(world.databases[1], ThingTold)
         await remembered.all(COUNT_OUTBOX, dict)
         assert len(remembered) == 1
         await world.databases[0].commit(Changes().event(ThingTold("changed")))
@@ -149,7 +149,7 @@ async def test_who_remembers_rows_forgets_them_when_another_worker_changed_them(
 
 async def test_a_worker_that_may_be_deaf_acts_on_nothing_that_it_remembers(tmp_path: Path) -> None:
     async with a_nats_world(f"sqlite:///{tmp_path}/world.db", 2, Desk().join) as world:
-        remembered = Remembered(world.databases[1], ThingTold)
+        remembered = RowCache(world.databases[1], ThingTold)
         world.databases[1].sharing.is_fresh = lambda: False
         await remembered.all(COUNT_OUTBOX, dict)
         assert len(remembered) == 0

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import cast
 
-from birthmark.broker import Arrival, Attached, Broker, Space, SpaceRules
+from birthmark.broker import Arrival, Broker, ConnectedSession, Namespace, SpaceRules
 from birthmark.broker.model import NEVER, Message, Will, subscription_of
 from birthmark.broker.rules.leases import BEAT_S
 from birthmark.broker.worker_leases import keep_beating, keep_looking
 from birthmark.errors import BirthmarkError
-from birthmark.mqtt.encoded_message import Parcel
-from birthmark.net.admission import Closed
+from birthmark.mqtt.encoded_message import EncodedMessage
+from birthmark.net.admission import CloseReason
 from birthmark.store import Database, Event
 from simulation.virtual import GatedDatabase, VirtualBus, VirtualTimers, World
 
@@ -37,7 +37,7 @@ class Connection:
         self.client = client
         self.worker = worker
         self.number = number
-        self.attached: Attached | None = None
+        self.attached: ConnectedSession | None = None
         self.is_open = False  # CONNACK came
         self.is_over = False
         self.is_replaced = False  # another connection of this client got its CONNACK
@@ -46,23 +46,23 @@ class Connection:
         self.taken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.taken.set_result(None)
 
-    def deliver(self, parcel: Parcel, qos: int) -> None:
+    def deliver(self, parcel: EncodedMessage, qos: int) -> None:
         self._got(parcel)
 
     def may_get(self, topic: str) -> bool:
         return True
 
-    def forward(self, parcel: Parcel, packet_id: int, *, dup: bool) -> bool:
+    def forward(self, parcel: EncodedMessage, packet_id: int, *, dup: bool) -> bool:
         self._got(parcel)
         self.unacknowledged.append(packet_id)
         return True
 
     async def left(self) -> None: ...
 
-    def end(self, reason: Closed) -> None:
+    def end(self, reason: CloseReason) -> None:
         self.is_over = True
 
-    def _got(self, parcel: Parcel) -> None:
+    def _got(self, parcel: EncodedMessage) -> None:
         if not self.is_over:
             self.client.got.append(parcel.payload.decode())
 
@@ -82,11 +82,11 @@ class Observer:
     """A cloud that has nothing to add."""
 
     def __init__(self) -> None:
-        self.space: Space | None = None
+        self.space: Namespace | None = None
 
-    def connected(self, attached: Attached) -> None: ...
+    def connected(self, attached: ConnectedSession) -> None: ...
 
-    def disconnected(self, attached: Attached, reason: Closed) -> None: ...
+    def disconnected(self, attached: ConnectedSession, reason: CloseReason) -> None: ...
 
     def lost(self, client: str, epoch: int) -> None: ...
 
@@ -109,7 +109,7 @@ class Worker:
         self.timers = VirtualTimers(world, name)
         self.broker = Broker(cast("Database", self.database), world.clock, name, self.bus, self.timers)
         self.tasks: set[asyncio.Task[None]] = set()
-        self.space: Space
+        self.space: Namespace
         self.is_ready = False
         assert self.broker.workers is not None
         self.workers = self.broker.workers
@@ -153,8 +153,8 @@ class Worker:
         self._changes += 1
         self._allowed.discard(revoked.client)
         if (attached := self.space.live.get(revoked.client) if self.is_ready else None) is not None:
-            attached.connection.end(Closed.ADMINISTRATIVE)
-            self.space.disconnect(attached, Closed.ADMINISTRATIVE, with_will=False)
+            attached.connection.end(CloseReason.ADMINISTRATIVE)
+            self.space.disconnect(attached, CloseReason.ADMINISTRATIVE, with_will=False)
 
     async def _start(self) -> None:
         await self.broker.load()
@@ -231,7 +231,7 @@ class Fleet:
                 attached = await worker.space.connect(Arrival(name, connection, clean, expiry_s, None, 10))
                 if not worker.may_now(name) and not await worker.may(name):  # nobody told one that was not there
                     connection.is_over = True
-                    worker.space.disconnect(attached, Closed.ADMINISTRATIVE, with_will=False)
+                    worker.space.disconnect(attached, CloseReason.ADMINISTRATIVE, with_will=False)
                     return
             except BirthmarkError:
                 connection.is_over = True
@@ -340,7 +340,7 @@ class Fleet:
     async def disconnect(self, connection: Connection) -> None:
         connection.is_over = True
         if connection.attached is not None:
-            connection.worker.space.disconnect(connection.attached, Closed.DISCONNECT, with_will=False)
+            connection.worker.space.disconnect(connection.attached, CloseReason.DISCONNECT, with_will=False)
         await self.world.settle()
 
     # ---- until nothing is left to do

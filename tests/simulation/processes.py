@@ -127,7 +127,7 @@ class ProcessWorld(World):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(loop, "time", time)
             patch.setattr(loop, "call_at", call_at)
-            for kind in (fair_scheduler.Backlog, mqtt_driver._Turn):
+            for kind in (fair_scheduler.Backlog, mqtt_driver._TickFlush):
                 patch.setattr(kind, "_of_loops", _OfProcesses(kind, kind._of_loops))
             for module in (fair_scheduler, mqtt_driver):
                 patch.setattr(module, "now", lambda: 0.0)

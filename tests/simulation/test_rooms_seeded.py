@@ -15,11 +15,11 @@ from birthmark.broker.publisher import Messages
 from birthmark.broker.rules.device_queue import Outcome
 from birthmark.broker.stream import SqlStream
 from birthmark.bus.nats import NatsBus
-from birthmark.bus.wire import Told
+from birthmark.bus.wire import EventFrame
 from birthmark.iothub import store as hub_store
 from birthmark.iothub.events import DeviceChanged
 from birthmark.iothub.mqtt import HubConnections
-from birthmark.iothub.mqtt.c2d import DeviceBound
+from birthmark.iothub.mqtt.c2d import C2dDelivery
 from birthmark.iothub.rules import twins as twin_rules
 from birthmark.store.crud_statements import change
 from birthmark.store.events import kind_of
@@ -143,13 +143,13 @@ def a_shadow_is_written_whatever_its_revision(patch: Patch) -> None:
 
 
 def a_message_is_completed_before_it_is_acknowledged(patch: Patch) -> None:
-    right = DeviceBound._send
+    right = C2dDelivery._send
 
-    async def send(self: DeviceBound, letter: Any, taken: Any) -> None:
+    async def send(self: C2dDelivery, letter: Any, taken: Any) -> None:
         await right(self, letter, taken)
         await self._c2d.inboxes.settle(self._space, self._device_id, taken.lock, Outcome.COMPLETED)
 
-    patch.setattr(DeviceBound, "_send", send)
+    patch.setattr(C2dDelivery, "_send", send)
 
 
 def telemetry_is_acknowledged_before_it_is_written(patch: Patch) -> None:
@@ -171,7 +171,7 @@ def nobody_waits_until_others_have_heard_of_a_commit(patch: Patch) -> None:
 
     async def confirmed(self: NatsBus, events: Any, **more: Any) -> bool:
         if any(kind == kind_of(DeviceChanged) for kind, _ in events):
-            self._put(self._all, Told(tuple(events)))
+            self._put(self._all, EventFrame(tuple(events)))
             return True
         return await right(self, events, **more)
 

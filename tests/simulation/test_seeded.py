@@ -13,7 +13,7 @@ from birthmark.broker import namespace, session_queue_writer, subscriptions
 from birthmark.broker.broker import Broker
 from birthmark.broker.model import Message, Record, encode_messages
 from birthmark.broker.rules.leases import LEASE_S, Lease
-from birthmark.broker.rules.send_window import Outgoing
+from birthmark.broker.rules.send_window import SendWindow
 from birthmark.broker.worker_leases import Workers
 from simulation import virtual
 from simulation.machine import Connection, Fleet
@@ -141,7 +141,7 @@ Patch = pytest.MonkeyPatch
 
 def a_queue_is_not_written(patch: Patch) -> None:
     patch.setattr(session_queue_writer, "_rows", lambda _write, _shared: iter(()))
-    patch.setattr(Outgoing, "appended", lambda *_: None)
+    patch.setattr(SendWindow, "appended", lambda *_: None)
 
 
 def it_is_acknowledged_and_never_written(patch: Patch) -> None:
@@ -149,18 +149,18 @@ def it_is_acknowledged_and_never_written(patch: Patch) -> None:
         for items in batch.values():
             session_queue_writer._all_done(items, None)
 
-    patch.setattr(session_queue_writer.Appends, "_write", write)
+    patch.setattr(session_queue_writer.SessionQueueWriter, "_write", write)
 
 
 def a_queue_is_read_from_behind(patch: Patch) -> None:
-    right = namespace.Space.queued_after
+    right = namespace.Namespace.queued_after
 
-    async def queued_after(self: namespace.Space, client: str, after: int) -> list[tuple[int, Message]]:
+    async def queued_after(self: namespace.Namespace, client: str, after: int) -> list[tuple[int, Message]]:
         found = await right(self, client, after)
         messages = [message for _, message in found][::-1]
         return [(number, message) for (number, _), message in zip(found, messages, strict=True)]
 
-    patch.setattr(namespace.Space, "queued_after", queued_after)
+    patch.setattr(namespace.Namespace, "queued_after", queued_after)
 
 
 def a_lease_never_ends(patch: Patch) -> None:
@@ -178,13 +178,13 @@ def a_session_begins_anew_each_time(patch: Patch) -> None:
 
 
 def what_was_not_acknowledged_is_not_sent_again(patch: Patch) -> None:
-    right = namespace.Space._outgoing
+    right = namespace.Namespace._outgoing
 
-    def outgoing(self: namespace.Space, *arguments: Any, **more: Any) -> Outgoing:
+    def outgoing(self: namespace.Namespace, *arguments: Any, **more: Any) -> SendWindow:
         made = right(self, *arguments, **more)
-        return Outgoing(made.tail, made.tail, made.window)
+        return SendWindow(made.tail, made.tail, made.window)
 
-    patch.setattr(namespace.Space, "_outgoing", outgoing)
+    patch.setattr(namespace.Namespace, "_outgoing", outgoing)
 
 
 def a_filter_is_not_made_known(patch: Patch) -> None:

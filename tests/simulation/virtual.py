@@ -15,11 +15,11 @@ from enum import Enum
 from functools import partial
 from typing import Any
 
-from birthmark.bus.local import Latest
+from birthmark.bus.local import LatestVersions
 from birthmark.bus.ports import ASK_S, NoAnswerError, NobodyThereError, R, Request
 from birthmark.errors import BirthmarkError
 from birthmark.store import Changes, Database, Event, Statement
-from birthmark.store.database import Hear, Heard, Row, Sharing
+from birthmark.store.database import Hear, Heard, Row, SharedDatabase
 from birthmark.store.events import E, decode_event, kind_of
 from birthmark.store.sqlite import DatabaseUnavailableError
 from simulation.confirming import confirmed_by
@@ -208,7 +208,7 @@ class GatedDatabase:
         return self._worker
 
     @property
-    def sharing(self) -> Sharing:
+    def sharing(self) -> SharedDatabase:
         return self._inner.sharing
 
     def submit(self, changes: Changes) -> "asyncio.Future[None]":
@@ -243,7 +243,7 @@ class VirtualBus:
     def __init__(self, world: World, worker: str, database: Database | None = None) -> None:
         self._world = world
         self._database = database
-        self._latest = Latest()
+        self._latest = LatestVersions()
         self._kinds: dict[str, type[Event]] = {}
         self._handled: set[int] = set()  # here, and not yet elsewhere
         self._wanted = asyncio.Event()

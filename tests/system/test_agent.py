@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from birthmark.agent.paths import DEVICE_ID, Places
+from birthmark.agent.paths import DEVICE_ID, AgentPaths
 from birthmark.clock import SystemClock
 from birthmark.keys.pkcs11_library import stop_library
 from birthmark.pki.certificates import parse_bundle
@@ -81,7 +81,7 @@ def test_the_tutorial_from_check_to_renewal(server: RunningServer, tmp_path: Pat
         running.stdout.close()
     assert server.rows("hub", "messages", "edge-1")
 
-    places = Places(tmp_path)
+    places = AgentPaths(tmp_path)
     for path in (places.certificate(DEVICE_ID), places.key(DEVICE_ID)):
         assert path.stat().st_mode & 0o777 == 0o600
         path.unlink()
@@ -122,7 +122,7 @@ def test_a_chips_birthmark_introduces_the_device_and_its_key_is_certified(
     device.server = with_environment(server, chip)
     first = device.row("apply")
     assert "SSS_PKCS11" in first["key"]
-    assert "PRIVATE KEY" not in Places(tmp_path / "root").key(DEVICE_ID).read_text()
+    assert "PRIVATE KEY" not in AgentPaths(tmp_path / "root").key(DEVICE_ID).read_text()
     second = device.row("renew")
     assert second["key"] != first["key"]
     assert device.thumbprint_at_hub() == second["thumbprint"]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from birthmark.agent.paths import Places
+from birthmark.agent.paths import AgentPaths
 from support.agent.device import AgentOnDevice
 from support.server.servers import BIRTHMARK, RunningServer, a_new_server, clean_environment, with_clock
 
@@ -44,7 +44,7 @@ def test_a_first_start_learns_the_time_and_gets_its_identity(server: RunningServ
 def test_a_device_keeps_its_identity_and_renews_it(server: RunningServer, tmp_path: Path, clock: str) -> None:
     device = AgentOnDevice(server, tmp_path, f"kept-{len(clock)}").configure()
     first = device.row("apply")
-    state = Places(tmp_path).state
+    state = AgentPaths(tmp_path).state
     state.write_text(json.dumps({**json.loads(state.read_text()), "clock_boot": "another start"}))
     again = at(clock, device, "apply")
     assert again.returncode == 0, again.stderr
@@ -57,7 +57,7 @@ def test_a_device_keeps_its_identity_and_renews_it(server: RunningServer, tmp_pa
 def test_a_server_of_an_expired_certificate_cannot_set_the_time_back(server: RunningServer, tmp_path: Path) -> None:
     device = AgentOnDevice(server, tmp_path, "floor-1").configure()
     device.row("apply")
-    state = Places(tmp_path).state
+    state = AgentPaths(tmp_path).state
     later = {"seen_at": "2040-01-01T00:00:00Z", "clock_boot": ""}  # as learnt long after the server's certificate ended
     state.write_text(json.dumps({**json.loads(state.read_text()), **later}))
     refused = device.attempt("apply", "--json")

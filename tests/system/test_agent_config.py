@@ -14,7 +14,7 @@ import pytest
 from pkcs11.constants import Attribute, ObjectClass
 from pkcs11.mechanisms import KeyType
 
-from birthmark.agent.paths import EDGE_CA, Places
+from birthmark.agent.paths import EDGE_CA, AgentPaths
 from birthmark.keys.pin import Pin
 from birthmark.keys.pkcs11_library import stop_library
 from birthmark.keys.pkcs11_token import Token
@@ -155,7 +155,7 @@ def test_a_device_comes_up_on_the_last_good_configuration_and_says_so(server: Ru
 def test_an_individual_enrollment_is_warned_of_by_apply_and_check(server: RunningServer, tmp_path: Path) -> None:
     device = AgentOnDevice(server, tmp_path, "single-1").configure()
     device.attempt("apply")  # it gets its certificate, and nobody has put it on record
-    server.run("device", "enroll", "--cert", str(Places(tmp_path).certificate("device-id")))
+    server.run("device", "enroll", "--cert", str(AgentPaths(tmp_path).certificate("device-id")))
     applied = device.run("apply")
     (command,) = [part for part in applied.stderr.split("`") if part.startswith("birthmark dps ca create")]
     assert "individual enrollment" in device.run("check", "--offline").stdout
@@ -187,9 +187,9 @@ def test_an_edge_ca_is_issued_at_its_own_door_and_openssl_verifies_its_chain(
         lambda text: text + f'"aziot-edged-ca" = "{url}"\n[edge_ca]\nmethod = "est"\n'
     )
     device.attempt("apply")  # nobody has put it on record: its CA is asked for all the same when somebody has
-    device.server.run("device", "enroll", "--cert", str(Places(tmp_path).certificate("device-id")))
+    device.server.run("device", "enroll", "--cert", str(AgentPaths(tmp_path).certificate("device-id")))
     device.run("apply")
-    certificate = str(Places(tmp_path).certificate(EDGE_CA))
+    certificate = str(AgentPaths(tmp_path).certificate(EDGE_CA))
     root = server.endpoints["trust_bundle"]
     verified = subprocess.run(
         ["openssl", "verify", "-CAfile", root, "-untrusted", certificate, certificate],
@@ -213,7 +213,7 @@ def test_the_quickstart_edge_ca_is_made_and_openssl_believes_it_is_one(server: R
     )
     server.run("device", "enroll-group", "edge-group", "--ca-name", "est-root")
     device.run("apply")
-    certificate = str(Places(tmp_path).certificate(EDGE_CA))
+    certificate = str(AgentPaths(tmp_path).certificate(EDGE_CA))
     shown = subprocess.run(
         ["openssl", "x509", "-in", certificate, "-noout", "-ext", "basicConstraints"],
         capture_output=True,
@@ -259,5 +259,5 @@ def test_a_renewal_by_hand_is_of_every_certificate_and_says_which(server: Runnin
 
 
 def thumbprint_of_edge_ca(device: AgentOnDevice) -> str:
-    leaf = parse_bundle(Places(device.root).certificate(EDGE_CA).read_bytes())[0]
+    leaf = parse_bundle(AgentPaths(device.root).certificate(EDGE_CA).read_bytes())[0]
     return leaf.thumbprint.hex()

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import birthmark
-from birthmark.agent.paths import DEVICE_ID, Places, next_of
+from birthmark.agent.paths import DEVICE_ID, AgentPaths, next_of
 from support.agent.device import AgentOnDevice
 from support.server.servers import RunningServer, a_server, clean_environment
 
@@ -69,7 +69,7 @@ def test_a_program_goes_on_with_each_renewed_identity(server: RunningServer, tmp
 @contextlib.contextmanager
 def a_registrar(device: AgentOnDevice) -> Iterator[None]:
     """Whoever registers at AWS what the EST server issued to this device, the next certificate before it is proven."""
-    places, is_over = Places(device.root), threading.Event()
+    places, is_over = AgentPaths(device.root), threading.Event()
 
     def register() -> None:
         known: set[bytes] = set()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from birthmark.agent.paths import Places
+from birthmark.agent.paths import AgentPaths
 from support.agent.device import AgentOnDevice
 from support.server.servers import BIRTHMARK, RunningServer, a_new_server, clean_environment
 
@@ -42,8 +42,8 @@ def test_a_renewal_that_is_killed_anywhere_leaves_a_device_that_connects_with_on
         killed += done.returncode != 0
         after = device.row("renew")  # finishes what was begun, or renews anew
         assert device.thumbprint_at_hub() == after["thumbprint"], (call, number)
-        keys = [path.name for path in Places(tmp_path).keys.iterdir()]
+        keys = [path.name for path in AgentPaths(tmp_path).keys.iterdir()]
         assert len(keys) == 1, (call, number, keys)
-        names = [path.name for path in Places(tmp_path).certs.iterdir()]
+        names = [path.name for path in AgentPaths(tmp_path).certs.iterdir()]
         assert not [name for name in names if "temp" in name or name[0] == "."]
     assert killed == len(POINTS)

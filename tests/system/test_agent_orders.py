@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from birthmark.agent.paths import Places
+from birthmark.agent.paths import AgentPaths
 from support.agent.device import AgentOnDevice, until
 from support.server.servers import RunningServer, a_new_server, clean_environment
 
@@ -80,7 +80,7 @@ def test_a_program_that_keeps_the_identity_renews_when_it_is_told(server: Runnin
 
 def test_whoever_has_the_lock_and_listens_to_nobody_is_left_alone(server: RunningServer, tmp_path: Path) -> None:
     device = AgentOnDevice(server, tmp_path / "device", "orders-2").configure()
-    places = Places(device.root)
+    places = AgentPaths(device.root)
     places.prepare()
     with ended(started(device, BUSY, places.lock)) as holder:
         assert line_of(holder) == "locked"
@@ -94,7 +94,7 @@ def test_whoever_has_the_lock_and_listens_to_nobody_is_left_alone(server: Runnin
 
 def test_an_agent_takes_orders_and_its_socket_goes_with_it(server: RunningServer, tmp_path: Path) -> None:
     device = AgentOnDevice(server, tmp_path / ("long" * 30), "orders-3").configure()
-    socket = Places(device.root).lock.with_suffix(".sock")
+    socket = AgentPaths(device.root).lock.with_suffix(".sock")
     with ended(device.start()) as agent:
         first = until(agent, "connected")
         assert socket.stat().st_mode & 0o777 == 0o600

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 from birthmark.fleet.azure_target import AzureTarget
 from birthmark.fleet.errors import DifferentRecordError
 from birthmark.fleet.profiles import azure_profile
-from birthmark.fleet.target import Done, EnrollmentRequest, unnoted
+from birthmark.fleet.target import EnrollmentRequest, TargetOutcome, unnoted
 from support.azure.clients import a_file_device
 from support.pki.est_curl import enroll_by_curl
 from support.pki.pki_builders import a_device
@@ -58,12 +58,12 @@ def test_what_another_enrolled_since_the_look_is_not_called_created(tmp_path: Pa
         second.survey(2)
         assert second.enroll_new(theirs, unnoted) == [True, True]
         assert first.enroll_new(mine, unnoted) == [False, False, True]
-        assert first.enroll(mine[0], update=False, dry_run=False).done is Done.UNCHANGED
+        assert first.enroll(mine[0], update=False, dry_run=False).done is TargetOutcome.UNCHANGED
         with pytest.raises(DifferentRecordError):
             first.enroll(mine[1], update=False, dry_run=False)
         second.survey(3)
         assert [second.enroll(wish, update=False, dry_run=False).done for wish in (mine[0], mine[2])] == [
-            Done.UNCHANGED
+            TargetOutcome.UNCHANGED
         ] * 2
 
 
@@ -82,7 +82,7 @@ def test_a_run_that_cannot_look_at_all_leaves_no_refusal_and_tells_each_as_it_is
         more = EnrollmentRequest("three", a_device(common_name="three").certificate)
         assert again.enroll_new([*wishes, more], unnoted) == [False] * 4
         done = [again.enroll(wish, update=False, dry_run=False).done for wish in (*wishes, more)]
-        assert done == [Done.UNCHANGED] * 3 + [Done.CREATED]
+        assert done == [TargetOutcome.UNCHANGED] * 3 + [TargetOutcome.CREATED]
         assert "enrollment_exists" not in fresh.attempt("why", "--json").stdout
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from birthmark.agent.paths import Places
+from birthmark.agent.paths import AgentPaths
 from birthmark.est import wire
 from birthmark.pki.certificates import Certificate
 from support.agent.device import AgentOnDevice
@@ -186,7 +186,7 @@ class AgentWithClock:
 
     def switched_on(self, offset_days: int) -> subprocess.CompletedProcess[str]:
         """Apply after another start, when the machine's clock says what it says."""
-        state = Places(self.device.root).state
+        state = AgentPaths(self.device.root).state
         state.write_text(json.dumps({**json.loads(state.read_text()), "clock_boot": "another start"}))
         told = {
             "right": f"+{offset_days}d",

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import birthmark
 from birthmark.agent.config import read_config
-from birthmark.agent.config.model import DpsSource, Preloaded
+from birthmark.agent.config.model import DpsSource, PreloadedIdentity
 from birthmark.agent.service import payload_of
 from birthmark.cli.common import FileEncodingError, read_file, read_text
 from birthmark.cli.device_enroll_list import template_of
@@ -109,7 +109,7 @@ READERS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "PIN within a program under chip exec": ("12 34\n", lambda file: hook_module()._pin_in(file.read_bytes())),
     "payload": (
         '{"site": "大阪"}',
-        lambda file: payload_of(DpsSource("h", 1, "0ne", None, Preloaded(file, file), file)),
+        lambda file: payload_of(DpsSource("h", 1, "0ne", None, PreloadedIdentity(file, file), file)),
     ),
     "document": ('{"a": "温度"}', lambda file: read_file(file).decode()),
     "text": ('{"a": "温度"}', read_text_file),

@@ -9,7 +9,7 @@ from birthmark.awsiot.rules.topic_rules import is_of
 from birthmark.dps.enrollment_document import host_of
 from birthmark.errors import BirthmarkError
 from birthmark.message_routing.carriers.http import host_of_letter
-from birthmark.message_routing.deliveries import Letter
+from birthmark.message_routing.deliveries import Delivery
 from birthmark.outbound.http_sender import check_url
 from birthmark.untrusted_text import split_url
 
@@ -33,7 +33,7 @@ def cost(read: Callable[[str], object], marks: int) -> float:
         host_of,
         lambda url: is_of(url, "https://a/"),
         lambda url: check_url(url, allows_plain=True),
-        lambda url: host_of_letter(Letter("lane", "http", {"url": url}, b"", {})),
+        lambda url: host_of_letter(Delivery("lane", "http", {"url": url}, b"", {})),
     ],
 )
 def test_a_url_of_many_marks_costs_no_more_than_one_of_few(read: Callable[[str], object]) -> None:

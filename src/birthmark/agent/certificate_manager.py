@@ -19,16 +19,16 @@ from birthmark.agent.config.model import AzureIssuance, EstIssuance
 from birthmark.agent.credential_store import HeldIdentity, Slot, fits
 from birthmark.agent.identities import IdentityStore
 from birthmark.agent.issuance import (
-    Answered,
     CertificateNameError,
     CertificateSource,
+    IssuedChain,
     NotAuthorityError,
     Proof,
     request_for,
     subject_of,
 )
 from birthmark.agent.keys import HeldKey
-from birthmark.agent.managed_certificates import Kind, Managed, est_identity_of
+from birthmark.agent.managed_certificates import Kind, ManagedCertificate, est_identity_of
 from birthmark.agent.paths import DEVICE_ID, next_of
 from birthmark.agent.renewal_policy import Renewal, chance_of, renew_at, spread
 from birthmark.agent.trusted_clock import TOLERANCE
@@ -60,15 +60,15 @@ class ConfirmTime(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Keeper:
+class CertificateManager:
     """Keeps the certificates of one agent. `now_for` says what time it is, judged by a certificate."""
 
     identities: IdentityStore
     source: CertificateSource
-    managed: Mapping[str, Managed]
+    managed: Mapping[str, ManagedCertificate]
     now_for: Callable[[HeldIdentity], datetime]
-    on_issued: Callable[[Managed, Answered], None]
-    planned: Callable[[Managed, Certificate], datetime | None]
+    on_issued: Callable[[ManagedCertificate, IssuedChain], None]
+    planned: Callable[[ManagedCertificate, Certificate], datetime | None]
     """When a certificate shall be renewed because its issuer said so."""
     confirm_time: ConfirmTime
     begins_in: Callable[[HeldIdentity], timedelta]
@@ -90,7 +90,7 @@ class Keeper:
             except BirthmarkError as error:
                 log.warning("agent.not_recovered", extra={"id": certificate_id, "code": error.code})
 
-    async def ensure(self, managed: Managed) -> HeldIdentity:
+    async def ensure(self, managed: ManagedCertificate) -> HeldIdentity:
         """Return a usable certificate, issuing one where there is none, or it has expired, or is for another name.
 
         Nor is one usable that begins later: the clock of who issued it was ahead. Another is asked for, now and then;
@@ -114,7 +114,7 @@ class Keeper:
             log.info("certificate.not_replaced", extra={"id": managed.id, "code": error.code})
             return current
 
-    async def renew(self, managed: Managed, *, is_key_over: bool = False) -> HeldIdentity:
+    async def renew(self, managed: ManagedCertificate, *, is_key_over: bool = False) -> HeldIdentity:
         """Renew what proves itself: an EST identity or a CA. On failure the old one stays."""
         slot = self.slot(managed.id)
         current = slot.current()
@@ -123,7 +123,9 @@ class Keeper:
             fresh = await self._believed(managed, fresh)
         return self._put_to_use(slot, fresh)
 
-    async def fresh(self, managed: Managed, current: HeldIdentity | None, *, is_key_over: bool = False) -> HeldIdentity:
+    async def fresh(
+        self, managed: ManagedCertificate, current: HeldIdentity | None, *, is_key_over: bool = False
+    ) -> HeldIdentity:
         """Return a certificate to prove: one that was issued before and could not be proven yet, else a new one.
 
         `is_key_over` asks for another key also where the configuration keeps it, and for none that was issued before:
@@ -148,7 +150,7 @@ class Keeper:
         self.on_issued(managed, answered)
         return HeldIdentity(answered.chain, key)
 
-    def unproven(self, managed: Managed) -> HeldIdentity | None:
+    def unproven(self, managed: ManagedCertificate) -> HeldIdentity | None:
         """Return what was issued before, could not be proven yet, and is not to be renewed itself."""
         pending = self.slot(managed.id).pending()
         if pending is None or not self._is_named(managed, pending) or self.now_for(pending) >= self._due(pending):
@@ -157,7 +159,9 @@ class Keeper:
             return None
         return pending
 
-    async def proofs(self, managed: Managed, est: EstIssuance, current: HeldIdentity | None) -> AsyncIterator[Proof]:
+    async def proofs(
+        self, managed: ManagedCertificate, est: EstIssuance, current: HeldIdentity | None
+    ) -> AsyncIterator[Proof]:
         """Say who asks an EST server for a certificate, the best proof first."""
         pair = est.auth.pair
         if pair is None or not pair.is_bootstrap:  # a password, or an identity of its own
@@ -175,7 +179,7 @@ class Keeper:
         async for proof in self._by_est_identity(asking, current):
             yield proof
 
-    async def _by_est_identity(self, asking: Managed, current: HeldIdentity | None) -> AsyncIterator[Proof]:
+    async def _by_est_identity(self, asking: ManagedCertificate, current: HeldIdentity | None) -> AsyncIterator[Proof]:
         identity = self.slot(asking.id).current()
         refusal: BirthmarkError | None = None
         is_new = identity is None
@@ -206,7 +210,7 @@ class Keeper:
         slot = self.slot(certificate_id)
         return slot.pending() is not None or slot.waiting() is not None
 
-    def renew_at(self, managed: Managed, held: HeldIdentity) -> datetime | None:
+    def renew_at(self, managed: ManagedCertificate, held: HeldIdentity) -> datetime | None:
         """Return when a certificate should be renewed; None for never."""
         leaf, renewal = held.leaf, managed.renewal
         if renewal is None:
@@ -222,7 +226,7 @@ class Keeper:
     def _due(self, held: HeldIdentity) -> datetime:
         return renew_at(held.leaf.not_before, held.leaf.not_after, Renewal().threshold)
 
-    def _is_early(self, managed: Managed, held: HeldIdentity) -> bool:
+    def _is_early(self, managed: ManagedCertificate, held: HeldIdentity) -> bool:
         """Say whether to ask for another certificate, as this one begins later; so many seconds apart."""
         if self.begins_in(held) <= TOLERANCE:
             return False
@@ -232,7 +236,7 @@ class Keeper:
         self._early_asked_at[managed.id] = now
         return True
 
-    def _is_named(self, managed: Managed, held: HeldIdentity) -> bool:
+    def _is_named(self, managed: ManagedCertificate, held: HeldIdentity) -> bool:
         """Only a device's name counts: DPS goes by it. What an EST server calls the others is its own affair."""
         return managed.kind is not Kind.DEVICE or held.leaf.subject_cn == managed.issued.common_name
 
@@ -240,7 +244,7 @@ class Keeper:
         return Proof(held.for_links(), self.is_expired(held))
 
     async def _next_request(
-        self, managed: Managed, slot: Slot, current: HeldIdentity | None, *, is_key_over: bool
+        self, managed: ManagedCertificate, slot: Slot, current: HeldIdentity | None, *, is_key_over: bool
     ) -> tuple[HeldKey, bytes]:
         """Return key and request: those that were sent before and had no answer, else new ones."""
         waiting = slot.waiting()
@@ -256,7 +260,7 @@ class Keeper:
             slot.keep_request(request)
         return key, request
 
-    def _key(self, managed: Managed, current: HeldIdentity | None, *, is_over: bool) -> HeldKey:
+    def _key(self, managed: ManagedCertificate, current: HeldIdentity | None, *, is_over: bool) -> HeldKey:
         """A key that the configuration gives, such as a chip's own, is certified again and never replaced."""
         keys = self.identities.keys
         if keys.is_preloaded(managed.id):
@@ -266,7 +270,7 @@ class Keeper:
         kept = keys.find(managed.id) if current is None or not rotates else None
         return kept or keys.create(next_of(managed.id))
 
-    async def _believed(self, managed: Managed, fresh: HeldIdentity) -> HeldIdentity:
+    async def _believed(self, managed: ManagedCertificate, fresh: HeldIdentity) -> HeldIdentity:
         """Have the EST server believe a new identity: it enrolls, for the same key. Raise when it is refused."""
         try:
             answered = await self.source.ask(managed, request_for(managed, fresh.key), Proof(fresh.for_links()))
@@ -282,7 +286,7 @@ class Keeper:
         self.on_issued(managed, answered)
         return HeldIdentity(answered.chain, fresh.key)
 
-    async def _usable(self, managed: Managed, pending: HeldIdentity) -> HeldIdentity | None:
+    async def _usable(self, managed: ManagedCertificate, pending: HeldIdentity) -> HeldIdentity | None:
         """Return what was not proven yet, now that nothing else is left; None where it is refused, and so dropped.
 
         Who does not answer, or is not trusted, refuses nothing: then it is put to use as it is.

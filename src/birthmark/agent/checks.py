@@ -16,10 +16,17 @@ from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 from birthmark import __version__, flock
-from birthmark.agent.config.model import DpsSource, EstIssuance, Issued, LocalIssuance, Preloaded, SymmetricKey
+from birthmark.agent.config.model import (
+    DpsSource,
+    EstIssuance,
+    IssuedIdentity,
+    LocalIssuance,
+    PreloadedIdentity,
+    SymmetricKey,
+)
 from birthmark.agent.credential_store import HeldIdentity
 from birthmark.agent.issuance import est_trust, subject_of
-from birthmark.agent.managed_certificates import Managed
+from birthmark.agent.managed_certificates import ManagedCertificate
 from birthmark.agent.paths import EDGE_CA, LOCAL_CA
 from birthmark.agent.renewal_policy import Renewal, warn_at
 from birthmark.agent.service import Agent, Held
@@ -180,7 +187,7 @@ class Checks:
                 return Answer(Result.SKIPPED, self._without)
             return self._advised(Result.SKIPPED, "there is no certificate yet", "apply")
         found = self._expiry(held, self.agent.renewal)
-        is_issued = isinstance(self.agent.config.source.identity, Issued)
+        is_issued = isinstance(self.agent.config.source.identity, IssuedIdentity)
         return found._replace(command=self._command("apply")) if is_issued and found.result is not Result.OK else found
 
     def _expiry(self, held: HeldIdentity, renewal: Renewal | None) -> Answer:
@@ -207,19 +214,23 @@ class Checks:
         if (issued := self.agent.managed.get(LOCAL_CA)) is not None:
             return self._kept_expiry(issued)
         identity = self.agent.config.source.identity
-        if not isinstance(identity, Issued) or not isinstance(identity.by, LocalIssuance) or identity.by.ca is None:
+        if (
+            not isinstance(identity, IssuedIdentity)
+            or not isinstance(identity.by, LocalIssuance)
+            or identity.by.ca is None
+        ):
             return Answer(Result.SKIPPED, "no local CA is used")
-        return self._expiry(self.agent.identities.preloaded(Preloaded(*identity.by.ca)), None)
+        return self._expiry(self.agent.identities.preloaded(PreloadedIdentity(*identity.by.ca)), None)
 
     def _edge_ca_expiry(self) -> Answer:
         if (issued := self.agent.managed.get(EDGE_CA)) is not None:
             return self._kept_expiry(issued)
         given = self.agent.config.edge_ca
-        if not isinstance(given, Preloaded):
+        if not isinstance(given, PreloadedIdentity):
             return Answer(Result.SKIPPED, "no edge CA is configured")
         return self._expiry(self.agent.identities.preloaded(given), None)
 
-    def _kept_expiry(self, managed: Managed) -> Answer:
+    def _kept_expiry(self, managed: ManagedCertificate) -> Answer:
         held = self.agent.identities.slot(managed.id).current()
         if held is None:
             return self._advised(Result.WARNING, "there is none yet", "apply")
@@ -238,7 +249,7 @@ class Checks:
         self._trust()
         if (est := self._est()) is not None:
             est_trust(est, self.agent.cloud_trust)
-        if isinstance(identity := self.agent.config.source.identity, Issued):
+        if isinstance(identity := self.agent.config.source.identity, IssuedIdentity):
             subject_of(identity)
         self.agent.held()
         return _FINE
@@ -263,7 +274,7 @@ class Checks:
         for managed in self.agent.others:
             if (other := self.agent.identities.slot(managed.id).current()) is not None:
                 other.for_links()
-        if isinstance(given := self.agent.config.edge_ca, Preloaded):
+        if isinstance(given := self.agent.config.edge_ca, PreloadedIdentity):
             self.agent.identities.preloaded(given).for_links()
         return _FINE
 
@@ -324,7 +335,11 @@ class Checks:
     def _without(self) -> str:
         """Why there will be no certificate of the device; empty where there will be one."""
         identity = self.agent.config.source.identity
-        return "" if isinstance(identity, Issued | Preloaded) else "the device proves itself without a certificate"
+        return (
+            ""
+            if isinstance(identity, IssuedIdentity | PreloadedIdentity)
+            else "the device proves itself without a certificate"
+        )
 
     def _trust(self) -> Trust:
         """Return whom the device believes. Raise what keeps it from believing anybody."""
@@ -334,7 +349,7 @@ class Checks:
 
     def _est(self) -> EstIssuance | None:
         identity = self.agent.config.source.identity
-        return identity.by if isinstance(identity, Issued) and isinstance(identity.by, EstIssuance) else None
+        return identity.by if isinstance(identity, IssuedIdentity) and isinstance(identity.by, EstIssuance) else None
 
 
 async def _handshake(host: str, port: int, trust: Trust) -> Answer:

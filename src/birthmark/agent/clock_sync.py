@@ -16,7 +16,7 @@ from functools import partial
 
 from birthmark.agent.config.model import AgentConfig, DpsSource, EstIssuance
 from birthmark.agent.issuance import MakeLinks, est_trust
-from birthmark.agent.managed_certificates import Managed
+from birthmark.agent.managed_certificates import ManagedCertificate
 from birthmark.agent.trusted_clock import TOLERANCE, Timekeeper
 from birthmark.device_transports.errors import ServerUntrustedError
 from birthmark.device_transports.identity import Identity, TokenIdentity, Trust
@@ -94,7 +94,7 @@ class TimeServers:
 
 
 @dataclass(slots=True)
-class TimelyLinks:
+class ClockSyncTransports:
     """See `links.ports.Links`."""
 
     make: MakeLinks
@@ -125,7 +125,7 @@ class TimelyLinks:
 
 @dataclass(slots=True)
 class _Https:
-    links: TimelyLinks
+    links: ClockSyncTransports
 
     async def request(self, method: str, url: str, *, headers: Mapping[str, str], body: bytes = b"") -> HttpAnswer:
         try:
@@ -140,7 +140,7 @@ class _Https:
 
 @dataclass(slots=True)
 class _Mqtt:
-    links: TimelyLinks
+    links: ClockSyncTransports
     _inner: MqttClient = field(init=False)
 
     def __post_init__(self) -> None:
@@ -172,7 +172,7 @@ class _Mqtt:
 
 
 def time_urls(
-    config: AgentConfig, every: Iterable[Managed], cloud: Trust, beyond: Callable[[Trust], Trust]
+    config: AgentConfig, every: Iterable[ManagedCertificate], cloud: Trust, beyond: Callable[[Trust], Trust]
 ) -> list[tuple[str, Callable[[], Trust]]]:
     """Return who can be asked for the time: the EST servers, and the provisioning service."""
     found: dict[str, Callable[[], Trust]] = {}

@@ -25,7 +25,7 @@ _PATIENCE_S = 2.0
 _CREDENTIALS = struct.Struct("3i")
 
 
-class Order(StrEnum):
+class ControlCommand(StrEnum):
     """What whoever keeps an identity can be told."""
 
     STOP = "stop"
@@ -34,17 +34,17 @@ class Order(StrEnum):
     FORGET_TIME = "forget-time"
 
 
-class Orders:
+class ControlServer:
     """Orders as they come in; each is taken once, stopping stays."""
 
     def __init__(self, *, takes_stop: bool = True) -> None:
-        self._given: set[Order] = set()
+        self._given: set[ControlCommand] = set()
         self._news = asyncio.Event()
         self._takes_stop = takes_stop
 
-    def give(self, order: Order) -> bool:
+    def give(self, order: ControlCommand) -> bool:
         """Note an order; say whether it will be carried out."""
-        if order is Order.STOP and not self._takes_stop:
+        if order is ControlCommand.STOP and not self._takes_stop:
             return False
         self._given.add(order)
         self._news.set()
@@ -52,23 +52,23 @@ class Orders:
 
     @property
     def is_stopping(self) -> bool:
-        return Order.STOP in self._given
+        return ControlCommand.STOP in self._given
 
     @property
     def is_any(self) -> bool:
         """Say whether there is an order that was not taken yet."""
         return bool(self._given)
 
-    def take_one(self, order: Order) -> bool:
+    def take_one(self, order: ControlCommand) -> bool:
         """Say whether this order waits, and take it if it does."""
         is_given = order in self._given
         self._given.discard(order)
         return is_given
 
-    def take(self) -> Order | None:
-        for order in (Order.STOP, Order.REPROVISION, Order.RENEW):
+    def take(self) -> ControlCommand | None:
+        for order in (ControlCommand.STOP, ControlCommand.REPROVISION, ControlCommand.RENEW):
             if order in self._given:
-                if order is not Order.STOP:
+                if order is not ControlCommand.STOP:
                     self._given.discard(order)
                 return order
         self._news.clear()
@@ -84,7 +84,7 @@ class Orders:
 
 
 @contextlib.asynccontextmanager
-async def answering(path: Path, give: Callable[[Order], bool]) -> AsyncIterator[None]:
+async def answering(path: Path, give: Callable[[ControlCommand], bool]) -> AsyncIterator[None]:
     """Take orders at `path` while the block runs. The caller holds the lock, so what lies there is nobody's any more.
 
     Where no socket can be made (a full or read-only disk) the identity is kept all the same.
@@ -96,7 +96,7 @@ async def answering(path: Path, give: Callable[[Order], bool]) -> AsyncIterator[
                 line = writer.get_extra_info("socket")
                 if _peer(line)[1] in {0, os.geteuid()}:
                     async with asyncio.timeout(_PATIENCE_S):
-                        order = Order((await reader.readline()).decode("ascii", "replace").strip())
+                        order = ControlCommand((await reader.readline()).decode("ascii", "replace").strip())
                         if not _is_gone(line):
                             writer.write(b"ok\n" if give(order) else b"no\n")
                             await writer.drain()
@@ -126,7 +126,7 @@ def _is_gone(line: socket.socket) -> bool:
     return bool(looking.poll(0))
 
 
-def ask(path: Path, order: Order) -> tuple[bool, int]:
+def ask(path: Path, order: ControlCommand) -> tuple[bool, int]:
     """Give an order. Return whether it is carried out, and by which process. Raise `OSError` where nobody answers.
 
     Who answers has to own the socket's directory, or be root, or this very user: nobody else is told a thing.

@@ -12,7 +12,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from birthmark.agent.keys import HeldKey, KeyStore
-from birthmark.agent.paths import Places, move_file, next_of, remove_file, write_file
+from birthmark.agent.paths import AgentPaths, move_file, next_of, remove_file, write_file
 from birthmark.device_transports.identity import Identity, identity_of
 from birthmark.errors import BirthmarkError
 from birthmark.pki.certificates import MAX_BUNDLE_BYTES, Certificate, parse_bundle
@@ -52,7 +52,7 @@ class Slot:
     """The files of one managed certificate, by aziot's id of it."""
 
     id: str
-    places: Places
+    places: AgentPaths
     keys: KeyStore
 
     def current(self) -> HeldIdentity | None:

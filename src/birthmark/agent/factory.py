@@ -8,7 +8,7 @@ from birthmark.agent.config.model import AgentConfig
 from birthmark.agent.identities import IdentityStore
 from birthmark.agent.issuance import MakeLinks, cloud_trust
 from birthmark.agent.keys import KeyStore
-from birthmark.agent.paths import Places
+from birthmark.agent.paths import AgentPaths
 from birthmark.agent.service import Agent
 from birthmark.agent.state import State, boot_id, read_state
 from birthmark.agent.trusted_clock import BUILT, Timekeeper
@@ -20,7 +20,7 @@ from birthmark.errors import BirthmarkError
 
 def open_agent(
     config: AgentConfig,
-    places: Places,
+    places: AgentPaths,
     *,
     make_links: MakeLinks,
     environment: Mapping[str, str],

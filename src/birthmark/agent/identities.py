@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from birthmark.agent.config.model import Preloaded
+from birthmark.agent.config.model import PreloadedIdentity
 from birthmark.agent.credential_store import HeldIdentity, Slot
 from birthmark.agent.keys import KeyStore
-from birthmark.agent.paths import Places
+from birthmark.agent.paths import AgentPaths
 from birthmark.errors import NotFoundError, about
 from birthmark.pki.certificates import MAX_BUNDLE_BYTES, parse_bundle
 from birthmark.untrusted_text import reason_of
@@ -30,13 +30,13 @@ class CertificateMissingError(NotFoundError):
 class IdentityStore:
     """Where identities are found."""
 
-    places: Places
+    places: AgentPaths
     keys: KeyStore
 
     def slot(self, certificate_id: str) -> Slot:
         return Slot(certificate_id, self.places, self.keys)
 
-    def preloaded(self, given: Preloaded) -> HeldIdentity:
+    def preloaded(self, given: PreloadedIdentity) -> HeldIdentity:
         """Return an identity that the configuration names."""
         try:
             with about(given.certificate), given.certificate.open("rb") as file:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from birthmark import flock
-from birthmark.agent.control_socket import Order, ask
+from birthmark.agent.control_socket import ControlCommand, ask
 from birthmark.agent.paths import StateNotWritableError, orders_beside
 from birthmark.clock import Clock
 from birthmark.errors import ConflictError, UnavailableError
@@ -106,7 +106,7 @@ def running_pid(path: Path) -> int | None:
     return written if written is not None and flock.has_open(written, path) else None
 
 
-def tell(path: Path, order: Order, clock: Clock) -> int:
+def tell(path: Path, order: ControlCommand, clock: Clock) -> int:
     """Give whoever has the lock an order, and return the process that took it.
 
     Raise `AgentNotRunningError`, `AgentForeignError`, `AgentSlowError` or `AgentInProgramError`.
@@ -130,7 +130,7 @@ def tell(path: Path, order: Order, clock: Clock) -> int:
 
 def stop(path: Path, clock: Clock, timeout_s: float = 20.0) -> int:
     """Stop the running agent and return when it is gone. Raise `AgentSlowError`, and what `tell` raises."""
-    pid = tell(path, Order.STOP, clock)
+    pid = tell(path, ControlCommand.STOP, clock)
     deadline = clock.monotonic() + timeout_s
     while flock.is_taken(path):
         if clock.monotonic() > deadline:

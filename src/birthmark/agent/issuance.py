@@ -20,22 +20,22 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from birthmark.agent.config.issuance import ATTRIBUTES
-from birthmark.agent.config.model import AzureIssuance, EstIssuance, Issued, LocalIssuance, Preloaded
+from birthmark.agent.config.model import AzureIssuance, EstIssuance, IssuedIdentity, LocalIssuance, PreloadedIdentity
 from birthmark.agent.credential_store import HeldIdentity
 from birthmark.agent.identities import CertificateMissingError, IdentityStore
 from birthmark.agent.keys import HeldKey
-from birthmark.agent.managed_certificates import EXTENSIONS, Kind, Managed
+from birthmark.agent.managed_certificates import EXTENSIONS, Kind, ManagedCertificate
 from birthmark.agent.paths import LOCAL_CA
 from birthmark.agent.trust_anchors import FollowedAnchors
 from birthmark.clock import Clock, Entropy
 from birthmark.device_transports.errors import LinkLostError, ServerUntrustedError
 from birthmark.device_transports.identity import Identity, Trust
 from birthmark.device_transports.ports import Links
-from birthmark.dps.client import Assigned
+from birthmark.dps.client import HubAssignment
 from birthmark.dps.wire import AnswerInvalidError
 from birthmark.errors import BirthmarkError, ForbiddenError, PolicyError, UnauthenticatedError
+from birthmark.est.client import EnrollmentResponse as EnrolledCertificate
 from birthmark.est.client import EstClient, EstServerBusyError
-from birthmark.est.client import Issued as EnrolledCertificate
 from birthmark.iothub.client import HubClient, NotIssuedError
 from birthmark.keys.private_key import as_private_key
 from birthmark.pki.certificates import Certificate, is_signed_by
@@ -86,7 +86,7 @@ class NotAuthorityError(PolicyError):
     url: str
 
 
-def _check_authority(managed: Managed, got: EnrolledCertificate, url: str) -> None:
+def _check_authority(managed: ManagedCertificate, got: EnrolledCertificate, url: str) -> None:
     """A CA must be one, and lead to an anchor that the server itself names. Raise `NotAuthorityError`."""
     chain = got.chain
     if not got.leaf.is_ca:
@@ -98,7 +98,7 @@ def _check_authority(managed: Managed, got: EnrolledCertificate, url: str) -> No
         raise NotAuthorityError(id=managed.id, url=url, detail="it leads to no anchor that the server names")
 
 
-def subject_of(issued: Issued) -> x509.Name:
+def subject_of(issued: IssuedIdentity) -> x509.Name:
     """Return the configured name, the common name last. Raise `SubjectInvalidError`."""
     try:
         others = [x509.NameAttribute(ATTRIBUTES[name], value) for name, value in issued.subject.items()]
@@ -107,7 +107,7 @@ def subject_of(issued: Issued) -> x509.Name:
         raise SubjectInvalidError(detail=printable(str(error))) from error
 
 
-def request_for(managed: Managed, key: HeldKey) -> bytes:
+def request_for(managed: ManagedCertificate, key: HeldKey) -> bytes:
     """Return the certificate request, DER. Raise `SubjectInvalidError`."""
     signing_key = as_private_key(key.handle)
     request = x509.CertificateSigningRequestBuilder(subject_of(managed.issued))
@@ -142,14 +142,14 @@ class Proof:
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
+class IssuedChain:
     """A chain, leaf first, without the root; and when its issuer would like the renewal, where it says so."""
 
     chain: tuple[Certificate, ...]
     window: tuple[datetime, datetime] | None = None
 
 
-Proofs = Callable[[Managed, EstIssuance, HeldIdentity | None], AsyncIterator[Proof]]
+Proofs = Callable[[ManagedCertificate, EstIssuance, HeldIdentity | None], AsyncIterator[Proof]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,23 +162,23 @@ class CertificateSource:
     clock: Clock
     entropy: Entropy
     anchors: FollowedAnchors
-    by_azure: "Callable[[Issued, bytes, HeldIdentity | None], Awaitable[Answered]]"
+    by_azure: "Callable[[IssuedIdentity, bytes, HeldIdentity | None], Awaitable[IssuedChain]]"
 
     async def issue(
-        self, managed: Managed, key: HeldKey, request: bytes, current: HeldIdentity | None, proofs: Proofs
-    ) -> Answered:
+        self, managed: ManagedCertificate, key: HeldKey, request: bytes, current: HeldIdentity | None, proofs: Proofs
+    ) -> IssuedChain:
         """Have a certificate issued for `key`. `current` proves who renews."""
         match managed.issued.by:
             case EstIssuance() as est:
                 return await self._by_est(managed, request, proofs(managed, est, current))
             case LocalIssuance() as local:
-                return Answered(self._locally(managed, local, key))
+                return IssuedChain(self._locally(managed, local, key))
             case AzureIssuance():
                 return await self.by_azure(managed.issued, request, current)
             case _:
                 assert_never(managed.issued.by)
 
-    async def ask(self, managed: Managed, request: bytes, proof: Proof) -> Answered:
+    async def ask(self, managed: ManagedCertificate, request: bytes, proof: Proof) -> IssuedChain:
         """Ask the EST server by one proof.
 
         A certificate is shown without the password first: one that was for once, or was taken back, would spoil it.
@@ -195,7 +195,7 @@ class CertificateSource:
                     raise
         return await self._asked(managed, request, proof, est)
 
-    async def _asked(self, managed: Managed, request: bytes, proof: Proof, est: EstIssuance) -> Answered:
+    async def _asked(self, managed: ManagedCertificate, request: bytes, proof: Proof, est: EstIssuance) -> IssuedChain:
         trust, identity = est_trust(est, self.system_trust), proof.identity
         https = self.make_links(identity, trust).https()
         with trusting_by(TRUST_BUNDLE if est.trusted is None else "cert_issuance.est.trusted_certs"):
@@ -207,9 +207,9 @@ class CertificateSource:
         if managed.kind is Kind.DEVICE and got.leaf.subject_cn != managed.issued.common_name:
             name = got.leaf.subject_cn or got.leaf.subject_text
             raise CertificateNameError(got=name, wanted=managed.issued.common_name, url=est.url)
-        return Answered(got.chain, got.window)
+        return IssuedChain(got.chain, got.window)
 
-    async def _by_est(self, managed: Managed, request: bytes, proofs: AsyncIterator[Proof]) -> Answered:
+    async def _by_est(self, managed: ManagedCertificate, request: bytes, proofs: AsyncIterator[Proof]) -> IssuedChain:
         """Show one proof after the other until one is believed. Raise what the last was told."""
         refusal: BirthmarkError | None = None
         async with contextlib.aclosing(proofs) as each:  # type: ignore[type-var]  # they are async generators
@@ -227,7 +227,7 @@ class CertificateSource:
         assert refusal is not None  # noqa: S101 (there is at least one proof)
         raise refusal
 
-    def _locally(self, managed: Managed, local: LocalIssuance, key: HeldKey) -> tuple[Certificate, ...]:
+    def _locally(self, managed: ManagedCertificate, local: LocalIssuance, key: HeldKey) -> tuple[Certificate, ...]:
         name, serial, now = subject_of(managed.issued), new_serial(self.entropy), self.clock.now()
         lifetime, profile = local.lifetime, managed.profile
         if local.is_self_signed:
@@ -242,7 +242,7 @@ class CertificateSource:
     def local_ca(self, local: LocalIssuance) -> HeldIdentity:
         """Return the CA on the device: the configuration's, or one that was issued to it."""
         if local.ca is not None:
-            return self.identities.preloaded(Preloaded(*local.ca))
+            return self.identities.preloaded(PreloadedIdentity(*local.ca))
         slot = self.identities.slot(LOCAL_CA)
         if (held := slot.current()) is None:
             path = slot.places.certificate(LOCAL_CA)
@@ -275,12 +275,12 @@ class ByAzure:
     entropy: Entropy
     connect: Callable[[HeldIdentity], Awaitable[HubClient]]
     """To the hub that is known."""
-    register: Callable[[bytes], Awaitable[Assigned]]
+    register: Callable[[bytes], Awaitable[HubAssignment]]
     """By the bootstrap certificate, with a request."""
     live: HubClient | None = field(default=None, init=False)
     """The connection there is, or was."""
 
-    async def issue(self, issued: Issued, request: bytes, current: HeldIdentity | None) -> Answered:
+    async def issue(self, issued: IssuedIdentity, request: bytes, current: HeldIdentity | None) -> IssuedChain:
         """Return the certificate for a request, without the root; `current` is one that the hub may take."""
         chain: tuple[Certificate, ...] = ()
         if current is not None:
@@ -293,7 +293,7 @@ class ByAzure:
         if not chain:
             chain = (await self.register(request)).chain
         _check(chain, request, issued)
-        return Answered(tuple(one for one in chain if not one.is_self_signed))
+        return IssuedChain(tuple(one for one in chain if not one.is_self_signed))
 
     async def _by_hub(self, current: HeldIdentity, request: bytes) -> tuple[Certificate, ...]:
         rid = self.entropy.token(8).hex()
@@ -309,7 +309,7 @@ class ByAzure:
             await hub.close()
 
 
-def _check(chain: tuple[Certificate, ...], request: bytes, issued: Issued) -> None:
+def _check(chain: tuple[Certificate, ...], request: bytes, issued: IssuedIdentity) -> None:
     """Raise `AnswerInvalidError` for a certificate that is not the device's."""
     if not chain:
         raise AnswerInvalidError(detail="it registered the device, and issued no certificate")

@@ -18,7 +18,7 @@ from pkcs11.constants import Attribute, ObjectClass
 from pkcs11.mechanisms import Mechanism
 
 from birthmark.agent.config.model import KeyLocation, TokenLocation, TokenSettings
-from birthmark.agent.paths import Places, move_file, next_of, remove_file, write_file
+from birthmark.agent.paths import AgentPaths, move_file, next_of, remove_file, write_file
 from birthmark.clock import Entropy
 from birthmark.errors import BirthmarkError, UnavailableError
 from birthmark.keys.errors import (
@@ -78,7 +78,7 @@ class HeldKey:
 class KeyStore:
     """Opens, makes and moves keys by id. Tokens stay open until `close`: their login belongs to the process."""
 
-    places: Places
+    places: AgentPaths
     settings: TokenSettings | None
     preloaded: Mapping[str, KeyLocation]
     entropy: Entropy

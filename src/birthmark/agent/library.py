@@ -24,12 +24,12 @@ from pathlib import Path
 
 from birthmark.agent.config import ConfigUnsupportedError, ManualSource, read_config
 from birthmark.agent.config.model import SymmetricKey
-from birthmark.agent.control_socket import Order, Orders, answering
+from birthmark.agent.control_socket import ControlCommand, ControlServer, answering
 from birthmark.agent.credential_store import HeldIdentity
 from birthmark.agent.factory import open_agent
 from birthmark.agent.instance_lock import AgentRunningError, locked
-from birthmark.agent.paths import DEVICE_ID, Places, orders_beside
-from birthmark.agent.renewal_scheduler import NEVER_S, RenewalTurn, Upkeep, taken_by
+from birthmark.agent.paths import DEVICE_ID, AgentPaths, orders_beside
+from birthmark.agent.renewal_scheduler import NEVER_S, RenewalScheduler, RenewalTurn, taken_by
 from birthmark.agent.service import Agent
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.device_transports.factory import open_links
@@ -86,7 +86,7 @@ class Device:
     _untold: list[Renewed] = field(default_factory=list)
     _news: asyncio.Condition = field(default_factory=asyncio.Condition)
     _renewal: RenewalTurn = field(init=False)
-    _orders: Orders = field(default_factory=Orders)
+    _orders: ControlServer = field(default_factory=ControlServer)
     _registers_at: float = math.inf
     """When it registers again because somebody ordered it, monotonic."""
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -153,7 +153,7 @@ class Device:
 
     async def keep(self) -> None:
         """Renew what is due and carry out orders, for as long as the program runs; `connect` has it done."""
-        upkeep = Upkeep(self.agent, lambda event, _facts: log.info(event), self.agent.note)
+        upkeep = RenewalScheduler(self.agent, lambda event, _facts: log.info(event), self.agent.note)
         while True:
             try:
                 await self._tell()
@@ -162,18 +162,18 @@ class Device:
                 log.exception("agent.upkeep_failed")
                 await asyncio.sleep(_LOOK_S)
 
-    async def _kept(self, upkeep: Upkeep) -> None:
+    async def _kept(self, upkeep: RenewalScheduler) -> None:
         async with self._turn:
             order = self._orders.take()
             now = self.agent.clock.monotonic()
-            if order is Order.REPROVISION:
+            if order is ControlCommand.REPROVISION:
                 self._registers_at = now
             if (register_s := self._registers_at - now) <= 0:
                 await self._register()
                 return
-            if order is Order.RENEW:  # what falls due renews what is due alone
+            if order is ControlCommand.RENEW:  # what falls due renews what is due alone
                 await upkeep.renew_all()
-            if order is Order.RENEW or (due_s := self._due_s()) <= 0:
+            if order is ControlCommand.RENEW or (due_s := self._due_s()) <= 0:
                 await self._noted(self._renewed)
                 return
             if (upkeep_s := upkeep.due_s()) <= 0:
@@ -233,7 +233,7 @@ async def connect(
 
     Raise `AgentRunningError` where an agent runs on this root already, and whatever keeps the device from its identity.
     """
-    places = Places(Path(root))
+    places = AgentPaths(Path(root))
     file = Path(config) if config is not None else places.config
     read = read_config(file)
     if isinstance(read.source.identity, SymmetricKey | TpmSettings):
@@ -263,7 +263,7 @@ async def connect(
         agent.keeper.recover()
         if prove is not None:
             agent.prove = _proving(agent, prove)
-        orders = Orders(takes_stop=False)  # a program is not ended by an order
+        orders = ControlServer(takes_stop=False)  # a program is not ended by an order
         async with answering(orders_beside(places.lock), taken_by(agent, orders)):
             await agent.prepare()
             held = agent.held()

@@ -13,7 +13,7 @@ from types import MappingProxyType
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from birthmark.agent.config.model import AgentConfig, EstIssuance, Issued
+from birthmark.agent.config.model import AgentConfig, EstIssuance, IssuedIdentity
 from birthmark.agent.paths import DEVICE_ID, EDGE_CA, LOCAL_CA
 from birthmark.agent.renewal_policy import Renewal
 from birthmark.pki import certificate_profiles
@@ -29,11 +29,11 @@ class Kind(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Managed:
+class ManagedCertificate:
     """One certificate that is issued and renewed here."""
 
     id: str
-    issued: Issued
+    issued: IssuedIdentity
     kind: Kind
 
     @property
@@ -74,19 +74,19 @@ EXTENSIONS: Mapping[Kind, tuple[tuple[x509.ExtensionType, bool], ...]] = Mapping
 """What a request of each kind asks for, as aziot's do; the flag says critical."""
 
 
-def est_identity_of(managed: Managed) -> Managed | None:
+def est_identity_of(managed: ManagedCertificate) -> ManagedCertificate | None:
     """Return the EST identity that asks for this certificate; None where there is none, and for an EST identity."""
     by = managed.issued.by
     if managed.kind is Kind.EST or not isinstance(by, EstIssuance) or by.auth.pair is None:
         return None
     if not by.auth.pair.is_bootstrap:
         return None
-    return Managed(by.identity_id, replace(managed.issued, renewal=by.identity_renewal), Kind.EST)
+    return ManagedCertificate(by.identity_id, replace(managed.issued, renewal=by.identity_renewal), Kind.EST)
 
 
-def managed_by(config: AgentConfig) -> dict[str, Managed]:
+def managed_by(config: AgentConfig) -> dict[str, ManagedCertificate]:
     """Return every certificate that this configuration has issued by id, each after those that it needs."""
-    found: dict[str, Managed] = {}
+    found: dict[str, ManagedCertificate] = {}
     for one in _wanted(config):
         if (asking := est_identity_of(one)) is not None:
             found.setdefault(asking.id, asking)
@@ -94,10 +94,10 @@ def managed_by(config: AgentConfig) -> dict[str, Managed]:
     return found
 
 
-def _wanted(config: AgentConfig) -> Iterator[Managed]:
+def _wanted(config: AgentConfig) -> Iterator[ManagedCertificate]:
     if config.local_ca is not None:
-        yield Managed(LOCAL_CA, config.local_ca, Kind.CA)
-    if isinstance(config.source.identity, Issued):
-        yield Managed(DEVICE_ID, config.source.identity, Kind.DEVICE)
-    if isinstance(config.edge_ca, Issued):
-        yield Managed(EDGE_CA, config.edge_ca, Kind.CA)
+        yield ManagedCertificate(LOCAL_CA, config.local_ca, Kind.CA)
+    if isinstance(config.source.identity, IssuedIdentity):
+        yield ManagedCertificate(DEVICE_ID, config.source.identity, Kind.DEVICE)
+    if isinstance(config.edge_ca, IssuedIdentity):
+        yield ManagedCertificate(EDGE_CA, config.edge_ca, Kind.CA)

@@ -34,7 +34,7 @@ class StateNotWritableError(UnavailableError):
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
+class AgentPaths:
     """The directories below a root, which is / on a device."""
 
     root: Path

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from birthmark.agent.control_socket import Order, Orders
+from birthmark.agent.control_socket import ControlCommand, ControlServer
 from birthmark.agent.credential_store import HeldIdentity
-from birthmark.agent.managed_certificates import Managed
+from birthmark.agent.managed_certificates import ManagedCertificate
 from birthmark.agent.paths import DEVICE_ID
 from birthmark.agent.renewal_policy import Renewal, chance_of, overdue_pause, pause_as_asked, pause_within, retry_pause
 from birthmark.agent.service import Agent, Held
@@ -54,11 +54,11 @@ class Pace:
         self.failures, self.not_before = 0, 0.0
 
 
-def taken_by(agent: Agent, orders: Orders) -> Callable[[Order], bool]:
+def taken_by(agent: Agent, orders: ControlServer) -> Callable[[ControlCommand], bool]:
     """Return what takes an order: what is done in an instant is done, the rest is noted for the loop."""
 
-    def take(order: Order) -> bool:
-        if order is Order.FORGET_TIME:
+    def take(order: ControlCommand) -> bool:
+        if order is ControlCommand.FORGET_TIME:
             agent.forget_time()
             return True
         return orders.give(order)
@@ -108,7 +108,7 @@ class RenewalTurn:
 
 
 @dataclass(slots=True)
-class Upkeep:
+class RenewalScheduler:
     """Looks after the other certificates of an agent. `note` hears of each failure."""
 
     agent: Agent
@@ -131,7 +131,7 @@ class Upkeep:
         for managed in self.agent.others:
             await self._renew(managed)
 
-    def _due_s(self, managed: Managed) -> float:
+    def _due_s(self, managed: ManagedCertificate) -> float:
         now, pace = self.agent.clock.monotonic(), self._paces.get(managed.id, Pace())
         if now < pace.not_before:
             return pace.not_before - now
@@ -141,13 +141,13 @@ class Upkeep:
             return 0.0
         return NEVER_S if due is None else due.total_seconds()
 
-    def _left(self, managed: Managed) -> timedelta:
+    def _left(self, managed: ManagedCertificate) -> timedelta:
         try:
             return _left(self.agent, self.agent.keeper.slot(managed.id).current())
         except BirthmarkError:  # its token is away
             return timedelta(0)
 
-    async def _renew(self, managed: Managed) -> None:
+    async def _renew(self, managed: ManagedCertificate) -> None:
         pace = self._paces.setdefault(managed.id, Pace())
         try:
             made = await self.agent.once_more(lambda: self.agent.keeper.renew(managed))
@@ -181,7 +181,7 @@ def _left(agent: Agent, held: Held | None) -> timedelta:
     return held.leaf.not_after - agent.now_for(held) if isinstance(held, HeldIdentity) else timedelta(0)
 
 
-def _about(managed: Managed, made: HeldIdentity) -> dict[str, object]:
+def _about(managed: ManagedCertificate, made: HeldIdentity) -> dict[str, object]:
     return {
         "id": managed.id,
         "thumbprint": made.leaf.thumbprint.hex(),

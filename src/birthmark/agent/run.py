@@ -11,13 +11,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from birthmark import supervised_tasks
-from birthmark.agent.control_socket import Order, Orders
+from birthmark.agent.control_socket import ControlCommand, ControlServer
 from birthmark.agent.credential_store import HeldIdentity
 from birthmark.agent.jobs.file_update import fetching
 from birthmark.agent.jobs.service import Jobs
 from birthmark.agent.paths import DEVICE_ID
 from birthmark.agent.renewal_policy import chance_of, pause_as_asked
-from birthmark.agent.renewal_scheduler import RenewalTurn, Upkeep
+from birthmark.agent.renewal_scheduler import RenewalScheduler, RenewalTurn
 from birthmark.agent.service import Agent, Connected, Held
 from birthmark.agent.state import keep
 from birthmark.awsiot.client import ThingClient
@@ -38,7 +38,7 @@ class Loop:
     """One run of an agent. `tell` hears what happens, for people and logs."""
 
     agent: Agent
-    orders: Orders
+    orders: ControlServer
     tell: Tell
     telemetry_s: float | None = None
     journal: Callable[[BirthmarkError], None] | None = None  # hears of each new kind of trouble, not of each repetition
@@ -47,7 +47,7 @@ class Loop:
     _short: int = 0
     """How many connections in a row ended as soon as they began."""
     _renewal: RenewalTurn = field(init=False)
-    _upkeep: Upkeep = field(init=False)
+    _upkeep: RenewalScheduler = field(init=False)
     _registers_at: float = math.inf
     """When it registers again, as was ordered or a hub refused it; that stands until it worked; monotonic."""
     _next_telemetry: float = 0.0
@@ -58,7 +58,7 @@ class Loop:
     """Gets what came of the next renewal, for the job that waits for it."""
 
     def __post_init__(self) -> None:
-        self._upkeep, self._renewal = Upkeep(self.agent, self.tell, self._note), RenewalTurn(self.agent)
+        self._upkeep, self._renewal = RenewalScheduler(self.agent, self.tell, self._note), RenewalTurn(self.agent)
         self._jobs = self._jobs_of(self.agent)
 
     async def run(self) -> None:
@@ -76,14 +76,14 @@ class Loop:
                     self._use(hub)
                     began = self.agent.clock.monotonic()
                 match await self._watch(held, hub):
-                    case Order.STOP:
+                    case ControlCommand.STOP:
                         break
-                    case Order.RENEW:
+                    case ControlCommand.RENEW:
                         before = hub
                         held, hub = await self._renew(held, hub)
                         if hub is not None and hub is not before:
                             self._use(hub)
-                    case Order.REPROVISION:
+                    case ControlCommand.REPROVISION:
                         if await self._register(held):
                             await hub.close()
                             hub = None
@@ -111,7 +111,7 @@ class Loop:
         Orders are carried out here too: the hub may be out of reach because DPS would name another by now.
         """
         agent = self.agent
-        if self.orders.take_one(Order.REPROVISION):
+        if self.orders.take_one(ControlCommand.REPROVISION):
             self._registers_at = agent.clock.monotonic()
             agent.update(error=None)  # who gave the order waits for an error of its own
         try:
@@ -133,7 +133,7 @@ class Loop:
         held: Held = await agent.ensure()
         if self._registers_at <= agent.clock.monotonic():
             await self._register(held)
-        if self.orders.take_one(Order.RENEW):
+        if self.orders.take_one(ControlCommand.RENEW):
             agent.update(error=None)
             await self._upkeep.renew_all()
             held, hub = await self._renew(held, None)
@@ -165,19 +165,19 @@ class Loop:
         self.tell("failed", {**_words(problem), "again_in_s": round(pause, 1)})
         await self.orders.wait(pause)
 
-    async def _watch(self, held: Held, hub: Connected) -> Order | None:
+    async def _watch(self, held: Held, hub: Connected) -> ControlCommand | None:
         """Wait for an order, or for the renewal that falls due; return None when the connection is lost."""
         lost = asyncio.ensure_future(hub.lost())
         try:
             while True:
                 if (order := self.orders.take()) is not None:
-                    if order is Order.RENEW:  # what falls due renews what is due alone
+                    if order is ControlCommand.RENEW:  # what falls due renews what is due alone
                         await self._upkeep.renew_all()
                     return order
                 if (register_s := self._registers_at - self.agent.clock.monotonic()) <= 0:
-                    return Order.REPROVISION
+                    return ControlCommand.REPROVISION
                 if (due_s := self._renewal_due_s(held)) <= 0:
-                    return Order.RENEW
+                    return ControlCommand.RENEW
                 telemetry_s = await self._send_telemetry(held, hub)
                 if (upkeep_s := self._upkeep.due_s()) <= 0:
                     await self._upkeep.work()
@@ -252,7 +252,7 @@ class Loop:
         """Have the identity renewed, in its turn. Raise what keeps it from that."""
         if self._asked is None:
             self._asked = asyncio.get_running_loop().create_future()
-        self.orders.give(Order.RENEW)
+        self.orders.give(ControlCommand.RENEW)
         if (error := await asyncio.shield(self._asked)) is not None:
             raise error
 

@@ -15,27 +15,27 @@ from typing import TypeAlias, TypeVar
 
 import msgspec
 
-from birthmark.agent.certificate_manager import Keeper
-from birthmark.agent.clock_sync import AskTime, TimelyLinks, TimeServers, time_urls
+from birthmark.agent.certificate_manager import CertificateManager
+from birthmark.agent.clock_sync import AskTime, ClockSyncTransports, TimeServers, time_urls
 from birthmark.agent.config.model import (
     AgentConfig,
     AwsSource,
     AzureIssuance,
     DpsSource,
     EstIssuance,
-    Issued,
+    IssuedIdentity,
     ManualSource,
-    Preloaded,
+    PreloadedIdentity,
     SymmetricKey,
 )
 from birthmark.agent.credential_store import HeldIdentity
 from birthmark.agent.identities import IdentityStore
-from birthmark.agent.issuance import TRUST_BUNDLE, Answered, ByAzure, CertificateSource, MakeLinks, trusting_by
+from birthmark.agent.issuance import TRUST_BUNDLE, ByAzure, CertificateSource, IssuedChain, MakeLinks, trusting_by
 from birthmark.agent.keys import TOKEN_TROUBLE
-from birthmark.agent.managed_certificates import Managed, managed_by
-from birthmark.agent.paths import DEVICE_ID, LOCAL_CA, Places, StateNotWritableError
+from birthmark.agent.managed_certificates import ManagedCertificate, managed_by
+from birthmark.agent.paths import DEVICE_ID, LOCAL_CA, AgentPaths, StateNotWritableError
 from birthmark.agent.renewal_policy import Renewal, chance_of, moment_in
-from birthmark.agent.state import LastError, Planned, State, keep, write_state
+from birthmark.agent.state import LastError, PlannedRenewal, State, keep, write_state
 from birthmark.agent.symmetric_key import SharedIdentity, open_shared
 from birthmark.agent.tpm_identity import open_tpm
 from birthmark.agent.trust_anchors import FollowedAnchors
@@ -45,7 +45,7 @@ from birthmark.clock import Entropy
 from birthmark.device_transports.errors import MqttRefusedError
 from birthmark.device_transports.identity import Identity, Trust
 from birthmark.device_transports.ports import Links
-from birthmark.dps.client import Assigned, DpsRefusedError, DpsTarget, is_registered_by_https, register_by_https
+from birthmark.dps.client import DpsRefusedError, DpsTarget, HubAssignment, is_registered_by_https, register_by_https
 from birthmark.errors import (
     BirthmarkError,
     InvalidRequestError,
@@ -111,7 +111,7 @@ class NotIssuedHereError(PolicyError):
 Held: TypeAlias = HeldIdentity | SharedIdentity
 _T = TypeVar("_T")
 Connected: TypeAlias = HubClient | ThingClient
-_Renewed: TypeAlias = tuple[HeldIdentity, Connected | None, Assigned | None]
+_Renewed: TypeAlias = tuple[HeldIdentity, Connected | None, HubAssignment | None]
 _SEEN_EVERY = timedelta(hours=1)
 _OFFSET_S = 60.0
 _ANEW_EVERY_S = 3600.0
@@ -122,7 +122,7 @@ class Agent:
     """Acts for one configuration and root. The caller holds the lock of that root."""
 
     config: AgentConfig
-    places: Places
+    places: AgentPaths
     identities: IdentityStore
     make_links: MakeLinks
     cloud_trust: Trust
@@ -131,8 +131,8 @@ class Agent:
     ask_time: AskTime
     boot: str
     state: State = field(default_factory=State)
-    managed: Mapping[str, Managed] = field(init=False)
-    keeper: Keeper = field(init=False)
+    managed: Mapping[str, ManagedCertificate] = field(init=False)
+    keeper: CertificateManager = field(init=False)
     time_servers: TimeServers = field(init=False)
     anchors: FollowedAnchors = field(init=False)
     by_azure: ByAzure = field(init=False)
@@ -163,7 +163,7 @@ class Agent:
             self.anchors,
             self._issued_by_azure,
         )
-        self.keeper = Keeper(
+        self.keeper = CertificateManager(
             self.identities,
             source,
             self.managed,
@@ -178,7 +178,7 @@ class Agent:
 
     # ---- the steps
 
-    async def apply(self) -> Assigned | None:
+    async def apply(self) -> HubAssignment | None:
         """Do what the configuration asks for. Return the assignment.
 
         None where the hub is given: then it is asked whether it knows the device, as nobody else has said so.
@@ -201,13 +201,15 @@ class Agent:
         """Return the mark of a certificate in whose place an EST server may issue another, where DPS refuses it."""
         identity, source = self.config.source.identity, self.config.source
         if not (
-            isinstance(source, DpsSource) and isinstance(identity, Issued) and isinstance(identity.by, EstIssuance)
+            isinstance(source, DpsSource)
+            and isinstance(identity, IssuedIdentity)
+            and isinstance(identity.by, EstIssuance)
         ):
             return None
         held = self.identities.slot(DEVICE_ID).current()
         return None if held is None else held.mark
 
-    async def _replaced(self, held: Held, refusal: BirthmarkError) -> Assigned | None:
+    async def _replaced(self, held: Held, refusal: BirthmarkError) -> HubAssignment | None:
         """Get other certificates by the configured credentials, with other keys. Raise `refusal` if that is no help."""
         try:
             made = await self._issued_before(held) or await self._renewed(held, is_key_over=True)
@@ -262,9 +264,9 @@ class Agent:
             return open_tpm(identity)
         return await self.certified(identity)
 
-    async def certified(self, identity: Preloaded | Issued) -> HeldIdentity:
+    async def certified(self, identity: PreloadedIdentity | IssuedIdentity) -> HeldIdentity:
         """Return a usable certificate with its key."""
-        if isinstance(identity, Preloaded):
+        if isinstance(identity, PreloadedIdentity):
             return self.identities.preloaded(identity)
         if (local_ca := self.managed.get(LOCAL_CA)) is not None:
             await self.keeper.ensure(local_ca)
@@ -278,7 +280,7 @@ class Agent:
             return source.device_id
         return self.state.registration_id or source.registration_id
 
-    async def register(self, held: Held, *, csr: bytes | None = None) -> Assigned | None:
+    async def register(self, held: Held, *, csr: bytes | None = None) -> HubAssignment | None:
         """Register at DPS and remember the answer; nothing to do where the hub is configured.
 
         With a request, `csr`, the device is issued a certificate as well.
@@ -414,8 +416,8 @@ class Agent:
 
     async def _renewed(self, held: Held, *, is_key_over: bool = False) -> _Renewed:
         identity = self.config.source.identity
-        if not isinstance(identity, Issued) or isinstance(held, SharedIdentity):
-            what = identity.certificate if isinstance(identity, Preloaded) else f"by {held.mark}"
+        if not isinstance(identity, IssuedIdentity) or isinstance(held, SharedIdentity):
+            what = identity.certificate if isinstance(identity, PreloadedIdentity) else f"by {held.mark}"
             raise NotIssuedHereError(path=what)
         fresh = await self.keeper.fresh(self.managed[DEVICE_ID], held, is_key_over=is_key_over)
         slot = self.identities.slot(DEVICE_ID)
@@ -438,14 +440,16 @@ class Agent:
         log.info("certificate.renewed", extra={"thumbprint": fresh.leaf.thumbprint.hex()})
         return slot.current() or fresh, hub, assigned
 
-    async def _announced(self, fresh: HeldIdentity) -> Assigned | None:
+    async def _announced(self, fresh: HeldIdentity) -> HubAssignment | None:
         """Have the hub learn of a new certificate, where it did not issue it itself."""
         if self._azure is None or self.state.hub is None:
             return await self.register(fresh)
         self.update(thumbprint=fresh.mark)
         return None
 
-    async def _issued_by_azure(self, issued: Issued, request: bytes, current: HeldIdentity | None) -> Answered:
+    async def _issued_by_azure(
+        self, issued: IssuedIdentity, request: bytes, current: HeldIdentity | None
+    ) -> IssuedChain:
         """Have a certificate issued by the hub, where it may know `current`, else with the registration."""
         is_known = current is not None and self.state.hub is not None and not self.keeper.is_expired(current)
         is_known = is_known and self.prove is None  # a connection of ours would end that of the program
@@ -454,7 +458,7 @@ class Agent:
     async def _connect_again(self, held: HeldIdentity) -> HubClient:
         return await self._connect_hub(held)
 
-    async def _register_with(self, csr: bytes) -> Assigned:
+    async def _register_with(self, csr: bytes) -> HubAssignment:
         azure, source = self._azure, self.config.source
         assert azure is not None  # noqa: S101 (who else asks)
         assert isinstance(source, DpsSource)  # noqa: S101 (the configuration has it so)
@@ -468,7 +472,7 @@ class Agent:
     def _azure(self) -> AzureIssuance | None:
         """Return how Azure issues the device's certificate, where it does."""
         identity = self.config.source.identity
-        return identity.by if isinstance(identity, Issued) and isinstance(identity.by, AzureIssuance) else None
+        return identity.by if isinstance(identity, IssuedIdentity) and isinstance(identity.by, AzureIssuance) else None
 
     def _introduced(self, held: Held) -> Held:
         """Return what is shown to the provisioning service: what Azure issued is for the hub alone."""
@@ -501,7 +505,7 @@ class Agent:
 
     def links_for(self, identity: Identity | None, trust: Trust) -> Links:
         """Return links that know the time, and the roots to which those that are trusted have led."""
-        return TimelyLinks(self.make_links, identity, self.anchors.beyond(trust), self.time_servers)
+        return ClockSyncTransports(self.make_links, identity, self.anchors.beyond(trust), self.time_servers)
 
     def trusted(self) -> Trust:
         """Return whom the device believes now, with the roots to which those have led, at the time that it is."""
@@ -512,10 +516,10 @@ class Agent:
     def renewal(self) -> Renewal | None:
         """The rules of renewal; None where the configuration wants none."""
         identity = self.config.source.identity
-        return identity.renewal if isinstance(identity, Issued) else None
+        return identity.renewal if isinstance(identity, IssuedIdentity) else None
 
     @property
-    def others(self) -> list[Managed]:
+    def others(self) -> list[ManagedCertificate]:
         """What is kept beside the device identity, in the order in which they need each other."""
         return [one for one in self.managed.values() if one.id != DEVICE_ID]
 
@@ -536,7 +540,7 @@ class Agent:
                 return timedelta(0)
         return due - self.now_for(held)
 
-    def due_in(self, managed: Managed) -> timedelta | None:
+    def due_in(self, managed: ManagedCertificate) -> timedelta | None:
         """Return how long until another certificate has to be renewed, or issued; None for never."""
         held = self.identities.slot(managed.id).current()
         if held is None or self.keeper.is_unfinished(managed.id):
@@ -547,7 +551,7 @@ class Agent:
     def enrollment_warning(self) -> str | None:
         """Say that renewals will be refused where an individual enrollment knows one certificate; DPS told us so."""
         identity = self.config.source.identity
-        if not self.state.is_individual or not isinstance(identity, Issued) or identity.renewal is None:
+        if not self.state.is_individual or not isinstance(identity, IssuedIdentity) or identity.renewal is None:
             return None
         if self._azure is not None:  # nobody renews by what it registers with
             return None
@@ -566,7 +570,7 @@ class Agent:
             return None
         return (
             self.identities.preloaded(identity)
-            if isinstance(identity, Preloaded)
+            if isinstance(identity, PreloadedIdentity)
             else self.identities.slot(DEVICE_ID).current()
         )
 
@@ -612,17 +616,17 @@ class Agent:
             return False
         return timedelta(0) <= error.at - known.at < _SEEN_EVERY
 
-    def _planned(self, managed: Managed, leaf: Certificate) -> datetime | None:
+    def _planned(self, managed: ManagedCertificate, leaf: Certificate) -> datetime | None:
         found = self.state.planned.get(managed.id)
         return found.at if found is not None and found.thumbprint == leaf.thumbprint.hex() else None
 
-    def _on_issued(self, managed: Managed, answered: Answered) -> None:
+    def _on_issued(self, managed: ManagedCertificate, answered: IssuedChain) -> None:
         """Learn the time from a certificate that was issued this very moment, and keep its renewal's window."""
         leaf = answered.chain[0]
         if answered.window is not None:
             chance = chance_of(self.entropy.token(4))
             at = moment_in(answered.window, leaf.not_before, leaf.not_after, chance)
-            self.update(planned=self.state.planned | {managed.id: Planned(leaf.thumbprint.hex(), at)})
+            self.update(planned=self.state.planned | {managed.id: PlannedRenewal(leaf.thumbprint.hex(), at)})
         if self.clock.now() > leaf.not_after:
             self.clock.learn(leaf.not_before, "a certificate that was issued just now")
         self._keep_time()

@@ -8,7 +8,7 @@ import msgspec
 
 from birthmark.agent.config import AgentConfig, parse_config
 from birthmark.agent.config.loader import MAX_CONFIG_BYTES
-from birthmark.agent.paths import Places, StateNotWritableError, write_file
+from birthmark.agent.paths import AgentPaths, StateNotWritableError, write_file
 from birthmark.errors import BirthmarkError
 from birthmark.untrusted_text import decode_json
 
@@ -20,7 +20,7 @@ class LastGood(msgspec.Struct, frozen=True):
     texts: tuple[tuple[str, str], ...]
 
 
-def keep(places: Places, config: AgentConfig, now: datetime) -> None:
+def keep(places: AgentPaths, config: AgentConfig, now: datetime) -> None:
     """Remember a configuration that worked. Where nothing can be written there is nothing to lose either."""
     texts = tuple((str(path), text) for path, text in config.texts)
     before = _read(places)
@@ -29,7 +29,7 @@ def keep(places: Places, config: AgentConfig, now: datetime) -> None:
             write_file(places.last_good, msgspec.json.encode(LastGood(now, texts)))
 
 
-def recall(places: Places, file: Path) -> tuple[AgentConfig, datetime] | None:
+def recall(places: AgentPaths, file: Path) -> tuple[AgentConfig, datetime] | None:
     """Return the last good configuration of this file and its date; None where there is none."""
     found = _read(places)
     if found is None or not found.texts or found.texts[0][0] != str(file):
@@ -40,7 +40,7 @@ def recall(places: Places, file: Path) -> tuple[AgentConfig, datetime] | None:
     return None
 
 
-def _read(places: Places) -> LastGood | None:
+def _read(places: AgentPaths) -> LastGood | None:
     with contextlib.suppress(OSError, msgspec.MsgspecError, UnicodeDecodeError), places.last_good.open("rb") as opened:
         return decode_json(opened.read(2 * MAX_CONFIG_BYTES), LastGood)
     return None
@@ -60,7 +60,7 @@ class LastError(msgspec.Struct, frozen=True):
     fix: str
 
 
-class Planned(msgspec.Struct, frozen=True):
+class PlannedRenewal(msgspec.Struct, frozen=True):
     """When a certificate is renewed; chosen once, so that a restart does not choose again."""
 
     thumbprint: str
@@ -86,7 +86,7 @@ class State(msgspec.Struct, frozen=True, forbid_unknown_fields=False):
     clock_why: str = ""
     clock_boot: str = ""  # the offset counts until the machine starts anew
     seen_at: datetime | None = None  # the latest time that an authenticated server told
-    planned: dict[str, Planned] = {}  # renewals by certificate id, where the issuer gave a window
+    planned: dict[str, PlannedRenewal] = {}  # renewals by certificate id, where the issuer gave a window
     error: LastError | None = None
     failing: dict[str, LastError] = {}  # what keeps a certificate from being renewed, by its id
 

@@ -14,7 +14,7 @@ from birthmark.agent.config.provisioning import secret_of
 from birthmark.agent.keys import KeyStore
 from birthmark.auth.sas import hmac_sha256, render_sas
 from birthmark.device_transports.ports import HttpsClient
-from birthmark.dps.client import Assigned, DpsTarget, register_by_https
+from birthmark.dps.client import DpsTarget, HubAssignment, register_by_https
 from birthmark.keys.errors import SharedKeyFileInvalidError
 from birthmark.keys.file_key import read_key_file
 
@@ -33,7 +33,7 @@ class SharedIdentity:
 
     lifetime: timedelta = LIFETIME
 
-    async def register(self, client: HttpsClient, target: DpsTarget, payload: object, now: datetime) -> Assigned:
+    async def register(self, client: HttpsClient, target: DpsTarget, payload: object, now: datetime) -> HubAssignment:
         """Register at DPS by a token."""
         authorization = self.for_dps(target.id_scope, target.registration_id, now)
         return await register_by_https(client, target, authorization=authorization, payload=payload)

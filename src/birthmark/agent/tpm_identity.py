@@ -10,7 +10,7 @@ from datetime import datetime
 from birthmark.agent.symmetric_key import SharedIdentity
 from birthmark.auth.sas import render_sas
 from birthmark.device_transports.ports import HttpsClient
-from birthmark.dps.client import Assigned, DpsTarget, challenge_by_https, register_by_https
+from birthmark.dps.client import DpsTarget, HubAssignment, challenge_by_https, register_by_https
 from birthmark.dps.wire import AnswerInvalidError
 from birthmark.keys.tpm import Tpm, TpmSettings
 
@@ -21,7 +21,7 @@ class TpmIdentity(SharedIdentity):
 
     tpm: Tpm = field(kw_only=True)
 
-    async def register(self, client: HttpsClient, target: DpsTarget, payload: object, now: datetime) -> Assigned:
+    async def register(self, client: HttpsClient, target: DpsTarget, payload: object, now: datetime) -> HubAssignment:
         """Answer DPS's challenge, register, and keep the key it gives. Raise `TpmUnavailableError` too."""
         keys = await asyncio.to_thread(self.tpm.public_keys)
         sealed = await challenge_by_https(client, target, *keys, payload=payload)

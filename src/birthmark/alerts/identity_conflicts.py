@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from birthmark.alerts import store
-from birthmark.alerts.model import Ends
+from birthmark.alerts.model import ConnectionTakeovers
 from birthmark.net.identity_conflicts import RETURNS, WITHIN_S, returns
 from birthmark.store import Changes, Database, to_micros
 
@@ -20,7 +20,7 @@ Name = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Contesting:
+class IdentityConflicts:
     """The rows of all workers. Moments are those of the database's clock."""
 
     database: Database = field(repr=False)
@@ -32,11 +32,11 @@ class Contesting:
         changes = Changes()
         for name, each in sorted(ended.items()):
             ends = tuple(f"{to_micros(now - timedelta(seconds=ago_s))} {address}" for ago_s, address in each)
-            row = store.ENDS.row(Ends(kind, name, self.database.worker, now, ends))
+            row = store.ENDS.row(ConnectionTakeovers(kind, name, self.database.worker, now, ends))
             changes.run(store.PUT_ENDS, **row)
         await self.database.commit(changes)
 
-    async def recent(self, now: datetime) -> Sequence[Ends]:
+    async def recent(self, now: datetime) -> Sequence[ConnectionTakeovers]:
         """Return what all workers wrote within the time that counts; forget what is older than anybody asks for."""
         await self.database.commit(Changes().run(store.FORGET_ENDS, before=to_micros(now - _KEPT)))
         since = to_micros(now - _WITHIN)
@@ -44,14 +44,14 @@ class Contesting:
 
 
 def in_two_places(
-    found: Iterable[Ends], now: datetime, said: Mapping[Name, int]
+    found: Iterable[ConnectionTakeovers], now: datetime, said: Mapping[Name, int]
 ) -> Mapping[Name, Sequence[tuple[int, str]]]:
     """Return the names that go back and forth between addresses, with their ends in order, those after what was `said`.
 
     What one worker saw alone, it has said itself.
     """
     since = to_micros(now - _WITHIN)
-    names: defaultdict[Name, list[Ends]] = defaultdict(list)
+    names: defaultdict[Name, list[ConnectionTakeovers]] = defaultdict(list)
     for one in found:
         names[one.kind, one.name].append(one)
     merged = {

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from birthmark.alerts import store
-from birthmark.alerts.model import Looked
+from birthmark.alerts.model import MachineReading
 from birthmark.clock import Clock
 from birthmark.store import Changes, Database, from_micros, to_micros
 
@@ -24,7 +24,7 @@ class Machines:
     database: Database = field(repr=False)
     clock: Clock = field(repr=False)
 
-    async def note(self, seen: Looked) -> Looked:
+    async def note(self, seen: MachineReading) -> MachineReading:
         """Write what a worker saw, with when that is by the database's clock, and how far its own is from it."""
         began = self.clock.now()
         now, is_another = await self._time()
@@ -35,7 +35,7 @@ class Machines:
         await self.database.commit(changes.run(store.FORGET_LOOKED, before=to_micros(now - _KEPT)))
         return seen
 
-    async def alive(self, within: timedelta) -> Sequence[Looked]:
+    async def alive(self, within: timedelta) -> Sequence[MachineReading]:
         """Return what those workers saw that looked within this time, by name."""
         now, _ = await self._time()
         rows = await self.database.all(store.LOOKED_SINCE, since=to_micros(now - within))

@@ -72,7 +72,7 @@ class Silence:
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class UpcomingExpiry:
     """Something that ends, or has: its name, when, and why."""
 
     name: str
@@ -81,7 +81,7 @@ class Ending:
 
 
 @dataclass(frozen=True, slots=True)
-class Looked:
+class MachineReading:
     """What a worker sees of its own machine, when it looked last, by the database's clock."""
 
     worker: str
@@ -105,7 +105,7 @@ class Looked:
 
 
 @dataclass(frozen=True, slots=True)
-class Ends:
+class ConnectionTakeovers:
     """Connections of one name that were ended by the next ones at a worker: each as its microsecond and address."""
 
     kind: str
@@ -165,9 +165,9 @@ class Readings:
     """What the rules look at, of one moment."""
 
     now: datetime
-    cas: Sequence[Ending] = ()
-    lists: Sequence[Ending] = ()
-    machines: Sequence[Looked] = ()
+    cas: Sequence[UpcomingExpiry] = ()
+    lists: Sequence[UpcomingExpiry] = ()
+    machines: Sequence[MachineReading] = ()
     """Of every worker that lives."""
     unrenewed: int = 0
     """Certificates near their end whose name has no later one; `unrenewed_names` are a few."""
@@ -182,5 +182,5 @@ class Readings:
     """Identities that two use."""
     outbox: timedelta = timedelta()
     """How old the oldest event is that was not handed on."""
-    failing: Sequence[Ending] = ()
+    failing: Sequence[UpcomingExpiry] = ()
     """Receivers that take nothing, and since when."""

@@ -7,7 +7,17 @@ from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 from typing import Any, TypeAlias
 
-from birthmark.alerts.model import Alert, Ending, Finding, Looked, Readings, Rule, Severity, Silence, Thresholds
+from birthmark.alerts.model import (
+    Alert,
+    Finding,
+    MachineReading,
+    Readings,
+    Rule,
+    Severity,
+    Silence,
+    Thresholds,
+    UpcomingExpiry,
+)
 
 RAISED, OVER = "alert.raised", "alert.over"
 CONTESTED = "mqtt.identity_contested"
@@ -70,7 +80,7 @@ def _server(of: Readings, limits: Thresholds) -> Iterator[Finding]:
     for worst, workers in _by_machine(
         (one for one, ends in shown.items() if ends - of.now < limits.server_ends), lambda one: shown[one].timestamp()
     ):
-        detail = _ends("the server's certificate of", Ending(worst.machine, shown[worst]), of.now)
+        detail = _ends("the server's certificate of", UpcomingExpiry(worst.machine, shown[worst]), of.now)
         yield Finding("server-certificate-ends", worst.machine, detail, len(workers), workers[:_SOME])
 
 
@@ -292,15 +302,17 @@ def is_silenced(alert: Alert, silences: Sequence[Silence], now: datetime) -> boo
     return any(one.until > now for one in fitting)
 
 
-def _ends(what: str, one: Ending, now: datetime) -> str:
+def _ends(what: str, one: UpcomingExpiry, now: datetime) -> str:
     days = (one.at - now).total_seconds() / 86400
     when = f"in {days:.0f} days" if days >= 1 else f"at {one.at:%Y-%m-%d %H:%M} UTC"
     return f"{what} {one.name} ends {when}" if days > 0 else f"{what} {one.name} has ended"
 
 
-def _by_machine(found: Iterable[Looked], badness: Callable[[Looked], Any]) -> Iterator[tuple[Looked, tuple[str, ...]]]:
+def _by_machine(
+    found: Iterable[MachineReading], badness: Callable[[MachineReading], Any]
+) -> Iterator[tuple[MachineReading, tuple[str, ...]]]:
     """Yield for each machine what its worst worker saw, and the names of all of it that are among these."""
-    machines: dict[str, list[Looked]] = {}
+    machines: dict[str, list[MachineReading]] = {}
     for one in found:
         machines.setdefault(one.machine, []).append(one)
     for _, of in sorted(machines.items()):

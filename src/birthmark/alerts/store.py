@@ -2,7 +2,7 @@
 
 from sqlalchemy import BigInteger, ColumnElement, Table, bindparam, cast, literal_column, or_, select
 
-from birthmark.alerts.model import Alert, Ends, Looked, Silence
+from birthmark.alerts.model import Alert, ConnectionTakeovers, MachineReading, Silence
 from birthmark.store import Statement, insert, upsert
 from birthmark.store.columns import number, text
 from birthmark.store.crud_statements import change, find, remove
@@ -25,13 +25,13 @@ PUT_SILENCE = upsert(silences)
 REMOVE_SILENCE = remove(silences)
 PURGE_SILENCES = remove(silences, silences.c.until <= bindparam("now"))
 
-LOOKED = Records(Looked)
+LOOKED = Records(MachineReading)
 looked = LOOKED.table("alert_machines", "worker")
 """What each worker saw of its machine when it looked last."""
 PUT_LOOKED = upsert(looked)
 LOOKED_SINCE = find(looked, looked.c.at > bindparam("since"), limit=1000)
 FORGET_LOOKED = remove(looked, looked.c.at <= bindparam("before"))
-ENDS = Records(Ends)
+ENDS = Records(ConnectionTakeovers)
 ends = ENDS.table("alert_ends", "kind", "name", "worker")
 PUT_ENDS = upsert(ends)
 ENDS_SINCE = find(ends, ends.c.at > bindparam("since"), limit=10_000)

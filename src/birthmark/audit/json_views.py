@@ -4,7 +4,7 @@ import json
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from birthmark.audit.verify import ROWS, Verified
+from birthmark.audit.verify import ROWS, VerifiedChain
 from birthmark.net.fair_scheduler import give_way
 from birthmark.store import from_micros
 from birthmark.store.database import Reader
@@ -13,7 +13,7 @@ from birthmark.store.database_lock import MAIN
 _PAGE = 1000
 
 
-def report(verified: Sequence[Verified]) -> dict[str, Any]:
+def report(verified: Sequence[VerifiedChain]) -> dict[str, Any]:
     """Return the stable JSON form: all rows, the head of the chain that a server alone writes, and each chain."""
     chains = [
         {"chain": one.chain, "rows": one.rows - one.left_out, "head": one.head and one.head.as_json()}
@@ -23,7 +23,7 @@ def report(verified: Sequence[Verified]) -> dict[str, Any]:
     return {"rows": sum(one.rows - one.left_out for one in verified), "head": main["head"], "chains": chains}
 
 
-async def entries(database: Reader, verified: Sequence[Verified]) -> AsyncIterator[dict[str, Any]]:
+async def entries(database: Reader, verified: Sequence[VerifiedChain]) -> AsyncIterator[dict[str, Any]]:
     """Yield every row that was verified, chain by chain, oldest first."""
     for one in verified:
         seq = 0

@@ -61,18 +61,18 @@ SELECT actor FROM known WHERE actor IS NOT NULL
 _PERSON, _OPERATOR = "user:", "operator"
 
 
-class _Place(NamedTuple):
+class _AuditPosition(NamedTuple):
     at: int
     chain: str
     seq: int
 
 
-_END = _Place(2**62, "", 0)
+_END = _AuditPosition(2**62, "", 0)
 _BEGIN = -(2**62)
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class AuditQuery:
     """Which rows; all that is said must hold. An `action` that ends with a dot is the beginning of several.
 
     With `people` those of users and of the data directory's operator alone; `since` is the earliest time.
@@ -104,7 +104,7 @@ def is_of(action: str, wanted: str) -> bool:
     return action.startswith(wanted) if wanted.endswith(".") else action == wanted
 
 
-async def latest(database: Reader, wanted: Wanted, *, before: str = "", limit: int) -> Page[Mapping[str, Any]]:
+async def latest(database: Reader, wanted: AuditQuery, *, before: str = "", limit: int) -> Page[Mapping[str, Any]]:
     """Return the latest rows, or those before a place. Raise `PageInvalidError`."""
     place = _parsed(before) if before else _END
     by = next((name for name in BY if getattr(wanted, name) is not None), None)
@@ -124,7 +124,9 @@ async def latest(database: Reader, wanted: Wanted, *, before: str = "", limit: i
     return Page([_view(row) for row in found], _text_of(rows[-1]))
 
 
-async def _rows(database: Reader, by: str | None, wanted: Wanted, place: _Place, limit: int) -> Sequence[Row]:
+async def _rows(
+    database: Reader, by: str | None, wanted: AuditQuery, place: _AuditPosition, limit: int
+) -> Sequence[Row]:
     """Return rows before a place by one of the columns."""
     asked: dict[str, Any] = {"before_at": place.at, "chain": place.chain, "seq": place.seq, "limit": limit}
     if by is None and wanted.people:
@@ -153,18 +155,18 @@ def _view(row: Row) -> dict[str, Any]:
     }
 
 
-def _place_of(row: Row) -> _Place:
-    return _Place(row["at"], row["chain"], row["seq"])
+def _place_of(row: Row) -> _AuditPosition:
+    return _AuditPosition(row["at"], row["chain"], row["seq"])
 
 
 def _text_of(row: Row) -> str:
     return f"{row['at']}.{row['seq']}.{row['chain']}"
 
 
-def _parsed(text: str) -> _Place:
+def _parsed(text: str) -> _AuditPosition:
     at, _, rest = text.partition(".")
     seq, _, chain = rest.partition(".")
     try:
-        return _Place(int(at[:_DIGITS]), chain, int(seq[:_DIGITS]))
+        return _AuditPosition(int(at[:_DIGITS]), chain, int(seq[:_DIGITS]))
     except ValueError as error:
         raise PageInvalidError(detail="the marker is not one of ours") from error

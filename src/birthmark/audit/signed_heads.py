@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from birthmark.errors import InvalidRequestError
 from birthmark.store import from_micros
-from birthmark.store.audit_chain import Seen, head_body, parse_seen
+from birthmark.store.audit_chain import ChainEnd, head_body, parse_seen
 from birthmark.store.row_mapping import Records
 from birthmark.untrusted_text import decode_json
 
@@ -69,7 +69,7 @@ class Head(msgspec.Struct, frozen=True):
         return _is_signed(self.key, body, self.signature)
 
     @property
-    def seen(self) -> tuple[Seen, ...]:
+    def seen(self) -> tuple[ChainEnd, ...]:
         """The ends of the other chains that it tells of; only a genuine head has them in order."""
         return () if self.others is None else parse_seen(self.others)
 

@@ -101,7 +101,7 @@ class AuditBreakFoundError(ConflictError):
 
 
 @dataclass(frozen=True, slots=True)
-class Verified:
+class VerifiedChain:
     """A chain that is whole, and its signed end."""
 
     chain: str
@@ -122,7 +122,9 @@ class Claim:
     source: str
 
 
-async def verify_chains(database: Reader, *, key: bytes | None, exported: Sequence[Head] = ()) -> Sequence[Verified]:
+async def verify_chains(
+    database: Reader, *, key: bytes | None, exported: Sequence[Head] = ()
+) -> Sequence[VerifiedChain]:
     """Return what was checked, chain by chain: there is one for each worker, and the heads of each tell of the others.
 
     `key` is the public key that signs heads here; `exported` are heads kept elsewhere. Raise one of this module's
@@ -144,7 +146,7 @@ async def verify_chains(database: Reader, *, key: bytes | None, exported: Sequen
 
 async def verify_chain(
     database: Reader, *, key: bytes | None, chain: str = MAIN, claims: Sequence[Claim] = ()
-) -> Verified:
+) -> VerifiedChain:
     """Return what was checked of one chain, which must be as each of `claims` about it says. Raise as above."""
     walk = _Walk(chain, claims)
     while True:
@@ -161,7 +163,7 @@ async def verify_chain(
     if walk.broken_at is not None:
         seq, detail = walk.broken_at
         raise AuditBreakFoundError(seq=seq, chain=chain, detail=detail)
-    return Verified(chain, walk.seq, head, walk.left_out)
+    return VerifiedChain(chain, walk.seq, head, walk.left_out)
 
 
 class _Walk:

@@ -16,7 +16,7 @@ from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError
 
 
-class Asked(NamedTuple):
+class PasswordAttempt(NamedTuple):
     """Whose password is asked for, from where, and the wrong guesses of lately."""
 
     user: str
@@ -35,18 +35,18 @@ GUESS_S = 0.16
 """About what a wrong one takes, with its pause."""
 
 
-class _Turn(NamedTuple):
+class _QueuedAttempt(NamedTuple):
     """One that waits; those of one user are compared."""
 
     of_user_here: int
     of_address: int
     number: int
-    asked: Asked
+    asked: PasswordAttempt
     turn: asyncio.Future[None]
 
 
 @dataclass(slots=True)
-class Guesses:
+class PasswordScheduler:
     """The queue before the slow check."""
 
     clock: Clock = field(repr=False)
@@ -54,12 +54,12 @@ class Guesses:
     """What is told to whoever is sent away."""
     share: float = SHARE
     """Of one core, for wrong ones."""
-    _waiting: dict[str, list[_Turn]] = field(default_factory=dict, init=False, repr=False)
+    _waiting: dict[str, list[_QueuedAttempt]] = field(default_factory=dict, init=False, repr=False)
     _waiting_of: Counter[str] = field(default_factory=Counter, init=False, repr=False)
     _numbers: "count[int]" = field(default_factory=count, init=False, repr=False)
     _is_busy: bool = field(default=False, init=False)
 
-    async def check(self, asked: Asked, is_right: Callable[[], Awaitable[bool]]) -> bool:
+    async def check(self, asked: PasswordAttempt, is_right: Callable[[], Awaitable[bool]]) -> bool:
         """Return what `is_right` says, at its turn: users there are come first, so that names that somebody makes up by
         the thousand keep nobody waiting; then users at whom fewer wrong guesses were made, and of whom fewer wait;
         then fewer wrong guesses at this address, and whose address waits for less.
@@ -81,13 +81,13 @@ class Guesses:
             self._next(0.0 if right else took * (1 / self.share - 1))
         return right
 
-    async def _turn(self, asked: Asked) -> None:
+    async def _turn(self, asked: PasswordAttempt) -> None:
         if not self._is_busy:
             self._is_busy = True
             return
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         of_address = asked.of_address + self._waiting_of[asked.address] - 1
-        one = _Turn(asked.of_user_here, of_address, next(self._numbers), asked, turn)
+        one = _QueuedAttempt(asked.of_user_here, of_address, next(self._numbers), asked, turn)
         self._waiting.setdefault(asked.user, []).append(one)
         if sum(map(len, self._waiting.values())) > MAX_WAITING:
             self._send_away()
@@ -103,7 +103,7 @@ class Guesses:
         best = min(self._waiting[user])
         return best.asked.is_unknown, best.asked.of_user, len(self._waiting[user]), best[:3]
 
-    def _taken(self, user: str, one: _Turn) -> asyncio.Future[None]:
+    def _taken(self, user: str, one: _QueuedAttempt) -> asyncio.Future[None]:
         self._waiting[user].remove(one)
         if not self._waiting[user]:
             del self._waiting[user]

@@ -24,7 +24,7 @@ class Person:
     key: bytes = field(repr=False)
 
 
-class Persons(Protocol):
+class UserDirectory(Protocol):
     """Knows people by the ids of their tokens."""
 
     def person(self, token_id: str, address: str) -> Person | None:
@@ -32,12 +32,12 @@ class Persons(Protocol):
         ...
 
 
-class _Nobody:
+class _NoUsers:
     def person(self, _token_id: str, _address: str) -> None:
         return None
 
 
-NOBODY: Persons = _Nobody()
+NOBODY: UserDirectory = _NoUsers()
 
 
 def is_of_person(policy: str | None) -> bool:

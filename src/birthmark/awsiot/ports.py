@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from birthmark.broker.model import Done, Message
 
 
-class Audience(Protocol):
+class TopicPublisher(Protocol):
     """Whoever subscribed and may receive."""
 
     def publish(self, messages: Sequence[Message], done: Done) -> Awaitable[None] | None:

@@ -86,7 +86,7 @@ class _Test(msgspec.Struct, rename="camel"):
     route: _Route | None = None
 
 
-class Tested(NamedTuple):
+class SampleMessage(NamedTuple):
     """A message that was never sent, with its device's twin."""
 
     message: Message
@@ -207,12 +207,12 @@ def _read(given: Mapping[str, Any], kind: Any, at: str = "") -> Any:
         raise BodyInvalidError(detail=str(error)) from error
 
 
-def parse_test_all(body: bytes) -> Tested:
+def parse_test_all(body: bytes) -> SampleMessage:
     """Return the message that all routes are asked about."""
     return _tested(_read(read_json(body, dict[str, Any], BodyInvalidError), _Test))
 
 
-def parse_test_one(body: bytes, hub: str) -> tuple[Tested, Route]:
+def parse_test_one(body: bytes, hub: str) -> tuple[SampleMessage, Route]:
     """Return a message, and the route that is asked about it."""
     asked: _Test = _read(read_json(body, dict[str, Any], BodyInvalidError), _Test)
     if asked.route is None:
@@ -220,7 +220,7 @@ def parse_test_one(body: bytes, hub: str) -> tuple[Tested, Route]:
     return _tested(asked), _route(asked.route, hub)
 
 
-def _tested(asked: _Test) -> Tested:
+def _tested(asked: _Test) -> SampleMessage:
     said = asked.message or _Message()
     made = matching.imagined("device", said.body or "", said.app_properties or {}, said.system_properties or {})
-    return Tested(matching.read(made), asked.twin, asked.routing_source or "DeviceMessages")
+    return SampleMessage(matching.read(made), asked.twin, asked.routing_source or "DeviceMessages")

@@ -32,7 +32,7 @@ from birthmark.iothub.model import Hub
 from birthmark.iothub.rules.routes import configuration, matching
 from birthmark.iothub.rules.tiers import Tier, edition_of
 from birthmark.iothub.service import IotHub
-from birthmark.iothub.wire.routing import BUILT_IN, MAX_ROUTES, Kept, Routing
+from birthmark.iothub.wire.routing import BUILT_IN, MAX_ROUTES, Routing, StoredRouting
 from birthmark.message_routing.rules.conditions import SqlMistake, Subject, parse_condition
 from birthmark.net.fair_scheduler import give_way
 from birthmark.pki.certificates import Certificate
@@ -64,8 +64,8 @@ class HubChangedError(ConflictError):
     hub: str
 
 
-def _none(hub: Hub) -> Kept:
-    return Kept(hub.name, "", 0, Routing(), {}, datetime.min.replace(tzinfo=UTC))
+def _none(hub: Hub) -> StoredRouting:
+    return StoredRouting(hub.name, "", 0, Routing(), {}, datetime.min.replace(tzinfo=UTC))
 
 
 class CertificatesOf(Protocol):

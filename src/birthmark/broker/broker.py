@@ -10,7 +10,7 @@ from typing import Any
 from birthmark.broker import store
 from birthmark.broker.batched_deletes import drop_expired_retained, drop_unused
 from birthmark.broker.bus_requests import (
-    Appended,
+    AppendReply,
     AppendTo,
     AskClient,
     AskConnected,
@@ -23,20 +23,20 @@ from birthmark.broker.bus_requests import (
     SubscriptionsChanged,
     Yield,
 )
-from birthmark.broker.connected_session import Attached, Home, Observer
-from birthmark.broker.in_flight import UNWRITTEN_BYTES, Underway
+from birthmark.broker.connected_session import ConnectedSession, Observer, SessionNamespace
+from birthmark.broker.in_flight import UNWRITTEN_BYTES, InFlightBudget
 from birthmark.broker.legacy_upgrade import take_over_earlier
 from birthmark.broker.model import Record, decode_messages
-from birthmark.broker.namespace import Condition, Space, record_of
-from birthmark.broker.namespace_context import Across
-from birthmark.broker.ports import Tap, Watch
+from birthmark.broker.namespace import Condition, Namespace, record_of
+from birthmark.broker.namespace_context import WorkerForwarder
+from birthmark.broker.ports import PublishListener, Watch
 from birthmark.broker.rules.leases import LEASE_S
 from birthmark.broker.rules.quotas import SpaceRules
-from birthmark.broker.session_queue_writer import Appends
+from birthmark.broker.session_queue_writer import SessionQueueWriter
 from birthmark.broker.worker_leases import LoopTimers, Timer, Timers, Workers, keep_beating, keep_looking
 from birthmark.bus import Bus
-from birthmark.bus.ports import Done, NoAnswerError, NobodyThereError, R, Request
-from birthmark.clock import Clock, Steadiness
+from birthmark.bus.ports import EmptyReply, NoAnswerError, NobodyThereError, R, Request
+from birthmark.clock import Clock, ClockStability
 from birthmark.errors import ChangedMeanwhileError
 from birthmark.store import Changes, Database
 from birthmark.store.database import Row
@@ -83,25 +83,25 @@ class Broker:
         self.is_alone = bus is None
         self._bus = bus
         self._timers = timers or LoopTimers()
-        self.unsettled: set[Attached] = set()
+        self.unsettled: set[ConnectedSession] = set()
         self.watch = watch
         self.counting = counting
         self._clock = clock
-        self._steadiness = Steadiness(clock)
+        self._steadiness = ClockStability(clock)
         self._loop = asyncio.get_running_loop()
-        self._spaces: dict[str, Space] = {}
+        self._spaces: dict[str, Namespace] = {}
         self._shapes: defaultdict[str, dict[str, int]] = defaultdict(dict)
         self._counts: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0])  # sessions, retained messages
         self._tasks: set[asyncio.Task[None]] = set()
-        self.across = Across(self._deliver_at, self.spawn)
+        self.across = WorkerForwarder(self._deliver_at, self.spawn)
         self.underway = self.across.underway
-        self.unwritten = Underway(UNWRITTEN_BYTES, overhead_bytes=0)
+        self.unwritten = InFlightBudget(UNWRITTEN_BYTES, overhead_bytes=0)
         self.deleting = asyncio.Semaphore(1)
         self._settling: Timer | None = None
         self._due: Timer | None = None
         self._next = self._swept_upto = 0
         self._sweep_at = -math.inf
-        self.appends = Appends(
+        self.appends = SessionQueueWriter(
             database,
             self.now,
             self.since,
@@ -158,16 +158,16 @@ class Broker:
         rules: SpaceRules,
         observer: Observer,
         condition: Condition | None = None,
-        tap: Tap | None = None,
-    ) -> Space:
+        tap: PublishListener | None = None,
+    ) -> Namespace:
         """Return the space of this name, made at its first use."""
         if (known := self._spaces.get(name)) is None:
             shapes, stored = self._shapes.pop(name, {}), self._counts.pop(name, [0, 0])
-            known = Space(self, name, rules, observer, condition, shapes=shapes, stored=stored, tap=tap)
+            known = Namespace(self, name, rules, observer, condition, shapes=shapes, stored=stored, tap=tap)
             self._spaces[name] = known
         return known
 
-    def spaces(self) -> Iterable[Space]:
+    def spaces(self) -> Iterable[Namespace]:
         """Return the spaces there are."""
         return self._spaces.values()
 
@@ -235,7 +235,7 @@ class Broker:
         if self.workers is not None:
             await self.workers.fresh()
 
-    async def vacate(self, space: Home, client: str, record: Record, *, ends: bool) -> None:
+    async def vacate(self, space: SessionNamespace, client: str, record: Record, *, ends: bool) -> None:
         """Return when the worker that has a session has let go of it, or is dead and its session is free."""
         owner = record.owner or ""
         while self._bus is not None and self.workers is not None:
@@ -249,7 +249,7 @@ class Broker:
             else:
                 return
 
-    async def made_known(self, space: Home, shapes: Iterable[str] = ()) -> None:
+    async def made_known(self, space: SessionNamespace, shapes: Iterable[str] = ()) -> None:
         """Return when every worker looks for filters of these shapes, and has forgotten what it looked up before."""
         if self._bus is not None and space.rules.routes:
             await self._bus.confirm(SubscriptionsChanged(space.name, tuple(sorted(set(shapes)))))
@@ -322,30 +322,30 @@ class Broker:
             await self._timers.sleep(_LOOK_AGAIN_S)
         return answer.is_here
 
-    async def _append(self, asked: AppendTo) -> Appended:
+    async def _append(self, asked: AppendTo) -> AppendReply:
         await self.fresh()
         space = self._spaces[asked.space]
         attached = space.live.get(asked.client)
         if attached is None or attached.outgoing is None or self.appends.is_sending(space, asked.client):
-            return Appended(is_here=False)
+            return AppendReply(is_here=False)
         try:
             await space.messages.appended(asked.client, decode_messages(asked.messages), asked.sender)
         except ChangedMeanwhileError:
-            return Appended(is_here=False)
-        return Appended(is_here=True)
+            return AppendReply(is_here=False)
+        return AppendReply(is_here=True)
 
-    async def _deliver(self, asked: DeliverTo) -> Done:
+    async def _deliver(self, asked: DeliverTo) -> EmptyReply:
         begun = [  # all of them at once: one whose turns are far away keeps no other waiting
             self._spaces[letter.space].messages.delivered(message, letter.clients)
             for letter in asked.letters
             for message in decode_messages(letter.message)
         ]
         await asyncio.gather(*begun)
-        return Done()
+        return EmptyReply()
 
-    async def _yield(self, asked: Yield) -> Done:
+    async def _yield(self, asked: Yield) -> EmptyReply:
         await self._spaces[asked.space].yields(asked.client, ends=asked.ends)
-        return Done()
+        return EmptyReply()
 
     async def _learn_shapes(self) -> None:
         """Learn which shapes of filters there are: what was announced may have been missed."""
@@ -390,7 +390,7 @@ class Broker:
 
     # ---- cursors
 
-    def settle_later(self, attached: Attached) -> None:
+    def settle_later(self, attached: ConnectedSession) -> None:
         """Write a cursor soon."""
         self.unsettled.add(attached)
         if self._settling is None:
@@ -407,7 +407,7 @@ class Broker:
             changes = Changes().run(store.SETTLE, expect=1, cursor=cursor, **attached.fence)
             self.spawn(self._settled(attached, changes.run(store.DROP_SETTLED, upto=cursor, **name)))
 
-    async def _settled(self, attached: Attached, changes: Changes) -> None:
+    async def _settled(self, attached: ConnectedSession, changes: Changes) -> None:
         try:
             await self.database.commit(changes)
         except ChangedMeanwhileError:

@@ -2,17 +2,17 @@
 
 import msgspec
 
-from birthmark.bus.ports import Done, Reply, Request
+from birthmark.bus.ports import EmptyReply, Reply, Request
 from birthmark.store import Event
 
 
-class Appended(Reply, frozen=True, tag="broker.appended"):
+class AppendReply(Reply, frozen=True, tag="broker.appended"):
     """The messages are durable; or the session is not there any more, and they have to be taken to where it went."""
 
     is_here: bool
 
 
-class AppendTo(Request[Appended], frozen=True, tag="broker.append_to"):
+class AppendTo(Request[AppendReply], frozen=True, tag="broker.append_to"):
     """Queue messages in a session that is connected there; answered when they are durable."""
 
     sender: str
@@ -21,7 +21,7 @@ class AppendTo(Request[Appended], frozen=True, tag="broker.append_to"):
     messages: bytes
 
 
-class Letter(msgspec.Struct, frozen=True, array_like=True):
+class LiveMessage(msgspec.Struct, frozen=True, array_like=True):
     """A message that nothing keeps, and who gets it: each by its QoS and options."""
 
     space: str
@@ -29,10 +29,10 @@ class Letter(msgspec.Struct, frozen=True, array_like=True):
     message: bytes
 
 
-class DeliverTo(Request[Done], frozen=True, tag="broker.deliver_to"):
+class DeliverTo(Request[EmptyReply], frozen=True, tag="broker.deliver_to"):
     """Send clients that are connected there what stands in letters, each in its publisher's turns."""
 
-    letters: tuple[Letter, ...]
+    letters: tuple[LiveMessage, ...]
 
 
 class SeenThere(Reply, frozen=True, tag="broker.seen_there"):
@@ -83,7 +83,7 @@ class AskConnected(Request[ConnectedThere], frozen=True, tag="broker.ask_connect
     """Say how many clients are connected there."""
 
 
-class Yield(Request[Done], frozen=True, tag="broker.yield"):
+class Yield(Request[EmptyReply], frozen=True, tag="broker.yield"):
     """Let go of a session: its client is about to connect elsewhere. `ends`: to a session of its own."""
 
     space: str

@@ -7,11 +7,11 @@ from typing import Any, Protocol
 from birthmark.broker.model import RETAIN_AS_PUBLISHED, Message, Record, Subscription, Will
 from birthmark.broker.ports import Connection
 from birthmark.broker.rules.quotas import SpaceRules
-from birthmark.broker.rules.send_window import Outgoing, packet_id_of
+from birthmark.broker.rules.send_window import SendWindow, packet_id_of
 from birthmark.errors import UnavailableError
-from birthmark.mqtt.encoded_message import Parcel
+from birthmark.mqtt.encoded_message import EncodedMessage
 from birthmark.mqtt.errors import LocalProtocolError
-from birthmark.net.admission import Closed
+from birthmark.net.admission import CloseReason
 from birthmark.supervised_tasks import note
 
 _AGAIN_S = 1.0
@@ -19,7 +19,7 @@ MAX_HELD = 1000
 MAX_HELD_BYTES = 8 * 1024 * 1024
 
 
-class Attached:
+class ConnectedSession:
     """See the module. `outgoing` is the queue of one that is stored; `epoch` and `owner` fence its writes.
 
     It begins on hold: nothing is delivered before CONNACK, nor while what the client may get is looked at again.
@@ -50,7 +50,7 @@ class Attached:
 
     def __init__(
         self,
-        space: "Home",
+        space: "SessionNamespace",
         client: str,
         connection: Connection,
         *,
@@ -61,7 +61,7 @@ class Attached:
         expiry_s: int,
         since: int,
         subscriptions: dict[str, Subscription],
-        outgoing: Outgoing | None,
+        outgoing: SendWindow | None,
         will: Will | None,
         principal: str = "",
     ) -> None:
@@ -161,7 +161,7 @@ class Attached:
             self._is_reading = True
             self.space.spawn(self._read(outgoing))
 
-    def _forward(self, parcel: Parcel, packet_id: int, *, dup: bool) -> bool:
+    def _forward(self, parcel: EncodedMessage, packet_id: int, *, dup: bool) -> bool:
         """Send a message of the queue; say False where it cannot be sent now or ever."""
         try:
             return self.connection.forward(parcel, packet_id, dup=dup)
@@ -172,7 +172,7 @@ class Attached:
     def _may_go_on(self) -> bool:
         return not self.is_over and not self.is_on_hold
 
-    async def _read(self, outgoing: Outgoing) -> None:
+    async def _read(self, outgoing: SendWindow) -> None:
         try:
             await self._read_some(outgoing)
         except UnavailableError:  # a database that is away comes back, and nothing else would wake this queue
@@ -181,7 +181,7 @@ class Attached:
             self._is_reading = False
         self.flow()
 
-    async def _read_some(self, outgoing: Outgoing) -> None:
+    async def _read_some(self, outgoing: SendWindow) -> None:
         after = outgoing.wanted_after
         if after is not None and not self.is_over:
             tail = outgoing.tail
@@ -194,7 +194,7 @@ class Attached:
 class Observer(Protocol):
     """What a cloud hears of the clients of its space."""
 
-    def disconnected(self, attached: Attached, reason: Closed) -> None:
+    def disconnected(self, attached: ConnectedSession, reason: CloseReason) -> None:
         """A client that was there is gone."""
         ...
 
@@ -211,7 +211,7 @@ class Observer(Protocol):
         ...
 
 
-class Home(Protocol):
+class SessionNamespace(Protocol):
     """The space of a session, as far as its connection and its queue need it."""
 
     name: str
@@ -221,7 +221,7 @@ class Home(Protocol):
     observer: Observer
 
     @property
-    def live(self) -> Mapping[str, Attached]:
+    def live(self) -> Mapping[str, ConnectedSession]:
         """The clients that are connected to this worker."""
         ...
 
@@ -246,7 +246,7 @@ class Home(Protocol):
         """Return after so many seconds."""
         ...
 
-    def parcel_of(self, message: Message, *, retain: bool = False) -> Parcel | None:
+    def parcel_of(self, message: Message, *, retain: bool = False) -> EncodedMessage | None:
         """Return a message as it is sent now; None when it has expired."""
         ...
 
@@ -262,18 +262,18 @@ class Home(Protocol):
         """Somebody is about to take this session."""
         ...
 
-    def settle_later(self, attached: Attached) -> None:
+    def settle_later(self, attached: ConnectedSession) -> None:
         """Note that a queue's cursor moved; it is written with the next commit, or soon."""
         ...
 
-    def is_unsettled(self, attached: Attached) -> bool:
+    def is_unsettled(self, attached: ConnectedSession) -> bool:
         """Its cursor moved since it was written."""
         ...
 
-    def is_settled(self, attached: Attached) -> None:
+    def is_settled(self, attached: ConnectedSession) -> None:
         """Its cursor is written."""
         ...
 
-    def fenced(self, attached: Attached) -> None:
+    def fenced(self, attached: ConnectedSession) -> None:
         """Another worker has this session: nothing that this connection does counts any more."""
         ...

@@ -6,11 +6,11 @@ from typing import Protocol
 import msgspec
 
 from birthmark.broker.bus_requests import AskClient, ClientThere, EndClient
-from birthmark.broker.connected_session import Attached
+from birthmark.broker.connected_session import ConnectedSession
 from birthmark.broker.model import Record, Subscription
-from birthmark.broker.namespace_context import Host
+from birthmark.broker.namespace_context import BrokerContext
 from birthmark.broker.subscriptions import Subscriptions
-from birthmark.net.admission import Closed
+from birthmark.net.admission import CloseReason
 
 
 class Sessions(Protocol):
@@ -20,14 +20,14 @@ class Sessions(Protocol):
     subscriptions: Subscriptions
 
     @property
-    def live(self) -> Mapping[str, Attached]: ...
+    def live(self) -> Mapping[str, ConnectedSession]: ...
 
     async def record(self, client: str) -> Record | None: ...
 
     async def forget(self, client: str, record: Record | None = None, *, epoch: int | None = None) -> bool: ...
 
 
-class Known(msgspec.Struct, frozen=True):
+class ClientInfo(msgspec.Struct, frozen=True):
     """A client that is connected, or whose session is kept. `expiry_s` is how long that outlives its connection."""
 
     is_connected: bool
@@ -36,22 +36,22 @@ class Known(msgspec.Struct, frozen=True):
     """In microseconds, of one that is connected."""
 
 
-class Asked:
+class ConnectionAdmin:
     """See the module."""
 
-    def __init__(self, broker: Host, space: Sessions) -> None:
+    def __init__(self, broker: BrokerContext, space: Sessions) -> None:
         self._broker = broker
         self._space = space
 
-    async def client(self, client: str) -> Known | None:
+    async def client(self, client: str) -> ClientInfo | None:
         """Return what is known of a client; None where there is no connection and no session."""
         if (here := self.here(client)).is_there:
-            return Known(is_connected=True, expiry_s=here.expiry_s, since=here.since)
+            return ClientInfo(is_connected=True, expiry_s=here.expiry_s, since=here.since)
         for answer in await self._broker.ask_others(AskClient(self._space.name, client)):
             if answer.is_there:
-                return Known(is_connected=True, expiry_s=answer.expiry_s, since=answer.since)
+                return ClientInfo(is_connected=True, expiry_s=answer.expiry_s, since=answer.since)
         record = await self._space.record(client)
-        return None if record is None else Known(is_connected=False, expiry_s=record.expiry_s)
+        return None if record is None else ClientInfo(is_connected=False, expiry_s=record.expiry_s)
 
     def here(self, client: str) -> ClientThere:
         """Return what this worker knows of a connection of its own."""
@@ -88,5 +88,5 @@ class Asked:
             attached.will = None
         if forgets:
             attached.expiry_s = 0
-        attached.connection.end(Closed.ASKED)
+        attached.connection.end(CloseReason.ASKED)
         return True

@@ -8,8 +8,8 @@ import msgspec
 
 from birthmark.broker import store
 from birthmark.broker.errors import InboxFullError, LockLostError
-from birthmark.broker.keyed_lock import Turns
-from birthmark.broker.rules.device_queue import InboxRules, Letter, Outcome, end_of, is_locked
+from birthmark.broker.keyed_lock import KeyedLock
+from birthmark.broker.rules.device_queue import InboxRules, Outcome, QueuedMessage, end_of, is_locked
 from birthmark.clock import Entropy, new_uuid
 from birthmark.errors import ChangedMeanwhileError, UnavailableError
 from birthmark.store import Changes, Database, decided_again
@@ -22,11 +22,11 @@ _PAGE = 200
 _LOOKED = 500
 _MAX_UNSURE = 10_000
 NO_CONDITION = Changes()
-Ended = Callable[[str, str, Letter, Outcome], Changes]
+Ended = Callable[[str, str, QueuedMessage, Outcome], Changes]
 """Space, client, letter and what became of it: returns what else is to be written then."""
 
 
-class Inboxes:
+class DeviceQueues:
     """All inboxes of one database. `since` says from when on a letter may be over by now (`Steadiness.since`)."""
 
     def __init__(
@@ -44,15 +44,15 @@ class Inboxes:
         self._since = since
         self._entropy = entropy
         self._rules = rules
-        self._turns: Turns[tuple[str, str]] = Turns()
+        self._turns: KeyedLock[tuple[str, str]] = KeyedLock()
         self._looked_at = ("", "")
         self._unsure: dict[tuple[str, str], list[str]] = {}  # locks that nobody may know of: an answer was lost
         self._ended = ended
 
-    async def put(self, space: str, client: str, letter: Letter, also: Changes | None = None) -> Letter:
+    async def put(self, space: str, client: str, letter: QueuedMessage, also: Changes | None = None) -> QueuedMessage:
         """Queue a letter behind the others and return it with its place. Raise `InboxFullError`."""
 
-        async def put() -> Letter:
+        async def put() -> QueuedMessage:
             row = await self._database.one(store.COUNT_LETTERS_OF, space=space, client=client)
             count, last = (0, None) if row is None else (row["count"], row["last"])
             if count >= self._rules.max_waiting:
@@ -79,19 +79,19 @@ class Inboxes:
             found |= {row["client"]: int(row["count"]) for row in rows}
         return found
 
-    async def letters(self, space: str, client: str) -> list[Letter]:
+    async def letters(self, space: str, client: str) -> list[QueuedMessage]:
         """Return what waits, oldest first, taken or not."""
         rows = await self._database.all(store.LETTERS, space=space, client=client, limit=_PAGE)
         return [letter_of(row) for row in rows]
 
     async def take(
         self, space: str, client: str, lock_s: int | None = None, holder: str = "", condition: Changes = NO_CONDITION
-    ) -> Letter | None:
+    ) -> QueuedMessage | None:
         """Return the next letter that nobody has, locked for so long; None where there is none, or `condition` fails.
 
         `holder` stands before the lock, where those of one kind end together (`free_held`).
         """
-        seen: Letter | None = None
+        seen: QueuedMessage | None = None
         if (space, client) in self._unsure:
             await self.give_back(space, client, ())
         place: dict[str, Any] = {"space": space, "client": client, "after": -1}
@@ -123,7 +123,7 @@ class Inboxes:
             return taken
         return None
 
-    async def settle(self, space: str, client: str, lock: str, outcome: Outcome) -> Letter:
+    async def settle(self, space: str, client: str, lock: str, outcome: Outcome) -> QueuedMessage:
         """End a letter by its lock. Raise `LockLostError` when it ran out, or never was."""
         letter = await self._locked(space, client, lock)
         if not await self._end(space, client, letter, outcome):
@@ -152,7 +152,7 @@ class Inboxes:
             self._note_unsure(space, client, (*locks, *also))
             raise
 
-    async def take_back(self, space: str, client: str, letter: Letter) -> None:
+    async def take_back(self, space: str, client: str, letter: QueuedMessage) -> None:
         """Give back a letter as it was before `take`: it went nowhere, which is no delivery."""
         before = msgspec.structs.replace(letter, lock=None, locked_until=None, deliveries=letter.deliveries - 1)
         try:
@@ -215,13 +215,13 @@ class Inboxes:
         row = await self._database.one(store.FIRST_LETTER_DUE, now=self._now())
         return None if row is None else row["at"]
 
-    async def _locked(self, space: str, client: str, lock: str) -> Letter:
+    async def _locked(self, space: str, client: str, lock: str) -> QueuedMessage:
         row = await self._database.one(store.HELD_LETTER, space=space, client=client, lock=lock)
         if row is None or not is_locked(letter := letter_of(row), self._now()):
             raise LockLostError(lock=lock)
         return letter
 
-    async def _end(self, space: str, client: str, letter: Letter, outcome: Outcome) -> bool:
+    async def _end(self, space: str, client: str, letter: QueuedMessage, outcome: Outcome) -> bool:
         name: dict[str, Any] = {"space": space, "client": client, "seq": letter.seq}
         name |= {"lock": letter.lock, "deliveries": letter.deliveries}
         changes = Changes().run(store.DROP_LETTER, expect=1, **name)
@@ -231,7 +231,7 @@ class Inboxes:
             return False
         return True
 
-    def _locking(self, space: str, client: str, seen: Letter, made: Letter) -> Changes:
+    def _locking(self, space: str, client: str, seen: QueuedMessage, made: QueuedMessage) -> Changes:
         state: dict[str, Any] = {
             "lock": made.lock,
             "locked_until": made.locked_until,
@@ -245,11 +245,11 @@ class Inboxes:
         return Changes().run(store.LOCK_LETTER, expect=1, **state)
 
 
-def putting(space: str, client: str, letter: Letter) -> Changes:
+def putting(space: str, client: str, letter: QueuedMessage) -> Changes:
     """Return the changes that queue a letter at the place it says."""
     return Changes().run(store.PUT_LETTER, space=space, client=client, **msgspec.structs.asdict(letter))
 
 
-def letter_of(row: Any) -> Letter:
+def letter_of(row: Any) -> QueuedMessage:
     """Return the letter of a row."""
-    return Letter(**{name: row[name] for name in Letter.__struct_fields__})
+    return QueuedMessage(**{name: row[name] for name in QueuedMessage.__struct_fields__})

@@ -13,7 +13,7 @@ ROW_BYTES = 256
 """What a message counts for each of them, beside its own size."""
 
 
-class Underway:
+class InFlightBudget:
     """Bytes by the key, or the client, that published them."""
 
     def __init__(self, window_bytes: int = WINDOW_BYTES, overhead_bytes: int = OVERHEAD_BYTES) -> None:

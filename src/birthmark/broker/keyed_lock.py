@@ -26,7 +26,7 @@ def until_done() -> tuple[asyncio.Future[None], Done]:
 Key = TypeVar("Key", bound=Hashable)
 
 
-class Turns(Generic[Key]):
+class KeyedLock(Generic[Key]):
     """Locks by key, there as long as somebody has one or waits for it."""
 
     def __init__(self) -> None:

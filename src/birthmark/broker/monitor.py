@@ -4,10 +4,10 @@ import asyncio
 from collections import deque
 from collections.abc import Sequence
 
-from birthmark.broker.connected_session import Attached, Home
+from birthmark.broker.connected_session import ConnectedSession, SessionNamespace
 from birthmark.broker.model import Message
-from birthmark.mqtt.encoded_message import Parcel
-from birthmark.net.admission import Closed
+from birthmark.mqtt.encoded_message import EncodedMessage
+from birthmark.net.admission import CloseReason
 
 MAX_WAITING = 1000
 MAX_WAITING_BYTES = 4 * 1024 * 1024
@@ -16,9 +16,9 @@ MAX_WAITING_BYTES = 4 * 1024 * 1024
 class _NoConnection:
     """Nothing is sent to one who looks on: it takes what it wants to see."""
 
-    def deliver(self, parcel: Parcel, qos: int) -> None: ...
+    def deliver(self, parcel: EncodedMessage, qos: int) -> None: ...
 
-    def forward(self, parcel: Parcel, packet_id: int, *, dup: bool) -> bool:
+    def forward(self, parcel: EncodedMessage, packet_id: int, *, dup: bool) -> bool:
         del parcel, packet_id, dup
         return False
 
@@ -26,18 +26,18 @@ class _NoConnection:
         del topic
         return True
 
-    def end(self, reason: Closed) -> None: ...
+    def end(self, reason: CloseReason) -> None: ...
 
     async def left(self) -> None: ...
 
 
-class Viewer(Attached):
+class Viewer(ConnectedSession):
     """One that keeps what it gets until somebody takes it; what is too much is counted, and lost.
 
     It stays on hold, so that it is handed messages and not what is sent of them.
     """
 
-    def __init__(self, space: Home, name: str) -> None:
+    def __init__(self, space: SessionNamespace, name: str) -> None:
         super().__init__(
             space,
             name,

@@ -18,23 +18,23 @@ import msgspec
 from birthmark.broker import store
 from birthmark.broker.batched_deletes import nearly_emptied
 from birthmark.broker.bus_requests import AskSeen
-from birthmark.broker.connected_session import Attached, Observer
-from birthmark.broker.connection_admin import Asked
+from birthmark.broker.connected_session import ConnectedSession, Observer
+from birthmark.broker.connection_admin import ConnectionAdmin
 from birthmark.broker.errors import SessionShareUsedError, SessionTakenError, TooManySessionsError
-from birthmark.broker.keyed_lock import Turns
+from birthmark.broker.keyed_lock import KeyedLock
 from birthmark.broker.model import Message, Record, Subscription, Will, decode_messages, decode_will
-from birthmark.broker.namespace_context import Host
-from birthmark.broker.ports import Connection, Tap
-from birthmark.broker.presence import Presence, Seen
+from birthmark.broker.namespace_context import BrokerContext
+from birthmark.broker.ports import Connection, PublishListener
+from birthmark.broker.presence import LastSeen, Presence
 from birthmark.broker.publisher import Messages
-from birthmark.broker.retained_messages import Retained
+from birthmark.broker.retained_messages import RetainedMessages
 from birthmark.broker.routing import Router
 from birthmark.broker.rules import sessions
 from birthmark.broker.rules.quotas import Portions, SpaceRules, bounds_of_sessions
-from birthmark.broker.rules.send_window import Outgoing
+from birthmark.broker.rules.send_window import SendWindow
 from birthmark.broker.subscriptions import Subscriptions
 from birthmark.errors import ChangedMeanwhileError, UnavailableError
-from birthmark.net.admission import Closed
+from birthmark.net.admission import CloseReason
 from birthmark.store import Changes
 from birthmark.store.crud_statements import MOST_AMONG, these
 from birthmark.store.database import Row
@@ -65,12 +65,12 @@ class Arrival(msgspec.Struct, frozen=True):
     """Whose it is, whatever it calls itself: its stored sessions are this one's share. Empty where nobody shares."""
 
 
-class Space(Presence):
+class Namespace(Presence):
     """See the module."""
 
     def __init__(
         self,
-        broker: Host,
+        broker: BrokerContext,
         name: str,
         rules: SpaceRules,
         observer: Observer,
@@ -78,7 +78,7 @@ class Space(Presence):
         *,
         shapes: Mapping[str, int],
         stored: Sequence[int],
-        tap: Tap | None,
+        tap: PublishListener | None,
     ) -> None:
         """`shapes` are those of the stored filters, with their number; `stored` are sessions and retained messages."""
         super().__init__()
@@ -87,7 +87,7 @@ class Space(Presence):
         self._router = Router(hash_matches_parent=rules.hash_matches_parent)
         for shape, count in shapes.items():
             self._router.stored_shapes.add(shape, count)
-        self._arriving: Turns[str] = Turns()
+        self._arriving: KeyedLock[str] = KeyedLock()
         self._latest: dict[str, Arrival] = {}  # of those that are about to come as a client, the last one
         self._stored_count, retained = stored
         self._latest_epoch = 0
@@ -104,18 +104,18 @@ class Space(Presence):
         self.sleep = broker.sleep
         self._leaving: dict[str, asyncio.Future[None]] = {}  # who is gone, and still gives back what it held
         self.subscriptions = Subscriptions(broker, self, self._router)
-        self.retained = Retained(broker.database, self, retained)
+        self.retained = RetainedMessages(broker.database, self, retained)
         self.messages = Messages(broker, self, self._router, self.retained, tap)
         self.parcel_of = self.messages.parcel_of
-        self.asked = Asked(broker, self)
+        self.asked = ConnectionAdmin(broker, self)
 
-    def came(self, attached: Attached, tags: frozenset[str]) -> None:
+    def came(self, attached: ConnectedSession, tags: frozenset[str]) -> None:
         """Note a connection, and let the worker hear of it."""
         super().came(attached, tags)
         if self._broker.watch is not None:
             self._broker.watch.came(self.name, attached.client, attached.connection)
 
-    def went(self, attached: Attached, reason: Closed, at: int) -> None:
+    def went(self, attached: ConnectedSession, reason: CloseReason, at: int) -> None:
         """Note that a connection is over, and let the worker hear of it."""
         super().went(attached, reason, at)
         if self._broker.watch is not None:
@@ -140,7 +140,7 @@ class Space(Presence):
         """How many sessions outlive their connections."""
         return self._stored_count
 
-    async def seen_anywhere(self, clients: Sequence[str]) -> Mapping[str, Seen]:
+    async def seen_anywhere(self, clients: Sequence[str]) -> Mapping[str, LastSeen]:
         """Return when clients came or went last, on whichever worker."""
         found = {client: seen for client in clients if (seen := self.seen(client)) is not None}
         missing = [client for client in clients if client not in self.live]
@@ -150,12 +150,12 @@ class Space(Presence):
             at, owner, known = row["seen_at"], row["owner"], found.get(row["client"])
             if at is None or (known is not None and (known.reason is None or known.at >= at)):
                 continue
-            found[row["client"]] = Seen(at, Closed(row["gone"] or Closed.LOST) if owner is None else None)
+            found[row["client"]] = LastSeen(at, CloseReason(row["gone"] or CloseReason.LOST) if owner is None else None)
         away = tuple([client for client in missing if client not in found or found[client].reason is not None])
         for answer in await self._broker.ask_others(AskSeen(self.name, away)) if away else ():
             for client, (at, reason) in answer.clients.items():
                 if client not in found or at > found[client].at:
-                    found[client] = Seen(at, None if reason is None else Closed(reason))
+                    found[client] = LastSeen(at, None if reason is None else CloseReason(reason))
         return found
 
     async def connected(self, most: int) -> Sequence[str] | None:
@@ -196,7 +196,7 @@ class Space(Presence):
         row = await self._database.one(store.RECORD, space=self.name, client=client)
         return None if row is None else record_of(row)
 
-    async def connect(self, arrival: Arrival) -> Attached:
+    async def connect(self, arrival: Arrival) -> ConnectedSession:
         """Give a client its session; whoever had it before is closed. Nothing is delivered until `resume`.
 
         Raise `TooManySessionsError`, or `UnavailableError`.
@@ -217,12 +217,12 @@ class Space(Presence):
             if self._latest.get(arrival.client) is arrival:
                 del self._latest[arrival.client]
 
-    def _taken_over(self, arrival: Arrival) -> list[Attached]:
+    def _taken_over(self, arrival: Arrival) -> list[ConnectedSession]:
         """End the connection that has the session, and return it where there is one."""
         old = self._take_over(arrival.client, clean=arrival.clean_start)
         return [] if old is None else [old]
 
-    async def _connect_alone(self, arrival: Arrival, claims: list[Attached]) -> Attached:
+    async def _connect_alone(self, arrival: Arrival, claims: list[ConnectedSession]) -> ConnectedSession:
         """Decide on the session as it is; who is faster makes us decide again.
 
         `claims` are of connections that are over: whoever fails lets go of them, in their order.
@@ -245,7 +245,7 @@ class Space(Presence):
                 self._broker.appends.forget(self, arrival.client)
         raise SessionTakenError(client=arrival.client)
 
-    async def _connect(self, arrival: Arrival, claims: list[Attached]) -> Attached:
+    async def _connect(self, arrival: Arrival, claims: list[ConnectedSession]) -> ConnectedSession:
         client, now = arrival.client, self.now()
         record = await self.record(client)
         goes_on = record is not None and not arrival.clean_start and record.goes_on(now, self._broker.since())
@@ -274,7 +274,7 @@ class Space(Presence):
         elif record is not None:
             changes.run(store.DELETE, expect=1, **name, epoch=record.epoch)
             self._shares.remove(client)
-        attached = Attached(
+        attached = ConnectedSession(
             self,
             client,
             arrival.connection,
@@ -303,9 +303,9 @@ class Space(Presence):
 
     async def _claimed(
         self,
-        attached: Attached,
+        attached: ConnectedSession,
         changes: Changes,
-        claims: list[Attached],
+        claims: list[ConnectedSession],
         *,
         goes_on: bool,
         is_known_elsewhere: bool,
@@ -323,7 +323,9 @@ class Space(Presence):
             raise
         return known
 
-    def _outgoing(self, arrival: Arrival, record: Record | None, old: Attached | None, *, goes_on: bool) -> Outgoing:
+    def _outgoing(
+        self, arrival: Arrival, record: Record | None, old: ConnectedSession | None, *, goes_on: bool
+    ) -> SendWindow:
         before = None if old is None else old.outgoing
         return sessions.resumed(record, before, arrival.window, goes_on=goes_on)
 
@@ -335,7 +337,7 @@ class Space(Presence):
             self.observer.lost(client, record.epoch)
 
     def _claim(
-        self, changes: Changes, arrival: Arrival, record: Record | None, outgoing: Outgoing | None, *, goes_on: bool
+        self, changes: Changes, arrival: Arrival, record: Record | None, outgoing: SendWindow | None, *, goes_on: bool
     ) -> tuple[int, bool]:
         """Add what makes the session this worker's; return its epoch, and whether a row says so."""
         may_skip = self._broker.is_alone and not self.rules.routes and arrival.will is None
@@ -390,15 +392,15 @@ class Space(Presence):
         if principal:
             self._shares.add(client, principal)
 
-    def _take_over(self, client: str, *, clean: bool) -> Attached | None:
+    def _take_over(self, client: str, *, clean: bool) -> ConnectedSession | None:
         """End the connection that has a session on this worker, and return it."""
         old = self.live.get(client)
         if old is None:
             return None
         if old.will is not None and old.will.delay_s and old.is_stored and not clean:
             old.will = None  # [MQTT-3.1.3-9]
-        self._left(old, Closed.TAKEN_OVER, with_will=True)
-        old.connection.end(Closed.TAKEN_OVER)
+        self._left(old, CloseReason.TAKEN_OVER, with_will=True)
+        old.connection.end(CloseReason.TAKEN_OVER)
         return old
 
     async def yields(self, client: str, *, ends: bool) -> None:
@@ -422,13 +424,15 @@ class Space(Presence):
                 await self.free(row)  # letting go of it has not succeeded yet
                 await self.subscriptions_went()
 
-    def fenced(self, attached: Attached) -> None:
+    def fenced(self, attached: ConnectedSession) -> None:
         """Another worker has this session: nothing that this connection does counts any more."""
         if not attached.is_over:
-            self._left(attached, Closed.TAKEN_OVER, with_will=False)
-            attached.connection.end(Closed.TAKEN_OVER)
+            self._left(attached, CloseReason.TAKEN_OVER, with_will=False)
+            attached.connection.end(CloseReason.TAKEN_OVER)
 
-    def disconnect(self, attached: Attached, reason: Closed, *, with_will: bool, expiry_s: int | None = None) -> None:
+    def disconnect(
+        self, attached: ConnectedSession, reason: CloseReason, *, with_will: bool, expiry_s: int | None = None
+    ) -> None:
         """Note that a connection is over; a DISCONNECT may have said how long the session is to live."""
         if attached.is_over:
             return
@@ -442,7 +446,7 @@ class Space(Presence):
         if attached.is_claimed:
             self.spawn(self._release(attached, will if delay_s else None, delay_s))
 
-    def _left(self, attached: Attached, reason: Closed, *, with_will: bool) -> None:
+    def _left(self, attached: ConnectedSession, reason: CloseReason, *, with_will: bool) -> None:
         """Take a connection out of memory, and say that it is gone."""
         attached.is_over = True
         self.went(attached, reason, self.now())
@@ -454,7 +458,7 @@ class Space(Presence):
             self._send_will(attached.client, attached.will, is_late=False)
         self.observer.disconnected(attached, reason)
 
-    async def _release(self, attached: Attached, will: Will | None, delay_s: int) -> None:
+    async def _release(self, attached: ConnectedSession, will: Will | None, delay_s: int) -> None:
         """Let go of a session before the next of this name begins; a database that is away comes back."""
         await self._left_all(attached)
         await self.messages.until_safe(attached.client)
@@ -468,13 +472,13 @@ class Space(Presence):
                     return
             await self._broker.sleep(_RELEASE_AGAIN_S)
 
-    async def _release_each(self, claims: Sequence[Attached]) -> None:
+    async def _release_each(self, claims: Sequence[ConnectedSession]) -> None:
         """Let go of sessions, one after the other: what the first holds is given back before the last is free."""
         for attached in claims:
             if attached.is_claimed:
                 await self._release(attached, None, 0)
 
-    async def _left_all(self, attached: Attached) -> None:
+    async def _left_all(self, attached: ConnectedSession) -> None:
         """Return when a connection holds nothing; what cannot be given back is free when its time is over."""
         leaving = self._leaving[attached.client] = asyncio.ensure_future(attached.connection.left())
         try:
@@ -484,7 +488,7 @@ class Space(Presence):
             if self._leaving.get(attached.client) is leaving:
                 del self._leaving[attached.client]
 
-    async def _release_now(self, attached: Attached, will: Will | None, delay_s: int) -> None:
+    async def _release_now(self, attached: ConnectedSession, will: Will | None, delay_s: int) -> None:
         now, outgoing, expiry_s = self.now(), attached.outgoing, attached.expiry_s
         if not expiry_s:
             await self.forget(attached.client, epoch=attached.epoch)
@@ -595,15 +599,15 @@ class Space(Presence):
                     found.append((number, message))
         return found
 
-    def settle_later(self, attached: Attached) -> None:
+    def settle_later(self, attached: ConnectedSession) -> None:
         """Note that a queue's cursor moved; it is written with the next commit, or soon."""
         self._broker.settle_later(attached)
 
-    def is_unsettled(self, attached: Attached) -> bool:
+    def is_unsettled(self, attached: ConnectedSession) -> bool:
         """Its cursor moved since it was written."""
         return attached in self._broker.unsettled
 
-    def is_settled(self, attached: Attached) -> None:
+    def is_settled(self, attached: ConnectedSession) -> None:
         """Its cursor is written."""
         self._broker.unsettled.discard(attached)
 

@@ -4,33 +4,33 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Protocol
 
-from birthmark.broker.bus_requests import DeliverTo, Letter
-from birthmark.broker.connected_session import Attached, Home
-from birthmark.broker.in_flight import Underway
+from birthmark.broker.bus_requests import DeliverTo, LiveMessage
+from birthmark.broker.connected_session import ConnectedSession, SessionNamespace
+from birthmark.broker.in_flight import InFlightBudget
 from birthmark.broker.model import Record
 from birthmark.broker.ports import Watch
-from birthmark.broker.session_queue_writer import Appends
+from birthmark.broker.session_queue_writer import SessionQueueWriter
 from birthmark.bus.ports import NoAnswerError, NobodyThereError, R, Request
 from birthmark.store import Changes, Database
 
 _SMALL_BYTES, _FEW_CLIENTS = 8 * 1024, 64
 _MOST_BYTES = 128 * 1024  # a message of AWS has no more
-Sent = tuple[Letter, str]
+Sent = tuple[LiveMessage, str]
 """A letter, and whose it is."""
 
 
-class Across:
+class WorkerForwarder:
     """See the module. `ask` asks another worker."""
 
     def __init__(
         self, ask: Callable[[str, DeliverTo], Awaitable[None]], spawn: Callable[[Awaitable[None]], None]
     ) -> None:
-        self.underway = Underway()
+        self.underway = InFlightBudget()
         self._ask = ask
         self._spawn = spawn
         self._waiting: dict[str, dict[str | None, list[Sent]]] = {}  # by worker; by owner, None's with those of others
 
-    def send(self, worker: str, letter: Letter, owner: str) -> None:
+    def send(self, worker: str, letter: LiveMessage, owner: str) -> None:
         """Send a message of `owner` soon; `underway` says whether there is room for more."""
         size = len(letter.message)
         by_itself = size > _SMALL_BYTES or len(letter.clients) > _FEW_CLIENTS or owner in self.underway
@@ -70,17 +70,17 @@ def _portions(sent: Sequence[Sent]) -> list[list[Sent]]:
     return found
 
 
-class Host(Protocol):
+class BrokerContext(Protocol):
     """The broker of this worker."""
 
     database: Database
     worker: str
     is_alone: bool
-    appends: Appends
-    across: Across
-    underway: Underway
-    unwritten: Underway
-    unsettled: set[Attached]
+    appends: SessionQueueWriter
+    across: WorkerForwarder
+    underway: InFlightBudget
+    unwritten: InFlightBudget
+    unsettled: set[ConnectedSession]
     watch: Watch | None
     deleting: asyncio.Semaphore
     """The turn of a session whose queue is deleted."""
@@ -114,11 +114,11 @@ class Host(Protocol):
         """Look again at this time."""
         ...
 
-    def settle_later(self, attached: Attached) -> None:
+    def settle_later(self, attached: ConnectedSession) -> None:
         """Write a cursor soon."""
         ...
 
-    async def vacate(self, space: Home, client: str, record: Record, *, ends: bool) -> None:
+    async def vacate(self, space: SessionNamespace, client: str, record: Record, *, ends: bool) -> None:
         """Return when the worker that has a session has let go of it, or is dead and its session is free."""
         ...
 
@@ -126,12 +126,12 @@ class Host(Protocol):
         """Return what the other workers that live answer; those that do not answer are left out."""
         ...
 
-    async def made_known(self, space: Home, shapes: Iterable[str] = ()) -> None:
+    async def made_known(self, space: SessionNamespace, shapes: Iterable[str] = ()) -> None:
         """Return when every worker looks for filters of these shapes, and has forgotten what it looked up before."""
         ...
 
 
-class Counted(Home, Protocol):
+class CountedNamespace(SessionNamespace, Protocol):
     """A space whose stored sessions are counted."""
 
     def condition(self, client: str) -> Changes:

@@ -6,18 +6,18 @@ from typing import Generic, Protocol, TypeVar
 
 from birthmark.broker.model import Done, Message
 from birthmark.broker.rules.partitions import Positions
-from birthmark.mqtt.encoded_message import Parcel
-from birthmark.net.admission import Closed
+from birthmark.mqtt.encoded_message import EncodedMessage
+from birthmark.net.admission import CloseReason
 
 
 class Connection(Protocol):
     """A client's one connection."""
 
-    def deliver(self, parcel: Parcel, qos: int) -> None:
+    def deliver(self, parcel: EncodedMessage, qos: int) -> None:
         """Send a message, or drop it: the client's policy forbids it, or it has no room for more."""
         ...
 
-    def forward(self, parcel: Parcel, packet_id: int, *, dup: bool) -> bool:
+    def forward(self, parcel: EncodedMessage, packet_id: int, *, dup: bool) -> bool:
         """Send a message that stays in the queue until it is acknowledged; say False when the client may not get it."""
         ...
 
@@ -25,7 +25,7 @@ class Connection(Protocol):
         """Say whether the client may get messages to a topic now."""
         ...
 
-    def end(self, reason: Closed) -> None:
+    def end(self, reason: CloseReason) -> None:
         """Close it; `Broker.disconnect` has been called, or will be."""
         ...
 
@@ -41,12 +41,12 @@ class Watch(Protocol):
         """Hear that a client is connected."""
         ...
 
-    def went(self, space: str, client: str, reason: Closed) -> None:
+    def went(self, space: str, client: str, reason: CloseReason) -> None:
         """Hear that it is no more, or that its next connection is there."""
         ...
 
 
-class Tap(Protocol):
+class PublishListener(Protocol):
     """Looks at everything that is published in a space."""
 
     def take(self, messages: Sequence[Message], done: Done) -> tuple[Done, Awaitable[None] | None] | None:

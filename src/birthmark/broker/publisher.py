@@ -13,8 +13,8 @@ from typing import Any, TypeAlias
 import msgspec
 
 from birthmark.broker import store
-from birthmark.broker.bus_requests import Letter
-from birthmark.broker.connected_session import Attached, Home
+from birthmark.broker.bus_requests import LiveMessage
+from birthmark.broker.connected_session import ConnectedSession, SessionNamespace
 from birthmark.broker.in_flight import ROW_BYTES
 from birthmark.broker.keyed_lock import until_done
 from birthmark.broker.model import (
@@ -27,16 +27,16 @@ from birthmark.broker.model import (
     properties_at,
 )
 from birthmark.broker.monitor import Viewer
-from birthmark.broker.namespace_context import Host
-from birthmark.broker.ports import Tap
-from birthmark.broker.retained_messages import Retained
+from birthmark.broker.namespace_context import BrokerContext
+from birthmark.broker.ports import PublishListener
+from birthmark.broker.retained_messages import RetainedMessages
 from birthmark.broker.routing import (
     NOWHERE,
     PORTION,
-    Found,
     Owner,
     Receiver,
     Route,
+    RouteLookup,
     Router,
     Share,
     StoredRow,
@@ -45,7 +45,7 @@ from birthmark.broker.routing import (
     weight_of,
 )
 from birthmark.broker.session_queue_writer import Pending
-from birthmark.mqtt.encoded_message import Parcel
+from birthmark.mqtt.encoded_message import EncodedMessage
 from birthmark.net.fair_scheduler import Backlog, Slices
 from birthmark.store.database import Row
 
@@ -57,7 +57,14 @@ _FEW = 64  # subscriptions that a topic fits are read at once; more are by their
 class Messages:
     """See the module."""
 
-    def __init__(self, broker: Host, space: Home, router: Router, retained: Retained, tap: Tap | None = None) -> None:
+    def __init__(
+        self,
+        broker: BrokerContext,
+        space: SessionNamespace,
+        router: Router,
+        retained: RetainedMessages,
+        tap: PublishListener | None = None,
+    ) -> None:
         """`tap` looks at everything that is published here, besides."""
         self._broker = broker
         self._retained = retained
@@ -225,7 +232,7 @@ class Messages:
         read = _Read(self._router.changes, self._router.known(topic))
         if read.found is None:
             read = await self._read(topic)
-        found = read.found or Found(frozenset(read.filters), read.rows, read.owners)
+        found = read.found or RouteLookup(frozenset(read.filters), read.rows, read.owners)
         steps = self._router.making(topic, found, read.seen)
         if self._router.size_of(topic, found) <= PORTION:
             return at_once(steps)
@@ -300,7 +307,7 @@ class Messages:
         """Send other workers a message for clients of theirs that nobody keeps it for."""
         body, owner = encode_messages([message]), self._owner_of(message)
         for worker, clients in away.items():
-            self._broker.across.send(worker, Letter(self._space.name, tuple(clients), body), owner)
+            self._broker.across.send(worker, LiveMessage(self._space.name, tuple(clients), body), owner)
 
     def _send_all_stored(
         self,
@@ -323,9 +330,9 @@ class Messages:
                 to = client, min(granted, qos), options
                 self._send_stored(route, to, message, pending, away, is_for_many=is_for_many)
 
-    def _send_live(self, live: Sequence[tuple[Attached, int, int]], message: Message) -> None:
+    def _send_live(self, live: Sequence[tuple[ConnectedSession, int, int]], message: Message) -> None:
         publisher, qos = message.publisher, message.qos
-        parcel: Parcel | None = None
+        parcel: EncodedMessage | None = None
         for attached, granted, options in live:
             if options or attached.is_on_hold:
                 if not (options & NO_LOCAL and attached.client == publisher):
@@ -333,18 +340,18 @@ class Messages:
                 continue
             if parcel is None:
                 if message.expires_at is None:
-                    parcel = Parcel(message.topic, message.payload, message.properties)
+                    parcel = EncodedMessage(message.topic, message.payload, message.properties)
                 elif (parcel := self.parcel_of(message)) is None:
                     break
             attached.connection.deliver(parcel, min(granted, qos))
 
-    def parcel_of(self, message: Message, *, retain: bool = False) -> Parcel | None:
+    def parcel_of(self, message: Message, *, retain: bool = False) -> EncodedMessage | None:
         """Return a message as it is sent now; None when it has expired."""
         if message.expires_at is None:
-            return Parcel(message.topic, message.payload, message.properties, retain=retain)
+            return EncodedMessage(message.topic, message.payload, message.properties, retain=retain)
         if message.expires_at <= (now := self._space.now()):
             return None
-        return Parcel(message.topic, message.payload, properties_at(message, now), retain=retain)
+        return EncodedMessage(message.topic, message.payload, properties_at(message, now), retain=retain)
 
     def _send_stored(
         self,
@@ -428,7 +435,7 @@ class Messages:
         pending.one_done()
         await safe
 
-    def send_to(self, attached: Attached, message: Message, qos: int) -> None:
+    def send_to(self, attached: ConnectedSession, message: Message, qos: int) -> None:
         """Send one client a message as it is, for instance what is retained when it subscribes."""
         if qos and attached.outgoing is not None:
             self._broker.appends.add(self._space, attached.client, message, Pending(_nobody_waits))
@@ -439,7 +446,7 @@ class Messages:
 class _Read:
     """What was read of a topic when the router's `changes` was `seen`; or `found`, what was known."""
 
-    def __init__(self, seen: int, found: Found | None = None) -> None:
+    def __init__(self, seen: int, found: RouteLookup | None = None) -> None:
         self.seen = seen
         self.found = found
         self.filters: set[str] = set()

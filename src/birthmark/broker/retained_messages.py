@@ -4,9 +4,9 @@ import asyncio
 from typing import Any
 
 from birthmark.broker import store
-from birthmark.broker.connected_session import Home
+from birthmark.broker.connected_session import SessionNamespace
 from birthmark.broker.errors import RetainedFullError, RetainedShareUsedError
-from birthmark.broker.keyed_lock import Turns
+from birthmark.broker.keyed_lock import KeyedLock
 from birthmark.broker.model import Message, decode_messages, encode_messages
 from birthmark.broker.rules.quotas import Portions, share_of
 from birthmark.broker.session_queue_writer import Pending
@@ -15,15 +15,15 @@ from birthmark.store.database import Row
 from birthmark.store.pagination import Page, page_of
 
 
-class Retained:
+class RetainedMessages:
     """See the module. `count` is how many there are."""
 
-    def __init__(self, database: Database, space: Home, count: int) -> None:
+    def __init__(self, database: Database, space: SessionNamespace, count: int) -> None:
         self._database = database
         self._space = space
         self.count = count
         self._shares = Portions()  # of topics
-        self._turns: Turns[str] = Turns()
+        self._turns: KeyedLock[str] = KeyedLock()
         self._on_their_way: dict[str, tuple[bool, int]] = {}  # topic -> whether it will have one, and writes
         self._more = 0  # by what is on its way
 

@@ -8,15 +8,15 @@ from collections import defaultdict
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import NamedTuple, TypeAlias, TypeVar
 
-from birthmark.broker.connected_session import Attached
+from birthmark.broker.connected_session import ConnectedSession
 from birthmark.broker.model import NO_LOCAL, RETAIN_AS_PUBLISHED, Message, Subscription
-from birthmark.broker.rules.filter_index import Known, Shapes, shape_of
+from birthmark.broker.rules.filter_index import RouteCache, Shapes, shape_of
 
 PORTION = 256
 """How many receivers there may be of what is done at once; more have their turns between everybody else's."""
 _LIGHT_BYTES, _FEW_PROPERTIES = 8192, 32
 _WORD, _GOLDEN = 2**64 - 1, 0x9E3779B97F4A7C15
-Receiver: TypeAlias = tuple[str, Attached | None, int, int]
+Receiver: TypeAlias = tuple[str, ConnectedSession | None, int, int]
 """Client id; its connection, where the session is not stored; QoS; options."""
 
 
@@ -61,7 +61,7 @@ class Route:
 
     def __init__(
         self,
-        live: Sequence[tuple[Attached, int, int]],
+        live: Sequence[tuple[ConnectedSession, int, int]],
         stored: Sequence[tuple[str, int, int]],
         shares: Sequence[Share],
         owners: Mapping[str, Owner],
@@ -86,7 +86,7 @@ NOWHERE = Route((), (), (), {})
 StoredRow: TypeAlias = tuple[str, Subscription]
 
 
-class Found(NamedTuple):
+class RouteLookup(NamedTuple):
     """What was looked up of a topic: the filters that fit it, and who has them stored."""
 
     filters: frozenset[str]
@@ -94,7 +94,7 @@ class Found(NamedTuple):
     owners: Mapping[str, Owner] = {}
 
 
-_NOTHING = Found(frozenset(), ())
+_NOTHING = RouteLookup(frozenset(), ())
 
 
 class Router:
@@ -103,15 +103,15 @@ class Router:
     def __init__(self, *, hash_matches_parent: bool) -> None:
         self.stored_shapes = Shapes(hash_matches_parent=hash_matches_parent)
         self._shapes = Shapes(hash_matches_parent=hash_matches_parent)
-        self._live: defaultdict[str, dict[tuple[str, str], tuple[Attached, Subscription]]] = defaultdict(dict)
-        self._routes: Known[Route] = Known()
-        self._stored: Known[Found] = Known()
+        self._live: defaultdict[str, dict[tuple[str, str], tuple[ConnectedSession, Subscription]]] = defaultdict(dict)
+        self._routes: RouteCache[Route] = RouteCache()
+        self._stored: RouteCache[RouteLookup] = RouteCache()
         self._route_of = self._routes.of.get
         self._changes = self._live_changes = self._shares_made = 0
 
     # ---- changes
 
-    def add(self, attached: Attached, subscription: Subscription) -> None:
+    def add(self, attached: ConnectedSession, subscription: Subscription) -> None:
         """Enter a filter of a session that is not stored."""
         key = (attached.client, subscription.share)
         here = self._live[subscription.topic_filter]
@@ -120,7 +120,7 @@ class Router:
         here[key] = (attached, subscription)
         self._live_changed()
 
-    def remove(self, attached: Attached, subscription: Subscription) -> None:
+    def remove(self, attached: ConnectedSession, subscription: Subscription) -> None:
         """Take a filter out again."""
         here = self._live.get(subscription.topic_filter, {})
         known = here.get((attached.client, subscription.share))
@@ -154,15 +154,15 @@ class Router:
             return None
         return at_once(self.making(topic, stored, self._changes))
 
-    def size_of(self, topic: str, stored: Found) -> int:
+    def size_of(self, topic: str, stored: RouteLookup) -> int:
         """Return of how many receivers the route of a topic is made."""
         return len(stored.rows) + sum([len(self._live[one]) for one in self._fitting(topic)])
 
-    def known(self, topic: str) -> Found | None:
+    def known(self, topic: str) -> RouteLookup | None:
         """Return what was looked up of a topic; None when it was not since subscriptions changed."""
         return self._stored.of.get(topic) if len(self.stored_shapes) else _NOTHING
 
-    def found(self, filters: frozenset[str]) -> Found | None:
+    def found(self, filters: frozenset[str]) -> RouteLookup | None:
         """Return what was looked up of these filters for another topic."""
         return self._stored.find(filters)
 
@@ -179,7 +179,7 @@ class Router:
         self, topic: str, rows: Sequence[StoredRow], seen: int, owners: Mapping[str, Owner] | None = None
     ) -> Route:
         """Return the route of a topic, with what was looked up when `changes` was `seen`."""
-        found = Found(frozenset([one.topic_filter for _, one in rows]), rows, owners or {})
+        found = RouteLookup(frozenset([one.topic_filter for _, one in rows]), rows, owners or {})
         return at_once(self.making(topic, found, seen))
 
     def _fitting(self, topic: str) -> tuple[str, ...]:
@@ -188,7 +188,7 @@ class Router:
             return ()
         return tuple([one for one in self._shapes.candidates(topic) if one in self._live])
 
-    def making(self, topic: str, stored: Found, seen: int) -> Generator[None, None, Route]:
+    def making(self, topic: str, stored: RouteLookup, seen: int) -> Generator[None, None, Route]:
         """Do what `looked_up` does, some receivers at a step."""
         fitting, is_lasting = self._fitting(topic), seen == self._changes
         key, live_seen = (fitting, stored.filters), self._live_changes
@@ -205,7 +205,7 @@ class Router:
     def _making(
         self, fitting: Sequence[str], stored: Sequence[StoredRow], owners: Mapping[str, Owner]
     ) -> Generator[None, None, Route]:
-        live: dict[Attached, tuple[Attached, int, int]] = {}
+        live: dict[ConnectedSession, tuple[ConnectedSession, int, int]] = {}
         kept: dict[str, tuple[str, int, int]] = {}
         shared: defaultdict[tuple[str, str], list[Receiver]] = defaultdict(list)
         for candidate in fitting:

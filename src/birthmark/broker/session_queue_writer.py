@@ -16,7 +16,7 @@ from weakref import WeakValueDictionary
 import msgspec
 
 from birthmark.broker import store
-from birthmark.broker.connected_session import Attached, Home
+from birthmark.broker.connected_session import ConnectedSession, SessionNamespace
 from birthmark.broker.model import Done, Message, Record, encode_messages
 from birthmark.broker.worker_leases import WorkerLostError
 from birthmark.bus.ports import NoAnswerError, NobodyThereError
@@ -41,7 +41,7 @@ _STEPS = 32  # sessions between two looks at the clock
 _MAX_KNOWN = 4096
 _AGAIN_S = 0.05
 _MOST_HELD_S = 1.0
-Key = tuple[Home, str]
+Key = tuple[SessionNamespace, str]
 Facts = TypeVarTuple("Facts")
 
 
@@ -106,7 +106,7 @@ class _Write:
     """One session's part of a commit: `first` is the position of the first of `items`."""
 
     key: Key
-    attached: Attached | None
+    attached: ConnectedSession | None
     items: list[Item]
     first: int
     record: Record | None
@@ -114,7 +114,7 @@ class _Write:
     """Up to where its queue is emptied by the way."""
 
 
-class Appends:
+class SessionQueueWriter:
     """The queues of this worker's publishers."""
 
     def __init__(
@@ -144,7 +144,9 @@ class Appends:
         self._is_running = False
         self.numbers = Numbers(database.sharing)  # of messages that go to several sessions
 
-    def add(self, space: Home, client: str, message: Message, pending: Pending, *, is_for_many: bool = False) -> None:
+    def add(
+        self, space: SessionNamespace, client: str, message: Message, pending: Pending, *, is_for_many: bool = False
+    ) -> None:
         """Queue a message for a client; one that is for very many does not keep what is for few waiting."""
         pending.expect()
         key = (space, client)
@@ -166,7 +168,7 @@ class Appends:
             self._is_running = True
             self._spawn(self._run())  # begins with the next turn of the loop, with all that comes until then
 
-    def forget(self, space: Home, client: str) -> None:
+    def forget(self, space: SessionNamespace, client: str) -> None:
         """A session changed hands."""
         self._records.pop((space, client), None)
 
@@ -212,7 +214,7 @@ class Appends:
             for items in batch.values():
                 _all_done([item for item in items if not item[1].is_over], error)
 
-    async def until_let_through(self, space: Home, client: str) -> None:
+    async def until_let_through(self, space: SessionNamespace, client: str) -> None:
         """Return when what waited for who was about to take a session had its turn, or after a while.
 
         Whoever comes by one name again and again would keep a session's publishers waiting for ever.
@@ -305,7 +307,7 @@ class Appends:
             return None
         return write
 
-    def is_sending(self, space: Home, client: str) -> bool:
+    def is_sending(self, space: SessionNamespace, client: str) -> bool:
         """Say whether messages for a session are on their way to another worker: what comes from one would wait."""
         return (space, client) in self._sending
 
@@ -385,11 +387,11 @@ class Appends:
             changes.run(store.APPEND, space=space.name, client=client, at=now, **row)
         return changes
 
-    def _away(self, record: Record, space: Home) -> Statement:
+    def _away(self, record: Record, space: SessionNamespace) -> Statement:
         """A session that nobody has; or that this worker has not let go of yet."""
         return store.ADVANCE_AWAY if record.owner != space.worker else store.ADVANCE
 
-    def _as_read(self, record: Record, space: Home, client: str, tail: int) -> dict[str, Any]:
+    def _as_read(self, record: Record, space: SessionNamespace, client: str, tail: int) -> dict[str, Any]:
         seen: dict[str, Any] = {"key_space": space.name, "key_client": client, "tail": tail}
         seen |= {"key_epoch": record.epoch, "key_tail": record.tail}
         return seen if record.owner != space.worker else {**seen, "key_owner": space.worker, "cursor": record.cursor}
@@ -409,7 +411,7 @@ class Appends:
                     changes.run(store.KEEP_MESSAGE, id=number, body=encode_messages([message]))
         return numbers, [self._database.submit(changes)] if numbers else []
 
-    async def _looked_again(self, attached: Attached) -> None:
+    async def _looked_again(self, attached: ConnectedSession) -> None:
         """A write of a session that is connected here was refused: it is somebody else's, or an answer was lost."""
         space = attached.space
         with contextlib.suppress(BirthmarkError):

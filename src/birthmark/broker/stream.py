@@ -31,7 +31,7 @@ from birthmark.broker.rules.partitions import (
     seq_of,
     through,
 )
-from birthmark.broker.stream_retention import Newest, Trimming
+from birthmark.broker.stream_retention import LastCommit, StreamRetention
 from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError
 from birthmark.store import Changes, Database, may_be_kept
@@ -113,7 +113,7 @@ class SqlStream(Generic[T]):
         self._loop = asyncio.get_running_loop()
         self._encode = msgspec.msgpack.Encoder().encode
         messages: Any = list[kind | None]  # type: ignore[valid-type] # the stream's own; None where one was taken out
-        self._trimming = Trimming[T](name, kind, database, lambda message: message.device_id)
+        self._trimming = StreamRetention[T](name, kind, database, lambda message: message.device_id)
         self._sent: Counter[int] = Counter()  # bytes of what is kept, by the key of the device, as far as is known
         self._decode: Callable[[bytes], list[T | None]] = msgspec.msgpack.Decoder(messages).decode
         self._waiting: OrderedDict[int, deque[_Burst[T]]] = OrderedDict()  # by sender, whose turn is next first
@@ -190,7 +190,7 @@ class SqlStream(Generic[T]):
         else:
             self._commit(batch, end, attempt)
 
-    async def _know_the_end(self, end: Newest) -> None:
+    async def _know_the_end(self, end: LastCommit) -> None:
         """Have a row that says where the stream ends; a server that was alone has left none, or one that is behind."""
         state: dict[str, Any] = {"seq": end.seq, "at": end.at, "upto": end.upto}
         changes = Changes().run(store.ADD_END, stream=self.name, **state)
@@ -403,9 +403,9 @@ class SqlStream(Generic[T]):
             if message is not None and place >= start and device in {None, message.device_id}:
                 yield place, message
 
-    async def _newest(self) -> Newest:
+    async def _newest(self) -> LastCommit:
         row = await self._database.one(store.NEWEST, stream=self.name)
-        return Newest(0, 0, 0) if row is None else Newest(row["seq"], row["at"], row["upto"])
+        return LastCommit(0, 0, 0) if row is None else LastCommit(row["seq"], row["at"], row["upto"])
 
     async def _rows_from(self, first: int, device: str | None) -> Sequence[Row]:
         """Return rows in the order of their commits; of a device those of its partition, and what was there before."""

@@ -26,7 +26,7 @@ _SEQ, _BYTES = 0, 1  # the two numbers of `_THINNED`, each in the place of a par
 T = TypeVar("T")
 
 
-class Newest(NamedTuple):
+class LastCommit(NamedTuple):
     """What the last commit left."""
 
     seq: int
@@ -55,7 +55,7 @@ def whole_commits(rows: Sequence[Row]) -> Sequence[Row]:
     return [row for row in rows if row["seq"] <= last]
 
 
-class Trimming(Generic[T]):
+class StreamRetention(Generic[T]):
     """Of one stream; `device_of` names the device of a message."""
 
     def __init__(self, name: str, kind: type[T], database: Database, device_of: Callable[[T], str]) -> None:
@@ -77,7 +77,7 @@ class Trimming(Generic[T]):
         rows = await self._database.all(store.GET_POSITIONS, stream=self._name, grp=TRIMMED)
         return max((seq_of(row["position"]) for row in rows if row["partition"] == 0), default=0)
 
-    async def by_age(self, before: int, newest: Newest) -> None:
+    async def by_age(self, before: int, newest: LastCommit) -> None:
         """Drop the commits from before a time."""
         while rows := await self._oldest():
             commits = {row["seq"]: (row["seq"], row["at"], 1) for row in rows}
@@ -86,7 +86,7 @@ class Trimming(Generic[T]):
                 break
             await self._drop(whole_commits([row for row in rows if row["seq"] <= last]))
 
-    async def by_size(self, keep_bytes: int, newest: Newest, heavy: AbstractSet[int]) -> int:
+    async def by_size(self, keep_bytes: int, newest: LastCommit, heavy: AbstractSet[int]) -> int:
         """Drop what is too much, first of the `heavy` (keys of devices); return how many bytes stay."""
         while (kept := await self.kept(newest)) > keep_bytes:
             frontier = await self.frontier()
@@ -109,7 +109,7 @@ class Trimming(Generic[T]):
                 return
             await self._drop(part, while_)
 
-    async def kept(self, newest: Newest) -> int:
+    async def kept(self, newest: LastCommit) -> int:
         """Return how many bytes there are."""
         frontier = await self.frontier()
         first = max(frontier.seq, await self.trimmed()) + 1
@@ -122,7 +122,7 @@ class Trimming(Generic[T]):
         first = await self.trimmed() + 1
         return await self._database.all(store.OLDEST, stream=self._name, first=first, limit=_AT_ONCE)
 
-    async def _drop_oldest(self, too_much: int, newest: Newest) -> bool:
+    async def _drop_oldest(self, too_much: int, newest: LastCommit) -> bool:
         """Drop whole commits until so many bytes are gone, or say that there is none to drop."""
         rows = [row for row in await self._oldest() if row["seq"] < newest.seq]
         if not rows:
@@ -146,7 +146,7 @@ class Trimming(Generic[T]):
             self._note(changes, Frontier(frontier.seq, max(0, frontier.kept - below)))
         await self._database.commit(changes)
 
-    async def _thin(self, too_much: int, newest: Newest, heavy: AbstractSet[int], frontier: Frontier) -> None:
+    async def _thin(self, too_much: int, newest: LastCommit, heavy: AbstractSet[int], frontier: Frontier) -> None:
         """Take the messages of the heavy out of the rows that follow, until so many bytes are gone."""
         first = max(frontier.seq, await self.trimmed()) + 1
         wanted: dict[str, Any] = {"stream": self._name, "first": first}

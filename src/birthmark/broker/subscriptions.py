@@ -5,9 +5,9 @@ from collections.abc import Set as AbstractSet
 from typing import Any
 
 from birthmark.broker import store
-from birthmark.broker.connected_session import Attached
+from birthmark.broker.connected_session import ConnectedSession
 from birthmark.broker.model import Subscription
-from birthmark.broker.namespace_context import Counted, Host
+from birthmark.broker.namespace_context import BrokerContext, CountedNamespace
 from birthmark.broker.routing import Router
 from birthmark.broker.rules.filter_index import shape_of
 from birthmark.broker.rules.sessions import unclaimed
@@ -18,14 +18,14 @@ from birthmark.store import Changes, may_be_kept
 class Subscriptions:
     """See the module."""
 
-    def __init__(self, broker: Host, space: Counted, router: Router) -> None:
+    def __init__(self, broker: BrokerContext, space: CountedNamespace, router: Router) -> None:
         self._broker = broker
         self._database = broker.database
         self._space = space
         self._router = router
         self._learnt: set[str] = set()
 
-    def enter(self, attached: Attached, wanted: Sequence[Subscription]) -> list[bool] | None:
+    def enter(self, attached: ConnectedSession, wanted: Sequence[Subscription]) -> list[bool] | None:
         """Do what `subscribe` does where nothing has to be written first; else return None, and do nothing."""
         if attached.is_stored or attached.is_claimed or not self._broker.is_fresh:
             return None
@@ -36,7 +36,7 @@ class Subscriptions:
                 self._router.add(attached, one)
         return are_new
 
-    async def subscribe(self, attached: Attached, wanted: Sequence[Subscription]) -> list[bool]:
+    async def subscribe(self, attached: ConnectedSession, wanted: Sequence[Subscription]) -> list[bool]:
         """Enter subscriptions; those of a stored session are durable when this returns. Say which are new."""
         await self._broker.fresh()
         are_new = [one.name not in attached.subscriptions for one in wanted]
@@ -69,7 +69,7 @@ class Subscriptions:
             await self._broker.made_known(self._space, [shape_of(one.topic_filter) for one in wanted])
         return are_new
 
-    async def unsubscribe(self, attached: Attached, names: Iterable[str]) -> list[bool]:
+    async def unsubscribe(self, attached: ConnectedSession, names: Iterable[str]) -> list[bool]:
         """Take filters out by their exact text, and say which were there."""
         await self._broker.fresh()
         found = [attached.subscriptions.get(name) for name in names]
@@ -91,7 +91,7 @@ class Subscriptions:
             await self._broker.made_known(self._space)
         return [one is not None for one in found]
 
-    async def _commit_as(self, attached: Attached, changes: Changes) -> None:
+    async def _commit_as(self, attached: ConnectedSession, changes: Changes) -> None:
         """Commit in the name of a session's connection, if it is still the one. Raise `ChangedMeanwhileError`."""
         if attached.is_claimed:
             changes.run(store.STILL_MINE, expect=1, **attached.fence)

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from birthmark.broker import store
-from birthmark.broker.rules.leases import BEAT_S, LEASE_S, Beats, Lease, Left
+from birthmark.broker.rules.leases import BEAT_S, LEASE_S, HeartbeatTracker, Lease, TakeoverSchedule
 from birthmark.errors import BirthmarkError, UnavailableError
 from birthmark.store import Changes, Database
 
@@ -94,10 +94,10 @@ class Workers:
         self._missed = 0
         self.is_joined = False
         self._alive: set[str] = set()
-        self._left = Left()
+        self._left = TakeoverSchedule()
         self._looked_at = -math.inf
         self._beat = 0
-        self._beats = Beats()
+        self._beats = HeartbeatTracker()
         self._lease = Lease(timers.monotonic())
         self._is_over = self.is_lost = False
         self._waiting: set[asyncio.Future[None]] = set()

@@ -6,12 +6,22 @@ What is committed reaches it by the outbox, after it is durable.
 from typing import TYPE_CHECKING
 
 from birthmark.bus.local import LocalBus
-from birthmark.bus.ports import Bus, BusAwayError, Done, NoAnswerError, NobodyThereError, Reply, Request
+from birthmark.bus.ports import Bus, BusAwayError, EmptyReply, NoAnswerError, NobodyThereError, Reply, Request
 
 if TYPE_CHECKING:
     from birthmark.bus.nats import NatsBus
 
-__all__ = ["Bus", "BusAwayError", "Done", "LocalBus", "NoAnswerError", "NobodyThereError", "Reply", "Request", "shared"]
+__all__ = [
+    "Bus",
+    "BusAwayError",
+    "EmptyReply",
+    "LocalBus",
+    "NoAnswerError",
+    "NobodyThereError",
+    "Reply",
+    "Request",
+    "shared",
+]
 
 
 def shared(bus: Bus) -> "NatsBus | None":

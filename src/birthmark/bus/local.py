@@ -25,7 +25,7 @@ from birthmark.supervised_tasks import ended, kept
 MAX_ENTITIES = 65_536
 
 
-class Latest:
+class LatestVersions:
     """Remembers the version that was handed on last, of as many entities as there is room for."""
 
     def __init__(self, max_entities: int = MAX_ENTITIES) -> None:
@@ -65,7 +65,7 @@ class LocalBus:
         self._kinds: dict[str, type[Event]] = {}
         self._handlers: defaultdict[type[Event], list[Callable[[Any], None]]] = defaultdict(list)
         self._servers: dict[type[Request[Any]], Callable[[Any], Awaitable[Any]]] = {}
-        self._latest = Latest()
+        self._latest = LatestVersions()
         self._handed_on: set[int] = set()  # the numbers of rows that the outbox has not been read up to
         self._last = 0
         self._wanted = asyncio.Event()

@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
-class Afresh(Generic[T]):
+class CoalescedReader(Generic[T]):
     """Reads once for all who ask while it reads: what each gets was begun after it asked."""
 
     def __init__(self, read: Callable[[], Awaitable[T]]) -> None:
@@ -41,7 +41,7 @@ class Afresh(Generic[T]):
 
 
 @dataclass(eq=False, slots=True)
-class _Waiting:
+class _ReadWaiter:
     """Who waits until a worker has read; `is_whole`: also where what it remembers counts for nothing any more."""
 
     is_whole: bool
@@ -57,8 +57,8 @@ class Marking:
         self._worker = worker
         self._lease_s = lease_s
         self._pause_s = pause_s
-        self._unmarked: list[_Waiting] = []
-        self._marked: list[_Waiting] = []
+        self._unmarked: list[_ReadWaiter] = []
+        self._marked: list[_ReadWaiter] = []
         self._last: tuple[int, float] | None = None
         """The mark that it has not read, and when its lease is over by that."""
         self._task: asyncio.Task[None] | None = None
@@ -74,7 +74,7 @@ class Marking:
         With `is_whole` not sooner than that.
         """
         loop = asyncio.get_running_loop()
-        one = _Waiting(is_whole, loop.create_future())
+        one = _ReadWaiter(is_whole, loop.create_future())
         self._unmarked.append(one)
         if not self.is_asked:
             self._task = loop.create_task(told("marking a worker", self._run()))
@@ -136,7 +136,7 @@ class Marking:
         mark, self._last = self._last[0], None
         self._tell([one for one in self._marked if one.mark <= mark and not one.is_whole], has_read=False)
 
-    def _tell(self, some: list[_Waiting], *, has_read: bool) -> None:
+    def _tell(self, some: list[_ReadWaiter], *, has_read: bool) -> None:
         for one in some:
             if not one.over.done():
                 one.over.set_result(has_read)

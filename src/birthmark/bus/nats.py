@@ -26,15 +26,15 @@ from nats.errors import NoRespondersError
 from sqlalchemy import and_, bindparam, or_, select
 
 from birthmark.bus.local import LocalBus, kind_of_request
-from birthmark.bus.missed_workers import Afresh, Marking
+from birthmark.bus.missed_workers import CoalescedReader, Marking
 from birthmark.bus.ports import ASK_S, BusAwayError, Members, NoAnswerError, NobodyThereError, R, Request
 from birthmark.bus.wire import (
     Answer,
-    Asked,
     Batch,
-    Hears,
+    EventAck,
+    EventFrame,
+    RequestFrame,
     Sent,
-    Told,
     encode,
     opened,
     read_answer,
@@ -158,7 +158,7 @@ class NatsBus(LocalBus):
         self._sender: asyncio.Task[None] | None = None
         self._tokens = itertools.count(1)
         self._hearing: dict[int, dict[str, asyncio.Future[None]]] = {}
-        self._others = Afresh(self._read_others)
+        self._others = CoalescedReader(self._read_others)
         self._markings: dict[str, Marking] = {}
         self._underway: dict[int, asyncio.Future[bool]] = {}  # numbers of rows, and whether each other has handled it
 
@@ -203,7 +203,7 @@ class NatsBus(LocalBus):
 
     def announce(self, event: Event) -> None:
         self._announce_here(event)
-        self._put(self._all, Told(((kind_of(type(event)), encode_event(event)),)))
+        self._put(self._all, EventFrame(((kind_of(type(event)), encode_event(event)),)))
 
     async def confirm(self, event: Event) -> None:
         self._announce_here(event)
@@ -218,7 +218,7 @@ class NatsBus(LocalBus):
         if worker == self.worker:
             return await super().ask(worker, request, timeout_s)
         facts = {"worker": worker, "request": kind_of_request(request)}
-        asked = encode(Asked(facts["request"], encode(request), timeout_s))
+        asked = encode(RequestFrame(facts["request"], encode(request), timeout_s))
         until = asyncio.get_running_loop().time() + timeout_s
         while True:
             try:
@@ -291,7 +291,7 @@ class NatsBus(LocalBus):
         token, loop = next(self._tokens), asyncio.get_running_loop()
         hearing = self._hearing[token] = {worker: loop.create_future() for worker in others}
         try:
-            self._put(self._all, Told(tuple(events), self.worker, token))
+            self._put(self._all, EventFrame(tuple(events), self.worker, token))
             await asyncio.wait(hearing.values(), timeout=HEAR_S)
             deaf = [self._by_database(worker, heard, is_whole) for worker, heard in hearing.items() if not heard.done()]
             return all(await asyncio.gather(*deaf))
@@ -353,12 +353,12 @@ class NatsBus(LocalBus):
         except msgspec.MsgspecError:  # of another version of this program
             log.exception("bus.unreadable")
             return
-        if isinstance(sent, Hears):
+        if isinstance(sent, EventAck):
             heard = self._hearing.get(sent.token, {}).get(sent.worker)
             if heard is not None and not heard.done():
                 heard.set_result(None)
             return
-        if isinstance(sent, Told):
+        if isinstance(sent, EventFrame):
             for kind, body in sent.events:
                 self._heard_elsewhere(kind, body)
             if sent.token:
@@ -375,11 +375,11 @@ class NatsBus(LocalBus):
         self._serving.add(task)
         task.add_done_callback(self._serving.discard)
 
-    async def _say_heard(self, sent: Told) -> None:
+    async def _say_heard(self, sent: EventFrame) -> None:
         """Say so when the handlers have run, which are called soon, and what they read anew is read."""
         await self._handled()
         await self._database.sharing.has_read()
-        self._put(self._at + sent.by, Hears(sent.token, self.worker))
+        self._put(self._at + sent.by, EventAck(sent.token, self.worker))
 
     def _heard_elsewhere(self, kind: str, body: str) -> None:
         if kind not in self._known:  # classes of rooms that were loaded since
@@ -388,7 +388,7 @@ class NatsBus(LocalBus):
         if event is not None:
             self._database.sharing.hear([(0, event)])
 
-    async def _answered(self, sent: Asked | Batch, message: Msg) -> None:
+    async def _answered(self, sent: RequestFrame | Batch, message: Msg) -> None:
         if isinstance(sent, Batch):
             for kind, body in sent.requests:
                 try:
@@ -400,7 +400,7 @@ class NatsBus(LocalBus):
         with contextlib.suppress(NatsError, OSError):  # whoever asked looks again
             await message.respond(encode(answer))
 
-    async def _answer(self, asked: Asked) -> Answer:
+    async def _answer(self, asked: RequestFrame) -> Answer:
         try:
             reply = await super().ask(self.worker, self._opened_request(asked.kind, asked.body), asked.timeout_s)
         except BirthmarkError as error:

@@ -56,7 +56,7 @@ class Reply(msgspec.Struct, frozen=True, tag_field="kind"):
     """An answer. Subclasses have a tag of their own."""
 
 
-class Done(Reply, frozen=True, tag="bus.done"):
+class EmptyReply(Reply, frozen=True, tag="bus.done"):
     """The answer to what only has to be done."""
 
 

@@ -11,7 +11,7 @@ from birthmark.errors import BirthmarkError
 _T = TypeVar("_T")
 
 
-class Told(msgspec.Struct, frozen=True, tag="told", array_like=True):
+class EventFrame(msgspec.Struct, frozen=True, tag="told", array_like=True):
     """Events: the kind and the body of each. Whoever hears a `token` says so to the worker that sent it."""
 
     events: tuple[tuple[str, str], ...]
@@ -19,14 +19,14 @@ class Told(msgspec.Struct, frozen=True, tag="told", array_like=True):
     token: int = 0
 
 
-class Hears(msgspec.Struct, frozen=True, tag="hears", array_like=True):
+class EventAck(msgspec.Struct, frozen=True, tag="hears", array_like=True):
     """A worker has handled what it was told under a token."""
 
     token: int
     worker: str
 
 
-class Asked(msgspec.Struct, frozen=True, tag="asked", array_like=True):
+class RequestFrame(msgspec.Struct, frozen=True, tag="asked", array_like=True):
     """A request; it is not handled for longer than whoever asked waits."""
 
     kind: str
@@ -52,7 +52,7 @@ class Answer(msgspec.Struct, frozen=True, array_like=True):
     words: dict[str, str] = {}
 
 
-Sent = Told | Hears | Asked | Batch
+Sent = EventFrame | EventAck | RequestFrame | Batch
 read_sent = msgspec.msgpack.Decoder(Sent).decode
 read_answer = msgspec.msgpack.Decoder(Answer).decode
 encode = msgspec.msgpack.encode

@@ -15,14 +15,14 @@ from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKey
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from birthmark.auth.principals import Principal, PrincipalKind
-from birthmark.ca.model import Issued
+from birthmark.ca.model import IssuedCertificate
 from birthmark.ca.rules.issuance import NameHeldError
 from birthmark.ca.service import CertificateAuthority
 from birthmark.errors import PolicyError, ThrottledError
 from birthmark.pki.certificate_profiles import SERVER, Profile, Purpose
 from birthmark.pki.certificates import Certificate, Thumbprint
 from birthmark.pki.csr import CertificateRequest
-from birthmark.pki.distribution_points import Places
+from birthmark.pki.distribution_points import DistributionPoints
 from birthmark.pki.issuance import Issuer, issue
 from birthmark.pki.names import MAX_COMMON_NAME_BYTES, name_of
 from birthmark.store import Changes
@@ -36,7 +36,7 @@ def issue_server(
     serial: int,
     now: datetime,
     lifetime: timedelta | None = None,
-    places: Places | None = None,
+    places: DistributionPoints | None = None,
 ) -> Certificate:
     """Return a server certificate for `hosts`: DNS names and IP addresses, the most important one first."""
     named = next((host for host in hosts if len(host.encode()) <= MAX_COMMON_NAME_BYTES), "server")
@@ -128,7 +128,7 @@ Also = Callable[[Sequence[Certificate]], Awaitable[Changes]]
 
 
 @dataclass(frozen=True, slots=True)
-class Orders:
+class CertificateOrders:
     """Issues what is ordered."""
 
     authority: CertificateAuthority = field(repr=False)
@@ -196,7 +196,7 @@ class Orders:
             if one.certificate.not_after > now and not await self._is_of(one, maker, mine):
                 raise NameHeldError(actor=maker.actor, asked=name, device_id=name, holder=one.device_id)
 
-    async def _is_of(self, issued: Issued, maker: Principal, mine: Collection[Thumbprint]) -> bool:
+    async def _is_of(self, issued: IssuedCertificate, maker: Principal, mine: Collection[Thumbprint]) -> bool:
         """Say whether a certificate was issued to the device itself, or by one that was."""
         for _ in range(_MOST):
             if issued.requested_by == maker.actor or issued.certificate.thumbprint in mine:

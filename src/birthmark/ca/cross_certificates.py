@@ -35,7 +35,7 @@ class LinksRefusedError(PolicyError):
 
 
 @dataclass(frozen=True, slots=True)
-class Links:
+class CrossCertificates:
     """Both certificates, and the roots between which they lead."""
 
     new_with_old: Certificate
@@ -54,23 +54,23 @@ def link(of: Certificate, by: Issuer, *, now: datetime, entropy: Entropy) -> Cer
     return issue(_LINK, of.subject, of.public_key(), issuer=by, serial=serial, now=now, lifetime=lifetime)
 
 
-def make_links(old: Issuer, new: Issuer, *, now: datetime, entropy: Entropy) -> Links:
+def make_links(old: Issuer, new: Issuer, *, now: datetime, entropy: Entropy) -> CrossCertificates:
     """Return both links."""
     there = link(new.certificate, old, now=now, entropy=entropy)
     back = link(old.certificate, new, now=now, entropy=entropy)
-    return Links(there, back, new.certificate, old.certificate)
+    return CrossCertificates(there, back, new.certificate, old.certificate)
 
 
-def links_in(bundle: Sequence[Certificate]) -> Links | None:
+def links_in(bundle: Sequence[Certificate]) -> CrossCertificates | None:
     """Return what a file of certificates holds if it looks like one of links."""
     if len(bundle) != _IN_A_FILE or not all(one.is_ca for one in bundle):
         return None
-    found = Links(*bundle)
+    found = CrossCertificates(*bundle)
     is_both = found.new_with_old.spki_der == found.new.spki_der and found.old_with_new.spki_der == found.old.spki_der
     return found if is_both and found.new.spki_der != found.old.spki_der else None
 
 
-def install_links(directory: Path, links: Links) -> None:
+def install_links(directory: Path, links: CrossCertificates) -> None:
     """Keep them beside the new root's CAs in `directory`. Raise `LinksRefusedError`; then nothing has changed."""
     with alone_in(directory):
         if (wrong := _wrong(directory, links)) is not None:
@@ -79,7 +79,7 @@ def install_links(directory: Path, links: Links) -> None:
             atomic_files.replace(directory / f"{name}.pem", one.pem().encode(), mode=0o644)
 
 
-def _wrong(directory: Path, links: Links) -> str | None:
+def _wrong(directory: Path, links: CrossCertificates) -> str | None:
     here = read_certificate(directory, Purpose.ROOT) if (directory / "root.pem").exists() else None
     if here is None:
         return "there is no root here yet: install what the new one has signed first"

@@ -15,7 +15,7 @@ from birthmark import atomic_files
 from birthmark.ca.hierarchy import Generation, Hierarchy
 from birthmark.ca.hierarchy_files import (
     BELOW,
-    Kept,
+    HierarchyFiles,
     alone_in,
     below_root,
     finish,
@@ -36,7 +36,7 @@ from birthmark.clock import Entropy
 from birthmark.errors import ConflictError, NotFoundError, UnavailableError
 from birthmark.pki.certificate_profiles import ROOT, Purpose
 from birthmark.pki.certificates import Certificate
-from birthmark.pki.distribution_points import Places
+from birthmark.pki.distribution_points import DistributionPoints
 from birthmark.pki.issuance import Issuer, SigningKey, new_serial, self_signed
 from birthmark.pki.names import parse_common_name
 from birthmark.untrusted_text import reason_of
@@ -113,7 +113,7 @@ def create(
     entropy: Entropy,
     flat: bool = False,
     lifetime: timedelta | None = None,
-    places: Places | None = None,
+    places: DistributionPoints | None = None,
     passphrase: Passphrase | None = None,
     token: TokenPlace | None = None,
 ) -> Hierarchy:
@@ -152,7 +152,7 @@ def load(directory: Path, passphrase: Passphrase | None = None) -> Hierarchy:
     below = {one: read_issuer(directory, one, opened.reveal()) for one in there}
     if root is None and not below:
         raise SecretUnreadableError(path=directory / "root.key", reason="it is not there, and no other CA is")
-    return Hierarchy(Generation(anchor, root, below, Kept(directory, opened)))
+    return Hierarchy(Generation(anchor, root, below, HierarchyFiles(directory, opened)))
 
 
 def load_or_create(
@@ -162,7 +162,7 @@ def load_or_create(
     now: Callable[[], datetime],
     entropy: Entropy,
     root: str | None = None,
-    places: Places | None = None,
+    places: DistributionPoints | None = None,
     passphrase: Passphrase | None = None,
 ) -> Hierarchy:
     """Read the hierarchy, or make it at the first start.

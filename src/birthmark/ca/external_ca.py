@@ -36,7 +36,7 @@ class Upstream(Protocol):
 
 
 @dataclass(slots=True)
-class Asking:
+class PendingSignatures:
     """Who waits for a CA elsewhere: each subject once, and `most` in all, so that a silent one is waited for by few."""
 
     most: int = 24

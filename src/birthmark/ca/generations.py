@@ -20,7 +20,7 @@ from birthmark.clock import Clock, Entropy
 from birthmark.errors import BirthmarkError
 from birthmark.pki.certificate_profiles import Purpose
 from birthmark.pki.certificates import Certificate, Thumbprint
-from birthmark.pki.distribution_points import Places
+from birthmark.pki.distribution_points import DistributionPoints
 from birthmark.pki.issuance import Issuer
 
 FIRST, ABANDONED = "ca", "abandoned"
@@ -49,7 +49,7 @@ class Generations:
     passphrase: Passphrase = field(repr=False)
     clock: Clock = field(repr=False)
     entropy: Entropy = field(repr=False)
-    places: Places | None = None
+    places: DistributionPoints | None = None
     _open: dict[Thumbprint, Generation] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:

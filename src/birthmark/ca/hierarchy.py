@@ -13,15 +13,21 @@ from birthmark.clock import Entropy
 from birthmark.errors import UnavailableError
 from birthmark.pki.certificate_profiles import Purpose
 from birthmark.pki.certificates import Certificate
-from birthmark.pki.distribution_points import Places, name_of_key
+from birthmark.pki.distribution_points import DistributionPoints, name_of_key
 from birthmark.pki.issuance import Issuer
 
 
-class Keeper(Protocol):
+class HierarchyStorage(Protocol):
     """Where certificates and keys are kept: durable on return, and safe against other processes."""
 
     def add(
-        self, purpose: Purpose, root: Issuer | None, *, now: datetime, entropy: Entropy, places: Places | None = None
+        self,
+        purpose: Purpose,
+        root: Issuer | None,
+        *,
+        now: datetime,
+        entropy: Entropy,
+        places: DistributionPoints | None = None,
     ) -> Issuer:
         """Make the CA of a purpose; return the one that another process has made meanwhile.
 
@@ -55,7 +61,7 @@ class Generation:
     __slots__ = ("_below", "_root", "anchor", "keeper")
 
     def __init__(
-        self, anchor: Certificate, root: Issuer | None, below: Mapping[Purpose, Issuer], keeper: Keeper
+        self, anchor: Certificate, root: Issuer | None, below: Mapping[Purpose, Issuer], keeper: HierarchyStorage
     ) -> None:
         self.anchor = anchor
         self._root = root
@@ -97,7 +103,9 @@ class Generation:
         """Every CA certificate there is, the devices' first and the root last."""
         return (*(issuer.certificate for issuer in self._below.values()), self.anchor)
 
-    def issuer(self, purpose: Purpose, *, now: datetime, entropy: Entropy, places: Places | None = None) -> Issuer:
+    def issuer(
+        self, purpose: Purpose, *, now: datetime, entropy: Entropy, places: DistributionPoints | None = None
+    ) -> Issuer:
         """Return the CA that signs for `purpose`, made now if there is none yet."""
         if purpose is Purpose.ROOT or self.is_flat:
             return self.root
@@ -163,7 +171,7 @@ class Hierarchy:
         return tuple(one.anchor for one in self.generations)
 
     @property
-    def keeper(self) -> Keeper:
+    def keeper(self) -> HierarchyStorage:
         return self._signing.keeper
 
     @property
@@ -197,7 +205,9 @@ class Hierarchy:
         """Every CA certificate there is, those that sign first."""
         return (*(one for generation in self.generations for one in generation.certificates), *self.links)
 
-    def issuer(self, purpose: Purpose, *, now: datetime, entropy: Entropy, places: Places | None = None) -> Issuer:
+    def issuer(
+        self, purpose: Purpose, *, now: datetime, entropy: Entropy, places: DistributionPoints | None = None
+    ) -> Issuer:
         """Return the CA that signs for `purpose`, made now if there is none yet."""
         return self._signing.issuer(purpose, now=now, entropy=entropy, places=places)
 

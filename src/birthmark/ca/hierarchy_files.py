@@ -29,7 +29,7 @@ from birthmark.errors import InvalidRequestError, UnavailableError
 from birthmark.keys.private_key import PublicKey
 from birthmark.pki.certificate_profiles import EDGE_ISSUING_CA, ISSUING_CA, Profile, Purpose
 from birthmark.pki.certificates import Certificate, parse_pem
-from birthmark.pki.distribution_points import Places
+from birthmark.pki.distribution_points import DistributionPoints
 from birthmark.pki.issuance import Issuer, SigningKey, issue, new_serial
 from birthmark.pki.names import name_of
 
@@ -81,7 +81,7 @@ def below_root(
     root: Issuer,
     now: datetime,
     entropy: Entropy,
-    places: Places | None,
+    places: DistributionPoints | None,
     token: TokenPlace | None = None,
 ) -> tuple[Certificate, SigningKey]:
     """Return the certificate and the key of a new CA below the root."""
@@ -91,7 +91,7 @@ def below_root(
     return issue(profile, subject, key.public_key(), issuer=root, serial=serial, now=now, places=places), key
 
 
-class Kept:
+class HierarchyFiles:
     """The files of a directory, as a hierarchy asks for them."""
 
     def __init__(self, directory: Path, passphrase: Passphrase) -> None:
@@ -99,7 +99,13 @@ class Kept:
         self._passphrase = passphrase
 
     def add(
-        self, purpose: Purpose, root: Issuer | None, *, now: datetime, entropy: Entropy, places: Places | None = None
+        self,
+        purpose: Purpose,
+        root: Issuer | None,
+        *,
+        now: datetime,
+        entropy: Entropy,
+        places: DistributionPoints | None = None,
     ) -> Issuer:
         """Make the CA of a purpose where there is none; one that another process made meanwhile is taken.
 

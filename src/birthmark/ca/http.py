@@ -16,9 +16,9 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from birthmark.ca.ocsp_responder import Answers
+from birthmark.ca.ocsp_responder import OcspResponder
 from birthmark.errors import BirthmarkError
-from birthmark.pki.ocsp import MAX_REQUEST_BYTES, Answer, OcspMalformedError, Unsigned
+from birthmark.pki.ocsp import MAX_REQUEST_BYTES, Answer, OcspMalformedError, UnsignedStatus
 
 REQUEST, RESPONSE = "application/ocsp-request", "application/ocsp-response"
 LIST, CERTIFICATE = "application/pkix-crl", "application/pkix-cert"
@@ -26,7 +26,7 @@ MAX_AGE_S = 900
 _MAX_GET_CHARS = MAX_REQUEST_BYTES * 4 // 3 + 4
 
 
-def routes(answers: Answers, refused: Callable[[BirthmarkError, str], object]) -> Sequence[Route]:
+def routes(answers: OcspResponder, refused: Callable[[BirthmarkError, str], object]) -> Sequence[Route]:
     """Return the routes: OCSP by GET and POST, and of each CA its list and its certificate.
 
     `refused` hears of what is no request, and from which address.
@@ -43,13 +43,13 @@ def routes(answers: Answers, refused: Callable[[BirthmarkError, str], object]) -
 
     async def said(request: Request, der: bytes, *, is_kept: bool) -> Response:
         address = request.client.host if request.client else ""
-        answer: Answer | Unsigned
+        answer: Answer | UnsignedStatus
         try:
             answer = await answers.answer(der, address)
         except OcspMalformedError as error:
             refused(error, address)
-            answer = Unsigned.MALFORMED
-        if isinstance(answer, Unsigned):
+            answer = UnsignedStatus.MALFORMED
+        if isinstance(answer, UnsignedStatus):
             return Response(answer.der, media_type=RESPONSE, headers={"Cache-Control": "no-store"})
         if not is_kept:
             return Response(answer.der, media_type=RESPONSE)

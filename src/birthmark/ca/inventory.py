@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import BigInteger, LargeBinary, bindparam, select, tuple_
 
-from birthmark.ca.model import Issued
+from birthmark.ca.model import IssuedCertificate
 from birthmark.ca.store import INVENTORY, certificates
 from birthmark.clock import Clock
 from birthmark.pki.certificates import Thumbprint
@@ -26,7 +26,7 @@ _LAST = b"\xff" * 32
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class CertificateQuery:
     """Which certificates; all that is said must hold."""
 
     expiring: timedelta | None = None
@@ -61,7 +61,9 @@ class Inventory:
     database: Database = field(repr=False)
     clock: Clock = field(repr=False)
 
-    async def page(self, wanted: Wanted, *, after: str | None = None, limit: int = 250) -> Page[Issued]:
+    async def page(
+        self, wanted: CertificateQuery, *, after: str | None = None, limit: int = 250
+    ) -> Page[IssuedCertificate]:
         """Return those that end first, or that follow `after`. Raise `PageInvalidError`."""
         begin, upto = wanted.span(self.clock.micros())
         asked: dict[str, Any] = {"limit": limit + 1, "upto": upto}
@@ -75,9 +77,9 @@ class Inventory:
         last = rows[limit - 1] if len(rows) > limit else None
         return Page(found, None if last is None else f"{last['not_after']}.{last['thumbprint'].hex()}")
 
-    async def every(self, wanted: Wanted) -> Sequence[Issued]:
+    async def every(self, wanted: CertificateQuery) -> Sequence[IssuedCertificate]:
         """Return them all; for as many as a person reads."""
-        found: list[Issued] = []
+        found: list[IssuedCertificate] = []
         page = await self.page(wanted)
         found += page.items
         while page.last is not None:
@@ -86,7 +88,7 @@ class Inventory:
         return found
 
 
-def statement_for(wanted: Wanted) -> Statement:
+def statement_for(wanted: CertificateQuery) -> Statement:
     """Return the question's statement."""
     revoked: bool | None = True if wanted.is_revoked else None
     if revoked is None and (wanted.is_unrevoked or wanted.expiring is not None):

@@ -13,7 +13,7 @@ _MAX_KEPT_BYTES = 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Issued:
+class IssuedCertificate:
     """A certificate in the inventory."""
 
     certificate: Certificate
@@ -43,7 +43,7 @@ class LiveCertificate:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class SubjectStatus:
     """What is on record about the key and the name of a request when it is decided."""
 
     key_holder: str | None = None

@@ -27,7 +27,7 @@ from birthmark.pki.ocsp import (
     CertId,
     OcspRequest,
     Status,
-    Unsigned,
+    UnsignedStatus,
     build_answer,
     ids_of,
     parse_request,
@@ -41,7 +41,7 @@ _RENEW_BEFORE = OCSP.lifetime / 2
 
 
 @dataclass(slots=True)
-class Answers:
+class OcspResponder:
     """The responders of every CA there is."""
 
     ca: CertificateAuthority
@@ -62,7 +62,7 @@ class Answers:
     def __len__(self) -> int:
         return len(self._kept)
 
-    async def answer(self, der: bytes, address: str) -> Answer | Unsigned:
+    async def answer(self, der: bytes, address: str) -> Answer | UnsignedStatus:
         """Return what is said to a request. Raise `OcspMalformedError`."""
         request = parse_request(der)
         now = self.ca.clock.now()
@@ -71,10 +71,10 @@ class Answers:
         issuers = [self._issuer(one) for one in request.asked]
         issuer = issuers[0] if issuers else None
         if issuer is None or any(one is not issuer for one in issuers):
-            return Unsigned.UNAUTHORIZED
+            return UnsignedStatus.UNAUTHORIZED
         if self.may_sign(address):
             return await self._signed(request, issuer, now)
-        return self._fresh(request.asked, now) or Unsigned.TRY_LATER
+        return self._fresh(request.asked, now) or UnsignedStatus.TRY_LATER
 
     def _fresh(self, asked: Sequence[CertId], now: datetime) -> Answer | None:
         if len(asked) != 1 or (kept := self._kept.get(asked[0])) is None:

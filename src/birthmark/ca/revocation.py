@@ -16,7 +16,7 @@ from birthmark.auth.principals import Principal
 from birthmark.ca import store
 from birthmark.ca.events import CertificateRevoked
 from birthmark.ca.hierarchy import Hierarchy
-from birthmark.ca.model import Issued, key_digest
+from birthmark.ca.model import IssuedCertificate, key_digest
 from birthmark.clock import Clock
 from birthmark.errors import ConflictError, NotFoundError, UnauthenticatedError, UnavailableError
 from birthmark.pki.certificates import Certificate, Thumbprint, parse_der
@@ -25,7 +25,7 @@ from birthmark.pki.names import fold
 from birthmark.pki.path_validation import MAX_BAG, MAX_DEPTH, SignatureCache, Signatures
 from birthmark.store import Changes, Database, Statement, decided_again, from_micros, to_micros
 from birthmark.store.database import Row
-from birthmark.store.reloading_cache import Remembered
+from birthmark.store.reloading_cache import RowCache
 
 ATTEMPTS = 5
 PAGE = 100
@@ -126,10 +126,10 @@ class Revocations:
     clock: Clock = field(repr=False)
     on_record: OnRecord | None = field(default=None, repr=False)
     _signatures: SignatureCache = field(default_factory=SignatureCache, repr=False)
-    _remembered: Remembered = field(init=False, repr=False)
+    _remembered: RowCache = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self._remembered = Remembered(self.database, CertificateRevoked)
+        self._remembered = RowCache(self.database, CertificateRevoked)
 
     async def check(self, leaf: Certificate, bag: Sequence[Certificate] = ()) -> None:
         """Raise `CertificateRevokedError` if `leaf`, its key, or a CA above it was taken back here.
@@ -195,13 +195,13 @@ class Revocations:
 
     async def certificate(
         self, thumbprint: Thumbprint, principal: Principal, reason: RevocationReason = RevocationReason.UNSPECIFIED
-    ) -> tuple[Issued, ...]:
+    ) -> tuple[IssuedCertificate, ...]:
         """Revoke one, and with its key all others of that key. Raise `CertificateUnknownError`, `AlreadyRevokedError`.
 
         Return what was revoked, as it was before.
         """
 
-        async def targets() -> list[Issued]:
+        async def targets() -> list[IssuedCertificate]:
             first = await self._find(thumbprint)
             if first is None:
                 raise CertificateUnknownError(wanted=thumbprint.hex())
@@ -214,7 +214,7 @@ class Revocations:
 
     async def device(
         self, name: str, principal: Principal, reason: RevocationReason, presented: Iterable[Thumbprint] = ()
-    ) -> tuple[tuple[Issued, ...], list[Thumbprint]]:
+    ) -> tuple[tuple[IssuedCertificate, ...], list[Thumbprint]]:
         """Revoke every live certificate of a name, in any spelling, or the last, and their keys; others in `presented`.
 
         Return the former, and which of the latter were taken back. Raise `DeviceNotAliveError` when there are none.
@@ -222,12 +222,12 @@ class Revocations:
         others = await self.presented(presented)
         await self.others(others, name, principal, reason)
 
-        async def left() -> list[Issued]:
+        async def left() -> list[IssuedCertificate]:
             found = await self.alive(name)
             more = await self._of_keys(found, reason)
             return [*found, *(one for one in more if one not in found)]
 
-        async def targets() -> list[Issued]:
+        async def targets() -> list[IssuedCertificate]:
             found = await left()
             if not found and not others:
                 raise DeviceNotAliveError(name=name)
@@ -236,11 +236,11 @@ class Revocations:
         taken = await self._revoke(targets, principal, reason)
         return await self._with_rest(taken, left, principal, reason), others
 
-    async def alive(self, name: str) -> list[Issued]:
+    async def alive(self, name: str) -> list[IssuedCertificate]:
         """Return every live certificate of a name, in any spelling; if there is none, the last, which may come back."""
         return await self._live(store.LIVE_OF_NAME, name=fold(name)) or await self._last(name)
 
-    async def each_alive(self, name: str) -> AsyncIterator[Issued]:
+    async def each_alive(self, name: str) -> AsyncIterator[IssuedCertificate]:
         """Yield what `alive` returns, however much it is."""
         asked: dict[str, Any] = {"name": fold(name), "beyond_end": self.clock.micros(), "beyond": _LAST, "limit": PAGE}
         page = await self._live(store.LIVE_PAGE, **asked)
@@ -319,11 +319,13 @@ class Revocations:
         row = await self.database.one(store.KEY, key_digest=digest)
         return row is not None and row["revoked_at"] is not None
 
-    async def of_key(self, certificate: Certificate) -> list[Issued]:
+    async def of_key(self, certificate: Certificate) -> list[IssuedCertificate]:
         """Return what is alive of the key of a certificate, it among them."""
         return await self._live(store.LIVE_OF_KEY, key_digest=digest_of(certificate))
 
-    async def key(self, certificate: Certificate, principal: Principal, reason: RevocationReason) -> tuple[Issued, ...]:
+    async def key(
+        self, certificate: Certificate, principal: Principal, reason: RevocationReason
+    ) -> tuple[IssuedCertificate, ...]:
         """Revoke the key of a certificate, whoever issued it, and what this CA certified of it. Return the latter."""
         digest, name = digest_of(certificate), fold(certificate.subject_cn or "")
 
@@ -338,19 +340,19 @@ class Revocations:
         changes.audit(principal.actor, "key.revoke", name, key=digest.hex(), reason=reason.value, **told)
         await self.database.commit(changes.event(CertificateRevoked(name, key=digest, is_ca=is_ca)))
 
-        def left() -> Awaitable[list[Issued]]:
+        def left() -> Awaitable[list[IssuedCertificate]]:
             return self._live(store.LIVE_OF_KEY, key_digest=digest)
 
         return await self._with_rest(await self._revoke(left, principal, reason), left, principal, reason)
 
-    def superseding(self, unused: Issued, actor: Principal) -> Changes:
+    def superseding(self, unused: IssuedCertificate, actor: Principal) -> Changes:
         """Return what takes back a certificate that was never used, in the commit that issues another of its name."""
         return self._changes([unused], actor, RevocationReason.SUPERSEDED, {})
 
     async def _revoke(
-        self, targets: Callable[[], Awaitable[list[Issued]]], principal: Principal, reason: RevocationReason
-    ) -> tuple[Issued, ...]:
-        async def attempt() -> tuple[Issued, ...]:
+        self, targets: Callable[[], Awaitable[list[IssuedCertificate]]], principal: Principal, reason: RevocationReason
+    ) -> tuple[IssuedCertificate, ...]:
+        async def attempt() -> tuple[IssuedCertificate, ...]:
             names: dict[str, int] = {}
             # The versions first: what is issued after this look makes the commit fail, and the next look takes it too.
             while (found := await targets()) and not names.keys() >= (wanted := {fold(one.device_id) for one in found}):
@@ -362,11 +364,11 @@ class Revocations:
 
     async def _with_rest(
         self,
-        taken: tuple[Issued, ...],
-        left: Callable[[], Awaitable[list[Issued]]],
+        taken: tuple[IssuedCertificate, ...],
+        left: Callable[[], Awaitable[list[IssuedCertificate]]],
         principal: Principal,
         reason: RevocationReason,
-    ) -> tuple[Issued, ...]:
+    ) -> tuple[IssuedCertificate, ...]:
         """Revoke what is left, a part that is read at once after the other; return all that was revoked."""
         while await left():
             taken += await self._revoke(left, principal, reason)
@@ -377,7 +379,11 @@ class Revocations:
         return 0 if row is None else int(row["version"])
 
     def _changes(
-        self, found: Sequence[Issued], principal: Principal, reason: RevocationReason, names: Mapping[str, int]
+        self,
+        found: Sequence[IssuedCertificate],
+        principal: Principal,
+        reason: RevocationReason,
+        names: Mapping[str, int],
     ) -> Changes:
         changes, now = Changes(), self.clock.micros()
         for name, version in names.items():
@@ -404,24 +410,24 @@ class Revocations:
             changes.event(CertificateRevoked(one.device_id, thumbprint, key, is_ca))
         return changes
 
-    async def _of_keys(self, found: Sequence[Issued], reason: RevocationReason) -> list[Issued]:
+    async def _of_keys(self, found: Sequence[IssuedCertificate], reason: RevocationReason) -> list[IssuedCertificate]:
         if reason is RevocationReason.SUPERSEDED:
             return []
-        more: dict[Thumbprint, Issued] = {}
+        more: dict[Thumbprint, IssuedCertificate] = {}
         for digest in dict.fromkeys(digest_of(one.certificate) for one in found):
             more |= {one.certificate.thumbprint: one for one in await self._live(store.LIVE_OF_KEY, key_digest=digest)}
         return list(more.values())
 
-    async def _live(self, statement: Statement, **key: object) -> list[Issued]:
+    async def _live(self, statement: Statement, **key: object) -> list[IssuedCertificate]:
         rows = await self.database.all(statement, after=self.clock.micros(), **key)
         return [store.INVENTORY.of(row) for row in rows]
 
-    async def _last(self, name: str) -> list[Issued]:
+    async def _last(self, name: str) -> list[IssuedCertificate]:
         """Return what ended last of a name, if it was not revoked: a device that is off may come back by it."""
         rows = await self.database.all(store.BY_DEVICE, name=fold(name))
         return [one for one in map(store.INVENTORY.of, rows[:1]) if not one.is_revoked]
 
-    async def _find(self, thumbprint: Thumbprint) -> Issued | None:
+    async def _find(self, thumbprint: Thumbprint) -> IssuedCertificate | None:
         row = await self.database.one(store.BY_THUMBPRINT, thumbprint=thumbprint)
         return None if row is None else store.INVENTORY.of(row)
 

@@ -32,7 +32,7 @@ from birthmark.pki.names import fold
 from birthmark.ref import Ref
 from birthmark.store import Changes, Database, Statement, from_micros, to_micros
 from birthmark.store.database import Row
-from birthmark.store.reloading_cache import Loading
+from birthmark.store.reloading_cache import ReloadingCache
 from birthmark.supervised_tasks import beside
 
 ROOT_FACT = "ca.root"
@@ -71,7 +71,7 @@ class Roots(Protocol):
         ...
 
 
-class Shared(Protocol):
+class SharedGenerations(Protocol):
     """The files of generations where other machines have them too."""
 
     async def check_leads(self) -> None:
@@ -113,14 +113,14 @@ class Rollovers:
     groups: Ref[RootGroups] = field(default_factory=Ref, init=False, repr=False)
     changed: Callable[[], None] = field(default=lambda: None, repr=False)
     """Is called when other CAs sign or are trusted: what was made of them has to be made anew."""
-    shared: Shared = field(default_factory=_OneMachine, repr=False)
+    shared: SharedGenerations = field(default_factory=_OneMachine, repr=False)
     _current: Rollover | None = field(default=None, init=False)
     _noted: OrderedDict[str, None] = field(default_factory=OrderedDict, init=False, repr=False)
-    _loading: Loading = field(init=False, repr=False)
+    _loading: ReloadingCache = field(init=False, repr=False)
     _making: asyncio.Lock = field(default_factory=asyncio.Lock, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self._loading = Loading(self.database, self._follow_record, RolloverMoved)
+        self._loading = ReloadingCache(self.database, self._follow_record, RolloverMoved)
 
     async def load(self) -> None:
         """Take over the state on record."""

@@ -15,7 +15,7 @@ from birthmark.ca.crls import RevocationLists
 from birthmark.ca.events import CertificateIssued
 from birthmark.ca.external_ca import Upstream, issuer_of
 from birthmark.ca.hierarchy import Hierarchy
-from birthmark.ca.model import Issued, LiveCertificate, Standing, key_digest
+from birthmark.ca.model import IssuedCertificate, LiveCertificate, SubjectStatus, key_digest
 from birthmark.ca.revocation import ATTEMPTS, NameMovedError, OnRecord, Revocations, digest_of
 from birthmark.ca.rules.issuance import check_alive, decide, name_asked_for
 from birthmark.ca.rules.names import (
@@ -32,7 +32,7 @@ from birthmark.errors import ConflictError, NotFoundError
 from birthmark.pki.certificate_profiles import DEVICE, EDGE_ISSUING_CA, FOR_REQUESTS, ISSUING_CA, Profile, Purpose
 from birthmark.pki.certificates import Certificate, Thumbprint, is_signed_by
 from birthmark.pki.csr import CertificateRequest
-from birthmark.pki.distribution_points import Places
+from birthmark.pki.distribution_points import DistributionPoints
 from birthmark.pki.issuance import BACKDATING, Issuer, issue, new_serial
 from birthmark.pki.names import fold
 from birthmark.store import Changes, Database, decided_again, from_micros, name_index, to_micros
@@ -81,7 +81,7 @@ class CertificateAuthority:
     """What the operator says of every device: attributes by short name (O, OU, C, ST, L)."""
     profiles: Mapping[str, Profile] = field(default_factory=lambda: FOR_REQUESTS, repr=False)
     """Those that can be asked for, by name."""
-    places: Places | None = None
+    places: DistributionPoints | None = None
     """Where relying parties reach this server's word of revocation, if they do."""
     told_beyond: timedelta = timedelta(days=7)
     """Certificates that live longer say these places, where their profile does not say otherwise."""
@@ -108,7 +108,7 @@ class CertificateAuthority:
         now = self.clock.now()
         return self.hierarchy.issuer(profile.purpose, now=now, entropy=self.entropy, places=self.places)
 
-    def places_for(self, profile: Profile, lifetime: timedelta) -> Places | None:
+    def places_for(self, profile: Profile, lifetime: timedelta) -> DistributionPoints | None:
         """Return the places that a certificate says, or None."""
         is_told = lifetime > self.told_beyond if profile.revocation is None else profile.revocation
         return self.places if is_told else None
@@ -128,7 +128,7 @@ class CertificateAuthority:
         san: Sequence[x509.GeneralName] = (),
         lifetime: timedelta | None = None,
         also: Callable[[Certificate], Changes | Awaitable[Changes]] = lambda _issued: Changes(),
-        held: Issued | None = None,
+        held: IssuedCertificate | None = None,
         most_alive: int | None = None,
     ) -> tuple[Certificate, ...]:
         """Return the new certificate and the CAs above it, root last, once all of it is on record.
@@ -181,8 +181,12 @@ class CertificateAuthority:
             await record(certificate, device_id, issuer.certificate, standing)
             return (certificate, *self.hierarchy.above(issuer))
 
-        async def record(certificate: Certificate, device_id: str, issuer: Certificate, standing: Standing) -> None:
-            issued = Issued(certificate, device_id, profile.name, principal.actor, parent=principal.thumbprint)
+        async def record(
+            certificate: Certificate, device_id: str, issuer: Certificate, standing: SubjectStatus
+        ) -> None:
+            issued = IssuedCertificate(
+                certificate, device_id, profile.name, principal.actor, parent=principal.thumbprint
+            )
             row = store.row_of(issued, issuer=issuer.thumbprint, key_digest=key_digest(request.spki_der))
             is_renewal = held is not None and (fold(held.device_id), held.profile) == (row["name"], profile.name)
             changes = _changes(row, issued, standing, held if is_renewal else None)
@@ -191,7 +195,7 @@ class CertificateAuthority:
 
         return await decided_again(attempt, after=NameMovedError, attempts=ATTEMPTS)
 
-    async def find(self, thumbprint: Thumbprint) -> Issued | None:
+    async def find(self, thumbprint: Thumbprint) -> IssuedCertificate | None:
         """Return what was issued under this thumbprint, if it was."""
         row = await self.database.one(store.BY_THUMBPRINT, thumbprint=thumbprint)
         return None if row is None else store.INVENTORY.of(row)
@@ -214,7 +218,7 @@ class CertificateAuthority:
         at, thumbprint = to_micros(now), certificate.thumbprint
         return Changes().run(store.REGISTERED, key_thumbprint=thumbprint, registered_at=at)
 
-    async def presented(self, leaf: Certificate) -> tuple[Issued, int | None] | None:
+    async def presented(self, leaf: Certificate) -> tuple[IssuedCertificate, int | None] | None:
         """Return what was issued as `leaf`, if it was, and when its key was taken back, if it was."""
         row = await self.database.one(store.PRESENTED, **store.wanted(leaf), key_digest=digest_of(leaf))
         if row is None:
@@ -222,7 +226,9 @@ class CertificateAuthority:
         issued = store.INVENTORY.of(row, certificate=leaf) if row["der"] == leaf.der else store.INVENTORY.of(row)
         return issued, row["key_revoked_at"]
 
-    async def newer(self, than: Issued, in_use: Collection[Thumbprint]) -> tuple[list[Issued], frozenset[Thumbprint]]:
+    async def newer(
+        self, than: IssuedCertificate, in_use: Collection[Thumbprint]
+    ) -> tuple[list[IssuedCertificate], frozenset[Thumbprint]]:
         """Return what was issued to the same name after it and was used, and which of all these asked for others.
 
         That is what it asked for, and what was asked for with it and registered; `in_use` are certificates by which
@@ -246,7 +252,7 @@ class CertificateAuthority:
         ]
         return newer, frozenset(parents)
 
-    async def taken_back_since(self, issued: Issued) -> datetime | None:
+    async def taken_back_since(self, issued: IssuedCertificate) -> datetime | None:
         """Return when something of the same name was revoked after this was issued, but for what was only replaced."""
         certificate = issued.certificate
         began = certificate.not_before + min(BACKDATING, (certificate.not_after - certificate.not_before) / 11)
@@ -260,7 +266,7 @@ class CertificateAuthority:
         row = await self.database.one(store.TAKEN_BACK_SINCE, name=fold(name), since=to_micros(moment))
         return None if row is None else from_micros(row["revoked_at"])
 
-    async def search(self, wanted: str) -> list[Issued]:
+    async def search(self, wanted: str) -> list[IssuedCertificate]:
         """Return what fits a thumbprint, a serial number (both in hex) or a device id in any case, newest first."""
         rows = list(await self.database.all(store.BY_DEVICE, name=fold(wanted)))
         plain = "".join(one for one in wanted if one.isprintable() and one not in ": ").lower()  # as Windows shows it
@@ -272,7 +278,7 @@ class CertificateAuthority:
         rows += await self.database.all(store.BY_SERIAL, serial=f"{int.from_bytes(number):x}")
         return [store.INVENTORY.of(row) for row in rows]
 
-    async def of_name(self, name: str) -> list[Issued]:
+    async def of_name(self, name: str) -> list[IssuedCertificate]:
         """Return the last hundred that were issued to a name, in any spelling."""
         return [store.INVENTORY.of(row) for row in await self.database.all(store.BY_DEVICE, name=fold(name))]
 
@@ -285,7 +291,7 @@ class CertificateAuthority:
             found.append(row["name"])
         return found[1:]
 
-    async def latest(self, limit: int = 100) -> list[Issued]:
+    async def latest(self, limit: int = 100) -> list[IssuedCertificate]:
         """Return the inventory, those that live longest first."""
         return [store.INVENTORY.of(row) for row in await self.database.all(store.LATEST, limit=limit)]
 
@@ -307,7 +313,7 @@ class CertificateAuthority:
         """Return the DER revocation list of `issuer` (default: the issuing CA), made anew when something changed."""
         return (await self.lists.of(issuer or self.hierarchy.issuing)).der
 
-    async def live_of(self, spki_der: bytes) -> list[Issued]:
+    async def live_of(self, spki_der: bytes) -> list[IssuedCertificate]:
         """Return the certificates of a key that are alive."""
         now, digest = self.clock.micros(), key_digest(spki_der)
         rows = await self.database.all(store.LIVE_OF_KEY, key_digest=digest, after=now)
@@ -326,7 +332,7 @@ class CertificateAuthority:
             above = next((ca for ca in self.hierarchy.certificates if is_signed_by(one, ca)), None)
             if above is None or one.is_self_signed or await self.find(one.thumbprint) is not None:
                 continue
-            issued = Issued(one, one.subject_cn or one.subject_text, profile.name, "server")
+            issued = IssuedCertificate(one, one.subject_cn or one.subject_text, profile.name, "server")
             row = store.row_of(issued, issuer=above.thumbprint, key_digest=key_digest(one.spki_der), is_own=True)
             changes = Changes().run(store.ADD, **row).merge(store.counted(issued, store.VALID))
             changes.audit("server", "certificate.issue", issued.device_id, thumbprint=one.thumbprint.hex())
@@ -334,8 +340,8 @@ class CertificateAuthority:
                 await self.database.commit(changes)
 
     async def _standing(
-        self, request: CertificateRequest, asked: str | None, held: Issued | None, most: int
-    ) -> tuple[Standing, int | None]:
+        self, request: CertificateRequest, asked: str | None, held: IssuedCertificate | None, most: int
+    ) -> tuple[SubjectStatus, int | None]:
         """Return what is on record about the key of a request and the name it asks for, and when `held` was taken back.
 
         It is read in one statement: what changes after that look makes the commit fail, and the next look sees it.
@@ -367,10 +373,15 @@ class CertificateAuthority:
                 case _:
                     taken_back_at = row["number"]
         key_revoked_at = None if revoked_at is None else from_micros(revoked_at)
-        return Standing(holder, key_revoked_at, live, version, lost_at, alive), taken_back_at
+        return SubjectStatus(holder, key_revoked_at, live, version, lost_at, alive), taken_back_at
 
     def _subject(
-        self, request: CertificateRequest, device_id: str, principal: Principal, profile: Profile, held: Issued | None
+        self,
+        request: CertificateRequest,
+        device_id: str,
+        principal: Principal,
+        profile: Profile,
+        held: IssuedCertificate | None,
     ) -> x509.Name:
         is_operator = principal.kind is PrincipalKind.OPERATOR
         if profile.is_ca and not is_operator:
@@ -383,7 +394,7 @@ class CertificateAuthority:
 
 
 def _names(
-    request: CertificateRequest, principal: Principal, profile: Profile, held: Issued | None
+    request: CertificateRequest, principal: Principal, profile: Profile, held: IssuedCertificate | None
 ) -> Sequence[x509.GeneralName]:
     """Return the names of the request that the profile lets in; a renewal keeps those it has."""
     if profile.names is None:
@@ -397,7 +408,9 @@ def _names(
     )
 
 
-def _changes(row: Mapping[str, Any], issued: Issued, standing: Standing, renewed: Issued | None) -> Changes:
+def _changes(
+    row: Mapping[str, Any], issued: IssuedCertificate, standing: SubjectStatus, renewed: IssuedCertificate | None
+) -> Changes:
     name, digest, thumbprint = row["name"], row["key_digest"], issued.certificate.thumbprint.hex()
     moved = NameMovedError(name=issued.device_id)
     changes = Changes()

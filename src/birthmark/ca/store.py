@@ -26,7 +26,7 @@ from sqlalchemy import (
     update,
 )
 
-from birthmark.ca.model import Issued
+from birthmark.ca.model import IssuedCertificate
 from birthmark.pki.certificates import Certificate, Thumbprint
 from birthmark.pki.names import fold
 from birthmark.pki.signature_malleability import MOST, twins_of
@@ -138,7 +138,7 @@ FIGURE, VALID, TAKEN_BACK = "certificates", "valid", "revoked"
 RENEWALS = "renewals"
 PLACE = "server"
 """At which names of certificates are found."""
-INVENTORY = Records(Issued, certificate="der")
+INVENTORY = Records(IssuedCertificate, certificate="der")
 ADD = insert(certificates)
 BY_THUMBPRINT = find(certificates)
 TWINS = tuple(f"twin_{number}" for number in range(MOST))
@@ -401,7 +401,7 @@ SPOIL_CRL = statement(update(crls).where(crls.c.issuer == _ISSUER).values(revoca
 STATUS = find(certificates, "issuer", "serial", of=("thumbprint", "revoked_at", "revocation_reason"), limit=1)
 
 
-def counted(issued: Issued, state: str, by: int = 1) -> Changes:
+def counted(issued: IssuedCertificate, state: str, by: int = 1) -> Changes:
     """Return what counts a certificate, by its profile and the week in which it ends."""
     since = week_of(to_micros(issued.certificate.not_after))
     return Changes().count(FIGURE, issued.profile, state, since=since, by=by)
@@ -423,7 +423,7 @@ def revoked_ca_row(ca: Certificate, digest: bytes, at_micros: int) -> dict[str, 
     return {"key_digest": digest, "der": ca.der, "revoked_at": at_micros, "subject_digest": found_by}
 
 
-def row_of(issued: Issued, *, issuer: Thumbprint, key_digest: bytes, is_own: bool = False) -> dict[str, Any]:
+def row_of(issued: IssuedCertificate, *, issuer: Thumbprint, key_digest: bytes, is_own: bool = False) -> dict[str, Any]:
     """Return the inventory row of a new certificate, which holds its name; `is_own`: of our CAs and servers, none."""
     certificate = issued.certificate
     return INVENTORY.row(issued) | {

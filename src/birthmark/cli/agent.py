@@ -12,7 +12,7 @@ import typer
 
 from birthmark import flock
 from birthmark.agent.checks import Checks, Result
-from birthmark.agent.control_socket import Order
+from birthmark.agent.control_socket import ControlCommand
 from birthmark.agent.instance_lock import AgentInProgramError, AgentNotRunningError, tell
 from birthmark.agent.instance_lock import stop as stop_running
 from birthmark.agent.paths import DEVICE_ID
@@ -82,7 +82,7 @@ def renew(options: AgentOptions) -> None:
     """Renew every certificate now, and prove each before it replaces the old; a running agent is told to."""
     before = _kept(options)
     try:
-        if not _told(options, Order.RENEW, "renewals"):
+        if not _told(options, ControlCommand.RENEW, "renewals"):
             options.do(_renew_once)
     finally:  # also what was renewed before another was refused
         for name, leaf in _kept(options).items():
@@ -104,7 +104,7 @@ def _kept(options: AgentOptions) -> dict[str, Certificate]:
 
 def reprovision(options: AgentOptions) -> None:
     """Register again at DPS, as after a move to another hub; a running agent is told to."""
-    if not _told(options, Order.REPROVISION, "registered_at"):
+    if not _told(options, ControlCommand.REPROVISION, "registered_at"):
         options.do(Agent.apply)
 
 
@@ -114,7 +114,7 @@ def forget_time(options: AgentOptions) -> None:
     The machine's clock counts then, and the servers are asked anew.
     """
     try:
-        tell(options.places.lock, Order.FORGET_TIME, SystemClock())
+        tell(options.places.lock, ControlCommand.FORGET_TIME, SystemClock())
     except AgentNotRunningError:
         with options.place.working(takes_last_good=True) as agent:
             agent.forget_time()
@@ -149,7 +149,7 @@ async def _renew_once(agent: Agent) -> None:
         agent.update(is_connected=False)
 
 
-def _told(options: AgentOptions, order: Order, sign: str) -> bool:
+def _told(options: AgentOptions, order: ControlCommand, sign: str) -> bool:
     """Tell a running agent, and wait until its state shows that it was done. Say whether there is one."""
     lock = options.places.lock
     if not flock.is_taken(lock):

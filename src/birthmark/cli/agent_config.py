@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from birthmark.agent.config.catalog import Setting, every_setting
-from birthmark.agent.config.parse import Effective, effective
+from birthmark.agent.config.parse import EffectiveSetting, effective
 from birthmark.cli.agent_options import AgentOptions
 from birthmark.cli.common import say
 from birthmark.cli.row_selection import PickOptions
@@ -34,5 +34,5 @@ def _known(one: Setting) -> dict[str, str | None]:
     return {"key": one.key, "takes": one.takes, "default": one.default or None, "meaning": one.means}
 
 
-def _found(one: Effective) -> dict[str, str | int | None]:
+def _found(one: EffectiveSetting) -> dict[str, str | int | None]:
     return {"key": one.key, "value": one.value, "file": str(one.file), "line": one.line}

@@ -11,8 +11,8 @@ import typer
 
 from birthmark import flock
 from birthmark.agent.instance_lock import running_pid
-from birthmark.agent.managed_certificates import Managed
-from birthmark.agent.paths import Places
+from birthmark.agent.managed_certificates import ManagedCertificate
+from birthmark.agent.paths import AgentPaths
 from birthmark.agent.service import Agent
 from birthmark.agent.tpm_identity import open_tpm
 from birthmark.cli.agent_paths import AgentPlace
@@ -22,7 +22,7 @@ from birthmark.errors import BirthmarkError
 from birthmark.keys.tpm import TpmSettings
 
 
-def status_row(agent: Agent, places: Places) -> dict[str, Any]:
+def status_row(agent: Agent, places: AgentPaths) -> dict[str, Any]:
     state, held, is_taken = agent.state, agent.held(), flock.is_taken(places.lock)
     row: dict[str, Any] = {
         "running": is_taken and running_pid(places.lock) != os.getpid(),
@@ -59,7 +59,7 @@ def _configuration(agent: Agent) -> str:
     return "not applied yet" if agent.state.config_digest is None else "changed since it was applied"
 
 
-def _kept(agent: Agent, managed: Managed) -> dict[str, Any]:
+def _kept(agent: Agent, managed: ManagedCertificate) -> dict[str, Any]:
     """One certificate that is kept: until when it lives, when it is renewed, what keeps it from that."""
     held = agent.identities.slot(managed.id).current()
     at = None if held is None else agent.keeper.renew_at(managed, held)
@@ -104,8 +104,8 @@ class AgentOptions:
     as_json: JsonOption = False
 
     @property
-    def places(self) -> Places:
-        return Places(self.root)
+    def places(self) -> AgentPaths:
+        return AgentPaths(self.root)
 
     @property
     def file(self) -> Path:

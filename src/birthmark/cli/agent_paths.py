@@ -16,7 +16,7 @@ from birthmark.agent.config import (
 )
 from birthmark.agent.factory import open_agent
 from birthmark.agent.instance_lock import AgentRunningError, locked
-from birthmark.agent.paths import Places, StateNotWritableError
+from birthmark.agent.paths import AgentPaths, StateNotWritableError
 from birthmark.agent.service import Agent
 from birthmark.agent.state import recall
 from birthmark.clock import SystemClock, SystemEntropy
@@ -32,8 +32,8 @@ class AgentPlace:
     file: Path
 
     @property
-    def places(self) -> Places:
-        return Places(self.root)
+    def places(self) -> AgentPaths:
+        return AgentPaths(self.root)
 
     def read(self, *, takes_last_good: bool = False) -> tuple[AgentConfig, str | None]:
         """Return the configuration, or the last good one in its place and why. Raise one of the config errors."""

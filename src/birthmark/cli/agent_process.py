@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from birthmark.agent.control_socket import Order, Orders, answering
+from birthmark.agent.control_socket import ControlCommand, ControlServer, answering
 from birthmark.agent.paths import orders_beside
 from birthmark.agent.renewal_scheduler import taken_by
 from birthmark.agent.run import Loop
@@ -31,15 +31,15 @@ log = logging.getLogger(__name__)
 
 # From the service manager, a terminal, and commands of 0.1.0.
 _SIGNALS = {
-    signal.SIGTERM: Order.STOP,
-    signal.SIGINT: Order.STOP,
-    signal.SIGUSR1: Order.RENEW,
-    signal.SIGUSR2: Order.REPROVISION,
+    signal.SIGTERM: ControlCommand.STOP,
+    signal.SIGINT: ControlCommand.STOP,
+    signal.SIGUSR1: ControlCommand.RENEW,
+    signal.SIGUSR2: ControlCommand.REPROVISION,
 }
 
 
 @dataclass(slots=True)
-class Teller:
+class EventPrinter:
     """Prints what happens: lines for people, or JSON. Where nobody takes them, the agent goes on all the same."""
 
     as_json: bool
@@ -69,9 +69,9 @@ def become(place: AgentPlace, *, as_json: bool, telemetry_s: float | None) -> No
     os.execv(sys.executable, words)  # noqa: S606 (this very interpreter)
 
 
-async def serve(agent: Agent, tell: Teller, telemetry_s: float | None) -> None:
+async def serve(agent: Agent, tell: EventPrinter, telemetry_s: float | None) -> None:
     """Run the agent's loop until it is told to stop."""
-    orders, manager = Orders(), notifier()
+    orders, manager = ControlServer(), notifier()
 
     def heard(event: str, facts: dict[str, object]) -> None:
         tell(event, facts)
@@ -92,7 +92,7 @@ def main(words: Sequence[str]) -> int:
     sys.argv = ["birthmark", *words[2:]]  # so that a fix can say what was typed
     try:
         with AgentPlace(Path(given["root"]), Path(given["file"])).working(takes_last_good=True) as agent:
-            asyncio.run(serve(agent, Teller(given["as_json"]), given["telemetry_s"]))
+            asyncio.run(serve(agent, EventPrinter(given["as_json"]), given["telemetry_s"]))
     except BirthmarkError as error:
         from birthmark.cli.common import tell
 

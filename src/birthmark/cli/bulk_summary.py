@@ -12,15 +12,15 @@ from birthmark.cli.common import in_words, tell_row
 from birthmark.cli.table import counted
 from birthmark.errors import BirthmarkError
 from birthmark.fleet.journal import Outcome
-from birthmark.fleet.target import Change, Done
+from birthmark.fleet.target import Change, TargetOutcome
 from birthmark.untrusted_text import printable
 
 _NAMED = 3
 _SHOWN, _LISTED = 5, 20
 _SAID = {
-    Done.WOULD_CREATE: "would be created",
-    Done.WOULD_UPDATE: "would be updated",
-    Done.WOULD_TAKE_BACK: "would be taken back",
+    TargetOutcome.WOULD_CREATE: "would be created",
+    TargetOutcome.WOULD_UPDATE: "would be updated",
+    TargetOutcome.WOULD_TAKE_BACK: "would be taken back",
 }
 
 
@@ -34,13 +34,13 @@ class _Kind:
 
 
 @dataclass(slots=True)
-class Tally:
+class BulkSummary:
     """Counts outcomes; with `as_json` each is printed at once, else refusals wait for `finish`."""
 
     as_json: bool
     to: str | None = None
     """Which of several targets this is."""
-    counts: Counter[Done] = field(default_factory=Counter)
+    counts: Counter[TargetOutcome] = field(default_factory=Counter)
     _differing: dict[str, list[tuple[str, Change]]] = field(default_factory=dict)
     """By what differs from the record that was there, the first that it did for."""
     _differences: Counter[str] = field(default_factory=Counter)
@@ -75,12 +75,12 @@ class Tally:
 
     @property
     def has_refusals(self) -> bool:
-        return self.counts[Done.REFUSED] > 0
+        return self.counts[TargetOutcome.REFUSED] > 0
 
     @property
     def has_new(self) -> bool:
         """Say whether something was, or would be, put on record."""
-        return bool(self.counts[Done.CREATED] or self.counts[Done.WOULD_CREATE])
+        return bool(self.counts[TargetOutcome.CREATED] or self.counts[TargetOutcome.WOULD_CREATE])
 
     def show_refusals(self) -> None:
         """Print each kind of refusal once: how many, whom, why, and what to do."""
@@ -101,7 +101,7 @@ class Tally:
                 typer.echo(f"  and {rest} more", err=True)
 
     def summary(self) -> str:
-        told = (f"{self.counts[done]} {_SAID.get(done, done.value)}" for done in Done if done in self.counts)
+        told = (f"{self.counts[done]} {_SAID.get(done, done.value)}" for done in TargetOutcome if done in self.counts)
         return ", ".join(told) or "nothing to do"
 
 

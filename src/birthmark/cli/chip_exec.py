@@ -9,14 +9,14 @@ from birthmark.cli.chip_options import ChipOptions
 from birthmark.cli.confirmation import only
 from birthmark.keys.pkcs11_library import stop_library
 from birthmark.secure_elements import exec as element_exec
-from birthmark.secure_elements.exec import Way
+from birthmark.secure_elements.exec import KeyAccess
 from birthmark.secure_elements.exec.proxy import parse_target
 
 
 def exec_(
     chip: ChipOptions,
     program: Annotated[list[str], typer.Argument(metavar="-- PROGRAM [ARG]...", help="Any program that uses TLS.")],
-    how: Annotated[Way | None, typer.Option(help="Go this way; default: what program and machine have.")] = None,
+    how: Annotated[KeyAccess | None, typer.Option(help="Go this way; default: what program and machine have.")] = None,
     server: Annotated[
         list[str] | None, typer.Option(metavar="HOST:PORT", help="By the proxy, to this server; may be repeated.")
     ] = None,
@@ -34,7 +34,7 @@ def exec_(
     Wherever it loads a reference key, a `pkcs11:` URI file or a URI PEM, it gets the token's key: by a hook (Python,
     Node), OpenSSL's engine (curl, openssl), pkcs11-provider, or a TLS proxy on loopback (mosquitto_pub, any other).
     """
-    only(how in (None, Way.PROXY), "with --how proxy", server=server or None)
+    only(how in (None, KeyAccess.PROXY), "with --how proxy", server=server or None)
     for target in server or ():
         _check_target(target)
     element, pin = chip.open_by(chip.pin())

@@ -22,7 +22,7 @@ from birthmark.keys.pin import Pin
 from birthmark.keys.pkcs11_library import stop_library
 from birthmark.keys.possession import sign_nonce
 from birthmark.manifests.bundle.errors import BundleDamagedError, MakerUnknownError, NotThisChipError
-from birthmark.manifests.bundle.model import Wish
+from birthmark.manifests.bundle.model import ChipIntake
 from birthmark.manifests.bundle.rules import check_names, path_above, root_name
 from birthmark.manifests.bundle.station import Station, open_station
 from birthmark.pki.certificate_checks import ChainError
@@ -73,7 +73,7 @@ class StationOptions:
 
 
 @dataclass(slots=True)
-class Line:
+class IntakeSession:
     """What stays the same from chip to chip. A PIN that was typed or came by a descriptor is asked for once."""
 
     chip: ChipOutputOptions
@@ -108,16 +108,16 @@ class Line:
             "line": taken.line,
         }
 
-    def _wish(self, board: str, chain: tuple[Certificate, ...]) -> Wish:
+    def _wish(self, board: str, chain: tuple[Certificate, ...]) -> ChipIntake:
         """Return it with the CAs up to the maker's root, also where the chip has none of them."""
         if not self.roots:
-            return Wish(board, self.operator, chain)
+            return ChipIntake(board, self.operator, chain)
         try:
             path = path_above(chain, self.roots, SystemClock().now(), SignatureCache())
         except ChainError as error:
             detail = error.explain_cause().rstrip(".")
             raise MakerUnknownError(subject=chain[0].subject_text, detail=detail) from error
-        return Wish(board, self.operator, path[:-1] or path, root_name(path))
+        return ChipIntake(board, self.operator, path[:-1] or path, root_name(path))
 
 
 def intake(
@@ -157,7 +157,7 @@ def intake(
             certificate = where.directory / "station.pem"
             emit(chip.as_json, {"bundle": str(path), "chips": chips, "station_certificate": str(certificate)})
             return
-        line = Line(chip, key, _read(cert), tuple(c for p in trust_root or () for c in _read(p)), where.who)
+        line = IntakeSession(chip, key, _read(cert), tuple(c for p in trust_root or () for c in _read(p)), where.who)
         if board is not None:
             _tell(line.take(board, station), as_json=chip.as_json)
         elif not _take_all(line, station, as_json=chip.as_json):
@@ -178,7 +178,7 @@ def _read(path: Path | None) -> tuple[Certificate, ...]:
         return parse_bundle(read_file(path))
 
 
-def _take_all(line: Line, station: Station, *, as_json: bool) -> bool:
+def _take_all(line: IntakeSession, station: Station, *, as_json: bool) -> bool:
     """Take in a chip for each serial number that is scanned; say whether all were."""
     refused = taken = 0
     for board in _scanned():

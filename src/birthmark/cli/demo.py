@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from birthmark.demo.harness import Stage
 
 
-class Journey(StrEnum):
+class DemoScenario(StrEnum):
     """The journeys, and all of them."""
 
     AZURE = "azure"
@@ -40,7 +40,7 @@ _WIDE = 240
 
 
 def demo(
-    journey: Annotated[Journey, typer.Argument(help="Which journey.")] = Journey.ALL,
+    journey: Annotated[DemoScenario, typer.Argument(help="Which journey.")] = DemoScenario.ALL,
     keep: Annotated[
         bool, typer.Option("--keep", help="Keep the servers until Enter is pressed, and the files.")
     ] = False,
@@ -60,7 +60,7 @@ def demo(
     from birthmark.clock import SystemEntropy
     from birthmark.demo.harness import stage
 
-    chosen = [j for j in Journey if j is not Journey.ALL] if journey is Journey.ALL else [journey]
+    chosen = [j for j in DemoScenario if j is not DemoScenario.ALL] if journey is DemoScenario.ALL else [journey]
     console = Console(stderr=as_json, highlight=False)
     if not console.is_terminal:
         console.width = _WIDE  # a program that reads the table finds each name in one piece

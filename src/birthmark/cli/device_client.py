@@ -25,7 +25,7 @@ from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.device_transports.errors import MqttRefusedError
 from birthmark.device_transports.factory import open_links
 from birthmark.device_transports.urls import UrlInvalidError, parse_url
-from birthmark.dps.client import Assigned, DpsTarget, register_by_https, register_by_mqtt
+from birthmark.dps.client import DpsTarget, HubAssignment, register_by_https, register_by_mqtt
 from birthmark.iothub.client import HubClient, connect_hub
 from birthmark.secure_elements.assignment_memory import Assignment, Layout
 from birthmark.secure_elements.errors import ElementLayoutTooSmallError, ElementNoMemoryError
@@ -127,7 +127,7 @@ def _https_port(host: str, id_scope: str) -> int:
     return 443
 
 
-async def _register(who: OpenedIdentity, asked: DpsOptions) -> Assigned:
+async def _register(who: OpenedIdentity, asked: DpsOptions) -> HubAssignment:
     if asked.remember and who.element is None:
         raise RememberWithoutElementError
     _check_memory(who, asked)
@@ -170,7 +170,7 @@ def _saying_how() -> Iterator[None]:
         raise
 
 
-def _assigned_row(assigned: Assigned, how: str) -> dict[str, Any]:
+def _assigned_row(assigned: HubAssignment, how: str) -> dict[str, Any]:
     return {
         "registration_id": assigned.registration_id,
         "assigned_hub": assigned.hub,
@@ -210,9 +210,9 @@ async def _at_hub(place: HubOptions) -> AsyncIterator[tuple[HubClient, dict[str,
         links = open_links(who.identity, who.trust, SystemClock())
         connection: HubClient | None = None
         if hub is not None:
-            found, how = Assigned(hub, name, name), "given"
+            found, how = HubAssignment(hub, name, name), "given"
         elif (remembered := _remembered(who, asked)) is not None:
-            found, how = Assigned(remembered.hub, remembered.device, name), "remembered"
+            found, how = HubAssignment(remembered.hub, remembered.device, name), "remembered"
             try:
                 connection = await connect_hub(links.mqtt(), found.hub, found.device_id)
             except MqttRefusedError:

@@ -113,7 +113,7 @@ def device(
     Or, at Azure, by its TPM; or by a key that it shares with the service, as boards without a secure element have.
     """
     from birthmark.cli.device_enroll_list import hint_at_policy
-    from birthmark.fleet.target import Done, EnrollmentRequest
+    from birthmark.fleet.target import EnrollmentRequest, TargetOutcome
     from birthmark.manifests.preflight_checks import doubts_of
 
     how.check(azure=where.is_azure, aws=not where.is_azure)
@@ -156,7 +156,11 @@ def device(
     emit(as_json, row if as_json else row | {"at": target.description})
     if where.profile.is_local:
         say_if_revoked(client_for(where.profile.data), name, certificate.subject_cn or name)
-    hint_at_policy(needs_one=not where.is_azure and how.policy is None and done in {Done.CREATED, Done.WOULD_CREATE})
+    hint_at_policy(
+        needs_one=not where.is_azure
+        and how.policy is None
+        and done in {TargetOutcome.CREATED, TargetOutcome.WOULD_CREATE}
+    )
 
 
 def _told_of(difference: "Sequence[Change]", *, as_json: bool) -> dict[str, Any]:
@@ -168,9 +172,9 @@ def _told_of(difference: "Sequence[Change]", *, as_json: bool) -> dict[str, Any]
 
 def _at_hub(target: Any, row: dict[str, Any], *, as_json: bool) -> dict[str, Any]:
     """Return the row that says that a hub has a device of this id before its new enrollment registers it."""
-    from birthmark.fleet.target import Done
+    from birthmark.fleet.target import TargetOutcome
 
-    is_new = row["outcome"] in {Done.CREATED, Done.WOULD_CREATE}
+    is_new = row["outcome"] in {TargetOutcome.CREATED, TargetOutcome.WOULD_CREATE}
     if not is_new or (host := target.hub_with(row["device"])) is None:
         return {}
     told = f"{host} has this device: its registration replaces the credentials and keeps the twin"

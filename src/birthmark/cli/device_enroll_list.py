@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress, track
 
-from birthmark.cli.bulk_summary import Tally, say_pause
+from birthmark.cli.bulk_summary import BulkSummary, say_pause
 from birthmark.cli.common import INTERRUPTED, SOME_ROWS_REFUSED, again, open_file, read_text, without
 from birthmark.cli.confirmation import CannotWorkError
 from birthmark.cli.manifest import entries_of
@@ -20,11 +20,11 @@ from birthmark.cli.report_option import opened
 from birthmark.cli.table import counted
 from birthmark.clock import SystemClock
 from birthmark.errors import BirthmarkError, InvalidRequestError
-from birthmark.fleet.adaptive_concurrency import Paced
+from birthmark.fleet.adaptive_concurrency import PacedTarget
 from birthmark.fleet.bulk import enroll_all, take_back_all
 from birthmark.fleet.field_validation import check_values
 from birthmark.fleet.journal import TAKEN_BACK, Journal, OtherTargetsJournalError, Outcome, refused
-from birthmark.fleet.target import Done, EnrollmentRequest, EnrollmentTarget
+from birthmark.fleet.target import EnrollmentRequest, EnrollmentTarget, TargetOutcome
 from birthmark.fleet.template import NameTakenTwiceError, Template, TemplateInvalidError, check_name, parse_template
 from birthmark.manifests.model import Entry
 from birthmark.manifests.preflight_checks import Judge
@@ -155,7 +155,7 @@ class EachTarget:
         for where, target in zip(self.where.each(), targets, strict=True):
             self.writing.confirm(target, where.profile, shipment.total)
 
-        def one(where: "TargetOptions", tally: Tally) -> None:
+        def one(where: "TargetOptions", tally: BulkSummary) -> None:
             target, run = targets[wheres.index(where)], self._run_of(where)
             judged = replace(shipment, needs_common_name=where.is_azure)
             if where.is_azure:
@@ -163,7 +163,7 @@ class EachTarget:
                 if (hub := shipment.template.azure.hub) is not None and "{" not in hub:
                     judged.hub_host(hub)  # the same for all, so that it is refused before the first
             enroll_shipment(target, judged, tally, run, update=update, dry_run=self.writing.dry_run)
-            new = tally.counts[Done.WOULD_CREATE]
+            new = tally.counts[TargetOutcome.WOULD_CREATE]
             if isinstance(target, AzureTarget) and new:
                 is_tiered, of_hubs = where.profile.tiers(new)
                 for said in (target.allowance(new, is_tiered=is_tiered), *of_hubs):
@@ -180,11 +180,11 @@ class EachTarget:
     def _run_of(self, where: "TargetOptions") -> "RunOptions":
         return self.run.for_target(where.to, among=len(self.where.each()))
 
-    def _each(self, one: Callable[["TargetOptions", Tally], None]) -> None:
+    def _each(self, one: Callable[["TargetOptions", BulkSummary], None]) -> None:
         problem: BirthmarkError | None = None
         has_refusals = False
         for where in self.where.each():
-            tally = Tally(as_json=self.as_json, to=str(where.to) if len(self.where.each()) > 1 else None)
+            tally = BulkSummary(as_json=self.as_json, to=str(where.to) if len(self.where.each()) > 1 else None)
             try:
                 one(where, tally)
             except BirthmarkError as error:
@@ -197,7 +197,7 @@ class EachTarget:
 
 
 def enroll_shipment(
-    target: EnrollmentTarget, shipment: Shipment, tally: Tally, run: "RunOptions", *, update: bool, dry_run: bool
+    target: EnrollmentTarget, shipment: Shipment, tally: BulkSummary, run: "RunOptions", *, update: bool, dry_run: bool
 ) -> None:
     """Enroll all of it and say what became of it, whatever ends the run."""
     belongs_to = target.identity if run.journal else ""
@@ -210,7 +210,7 @@ def enroll_shipment(
             typer.echo(f"An earlier run was cut off after {done}; the target says what is there.", err=True)
         wishes = shipment.wishes(tell)
         try:
-            Paced(1, says=say_pause).ask(partial(target.survey, shipment.total))
+            PacedTarget(1, says=say_pause).ask(partial(target.survey, shipment.total))
             enroll_all(target, wishes, kept, tell, update=update, dry_run=dry_run, again=again(), says=say_pause)
         except BaseException as ending:
             is_stopped = isinstance(ending, KeyboardInterrupt)
@@ -239,7 +239,7 @@ def hint_at_policy(*, needs_one: bool) -> None:
 
 
 @contextmanager
-def _told(tally: Tally, run: "RunOptions", target: EnrollmentTarget, *, dry_run: bool) -> Iterator[Tell]:
+def _told(tally: BulkSummary, run: "RunOptions", target: EnrollmentTarget, *, dry_run: bool) -> Iterator[Tell]:
     """Give what takes an outcome to the one who reads and into the reports."""
     with opened(run.report, "Enrollment", target.description, dry_run=dry_run) as reports:
         takers = [tally.add, *(report.add for report in reports)]
@@ -251,7 +251,7 @@ def _told(tally: Tally, run: "RunOptions", target: EnrollmentTarget, *, dry_run:
         yield tell
 
 
-def take_back_shipment(where: "TargetOptions", writing: "WriteOptions", run: "RunOptions", tally: Tally) -> None:
+def take_back_shipment(where: "TargetOptions", writing: "WriteOptions", run: "RunOptions", tally: BulkSummary) -> None:
     """Take back what the runs of a journal did, and say what became of it."""
     if run.journal is None:
         raise JournalNotNamedError(again=again())
@@ -271,7 +271,7 @@ def take_back_shipment(where: "TargetOptions", writing: "WriteOptions", run: "Ru
             kept.ending = TAKEN_BACK
     tally.show_refusals()
     typer.echo(f"{target.description}: {tally.summary()}.", err=True)
-    if where.is_azure and where.profile.is_local and tally.counts[Done.TAKEN_BACK]:
+    if where.is_azure and where.profile.is_local and tally.counts[TargetOutcome.TAKEN_BACK]:
         typer.echo(
             "A device that registered meanwhile is still its hub's: `birthmark hub device ls` shows them.", err=True
         )
@@ -299,7 +299,7 @@ def _taking_back_there(where: "TargetOptions") -> Iterator[None]:
 
 
 @contextmanager
-def _shown(what: str, total: int, tally: Tally) -> Iterator[Callable[[], None]]:
+def _shown(what: str, total: int, tally: BulkSummary) -> Iterator[Callable[[], None]]:
     """Show how far it is, at a terminal; whoever presses Ctrl-C is told what was done, and how it goes on."""
     console = Console(stderr=True)
     hidden = tally.as_json or not console.is_terminal

@@ -47,7 +47,7 @@ class Cloud(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class TargetSelection:
     """Where enrollments go: a cloud's interface, and whose records there where that is said with it."""
 
     cloud: Cloud
@@ -64,22 +64,22 @@ class Place:
         return _NOT_IN_LABELS.sub("-", str(self))
 
 
-def parse_place(text: "str | Place") -> Place:
+def parse_place(text: "str | TargetSelection") -> TargetSelection:
     """Return the place in `azure`, `aws`, `local`, or a cloud with a profile: `aws:plant`."""
-    if isinstance(text, Place):  # the default
+    if isinstance(text, TargetSelection):  # the default
         return text
     if text == "local":
-        return Place(Cloud.AZURE, "local", text)
+        return TargetSelection(Cloud.AZURE, "local", text)
     cloud, has_profile, profile = text.partition(":")
     if cloud not in set(Cloud) or bool(has_profile) != bool(profile):
         raise typer.BadParameter(f"{text!r} is none of 'azure', 'aws', 'local', nor one with a profile, as 'aws:plant'")
-    return Place(Cloud(cloud), profile or None, text)
+    return TargetSelection(Cloud(cloud), profile or None, text)
 
 
 DEFAULT_DPS = "birthmark"
 _HUBS = ".azure-devices.net"
 _NOT_IN_LABELS = re.compile("[^A-Za-z0-9_-]")
-AZURE = Place(Cloud.AZURE)
+AZURE = TargetSelection(Cloud.AZURE)
 PLACES = "azure, aws, local (azure at this server), or CLOUD:PROFILE"
 
 
@@ -185,7 +185,7 @@ class TargetOptions:
     """Where enrollments go."""
 
     to: Annotated[
-        Place,
+        TargetSelection,
         typer.Option(parser=parse_place, metavar="PLACE", autocompletion=places, help=f"Which interface: {PLACES}."),
     ] = AZURE
     whose: ProfileOptions = field(default_factory=ProfileOptions)
@@ -259,7 +259,7 @@ class TargetsOptions:
     """Where a shipment goes: one cloud, or several by the same command."""
 
     to: Annotated[
-        list[Place] | None,
+        list[TargetSelection] | None,
         typer.Option(
             parser=parse_place,
             metavar="PLACE",
@@ -354,7 +354,7 @@ class RunOptions:
     )
     report: ReportOption = None
 
-    def for_target(self, to: Place, *, among: int) -> "RunOptions":
+    def for_target(self, to: TargetSelection, *, among: int) -> "RunOptions":
         """Return the same for one of several targets: each has files of its own, `run.azure.journal`, `run.aws.csv`."""
         if among == 1:
             return self

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from birthmark.cli.bulk_summary import Tally, say_pause
+from birthmark.cli.bulk_summary import BulkSummary, say_pause
 from birthmark.cli.command_factory import JsonOption
 from birthmark.cli.common import emit, without
 from birthmark.cli.confirmation import agree, only, only_typed
@@ -17,9 +17,9 @@ from birthmark.cli.device_enroll_options import (
     PLACES,
     Cloud,
     DeviceOptions,
-    Place,
     ProfileOptions,
     TargetOptions,
+    TargetSelection,
     TemplateOption,
     WriteOptions,
     parse_place,
@@ -43,9 +43,10 @@ class WayOptions:
     """From where to where."""
 
     source: Annotated[
-        Place, typer.Option("--from", parser=parse_place, metavar="PLACE", help=f"What has the devices: {PLACES}.")
+        TargetSelection,
+        typer.Option("--from", parser=parse_place, metavar="PLACE", help=f"What has the devices: {PLACES}."),
     ]
-    to: Annotated[Place, typer.Option(parser=parse_place, metavar="PLACE", help="What is to have them.")]
+    to: Annotated[TargetSelection, typer.Option(parser=parse_place, metavar="PLACE", help="What is to have them.")]
     from_profile: Annotated[str, typer.Option(help="Whose records there: local, cloud, or a named one.")] = "local"
     to_profile: Annotated[str, typer.Option(help="Whose records here: local, cloud, or a named one.")] = "local"
     data: DataOption = Path(DEFAULT_DATA)
@@ -118,7 +119,7 @@ def move(
     is_local = source.profile.is_local and destination.profile.is_local
     agree(f"Move them to {there.description}, and retire them?", yes=writing.yes or writing.dry_run or is_local)
     shipment = Shipment(shipped.file, trust, total, wanted, quiet=True, needs_common_name=destination.is_azure)
-    tally = Tally(as_json=False)
+    tally = BulkSummary(as_json=False)
     where = f"{here.description} to {there.description}"
     with (
         opened(report, "Move", where, dry_run=writing.dry_run) as reports,

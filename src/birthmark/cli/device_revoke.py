@@ -9,7 +9,15 @@ import typer
 
 from birthmark.cli.common import SOME_ROWS_REFUSED
 from birthmark.cli.confirmation import agree
-from birthmark.cli.device_enroll_options import PLACES, Cloud, Place, ProfileOptions, TargetOptions, parse_place, places
+from birthmark.cli.device_enroll_options import (
+    PLACES,
+    Cloud,
+    ProfileOptions,
+    TargetOptions,
+    TargetSelection,
+    parse_place,
+    places,
+)
 from birthmark.cli.server_client import ServerOutputOptions, at, show
 from birthmark.cli.table import counted
 from birthmark.devices.model import RevocationOutcome, RevokedPart
@@ -39,7 +47,7 @@ class LossOptions:
 
 
 @dataclass(slots=True)
-class _Losing:
+class _DeviceRevocation:
     """One device, place by place; what the first knows of its certificates the next are told."""
 
     name: str
@@ -47,7 +55,7 @@ class _Losing:
     asked: LossOptions
     certificates: list[Thumbprint] = field(default_factory=list)
 
-    def at(self, place: Place) -> list[RevokedPart]:
+    def at(self, place: TargetSelection) -> list[RevokedPart]:
         """Take it back at a place. What the place refuses is a row, too."""
         try:
             return self._at(place)
@@ -60,7 +68,7 @@ class _Losing:
                 )
             ]
 
-    def _at(self, place: Place) -> list[RevokedPart]:
+    def _at(self, place: TargetSelection) -> list[RevokedPart]:
         dry_run, reason = self.asked.dry_run, self.asked.reason.value
         if place.profile == "local":
             body = {"reason": reason, "dry_run": dry_run, "block": self.asked.block}
@@ -82,7 +90,7 @@ def revoke(
     asked: LossOptions,
     name: Annotated[str, typer.Argument(help="The device's name: registration id, device id or thing.")],
     to: Annotated[
-        list[Place] | None,
+        list[TargetSelection] | None,
         typer.Option(
             parser=parse_place,
             metavar="PLACE",
@@ -97,13 +105,15 @@ def revoke(
     It says what it took, what had been taken before, what it could not take, and what lets in others, too. Run it again
     at any time: what was taken stays taken. Records stay, switched off, so that every list shows them.
     """
-    wanted = sorted(dict.fromkeys(to or [Place(Cloud.AZURE, "local", "local")]), key=lambda one: one.profile != "local")
+    wanted = sorted(
+        dict.fromkeys(to or [TargetSelection(Cloud.AZURE, "local", "local")]), key=lambda one: one.profile != "local"
+    )
     if not (asked.yes or asked.dry_run):  # one that nothing is known of is told before anything is asked
-        list(_everywhere(_Losing(name, server, replace(asked, dry_run=True)), wanted))
+        list(_everywhere(_DeviceRevocation(name, server, replace(asked, dry_run=True)), wanted))
     agree(
         f"Take everything of '{name}' back at {', '.join(map(str, wanted))}, for good?", yes=asked.yes or asked.dry_run
     )
-    losing = _Losing(name, server, asked)
+    losing = _DeviceRevocation(name, server, asked)
     rows = list(_everywhere(losing, wanted))
     for row in rows if server.as_json else ():
         typer.echo(json.dumps(asdict(row)))
@@ -114,7 +124,7 @@ def revoke(
         raise typer.Exit(SOME_ROWS_REFUSED)
 
 
-def _everywhere(losing: _Losing, wanted: Sequence[Place]) -> Iterator[RevokedPart]:
+def _everywhere(losing: _DeviceRevocation, wanted: Sequence[TargetSelection]) -> Iterator[RevokedPart]:
     """Yield what became of it, at one place after the other. Raise `NotFoundError` where none knows the device."""
     nothing: NotFoundError | None = None
     is_known = False

@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeAlias, TypeVar
 
 import typer
 
-from birthmark.cli.bulk_summary import Tally, say_pause
+from birthmark.cli.bulk_summary import BulkSummary, say_pause
 from birthmark.cli.certificate_inventory import parse_within
 from birthmark.cli.common import INTERRUPTED, SOME_ROWS_REFUSED, again
 from birthmark.cli.device_enroll_list import Shipment
@@ -19,8 +19,8 @@ from birthmark.clock import SystemClock
 from birthmark.durations import FORMS
 from birthmark.fleet.journal import Outcome
 from birthmark.fleet.migration import Move, Pair, Progress, TakenAtDestinationError
-from birthmark.fleet.target import Done, EnrollmentRequest
-from birthmark.fleet.tracking import Followed, Goal, Stand, stands_of
+from birthmark.fleet.target import EnrollmentRequest, TargetOutcome
+from birthmark.fleet.tracking import DeviceProgress, Goal, StatusSource, stands_of
 from birthmark.untrusted_text import printable
 
 _LOOK_S = 2.0
@@ -45,7 +45,7 @@ class PatienceOptions:
         return (self.timeout or _PATIENCE).total_seconds()
 
 
-def told_and_kept(tally: Tally, keep: Keep) -> Callable[[Outcome], None]:
+def told_and_kept(tally: BulkSummary, keep: Keep) -> Callable[[Outcome], None]:
     """Return what takes the outcome of an entry that is no device's."""
 
     def tell(outcome: Outcome) -> None:
@@ -56,12 +56,12 @@ def told_and_kept(tally: Tally, keep: Keep) -> Callable[[Outcome], None]:
 
 
 def follow(
-    target: Followed, shipment: Shipment, goal: Goal | None, patience: PatienceOptions, keep: Keep, *, as_json: bool
+    target: StatusSource, shipment: Shipment, goal: Goal | None, patience: PatienceOptions, keep: Keep, *, as_json: bool
 ) -> None:
     """Say where each device of a list stands; with a goal, look again until all reached it, or time is up."""
-    tally = Tally(as_json=as_json)
+    tally = BulkSummary(as_json=as_json)
     wishes = list(shipment.wishes(told_and_kept(tally, keep)))
-    found: dict[str, Stand] = {}
+    found: dict[str, DeviceProgress] = {}
 
     def look(left: Sequence[EnrollmentRequest]) -> Iterator[tuple[EnrollmentRequest, bool]]:
         for wish, stand in zip(left, stands_of(target, left, says=say_pause), strict=True):
@@ -87,7 +87,7 @@ def move(
     moving: Move,
     pairs: Sequence[Pair],
     patience_s: float,
-    tally: Tally,
+    tally: BulkSummary,
     options: tuple[str, str],
     *,
     keep: Keep,
@@ -117,7 +117,7 @@ def move(
             row = {"outcome": progress.moved.value, "cause": progress.detail, "thumbprint": thumbprints[name]}
             keep(row | progress.as_row())
             if progress.refusal is not None:
-                tally.add(Outcome(progress.device_id, None, Done.REFUSED, progress.refusal))
+                tally.add(Outcome(progress.device_id, None, TargetOutcome.REFUSED, progress.refusal))
         tally.show_refusals()
         where = f"{moving.source.description} to {moving.destination.description}"
         # Why one is refused was just told.

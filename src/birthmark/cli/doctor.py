@@ -22,7 +22,7 @@ from birthmark.doctor.setting_sources import Kind, Setting
 from birthmark.untrusted_text import printable
 
 if TYPE_CHECKING:
-    from birthmark.doctor.runner import Patient
+    from birthmark.doctor.runner import InspectionContext
 
 _LATELY = timedelta(hours=1)
 # What an option says, and the variable that says it where the option is not given.
@@ -65,9 +65,9 @@ def doctor(
     given = {"config": config, "data": data, "module": module, "token": token, "slot": slot}
     given |= {"pin_file": pin_file, "key": key}
     said = {name: None if value is None else str(value) for name, value in given.items()}
-    from birthmark.doctor.runner import Patient, examine  # it loads what it looks at: keys, links, the agent
+    from birthmark.doctor.runner import InspectionContext, examine  # it loads what it looks at: keys, links, the agent
 
-    patient = Patient(os.environ, SystemClock().now(), dict(_settings(said)), root, is_offline=offline)
+    patient = InspectionContext(os.environ, SystemClock().now(), dict(_settings(said)), root, is_offline=offline)
     found = [*told(examine(patient, working)), *_lately(patient)]
     for one in found:
         if verbose or as_json or one.severity is not Severity.OK:
@@ -77,7 +77,7 @@ def doctor(
     raise typer.Exit(_exit_code(found))
 
 
-def _lately(patient: "Patient") -> Iterator[Finding]:
+def _lately(patient: "InspectionContext") -> Iterator[Finding]:
     """Yield what was refused here last, and the chip that this shell does not name, where that may be what is asked."""
     if patient.get("module") is None and (command := simulated_chips.command()) is not None:
         seen = "a software chip was made here, and no variable names a chip"

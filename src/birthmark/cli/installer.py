@@ -23,7 +23,7 @@ from birthmark.cli.systemd_units import Service
 from birthmark.untrusted_text import decode_json, reason_of
 
 
-class Made(msgspec.Struct, frozen=True):
+class InstallManifest(msgspec.Struct, frozen=True):
     """What an installation made: files with their digests, a link, directories, the user."""
 
     files: dict[str, str] = {}
@@ -50,7 +50,7 @@ class Installer:
 
     service: Service
     root: Path
-    _made: Made = field(default_factory=Made)
+    _made: InstallManifest = field(default_factory=InstallManifest)
 
     @property
     def record(self) -> Path:
@@ -113,7 +113,7 @@ class Installer:
         """Say whether a file is missing, or as this wrote it."""
         return text is None or _is_one(self._made, name, text)
 
-    def _files_back(self, made: Made) -> Iterator[Step]:
+    def _files_back(self, made: InstallManifest) -> Iterator[Step]:
         for name in made.links:
             if (self.root / name).is_symlink():
                 yield Step(f"remove /{name}", partial(_remove, self.root / name))
@@ -124,12 +124,12 @@ class Installer:
             elif found is not None:
                 yield Step(f"leave /{name}, which was changed since", _nothing)
 
-    def _recorded(self) -> Made:
+    def _recorded(self) -> InstallManifest:
         """Return what was made; nothing without a record. Raise `FileUnusableError`: one that is lost is not none."""
         try:
-            return decode_json(self.record.read_bytes(), Made)
+            return decode_json(self.record.read_bytes(), InstallManifest)
         except FileNotFoundError:
-            return Made()
+            return InstallManifest()
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             lost = FileUnusableError(path=str(self.record), reason="it does not say what was installed")
             there = shlex.join(str(self.root / name) for name in (*self.service.files, self.service.wants))
@@ -224,7 +224,7 @@ class Installer:
             yield Step(f"systemctl {' '.join(arguments)}", partial(_run, ["systemctl", *arguments]))
 
 
-def _is_one(made: Made, name: str, text: str) -> bool:
+def _is_one(made: InstallManifest, name: str, text: str) -> bool:
     """Say whether a file is as this wrote it, now or before."""
     return _digest(text) in {made.files.get(name), made.before.get(name)}
 

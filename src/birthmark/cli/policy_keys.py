@@ -17,7 +17,7 @@ _OWNERS = {"iothubowner", "provisioningserviceowner"}
 """The policies whose strings `birthmark env` prints."""
 
 
-class Which(StrEnum):
+class PolicyKeySlot(StrEnum):
     """One of the two keys of a policy."""
 
     PRIMARY = "primary"
@@ -26,17 +26,20 @@ class Which(StrEnum):
 
 PolicyOption = Annotated[str | None, typer.Option("--policy", help="Which policy; the owner's without one.")]
 PolicyArgument = Annotated[str, typer.Argument(metavar="POLICY", help="Its name, as `policy ls` shows it.")]
-WhichArgument = Annotated[Which, typer.Argument(metavar="KEY", help="primary or secondary.")]
+WhichArgument = Annotated[PolicyKeySlot, typer.Argument(metavar="KEY", help="primary or secondary.")]
 RotateOption = Annotated[
-    Which | None, typer.Option("--rotate", help="Make this key another one first; what it signed is refused then.")
+    PolicyKeySlot | None,
+    typer.Option("--rotate", help="Make this key another one first; what it signed is refused then."),
 ]
 
 
-def show_keys(server: ServerOutputOptions, kind: str, name: str, policy: str | None, rotate: Which | None) -> None:
+def show_keys(
+    server: ServerOutputOptions, kind: str, name: str, policy: str | None, rotate: PolicyKeySlot | None
+) -> None:
     """Show the connection strings of a policy, after one of its keys was replaced if that is asked for."""
     asked = {"policy": policy, "rotate": None if rotate is None else rotate.value}
     told = server.client.post(at(kind, name, "keys"), asked)
-    if rotate is Which.PRIMARY and name == "birthmark" and told["policy"] in _OWNERS:
+    if rotate is PolicyKeySlot.PRIMARY and name == "birthmark" and told["policy"] in _OWNERS:
         typer.echo(
             "`birthmark env` prints the new key in a moment; with several workers, once the server was started again.",
             err=True,
@@ -56,7 +59,7 @@ def show_identity(server: ServerOutputOptions, hub: str, name: str) -> None:
     told = server.client.post(at("hubs", hub, "identity-keys", name))
     who = f"HostName={told['host']};DeviceId={told['device']}"
     who += f";ModuleId={told['module']}" if "module" in told else ""
-    strings = {f"{which}_connection_string": f"{who};SharedAccessKey={told[f'{which}_key']}" for which in Which}
+    strings = {f"{which}_connection_string": f"{who};SharedAccessKey={told[f'{which}_key']}" for which in PolicyKeySlot}
     emit(server.as_json, told | strings)
 
 
@@ -70,7 +73,7 @@ def owner_string(server: ServerOptions, kind: str, name: str) -> str:
         hosts = {row["name"]: str(row["host"]) for row in server.client.rows(at(kind))}
         return string_of(login, name, hosts.get(name, name), found["https_port"])
     told = server.client.post(at(kind, name, "keys"), {"policy": None, "rotate": None})
-    return _strings(told)[f"{Which.PRIMARY}_connection_string"]
+    return _strings(told)[f"{PolicyKeySlot.PRIMARY}_connection_string"]
 
 
 def _strings(told: Mapping[str, Any]) -> dict[str, str]:
@@ -78,5 +81,5 @@ def _strings(told: Mapping[str, Any]) -> dict[str, str]:
     host = told["host"] if port == _STANDARD else f"{told['host']}:{port}"
     return {
         f"{which}_connection_string": ConnectionString.of_text(host, told["policy"], told[f"{which}_key"]).render()
-        for which in Which
+        for which in PolicyKeySlot
     }

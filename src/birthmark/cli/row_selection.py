@@ -15,7 +15,7 @@ Row = TypeVar("Row")
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class RowCondition:
     """A column, and what it has to be."""
 
     column: str
@@ -33,12 +33,12 @@ class ColumnUnknownError(UsageError):
     command: str
 
 
-def parse_wanted(text: str) -> Wanted:
+def parse_wanted(text: str) -> RowCondition:
     """Return what `COLUMN=PATTERN` says; names of columns may be written as the table shows them."""
     column, sign, pattern = text.partition("=")
     if not sign or not column.strip():
         raise typer.BadParameter("it is COLUMN=PATTERN, as state=disabled or name='pump-*'")
-    return Wanted(column.strip().replace(" ", "_"), pattern)
+    return RowCondition(column.strip().replace(" ", "_"), pattern)
 
 
 def _itself(row: Any) -> Mapping[str, Any]:
@@ -51,7 +51,7 @@ class PickOptions:
     """Which rows, and how many."""
 
     where: Annotated[
-        list[Wanted] | None,
+        list[RowCondition] | None,
         typer.Option(
             parser=parse_wanted,
             metavar="COLUMN=PATTERN",

@@ -63,13 +63,13 @@ def list_(
     ] = None,
 ) -> None:
     """List who changed what, the latest last: 100 rows, or --limit. The chains are verified before."""
-    from birthmark.audit.queries import Wanted
+    from birthmark.audit.queries import AuditQuery
 
     if subject is not None and about is not None and subject != about:
         raise typer.BadParameter("it is another one than SUBJECT", param_hint="--about")
-    wanted = Wanted(by, subject if about is None else about, action, people)
+    wanted = AuditQuery(by, subject if about is None else about, action, people)
     since = None if last is None else SystemClock().now() - last
-    latest = Latest(pick.limit or _LATEST)
+    latest = LatestRows(pick.limit or _LATEST)
     every = replace(pick, limit=None)
 
     def keep(line: str) -> None:
@@ -88,7 +88,7 @@ def list_(
     )
 
 
-class Latest:
+class LatestRows:
     """The latest rows of all chains, which come one chain after the other."""
 
     def __init__(self, most: int) -> None:

@@ -31,14 +31,14 @@ from birthmark.cli.server_client import DataOption
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.operator_api.api_client import DEFAULT_DATA
 from birthmark.swarm.dashboard import Dashboard, line_of, progress_of
-from birthmark.swarm.model import Group, Origin, Way, Where
+from birthmark.swarm.model import Group, Origin, RegistrationProtocol, TargetKind
 from birthmark.swarm.report import SUFFIXES, check_writable, read_report, results_of, write_report
 from birthmark.swarm.runner import Outcome, Run, make_room
 from birthmark.swarm.scenario import value_parsers
 from birthmark.swarm.scenario.example import example
 from birthmark.swarm.scenario.model import Scenario
 from birthmark.swarm.scenario.parse import MAX_DEVICES, parse_scenario
-from birthmark.swarm.setup import Ready, Readying, target_of
+from birthmark.swarm.setup import RunSetup, SetupBuilder, target_of
 from birthmark.untrusted_text import printable
 
 _TELL_EVERY_S = 5
@@ -82,10 +82,12 @@ class DeviceOptions:
     """Devices without a scenario file, or a file's settings said otherwise."""
 
     devices: Annotated[int | None, typer.Option(min=1, max=MAX_DEVICES, help="How many, without a file.")] = None
-    to: Annotated[Where | None, typer.Option(help="The target; local: the server of --data.")] = None
+    to: Annotated[TargetKind | None, typer.Option(help="The target; local: the server of --data.")] = None
     host: Annotated[str | None, typer.Option(help="The provisioning service, or AWS's data endpoint.")] = None
     id_scope: Annotated[str | None, typer.Option(help="The provisioning service's ID scope.")] = None
-    register: Annotated[Way | None, typer.Option(help="How to register at Azure; none: --host is the hub.")] = None
+    register: Annotated[
+        RegistrationProtocol | None, typer.Option(help="How to register at Azure; none: --host is the hub.")
+    ] = None
     origin: Annotated[Origin | None, typer.Option("--from", help="Who makes the certificates.")] = None
     identities: Annotated[Path | None, typer.Option(help="Directory of keys and certificates.")] = None
     ca_cert: Annotated[Path | None, typer.Option(help="Your CA's certificate, for --from ca.")] = None
@@ -138,7 +140,7 @@ def _read(file: Path) -> Scenario:
 
 def init(
     file: Annotated[Path, typer.Argument(help="The file to write.")] = Path("swarm.toml"),
-    to: Annotated[Where, typer.Option(help="The target; local: the server of --data.")] = Where.LOCAL,
+    to: Annotated[TargetKind, typer.Option(help="The target; local: the server of --data.")] = TargetKind.LOCAL,
     as_json: JsonOption = False,
 ) -> None:
     """Write a scenario with every key and its meaning."""
@@ -226,17 +228,17 @@ def _check_forms(paths: list[Path], option: str) -> None:
             raise ReportFormError(path=path, option=option, without=without(option, takes_value=True))
 
 
-async def _ready(asked: DeviceOptions, wanted: Scenario, ends: ExitStack) -> Ready:
+async def _ready(asked: DeviceOptions, wanted: Scenario, ends: ExitStack) -> RunSetup:
     data = asked.data.expanduser()
     target = target_of(wanted, data, os.environ)
-    readying = Readying(wanted, target, data, SystemClock(), SystemEntropy())
+    readying = SetupBuilder(wanted, target, data, SystemClock(), SystemEntropy())
     with Progress(console=Console(stderr=True, quiet=not sys.stderr.isatty()), transient=True) as progress:
         task = progress.add_task(f"Keys and certificates for {target.host}", total=None)
         readying = replace(readying, progress=lambda done, all_: progress.update(task, completed=done, total=all_))
         return await readying.run(ends)
 
 
-async def _run(ready: Ready, *, as_json: bool) -> Outcome:
+async def _run(ready: RunSetup, *, as_json: bool) -> Outcome:
     """Run to the end, or to Ctrl-C; tell of it as whoever looks can take it."""
     with ExitStack() as ends:
         driven = Run(ready.scenario, ready.target, ready.dialer, ready.shelf, SystemClock())

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from birthmark.ca import store
-from birthmark.ca.model import Issued
+from birthmark.ca.model import IssuedCertificate
 from birthmark.ca.revocation import AlreadyRevokedError
 from birthmark.ca.service import CertificateAuthority
 from birthmark.clock import format_utc
@@ -80,7 +80,7 @@ class CertificateRecords(DeviceRecords):
         async for one in self._presented([parent], order):
             yield one
 
-    async def _revoke(self, one: Issued, order: RevocationOrder) -> None:
+    async def _revoke(self, one: IssuedCertificate, order: RevocationOrder) -> None:
         with contextlib.suppress(AlreadyRevokedError):  # it was revoked with another one of its key
             revocations = self.authority.revocations
             await revocations.certificate(one.certificate.thumbprint, order.principal, order.reason)

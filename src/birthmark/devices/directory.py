@@ -13,7 +13,7 @@ from birthmark.clock import format_utc
 from birthmark.devices.model import DeviceCounts, DeviceNotOnRecordError, DevicePart, IsVisible, scope_of
 from birthmark.devices.records import DeviceAccess, DeviceIdentity, DeviceRecords, DeviceScope, RevocationOrder
 from birthmark.iam.model import SERVER
-from birthmark.net.admission import Closed
+from birthmark.net.admission import CloseReason
 from birthmark.net.mqtt_driver import MqttPump
 from birthmark.pki.certificates import Thumbprint
 from birthmark.refusals import refusals_about
@@ -153,4 +153,4 @@ def _close(found: Mapping[Place, Sequence[MqttPump]]) -> None:
     for pumps in found.values():
         for pump in pumps:
             if not pump.is_over:  # an earlier step of the revocation has closed it
-                pump.close(Closed.ADMINISTRATIVE)
+                pump.close(CloseReason.ADMINISTRATIVE)

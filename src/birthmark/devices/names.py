@@ -13,7 +13,7 @@ from functools import partial
 from typing import NamedTuple, TypeAlias, assert_never
 
 from birthmark.broker import store as broker_store
-from birthmark.broker.namespace import Space
+from birthmark.broker.namespace import Namespace
 from birthmark.ca import store as ca_store
 from birthmark.clock import Clock
 from birthmark.devices.model import DeviceFilter, Order, State
@@ -209,7 +209,7 @@ class ScopeNames:
         there = {name: State.CONNECTED if name in connected else State.AWAY for name in found}
         return {name: found[name] or state for name, state in there.items()}
 
-    async def _connected(self, space: Space, names: Sequence[str]) -> AbstractSet[str]:
+    async def _connected(self, space: Namespace, names: Sequence[str]) -> AbstractSet[str]:
         """Return those that are connected, to any worker."""
         found = {name for name in names if name in space.live}
         if not space.is_alone:  # each connection has its row
@@ -256,7 +256,7 @@ def begins(name: str, wanted: DeviceFilter) -> bool:
     return not begin or any(word.startswith(begin) for word in name_index.words_of(name))
 
 
-def has_few(space: Space) -> bool:
+def has_few(space: Namespace) -> bool:
     """Say whether the connections of a space are all known here, and few enough to be sorted."""
     return space.is_alone and len(space.live) <= FEW
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from birthmark.auth.principals import Principal
-from birthmark.broker.namespace import Space
+from birthmark.broker.namespace import Namespace
 from birthmark.devices.model import DeviceCounts, DevicePart, RevokedPart, State
 from birthmark.net.mqtt_driver import MqttPump
 from birthmark.pki.certificates import Thumbprint
@@ -92,7 +92,7 @@ class DeviceScope:
     disabled_page: Callable[[str, int], Awaitable[Sequence[str]]] | None = field(default=None, repr=False)
     tags: Callable[[Sequence[str]], Awaitable[Mapping[str, Mapping[str, Any]]]] | None = field(default=None, repr=False)
     """What operators noted of some devices: tags of twins, attributes of things."""
-    space: Space | None = field(default=None, repr=False)
+    space: Namespace | None = field(default=None, repr=False)
     """Its MQTT sessions, where devices stay connected."""
     is_case_sensitive: bool = False
 

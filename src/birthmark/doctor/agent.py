@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from birthmark.agent.checks import Check, Checks, Result
-from birthmark.agent.config import AgentConfig, Preloaded, read_config
+from birthmark.agent.config import AgentConfig, PreloadedIdentity, read_config
 from birthmark.agent.config.model import KeyLocation, TokenLocation
 from birthmark.agent.factory import open_agent
-from birthmark.agent.paths import Places
+from birthmark.agent.paths import AgentPaths
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.device_transports.factory import open_links
 from birthmark.doctor.facts import CheckSeen, ChipAsked
@@ -38,7 +38,7 @@ class AgentSeen:
 
 def look(named: Setting | None, root: Path) -> AgentSeen | None:
     """Return the agent's configuration; None where none is named and none is in its place."""
-    file = Path(named.value) if named is not None else Places(root).config
+    file = Path(named.value) if named is not None else AgentPaths(root).config
     if named is None and not file.exists():
         return None
     file = file.absolute()  # it is written into commands, and its directory into the file
@@ -56,7 +56,7 @@ def checks_of(agent: AgentSeen, environment: Mapping[str, str], *, is_offline: b
     try:
         opened = open_agent(
             agent.config,
-            Places(agent.root),
+            AgentPaths(agent.root),
             make_links=lambda identity, trust: open_links(identity, trust, clock),
             environment=environment,
             clock=clock,
@@ -103,7 +103,7 @@ def chips_in(agent: AgentSeen) -> Iterator[tuple[ChipAsked, Question]]:
     if config is None or config.keys is None:
         return
     identity = config.source.identity
-    given: list[KeyLocation | None] = [identity.key] if isinstance(identity, Preloaded) else []
+    given: list[KeyLocation | None] = [identity.key] if isinstance(identity, PreloadedIdentity) else []
     given += [*config.preloaded_keys.values(), config.keys.base_slot]
     asked = dict.fromkeys(one for one in given if isinstance(one, TokenLocation))
     for location in asked:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from birthmark.doctor.facts import ChipAsked, ChipSeen, Ending, FileSeen, SoftHsmSeen
+from birthmark.doctor.facts import ChipAsked, ChipSeen, FileSeen, ProbeExit, SoftHsmSeen
 from birthmark.doctor.file_inspection import bytes_of, libraries, machine_of, seen, text_of, this_machine
 from birthmark.doctor.pkcs11_probe import Answer, Question
 from birthmark.doctor.setting_sources import Kind, Setting
@@ -62,13 +62,13 @@ def _used(found: ChipSeen, question: Question) -> ChipSeen:
                 check=False,
             )
         except subprocess.TimeoutExpired:
-            return replace(found, ending=Ending.HUNG, detail=f"no answer within {PATIENCE_S:g} s")
+            return replace(found, ending=ProbeExit.HUNG, detail=f"no answer within {PATIENCE_S:g} s")
         printed.seek(max(0, printed.seek(0, os.SEEK_END) - _MAX_DETAIL_CHARS))
         last = printed.read().decode("utf-8", "replace").strip().rpartition("\n")[2]
     try:
         answer = decode_json(done.stdout, Answer)
     except msgspec.DecodeError:
-        return replace(found, ending=Ending.CRASHED, detail=_how_it_ended(done.returncode, last))
+        return replace(found, ending=ProbeExit.CRASHED, detail=_how_it_ended(done.returncode, last))
     return replace(
         found,
         tokens=answer.tokens,

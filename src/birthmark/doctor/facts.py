@@ -21,7 +21,7 @@ class FileSeen:
 # ---- the chip
 
 
-class Ending(StrEnum):
+class ProbeExit(StrEnum):
     """How the process that used the library ended."""
 
     FINE = "fine"
@@ -85,7 +85,7 @@ class ChipSeen:
     built_for: str = ""
     here: str = ""
     others: tuple[str, ...] = ()
-    ending: Ending = Ending.FINE
+    ending: ProbeExit = ProbeExit.FINE
     tokens: tuple[TokenSeen, ...] = ()
     opened: str = ""
     keys: tuple[KeySeen, ...] = ()
@@ -120,7 +120,7 @@ class PathSeen:
 
 
 @dataclass(frozen=True, slots=True)
-class Foreign:
+class MismatchedVariable:
     """A variable that does not fit the server that is meant. `value` is empty where it is a secret."""
 
     name: str
@@ -146,7 +146,7 @@ class ServerSeen:
     """How long its own certificate lives; None is not told."""
     certificate_trouble: str = ""
     """Why the one that is configured is not served."""
-    foreign: tuple[Foreign, ...] = ()
+    foreign: tuple[MismatchedVariable, ...] = ()
     exposed: tuple[FileSeen, ...] = ()
     others: tuple[str, ...] = ()
     is_known_to_shell: bool = True

@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 
 from birthmark.doctor import agent, chip, identity, middleware_config, network, servers
-from birthmark.doctor.facts import ChipAsked, ChipSeen, Ending, PathSeen, Reachable, ServerSeen, TrustSeen
+from birthmark.doctor.facts import ChipAsked, ChipSeen, PathSeen, ProbeExit, Reachable, ServerSeen, TrustSeen
 from birthmark.doctor.file_inspection import bytes_of, libraries, seen
 from birthmark.doctor.model import Finding
 from birthmark.doctor.pkcs11_probe import Question
@@ -76,7 +76,7 @@ _MAX_BUNDLE_BYTES = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Patient:
+class InspectionContext:
     """What is examined: settings by name, as options, variables or the agent's configuration say them."""
 
     environment: Mapping[str, str]
@@ -89,7 +89,7 @@ class Patient:
         return self.settings.get(name)
 
 
-def examine(patient: Patient, progress: Callable[[str], None]) -> Iterator[Finding]:
+def examine(patient: InspectionContext, progress: Callable[[str], None]) -> Iterator[Finding]:
     """Yield what is found, causes before consequences; `told` takes the consequences out."""
     server = servers.look(patient.get("data"), patient.environment)
     device = agent.look(patient.get("config"), patient.root)
@@ -105,7 +105,7 @@ def examine(patient: Patient, progress: Callable[[str], None]) -> Iterator[Findi
     if held is not None:
         yield from identity_rules.findings(held, tuple(chips))
     known = None if server is None else servers.reachable(server.data)
-    if device is not None and any(one.ending is not Ending.FINE for one in chips):
+    if device is not None and any(one.ending is not ProbeExit.FINE for one in chips):
         yield agent_rules.not_checked(str(device.file))
     elif device is not None:
         progress(f"Checking the agent of {device.file}")
@@ -115,7 +115,7 @@ def examine(patient: Patient, progress: Callable[[str], None]) -> Iterator[Findi
 
 
 def _network(
-    patient: Patient, server: ServerSeen | None, known: Reachable | None, progress: Callable[[str], None]
+    patient: InspectionContext, server: ServerSeen | None, known: Reachable | None, progress: Callable[[str], None]
 ) -> Iterator[Finding]:
     """Yield what can be told of clock, proxy and names; the servers themselves are asked last, unless offline."""
     if server is not None:
@@ -135,7 +135,7 @@ def _network(
     yield from network_rules.places(asked, server)
 
 
-def _surroundings(patient: Patient, server: ServerSeen | None) -> Iterator[Finding]:
+def _surroundings(patient: InspectionContext, server: ServerSeen | None) -> Iterator[Finding]:
     """Yield what is wrong with the environment, and on the way to a chip."""
     if server is not None:
         yield from environment_rules.of_another_server(server)
@@ -154,14 +154,14 @@ def _chips_of(device: agent.AgentSeen | None) -> Iterator[tuple[ChipAsked, Quest
     return iter(()) if device is None else agent.chips_in(device)
 
 
-def _paths(patient: Patient) -> Iterator[PathSeen]:
+def _paths(patient: InspectionContext) -> Iterator[PathSeen]:
     for name in ("PKCS11_PROVIDER_MODULE", "TPM2_PKCS11_STORE", "SSL_CERT_DIR"):
         if (setting := patient.get(name)) is not None:
             instead = libraries(patient.root) if name == "PKCS11_PROVIDER_MODULE" else []
             yield PathSeen(setting, seen(Path(setting.value)), next(iter(instead), ""))
 
 
-def _trust(patient: Patient) -> Iterator[TrustSeen]:
+def _trust(patient: InspectionContext) -> Iterator[TrustSeen]:
     for name in _CAS:
         if (setting := patient.get(name)) is not None:
             path = Path(setting.value)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from birthmark.doctor.facts import FileSeen, Foreign, Reachable, ServerSeen
+from birthmark.doctor.facts import FileSeen, MismatchedVariable, Reachable, ServerSeen
 from birthmark.doctor.file_inspection import seen
 from birthmark.doctor.setting_sources import Setting
 from birthmark.errors import BirthmarkError
@@ -110,7 +110,7 @@ def _variables(data: Path) -> Mapping[str, str]:
     return {}
 
 
-def _foreign(data: Path, theirs: Mapping[str, str], environment: Mapping[str, str]) -> Iterator[Foreign]:
+def _foreign(data: Path, theirs: Mapping[str, str], environment: Mapping[str, str]) -> Iterator[MismatchedVariable]:
     """Yield the variables that another server set; what is a cloud's own, or the user's, is left alone."""
     for name in (*_CAS, *_HOSTS, *_BESIDE, _OF_THE_HUB):
         value = environment.get(name)
@@ -118,7 +118,7 @@ def _foreign(data: Path, theirs: Mapping[str, str], environment: Mapping[str, st
             continue
         whose = _whose(name, value, data, theirs, environment)
         if whose is not None:
-            yield Foreign(name, value if name in _SHOWN else "", whose)
+            yield MismatchedVariable(name, value if name in _SHOWN else "", whose)
 
 
 def _whose(name: str, value: str, data: Path, theirs: Mapping[str, str], environment: Mapping[str, str]) -> str | None:

@@ -12,11 +12,11 @@ from typing import Any, Final
 import msgspec
 
 from birthmark.documents.queries import (
-    Among,
     And,
     Compare,
     Condition,
-    Has,
+    Contains,
+    InSet,
     Is,
     Item,
     Kind,
@@ -75,12 +75,12 @@ def row_of(query: Query, document: Document) -> dict[str, Any]:
     return {name: value for name, value in found if value is not UNDEFINED}
 
 
-class Summing:
+class GroupedRows:
     """Rows that are made of many documents, one for each group."""
 
     def __init__(self, query: Query) -> None:
         self._query = query
-        self._groups: dict[Hashable, list[_Sum | _Shared]] = {}
+        self._groups: dict[Hashable, list[_Sum | _GroupState]] = {}
         if not query.group_by:
             self._groups[()] = [_kept(item) for item in query.items]
 
@@ -102,7 +102,7 @@ class Summing:
         ]
 
 
-class _Shared:
+class _GroupState:
     """What all of a group have alike."""
 
     def __init__(self, item: Item) -> None:
@@ -155,8 +155,8 @@ class _Sum:
                 return UNDEFINED if ends is None else ends[0 if self.item.sum is Sum.LEAST else 1]
 
 
-def _kept(item: Item) -> _Sum | _Shared:
-    return _Shared(item) if item.sum is None else _Sum(item)
+def _kept(item: Item) -> _Sum | _GroupState:
+    return _GroupState(item) if item.sum is None else _Sum(item)
 
 
 def _hashable(value: Any) -> Hashable:
@@ -180,14 +180,14 @@ def _holds(condition: Condition, document: Document) -> bool | None:  # noqa: PL
             return None if found is None else not found
         case Compare(left=left, operator=operator, right=right):
             return _compare(_value(left, document), operator, _value(right, document))
-        case Among(one=operand, values=values):
+        case InSet(one=operand, values=values):
             value = _value(operand, document)
             if _kind(value) is None:
                 return None
             return any(_compare(value, Operator.SAME, other) for other in values)
         case Is(kind=kind, path=path):
             return _KINDS[kind](value_at(path, document))
-        case Has(part=part, one=operand, text=other):
+        case Contains(part=part, one=operand, text=other):
             whole, text = _value(operand, document), _value(other, document)
             if not isinstance(whole, str) or not isinstance(text, str):
                 return None

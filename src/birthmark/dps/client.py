@@ -133,7 +133,7 @@ class DpsTarget:
 
 
 @dataclass(frozen=True, slots=True)
-class Assigned:
+class HubAssignment:
     """Where the device belongs."""
 
     hub: str
@@ -150,7 +150,7 @@ class Assigned:
 
 async def register_by_mqtt(
     client: MqttClient, target: DpsTarget, *, entropy: Entropy, pause: Pause = asyncio.sleep
-) -> Assigned:
+) -> HubAssignment:
     """Register on a client that is not connected yet; it is closed at the end."""
     username = wire.render_username(target.id_scope, target.registration_id, AGENT)
     await client.connect(target.host, target.mqtt_port, Connect(target.registration_id, username=username))
@@ -186,7 +186,7 @@ async def register_by_https(
     payload: object = None,
     csr: bytes | None = None,
     pause: Pause = asyncio.sleep,
-) -> Assigned:
+) -> HubAssignment:
     """Register over HTTPS, which also passes where only port 443 does; without a certificate by `authorization`.
 
     With `csr`, DER, the device asks for a certificate too.
@@ -253,7 +253,7 @@ async def challenge_by_https(
 Ask = Callable[[str | None], Awaitable[tuple[int, int | None, bytes]]]
 
 
-async def _until_assigned(ask: Ask, target: DpsTarget, pause: Pause) -> Assigned:
+async def _until_assigned(ask: Ask, target: DpsTarget, pause: Pause) -> HubAssignment:
     """Register, then ask how it stands; `ask(None)` registers. Each answer says how long to wait.
 
     Raise `DpsBusyError` where that is longer than `_MAX_RETRY_S`: who comes back then registers anew.
@@ -280,7 +280,7 @@ async def _until_assigned(ask: Ask, target: DpsTarget, pause: Pause) -> Assigned
     raise DpsBusyError(host=target.host, text="still assigning", number="-")
 
 
-def _assigned(answer: wire.OperationStatus, target: DpsTarget) -> Assigned | None:
+def _assigned(answer: wire.OperationStatus, target: DpsTarget) -> HubAssignment | None:
     """Return the assignment, or None while it is being made. Raise `DpsFailedError`."""
     state = answer.registration_state or wire.RegistrationState()
     if answer.status == "assigning":
@@ -291,7 +291,7 @@ def _assigned(answer: wire.OperationStatus, target: DpsTarget) -> Assigned | Non
         sealed = state.tpm and state.tpm.authentication_key
         key = wire.parse_authentication_key(sealed) if sealed else None
         chain = wire.parse_chain(state.issued_certificate_chain)
-        return Assigned(state.assigned_hub, state.device_id, name, state.substatus, is_individual, key, chain)
+        return HubAssignment(state.assigned_hub, state.device_id, name, state.substatus, is_individual, key, chain)
     raise DpsFailedError(
         host=target.host,
         registration_id=target.registration_id,

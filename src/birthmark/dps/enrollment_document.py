@@ -114,7 +114,7 @@ class IssuancePolicy(msgspec.Struct, rename="camel", frozen=True):
     certificate_authority_name: str
 
 
-class _Desired(msgspec.Struct, frozen=True):
+class _DesiredProperties(msgspec.Struct, frozen=True):
     desired: Any = None
 
 
@@ -122,7 +122,7 @@ class _InitialTwin(msgspec.Struct, frozen=True):
     """What a twin may begin with."""
 
     tags: Any = None
-    properties: _Desired | None = None
+    properties: _DesiredProperties | None = None
 
 
 MAX_INFORMATION_BYTES = 8 * 1024

@@ -29,9 +29,9 @@ from birthmark.dps.enrollment_document import EnrollmentDocument
 from birthmark.dps.errors import http_error, wire_message
 from birthmark.dps.model import Claim, Instance
 from birthmark.dps.rules.attestation import check_same
-from birthmark.dps.rules.tiers import Paced
+from birthmark.dps.rules.tiers import ThrottledOperation
 from birthmark.dps.service import Enrollments, Instances, Queries, Registrations
-from birthmark.dps.service.queries import Found, view_of
+from birthmark.dps.service.queries import EnrollmentPage, view_of
 from birthmark.errors import BirthmarkError, ThrottledError
 from birthmark.iam.authorization import RightMissingError
 from birthmark.net.error_boundary import Handler, refusing, whole
@@ -142,7 +142,7 @@ def service_routes(
     def asked(request: Request, right: Right) -> tuple[Instance, str]:
         """Return the instance that is asked for, and who asks."""
         instance, who = authorized(request, right)
-        instances.take(Paced.OPERATION, instance)
+        instances.take(ThrottledOperation.OPERATION, instance)
         return instance, who
 
     def authorized(request: Request, right: Right) -> tuple[Instance, str]:
@@ -334,7 +334,7 @@ def _marker(request: Request) -> str:
     return request.headers.get("x-ms-continuation", "")
 
 
-def _page(found: Found, kind: str, limit: int) -> Response:
+def _page(found: EnrollmentPage, kind: str, limit: int) -> Response:
     headers = {"x-ms-item-type": kind, "x-ms-max-item-count": str(limit)}
     if found.after is not None:
         headers["x-ms-continuation"] = found.after

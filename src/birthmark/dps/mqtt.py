@@ -21,7 +21,7 @@ from birthmark.errors import BirthmarkError, ThrottledError
 from birthmark.metrics import Traffic
 from birthmark.mqtt.errors import LocalProtocolError
 from birthmark.mqtt.packets import Connect, Publish, SubAck, Subscribe, UnsubAck, Unsubscribe
-from birthmark.net.admission import Admission, Closed, MqttRefusedError, require_3_1_1
+from birthmark.net.admission import Admission, CloseReason, MqttRefusedError, require_3_1_1
 from birthmark.net.mqtt_driver import MqttPump
 from birthmark.refusals import Ledger
 
@@ -55,7 +55,7 @@ class DpsMqtt:
         its = self._of_device.setdefault(connection.device, [])
         its.append(connection)
         if len(its) > MAX_OF_ONE:
-            its[0].pump.close(Closed.TAKEN_OVER)
+            its[0].pump.close(CloseReason.TAKEN_OVER)
 
     def left(self, connection: "DpsConnection") -> None:
         """A connection is over."""
@@ -145,7 +145,7 @@ class DpsConnection:
     def published(self, packets: Sequence[Publish]) -> Awaitable[None] | None:
         return self._answer_each(packets)
 
-    def closed(self, reason: Closed, session_expiry_s: int | None) -> None:
+    def closed(self, reason: CloseReason, session_expiry_s: int | None) -> None:
         self._connections.left(self)
 
     async def _answer_each(self, packets: Sequence[Publish]) -> None:

@@ -107,7 +107,7 @@ class Https(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Issued:
+class EnrollmentResponse:
     """A new certificate with what it needs: `intermediates` closest first, `anchors` the self-signed ones."""
 
     leaf: Certificate
@@ -143,15 +143,15 @@ class EstClient:
         answer = await self._request("GET", "csrattrs", also=(_NO_CONTENT, _NOT_FOUND))
         return wire.parse_csr_attributes(answer.body) if answer.status == _OK else ()
 
-    async def enroll(self, csr: bytes) -> Issued:
+    async def enroll(self, csr: bytes) -> EnrollmentResponse:
         """Get a certificate for the DER request `csr`. Raise one of this module's errors, or the transport's."""
         return await self._certificate("simpleenroll", csr)
 
-    async def reenroll(self, csr: bytes) -> Issued:
+    async def reenroll(self, csr: bytes) -> EnrollmentResponse:
         """Renew the certificate that the transport shows as client certificate."""
         return await self._certificate("simplereenroll", csr)
 
-    async def _certificate(self, operation: str, csr: bytes) -> Issued:
+    async def _certificate(self, operation: str, csr: bytes) -> EnrollmentResponse:
         wanted = parse_csr(csr).spki_der
         # First, as it costs nothing to ask again: a password for once is spent by what follows.
         above = await self.cacerts()
@@ -207,11 +207,13 @@ class EstClient:
         return f"{self.url.rstrip('/')}/{operation}"
 
 
-def _sorted(leaf: Certificate, bag: Sequence[Certificate]) -> Issued:
+def _sorted(leaf: Certificate, bag: Sequence[Certificate]) -> EnrollmentResponse:
     """Put the bag in order: a SET has none, and roots do not belong into what a device presents."""
     above = walk_up(leaf, bag)
     anchors = {one.thumbprint: one for one in bag if one.is_ca and one.is_self_signed}
-    return Issued(leaf, tuple(one for one in above if one.thumbprint not in anchors), tuple(anchors.values()))
+    return EnrollmentResponse(
+        leaf, tuple(one for one in above if one.thumbprint not in anchors), tuple(anchors.values())
+    )
 
 
 def _wanted(url: str) -> str:

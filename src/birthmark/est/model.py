@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from birthmark.auth.principals import Principal
-from birthmark.ca.model import Issued
+from birthmark.ca.model import IssuedCertificate
 from birthmark.pki.certificate_profiles import DEVICE, Profile
 from birthmark.pki.certificates import Certificate
 
@@ -49,7 +49,7 @@ class Authority:
 
 
 @dataclass(frozen=True, slots=True)
-class Comeback:
+class LateRenewalRule:
     """How long after its end a certificate still proves who a device is, and whether an operator has to agree."""
 
     window: timedelta
@@ -64,9 +64,9 @@ class Proof:
     user: User | None = None
     authority: Authority | None = None
     bootstrap: BootstrapCa | None = None
-    comeback: Comeback | None = None
+    comeback: LateRenewalRule | None = None
     """The rule by which a certificate counted that had expired."""
-    issued: Issued | None = None
+    issued: IssuedCertificate | None = None
     """The certificate that was shown, as the inventory has it."""
 
 
@@ -88,7 +88,7 @@ class WaitingRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class Door:
+class EstLabel:
     """What one label serves, or the path without one."""
 
     profile: Profile = DEVICE
@@ -105,10 +105,10 @@ class Door:
 class EstSettings:
     """How this server behaves."""
 
-    door: Door = Door()
-    labels: Mapping[str, Door] = field(default_factory=dict)
+    door: EstLabel = EstLabel()
+    labels: Mapping[str, EstLabel] = field(default_factory=dict)
     """By path segment before the operation."""
-    comeback: Mapping[str, Comeback] = field(default_factory=dict)
+    comeback: Mapping[str, LateRenewalRule] = field(default_factory=dict)
     """By the profile of the certificate that expired: nobody chooses a laxer one by a label."""
     renewals_per_s: float = 400.0
     """How many certificates are issued in a second, before who asks is given a turn."""

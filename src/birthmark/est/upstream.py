@@ -11,7 +11,7 @@ from datetime import timedelta
 
 from cryptography import x509
 
-from birthmark.ca.external_ca import Asking, UpstreamAnswerError, UpstreamUnknownError, check_answer
+from birthmark.ca.external_ca import PendingSignatures, UpstreamAnswerError, UpstreamUnknownError, check_answer
 from birthmark.errors import BirthmarkError, ForbiddenError, ThrottledError, UnavailableError
 from birthmark.est.client import EstClient, EstServerBusyError, Https
 from birthmark.pki.certificate_profiles import Profile
@@ -66,7 +66,7 @@ class EstUpstream:
     keep: Callable[[tuple[Certificate, ...]], Awaitable[None]] | None = None
     """Is handed its CAs when they are others than before."""
     known: tuple[Certificate, ...] = ()
-    _asking: Asking = field(default_factory=Asking, init=False, repr=False)
+    _asking: PendingSignatures = field(default_factory=PendingSignatures, init=False, repr=False)
     _is_kept: bool = field(default=True, init=False)
     """What could not be kept is handed over again by the next look."""
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from birthmark.events.model import CONNECTED, DISCONNECTED, LOST, REFUSED, Happening
+from birthmark.events.model import CONNECTED, DISCONNECTED, LOST, REFUSED, OperationEvent
 
 SPEC = "1.0"
 PREFIX = "birthmark."
@@ -74,7 +74,7 @@ def type_of(action: str, detail: Mapping[str, Any]) -> str:
     return RENEWED if "renews" in detail else _BY_ACTION.get(action, CHANGED)
 
 
-def event_of(happening: Happening, source: str) -> Mapping[str, Any]:
+def event_of(happening: OperationEvent, source: str) -> Mapping[str, Any]:
     """Return the event (CloudEvents 1.0, JSON format). `source` says which server."""
     return {
         "specversion": SPEC,

@@ -14,7 +14,7 @@ CONNECTED, DISCONNECTED, LOST, REFUSED = "device.connect", "device.disconnect", 
 
 
 @dataclass(frozen=True, slots=True)
-class Happening:
+class OperationEvent:
     """A row of the audit trail, or something that was noticed."""
 
     chain: str
@@ -47,7 +47,7 @@ class Webhook:
 
 
 @dataclass(frozen=True, slots=True)
-class Dead:
+class DeadLetters:
     """Events that a receiver did not take for so long that they were put aside."""
 
     id: str

@@ -14,7 +14,7 @@ from typing import Any
 
 from birthmark.audit.verify import HEADS_OF_ALL, ROWS
 from birthmark.errors import InvalidRequestError
-from birthmark.events.model import NOTICED, Happening, Places
+from birthmark.events.model import NOTICED, OperationEvent, Places
 from birthmark.events.store import NOTICED_UPTO_BY_ALL, NOTICES, NOTICES_OF
 from birthmark.store import Database, from_micros
 from birthmark.untrusted_text import decode_json
@@ -64,12 +64,12 @@ class Feed:
         heads = [*await self.database.all(HEADS_OF_ALL), *await self.database.all(NOTICED_UPTO_BY_ALL)]
         return {row["chain"]: row["seq"] for row in heads}
 
-    async def after(self, places: Places, limit: int = PAGE) -> Sequence[tuple[Happening, Places]]:
+    async def after(self, places: Places, limit: int = PAGE) -> Sequence[tuple[OperationEvent, Places]]:
         """Return what follows, oldest first, each with the place after it; nothing where nothing does.
 
         What one chain has is in its order. A chain that nobody has seen yet begins with its first row.
         """
-        chains: list[list[tuple[datetime, Happening]]] = []
+        chains: list[list[tuple[datetime, OperationEvent]]] = []
         for chain, end in (await self.end()).items():
             if places.get(chain, 0) < end:
                 rows_of = NOTICES if chain.startswith(NOTICED) else ROWS
@@ -82,19 +82,19 @@ class Feed:
             told.append((one, dict(now)))
         return told
 
-    async def noticed_of(self, subject: str, limit: int) -> Sequence[Happening]:
+    async def noticed_of(self, subject: str, limit: int) -> Sequence[OperationEvent]:
         """Return what was noticed of a device in the last week, the latest first."""
         return [_happening(row) for row in await self.database.all(NOTICES_OF, subject=subject, limit=limit)]
 
 
-def _in_order(rows: Sequence[Happening]) -> list[tuple[datetime, Happening]]:
+def _in_order(rows: Sequence[OperationEvent]) -> list[tuple[datetime, OperationEvent]]:
     """Return rows of one chain, each with a time that never goes back, as its worker's clock may."""
     times = itertools.accumulate((one.at for one in rows), max)
     return list(zip(times, rows, strict=True))
 
 
-def _happening(row: Any) -> Happening:
-    return Happening(
+def _happening(row: Any) -> OperationEvent:
+    return OperationEvent(
         row["chain"],
         row["seq"],
         from_micros(row["at"]),

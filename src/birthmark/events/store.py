@@ -2,7 +2,7 @@
 
 from sqlalchemy import Index, Table, bindparam, func, or_, select, tuple_
 
-from birthmark.events.model import Dead, Webhook
+from birthmark.events.model import DeadLetters, Webhook
 from birthmark.store import insert, metadata, statement
 from birthmark.store.columns import number, text
 from birthmark.store.crud_statements import change, find, page, remove
@@ -22,7 +22,7 @@ _FREE = or_(webhooks.c.owner == bindparam("key_owner"), webhooks.c.owned_until <
 CLAIM = change(webhooks, ("owner", "owned_until"), "name", _FREE)
 LET_GO = change(webhooks, ("owned_until",), "owner")
 
-DEAD = Records(Dead)
+DEAD = Records(DeadLetters)
 dead = DEAD.table("webhook_dead", "id")
 Index("webhook_dead_hook", dead.c.hook, dead.c.at)
 ADD_DEAD = insert(dead)

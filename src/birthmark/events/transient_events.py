@@ -14,17 +14,17 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any, NamedTuple
 
-from birthmark.clock import Clock, Steadiness
+from birthmark.clock import Clock, ClockStability
 from birthmark.errors import ChangedMeanwhileError
 from birthmark.events import store
 from birthmark.events.model import CONNECTED, DISCONNECTED, LOST, NOTICED, REFUSED
-from birthmark.net.admission import Closed
+from birthmark.net.admission import CloseReason
 from birthmark.store import Changes, Database, to_micros
 
 MAX_WAITING, KEEP, MOST = 20_000, timedelta(days=7), 500_000
 _AT_ONCE, _GATHER_S, _LOOK_S, _MAX_CHARS = 200, 0.2, 5.0, 256
 _PRUNE_EVERY_S = 60.0
-_GOODBYES = {Closed.DISCONNECT, Closed.DISCONNECT_WITH_WILL}
+_GOODBYES = {CloseReason.DISCONNECT, CloseReason.DISCONNECT_WITH_WILL}
 _NAMES = ("registration_id", "device_id", "thing", "common_name", "client_id")
 
 
@@ -41,7 +41,7 @@ class Notices:
     def __init__(self, database: Database, clock: Clock, worker: str) -> None:
         self._database = database
         self._clock = clock
-        self._steadiness = Steadiness(clock)
+        self._steadiness = ClockStability(clock)
         self._chain = f"{NOTICED}{worker}"
         self._waiting: deque[_Notice] = deque()
         self._missed = 0
@@ -54,9 +54,9 @@ class Notices:
         """Note that a client is connected at a hub, or at the account."""
         self._add(CONNECTED, client, {"place": place, "from": address})
 
-    def went(self, place: str, client: str, reason: Closed) -> None:
+    def went(self, place: str, client: str, reason: CloseReason) -> None:
         """Note that it is no more. One whose next connection came is not gone."""
-        if reason is not Closed.TAKEN_OVER:
+        if reason is not CloseReason.TAKEN_OVER:
             action = DISCONNECTED if reason in _GOODBYES else LOST
             self._add(action, client, {"place": place, "reason": reason.value})
 

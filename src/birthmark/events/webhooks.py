@@ -20,11 +20,11 @@ from birthmark.clock import Clock, Entropy
 from birthmark.errors import BirthmarkError, ConflictError, InvalidRequestError, NotFoundError
 from birthmark.events import store
 from birthmark.events.catalogue import KINDS, PREFIX, event_of, type_of
-from birthmark.events.model import Dead, Happening, Webhook
+from birthmark.events.model import DeadLetters, OperationEvent, Webhook
 from birthmark.events.reader import Feed, parse_place, place_of
 from birthmark.events.url_redaction import host_only, without_secrets
 from birthmark.outbound.http_sender import NotAnsweredError, RefusedByReceiverError, Sender, check_url
-from birthmark.outbound.mail_config import BEGIN, MailNotConfiguredError, Mails, address_of
+from birthmark.outbound.mail_config import BEGIN, MailNotConfiguredError, MailSender, address_of
 from birthmark.outbound.webhook_signing import SECRET_BYTES, headers_of, secret_of
 from birthmark.store import Changes, Database, to_micros
 from birthmark.store.pagination import every
@@ -135,7 +135,7 @@ class Webhooks:
     clock: Clock = field(repr=False)
     entropy: Entropy = field(repr=False)
     sender: Sender = field(repr=False)
-    mailer: Mails | None = field(default=None, repr=False, kw_only=True)
+    mailer: MailSender | None = field(default=None, repr=False, kw_only=True)
     source: str = "birthmark"
     me: str = "main"
     _telling: dict[str, asyncio.Task[None]] = field(default_factory=dict, init=False, repr=False)
@@ -209,7 +209,7 @@ class Webhooks:
         await self.database.commit(changes.audit(actor, "webhook.pause" if is_paused else "webhook.resume", name))
         return await self.get(name)
 
-    async def dead(self, name: str, limit: int = 100) -> Sequence[Dead]:
+    async def dead(self, name: str, limit: int = 100) -> Sequence[DeadLetters]:
         """Return what was put aside, oldest first. Raise `WebhookMissingError`."""
         await self.get(name)
         return [store.DEAD.of(row) for row in await self.database.all(store.DEAD_OF, hook=name, limit=limit)]
@@ -309,7 +309,9 @@ class Webhooks:
         try:
             await self._send(hook, message, body)
         except BirthmarkError as error:
-            await self._failed(hook, place, Dead(message, hook.name, self.clock.now(), len(told), body, ""), error)
+            await self._failed(
+                hook, place, DeadLetters(message, hook.name, self.clock.now(), len(told), body, ""), error
+            )
             return True
         now = self.clock.now()
         await self._moved(hook, replace(hook, places=place, tries=0, next_at=now, problem="", failed_since=None))
@@ -341,7 +343,7 @@ class Webhooks:
             is_refused = answer.status in range(400, 500) and answer.status not in _LATER
             raise (RefusedByReceiverError if is_refused else NotAnsweredError)(host=host, reason=said)
 
-    async def _failed(self, hook: Webhook, place: str, sent: Dead, error: BirthmarkError) -> None:
+    async def _failed(self, hook: Webhook, place: str, sent: DeadLetters, error: BirthmarkError) -> None:
         """Try again after a growing pause; what a receiver that is there refuses again and again is put aside.
 
         A mail to an address that takes none is put aside at once. Who is away, or lets nobody in, is waited for,
@@ -379,7 +381,7 @@ class Webhooks:
         )
         await self.database.commit(moving)
 
-    def _is_wanted(self, hook: Webhook, one: Happening) -> bool:
+    def _is_wanted(self, hook: Webhook, one: OperationEvent) -> bool:
         if one.action.startswith("webhook."):  # what tells of itself never ends
             return False
         kind = type_of(one.action, one.detail)

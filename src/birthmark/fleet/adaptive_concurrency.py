@@ -27,7 +27,7 @@ def silent(_seconds: float) -> None:
 
 
 @dataclass(slots=True)
-class Pace:
+class AdaptiveConcurrency:
     """How many may ask at once, and from when on (monotonic seconds). Told what became of each question."""
 
     most: int = 8
@@ -57,7 +57,7 @@ class Pace:
         self._halved_at = self.resume_at
 
 
-class Paced:
+class PacedTarget:
     """Asks a target at a pace that it bears, from several threads."""
 
     def __init__(
@@ -65,7 +65,7 @@ class Paced:
     ) -> None:
         self._says = says
         self._clock, self._entropy = clock or SystemClock(), entropy or SystemEntropy()
-        self.pace = Pace(most, most)
+        self.pace = AdaptiveConcurrency(most, most)
         self._turn = threading.Condition()
         self._asking = 0
         self._is_over = False

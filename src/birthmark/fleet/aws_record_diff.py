@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from birthmark.fleet.target import Change, EnrollmentRequest
-from birthmark.fleet.tracking import Stand, Standing
+from birthmark.fleet.tracking import DeviceProgress, DeviceStage
 
 _DENIED = frozenset({"AccessDeniedException", "AccessDenied", "UnauthorizedException", "ForbiddenException"})
 _ACTION = re.compile(r"not authorized to perform: ([A-Za-z0-9-]+:[A-Za-z0-9]+)")
@@ -79,13 +79,13 @@ def denied_action(code: str, reason: str) -> str | None:
     return found[1] if found else "this"
 
 
-def stand_of(name: str, seen: Mapping[str, Any], since: datetime | None) -> Stand:
+def stand_of(name: str, seen: Mapping[str, Any], since: datetime | None) -> DeviceProgress:
     """Return where a device stands by GetThingConnectivityData; what was before `since` was another life of it."""
     at, reason = seen.get("timestamp"), str(seen.get("disconnectReason", ""))
     if seen.get("connected"):
-        return Stand(name, Standing.CONNECTED, "", at)
+        return DeviceProgress(name, DeviceStage.CONNECTED, "", at)
     is_seen = at is not None and (since is None or at >= since)
-    return Stand(name, Standing.AWAY if is_seen else Standing.ASSIGNED, reason, at)
+    return DeviceProgress(name, DeviceStage.AWAY if is_seen else DeviceStage.ASSIGNED, reason, at)
 
 
 def thing_of(wish: EnrollmentRequest, *, merge: bool = False) -> dict[str, Any]:
@@ -127,7 +127,7 @@ def policy_to_attach(wish: EnrollmentRequest, policies: frozenset[str]) -> str |
     return None if wish.policy in policies else wish.policy
 
 
-class Before(msgspec.Struct, frozen=True):
+class PreviousThing(msgspec.Struct, frozen=True):
     """A thing as it was before a run changed it."""
 
     version: int
@@ -143,7 +143,7 @@ class Before(msgspec.Struct, frozen=True):
         return {"thingName": name, "attributePayload": {"attributes": attributes, "merge": True}} | kind
 
 
-class Way(msgspec.Struct, frozen=True):
+class AwsRollbackEntry(msgspec.Struct, frozen=True):
     """What the journal keeps of a device."""
 
     certificate: str
@@ -153,7 +153,7 @@ class Way(msgspec.Struct, frozen=True):
     policy: str | None = None
     since: datetime | None = None
     """When the service's clock had it, just before; an older journal does not say."""
-    before: Before | None = None
+    before: PreviousThing | None = None
     groups: tuple[str, ...] = ()
     """Those that the run was to add it to."""
     status: str | None = None
@@ -161,7 +161,7 @@ class Way(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Now:
+class CurrentThing:
     """What is there when a device is taken back. None where it is not, or was not asked."""
 
     principals: Sequence[str] | None
@@ -197,14 +197,14 @@ class Undo:
         return self.puts_back or bool(self.groups)
 
 
-def may_be_ours(way: Way, described: Mapping[str, Any] | None) -> bool:
+def may_be_ours(way: AwsRollbackEntry, described: Mapping[str, Any] | None) -> bool:
     """Say whether the run may have registered the certificate: what was there before it is somebody else's."""
     if described is None or way.is_registered:
         return False
     return way.since is None or described["creationDate"] >= way.since
 
 
-def undo_of(way: Way, name: str, now: Now) -> Undo:
+def undo_of(way: AwsRollbackEntry, name: str, now: CurrentThing) -> Undo:
     """Return what of a device's way is still to be taken back."""
     others = [arn for arn in now.principals or () if not arn.endswith(way.certificate)]
     if way.is_new_thing and others:
@@ -229,7 +229,7 @@ def undo_of(way: Way, name: str, now: Now) -> Undo:
     )
 
 
-def _version_left(way: Way) -> int | None:
+def _version_left(way: AwsRollbackEntry) -> int | None:
     """Return the version that the run left the thing at, None where it did not write it."""
     if way.is_new_thing:
         return 1

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 
 from birthmark.errors import ConflictError, UnavailableError
 from birthmark.fleet.aws_record_diff import ACTIVE
-from birthmark.fleet.aws_revocation import AwsLosing
+from birthmark.fleet.aws_revocation import AwsRevoker
 from birthmark.fleet.errors import NoSuchRecordError
 from birthmark.fleet.target import DeviceCertificate
 from birthmark.pki.certificates import parse_any
@@ -59,7 +59,7 @@ class NotConnectedByItError(UnavailableError):
 
 
 @dataclass(frozen=True, slots=True)
-class Carried:
+class CarriedOverAttachments:
     """What was, or would be, carried over from an old certificate to a new one."""
 
     old: str
@@ -69,12 +69,12 @@ class Carried:
     is_retired: bool = False
 
 
-class AwsRenewing(AwsLosing):
+class AwsRenewing(AwsRevoker):
     """What follows a renewal."""
 
     def carry(
         self, name: str, certificate: DeviceCertificate, old: str | None, *, dry_run: bool, command: str
-    ) -> Carried:
+    ) -> CarriedOverAttachments:
         """Register a certificate with policies and things of the one that it renewed; again, it changes nothing.
 
         Raise `NoSuchRecordError`, `SeveralCertificatesError`.
@@ -85,7 +85,7 @@ class AwsRenewing(AwsLosing):
         arns = {arn.rpartition("/")[2]: arn for arn in principals}
         known = self._old_of(name, {one: arn for one, arn in arns.items() if one != new}, old, command)
         policies, things = sorted(self._policies_of(arns[known])), list(self._things_of(arns[known]))
-        carried = Carried(known, new, tuple(policies), tuple(things))
+        carried = CarriedOverAttachments(known, new, tuple(policies), tuple(things))
         if dry_run:
             return carried
         with self._translated(name):
@@ -128,7 +128,7 @@ class AwsRenewing(AwsLosing):
     def retire_old(
         self,
         name: str,
-        carried: Carried,
+        carried: CarriedOverAttachments,
         wait: timedelta,
         *,
         command: str,
@@ -173,7 +173,7 @@ class AwsRenewing(AwsLosing):
         return self._seen(name, None, _BACK_WITHIN, sleep)
 
 
-def told(carried: Carried) -> Sequence[tuple[str, object]]:
+def told(carried: CarriedOverAttachments) -> Sequence[tuple[str, object]]:
     """Return what is told of it, as names and values."""
     return [
         ("old", carried.old),

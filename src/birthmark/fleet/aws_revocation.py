@@ -10,7 +10,7 @@ from birthmark.pki.certificates import Thumbprint
 REVOKED = "REVOKED"
 
 
-class AwsLosing(AwsAccount):
+class AwsRevoker(AwsAccount):
     """What takes a device back."""
 
     def lose(self, name: str, certificates: Sequence[Thumbprint], *, dry_run: bool) -> list[RevokedPart]:

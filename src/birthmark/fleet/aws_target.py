@@ -12,11 +12,11 @@ from birthmark.clock import Clock
 from birthmark.fleet.aws_account import CLOCK, SURVEY_AT_LEAST
 from birthmark.fleet.aws_record_diff import (
     ACTIVE,
-    Before,
-    Now,
+    AwsRollbackEntry,
+    CurrentThing,
     OnRecord,
+    PreviousThing,
     Undo,
-    Way,
     completes,
     may_be_ours,
     policy_to_attach,
@@ -37,8 +37,18 @@ from birthmark.fleet.errors import (
     way_of,
 )
 from birthmark.fleet.profiles import AwsProfile
-from birthmark.fleet.target import Change, Done, Enrolled, EnrollmentRequest, Note, Record, Retired, WayBack, unnoted
-from birthmark.fleet.tracking import Stand, Standing
+from birthmark.fleet.target import (
+    Change,
+    EnrollmentOutcome,
+    EnrollmentRequest,
+    Note,
+    Record,
+    RetirementOutcome,
+    TargetOutcome,
+    WayBack,
+    unnoted,
+)
+from birthmark.fleet.tracking import DeviceProgress, DeviceStage
 
 _INDEX = (
     "who is connected is told where the account indexes it: `aws iot update-indexing-configuration "
@@ -97,22 +107,26 @@ class AwsTarget(AwsRenewing):
         del note
         return [False] * len(wishes)
 
-    def enroll(self, wish: EnrollmentRequest, note: Note = unnoted, *, update: bool, dry_run: bool) -> Enrolled:
+    def enroll(
+        self, wish: EnrollmentRequest, note: Note = unnoted, *, update: bool, dry_run: bool
+    ) -> EnrollmentOutcome:
         # Who was not there when all were read is asked for all the same before something is written.
         is_new = dry_run and self._known is not None and wish.device_id not in self._known
         present = None if is_new else self._present(wish)
         difference = () if present is None else present.difference(wish)
         if present is not None and not difference:
-            return Enrolled(Done.UNCHANGED)
+            return EnrollmentOutcome(TargetOutcome.UNCHANGED)
         if present is None or present.arn is None:
             difference += status_change(self._asleep.get(wish.certificate.thumbprint.hex()))
         if not (update or completes(difference)):
             raise self._differs(wish, difference)
         self._check_references(wish)
         if dry_run:
-            return Enrolled(Done.WOULD_CREATE if present is None else Done.WOULD_UPDATE, difference)
+            return EnrollmentOutcome(
+                TargetOutcome.WOULD_CREATE if present is None else TargetOutcome.WOULD_UPDATE, difference
+            )
         self._write(wish, present, note, update=update)
-        return Enrolled(Done.CREATED if present is None else Done.UPDATED, difference)
+        return EnrollmentOutcome(TargetOutcome.CREATED if present is None else TargetOutcome.UPDATED, difference)
 
     def _present(self, wish: EnrollmentRequest) -> OnRecord | None:
         """Return what is on record under the name, as far as the wish says anything of it."""
@@ -177,7 +191,7 @@ class AwsTarget(AwsRenewing):
                 described = self._found_there(wish)
                 arn = str(described["certificateArn"])
                 # The SDK repeats a registration whose answer is lost: what is there since this run began is its own.
-                if not may_be_ours(msgspec.convert(way, msgspec_types.known(Way)), described):
+                if not may_be_ours(msgspec.convert(way, msgspec_types.known(AwsRollbackEntry)), described):
                     status = str(described["status"])
                     had = self._policies_of(arn) if wish.policy else frozenset()
                     way |= {"is_registered": True, "status": status, "policy": policy_to_attach(wish, had)}
@@ -199,7 +213,7 @@ class AwsTarget(AwsRenewing):
             undo.pop_all()  # all of it is there; until now, what failed took back what was made
 
     def _write_thing(self, wish: EnrollmentRequest, way: WayBack, note: Note, undo: ExitStack) -> None:
-        before = msgspec.convert(way["before"], msgspec_types.known(Before))
+        before = msgspec.convert(way["before"], msgspec_types.known(PreviousThing))
 
         def write_back() -> None:
             self._iot.update_thing(**before.asked(wish.device_id), expectedVersion=before.version + 1)
@@ -223,52 +237,54 @@ class AwsTarget(AwsRenewing):
             if undo is not None:
                 undo.callback(self._iot.remove_thing_from_thing_group, thingName=thing, thingGroupName=group)
 
-    def stand(self, wish: EnrollmentRequest) -> Stand:
+    def stand(self, wish: EnrollmentRequest) -> DeviceProgress:
         """Return where a device stands, by the client id that is its thing's name."""
         name, certificate_id = wish.device_id, wish.certificate.thumbprint.hex()
         if not (principals := self._principals(name)):  # a thing without a certificate is nobody yet
-            return Stand(name, Standing.MISSING, "" if principals is None else "a thing without a certificate")
+            return DeviceProgress(
+                name, DeviceStage.MISSING, "" if principals is None else "a thing without a certificate"
+            )
         if not any(arn.endswith(certificate_id) for arn in principals):
             ids = ", ".join(arn.rpartition("/")[2] for arn in principals)
-            return Stand(name, Standing.OTHERWISE, f"certificate {ids}")
+            return DeviceProgress(name, DeviceStage.OTHERWISE, f"certificate {ids}")
         described = self._described(certificate_id) or {}
         if (status := described.get("status")) != ACTIVE:
-            standing = Standing.TAKEN_BACK if status == REVOKED else Standing.DISABLED
-            return Stand(name, standing, f"its certificate is {status}")
+            standing = DeviceStage.TAKEN_BACK if status == REVOKED else DeviceStage.DISABLED
+            return DeviceProgress(name, standing, f"its certificate is {status}")
         try:
             with self._translated(name):
                 seen = self._iot.get_thing_connectivity_data(thingName=name)
         except TargetRefusedError as error:
-            return Stand(name, Standing.ASSIGNED, f"{error.facts['reason']}; {_INDEX}")
+            return DeviceProgress(name, DeviceStage.ASSIGNED, f"{error.facts['reason']}; {_INDEX}")
         return stand_of(name, seen, described.get("lastModifiedDate"))
 
-    def retire(self, wish: EnrollmentRequest, *, dry_run: bool) -> Retired:
+    def retire(self, wish: EnrollmentRequest, *, dry_run: bool) -> RetirementOutcome:
         """Let a device connect no more: its certificate becomes inactive, unless others would go with it."""
         certificate_id = wish.certificate.thumbprint.hex()
         if (described := self._described(certificate_id)) is None:
-            return Retired(Done.GONE)
+            return RetirementOutcome(TargetOutcome.GONE)
         if described["status"] != ACTIVE:
-            return Retired(Done.UNCHANGED)
+            return RetirementOutcome(TargetOutcome.UNCHANGED)
         if others := self._shared(str(described["certificateArn"]), wish.device_id):
-            return Retired(Done.LEFT, f"its certificate is {others}")
+            return RetirementOutcome(TargetOutcome.LEFT, f"its certificate is {others}")
         if not dry_run:
             with self._translated(wish.device_id):
                 self._iot.update_certificate(certificateId=certificate_id, newStatus="INACTIVE")
-        return Retired(Done.WOULD_RETIRE if dry_run else Done.RETIRED)
+        return RetirementOutcome(TargetOutcome.WOULD_RETIRE if dry_run else TargetOutcome.RETIRED)
 
     def reinstate(self, wish: EnrollmentRequest) -> None:
         """Do nothing more: with its record the certificate became active again, which is all that `retire` ended."""
 
-    def take_back(self, device_id: str, way: WayBack, *, dry_run: bool) -> Done:
-        known = way_of(way, Way, device_id, self.description)
+    def take_back(self, device_id: str, way: WayBack, *, dry_run: bool) -> TargetOutcome:
+        known = way_of(way, AwsRollbackEntry, device_id, self.description)
         now = self._now(known, device_id)
         undo = undo_of(known, device_id, now)
         if undo.problem is not None:
             raise NotTakenBackError(device=device_id, target=self.description, detail=undo.problem)
         if undo.is_nothing:
-            return Done.GONE
+            return TargetOutcome.GONE
         if dry_run:
-            return Done.WOULD_TAKE_BACK
+            return TargetOutcome.WOULD_TAKE_BACK
         arn = None if now.described is None else now.described["certificateArn"]
         with self._translated(device_id):
             if undo.puts_back and known.before is not None:
@@ -282,7 +298,7 @@ class AwsTarget(AwsRenewing):
             self._take_back_certificate(known.certificate, undo)
             if undo.ends_thing:
                 self._iot.delete_thing(thingName=device_id, expectedVersion=now.version)
-        return Done.TAKEN_BACK
+        return TargetOutcome.TAKEN_BACK
 
     def _take_back_certificate(self, certificate_id: str, undo: Undo) -> None:
         if undo.status or undo.ends_certificate:
@@ -290,13 +306,13 @@ class AwsTarget(AwsRenewing):
         if undo.ends_certificate:
             self._iot.delete_certificate(certificateId=certificate_id)
 
-    def _now(self, way: Way, thing: str) -> Now:
+    def _now(self, way: AwsRollbackEntry, thing: str) -> CurrentThing:
         """Return what is there of a device that is to be taken back."""
         principals, described = self._principals(thing), self._described(way.certificate)
         arn = "" if described is None else str(described["certificateArn"])
         is_ours = may_be_ours(way, described)
         asks = principals is not None and (way.is_new_thing or way.before is not None)
-        return Now(
+        return CurrentThing(
             principals,
             described,
             things=self._things_of(arn) if is_ours else (),

@@ -5,19 +5,19 @@ from collections.abc import Sequence
 from typing import Any
 
 from birthmark.dps.model import TpmKeys, parse_group_id
-from birthmark.fleet.azure_client import Ready
-from birthmark.fleet.azure_enablement import Switching
+from birthmark.fleet.azure_client import RawBulkOperation
+from birthmark.fleet.azure_enablement import EnrollmentToggle
 from birthmark.fleet.azure_groups import GroupWish
 from birthmark.fleet.azure_record_diff import OnRecord, kept, on_record, policy_names
 from birthmark.fleet.errors import DifferentRecordError, different
-from birthmark.fleet.target import Done, Enrolled
+from birthmark.fleet.target import EnrollmentOutcome, TargetOutcome
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.names import parse_registration_id
 
 _HOW = ", here the root of your own CA in the directory ca: `birthmark dps ca create {} ca/root.pem`"
 
 
-class OtherAttestations(Switching):
+class OtherAttestations(EnrollmentToggle):
     """Enrollments that no list of certificates makes."""
 
     def enroll_tpm(
@@ -30,7 +30,7 @@ class OtherAttestations(Switching):
         dry_run: bool,
         issue: str | None = None,
         hub: str | None = None,
-    ) -> Done:
+    ) -> TargetOutcome:
         """Put a device on record by its TPM. Raise `DifferentRecordError` as `enroll` does."""
         models = self._models
         parse_registration_id(registration_id)
@@ -39,10 +39,10 @@ class OtherAttestations(Switching):
         is_there = present is not None and _has_tpm(present, keys.endorsement.base64, root)
         is_there = is_there and _gives(present, hub)
         if is_there and on_record(present).is_edge == is_edge and _issues(present, issue):
-            return Done.UNCHANGED
+            return TargetOutcome.UNCHANGED
         self._check_update(registration_id, present, f"this TPM as {_kind(is_edge)}device", update=update)
         if dry_run:
-            return Done.WOULD_CREATE if present is None else Done.WOULD_UPDATE
+            return TargetOutcome.WOULD_CREATE if present is None else TargetOutcome.WOULD_UPDATE
         attestation = models.AttestationMechanism(
             type="tpm", tpm=models.TpmAttestation(endorsement_key=keys.endorsement.base64, storage_root_key=root)
         )
@@ -57,7 +57,7 @@ class OtherAttestations(Switching):
         dry_run: bool,
         issue: str | None = None,
         hub: str | None = None,
-    ) -> tuple[Done, str | None]:
+    ) -> tuple[TargetOutcome, str | None]:
         """Put a device on record by two keys that the service makes; return the first of them, base64.
 
         Keys that are there stay, and are told again. A rehearsal knows none.
@@ -70,9 +70,9 @@ class OtherAttestations(Switching):
         if not is_there:
             self._check_update(registration_id, present, f"keys as {_kind(is_edge)}device", update=update)
         if dry_run:
-            planned = Done.WOULD_CREATE if present is None else Done.WOULD_UPDATE
-            return Done.UNCHANGED if is_there else planned, None
-        done = Done.UNCHANGED
+            planned = TargetOutcome.WOULD_CREATE if present is None else TargetOutcome.WOULD_UPDATE
+            return TargetOutcome.UNCHANGED if is_there else planned, None
+        done = TargetOutcome.UNCHANGED
         if not is_there:
             there = self._keys(registration_id) if _has_key_kind(present) else models.SymmetricKeyAttestation()
             attestation = models.AttestationMechanism(type="symmetricKey", symmetric_key=there)
@@ -122,7 +122,7 @@ class OtherAttestations(Switching):
         dry_run: bool,
         hub: str | None = None,
         issue: str | None = None,
-    ) -> tuple[Enrolled, str | None, str | None]:
+    ) -> tuple[EnrollmentOutcome, str | None, str | None]:
         """Make a group of the devices whose keys are derived from two keys that the service makes; return those.
 
         Keys that are there stay, and are told again. A rehearsal knows none. Raise `DifferentRecordError` as
@@ -150,7 +150,7 @@ class OtherAttestations(Switching):
         dry_run: bool,
         hub: str | None = None,
         issue: str | None = None,
-    ) -> Enrolled:
+    ) -> EnrollmentOutcome:
         """Make an enrollment group of CAs on record or of certificates given here: one, and a second for a rollover.
 
         With `hub` its devices are assigned to that one, and by `issue` they are issued certificates. Raise
@@ -159,27 +159,27 @@ class OtherAttestations(Switching):
         wish = GroupWish(ca_names, certificates, is_edge=is_edge, hub=hub, issue=issue)
         return self._enroll_group(group_id, wish, update=update, dry_run=dry_run)
 
-    def _enroll_group(self, group_id: str, wish: GroupWish, *, update: bool, dry_run: bool) -> Enrolled:
+    def _enroll_group(self, group_id: str, wish: GroupWish, *, update: bool, dry_run: bool) -> EnrollmentOutcome:
         parse_group_id(group_id)
         how = _HOW.format(shlex.quote(wish.ca_names[0])) if wish.ca_names else ""
         told = self._found(lambda name: self._json("get_enrollment_group", name), group_id)
         if told is None:
             if not dry_run:
                 self._put(self._made_group(group_id, wish), None, how)
-            return Enrolled(Done.WOULD_CREATE if dry_run else Done.CREATED)
+            return EnrollmentOutcome(TargetOutcome.WOULD_CREATE if dry_run else TargetOutcome.CREATED)
         if not (difference := wish.difference(told)):
-            return Enrolled(Done.UNCHANGED)
+            return EnrollmentOutcome(TargetOutcome.UNCHANGED)
         if not update:
             raise different(f"The group {group_id}", self.description, difference)
         if dry_run:
-            return Enrolled(Done.WOULD_UPDATE, difference)
+            return EnrollmentOutcome(TargetOutcome.WOULD_UPDATE, difference)
         made, present = wish.over(told), told.get("attestation") or {}
         if wish.has_keys and present.get("type") == "symmetricKey":  # whose keys are told by this alone
             made["attestation"] = self._json("get_enrollment_group_attestation_mechanism", group_id)
         write = self._operation("create_or_update_enrollment_group")
         with self._below_the_sdk("" if how else group_id, how):
-            write(group_id, Ready(made), told.get("etag"))
-        return Enrolled(Done.UPDATED, difference)
+            write(group_id, RawBulkOperation(made), told.get("etag"))
+        return EnrollmentOutcome(TargetOutcome.UPDATED, difference)
 
     def _made_group(self, group_id: str, wish: GroupWish) -> Any:
         """Return a group as the SDK's model."""

@@ -23,7 +23,7 @@ from birthmark.fleet.errors import (
     refusal,
 )
 from birthmark.fleet.profiles import AzureProfile
-from birthmark.fleet.target import Done
+from birthmark.fleet.target import TargetOutcome
 from birthmark.untrusted_text import whole_number, without_signatures
 
 _CLOCK = SystemClock()
@@ -86,13 +86,13 @@ class AzureService:
                 return self._hub.host
         return None
 
-    def _put(self, made: Any, present: Any, how: str = "") -> Done:
+    def _put(self, made: Any, present: Any, how: str = "") -> TargetOutcome:
         """Write a record in the place of the one that was seen there."""
         if present is not None:
             made.etag = present.etag
         with self._translated(how=how):
             self._sdk.create_or_update(made)
-        return Done.CREATED if present is None else Done.UPDATED
+        return TargetOutcome.CREATED if present is None else TargetOutcome.UPDATED
 
     def _as_kept(self, before: Mapping[str, Any]) -> Any:
         """Return a record of the journal as a model."""
@@ -186,7 +186,7 @@ def status_of(error: Any) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Ready:
+class RawBulkOperation:
     """A bulk operation as the JSON that it is: the SDK reads, checks and writes each record of its models thrice."""
 
     content: Mapping[str, Any]
@@ -194,7 +194,9 @@ class Ready:
 
 
 def _passing(serializer: Any) -> Any:
-    """Return the SDK's serializer, which leaves what is `Ready` as it is."""
+    """Return the SDK's serializer, which leaves what is `RawBulkOperation` as it is."""
     made, write = copy.copy(serializer), serializer.body
-    made.body = lambda data, kind, **more: data.content if isinstance(data, Ready) else write(data, kind, **more)
+    made.body = lambda data, kind, **more: (
+        data.content if isinstance(data, RawBulkOperation) else write(data, kind, **more)
+    )
     return made

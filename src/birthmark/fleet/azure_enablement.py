@@ -8,38 +8,38 @@ from dataclasses import dataclass
 from typing import Any
 
 from birthmark.dps.model import TAKEN_BACK
-from birthmark.fleet.azure_client import AzureService, Ready
-from birthmark.fleet.target import Done
+from birthmark.fleet.azure_client import AzureService, RawBulkOperation
+from birthmark.fleet.target import TargetOutcome
 
 _NOTES = "optionalDeviceInformation"  # of which the SDK's models know nothing
 
 
 @dataclass(frozen=True, slots=True)
-class Switched:
+class EnablementResult:
     """What became of it, and as which device of which hub it is registered, where it is."""
 
-    done: Done
+    done: TargetOutcome
     device_id: str | None = None
     hub: str | None = None
 
 
-class Switching(AzureService):
+class EnrollmentToggle(AzureService):
     """What switches enrollments."""
 
-    def switch(self, name: str, *, is_group: bool, is_enabled: bool, dry_run: bool) -> Switched:
+    def switch(self, name: str, *, is_group: bool, is_enabled: bool, dry_run: bool) -> EnablementResult:
         """Let an enrollment be registered by, or not. Raise `NoSuchRecordError`."""
         kind = "enrollment_group" if is_group else "individual_enrollment"
         told = self._json(f"get_{kind}", name)
         registered = _registered(told.pop("registrationState", None))
         wanted = "enabled" if is_enabled else "disabled"
         if told.get("provisioningStatus", "enabled") == wanted:
-            return Switched(Done.UNCHANGED, *registered)
+            return EnablementResult(TargetOutcome.UNCHANGED, *registered)
         if dry_run:
-            return Switched(Done.WOULD_UPDATE, *registered)
+            return EnablementResult(TargetOutcome.WOULD_UPDATE, *registered)
         told["provisioningStatus"] = wanted
         (told.get(_NOTES) or {}).pop(TAKEN_BACK, None)  # whoever switches it has another reason
         self._write(kind, name, told)
-        return Switched(Done.UPDATED, *registered)
+        return EnablementResult(TargetOutcome.UPDATED, *registered)
 
     def why_taken_back(self, name: str) -> str | None:
         """Return why a device was taken back whose enrollment is disabled; None where it was not."""
@@ -61,7 +61,7 @@ class Switching(AzureService):
             told["attestation"] = self._json(f"get_{kind}_attestation_mechanism", name)
         write = self._operation(f"create_or_update_{kind}")
         with self._below_the_sdk(name):
-            write(name, Ready(told), told.get("etag"))
+            write(name, RawBulkOperation(told), told.get("etag"))
 
     def registered(self, name: str) -> tuple[str | None, str | None]:
         """Return as which device of which hub an individual enrollment is registered. Raise `NoSuchRecordError`."""

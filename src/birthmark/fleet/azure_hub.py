@@ -21,7 +21,7 @@ from birthmark.fleet.errors import (
     network_reason,
     refusal,
 )
-from birthmark.fleet.tracking import Stand, Standing
+from birthmark.fleet.tracking import DeviceProgress, DeviceStage
 from birthmark.untrusted_text import whole_number
 
 _VERSION = "2021-04-12"
@@ -128,17 +128,17 @@ def _without_mark(device: dict[str, Any]) -> dict[str, Any]:
     return device | {"statusReason": None} if is_marked else device
 
 
-def stand_of(name: str, at: str, device: Mapping[str, Any], since: datetime | None) -> Stand:
+def stand_of(name: str, at: str, device: Mapping[str, Any], since: datetime | None) -> DeviceProgress:
     """Return where a device stands by what its hub says; what was seen before `since` was another life of it."""
     seen = _moment(str(device.get("lastActivityTime") or ""))
     if is_taken_back(device):
-        return Stand(name, Standing.TAKEN_BACK, f"{at}, {device['statusReason']}", seen)
+        return DeviceProgress(name, DeviceStage.TAKEN_BACK, f"{at}, {device['statusReason']}", seen)
     if device.get("status") == "disabled":
-        return Stand(name, Standing.DISABLED, at, seen)
+        return DeviceProgress(name, DeviceStage.DISABLED, at, seen)
     if device.get("connectionState") == "Connected":
-        return Stand(name, Standing.CONNECTED, at, seen)
+        return DeviceProgress(name, DeviceStage.CONNECTED, at, seen)
     is_seen = seen is not None and (since is None or seen >= since)
-    return Stand(name, Standing.AWAY if is_seen else Standing.ASSIGNED, at, seen)
+    return DeviceProgress(name, DeviceStage.AWAY if is_seen else DeviceStage.ASSIGNED, at, seen)
 
 
 def _moment(text: str) -> datetime | None:

@@ -41,7 +41,7 @@ class _OpenError(Exception):
         self.why = why
 
 
-class AzureLosing(OtherAttestations):
+class AzureRevoker(OtherAttestations):
     """What takes a device back."""
 
     def lose(

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from birthmark.fleet.azure_client import Ready
+from birthmark.fleet.azure_client import RawBulkOperation
 from birthmark.fleet.azure_hub import is_taken_back, stand_of
 from birthmark.fleet.azure_models import UnreadableRecord
 from birthmark.fleet.azure_record_diff import (
@@ -25,11 +25,20 @@ from birthmark.fleet.azure_record_diff import (
     twin_json,
     twin_of,
 )
-from birthmark.fleet.azure_revocation import AzureLosing
+from birthmark.fleet.azure_revocation import AzureRevoker
 from birthmark.fleet.errors import NotTakenBackError, TargetRefusedError, different, way_of
 from birthmark.fleet.migration import NotAtSourceError
-from birthmark.fleet.target import Done, Enrolled, EnrollmentRequest, Note, Record, Retired, WayBack, unnoted
-from birthmark.fleet.tracking import Stand, Standing
+from birthmark.fleet.target import (
+    EnrollmentOutcome,
+    EnrollmentRequest,
+    Note,
+    Record,
+    RetirementOutcome,
+    TargetOutcome,
+    WayBack,
+    unnoted,
+)
+from birthmark.fleet.tracking import DeviceProgress, DeviceStage
 
 _PAGE = 100
 _BULK = 10  # the service takes no more (Azure DPS quotas)
@@ -40,7 +49,7 @@ _MOST_RECORDS, _REGISTERED_A_MINUTE = 1_000_000, 1000
 _OTHERS = ("allocationPolicy", "iotHubs", "customAllocationDefinition", "reprovisionPolicy")
 
 
-class AzureTarget(AzureLosing):
+class AzureTarget(AzureRevoker):
     """One provisioning service as a target of enrollments."""
 
     # By registration id on record, the marks of what it serves as: a million of them fit into memory.
@@ -101,33 +110,35 @@ class AzureTarget(AzureLosing):
             note(wish.device_id, _way_back(wish, None))
         records = [json_of(wish) for wish in wishes]
         with self._translated():
-            told = self._sdk.run_bulk_operation(Ready({"mode": "create", "enrollments": records}))
+            told = self._sdk.run_bulk_operation(RawBulkOperation({"mode": "create", "enrollments": records}))
         refused = frozenset(error.registration_id.lower() for error in told.errors or ())
         for wish in wishes:
             if key_of(wish) in refused:
                 note(wish.device_id, {})
         return refused
 
-    def enroll(self, wish: EnrollmentRequest, note: Note = unnoted, *, update: bool, dry_run: bool) -> Enrolled:
+    def enroll(
+        self, wish: EnrollmentRequest, note: Note = unnoted, *, update: bool, dry_run: bool
+    ) -> EnrollmentOutcome:
         known = self._known
         is_there = known is not None and key_of(wish) in known
         if known is not None and is_there and mark_of(wish) in known[key_of(wish)]:
-            return Enrolled(Done.UNCHANGED)
+            return EnrollmentOutcome(TargetOutcome.UNCHANGED)
         # Who was not there when all were read is asked for all the same before something is written.
         present = self._seen(wish) if known is None or is_there or not dry_run else None
         if present is None:
             if dry_run:
-                return Enrolled(Done.WOULD_CREATE)
+                return EnrollmentOutcome(TargetOutcome.WOULD_CREATE)
             if (present := self._create_or_see(wish, note)) is None:
-                return Enrolled(Done.CREATED)
+                return EnrollmentOutcome(TargetOutcome.CREATED)
         if not (difference := on_record(present).difference(wish)):
-            return Enrolled(Done.UNCHANGED)
+            return EnrollmentOutcome(TargetOutcome.UNCHANGED)
         if not update:
             raise different(registration_id(wish), self.description, difference)
         if dry_run:
-            return Enrolled(Done.WOULD_UPDATE, difference)
+            return EnrollmentOutcome(TargetOutcome.WOULD_UPDATE, difference)
         self._update(wish, present, note)
-        return Enrolled(Done.UPDATED, difference)
+        return EnrollmentOutcome(TargetOutcome.UPDATED, difference)
 
     def _seen(self, wish: EnrollmentRequest) -> Any:
         return self._found(self._sdk.get_individual_enrollment, registration_id(wish))
@@ -155,19 +166,19 @@ class AzureTarget(AzureLosing):
                 note(wish.device_id, {})
                 raise
 
-    def stand(self, wish: EnrollmentRequest) -> Stand:
+    def stand(self, wish: EnrollmentRequest) -> DeviceProgress:
         """Return where a device stands; whether it connected, only the hub knows that it was assigned to."""
         if (present := self._found(self._sdk.get_individual_enrollment, registration_id(wish))) is None:
-            return Stand(wish.device_id, Standing.MISSING)
+            return DeviceProgress(wish.device_id, DeviceStage.MISSING)
         now, state = on_record(present), present.registration_state
         if now.is_disabled and (why := self._taken_back(present)) is not None:
-            return Stand(wish.device_id, Standing.TAKEN_BACK, why)
+            return DeviceProgress(wish.device_id, DeviceStage.TAKEN_BACK, why)
         other = [change for change in now.difference(wish) if change.what in IDENTITY]
         if now.is_disabled or other:
             said = ", ".join(f"{one.what} {one.present}" for one in other)
-            return Stand(wish.device_id, Standing.OTHERWISE if other else Standing.DISABLED, said)
+            return DeviceProgress(wish.device_id, DeviceStage.OTHERWISE if other else DeviceStage.DISABLED, said)
         if state is None or not state.assigned_hub:
-            return Stand(wish.device_id, Standing.UNASSIGNED)
+            return DeviceProgress(wish.device_id, DeviceStage.UNASSIGNED)
         return self._stand_at_hub(wish, state, present.last_updated_date_time_utc)
 
     def _taken_back(self, present: Any) -> str | None:
@@ -177,37 +188,39 @@ class AzureTarget(AzureLosing):
         device = self._at_hub(present)
         return str(device["statusReason"]) if device is not None and is_taken_back(device) else None
 
-    def _stand_at_hub(self, wish: EnrollmentRequest, state: Any, since: datetime | None) -> Stand:
+    def _stand_at_hub(self, wish: EnrollmentRequest, state: Any, since: datetime | None) -> DeviceProgress:
         """Return where a device stands that was assigned; seen it is where that was after its record was written."""
         at = _assigned_to(state, wish.device_id)
         if self._hub is None or not self._is_at_hand(state):
-            return Stand(wish.device_id, Standing.ASSIGNED, f"{at}; no connection string of that hub is at hand")
+            return DeviceProgress(
+                wish.device_id, DeviceStage.ASSIGNED, f"{at}; no connection string of that hub is at hand"
+            )
         if (device := self._hub.get(str(state.device_id))) is None:
-            return Stand(wish.device_id, Standing.ASSIGNED, f"{at}, which has no such device")
+            return DeviceProgress(wish.device_id, DeviceStage.ASSIGNED, f"{at}, which has no such device")
         return stand_of(wish.device_id, at, device, since)
 
-    def retire(self, wish: EnrollmentRequest, *, dry_run: bool) -> Retired:
+    def retire(self, wish: EnrollmentRequest, *, dry_run: bool) -> RetirementOutcome:
         """Let a device register no more, nor connect to the hub that it was assigned to; nothing else changes."""
         present = self._found(self._sdk.get_individual_enrollment, registration_id(wish))
         if present is None:
-            return Retired(Done.GONE)
+            return RetirementOutcome(TargetOutcome.GONE)
         now, state = on_record(present), present.registration_state
         if wish.certificate.thumbprint.hex() not in now.thumbprints:
-            raise NotAtSourceError(device=wish.device_id, source=self.description, standing=Standing.OTHERWISE.value)
+            raise NotAtSourceError(device=wish.device_id, source=self.description, standing=DeviceStage.OTHERWISE.value)
         assigned = str(state.device_id) if state is not None and state.assigned_hub else None
         if assigned is not None and not self._is_at_hand(state):
-            return Retired(Done.LEFT)
+            return RetirementOutcome(TargetOutcome.LEFT)
         known = None if assigned is None or self._hub is None else self._hub.get(assigned)
         is_cut = known is None or known.get("status") == "disabled"
         if now.is_disabled and is_cut:
-            return Retired(Done.UNCHANGED)
+            return RetirementOutcome(TargetOutcome.UNCHANGED)
         if dry_run:
-            return Retired(Done.WOULD_RETIRE)
+            return RetirementOutcome(TargetOutcome.WOULD_RETIRE)
         if not now.is_disabled:
             self._put(self._disabled(present, wish), present)
         if known is not None and not is_cut and self._hub is not None:
             self._hub.disable(known)
-        return Retired(Done.RETIRED)
+        return RetirementOutcome(TargetOutcome.RETIRED)
 
     def _disabled(self, present: Any, wish: EnrollmentRequest) -> Any:
         before = kept(present)
@@ -236,15 +249,15 @@ class AzureTarget(AzureLosing):
             return None
         return self._hub.get(str(state.device_id))
 
-    def take_back(self, device_id: str, way: WayBack, *, dry_run: bool) -> Done:
-        known = way_of(way, _Way, device_id, self.description)
+    def take_back(self, device_id: str, way: WayBack, *, dry_run: bool) -> TargetOutcome:
+        known = way_of(way, _AzureRollbackEntry, device_id, self.description)
         name, before = known.registration_id, known.before
         if (present := self._found(self._sdk.get_individual_enrollment, name)) is None:
-            return Done.GONE
+            return TargetOutcome.GONE
         now = on_record(present)
         if known.thumbprint not in now.thumbprints:
             if before is not None and self._earlier(before) == now.thumbprints:
-                return Done.GONE
+                return TargetOutcome.GONE
             detail = "it has another certificate now"
             raise NotTakenBackError(device=name, target=self.description, detail=detail)
         is_settled = before is None or _settings(kept(present)) == _settings(before | assigned_to(known.hub))
@@ -255,13 +268,13 @@ class AzureTarget(AzureLosing):
             detail = "the service did not tell the certificate that it had before"
             raise NotTakenBackError(device=name, target=self.description, detail=detail)
         if dry_run:
-            return Done.WOULD_TAKE_BACK
+            return TargetOutcome.WOULD_TAKE_BACK
         if before is not None:
             self._put(self._as_kept(before), present)
-            return Done.TAKEN_BACK
+            return TargetOutcome.TAKEN_BACK
         with self._translated(name):
             self._sdk.delete(present)  # by its etag: as it was just seen, or not at all
-        return Done.TAKEN_BACK
+        return TargetOutcome.TAKEN_BACK
 
     def _earlier(self, before: Mapping[str, Any]) -> tuple[str, ...]:
         return on_record(self._as_kept(before)).thumbprints
@@ -323,7 +336,7 @@ class AzureTarget(AzureLosing):
         return []
 
 
-class _Way(msgspec.Struct, frozen=True):
+class _AzureRollbackEntry(msgspec.Struct, frozen=True):
     """What the journal keeps of a record."""
 
     registration_id: str

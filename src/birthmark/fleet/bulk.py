@@ -8,10 +8,18 @@ from itertools import islice
 from queue import SimpleQueue
 
 from birthmark.errors import BirthmarkError, ThrottledError, UnauthenticatedError, UnavailableError
-from birthmark.fleet.adaptive_concurrency import Paced, Says, silent
+from birthmark.fleet.adaptive_concurrency import PacedTarget, Says, silent
 from birthmark.fleet.errors import NotAllowedError, NotTakenBackError
-from birthmark.fleet.journal import Journal, Noting, Outcome, refused
-from birthmark.fleet.target import AT_ONCE, Done, EnrollmentRequest, EnrollmentTarget, Note, WayBack, record_name
+from birthmark.fleet.journal import Journal, NoteWriter, Outcome, refused
+from birthmark.fleet.target import (
+    AT_ONCE,
+    EnrollmentRequest,
+    EnrollmentTarget,
+    Note,
+    TargetOutcome,
+    WayBack,
+    record_name,
+)
 from birthmark.interrupts import uninterrupted
 
 _MOVED = "it moved here later and is retired at its former service, so no other enrollment admits it"
@@ -36,19 +44,19 @@ def enroll_all(
     """
 
     told: SimpleQueue[Outcome] = SimpleQueue()
-    paced = Paced(workers, says=says)
+    paced = PacedTarget(workers, says=says)
 
     def some(together: Sequence[EnrollmentRequest]) -> None:
         alone = together
         if len(together) > 1 and not dry_run:
             alone = paced.ask(lambda: _created(target, together, told, journal))
         for wish in alone:
-            note = Noting(journal.begin)
+            note = NoteWriter(journal.begin)
             one = partial(_one, target, wish, note, update=update, dry_run=dry_run, again=again)
             told.put(paced.ask(one, partial(note.may_repeat, target)))
 
     take = partial(_take, told, journal, tell)
-    running = _Running()
+    running = _RunningTasks()
     try:
         with ThreadPoolExecutor(workers, thread_name_prefix="enroll") as pool:
             try:
@@ -68,7 +76,7 @@ def enroll_all(
         take()
 
 
-class _Running:
+class _RunningTasks:
     """What is under way. To wait for one of many costs the same however many there are, unlike `futures.wait`."""
 
     def __init__(self) -> None:
@@ -137,7 +145,7 @@ def take_back_all(
         except BirthmarkError as error:
             return refused(device_id, thumbprint, error, again)
 
-    paced, left = Paced(workers, says=says), set[str]()
+    paced, left = PacedTarget(workers, says=says), set[str]()
     with ThreadPoolExecutor(workers, thread_name_prefix="take-back") as pool, _ending(paced):
         for several in _distinct(journal.written(), 4 * workers):
             tried = [written for written in several if written[0] not in left]
@@ -178,12 +186,12 @@ def _created(
     pairs = list(zip(together, created, strict=True))
     for wish, is_created in pairs:
         if is_created:
-            told.put(Outcome(wish.device_id, wish.certificate.thumbprint.hex(), Done.CREATED))
+            told.put(Outcome(wish.device_id, wish.certificate.thumbprint.hex(), TargetOutcome.CREATED))
     return [wish for wish, is_created in pairs if not is_created]
 
 
 @contextmanager
-def _ending(paced: Paced) -> Iterator[None]:
+def _ending(paced: PacedTarget) -> Iterator[None]:
     """Let nobody wait for a turn once it is over."""
     try:
         yield

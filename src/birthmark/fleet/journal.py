@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Self
 
 from birthmark.errors import BirthmarkError, ConflictError, InvalidRequestError
-from birthmark.fleet.target import Change, Done, EnrollmentTarget, Note, WayBack
+from birthmark.fleet.target import Change, EnrollmentTarget, Note, TargetOutcome, WayBack
 from birthmark.flock import take
 from birthmark.text_files import copy_of, plain_text, to_plain_lines, utf_16_of
 
@@ -32,9 +32,25 @@ _MAX_HEADER_BYTES = 4096
 _PATIENCE = 3
 _NOTHING = b" \t\r\n\0\x1a"
 """What editors and programs of Windows leave in a file that says nothing."""
-KEPT = frozenset({Done.CREATED, Done.UPDATED, Done.UNCHANGED, Done.REFUSED, Done.TAKEN_BACK, Done.GONE})
-_UNDONE = (Done.TAKEN_BACK.value, Done.GONE.value)
-_MAY_BE_WRITTEN = frozenset({Done.CREATED.value, Done.UPDATED.value, Done.UNCHANGED.value, Done.REFUSED.value})
+KEPT = frozenset(
+    {
+        TargetOutcome.CREATED,
+        TargetOutcome.UPDATED,
+        TargetOutcome.UNCHANGED,
+        TargetOutcome.REFUSED,
+        TargetOutcome.TAKEN_BACK,
+        TargetOutcome.GONE,
+    }
+)
+_UNDONE = (TargetOutcome.TAKEN_BACK.value, TargetOutcome.GONE.value)
+_MAY_BE_WRITTEN = frozenset(
+    {
+        TargetOutcome.CREATED.value,
+        TargetOutcome.UPDATED.value,
+        TargetOutcome.UNCHANGED.value,
+        TargetOutcome.REFUSED.value,
+    }
+)
 """After a write that was begun: one whose answer is lost and that an SDK repeats is told as refused, or as there."""
 
 
@@ -109,7 +125,7 @@ class Outcome:
 
     device_id: str
     thumbprint: str | None
-    done: Done
+    done: TargetOutcome
     refusal: BirthmarkError | None = None
     difference: tuple[Change, ...] = ()
     """What was changed, or would be, of the record that was there."""
@@ -294,7 +310,7 @@ def _refusal(path: Path, head: bytes, again: str) -> BirthmarkError:
     return (NoJournalOfRunError if _is_undo(again) else NoJournalError)(path=path, again=again)
 
 
-class Noting:
+class NoteWriter:
     """Hands notes on, and knows whether there was one: whether writing has begun."""
 
     def __init__(self, note: Note) -> None:
@@ -361,4 +377,4 @@ def _object(line: bytes) -> dict[str, Any]:
 def refused(device_id: str, thumbprint: str | None, error: BirthmarkError, again: str) -> Outcome:
     """Return the outcome of a refusal; `again` is the command that its fix may ask to run once more."""
     error.add_facts(again=again)
-    return Outcome(device_id, thumbprint, Done.REFUSED, error)
+    return Outcome(device_id, thumbprint, TargetOutcome.REFUSED, error)

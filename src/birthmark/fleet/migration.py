@@ -11,11 +11,11 @@ from functools import partial
 from typing import Any, Protocol, TypeAlias
 
 from birthmark.errors import BirthmarkError, ConflictError, InvalidRequestError, NotFoundError
-from birthmark.fleet.adaptive_concurrency import Paced, Says, silent
+from birthmark.fleet.adaptive_concurrency import PacedTarget, Says, silent
 from birthmark.fleet.errors import DifferentRecordError
-from birthmark.fleet.journal import Journal, Noting, Outcome
-from birthmark.fleet.target import AT_ONCE, Done, EnrollmentRequest, EnrollmentTarget, Note, Retired
-from birthmark.fleet.tracking import Followed, Goal, Stand, Standing
+from birthmark.fleet.journal import Journal, NoteWriter, Outcome
+from birthmark.fleet.target import AT_ONCE, EnrollmentRequest, EnrollmentTarget, Note, RetirementOutcome, TargetOutcome
+from birthmark.fleet.tracking import DeviceProgress, DeviceStage, Goal, StatusSource
 
 
 class NotAtSourceError(NotFoundError):
@@ -52,7 +52,7 @@ class Step(StrEnum):
     NOTHING = "nothing"
 
 
-class Moved(StrEnum):
+class MigrationStage(StrEnum):
     """How far a device came."""
 
     WAITING = "waiting"
@@ -63,15 +63,15 @@ class Moved(StrEnum):
     REFUSED = "refused"
 
 
-class Source(Followed, Protocol):
+class Source(StatusSource, Protocol):
     """Where devices come from."""
 
-    def retire(self, wish: EnrollmentRequest, *, dry_run: bool) -> Retired:
+    def retire(self, wish: EnrollmentRequest, *, dry_run: bool) -> RetirementOutcome:
         """Let a device connect no more, and keep its record."""
         ...
 
 
-class Destination(Followed, EnrollmentTarget, Protocol):
+class Destination(StatusSource, EnrollmentTarget, Protocol):
     """Where they go."""
 
     def reinstate(self, wish: EnrollmentRequest) -> None:
@@ -79,14 +79,14 @@ class Destination(Followed, EnrollmentTarget, Protocol):
         ...
 
 
-def next_step(source: Standing, destination: Standing) -> Step:
+def next_step(source: DeviceStage, destination: DeviceStage) -> Step:
     """Return what is to be done of a device that stands so at both; conflicts are for `check`."""
-    if destination in {Standing.MISSING, Standing.DISABLED}:
+    if destination in {DeviceStage.MISSING, DeviceStage.DISABLED}:
         return Step.ENROLL
-    if not Stand("", destination).reached(Goal.CONNECTED):
+    if not DeviceProgress("", destination).reached(Goal.CONNECTED):
         return Step.WAIT
     # Of a disabled record nobody knows whether the run that disabled it came as far as the hub: to retire asks again.
-    return Step.NOTHING if source is Standing.MISSING else Step.RETIRE
+    return Step.NOTHING if source is DeviceStage.MISSING else Step.RETIRE
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ class Progress:
     """What became of one device at this look."""
 
     device_id: str
-    moved: Moved
+    moved: MigrationStage
     detail: str = ""
     refusal: BirthmarkError | None = None
 
@@ -126,10 +126,10 @@ class Move:
         self, wishes: Sequence[tuple[EnrollmentRequest, EnrollmentRequest]], workers: int = AT_ONCE
     ) -> Iterator[Progress]:
         """Do for each what is next. Raise what stops everything."""
-        paced = Paced(workers, says=self.says)
+        paced = PacedTarget(workers, says=self.says)
 
         def one(pair: Pair) -> Progress:
-            note = Noting(self.journal.begin)
+            note = NoteWriter(self.journal.begin)
             return paced.ask(lambda: self._one(pair, note), partial(note.may_repeat, self.destination))
 
         with ThreadPoolExecutor(workers, thread_name_prefix="move") as pool:
@@ -143,7 +143,7 @@ class Move:
         try:
             return self._moved(before, after, note)
         except (ConflictError, NotFoundError, InvalidRequestError) as error:
-            return Progress(after.device_id, Moved.REFUSED, error.explain_cause(), error)
+            return Progress(after.device_id, MigrationStage.REFUSED, error.explain_cause(), error)
 
     def _moved(self, before: EnrollmentRequest, after: EnrollmentRequest, note: Note) -> Progress:
         there, here = self.destination.stand(after), self.source.stand(before)
@@ -152,53 +152,59 @@ class Move:
             case Step.ENROLL:
                 return self._enrolled(after, there, note)
             case Step.WAIT:
-                return Progress(after.device_id, Moved.WAITING, f"{there.standing.value} {there.detail}".strip())
+                return Progress(
+                    after.device_id, MigrationStage.WAITING, f"{there.standing.value} {there.detail}".strip()
+                )
             case Step.RETIRE:
                 return self._retired(before, after, here)
             case _:
-                return Progress(after.device_id, Moved.MOVED)
+                return Progress(after.device_id, MigrationStage.MOVED)
 
-    def _retired(self, before: EnrollmentRequest, after: EnrollmentRequest, here: Stand) -> Progress:
+    def _retired(self, before: EnrollmentRequest, after: EnrollmentRequest, here: DeviceProgress) -> Progress:
         done, why_left = self.source.retire(before, dry_run=True)
-        if done is not Done.LEFT and not self.dry_run:
+        if done is not TargetOutcome.LEFT and not self.dry_run:
             self.journal.settle(after.device_id)  # before: who is killed in between takes nothing back there
-            if done is Done.WOULD_RETIRE:
+            if done is TargetOutcome.WOULD_RETIRE:
                 done, why_left = self.source.retire(before, dry_run=False)
-        if done is Done.LEFT:
-            return Progress(after.device_id, Moved.WAITING, f"seen, and {done.value}: {why_left or here.detail}")
-        if done is Done.WOULD_RETIRE:
-            return Progress(after.device_id, Moved.WOULD_RETIRE)
-        return Progress(after.device_id, Moved.MOVED, "retired now" if done is Done.RETIRED else "")
+        if done is TargetOutcome.LEFT:
+            return Progress(
+                after.device_id, MigrationStage.WAITING, f"seen, and {done.value}: {why_left or here.detail}"
+            )
+        if done is TargetOutcome.WOULD_RETIRE:
+            return Progress(after.device_id, MigrationStage.WOULD_RETIRE)
+        return Progress(after.device_id, MigrationStage.MOVED, "retired now" if done is TargetOutcome.RETIRED else "")
 
-    def _enrolled(self, after: EnrollmentRequest, there: Stand, note: Note) -> Progress:
+    def _enrolled(self, after: EnrollmentRequest, there: DeviceProgress, note: Note) -> Progress:
         """Put a device on record there. Raise for what was disabled there, unless that is to be enabled."""
-        is_disabled, where = there.standing is Standing.DISABLED, self.destination.description
+        is_disabled, where = there.standing is DeviceStage.DISABLED, self.destination.description
         if is_disabled and not self.update:
             self.destination.enroll(after, update=False, dry_run=True)  # which says more, but for a hub's own record
             status = {"present": "status disabled", "wanted": "status enabled"}
             raise DifferentRecordError(device=after.device_id, target=where, **status)
         done = self.destination.enroll(after, note, update=is_disabled, dry_run=self.dry_run).done
         if self.dry_run:
-            return Progress(after.device_id, Moved.WOULD_ENROLL, "disabled now" if is_disabled else "")
+            return Progress(after.device_id, MigrationStage.WOULD_ENROLL, "disabled now" if is_disabled else "")
         # With its outcome this way back stands for itself, also where a later look of this run writes once more.
         self.journal.add(Outcome(after.device_id, after.certificate.thumbprint.hex(), done))
         if is_disabled:
             self.destination.reinstate(after)
-            return Progress(after.device_id, Moved.WAITING, "enabled again")
-        detail = "enrolled now" if done is not Done.UNCHANGED else f"{there.standing.value} {there.detail}".strip()
-        return Progress(after.device_id, Moved.WAITING, detail)
+            return Progress(after.device_id, MigrationStage.WAITING, "enabled again")
+        detail = (
+            "enrolled now" if done is not TargetOutcome.UNCHANGED else f"{there.standing.value} {there.detail}".strip()
+        )
+        return Progress(after.device_id, MigrationStage.WAITING, detail)
 
-    def _check(self, here: Stand, there: Stand) -> None:
+    def _check(self, here: DeviceProgress, there: DeviceProgress) -> None:
         """Raise for a device that cannot be moved.
 
         One that was taken back is lost: no move lets it in anywhere, whatever option asks for that.
         """
-        is_known_there = there.standing not in {Standing.MISSING, Standing.OTHERWISE}
-        if there.standing in {Standing.OTHERWISE, Standing.TAKEN_BACK}:
+        is_known_there = there.standing not in {DeviceStage.MISSING, DeviceStage.OTHERWISE}
+        if there.standing in {DeviceStage.OTHERWISE, DeviceStage.TAKEN_BACK}:
             where = self.destination.description
-            detail = there.detail if there.standing is Standing.OTHERWISE else f"status taken back ({there.detail})"
+            detail = there.detail if there.standing is DeviceStage.OTHERWISE else f"status taken back ({there.detail})"
             raise TakenAtDestinationError(device=there.device_id, destination=where, detail=detail)
-        is_absent = here.standing is Standing.MISSING and not is_known_there
-        if is_absent or here.standing in {Standing.OTHERWISE, Standing.TAKEN_BACK}:
+        is_absent = here.standing is DeviceStage.MISSING and not is_known_there
+        if is_absent or here.standing in {DeviceStage.OTHERWISE, DeviceStage.TAKEN_BACK}:
             told = {"standing": here.standing.value, "detail": f" ({here.detail})" if here.detail else ""}
             raise NotAtSourceError(device=here.device_id, source=self.source.description, **told)

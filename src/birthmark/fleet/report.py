@@ -18,7 +18,7 @@ from typing import Any, Protocol, Self, TextIO
 from birthmark import atomic_files
 from birthmark.errors import InvalidRequestError
 from birthmark.fleet.journal import Outcome, naming
-from birthmark.fleet.target import Done
+from birthmark.fleet.target import TargetOutcome
 from birthmark.untrusted_text import cell
 
 FIELDS = ("device", "thumbprint", "outcome", "code", "message", "cause", "fix")
@@ -57,7 +57,7 @@ class Run:
 
 
 @dataclass(slots=True)
-class _Why:
+class _RefusalSummary:
     """Of one kind of refusal: how many, and why the first was refused."""
 
     cause: str
@@ -80,7 +80,7 @@ class Report:
     counts: Counter[str] = field(default_factory=Counter)
     is_cut_off: bool = False
     """Whether the run did not come to its end."""
-    refusals: dict[str, _Why] = field(default_factory=dict)
+    refusals: dict[str, _RefusalSummary] = field(default_factory=dict)
     kept: Path | None = None
     """The name that an earlier report has now."""
     _file: TextIO = field(init=False, repr=False)
@@ -102,7 +102,7 @@ class Report:
         """Take in what has the names of `FIELDS`, device and outcome at least."""
         self.counts[row["outcome"]] += 1
         if (code := row.get("code")) is not None and (code in self.refusals or len(self.refusals) < _MOST_REFUSALS):
-            self.refusals.setdefault(code, _Why(row["cause"])).count += 1
+            self.refusals.setdefault(code, _RefusalSummary(row["cause"])).count += 1
         with naming(self.path):
             self._form.row(row)
 
@@ -191,7 +191,7 @@ class _Html:
         self._file.write("</header></main>\n")
 
 
-_ON_RECORD = (Done.CREATED, Done.UPDATED, Done.UNCHANGED)
+_ON_RECORD = (TargetOutcome.CREATED, TargetOutcome.UPDATED, TargetOutcome.UNCHANGED)
 
 
 def _outcome(report: Report) -> str:

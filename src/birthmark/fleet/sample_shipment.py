@@ -15,7 +15,7 @@ from birthmark import atomic_files
 from birthmark.clock import Clock, Entropy
 from birthmark.keys.file_key import FileKey
 from birthmark.keys.possession import sign_nonce
-from birthmark.manifests.bundle.model import Wish
+from birthmark.manifests.bundle.model import ChipIntake
 from birthmark.manifests.bundle.station import open_station
 from birthmark.manifests.writer import Chip, ManifestKey, write_manifest
 from birthmark.pki.certificate_profiles import DEVICE, ISSUING_CA, ROOT, Profile
@@ -70,7 +70,7 @@ def make_bundle(directory: Path, count: int, clock: Clock, entropy: Entropy) -> 
     with open_station(station_directory, clock=clock, entropy=entropy, name="rehearsal") as station:
         for number in range(count):
             _, key, device = maker.chip(number)
-            wish = Wish(f"board-{number + 1:06}", "rehearsal", (device, above), maker.root.subject_cn)
+            wish = ChipIntake(f"board-{number + 1:06}", "rehearsal", (device, above), maker.root.subject_cn)
             asked = station.ask(wish)
             station.take(wish, asked, sign_nonce(FileKey(station_directory, key), asked.nonce))
         bundle, chips = station.seal()

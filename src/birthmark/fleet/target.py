@@ -69,7 +69,7 @@ class Change(NamedTuple):
     wanted: str
 
 
-class Done(StrEnum):
+class TargetOutcome(StrEnum):
     """What became of a wish."""
 
     CREATED = "created"
@@ -87,17 +87,17 @@ class Done(StrEnum):
     """Somebody who cannot be asked would let it in still, or others would be shut out with it."""
 
 
-class Enrolled(NamedTuple):
+class EnrollmentOutcome(NamedTuple):
     """What became of a wish, and what was, or would be, changed of the record that was there."""
 
-    done: Done
+    done: TargetOutcome
     difference: tuple[Change, ...] = ()
 
 
-class Retired(NamedTuple):
+class RetirementOutcome(NamedTuple):
     """What became of a device that was to connect no more, and why it was left, where this alone knows."""
 
-    done: Done
+    done: TargetOutcome
     why_left: str = ""
 
 
@@ -149,11 +149,13 @@ class EnrollmentTarget(Protocol):
         """
         ...
 
-    def enroll(self, wish: EnrollmentRequest, note: Note = unnoted, *, update: bool, dry_run: bool) -> Enrolled:
+    def enroll(
+        self, wish: EnrollmentRequest, note: Note = unnoted, *, update: bool, dry_run: bool
+    ) -> EnrollmentOutcome:
         """Put a device on record. Raise `DifferentRecordError` when it is there otherwise and not to be updated."""
         ...
 
-    def take_back(self, device_id: str, way: WayBack, *, dry_run: bool) -> Done:
+    def take_back(self, device_id: str, way: WayBack, *, dry_run: bool) -> TargetOutcome:
         """Undo what was done to a device, and nothing else. Raise `NotTakenBackError` where it changed since."""
         ...
 

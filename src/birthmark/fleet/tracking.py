@@ -7,11 +7,11 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Protocol
 
-from birthmark.fleet.adaptive_concurrency import Paced, Says, silent
+from birthmark.fleet.adaptive_concurrency import PacedTarget, Says, silent
 from birthmark.fleet.target import AT_ONCE, EnrollmentRequest
 
 
-class Standing(StrEnum):
+class DeviceStage(StrEnum):
     """How far a device came."""
 
     MISSING = "not on record"
@@ -36,18 +36,18 @@ class Goal(StrEnum):
 
 
 _REACHED = {
-    Goal.ASSIGNED: frozenset({Standing.ASSIGNED, Standing.AWAY, Standing.CONNECTED}),
-    Goal.CONNECTED: frozenset({Standing.AWAY, Standing.CONNECTED}),
+    Goal.ASSIGNED: frozenset({DeviceStage.ASSIGNED, DeviceStage.AWAY, DeviceStage.CONNECTED}),
+    Goal.CONNECTED: frozenset({DeviceStage.AWAY, DeviceStage.CONNECTED}),
 }
 """A device that was connected has proved that it can, wherever it is now."""
 
 
 @dataclass(frozen=True, slots=True)
-class Stand:
+class DeviceProgress:
     """Where one device stands; `detail` says where it is assigned, or what is otherwise."""
 
     device_id: str
-    standing: Standing
+    standing: DeviceStage
     detail: str = ""
     at: datetime | None = None
     """When it came or went."""
@@ -62,7 +62,7 @@ class Stand:
         return row | {"at": None if self.at is None else self.at.isoformat()}
 
 
-class Followed(Protocol):
+class StatusSource(Protocol):
     """A target that can say how far a device came. Methods block; each may be called from several threads."""
 
     @property
@@ -70,16 +70,16 @@ class Followed(Protocol):
         """Where this looks, for people."""
         ...
 
-    def stand(self, wish: EnrollmentRequest) -> Stand:
+    def stand(self, wish: EnrollmentRequest) -> DeviceProgress:
         """Return where the device of a wish stands."""
         ...
 
 
 def stands_of(
-    target: Followed, wishes: Sequence[EnrollmentRequest], workers: int = AT_ONCE, says: Says = silent
-) -> Iterator[Stand]:
+    target: StatusSource, wishes: Sequence[EnrollmentRequest], workers: int = AT_ONCE, says: Says = silent
+) -> Iterator[DeviceProgress]:
     """Yield where each device stands, in order. Raise what stops everything."""
-    paced = Paced(workers, says=says)
+    paced = PacedTarget(workers, says=says)
     with ThreadPoolExecutor(workers, thread_name_prefix="follow") as pool:
         try:
             yield from pool.map(lambda wish: paced.ask(lambda: target.stand(wish)), wishes)

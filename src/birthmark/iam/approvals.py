@@ -13,7 +13,7 @@ from birthmark.auth.principals import Caller
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import ChangedMeanwhileError, NotFoundError, PolicyError, ThrottledError
 from birthmark.iam import approvals_model as store
-from birthmark.iam.approvals_model import Approval, SamePersonError, Wanted, check_invited
+from birthmark.iam.approvals_model import Approval, ApprovalRequest, SamePersonError, check_invited
 from birthmark.iam.authorization import check_whole, demand
 from birthmark.iam.service import People
 from birthmark.store import Changes, Database, to_micros
@@ -85,7 +85,7 @@ class Approvals:
     entropy: Entropy = field(repr=False)
     people: People = field(repr=False)
 
-    async def check(self, caller: Caller, wanted: Wanted) -> None:
+    async def check(self, caller: Caller, wanted: ApprovalRequest) -> None:
         """Return where another person has approved this, which uses that up. Else note that it is asked for.
 
         Raise `SecondPersonWantedError`, `ApprovalRejectedError`, `TooManyAskedError`, `PlaceMissingError`.
@@ -152,7 +152,7 @@ class Approvals:
         await self.database.commit(changes)
         return decided
 
-    async def _ask(self, user: str, digest: str, wanted: Wanted, now: datetime, *, actor: str) -> Approval:
+    async def _ask(self, user: str, digest: str, wanted: ApprovalRequest, now: datetime, *, actor: str) -> Approval:
         waiting = [one for one in await self.waiting() if one.user == user]
         if len(waiting) >= _MOST_OF_ONE:
             raise TooManyAskedError(count=len(waiting), user=user, retry_after_s=_LATER_S)

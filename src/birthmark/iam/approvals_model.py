@@ -49,7 +49,7 @@ MAX_BODY = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class ApprovalRequest:
     """A request that needs two: what it does in words, and what it takes."""
 
     what: str

@@ -17,9 +17,9 @@ from birthmark.auth.principals import Caller
 from birthmark.errors import ForbiddenError, NotFoundError, ThrottledError
 from birthmark.iam import sign_in_model as store
 from birthmark.iam.login_backoff import Pauses
-from birthmark.iam.service import SIGNED_IN_FOR, People, Shown
+from birthmark.iam.service import SIGNED_IN_FOR, CreatedToken, People
 from birthmark.iam.sign_in import SignInPausedError
-from birthmark.iam.sign_in_model import Asking
+from birthmark.iam.sign_in_model import PendingDeviceLogin
 from birthmark.net.quota_key import share_of
 from birthmark.store import Changes, to_micros
 
@@ -63,7 +63,7 @@ class TooManyAskingError(ThrottledError):
     count: int
 
 
-class Begun(NamedTuple):
+class DeviceCodeGrant(NamedTuple):
     """What a command is told that asks to be let in."""
 
     secret: str
@@ -72,13 +72,13 @@ class Begun(NamedTuple):
 
 
 @dataclass(slots=True)
-class Askings:
+class DeviceCodeFlow:
     """All that wait."""
 
     people: People = field(repr=False)
     _guesses: Pauses = field(default_factory=lambda: Pauses(_FREE), init=False, repr=False)
 
-    async def begin(self, label: str, address: str) -> Begun:
+    async def begin(self, label: str, address: str) -> DeviceCodeGrant:
         """Return the codes of a command that asks from this address. Raise `TooManyAskingError`."""
         now = self.people.clock.now()
         waiting = [store.ASKING.of(row) for row in await self.people.database.all(store.ALL_ASKING, now=to_micros(now))]
@@ -87,16 +87,18 @@ class Askings:
         if len(here) >= _MOST_OF_ADDRESS or (leaves is None and len(waiting) >= _MOST):
             raise TooManyAskingError(count=len(waiting), retry_after_s=ceil(HOLDS.total_seconds() / 10))
         secret, code = self.people.entropy.token(_SECRET_BYTES).hex(), self._code()
-        made = Asking(hash_made(secret), code, label[:_MAX_LABEL], address, now + HOLDS, EVERY_S, now - HOLDS)
+        made = PendingDeviceLogin(
+            hash_made(secret), code, label[:_MAX_LABEL], address, now + HOLDS, EVERY_S, now - HOLDS
+        )
         again = TooManyAskingError(count=len(waiting), retry_after_s=1)  # another has the code, which never happens
         changes = Changes().run(store.PURGE_ASKING, now=to_micros(now))
         if leaves is not None:
             changes.run(store.GIVE_UP_ASKING, digest=leaves.digest)
         changes.run(store.ADD_ASKING, expect=1, otherwise=again, **store.ASKING.row(made))
         await self.people.database.commit(changes)
-        return Begun(secret, printable_code(code), made.ends_at)
+        return DeviceCodeGrant(secret, printable_code(code), made.ends_at)
 
-    async def find(self, typed: str, caller: Caller) -> Asking:
+    async def find(self, typed: str, caller: Caller) -> PendingDeviceLogin:
         """Return what waits under the code that a person typed. Raise `CodeUnknownError`, `SignInPausedError`."""
         who, now = str(caller.user), self.people.clock.monotonic()
         if (wait_s := ceil(self._guesses.wait_s(who, now))) > 0:
@@ -109,7 +111,7 @@ class Askings:
         self._guesses.passed(who)
         return found
 
-    async def decide(self, typed: str, caller: Caller, *, is_agreed: bool) -> Asking:
+    async def decide(self, typed: str, caller: Caller, *, is_agreed: bool) -> PendingDeviceLogin:
         """Let a command in, or not. Raise `CodeUnknownError`, `SignInPausedError`."""
         found, now = await self.find(typed, caller), self.people.clock.now()
         changes = self.people.counting_on(str(caller.user)).run(
@@ -127,7 +129,7 @@ class Askings:
         await self.people.database.commit(changes)
         return found
 
-    async def asked(self, secret: str, address: str) -> Shown | int:
+    async def asked(self, secret: str, address: str) -> CreatedToken | int:
         """Return the token of a command that was let in, once; else in how many seconds it asks again.
 
         Raise `CodeUnknownError`, `CodeRejectedError`.
@@ -151,7 +153,7 @@ class Askings:
         await self.people.commit(changes, found.user)
         return made
 
-    async def _later(self, found: Asking, now: datetime) -> int:
+    async def _later(self, found: PendingDeviceLogin, now: datetime) -> int:
         """Note that it asked; who asks sooner than told waits longer from then on (RFC 8628 section 3.5).
 
         Whoever does so without end is written down no more.
@@ -174,7 +176,7 @@ class Askings:
         return found[:_CODE_CHARS]
 
 
-def _leaving(waiting: Sequence[Asking], here: int) -> Asking | None:
+def _leaving(waiting: Sequence[PendingDeviceLogin], here: int) -> PendingDeviceLogin | None:
     """Return which leaves where all places are taken: the oldest of the address that has most, if that has more.
 
     So nobody fills the places of others, however many addresses are his.

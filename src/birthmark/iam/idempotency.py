@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from birthmark.clock import Clock
 from birthmark.errors import ConflictError, PolicyError, ThrottledError
 from birthmark.iam import idempotency_model as store
-from birthmark.iam.idempotency_model import Kept, Request
+from birthmark.iam.idempotency_model import IdempotentResponse, Request
 from birthmark.store import Changes, Database, to_micros
 
 KEPT_FOR = timedelta(days=1)
@@ -70,13 +70,13 @@ class TooManyKeysError(ThrottledError):
 
 
 @dataclass(frozen=True, slots=True)
-class Once:
+class IdempotencyStore:
     """What was asked by a key, and what was answered."""
 
     database: Database = field(repr=False)
     clock: Clock = field(repr=False)
 
-    async def begin(self, request: Request) -> Kept:
+    async def begin(self, request: Request) -> IdempotentResponse:
         """Note that a request begins; return what was answered to it, where it was sent before.
 
         Raise `KeyUsedError`, `StillBeingDoneError`, `OutcomeUnknownError`, `TooManyKeysError`.
@@ -88,24 +88,24 @@ class Once:
         count = (await self.database.all(store.COUNT_OF, who=request.who, now=to_micros(now)))[0]["count"]
         if count >= MOST_OF_ONE:
             raise TooManyKeysError(count=count, who=request.who, retry_after_s=_LATER_S)
-        begun = Kept(request.digest, request.who, request.asked, now, now + KEPT_FOR)
+        begun = IdempotentResponse(request.digest, request.who, request.asked, now, now + KEPT_FOR)
         changes = Changes().run(store.PURGE, now=to_micros(now))
         beaten = StillBeingDoneError(key=request.key, since=_told(now))
         await self.database.commit(changes.run(store.ADD, expect=1, otherwise=beaten, **store.KEPT.row(begun)))
         return begun
 
-    async def answered(self, begun: Kept, status: int, answer: str | None) -> None:
+    async def answered(self, begun: IdempotentResponse, status: int, answer: str | None) -> None:
         """Keep what was answered; of one that is too long or has none, that it has ended."""
         kept = answer if answer is not None and len(answer) <= MAX_ANSWER_CHARS else None
         at = to_micros(begun.began_at)
         changes = Changes().run(store.ANSWERED, key_digest=begun.digest, key_began_at=at, status=status, answer=kept)
         await self.database.commit(changes)
 
-    async def forget(self, begun: Kept) -> None:
+    async def forget(self, begun: IdempotentResponse) -> None:
         """Let a request be sent again, as nothing was done."""
         await self.database.commit(Changes().run(store.FORGET, digest=begun.digest, began_at=to_micros(begun.began_at)))
 
-    async def _known(self, request: Request, now: datetime) -> Kept | None:
+    async def _known(self, request: Request, now: datetime) -> IdempotentResponse | None:
         row = await self.database.one(store.BY_DIGEST, digest=request.digest)
         known = None if row is None else store.KEPT.of(row)
         if known is None or known.ends_at <= now:

@@ -37,7 +37,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class IdempotentResponse:
     """A request under a key, and what was answered: nothing yet while `status` is none."""
 
     digest: str
@@ -62,7 +62,7 @@ def _digest(*parts: bytes) -> str:
     return hashlib.sha256(b"".join(len(part).to_bytes(8, "big") + part for part in parts)).hexdigest()
 
 
-KEPT = Records(Kept)
+KEPT = Records(IdempotentResponse)
 kept = KEPT.table("people_once", "digest", sealed=("answer",))
 Index("people_once_who", kept.c.who)
 Index("people_once_ends", kept.c.ends_at)

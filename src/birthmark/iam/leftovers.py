@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from birthmark.actor import Takes
-from birthmark.audit.queries import Wanted, latest
+from birthmark.audit.queries import AuditQuery, latest
 from birthmark.iam.authorization import NarrowedTokenError
 from birthmark.store import Database
 from birthmark.store.pagination import Page
@@ -19,7 +19,7 @@ _PAGE = 250
 _Row = Mapping[str, Any]
 
 
-class Left(NamedTuple):
+class CleanupCommand(NamedTuple):
     """What an action leaves: the command that ends it, for its row; and whether it is one device's alone."""
 
     command: Callable[[_Row], str]
@@ -37,29 +37,29 @@ def _typed(*words: str) -> Callable[[_Row], str]:
     return typed
 
 
-def _left(*words: str) -> Left:
-    return Left(_typed("birthmark", *words))
+def _left(*words: str) -> CleanupCommand:
+    return CleanupCommand(_typed("birthmark", *words))
 
 
-def _at_aws(*words: str) -> Left:
-    return Left(_typed("aws", "iot", *words))
+def _at_aws(*words: str) -> CleanupCommand:
+    return CleanupCommand(_typed("aws", "iot", *words))
 
 
-def _rotated(service: str) -> tuple[Left, Left]:
+def _rotated(service: str) -> tuple[CleanupCommand, CleanupCommand]:
     """Return what ends one key of a policy, and both, which are shown together."""
 
     def words(key: str) -> Callable[[_Row], str]:
         return _typed("birthmark", service, "policy", "rotate", "{policy}", key, f"--{service}", "{subject}")
 
     one, other = words("primary"), words("secondary")
-    return Left(words("{which}")), Left(lambda row: f"{one(row)} && {other(row)}")
+    return CleanupCommand(words("{which}")), CleanupCommand(lambda row: f"{one(row)} && {other(row)}")
 
 
-def _of_a_device(left: Left) -> Left:
+def _of_a_device(left: CleanupCommand) -> CleanupCommand:
     return left._replace(is_of_a_device=True)
 
 
-_NO_COMMAND = Left(lambda _row: "")
+_NO_COMMAND = CleanupCommand(lambda _row: "")
 """Also for a hub or provisioning service: to remove it would remove its devices."""
 _ROTATE_HUB, _SHOWN_HUB = _rotated("hub")
 _ROTATE_DPS, _SHOWN_DPS = _rotated("dps")
@@ -74,7 +74,7 @@ _ROUTE = _left("hub", "route", "rm", "{subject}", "--hub", "{hub}")
 _RULE = _left("aws", "rule", "rm", "{subject}")
 _TEMPLATE = _left("aws", "template", "rm", "{subject}")
 _USER, _WEBHOOK = _left("user", "rm", "{subject}"), _left("webhook", "rm", "{subject}")
-LEFT: Mapping[str, Left] = {
+LEFT: Mapping[str, CleanupCommand] = {
     "alert.silence": _left("alert", "unsilence", "{subject}", "--subject", "{of}"),
     "awsiot.authorizer_change": _AUTHORIZER,
     "awsiot.authorizer_create": _AUTHORIZER,
@@ -161,7 +161,7 @@ _OF_OTHERS = ("people.invite", "people.password_set", "people.role_add", "people
 """What is the user's own goes with the user."""
 
 
-def _is_left(action: str, detail: Mapping[str, object]) -> Left | None:
+def _is_left(action: str, detail: Mapping[str, object]) -> CleanupCommand | None:
     """Return what an action leaves; nothing where it switches off, and more than one device's where it is a group."""
     if (left := LEFT.get(action)) is None:
         return None
@@ -202,7 +202,7 @@ async def left_by(database: Database, user: str, *, after: str = "") -> Page[Map
     Each says when, which action, of what, what to type, and whether it is one device's alone. A page may be empty with
     others behind it. Raise `PageInvalidError`.
     """
-    page = await latest(database, Wanted(actor=f"user:{user}"), before=after, limit=_PAGE)
+    page = await latest(database, AuditQuery(actor=f"user:{user}"), before=after, limit=_PAGE)
     found: dict[tuple[str, str, str], Mapping[str, Any]] = {}
     for row in page.items:
         action, subject, detail = row["action"], row["subject"], row["detail"]

@@ -21,13 +21,13 @@ from birthmark.iam import sign_in_model as store
 from birthmark.iam.model import Grant, may_be_called
 from birthmark.iam.oidc_model import (
     Fetch,
-    Known,
     NobodyOnRecordError,
+    OidcIdentity,
+    PendingOidcLogin,
     Provider,
     ProviderAwayError,
     ProviderRefusedError,
     ProviderUnknownError,
-    Underway,
 )
 from birthmark.iam.oidc_responses import (
     Metadata,
@@ -87,7 +87,7 @@ class Providers:
                 return one
         raise ProviderUnknownError(name=name[:_MAX_SHOWN])
 
-    async def begin(self, name: str, redirect_uri: str, path: str, code: str) -> tuple[str, Underway]:
+    async def begin(self, name: str, redirect_uri: str, path: str, code: str) -> tuple[str, PendingOidcLogin]:
         """Return where a browser goes to sign in, and what it keeps.
 
         Raise `ProviderAwayError`, `ProviderUnknownError`.
@@ -109,10 +109,10 @@ class Providers:
             code_challenge=create_s256_code_challenge(verifier),
             code_challenge_method="S256",
         )
-        return url, Underway(name, state, nonce, verifier, path, code)
+        return url, PendingOidcLogin(name, state, nonce, verifier, path, code)
 
     async def finish(
-        self, name: str, given: Mapping[str, str], kept: Underway | None, redirect_uri: str, browser: Browser
+        self, name: str, given: Mapping[str, str], kept: PendingOidcLogin | None, redirect_uri: str, browser: Browser
     ) -> str:
         """Return a new session for whom a provider knows.
 
@@ -135,7 +135,9 @@ class Providers:
             if not self._coming[share]:
                 del self._coming[share]
 
-    async def _let_in(self, provider: Provider, metadata: Metadata, known: Known, code: str, browser: Browser) -> str:
+    async def _let_in(
+        self, provider: Provider, metadata: Metadata, known: OidcIdentity, code: str, browser: Browser
+    ) -> str:
         """Return a session of the user who is linked, or is linked by this."""
         people, how = self.sign_in.people, f"oidc:{provider.name}"
         row = await people.database.one(store.LINK, issuer=provider.issuer, subject=known.subject)
@@ -159,7 +161,9 @@ class Providers:
         await people.commit(changes, user)
         return text
 
-    async def _linked(self, provider: Provider, known: Known, code: str, browser: Browser) -> tuple[str, str, Changes]:
+    async def _linked(
+        self, provider: Provider, known: OidcIdentity, code: str, browser: Browser
+    ) -> tuple[str, str, Changes]:
         """Return which user it is from now on, who let that one in, and what this changes."""
         people, by = self.sign_in.people, f"oidc:{provider.name}"
         if code:
@@ -186,8 +190,8 @@ class Providers:
     # What the provider says
 
     async def _known_by(
-        self, provider: Provider, metadata: Metadata, code: str, kept: Underway, redirect_uri: str
-    ) -> Known:
+        self, provider: Provider, metadata: Metadata, code: str, kept: PendingOidcLogin, redirect_uri: str
+    ) -> OidcIdentity:
         """Return whom the code is of. Raise `ProviderRefusedError`, `ProviderAwayError`."""
         form = {"grant_type": "authorization_code", "code": code, "redirect_uri": redirect_uri}
         form |= {"code_verifier": kept.verifier, "client_id": provider.client_id}
@@ -211,7 +215,7 @@ class Providers:
                 raise
             return verified(tokens, again[1], provider, kept.nonce, now)
 
-    async def _with_more(self, provider: Provider, metadata: Metadata, known: Known) -> Known:
+    async def _with_more(self, provider: Provider, metadata: Metadata, known: OidcIdentity) -> OidcIdentity:
         """Return the same with the claims that a provider says to who asks it for them alone (Core, section 5.4)."""
         wanted = {provider.claim, provider.group_claim if provider.roles else None} - {None, *known.claims}
         if not wanted or metadata.userinfo_endpoint is None or not known.access_token:
@@ -279,7 +283,7 @@ class Providers:
         return base64.urlsafe_b64encode(self.entropy.token(_SECRET_BYTES)).decode().rstrip("=")
 
 
-def _code_of(given: Mapping[str, str], kept: Underway | None, provider: Provider, metadata: Metadata) -> str:
+def _code_of(given: Mapping[str, str], kept: PendingOidcLogin | None, provider: Provider, metadata: Metadata) -> str:
     """Return the code that a browser brings back. Raise `ProviderRefusedError` unless it went there by us."""
 
     def refused(detail: str) -> ProviderRefusedError:

@@ -76,7 +76,7 @@ class Provider:
     """By group, `*` for everybody, what somebody may do who is put on record at the first sign-in; empty for nobody."""
 
 
-class Underway(msgspec.Struct, frozen=True):
+class PendingOidcLogin(msgspec.Struct, frozen=True):
     """What a browser keeps, for us alone, while it is at a provider."""
 
     provider: str
@@ -90,7 +90,7 @@ class Underway(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class OidcIdentity:
     """Somebody whom a provider knows, by an ID token that was verified."""
 
     subject: str

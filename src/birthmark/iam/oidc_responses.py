@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from birthmark.iam.oidc_model import Known, Provider, ProviderAwayError, ProviderRefusedError
+from birthmark.iam.oidc_model import OidcIdentity, Provider, ProviderAwayError, ProviderRefusedError
 from birthmark.untrusted_text import decode_json, printable
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def read_claims(body: bytes, provider: Provider) -> dict[str, Any]:
     return found
 
 
-def verified(tokens: Tokens, keys: "KeySet", provider: Provider, nonce: str, now: datetime) -> Known:
+def verified(tokens: Tokens, keys: "KeySet", provider: Provider, nonce: str, now: datetime) -> OidcIdentity:
     """Return whom an ID token is of: for us, of now, and of this sign-in. Raise `ProviderRefusedError`."""
     from authlib.oauth2.rfc6749.errors import OAuth2Error  # noqa: PLC0415 - see above
     from authlib.oidc.core import CodeIDToken  # noqa: PLC0415 - see above
@@ -107,10 +107,10 @@ def verified(tokens: Tokens, keys: "KeySet", provider: Provider, nonce: str, now
     subject = read.claims["sub"]
     if not isinstance(subject, str) or not 0 < len(subject) <= _MAX_SUBJECT or read.claims.get("nonce") != nonce:
         raise ProviderRefusedError(name=provider.name, detail="its ID token names nobody")
-    return Known(subject, read.claims, tokens.access_token)
+    return OidcIdentity(subject, read.claims, tokens.access_token)
 
 
-def name_of(known: Known, provider: Provider) -> str | None:
+def name_of(known: OidcIdentity, provider: Provider) -> str | None:
     """Return the name of a user, as the claim says it that the configuration names; None where it says none."""
     value = known.claims.get(provider.claim) if provider.claim else None
     if not isinstance(value, str):

@@ -19,7 +19,7 @@ class PlaceMissingError(NotFoundError):
     place: str
 
 
-class Places(Protocol):
+class ScopeDirectory(Protocol):
     """The hubs and provisioning services there are."""
 
     def counting_on(self, place: str) -> Changes:
@@ -35,15 +35,15 @@ class Roles(Protocol):
         ...
 
 
-class _Anywhere:
+class _AnyScope:
     def counting_on(self, _place: str) -> Changes:
         return Changes()
 
 
-class _Nobodys:
+class _NoScopes:
     async def end_with(self, _place: str, changes: Changes, commit: Commit, *, actor: str) -> None:  # noqa: ARG002
         await commit(changes)
 
 
-ANYWHERE: Places = _Anywhere()
-NOBODYS: Roles = _Nobodys()
+ANYWHERE: ScopeDirectory = _AnyScope()
+NOBODYS: Roles = _NoScopes()

@@ -13,7 +13,7 @@ from birthmark.auth.passwords import hash_made, made_matches
 from birthmark.auth.permissions import NOTHING, Right, Rights
 from birthmark.auth.principals import Caller
 from birthmark.auth.user_credentials import Person
-from birthmark.clock import Clock, Entropy, Steadiness
+from birthmark.clock import Clock, ClockStability, Entropy
 from birthmark.errors import ConflictError, InvalidRequestError, NotFoundError, UnauthenticatedError
 from birthmark.iam import approvals_model, sign_in_model, store
 from birthmark.iam.approvals_model import SamePersonError, check_invited
@@ -22,12 +22,12 @@ from birthmark.iam.events import PeopleChanged
 from birthmark.iam.leftovers import bounded, narrowed
 from birthmark.iam.model import MACHINE_USER, RESERVED, SERVER, Grant, Invitation, Role, Token, User, is_place
 from birthmark.iam.removal_quota import DAY, MOST_A_DAY, holder_of, takes_of
-from birthmark.iam.role_scopes import ANYWHERE, Commit, PlaceMissingError, Places
+from birthmark.iam.role_scopes import ANYWHERE, Commit, PlaceMissingError, ScopeDirectory
 from birthmark.net.fair_scheduler import count_for
 from birthmark.rate_limits import RateLimits
 from birthmark.store import Changes, Database, to_micros
 from birthmark.store.pagination import every
-from birthmark.store.reloading_cache import Loading
+from birthmark.store.reloading_cache import ReloadingCache
 
 INVITED_FOR = timedelta(days=2)
 SIGNED_IN_FOR = timedelta(days=30)
@@ -137,7 +137,7 @@ class TooManyTokensError(ConflictError):
     user: str
 
 
-class Shown(NamedTuple):
+class CreatedToken(NamedTuple):
     """A token with what a command shows; nobody sees that again."""
 
     token: Token
@@ -153,22 +153,22 @@ class People:
     entropy: Entropy = field(repr=False)
     most_taken: int = MOST_A_DAY
     """How many devices one person may take away within a day; 0 for as many as there are."""
-    places: Places = field(default=ANYWHERE, repr=False)
+    places: ScopeDirectory = field(default=ANYWHERE, repr=False)
     read_too: list[Callable[[], Awaitable[None]]] = field(default_factory=list, init=False, repr=False)
     """What else is read whenever people are: what others keep in memory of them."""
     _users: dict[str, User] = field(default_factory=dict, init=False, repr=False)
     _grants: Mapping[str, Sequence[Grant]] = field(default_factory=dict, init=False, repr=False)
     _tokens: dict[str, Token] = field(default_factory=dict, init=False, repr=False)
     _rights: dict[str, Rights] = field(default_factory=dict, init=False, repr=False)
-    _loading: Loading = field(init=False, repr=False)
-    _steadiness: Steadiness = field(init=False, repr=False)
+    _loading: ReloadingCache = field(init=False, repr=False)
+    _steadiness: ClockStability = field(init=False, repr=False)
     _made: RateLimits = field(init=False, repr=False)
     """Tokens that each user created: one that is removed at once still leaves its rows in the audit trail."""
 
     def __post_init__(self) -> None:
         self._made = RateLimits(burst=_MOST_OF_ONE, per_s=_MOST_OF_ONE / _DAY_S, max_addresses=16384)
-        self._steadiness = Steadiness(self.clock)
-        self._loading = Loading(self.database, self._read, PeopleChanged)
+        self._steadiness = ClockStability(self.clock)
+        self._loading = ReloadingCache(self.database, self._read, PeopleChanged)
 
     async def load(self) -> None:
         """Read them."""
@@ -355,7 +355,7 @@ class People:
         await self.database.commit(changes)
         return code, ends_at
 
-    async def redeem(self, code: str, label: str, address: str) -> Shown:
+    async def redeem(self, code: str, label: str, address: str) -> CreatedToken:
         """Return a token for who shows the code of an invitation. Raise `InvitationRefusedError`."""
         digest = hash_made(code[:_MAX_CHARS])
         row = await self.database.one(store.INVITATION, digest=digest)
@@ -387,7 +387,7 @@ class People:
         *,
         actor: str,
         by: str | None = None,
-    ) -> Shown:
+    ) -> CreatedToken:
         """Make a token of a user, no further than a role at a place goes where these are given.
 
         `by` is who lets the user in by it, where that is not `actor`.
@@ -427,7 +427,7 @@ class People:
         place: str | None = None,
         made_by: str,
         actor: str,
-    ) -> Shown:
+    ) -> CreatedToken:
         """Return a token that is made with these changes. Raise `TooManyTokensError`."""
         name = self.entropy.token(_ID_BYTES).hex()
         text = self._secret(f"{_TOKEN}_{name}")
@@ -440,7 +440,7 @@ class People:
         changes.run(store.ADD_TOKEN, **store.TOKENS.row(token))
         told = {} if role is None and place is None else {"role": role and role.value, "place": place}
         changes.audit(actor, "people.token_add", user, id=name, label=token.label, ends_at=ends_at.isoformat(), **told)
-        return Shown(token, text)
+        return CreatedToken(token, text)
 
     def _secret(self, begin: str) -> str:
         return f"{begin}_{self.entropy.token(_SECRET_BYTES).hex()}"

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from math import ceil
 
 from birthmark.actor import Actor
-from birthmark.auth.password_scheduler import SHARE, Asked, Guesses
+from birthmark.auth.password_scheduler import SHARE, PasswordAttempt, PasswordScheduler
 from birthmark.auth.passwords import hash_made
 from birthmark.auth.principals import MACHINE, Caller
 from birthmark.errors import ChangedMeanwhileError, ThrottledError, UnauthenticatedError
@@ -91,7 +91,7 @@ class SignIn:
     _here: Pauses = field(init=False, repr=False)
     _of_user: Pauses = field(init=False, repr=False)
     _of_address: Pauses = field(init=False, repr=False)
-    _guesses: Guesses = field(init=False, repr=False)
+    _guesses: PasswordScheduler = field(init=False, repr=False)
     _rows: float = field(default=_ROWS, init=False)
     _rows_at: float = field(default=0.0, init=False)
 
@@ -99,7 +99,7 @@ class SignIn:
         frees = (_FREE_HERE, _FREE_OF_USER, _FREE_OF_ADDRESS)
         kept = (Pauses(ceil(free / self.workers), float(self.workers)) for free in frees)
         self._here, self._of_user, self._of_address = kept
-        self._guesses = Guesses(self.people.clock, _sent_away, SHARE / self.workers)
+        self._guesses = PasswordScheduler(self.people.clock, _sent_away, SHARE / self.workers)
 
     async def by_password(self, name: str, password: str, browser: Browser) -> str:
         """Return a new session for who shows this password. Raise `SignInRefusedError`, `SignInPausedError`."""
@@ -264,7 +264,7 @@ class SignIn:
 
         now = self.people.clock.monotonic()
         tries = [pauses.tries(who, now) for pauses, who in ((self._here, here), (self._of_address, share))]
-        asked = Asked(name, share, not self.people.is_there(name), self._of_user.tries(name, now), *tries)
+        asked = PasswordAttempt(name, share, not self.people.is_there(name), self._of_user.tries(name, now), *tries)
         if not await self._guesses.check(asked, is_right) or row is None:
             await self._note_refused(name, address, self._here.tries(here, self.people.clock.monotonic()))
             raise SignInRefusedError

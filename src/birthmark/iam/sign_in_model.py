@@ -63,7 +63,7 @@ class Session:
 
 
 @dataclass(frozen=True, slots=True)
-class Asking:
+class PendingDeviceLogin:
     """A command of another machine that waits for a person at a browser to let it in."""
 
     digest: str = field(repr=False)
@@ -109,7 +109,7 @@ PURGE_SESSIONS = remove(sessions, sessions.c.ends_at < bindparam("before"))
 SESSIONS_PAGE = page(sessions, "id")
 TOUCH_SESSION = change(sessions, ("used_at",), "id", sessions.c.used_at < bindparam("used_at"))
 
-ASKING = Records(Asking, user="user_name")
+ASKING = Records(PendingDeviceLogin, user="user_name")
 asking = ASKING.table("people_asking", "digest")
 Index("people_asking_code", asking.c.code, unique=True)
 ADD_ASKING = insert(asking, ignore_existing=True)

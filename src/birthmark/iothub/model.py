@@ -226,7 +226,7 @@ class Twin(msgspec.Struct, frozen=True):
         return base64.b64encode(self.version.to_bytes(8, "big")).decode()
 
 
-class Mail(msgspec.Struct, frozen=True, array_like=True):
+class C2dMessage(msgspec.Struct, frozen=True, array_like=True):
     """What a letter to a device holds: system properties by their names in a property bag, and the application's.
 
     `generation` is that of the device it is for; empty where an earlier version kept the letter.

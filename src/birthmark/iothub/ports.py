@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
-from birthmark.bus.ports import Done, Request
+from birthmark.bus.ports import EmptyReply, Request
 from birthmark.iothub.model import Hub, Twin
 from birthmark.iothub.wire import MethodCall
 
 
-class Notify(Request[Done], frozen=True, tag="iothub.notify"):
+class Notify(Request[EmptyReply], frozen=True, tag="iothub.notify"):
     """Tell a device that is connected there what is desired of it; without a topic, that messages wait for it."""
 
     hub: str

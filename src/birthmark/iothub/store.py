@@ -36,7 +36,7 @@ from birthmark.iothub.model import (
     Twin,
     thumbprint_text,
 )
-from birthmark.iothub.wire.routing import Kept, Routing
+from birthmark.iothub.wire.routing import Routing, StoredRouting
 from birthmark.pki.verified_ca import Authority
 from birthmark.store import from_micros, insert, metadata, partial_index, to_micros
 from birthmark.store.columns import blob, number, text
@@ -402,15 +402,15 @@ def _bytes_of(text: str | None) -> bytes | None:
     return None if text is None else bytes.fromhex(text)
 
 
-def kept_of(row: Row) -> Kept:
+def kept_of(row: Row) -> StoredRouting:
     """Return the routing of a row."""
     known = ROUTINGS.of(row)
     routing = decode_json(known.document, Routing)
     secrets = json.loads(known.secrets)
-    return Kept(known.hub, known.generation, known.revision, routing, secrets, known.modified_at)
+    return StoredRouting(known.hub, known.generation, known.revision, routing, secrets, known.modified_at)
 
 
-def routing_row(kept: Kept) -> dict[str, Any]:
+def routing_row(kept: StoredRouting) -> dict[str, Any]:
     """Return the row of a routing."""
     document, secrets = msgspec.json.encode(kept.routing).decode(), json.dumps(kept.secrets)
     return ROUTINGS.row(_RoutingRow(kept.hub, kept.generation, kept.revision, document, secrets, kept.modified_at))

@@ -23,14 +23,24 @@ from sqlalchemy import (
     update,
 )
 
-from birthmark.iothub.rules.queries import Edge, Everything, Leaf, Named, NamedWithin, Off, Span, With, Within
+from birthmark.iothub.rules.queries import (
+    AllTwins,
+    DisabledTwins,
+    Edge,
+    Leaf,
+    NamedWithin,
+    Span,
+    TwinsByName,
+    TwinsByRange,
+    TwinsByTerm,
+)
 from birthmark.iothub.store import CHANGED, UNINDEXED, devices, modules, twins
 from birthmark.store import Changes, Statement, metadata, statement
 from birthmark.store.columns import text
 from birthmark.store.crud_statements import among, find, remove
 from birthmark.store.database import Row
 from birthmark.store.name_index import ordered_text
-from birthmark.store.statements import Engine, Given, insert_into
+from birthmark.store.statements import BoundParameters, Engine, insert_into
 
 terms = Table(
     "hub_terms",
@@ -122,7 +132,7 @@ class _Values(msgspec.Struct, array_like=True):
     stamps: msgspec.Raw
 
 
-class Found(msgspec.Struct, array_like=True):
+class TwinIndexEntry(msgspec.Struct, array_like=True):
     """Of a twin what it is found by."""
 
     tags: dict[str, Any]
@@ -131,7 +141,7 @@ class Found(msgspec.Struct, array_like=True):
     model_id: str = ""
 
 
-values_of = msgspec.msgpack.Decoder(Found).decode
+values_of = msgspec.msgpack.Decoder(TwinIndexEntry).decode
 
 
 def device_row_of(row: Row) -> dict[str, Any]:
@@ -173,7 +183,7 @@ def twin_columns(row: Row) -> dict[str, Any]:
 
 def counting(hub: str, leaf: Leaf, most: int) -> Statement:
     """Return a SELECT of how many a leaf of a plan finds, counted up to `most`."""
-    given = Given()
+    given = BoundParameters()
     some = _select(given, hub, leaf).limit(most).subquery()
     return given.statement(select(func.count().label("count")).select_from(some))
 
@@ -183,7 +193,7 @@ def next_of(hub: str, leaves: Sequence[Leaf], states: Sequence[int], after: str,
 
     `subject` is a candidate; a row without `hub` is of one that is gone.
     """
-    given = Given()
+    given = BoundParameters()
     parts = [_some(_select(given, hub, leaf, after), limit) for leaf in leaves]
     parts += [_some(_unindexed(given, hub, state, after), limit) for state in states]
     if len(parts) == 1:
@@ -202,15 +212,15 @@ def _some(found: Any, limit: int) -> Any:
     return found.order_by(found.selected_columns.subject.element).limit(limit)
 
 
-def _unindexed(given: Given, hub: str, state: int, after: str) -> Any:
+def _unindexed(given: BoundParameters, hub: str, state: int, after: str) -> Any:
     is_so = twins.c.unindexed == literal_column(str(state))
     named = select(twins.c.device_id.label("subject"))
     return named.where(UNINDEXED, is_so, twins.c.hub == given(hub), twins.c.device_id > given(after))
 
 
-def _select(given: Given, hub: str, leaf: Leaf, after: str = "") -> Any:  # noqa: PLR0911 - one for each form
+def _select(given: BoundParameters, hub: str, leaf: Leaf, after: str = "") -> Any:  # noqa: PLR0911 - one for each form
     """Return a SELECT of the subjects that a leaf finds behind another."""
-    if isinstance(leaf, With | Within):
+    if isinstance(leaf, TwinsByTerm | TwinsByRange):
         named = select(terms.c.subject.label("subject"))
         found = named.where(
             terms.c.place == given(hub), terms.c.path == given(leaf.path), *_behind(given, terms.c.subject, after)
@@ -221,33 +231,33 @@ def _select(given: Given, hub: str, leaf: Leaf, after: str = "") -> Any:  # noqa
         return found.where(*_within(given, devices.c.device_id, leaf.span))
     found = found.where(*_behind(given, devices.c.device_id, after))
     match leaf:
-        case Named(names=()):  # which no IN can say
+        case TwinsByName(names=()):  # which no IN can say
             return found.where(literal_column("1") == literal_column("0"))
-        case Named(names=names):
+        case TwinsByName(names=names):
             return found.where(devices.c.device_id.in_([given(name, Text) for name in names]))
         case NamedWithin(span=span):
             return found.where(*_within(given, devices.c.device_id, span)[1:])
-        case Off():
+        case DisabledTwins():
             return found.where(devices.c.enabled == literal_column("0"))
         case Edge():
             return found.where(devices.c.iot_edge == literal_column("1"))
-        case Everything():
+        case AllTwins():
             return found
 
 
-def _behind(given: Given, column: Any, after: str) -> list[Any]:
+def _behind(given: BoundParameters, column: Any, after: str) -> list[Any]:
     return [column > given(after)] if after else []
 
 
-def _valued(given: Given, leaf: With | Within) -> list[Any]:
-    if isinstance(leaf, Within):
+def _valued(given: BoundParameters, leaf: TwinsByTerm | TwinsByRange) -> list[Any]:
+    if isinstance(leaf, TwinsByRange):
         return _within(given, terms.c.value, leaf.span)
     if len(leaf.values) == 1:
         return [terms.c.value == given(leaf.values[0])]
     return [terms.c.value.in_([given(value, Text) for value in leaf.values])]
 
 
-def _within(given: Given, column: Any, span: Span) -> list[Any]:
+def _within(given: BoundParameters, column: Any, span: Span) -> list[Any]:
     parts = [column >= given(span.low)]
     if span.high is not None:
         parts.append(column <= given(span.high) if span.with_high else column < given(span.high))

@@ -44,7 +44,7 @@ _CHIPS = (
 )
 
 
-class _Loaded:
+class _LoadedLibrary:
     """What is running now."""
 
     library: SharedLibrary | None = None
@@ -53,7 +53,7 @@ class _Loaded:
     generation: int = 0
 
 
-_loaded = _Loaded()
+_loaded = _LoadedLibrary()
 _every: dict[Path, SharedLibrary] = {}
 """None is ever unloaded: another part of the process may have it, too."""
 _users: list[Callable[[], bool]] = []

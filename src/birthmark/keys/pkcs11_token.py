@@ -58,13 +58,13 @@ class TokenInfo:
 
 
 @dataclass(slots=True)
-class _Shared:
+class _SharedSession:
     session: pkcs11.Session
     generation: int
     users: int = 0
 
 
-_open: dict[tuple[Path, int], _Shared] = {}
+_open: dict[tuple[Path, int], _SharedSession] = {}
 
 
 def list_tokens(module: Path) -> tuple[TokenInfo, ...]:
@@ -80,7 +80,7 @@ class Token:
 
     info: TokenInfo
     module: Path
-    _shared: _Shared = field(repr=False)
+    _shared: _SharedSession = field(repr=False)
     _is_open: bool = field(default=True, repr=False)
 
     @classmethod
@@ -100,7 +100,7 @@ class Token:
             key = (module.resolve(), info.slot_id)
             shared = _open.get(key)
             if shared is None or shared.generation != generation():
-                shared = _open[key] = _Shared(_login(token, info, pin), generation())
+                shared = _open[key] = _SharedSession(_login(token, info, pin), generation())
             shared.users += 1
             return cls(info, module, shared)
 

@@ -27,7 +27,7 @@ from birthmark.errors import BirthmarkError
 from birthmark.manifests.bundle.rules import path_above
 from birthmark.manifests.errors import ChainBrokenError, MalformedEntryError, ManifestError
 from birthmark.manifests.model import UNSIGNED, Entry
-from birthmark.manifests.verification import Once
+from birthmark.manifests.verification import DuplicateCheck
 from birthmark.pki.certificates import (
     Certificate,
     CertificateInvalidError,
@@ -75,7 +75,7 @@ class ListTrust:
     roots: tuple[Certificate, ...]
 
 
-class _Listed(NamedTuple):
+class _ListEntry(NamedTuple):
     """A file or a line: what it is called, the name it gives, its bytes; or why it has none."""
 
     name: str | None
@@ -173,7 +173,7 @@ def verify_list(
 
     `name_of` is what a person calls a file.
     """
-    cache, once = SignatureCache(), Once()
+    cache, once = SignatureCache(), DuplicateCheck()
     for place, listed in enumerate(_read(path, name_of), 1):
         try:
             yield once.check(_verify(listed, trust, now, cache), place)
@@ -182,7 +182,7 @@ def verify_list(
             yield error
 
 
-def _verify(listed: _Listed, trust: ListTrust, now: datetime, cache: SignatureCache) -> Entry:
+def _verify(listed: _ListEntry, trust: ListTrust, now: datetime, cache: SignatureCache) -> Entry:
     if isinstance(listed.data, ManifestError):
         raise listed.data
     try:
@@ -237,15 +237,15 @@ def _unpacking(archive: Path | None) -> str:
     return f". Unpack the archive: `unzip -n {shlex.quote(str(archive))} -d {into} && cd {into}`"
 
 
-def _read(path: Path, name_of: Callable[[Path], str]) -> Iterator[_Listed]:
+def _read(path: Path, name_of: Callable[[Path], str]) -> Iterator[_ListEntry]:
     if path.is_dir():
         return (_of_file(path / name, name_of(path / name)) for name in _in_directory(path)[0])
     return _of_zip(path, Path(name_of(path))) if _is_zip(path) else _of_table(path, name_of(path))
 
 
-def _of_file(path: Path, called: str) -> _Listed:
+def _of_file(path: Path, called: str) -> _ListEntry:
     with path.open("rb") as file:
-        return _Listed(None, _bounded(file.read(MAX_FILE_BYTES + 1), PurePath(called).name), file=called)
+        return _ListEntry(None, _bounded(file.read(MAX_FILE_BYTES + 1), PurePath(called).name), file=called)
 
 
 def _directory_bytes(path: Path) -> int:
@@ -264,7 +264,7 @@ def _directory_bytes(path: Path) -> int:
     return int.from_bytes(end[at + 12 : at + 16], "little")
 
 
-def _of_zip(path: Path, called: Path) -> Iterator[_Listed]:
+def _of_zip(path: Path, called: Path) -> Iterator[_ListEntry]:
     try:
         if _directory_bytes(path) > MAX_ZIP_DIRECTORY_BYTES:
             raise MalformedEntryError(place=1, detail=f"the ZIP has over {MAX_ZIP_FILES} files; unpack it")
@@ -288,7 +288,7 @@ def _of_zip(path: Path, called: Path) -> Iterator[_Listed]:
                 with archive.open(one) as file:
                     name = one.filename[:_MAX_NAME_CHARS]
                     data = _bounded(file.read(MAX_FILE_BYTES + 1), name)
-                yield _Listed(None, data, file=_unpacked(name), archive=called)
+                yield _ListEntry(None, data, file=_unpacked(name), archive=called)
     except _ZIP_BROKEN as error:
         raise MalformedEntryError(place=1, detail=f"the ZIP cannot be read: {str(error)[:200]}") from error
 
@@ -317,7 +317,7 @@ _MOST_LINES = 1000
 """Of a cell, so many are looked at; a chain of certificates has fewer."""
 
 
-def _of_table(path: Path, label: str) -> Iterator[_Listed]:
+def _of_table(path: Path, label: str) -> Iterator[_ListEntry]:
     place = 0
     with path.open(encoding=utf_16_of(_begin(path)) or "utf-8-sig", newline="") as file:
         try:
@@ -375,15 +375,17 @@ def _of_header(columns: list[str], holders: list[int]) -> str:
     return f"the first line of the table names {said}, and no column {', '.join(_CERTIFICATES[:3])}"
 
 
-def _of_row(row: list[str], holder: int, named: int | None) -> _Listed:
+def _of_row(row: list[str], holder: int, named: int | None) -> _ListEntry:
     name = row[named].strip() if named is not None and named < len(row) else ""
     if any("\0" in cell for cell in row):
         called = name.replace("\0", "")[:_MAX_NAME_CHARS] or "the line"
-        return _Listed(called, MalformedEntryError(detail=f"{called} has a cell with U+0000, which is no text"))
+        return _ListEntry(called, MalformedEntryError(detail=f"{called} has a cell with U+0000, which is no text"))
     if holder >= len(row) or not row[holder].strip():
-        return _Listed(name, MalformedEntryError(detail=f"{name[:_MAX_NAME_CHARS] or 'the line'} has no certificate"))
+        return _ListEntry(
+            name, MalformedEntryError(detail=f"{name[:_MAX_NAME_CHARS] or 'the line'} has no certificate")
+        )
     text = row[holder].replace("\\n", "\n").strip()
-    return _Listed(name or None, _bounded(text.encode(), name[:_MAX_NAME_CHARS] or "the line"))
+    return _ListEntry(name or None, _bounded(text.encode(), name[:_MAX_NAME_CHARS] or "the line"))
 
 
 def _bounded_lines(file: TextIO) -> Iterator[str]:

@@ -31,7 +31,7 @@ _PACKED |= {b"\xfd7": ("xz", "unxz"), b"(\xb5": ("zstd", "unzstd")}
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class ManifestChunk:
     """The bytes of some entries: the first one's number, from 1, and where it stands in the file."""
 
     place: int
@@ -51,7 +51,7 @@ class Piece:
         return len(_BETWEEN.findall(self.data)) + 1
 
 
-def pieces_of(file: BinaryIO, called: str = "") -> Iterator[Piece]:
+def pieces_of(file: BinaryIO, called: str = "") -> Iterator[ManifestChunk]:
     """Yield the entries of a manifest, many at once, in order; `called` is what a person calls the file."""
     held, place = _begin(file, called or _name_of(file)), 1
     read = len(held)
@@ -60,7 +60,7 @@ def pieces_of(file: BinaryIO, called: str = "") -> Iterator[Piece]:
         held += chunk
         read += len(chunk)
         if (found := _last_between(held)) is not None:
-            piece = Piece(place, read - len(held), held[: found[0]])
+            piece = ManifestChunk(place, read - len(held), held[: found[0]])
             yield piece
             held, place = held[found[1] :], place + piece.count
         if len(held) > MAX_ENTRY_BYTES + _PIECE_BYTES:
@@ -103,7 +103,7 @@ def _name_of(file: BinaryIO) -> str:
     return str(getattr(file, "name", "FILE"))
 
 
-def _end(held: bytes, place: int, offset: int) -> Iterator[Piece]:
+def _end(held: bytes, place: int, offset: int) -> Iterator[ManifestChunk]:
     """Yield what stands before the closing bracket."""
     last = held.rstrip().removesuffix(b"\x1a").rstrip()  # where DOS ended a text
     is_closed = last.endswith(b"]")
@@ -111,14 +111,14 @@ def _end(held: bytes, place: int, offset: int) -> Iterator[Piece]:
     if not is_closed:  # what may be half an entry is none
         found = _last_between(held)
         if found is not None:
-            piece = Piece(place, offset, held[: found[0]])
+            piece = ManifestChunk(place, offset, held[: found[0]])
             yield piece
             place += piece.count
         raise MalformedEntryError(place=place, detail="the file does not end as a list does, with ]; it may be cut off")
     if last:
         entries, brace, tail = last.rpartition(b"}")
         is_followed = bool(brace) and tail.lstrip().startswith(b",")
-        piece = Piece(place, offset, entries + brace if is_followed else last)
+        piece = ManifestChunk(place, offset, entries + brace if is_followed else last)
         yield piece
         if is_followed and (more := tail.strip(b", \t\r\n")):
             detail = f"behind the last entry is {more[:40].decode(errors='replace')}, which is none"

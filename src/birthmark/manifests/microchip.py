@@ -36,7 +36,7 @@ from birthmark.manifests.errors import (
 )
 from birthmark.manifests.model import Entry, Root, Signer
 from birthmark.pki.certificates import P256_SPKI, Certificate, CertificateInvalidError, is_signed_by, parse_der
-from birthmark.pki.fast_parse import Glance, glance, is_signed_with
+from birthmark.pki.fast_parse import ParsedLeaf, glance, is_signed_with
 from birthmark.untrusted_text import read_json
 
 _MAX_KEYS = 32
@@ -59,7 +59,7 @@ class _RawEntry(msgspec.Struct):
     header: _Header = _Header()
 
 
-class _Protected(msgspec.Struct):
+class _ProtectedHeader(msgspec.Struct):
     alg: str
     x5t_s256: str = msgspec.field(name="x5t#S256")
 
@@ -99,7 +99,7 @@ class _Device(NamedTuple):
     der: bytes
     common_name: str
     point: bytes
-    seen: Glance | None
+    seen: ParsedLeaf | None
     parsed: Certificate | None
 
     def is_signed_by(self, issuer: _ChipSigner) -> bool:
@@ -326,6 +326,6 @@ _URL_SAFE = bytes.maketrans(b"-_+/", b"+/!!")
 
 
 @lru_cache(maxsize=16)
-def _protected(text: str) -> _Protected:
+def _protected(text: str) -> _ProtectedHeader:
     """Return a protected header; one signer writes the same into every entry."""
-    return read_json(_unbase64url(text), _Protected, MalformedEntryError)
+    return read_json(_unbase64url(text), _ProtectedHeader, MalformedEntryError)

@@ -7,7 +7,7 @@ from itertools import count
 from struct import Struct
 from typing import Any, BinaryIO, TypeAlias
 
-from birthmark.manifests.chunking import Piece, pieces_of
+from birthmark.manifests.chunking import ManifestChunk, pieces_of
 from birthmark.manifests.errors import DuplicateEntryError, ManifestError
 from birthmark.manifests.microchip import Trust, Verifier
 from birthmark.manifests.model import Entry, Judge
@@ -62,7 +62,7 @@ def verify_all(file: BinaryIO, trust: Trust, judge: Judge | None = None) -> Iter
 
     With a `judge`, each entry has the doubts about it; that is done where the entry is verified.
     """
-    once = Once()
+    once = DuplicateCheck()
     return map(once.check, _verdicts(file, trust, judge), count(1))
 
 
@@ -76,7 +76,7 @@ def _verdicts(file: BinaryIO, trust: Trust, judge: Judge | None) -> Iterator[Ver
             yield from map(as_verdict, told)
 
 
-def _up_to_the_end(pieces: Iterator[Piece]) -> Iterator[Piece | Exception]:
+def _up_to_the_end(pieces: Iterator[ManifestChunk]) -> Iterator[ManifestChunk | Exception]:
     """Yield last what ends the file, to be raised after all that stands before it."""
     try:
         yield from pieces
@@ -84,16 +84,16 @@ def _up_to_the_end(pieces: Iterator[Piece]) -> Iterator[Piece | Exception]:
         yield error
 
 
-def _read(reader: "_Reader", piece: Piece) -> Iterable[Verdict]:
+def _read(reader: "_Reader", piece: ManifestChunk) -> Iterable[Verdict]:
     return (reader.read(place, raw) for place, raw in enumerate(piece.entries(), piece.place))
 
 
-def _where(piece: Piece) -> tuple[int, int, tuple[Any, ...]]:
+def _where(piece: ManifestChunk) -> tuple[int, int, tuple[Any, ...]]:
     return piece.offset, len(piece.data), (piece.place, piece.offset)
 
 
 def _tell(reader: "_Reader", data: bytes, place: int, offset: int) -> list[Told]:
-    return [as_told(verdict) for verdict in _read(reader, Piece(place, offset, data))]
+    return [as_told(verdict) for verdict in _read(reader, ManifestChunk(place, offset, data))]
 
 
 def as_told(verdict: Verdict) -> Told:
@@ -130,7 +130,7 @@ def _reader(trust: Trust, judge: Judge | None) -> _Reader:
     return _Reader(Verifier(trust), judge)
 
 
-class Once:
+class DuplicateCheck:
     """Refuses a chip, and a key, that an entry before had."""
 
     def __init__(self) -> None:

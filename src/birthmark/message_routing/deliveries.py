@@ -22,7 +22,7 @@ class Server:
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
+class Delivery:
     """One message on its way out.
 
     `lane` is who sends it, RULE/NUMBER: what is in one lane waits for nobody else. `address` says where it goes, by
@@ -44,7 +44,7 @@ class Letter:
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class QueuedDelivery:
     """A letter in the queue. `dead_at` is when it was put aside, after `tries`; `problem` says why it failed last."""
 
     id: str
@@ -60,12 +60,12 @@ class Waiting:
     problem: str
 
     @property
-    def letter(self) -> Letter:
+    def letter(self) -> Delivery:
         """What is to go out."""
-        return Letter(self.lane, self.kind, self.address, self.body, self.origin, self.id)
+        return Delivery(self.lane, self.kind, self.address, self.body, self.origin, self.id)
 
 
-class Carrier(Protocol):
+class Sink(Protocol):
     """Carries letters of one kind."""
 
     @property
@@ -73,7 +73,7 @@ class Carrier(Protocol):
         """Whether it waits for nobody outside, so that it is tried before anything is queued."""
         ...
 
-    async def carry(self, letters: Sequence[Letter]) -> Sequence[BirthmarkError | None]:
+    async def carry(self, letters: Sequence[Delivery]) -> Sequence[BirthmarkError | None]:
         """Take letters out, in order; return for each why it failed, or None."""
         ...
 

@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError
 from birthmark.message_routing import store
-from birthmark.message_routing.deliveries import Carrier, Letter, Waiting, is_final
+from birthmark.message_routing.deliveries import Delivery, QueuedDelivery, Sink, is_final
 from birthmark.store import Changes, Database, to_micros
 from birthmark.supervised_tasks import Leads, always, ended, note
 
@@ -50,7 +50,7 @@ class Lane:
     dead_size: int = 0
 
 
-Failed = Callable[[Letter, BirthmarkError], Awaitable[None]]
+Failed = Callable[[Delivery, BirthmarkError], Awaitable[None]]
 """Called when a letter was put aside, before that is written."""
 
 
@@ -60,7 +60,7 @@ class Queue:
     def __init__(self, database: Database, clock: Clock, leads: Leads = always) -> None:
         self._database = database
         self._clock = clock
-        self._served: dict[str, tuple[Carrier, Failed]] = {}
+        self._served: dict[str, tuple[Sink, Failed]] = {}
         self._lanes: dict[str, Lane] = {}
         self._counted_at: float | None = None
         self._running: dict[str, asyncio.Task[None]] = {}
@@ -74,7 +74,7 @@ class Queue:
         self.aside: Counter[str] = Counter()
         """Letters by lane, since this process began: taken by their receiver, for which there was no room, put aside"""
 
-    def serve(self, carriers: Mapping[str, Carrier], failed: Failed) -> None:
+    def serve(self, carriers: Mapping[str, Sink], failed: Failed) -> None:
         """Carry letters of more kinds; whoever sends them hears by `failed` of those that nobody took."""
         self._served |= {kind: (carrier, failed) for kind, carrier in carriers.items()}
 
@@ -84,7 +84,7 @@ class Queue:
 
     # ---- in
 
-    def add(self, changes: Changes, id_: str, letter: Letter, problem: BirthmarkError | None = None) -> bool:
+    def add(self, changes: Changes, id_: str, letter: Delivery, problem: BirthmarkError | None = None) -> bool:
         """Put a letter into the queue with this commit; say False where its lane is full. `problem`: it failed once.
 
         What will never be taken is put aside. Call `wake` after the commit.
@@ -98,7 +98,7 @@ class Queue:
         tries = 0 if problem is None else 1
         why = "" if problem is None else _reason(problem)
         due = now if problem is None else now + _FIRST_PAUSE
-        kept_one = Waiting(
+        kept_one = QueuedDelivery(
             *(id_, letter.lane, letter.kind, letter.address, letter.body, letter.origin),
             created_at=now,
             tries=tries,
@@ -127,7 +127,7 @@ class Queue:
         rows = await self._database.aside(store.COUNTS, **(store.of_rule(rule) if rule else store.ALL_RULES))
         return {row["lane"]: Lane(row["count"], row["dead"], row["bytes"], row["dead_bytes"]) for row in rows}
 
-    async def dead(self, rule: str, after: str, limit: int) -> Sequence[Waiting]:
+    async def dead(self, rule: str, after: str, limit: int) -> Sequence[QueuedDelivery]:
         """Return what of a rule was put aside, oldest first."""
         rows = await self._database.all(store.DEAD_OF, after=after, limit=limit, **store.of_rule(rule))
         return [store.WAITING.of(row) for row in rows]
@@ -211,7 +211,7 @@ class Queue:
             return False
         waiting = [store.WAITING.of(row) for row in rows]
         results = await self._carried(waiting)
-        changes, failures = Changes(), list[tuple[Waiting, BirthmarkError]]()
+        changes, failures = Changes(), list[tuple[QueuedDelivery, BirthmarkError]]()
         for one, problem in zip(waiting, results, strict=True):
             if problem is None:
                 changes.run(store.DELETE, id=one.id)
@@ -230,7 +230,7 @@ class Queue:
             self._paused[name] = self._clock.now() + min(_pause(one.tries + 1) for one in again)
         return not again
 
-    async def _carried(self, waiting: Sequence[Waiting]) -> Sequence[BirthmarkError | None]:
+    async def _carried(self, waiting: Sequence[QueuedDelivery]) -> Sequence[BirthmarkError | None]:
         """Carry letters by their kinds: where a rule was changed, a lane has some of its earlier action."""
         results: dict[str, BirthmarkError | None] = {}
         for kind in dict.fromkeys(one.kind for one in waiting):
@@ -240,7 +240,7 @@ class Queue:
             results |= {one.id: problem for one, problem in zip(some, found, strict=True)}
         return [results[one.id] for one in waiting]
 
-    async def _fail(self, changes: Changes, one: Waiting, problem: BirthmarkError) -> None:
+    async def _fail(self, changes: Changes, one: QueuedDelivery, problem: BirthmarkError) -> None:
         now, tries = self._clock.now(), one.tries + 1
         why = _reason(problem)
         is_over = tries >= TRIES or is_final(problem)

@@ -20,9 +20,9 @@ from birthmark.broker.rules.partitions import BEGINNING, Positions, key_of
 from birthmark.broker.stream import SqlStream
 from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError, UnavailableError
-from birthmark.message_routing.deliveries import Carrier, Letter, is_final
+from birthmark.message_routing.deliveries import Delivery, Sink, is_final
 from birthmark.message_routing.delivery_queue import Queue
-from birthmark.message_routing.shares import Held, Pair, RoutedMessage, TimeShares, in_turns, spent
+from birthmark.message_routing.shares import DeferredMessage, Pair, RoutedMessage, TimeShares, in_turns, spent
 from birthmark.store import Changes, Database, to_micros
 from birthmark.supervised_tasks import Leads, always, ended, kept, note
 
@@ -58,14 +58,14 @@ class Rule(Protocol[A_contra]):
         """Its name, unique among all."""
         ...
 
-    async def decide(self, message: A_contra) -> Sequence[Letter]:
+    async def decide(self, message: A_contra) -> Sequence[Delivery]:
         """Return what goes out. Raise a `BirthmarkError` where the message cannot be decided on."""
         ...
 
 
 Find = Callable[[T], Iterable[Rule[T]]]
 """Which rules want a message."""
-Failed = Callable[[Letter, BirthmarkError], Awaitable[None]]
+Failed = Callable[[Delivery, BirthmarkError], Awaitable[None]]
 Refused = Callable[[Rule[T], T, BirthmarkError], None]
 
 
@@ -86,9 +86,9 @@ class Engine(Generic[T]):
         stream: SqlStream[T],
         *,
         queue: Queue,
-        carriers: Mapping[str, Carrier],
+        carriers: Mapping[str, Sink],
         find: Find[T],
-        held: SqlStream[Held[T]] | None = None,
+        held: SqlStream[DeferredMessage[T]] | None = None,
         group: str = GROUP,
         trims: bool = True,
         leads: Leads = always,
@@ -175,13 +175,13 @@ class Engine(Generic[T]):
     async def _page(self, messages: Sequence[T], after: Positions, reached: Positions) -> None:
         loop = asyncio.get_running_loop()
         began, size = loop.time(), 0
-        made: list[tuple[str, Letter]] = []
-        held: list[Held[T]] = []
+        made: list[tuple[str, Delivery]] = []
+        held: list[DeferredMessage[T]] = []
         for place, message in enumerate(messages):
             for rule in self._find(message):
                 pair = Pair(message.publisher, rule.name)
                 if self._held is not None and self.shares.is_used_up(pair):
-                    held.append(Held(rule.name, message))
+                    held.append(DeferredMessage(rule.name, message))
                     self.shares.waiting[pair] += 1
                     continue
                 letters = await self._decided(rule, message)
@@ -202,9 +202,9 @@ class Engine(Generic[T]):
             raise
         self._has_held.set()
 
-    def _holding(self, held: Sequence[Held[T]]) -> Changes:
+    def _holding(self, held: Sequence[DeferredMessage[T]]) -> Changes:
         """Return what writes messages down for later."""
-        changes, by_publisher = Changes(), defaultdict[str, list[Held[T]]](list)
+        changes, by_publisher = Changes(), defaultdict[str, list[DeferredMessage[T]]](list)
         for one in held:
             by_publisher[one.publisher].append(one)
         for publisher, some in by_publisher.items():
@@ -241,7 +241,7 @@ class Engine(Generic[T]):
         Others have the processor as long as each decision took.
         """
         assert self._held is not None  # noqa: S101 - whoever calls looked
-        after, made = self._held_after, list[tuple[str, Letter]]()
+        after, made = self._held_after, list[tuple[str, Delivery]]()
         page = await self._held.read(after, _HELD_PAGE)
         for place, one in in_turns(page.items):
             for rule in self._find(one.message):
@@ -263,7 +263,7 @@ class Engine(Generic[T]):
             self._held_after, self._held_read_at = page.next, page.items[-1].enqueued_micros
         return bool(page.items)
 
-    async def _let_go(self, made: Sequence[tuple[str, Letter]], changes: Changes) -> None:
+    async def _let_go(self, made: Sequence[tuple[str, Delivery]], changes: Changes) -> None:
         """Carry letters, and queue with this commit what did not go out."""
         problems = await self._gone(made)
         is_queued = False
@@ -280,7 +280,7 @@ class Engine(Generic[T]):
         if is_queued:
             self._queue.wake()
 
-    async def _decided(self, rule: Rule[T], message: T) -> Sequence[Letter]:
+    async def _decided(self, rule: Rule[T], message: T) -> Sequence[Delivery]:
         self.seen[rule.name] += 1
         began = spent()
         try:
@@ -297,9 +297,9 @@ class Engine(Generic[T]):
             self.matched[rule.name] += 1
         return letters
 
-    async def _gone(self, made: Sequence[tuple[str, Letter]]) -> Mapping[str, BirthmarkError | None]:
+    async def _gone(self, made: Sequence[tuple[str, Delivery]]) -> Mapping[str, BirthmarkError | None]:
         """Carry what waits for nobody outside; return what came of each of those."""
-        by_kind: defaultdict[str, list[tuple[str, Letter]]] = defaultdict(list)
+        by_kind: defaultdict[str, list[tuple[str, Delivery]]] = defaultdict(list)
         for id_, letter in made:
             if self._carriers[letter.kind].is_quick:
                 by_kind[letter.kind].append((id_, letter))
@@ -315,7 +315,7 @@ class Engine(Generic[T]):
             found |= {id_: problem for (id_, _), problem in zip(some, results, strict=True)}
         return found
 
-    async def send(self, id_: str, letter: Letter) -> None:
+    async def send(self, id_: str, letter: Delivery) -> None:
         """Send what no message led to directly, such as word of a failure; what fails is queued."""
         problem = (await self._gone([(id_, letter)])).get(id_, ...)
         if problem is None:

@@ -39,7 +39,7 @@ class Pair(NamedTuple):
     rule: str
 
 
-class Held(msgspec.Struct, Generic[T], frozen=True, array_like=True, gc=False):
+class DeferredMessage(msgspec.Struct, Generic[T], frozen=True, array_like=True, gc=False):
     """A message that one rule decides on later."""
 
     rule: str
@@ -94,9 +94,9 @@ class TimeShares:
         self.waiting = +self.waiting
 
 
-def in_turns(held: Sequence[Held[T]]) -> Iterator[tuple[int, Held[T]]]:
+def in_turns(held: Sequence[DeferredMessage[T]]) -> Iterator[tuple[int, DeferredMessage[T]]]:
     """Yield messages with their places: one of each publisher and rule, then the next of each."""
-    lines: dict[Pair, deque[tuple[int, Held[T]]]] = {}
+    lines: dict[Pair, deque[tuple[int, DeferredMessage[T]]]] = {}
     for place, one in enumerate(held):
         lines.setdefault(one.pair, deque()).append((place, one))
     while lines:

@@ -9,14 +9,14 @@ from typing import Any
 
 import msgspec
 
-from birthmark.broker.in_flight import UNWRITTEN_BYTES, Underway
+from birthmark.broker.in_flight import UNWRITTEN_BYTES, InFlightBudget
 from birthmark.broker.model import Done
 from birthmark.broker.rules.filter_index import Shapes, shape_of
 from birthmark.broker.rules.partitions import key_of
 from birthmark.broker.stream import MAX_BURST, SqlStream
 
 
-class Noted(msgspec.Struct, frozen=True, array_like=True, gc=False):
+class LoggedMessage(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One message of the stream that an engine reads.
 
     `device_id` is the client that published it, and empty for what the cloud itself or an operator says. `trail` are
@@ -50,7 +50,7 @@ _MAX_KNOWN = 16_384
 _NOBODY: tuple[str, ...] = ()
 
 
-class Wanted:
+class TopicSubscribers:
     """Which rules want the messages of a topic."""
 
     def __init__(self) -> None:
@@ -81,15 +81,15 @@ class Wanted:
         return made
 
 
-class Intake:
+class WriteAheadLog:
     """Notes messages for the engine."""
 
-    def __init__(self, stream: SqlStream[Noted]) -> None:
+    def __init__(self, stream: SqlStream[LoggedMessage]) -> None:
         self._stream = stream
-        self._unwritten = Underway(UNWRITTEN_BYTES)
-        self.wanted = Wanted()
+        self._unwritten = InFlightBudget(UNWRITTEN_BYTES)
+        self.wanted = TopicSubscribers()
 
-    def note(self, owner: str, messages: Sequence[Noted], done: Done) -> Awaitable[None] | None:
+    def note(self, owner: str, messages: Sequence[LoggedMessage], done: Done) -> Awaitable[None] | None:
         """Note what is wanted; `done` is called when all of it is durable, or with why it is not.
 
         What is returned ends when this owner may send more.

@@ -31,7 +31,14 @@ from birthmark.mqtt.packets import (
     Unsubscribe,
     Will,
 )
-from birthmark.mqtt.properties import Place, Properties, PropertyId, get_property, read_properties, write_properties
+from birthmark.mqtt.properties import (
+    Properties,
+    PropertyId,
+    PropertyScope,
+    get_property,
+    read_properties,
+    write_properties,
+)
 from birthmark.mqtt.reason_codes import ReasonCode
 from birthmark.mqtt.topics import SHARED, is_valid_filter, is_valid_name, is_valid_shared
 
@@ -75,7 +82,7 @@ def decode_publish(first: int, body: bytes, level: int) -> Publish:
         packet_id, at = _read_packet_id(body, at)
     properties: Properties = ()
     if level == LEVEL_5:
-        properties, at = read_properties(body, at, Place.PUBLISH)
+        properties, at = read_properties(body, at, PropertyScope.PUBLISH)
     if not topic and level == LEVEL_5:
         if get_property(properties, PropertyId.TOPIC_ALIAS) is None:
             told = "PUBLISH has neither a topic nor an alias"
@@ -105,7 +112,7 @@ def encode_publish(packet: Publish, level: int) -> bytes:
     elif packet.packet_id is not None or packet.dup:
         raise LocalProtocolError("PUBLISH with QoS 0 has neither a packet id nor a duplicate flag")
     if level == LEVEL_5:
-        topic += write_properties(packet.properties, Place.PUBLISH)
+        topic += write_properties(packet.properties, PropertyScope.PUBLISH)
         if not packet.topic and get_property(packet.properties, PropertyId.TOPIC_ALIAS) is not None:
             return b"".join((bytes((first,)), p.write_varint(len(topic) + len(packet.payload)), topic, packet.payload))
     if not is_valid_name(packet.topic):
@@ -131,7 +138,7 @@ def _read_connect(body: bytes, _level: int) -> Connect:
     keep_alive_s, at = p.read_u16(body, at)
     properties: Properties = ()
     if level == LEVEL_5:
-        properties, at = read_properties(body, at, Place.CONNECT)
+        properties, at = read_properties(body, at, PropertyScope.CONNECT)
     client_id, at = p.read_utf8(body, at)
     clean_start = bool(flags & 0x02)
     if not client_id and not clean_start and level == LEVEL_3_1_1:
@@ -165,7 +172,7 @@ def _check_connect_flags(flags: int, level: int) -> None:
 def _read_will(body: bytes, at: int, flags: int, level: int) -> tuple[Will, int]:
     properties: Properties = ()
     if level == LEVEL_5:
-        properties, at = read_properties(body, at, Place.WILL)
+        properties, at = read_properties(body, at, PropertyScope.WILL)
     topic, at = p.read_utf8(body, at)
     if not is_valid_name(topic):
         raise RemoteProtocolError(
@@ -184,11 +191,11 @@ def _write_connect(packet: Connect) -> bytes:
     _check_connect(packet)
     parts = [b"\0\4MQTT", bytes((level, flags)), p.write_u16(packet.keep_alive_s)]
     if level == LEVEL_5:
-        parts.append(write_properties(packet.properties, Place.CONNECT))
+        parts.append(write_properties(packet.properties, PropertyScope.CONNECT))
     parts.append(p.write_utf8(packet.client_id))
     if will is not None:
         if level == LEVEL_5:
-            parts.append(write_properties(will.properties, Place.WILL))
+            parts.append(write_properties(will.properties, PropertyScope.WILL))
         parts += [p.write_utf8(will.topic), p.write_binary(will.payload)]
     if packet.username is not None:
         parts.append(p.write_utf8(packet.username))
@@ -218,7 +225,7 @@ def _read_connack(body: bytes, level: int) -> ConnAck:
     properties: Properties = ()
     # A server that only speaks 3.1.1 answers level 5 in the form of 3.1.1.
     if level == LEVEL_5 and at < len(body):
-        properties, at = read_properties(body, at, Place.CONNACK)
+        properties, at = read_properties(body, at, PropertyScope.CONNACK)
     _expect_end(body, at)
     return ConnAck(bool(flags), code, properties)
 
@@ -230,7 +237,7 @@ def _write_connack(packet: ConnAck, level: int) -> bytes:
         raise LocalProtocolError(f"{packet.code} is no CONNACK code")
     head = bytes((packet.session_present, packet.code))
     if level == LEVEL_5 and packet.code != REFUSED_LEVEL:
-        return head + write_properties(packet.properties, Place.CONNACK)
+        return head + write_properties(packet.properties, PropertyScope.CONNACK)
     return head
 
 
@@ -245,7 +252,7 @@ def _numbered_reader(kind: type[_Numbered]) -> Callable[[bytes, int], _Numbered]
         if level == LEVEL_5 and at < len(body):
             code, at = p.read_u8(body, at)
             if at < len(body):
-                properties, at = read_properties(body, at, Place.ACK)
+                properties, at = read_properties(body, at, PropertyScope.ACK)
         _expect_end(body, at)
         return kind(packet_id, code, properties)
 
@@ -256,7 +263,7 @@ def _write_numbered(packet: PubAck | PubRec | PubRel | PubComp, level: int) -> b
     head = _write_packet_id(packet.packet_id)
     if level == LEVEL_3_1_1 or (not packet.code and not packet.properties):
         return head
-    return head + _write_code(packet.code, packet.properties, Place.ACK)
+    return head + _write_code(packet.code, packet.properties, PropertyScope.ACK)
 
 
 # ---- subscriptions
@@ -275,7 +282,7 @@ def _read_subscribe(body: bytes, level: int) -> Subscribe:
     packet_id, at = _read_packet_id(body, 0)
     properties: Properties = ()
     if level == LEVEL_5:
-        properties, at = read_properties(body, at, Place.SUBSCRIBE)
+        properties, at = read_properties(body, at, PropertyScope.SUBSCRIBE)
     filters: list[tuple[str, int]] = []
     while at < len(body):
         topic_filter, at = p.read_utf8(body, at)
@@ -306,7 +313,7 @@ def _write_subscribe(packet: Subscribe, level: int) -> bytes:
         raise LocalProtocolError("SUBSCRIBE needs a filter")
     parts = [_write_packet_id(packet.packet_id)]
     if level == LEVEL_5:
-        parts.append(write_properties(packet.properties, Place.SUBSCRIBE))
+        parts.append(write_properties(packet.properties, PropertyScope.SUBSCRIBE))
     for topic_filter, options in packet.filters:
         if not is_valid_filter(topic_filter) or options & 3 == 3 or not 0 <= options <= (2, 0x2F)[level == LEVEL_5]:
             raise LocalProtocolError(f"{topic_filter!r} with options {options} is no valid subscription")
@@ -318,7 +325,7 @@ def _read_suback(body: bytes, level: int) -> SubAck:
     packet_id, at = _read_packet_id(body, 0)
     properties: Properties = ()
     if level == LEVEL_5:
-        properties, at = read_properties(body, at, Place.ACK)
+        properties, at = read_properties(body, at, PropertyScope.ACK)
     codes = tuple(body[at:])
     if not codes:
         raise RemoteProtocolError("SUBACK has no code", reason_code=ReasonCode.PROTOCOL_ERROR)
@@ -330,7 +337,7 @@ def _read_suback(body: bytes, level: int) -> SubAck:
 def _write_suback(packet: SubAck, level: int) -> bytes:
     if not packet.codes or any(not (0 <= code <= 2 or 0x80 <= code <= 0xFF) for code in packet.codes):
         raise LocalProtocolError("SUBACK needs codes of 0, 1, 2 or 0x80 and up")
-    properties = write_properties(packet.properties, Place.ACK) if level == LEVEL_5 else b""
+    properties = write_properties(packet.properties, PropertyScope.ACK) if level == LEVEL_5 else b""
     # In 3.1.1 there is one refusal only.
     codes = packet.codes if level == LEVEL_5 else (min(code, 0x80) for code in packet.codes)
     return _write_packet_id(packet.packet_id) + properties + bytes(codes)
@@ -340,7 +347,7 @@ def _read_unsubscribe(body: bytes, level: int) -> Unsubscribe:
     packet_id, at = _read_packet_id(body, 0)
     properties: Properties = ()
     if level == LEVEL_5:
-        properties, at = read_properties(body, at, Place.UNSUBSCRIBE)
+        properties, at = read_properties(body, at, PropertyScope.UNSUBSCRIBE)
     filters: list[str] = []
     while at < len(body):
         topic_filter, at = p.read_utf8(body, at)
@@ -355,7 +362,7 @@ def _read_unsubscribe(body: bytes, level: int) -> Unsubscribe:
 def _write_unsubscribe(packet: Unsubscribe, level: int) -> bytes:
     if not packet.filters or not all(map(is_valid_filter, packet.filters)):
         raise LocalProtocolError("UNSUBSCRIBE needs valid filters")
-    properties = write_properties(packet.properties, Place.UNSUBSCRIBE) if level == LEVEL_5 else b""
+    properties = write_properties(packet.properties, PropertyScope.UNSUBSCRIBE) if level == LEVEL_5 else b""
     return _write_packet_id(packet.packet_id) + properties + b"".join(map(p.write_utf8, packet.filters))
 
 
@@ -364,7 +371,7 @@ def _read_unsuback(body: bytes, level: int) -> UnsubAck:
     if level == LEVEL_3_1_1:
         _expect_end(body, at)
         return UnsubAck(packet_id)
-    properties, at = read_properties(body, at, Place.ACK)
+    properties, at = read_properties(body, at, PropertyScope.ACK)
     if at == len(body):
         raise RemoteProtocolError("UNSUBACK has no code", reason_code=ReasonCode.PROTOCOL_ERROR)
     return UnsubAck(packet_id, tuple(body[at:]), properties)
@@ -376,7 +383,7 @@ def _write_unsuback(packet: UnsubAck, level: int) -> bytes:
         return head
     if not packet.codes:
         raise LocalProtocolError("UNSUBACK needs one code per filter in MQTT 5")
-    return head + write_properties(packet.properties, Place.ACK) + bytes(packet.codes)
+    return head + write_properties(packet.properties, PropertyScope.ACK) + bytes(packet.codes)
 
 
 # ---- the rest
@@ -393,16 +400,16 @@ def _read_pingresp(body: bytes, _level: int) -> PingResp:
 
 
 def _read_disconnect(body: bytes, level: int) -> Disconnect:
-    return Disconnect(*_read_code(body, level, Place.DISCONNECT))
+    return Disconnect(*_read_code(body, level, PropertyScope.DISCONNECT))
 
 
 def _read_auth(body: bytes, level: int) -> Auth:
     if level == LEVEL_3_1_1:
         raise RemoteProtocolError("AUTH does not exist in 3.1.1")
-    return Auth(*_read_code(body, level, Place.AUTH))
+    return Auth(*_read_code(body, level, PropertyScope.AUTH))
 
 
-def _read_code(body: bytes, level: int, place: Place) -> tuple[int, Properties]:
+def _read_code(body: bytes, level: int, place: PropertyScope) -> tuple[int, Properties]:
     code, at = 0, 0
     properties: Properties = ()
     if level == LEVEL_5 and body:
@@ -413,7 +420,7 @@ def _read_code(body: bytes, level: int, place: Place) -> tuple[int, Properties]:
     return code, properties
 
 
-def _write_code(code: int, properties: Properties, place: Place) -> bytes:
+def _write_code(code: int, properties: Properties, place: PropertyScope) -> bytes:
     if not 0 <= code <= 0xFF:
         raise LocalProtocolError(f"{code} is no reason code")
     return bytes((code,)) + (write_properties(properties, place) if properties else b"")
@@ -422,13 +429,13 @@ def _write_code(code: int, properties: Properties, place: Place) -> bytes:
 def _write_disconnect(packet: Disconnect, level: int) -> bytes:
     if level == LEVEL_3_1_1 or (not packet.code and not packet.properties):
         return b""
-    return _write_code(packet.code, packet.properties, Place.DISCONNECT)
+    return _write_code(packet.code, packet.properties, PropertyScope.DISCONNECT)
 
 
 def _write_auth(packet: Auth, level: int) -> bytes:
     if level == LEVEL_3_1_1:
         raise LocalProtocolError("AUTH does not exist in 3.1.1")
-    return _write_code(packet.code, packet.properties, Place.AUTH) if packet.code or packet.properties else b""
+    return _write_code(packet.code, packet.properties, PropertyScope.AUTH) if packet.code or packet.properties else b""
 
 
 def _read_packet_id(body: bytes, at: int) -> tuple[int, int]:

@@ -4,14 +4,14 @@ from functools import lru_cache
 
 from birthmark.mqtt import primitives as p
 from birthmark.mqtt.errors import LocalProtocolError
-from birthmark.mqtt.properties import Place, Properties, PropertyId, get_property, size_of, write_properties
+from birthmark.mqtt.properties import Properties, PropertyId, PropertyScope, get_property, size_of, write_properties
 from birthmark.mqtt.topics import CACHED, is_valid_name
 
 _FIRST = tuple(bytes((0x30 | flags,)) for flags in range(4))  # by QoS and retain
 _ALIASED = b"\0\0"  # the topic of a message whose alias the receiver knows
 
 
-class Parcel:
+class EncodedMessage:
     """Topic, payload and properties, and their encoded forms: by level, QoS and alias. Packet ids stand in between."""
 
     __slots__ = ("_forms", "payload", "properties", "retain", "topic")
@@ -66,7 +66,7 @@ class Parcel:
         if get_property(self.properties, PropertyId.TOPIC_ALIAS) is not None:
             raise LocalProtocolError("topic aliases are the engine's own")
         mine = ((PropertyId.TOPIC_ALIAS, alias), *self.properties) if alias else self.properties
-        return write_properties(mine, Place.PUBLISH)
+        return write_properties(mine, PropertyScope.PUBLISH)
 
 
 def _head(topic: str, flags: int, rest: int) -> bytes:

@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import msgspec
 
-from birthmark.mqtt.encoded_message import Parcel
+from birthmark.mqtt.encoded_message import EncodedMessage
 from birthmark.mqtt.errors import LocalProtocolError, RemoteProtocolError
 from birthmark.mqtt.packets import ConnAck, Connect, Disconnect, PubAck, Publish, SubAck, Subscribe, UnsubAck
 from birthmark.mqtt.properties import Properties, PropertyId, get_property, replace_property
@@ -147,7 +147,7 @@ class Terms:
             return packet
         return msgspec.structs.replace(packet, topic=topic, properties=properties)
 
-    def form(self, parcel: Parcel, qos: int) -> tuple[bytes, bytes] | None:
+    def form(self, parcel: EncodedMessage, qos: int) -> tuple[bytes, bytes] | None:
         """Return the encoded message around its packet id, or None when it is larger than the peer takes."""
         theirs, alias, is_new = self.theirs, 0, False
         if theirs.alias_maximum:
@@ -198,7 +198,7 @@ def check_disconnect(packet: Disconnect, theirs: Offer) -> None:
         raise RemoteProtocolError(told, reason_code=ReasonCode.PROTOCOL_ERROR)
 
 
-def check_publish(parcel: Parcel, qos: int, theirs: Offer) -> None:
+def check_publish(parcel: EncodedMessage, qos: int, theirs: Offer) -> None:
     """Raise `LocalProtocolError` for a message that the server's CONNACK ruled out."""
     if qos > theirs.maximum_qos:  # [MQTT-3.2.2-11]
         raise LocalProtocolError(f"the server takes no QoS {qos}")

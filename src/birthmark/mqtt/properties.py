@@ -46,7 +46,7 @@ PropertyValue: TypeAlias = int | str | bytes | tuple[str, str]
 Properties: TypeAlias = tuple[tuple[PropertyId, PropertyValue], ...]
 
 
-class Place(StrEnum):
+class PropertyScope(StrEnum):
     """Where a property block stands."""
 
     CONNECT = "CONNECT"
@@ -71,38 +71,38 @@ class _Type(StrEnum):
 
 
 _I = PropertyId
-_MESSAGE = frozenset({Place.PUBLISH, Place.WILL})
-_CONNECTING = frozenset({Place.CONNECT, Place.CONNACK})
-_WITH_REASON = frozenset({Place.CONNACK, Place.ACK, Place.DISCONNECT, Place.AUTH})
+_MESSAGE = frozenset({PropertyScope.PUBLISH, PropertyScope.WILL})
+_CONNECTING = frozenset({PropertyScope.CONNECT, PropertyScope.CONNACK})
+_WITH_REASON = frozenset({PropertyScope.CONNACK, PropertyScope.ACK, PropertyScope.DISCONNECT, PropertyScope.AUTH})
 
-_TABLE: dict[PropertyId, tuple[_Type, frozenset[Place]]] = {
+_TABLE: dict[PropertyId, tuple[_Type, frozenset[PropertyScope]]] = {
     _I.PAYLOAD_FORMAT: (_Type.FLAG, _MESSAGE),
     _I.MESSAGE_EXPIRY: (_Type.U32, _MESSAGE),
     _I.CONTENT_TYPE: (_Type.UTF8, _MESSAGE),
     _I.RESPONSE_TOPIC: (_Type.UTF8, _MESSAGE),
     _I.CORRELATION_DATA: (_Type.BINARY, _MESSAGE),
-    _I.SUBSCRIPTION_ID: (_Type.VARINT, frozenset({Place.PUBLISH, Place.SUBSCRIBE})),
-    _I.SESSION_EXPIRY: (_Type.U32, _CONNECTING | {Place.DISCONNECT}),
-    _I.ASSIGNED_CLIENT_ID: (_Type.UTF8, frozenset({Place.CONNACK})),
-    _I.SERVER_KEEP_ALIVE: (_Type.U16, frozenset({Place.CONNACK})),
-    _I.AUTH_METHOD: (_Type.UTF8, _CONNECTING | {Place.AUTH}),
-    _I.AUTH_DATA: (_Type.BINARY, _CONNECTING | {Place.AUTH}),
-    _I.REQUEST_PROBLEM_INFO: (_Type.FLAG, frozenset({Place.CONNECT})),
-    _I.WILL_DELAY: (_Type.U32, frozenset({Place.WILL})),
-    _I.REQUEST_RESPONSE_INFO: (_Type.FLAG, frozenset({Place.CONNECT})),
-    _I.RESPONSE_INFO: (_Type.UTF8, frozenset({Place.CONNACK})),
-    _I.SERVER_REFERENCE: (_Type.UTF8, frozenset({Place.CONNACK, Place.DISCONNECT})),
+    _I.SUBSCRIPTION_ID: (_Type.VARINT, frozenset({PropertyScope.PUBLISH, PropertyScope.SUBSCRIBE})),
+    _I.SESSION_EXPIRY: (_Type.U32, _CONNECTING | {PropertyScope.DISCONNECT}),
+    _I.ASSIGNED_CLIENT_ID: (_Type.UTF8, frozenset({PropertyScope.CONNACK})),
+    _I.SERVER_KEEP_ALIVE: (_Type.U16, frozenset({PropertyScope.CONNACK})),
+    _I.AUTH_METHOD: (_Type.UTF8, _CONNECTING | {PropertyScope.AUTH}),
+    _I.AUTH_DATA: (_Type.BINARY, _CONNECTING | {PropertyScope.AUTH}),
+    _I.REQUEST_PROBLEM_INFO: (_Type.FLAG, frozenset({PropertyScope.CONNECT})),
+    _I.WILL_DELAY: (_Type.U32, frozenset({PropertyScope.WILL})),
+    _I.REQUEST_RESPONSE_INFO: (_Type.FLAG, frozenset({PropertyScope.CONNECT})),
+    _I.RESPONSE_INFO: (_Type.UTF8, frozenset({PropertyScope.CONNACK})),
+    _I.SERVER_REFERENCE: (_Type.UTF8, frozenset({PropertyScope.CONNACK, PropertyScope.DISCONNECT})),
     _I.REASON_STRING: (_Type.UTF8, _WITH_REASON),
     _I.RECEIVE_MAXIMUM: (_Type.U16, _CONNECTING),
     _I.TOPIC_ALIAS_MAXIMUM: (_Type.U16, _CONNECTING),
-    _I.TOPIC_ALIAS: (_Type.U16, frozenset({Place.PUBLISH})),
-    _I.MAXIMUM_QOS: (_Type.FLAG, frozenset({Place.CONNACK})),
-    _I.RETAIN_AVAILABLE: (_Type.FLAG, frozenset({Place.CONNACK})),
-    _I.USER_PROPERTY: (_Type.PAIR, frozenset(Place)),
+    _I.TOPIC_ALIAS: (_Type.U16, frozenset({PropertyScope.PUBLISH})),
+    _I.MAXIMUM_QOS: (_Type.FLAG, frozenset({PropertyScope.CONNACK})),
+    _I.RETAIN_AVAILABLE: (_Type.FLAG, frozenset({PropertyScope.CONNACK})),
+    _I.USER_PROPERTY: (_Type.PAIR, frozenset(PropertyScope)),
     _I.MAXIMUM_PACKET_SIZE: (_Type.U32, _CONNECTING),
-    _I.WILDCARD_SUBSCRIPTION_AVAILABLE: (_Type.FLAG, frozenset({Place.CONNACK})),
-    _I.SUBSCRIPTION_IDS_AVAILABLE: (_Type.FLAG, frozenset({Place.CONNACK})),
-    _I.SHARED_SUBSCRIPTION_AVAILABLE: (_Type.FLAG, frozenset({Place.CONNACK})),
+    _I.WILDCARD_SUBSCRIPTION_AVAILABLE: (_Type.FLAG, frozenset({PropertyScope.CONNACK})),
+    _I.SUBSCRIPTION_IDS_AVAILABLE: (_Type.FLAG, frozenset({PropertyScope.CONNACK})),
+    _I.SHARED_SUBSCRIPTION_AVAILABLE: (_Type.FLAG, frozenset({PropertyScope.CONNACK})),
 }
 _NEVER_ZERO: dict[PropertyId, ReasonCode] = {
     _I.SUBSCRIPTION_ID: ReasonCode.PROTOCOL_ERROR,
@@ -144,7 +144,7 @@ def size_of(properties: Properties) -> int:
     return size
 
 
-def read_properties(body: bytes, at: int, place: Place) -> tuple[Properties, int]:
+def read_properties(body: bytes, at: int, place: PropertyScope) -> tuple[Properties, int]:
     """Read a property block with its length; raise `RemoteProtocolError` for what does not belong there."""
     length, at = p.read_varint(body, at)
     end = at + length
@@ -176,7 +176,7 @@ def read_properties(body: bytes, at: int, place: Place) -> tuple[Properties, int
     return tuple(out), at
 
 
-def write_properties(properties: Properties, place: Place) -> bytes:
+def write_properties(properties: Properties, place: PropertyScope) -> bytes:
     """Return the property block with its length."""
     if not properties:
         return b"\0"
@@ -192,7 +192,7 @@ def write_properties(properties: Properties, place: Place) -> bytes:
     return p.write_varint(len(out)) + bytes(out)
 
 
-def _stranger(number: int, place: Place) -> RemoteProtocolError:
+def _stranger(number: int, place: PropertyScope) -> RemoteProtocolError:
     """Say why a property may not stand here: a malformed packet either way (5.0 section 2.2.2.2)."""
     try:
         name = PropertyId(number).name
@@ -234,17 +234,17 @@ _READERS: dict[_Type, _Reader] = {
 _OWN_READERS: dict[PropertyId, _Reader] = {_I.RESPONSE_TOPIC: _read_response_topic}
 
 
-def _may_repeat(key: PropertyId, place: Place) -> bool:
-    return key is _I.USER_PROPERTY or (key is _I.SUBSCRIPTION_ID and place is Place.PUBLISH)
+def _may_repeat(key: PropertyId, place: PropertyScope) -> bool:
+    return key is _I.USER_PROPERTY or (key is _I.SUBSCRIPTION_ID and place is PropertyScope.PUBLISH)
 
 
-_ENTRIES: dict[Place, dict[int, tuple[PropertyId, _Reader, bool]]] = {
+_ENTRIES: dict[PropertyScope, dict[int, tuple[PropertyId, _Reader, bool]]] = {
     place: {
         int(key): (key, _OWN_READERS.get(key, _READERS[kind]), _may_repeat(key, place))
         for key, (kind, places) in _TABLE.items()
         if place in places
     }
-    for place in Place
+    for place in PropertyScope
 }
 
 

@@ -8,7 +8,7 @@ once for messages that come with the same.
 from birthmark.mqtt.errors import RemoteProtocolError
 from birthmark.mqtt.negotiation import Terms
 from birthmark.mqtt.packets import Publish
-from birthmark.mqtt.properties import Place, Properties, PropertyId, get_property, read_properties
+from birthmark.mqtt.properties import Properties, PropertyId, PropertyScope, get_property, read_properties
 from birthmark.mqtt.topics import read_name
 
 MAX_BURST = 64  # messages made at a time: bounds what one chunk may cost in memory, and in time before the next look
@@ -80,7 +80,7 @@ def read_burst(  # noqa: C901, PLR0912 (one flat loop is the point: a call costs
 def _read_block(chunk: bytes, at: int, end: int, topic: str, terms: Terms) -> tuple[str, Properties, int] | None:
     """Return topic, properties and where the payload begins; None for what `codec` has to judge."""
     try:
-        properties, payload_at = read_properties(chunk, at, Place.PUBLISH)
+        properties, payload_at = read_properties(chunk, at, PropertyScope.PUBLISH)
         if payload_at > end or get_property(properties, PropertyId.PAYLOAD_FORMAT):
             return None
         topic, properties = terms.resolve(topic, properties)

@@ -11,7 +11,7 @@ from typing import NoReturn
 import msgspec
 
 from birthmark.mqtt import codec
-from birthmark.mqtt.encoded_message import Parcel
+from birthmark.mqtt.encoded_message import EncodedMessage
 from birthmark.mqtt.errors import LocalProtocolError, RemoteProtocolError
 from birthmark.mqtt.framing import Framer
 from birthmark.mqtt.negotiation import Answer, Terms, check_publish, offer_of, without_problems
@@ -231,9 +231,9 @@ class Sender:
         Before the connection is open only QoS 1 is taken, for sending later. Raise `LocalProtocolError`, and of these
         `QueueFullError` when too many wait.
         """
-        return self.deliver(Parcel(topic, payload, properties, retain=retain), qos)
+        return self.deliver(EncodedMessage(topic, payload, properties, retain=retain), qos)
 
-    def deliver(self, parcel: Parcel, qos: int = 0) -> int | None:
+    def deliver(self, parcel: EncodedMessage, qos: int = 0) -> int | None:
         """Send one message of many, as `publish` does. A server returns `DISCARDED` for what is too large."""
         if self._terms is not None and self.role is Role.CLIENT:
             check_publish(parcel, qos, self._terms.theirs)
@@ -259,7 +259,7 @@ class Sender:
             raise
         return packet_id
 
-    def forward(self, parcel: Parcel, packet_id: int, *, dup: bool = False) -> bool:
+    def forward(self, parcel: EncodedMessage, packet_id: int, *, dup: bool = False) -> bool:
         """Send a QoS 1 message that somebody else numbers and keeps; say False for what the peer does not take."""
         self._check_open()
         return self._write(parcel, 1, packet_id, dup=dup)
@@ -340,14 +340,14 @@ class Sender:
         self._fly(self.session.resend(as_duplicates=may_resume))
         self._fly(self.session.advance())
 
-    def _fly(self, messages: Iterable[tuple[int, Parcel, bool]]) -> None:
+    def _fly(self, messages: Iterable[tuple[int, EncodedMessage, bool]]) -> None:
         """Write messages of the session; what is too large now is told as if the peer had answered."""
         for packet_id, parcel, dup in messages:
             if not self._write(parcel, 1, packet_id, dup=dup):
                 self.session.forget(packet_id)
                 self._burst.insert(0, PubAck(packet_id, ReasonCode.PACKET_TOO_LARGE))
 
-    def _write(self, parcel: Parcel, qos: int, packet_id: int | None, *, dup: bool = False) -> bool:
+    def _write(self, parcel: EncodedMessage, qos: int, packet_id: int | None, *, dup: bool = False) -> bool:
         """Write a message; say False, and write nothing, when the peer takes no packet of its size."""
         terms, out = self._terms, self._out
         if terms is None:

@@ -6,7 +6,7 @@ The same `Session` is handed to the next `Engine` of this client id; its unackno
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
-from birthmark.mqtt.encoded_message import Parcel
+from birthmark.mqtt.encoded_message import EncodedMessage
 from birthmark.mqtt.errors import LocalProtocolError, QueueFullError
 
 _LAST_ID = 0xFFFF
@@ -22,8 +22,8 @@ class Session:
     def __init__(self, window: int = 100, max_queued: int = 1000) -> None:
         self.window = window
         self.max_queued = max_queued
-        self._in_flight: dict[int, Parcel] = {}
-        self._waiting: dict[int, tuple[Parcel, bool]] = {}  # and whether it was sent before
+        self._in_flight: dict[int, EncodedMessage] = {}
+        self._waiting: dict[int, tuple[EncodedMessage, bool]] = {}  # and whether it was sent before
         self._reserved: dict[int, None] = {}  # an empty set is three times as large
         self._last_id = self._waiting_bytes = 0
 
@@ -47,7 +47,7 @@ class Session:
         """Give back what `reserve` took."""
         self._reserved.pop(packet_id, None)
 
-    def add(self, parcel: Parcel, *, may_fly: bool) -> tuple[int, bool]:
+    def add(self, parcel: EncodedMessage, *, may_fly: bool) -> tuple[int, bool]:
         """Take a QoS 1 message: return its packet id and True when it is in flight now, False when it waits.
 
         Raise `QueueFullError` when too many wait, by number or by size.
@@ -79,7 +79,7 @@ class Session:
         if self._in_flight.pop(packet_id, None) is None and packet_id in self._waiting:
             self._no_longer_waits(packet_id)
 
-    def advance(self) -> Iterator[tuple[int, Parcel, bool]]:
+    def advance(self) -> Iterator[tuple[int, EncodedMessage, bool]]:
         """Yield the waiting messages for which there is room now: packet id, message, whether it was sent before."""
         while self._waiting and len(self._in_flight) < self.window:
             packet_id = next(iter(self._waiting))
@@ -87,7 +87,7 @@ class Session:
             self._in_flight[packet_id] = parcel
             yield packet_id, parcel, is_again
 
-    def resend(self, *, as_duplicates: bool) -> Iterator[tuple[int, Parcel, bool]]:
+    def resend(self, *, as_duplicates: bool) -> Iterator[tuple[int, EncodedMessage, bool]]:
         """Yield the messages in flight again as `advance` does, oldest first ([MQTT-4.4.0-1], [MQTT-4.6.0-1]).
 
         As many as the window has room for, which may be smaller now; the others wait in front of those that wait.
@@ -108,7 +108,7 @@ class Session:
         self._waiting_bytes = 0
         self._reserved.clear()
 
-    def _no_longer_waits(self, packet_id: int) -> tuple[Parcel, bool]:
+    def _no_longer_waits(self, packet_id: int) -> tuple[EncodedMessage, bool]:
         found = self._waiting.pop(packet_id)
         self._waiting_bytes -= found[0].size
         return found

@@ -30,7 +30,7 @@ QUEUE = 4096
 _NO_MORE = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
-class Door:
+class Acceptor:
     """Lets in by `make` whom `refuses` does not send away; both are asked with the address.
 
     A connection from one of `proxies` says first whom it speaks for, and is that one's.

@@ -59,7 +59,7 @@ def require_3_1_1(packet: Connect) -> None:
         raise MqttRefusedError(ReasonCode.UNSUPPORTED_VERSION, MqttVersionError())
 
 
-class Closed(StrEnum):
+class CloseReason(StrEnum):
     """Why a connection ended. After `DISCONNECT` alone the will is not published ([MQTT-3.14.4-3])."""
 
     DISCONNECT = "disconnect"  # the client said so
@@ -76,19 +76,19 @@ class Closed(StrEnum):
     SERVER = "server"
 
 
-CLOSE_CODES: Mapping[Closed, int] = {
-    Closed.DISCONNECT: ReasonCode.SUCCESS,
-    Closed.DISCONNECT_WITH_WILL: ReasonCode.SUCCESS,
-    Closed.LOST: ReasonCode.UNSPECIFIED_ERROR,
-    Closed.KEEP_ALIVE: ReasonCode.KEEP_ALIVE_TIMEOUT,
-    Closed.PROTOCOL: ReasonCode.PROTOCOL_ERROR,
-    Closed.REFUSED: ReasonCode.NOT_AUTHORIZED,
-    Closed.TAKEN_OVER: ReasonCode.SESSION_TAKEN_OVER,
-    Closed.ADMINISTRATIVE: ReasonCode.ADMINISTRATIVE_ACTION,
-    Closed.ENDED: ReasonCode.MAXIMUM_CONNECT_TIME,
-    Closed.ASKED: ReasonCode.ADMINISTRATIVE_ACTION,
-    Closed.STOPPING: ReasonCode.SHUTTING_DOWN,
-    Closed.SERVER: ReasonCode.UNSPECIFIED_ERROR,
+CLOSE_CODES: Mapping[CloseReason, int] = {
+    CloseReason.DISCONNECT: ReasonCode.SUCCESS,
+    CloseReason.DISCONNECT_WITH_WILL: ReasonCode.SUCCESS,
+    CloseReason.LOST: ReasonCode.UNSPECIFIED_ERROR,
+    CloseReason.KEEP_ALIVE: ReasonCode.KEEP_ALIVE_TIMEOUT,
+    CloseReason.PROTOCOL: ReasonCode.PROTOCOL_ERROR,
+    CloseReason.REFUSED: ReasonCode.NOT_AUTHORIZED,
+    CloseReason.TAKEN_OVER: ReasonCode.SESSION_TAKEN_OVER,
+    CloseReason.ADMINISTRATIVE: ReasonCode.ADMINISTRATIVE_ACTION,
+    CloseReason.ENDED: ReasonCode.MAXIMUM_CONNECT_TIME,
+    CloseReason.ASKED: ReasonCode.ADMINISTRATIVE_ACTION,
+    CloseReason.STOPPING: ReasonCode.SHUTTING_DOWN,
+    CloseReason.SERVER: ReasonCode.UNSPECIFIED_ERROR,
 }
 """What DISCONNECT says when we end a connection."""
 
@@ -130,7 +130,7 @@ class MqttConnection(Protocol):
         """Take the client's word on QoS 1 messages that it got, or refused."""
         ...
 
-    def closed(self, reason: Closed, session_expiry_s: int | None) -> None:
+    def closed(self, reason: CloseReason, session_expiry_s: int | None) -> None:
         """The connection is over; called once, also when it ended during an await.
 
         `session_expiry_s` is what its DISCONNECT said instead of its CONNECT (5.0 section 3.14.2.2.2), or None.

@@ -19,7 +19,7 @@ _FIN, _CONTROL, _MASKED, _LENGTH = 0x80, 0x08, 0x80, 0x7F
 _SHORT, _LONG = 126, 127
 
 
-class Pieces:
+class FrameSplitter:
     """The frames of one connection; those longer than `most` bytes stay as they are, for the library to refuse."""
 
     def __init__(self, most: int) -> None:
@@ -85,7 +85,7 @@ MAX_PINGS = 600
 _PINGS_S = 60.0
 
 
-class Inbox:
+class ReceiveBuffer:
     """What the application has not taken yet; binary messages that wait are one, as MQTT has a stream of bytes."""
 
     def __init__(self) -> None:
@@ -116,10 +116,10 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.queue = Inbox()  # type: ignore[assignment] # as much of a queue as is used
+        self.queue = ReceiveBuffer()  # type: ignore[assignment] # as much of a queue as is used
         self.close_timeout = _CLOSE_WAIT_S
         self.conn.max_fragment_size = PIECE_BYTES
-        self._pieces = Pieces(self.config.ws_max_size)
+        self._pieces = FrameSplitter(self.config.ws_max_size)
         self._rest = bytearray()
         self._is_waiting = False  # in the backlog
         self._frames = 0

@@ -78,7 +78,7 @@ _MAX_BARREN = 32  # records in a row with nothing for us in them, far more than 
 _NOT_YET = asyncio.Transport()  # stands in until connection_made
 
 
-class Owed(Enum):
+class PendingAnswer(Enum):
     """What a peer is owed where a server ends."""
 
     NOTHING = auto()
@@ -87,7 +87,7 @@ class Owed(Enum):
     ANSWER = auto()
 
 
-class Host(Protocol):
+class ConnectionHost(Protocol):
     """What a connection needs of the listener that accepted it."""
 
     limits: Limits
@@ -167,7 +167,7 @@ class Connection(asyncio.BufferedProtocol):
 
     is_tls = True
 
-    def __init__(self, host: Host, context: SSL.Context | None) -> None:
+    def __init__(self, host: ConnectionHost, context: SSL.Context | None) -> None:
         self._host = host
         self._tls: TlsPipe
         if context is not None:
@@ -440,14 +440,14 @@ class Connection(asyncio.BufferedProtocol):
         else:
             self._reset()
 
-    def drain(self) -> Owed:
+    def drain(self) -> PendingAnswer:
         """Let the peer have the answer to what it asked or is about to ask, and no more; say what is owed."""
         if self._shut:
-            return Owed.NOTHING
+            return PendingAnswer.NOTHING
         if not self._is_secure or self._inner is None:
-            return Owed.PERHAPS
-        drain: Callable[[], Owed] | None = getattr(self._inner, "drain", None)
-        return Owed.NOTHING if drain is None else drain()
+            return PendingAnswer.PERHAPS
+        drain: Callable[[], PendingAnswer] | None = getattr(self._inner, "drain", None)
+        return PendingAnswer.NOTHING if drain is None else drain()
 
     def abort(self) -> None:
         self._shut = True

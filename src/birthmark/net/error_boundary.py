@@ -10,7 +10,7 @@ from birthmark.errors import BirthmarkError
 from birthmark.net.http import ASGIApp, Receive, Scope, Send
 
 
-class Late:
+class LazyApp:
     """See the module. `make` does not wait: two first requests cannot both make it."""
 
     def __init__(self, make: Callable[[], ASGIApp]) -> None:
@@ -49,7 +49,7 @@ def refusing(handler: Handler, render: Callable[[BirthmarkError, Request], Respo
     return answer
 
 
-class Direct:
+class StaticRoutes:
     """An ASGI application in front of another that has the same routes; it takes GET and POST of fixed paths.
 
     The endpoints answer every refusal themselves, and raise no `HTTPException`.

@@ -42,7 +42,7 @@ now = time.perf_counter  # what work costs is measured by the real clock, whatev
 T = TypeVar("T")
 
 
-class Owned(Protocol):
+class OwnedWork(Protocol):
     """What somebody owns."""
 
     @property
@@ -54,7 +54,7 @@ class _Work:
 
     __slots__ = ("_asker", "_whose")
 
-    def __init__(self, whose: Owned) -> None:
+    def __init__(self, whose: OwnedWork) -> None:
         self._whose, self._asker = whose, ""
 
     @property
@@ -206,12 +206,12 @@ class Backlog:
             self._rests = {owner: until for owner, until in self._rests.items() if until > now()}
         self._spent, self._is_ending = 0.0, False
 
-    async def counted(self, work: Awaitable[T], whose: Owned) -> T:
+    async def counted(self, work: Awaitable[T], whose: OwnedWork) -> T:
         """Await something, and count each of its steps as its owner's."""
         return await self._counted(work, whose)
 
     @coroutine
-    def _counted(self, work: Awaitable[T], whose: Owned) -> Generator[Any, Any, T]:
+    def _counted(self, work: Awaitable[T], whose: OwnedWork) -> Generator[Any, Any, T]:
         steps, counted = work.__await__(), _Work(whose)
         problem: BaseException | None = None
         while True:

@@ -18,7 +18,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.server import ServerState
 
 from birthmark.errors import BirthmarkError
-from birthmark.net.connection import Connection, Owed, PlainTransport
+from birthmark.net.connection import Connection, PendingAnswer, PlainTransport
 from birthmark.net.errors import (
     MAX_FIELDS,
     BodyTooLargeError,
@@ -151,17 +151,17 @@ class BoundedHttp(HttpToolsProtocol):
         if not self.transport.is_closing() and self._unanswered() is None:  # the next may be served already
             self._set_deadline(self._limits.idle_s, self.transport.close)
 
-    def drain(self) -> Owed:
+    def drain(self) -> PendingAnswer:
         """Answer what was asked, and a first question that may be on its way, and end then; say what is owed."""
         if self.transport.is_closing():
-            return Owed.NOTHING
+            return PendingAnswer.NOTHING
         if (waiting := self._unanswered()) is not None:
             waiting.keep_alive = False
-            return Owed.PERHAPS if waiting.more_body else Owed.ANSWER
+            return PendingAnswer.PERHAPS if waiting.more_body else PendingAnswer.ANSWER
         if self._has_answered and not self._in_headers:  # of a next request
             self.transport.close()
-            return Owed.NOTHING
-        return Owed.PERHAPS
+            return PendingAnswer.NOTHING
+        return PendingAnswer.PERHAPS
 
     def handle_websocket_upgrade(self) -> None:
         if self.connection is not None:

@@ -30,7 +30,7 @@ class IdentityContestedError(PolicyError):
     device_id: str
 
 
-class Contested:
+class TakeoverHistory:
     """What was seen of each name, of those that were ended last."""
 
     def __init__(self, clock: Clock) -> None:

@@ -17,18 +17,18 @@ from OpenSSL import SSL
 
 from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError, UnavailableError
-from birthmark.net.acceptor import AT_ONCE, FEW_AT_ONCE, QUEUE, Door
-from birthmark.net.connection import MQTT_CONNECT, Connection, Host, Owed
+from birthmark.net.acceptor import AT_ONCE, FEW_AT_ONCE, QUEUE, Acceptor
+from birthmark.net.connection import MQTT_CONNECT, Connection, ConnectionHost, PendingAnswer
 from birthmark.net.errors import NotAllowedHereError, TooManyBytesError, TooManyConnectionsError
 from birthmark.net.fair_scheduler import SLICE_S, Backlog
 from birthmark.net.fair_scheduler import now as work_time
 from birthmark.net.limits import Limits
 from birthmark.net.proxy_protocol import Proxies
 from birthmark.net.quota_key import owner_of, share_of
-from birthmark.net.send_buffer_quota import Unread
+from birthmark.net.send_buffer_quota import SendBufferQuota
 from birthmark.net.tls import NO_PEER, TlsPeer
 from birthmark.net.tls_pipe import RECORD_BYTES
-from birthmark.net.unauthenticated_quota import GRACE_S, Budget
+from birthmark.net.unauthenticated_quota import GRACE_S, UnauthenticatedQuota
 
 Holder = TypeVar("Holder")
 
@@ -88,7 +88,7 @@ class ClearConnection(Connection):
 
     is_tls = False
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: ConnectionHost) -> None:
         super().__init__(host, None)
         self._is_secure = True
         self._peer = NO_PEER
@@ -196,7 +196,7 @@ class Listeners:
         self._proxies = proxies
         self._at_once = AT_ONCE if grace_s else FEW_AT_ONCE
         self._on_refused = on_refused
-        self.doors: list[Door] = []
+        self.doors: list[Acceptor] = []
         self._servers: list[asyncio.Server] = []  # on Unix sockets
         self._connections: set[Connection] = set()
         self._pending = Pending[Connection]()
@@ -205,13 +205,13 @@ class Listeners:
         self._per_key: Counter[str] = Counter()
         self.handshakes: Counter[tuple[str, str]] = Counter() if handshakes is None else handshakes
         """Those that were finished, by the protocol and the group of the key exchange."""
-        self._strangers: Budget[Connection] = Budget(
+        self._strangers: UnauthenticatedQuota[Connection] = UnauthenticatedQuota(
             limits.max_strangers, limits.max_strangers_per_peer, self._stranger_too_many, grace_s
         )
-        self._bytes: Budget[Connection] = Budget(
+        self._bytes: UnauthenticatedQuota[Connection] = UnauthenticatedQuota(
             limits.max_stranger_bytes, limits.max_stranger_bytes_per_peer, self._bytes_too_many, grace_s
         )
-        self._unread: Unread[Connection] = Unread(
+        self._unread: SendBufferQuota[Connection] = SendBufferQuota(
             limits.max_unread_bytes,
             limits.max_unread_bytes_per_peer,
             lambda connection: connection.unread_bytes,
@@ -245,7 +245,7 @@ class Listeners:
         make = partial(_accept, _Port(self, services), context)
         for one in bound:  # and whom it lets in: what they do not read waits here, where it is counted
             one.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
-            self.doors.append(Door(one, make, self._is_sent_away, self._at_once, self._proxies))
+            self.doors.append(Acceptor(one, make, self._is_sent_away, self._at_once, self._proxies))
         self._begin_to_sweep()
 
     async def listen_at(self, door: socket.socket, services: Mapping[str, MakeProtocol]) -> None:
@@ -269,7 +269,9 @@ class Listeners:
         """Let who was let in have an answer, after `refuse_newcomers`; for a shorter while who did not ask yet."""
         for look in range(int(answer_s / _LOOK_AGAIN_S)):
             owed = {one.drain() for one in tuple(self._connections)}
-            if Owed.ANSWER not in owed and (Owed.PERHAPS not in owed or look * _LOOK_AGAIN_S >= ask_s):
+            if PendingAnswer.ANSWER not in owed and (
+                PendingAnswer.PERHAPS not in owed or look * _LOOK_AGAIN_S >= ask_s
+            ):
                 return
             await asyncio.sleep(_LOOK_AGAIN_S)
 

@@ -21,7 +21,7 @@ from weakref import WeakKeyDictionary
 from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError
 from birthmark.metrics import Traffic
-from birthmark.mqtt.encoded_message import Parcel
+from birthmark.mqtt.encoded_message import EncodedMessage
 from birthmark.mqtt.engine import Engine, Limits, Role, State
 from birthmark.mqtt.errors import LocalProtocolError, RemoteProtocolError
 from birthmark.mqtt.packets import (
@@ -42,7 +42,7 @@ from birthmark.mqtt.reason_codes import RETURN_CODES, ReasonCode, connack_reason
 from birthmark.net.admission import (
     CLOSE_CODES,
     Admission,
-    Closed,
+    CloseReason,
     MqttConnection,
     MqttProtocolError,
     MqttRefusedError,
@@ -86,17 +86,17 @@ class MqttTransport(Protocol):
         ...
 
 
-class _Turn:
+class _TickFlush:
     """What the connections of one event loop have to say at the end of a tick: one turn of the loop for all of them."""
 
-    _of_loops: ClassVar["WeakKeyDictionary[asyncio.AbstractEventLoop, _Turn]"] = WeakKeyDictionary()
+    _of_loops: ClassVar["WeakKeyDictionary[asyncio.AbstractEventLoop, _TickFlush]"] = WeakKeyDictionary()
 
     def __init__(self) -> None:
         self._waiting: deque[MqttPump] = deque()
         self._is_called = False
 
     @classmethod
-    def running(cls) -> "_Turn":
+    def running(cls) -> "_TickFlush":
         """Return the one of the running loop."""
         loop = asyncio.get_running_loop()
         if (known := cls._of_loops.get(loop)) is None:
@@ -171,7 +171,7 @@ class MqttPump(asyncio.Protocol):
         self._clock = clock
         self._freshness = freshness
         self._engine = Engine(Role.SERVER, limits)
-        self._turn = _Turn.running()
+        self._turn = _TickFlush.running()
         self._backlog = Backlog.running()
         self._connection: MqttConnection | None = None
         self._task: asyncio.Task[None] | None = None
@@ -181,7 +181,7 @@ class MqttPump(asyncio.Protocol):
         self._over = False
         self._keeps = False  # much of what came, at the last look
         self._acks: list[int] = []
-        self._reason = Closed.LOST
+        self._reason = CloseReason.LOST
         self._reason_of: Callable[[BirthmarkError], int] = reason_of
         self._traffic: Traffic | None = None
         self._transport: MqttTransport
@@ -249,9 +249,9 @@ class MqttPump(asyncio.Protocol):
 
         Dropped when the connection is over. 3.1.1 knows no properties.
         """
-        return self.deliver(Parcel(topic, payload, properties, retain=retain), qos)
+        return self.deliver(EncodedMessage(topic, payload, properties, retain=retain), qos)
 
-    def deliver(self, parcel: Parcel, qos: int = 0) -> int | None:
+    def deliver(self, parcel: EncodedMessage, qos: int = 0) -> int | None:
         """Send a message that others get too, as `publish` does: it is encoded once."""
         if self._over:
             return None
@@ -259,7 +259,7 @@ class MqttPump(asyncio.Protocol):
         self._soon()
         return packet_id
 
-    def forward(self, parcel: Parcel, packet_id: int, *, dup: bool = False) -> bool:
+    def forward(self, parcel: EncodedMessage, packet_id: int, *, dup: bool = False) -> bool:
         """Send a QoS 1 message that the room numbers and keeps; say False for what the client does not take."""
         if self._over:
             return False
@@ -296,7 +296,7 @@ class MqttPump(asyncio.Protocol):
             self._engine.send(packet)
             self._soon()
 
-    def close(self, reason: Closed = Closed.SERVER, code: int | None = None) -> None:
+    def close(self, reason: CloseReason = CloseReason.SERVER, code: int | None = None) -> None:
         """Send what is queued and to MQTT 5 a last word, then close the connection cleanly."""
         if self._over:
             return
@@ -307,7 +307,7 @@ class MqttPump(asyncio.Protocol):
         """Record why, and close."""
         if not self._over:
             self._tell(error)
-            self.close(Closed.REFUSED, self._reason_of(error))
+            self.close(CloseReason.REFUSED, self._reason_of(error))
 
     def note(self, error: BirthmarkError) -> None:
         """Record a refusal that does not end the connection."""
@@ -369,7 +369,7 @@ class MqttPump(asyncio.Protocol):
             self.refuse(error)
         except Exception:
             log.exception("mqtt.bug", extra={"address": self.address})
-            self.close(Closed.SERVER)
+            self.close(CloseReason.SERVER)
         return False
 
     def _take(self) -> tuple[int, Awaitable[None] | None]:
@@ -404,7 +404,7 @@ class MqttPump(asyncio.Protocol):
                 waiting = connection.unsubscribed(packet)
             case Disconnect(code=code, properties=properties):
                 expiry = get_property(properties, PropertyId.SESSION_EXPIRY)
-                reason = Closed.DISCONNECT_WITH_WILL if code else Closed.DISCONNECT
+                reason = CloseReason.DISCONNECT_WITH_WILL if code else CloseReason.DISCONNECT
                 self._end(reason, expiry if isinstance(expiry, int) else None)
             case _:
                 raise MqttProtocolError(reason=f"{type(packet).__name__} is not served here")
@@ -458,7 +458,7 @@ class MqttPump(asyncio.Protocol):
             self._last_word(refused.reason_code)
         elif not refused.is_silent_in_3 and (code := RETURN_CODES.get(refused.reason_code)) is not None:
             self._engine.send(ConnAck(code=code))
-        self._end(Closed.REFUSED)
+        self._end(CloseReason.REFUSED)
 
     async def _await(self, waiting: Awaitable[None]) -> None:
         try:
@@ -470,7 +470,7 @@ class MqttPump(asyncio.Protocol):
             self.refuse(error)
         except Exception:
             log.exception("mqtt.bug", extra={"address": self.address})
-            self.close(Closed.SERVER)
+            self.close(CloseReason.SERVER)
         finally:
             self._task = None
             self._busy = False
@@ -495,8 +495,8 @@ class MqttPump(asyncio.Protocol):
             self._transport.resume_reading()
 
     def _broken(self, error: RemoteProtocolError) -> None:
-        reason = Closed.KEEP_ALIVE if error.reason_code == ReasonCode.KEEP_ALIVE_TIMEOUT else Closed.PROTOCOL
-        if reason is Closed.PROTOCOL:
+        reason = CloseReason.KEEP_ALIVE if error.reason_code == ReasonCode.KEEP_ALIVE_TIMEOUT else CloseReason.PROTOCOL
+        if reason is CloseReason.PROTOCOL:
             problem = MqttProtocolError(reason=error.reason)
             self._tell(problem)
         self._end(reason)  # the engine has said its last word
@@ -538,7 +538,7 @@ class MqttPump(asyncio.Protocol):
         except Exception:
             log.exception("mqtt.bug", extra={"address": self.address})
             with contextlib.suppress(Exception):  # the others are not to wait for its last word
-                self.close(Closed.SERVER)
+                self.close(CloseReason.SERVER)
 
     def flush(self) -> None:
         """Write what is to be sent."""
@@ -566,7 +566,7 @@ class MqttPump(asyncio.Protocol):
             elif self._engine.state is State.CONNECTING:
                 self._engine.send(ConnAck(code=connack_reason(code)))
 
-    def _end(self, reason: Closed, session_expiry_s: int | None = None) -> None:
+    def _end(self, reason: CloseReason, session_expiry_s: int | None = None) -> None:
         """Write what is queued, and close."""
         if self._over:
             return

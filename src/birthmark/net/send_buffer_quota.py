@@ -15,7 +15,7 @@ Holder = TypeVar("Holder")
 
 
 @dataclass(slots=True)
-class Unread(Generic[Holder]):
+class SendBufferQuota(Generic[Holder]):
     """`size_of` asks a holder anew, `owner_of` whose it is; `evict` is told who must go and which setting says so."""
 
     total: int

@@ -70,7 +70,7 @@ def _choose_alpn(_ssl: Any, out: Any, out_size: Any, offered: Any, size: int, _d
     return _NOT_TAKEN
 
 
-class _Desk(threading.local):
+class _ThreadBuffer(threading.local):
     """A thread's own room to read into: a pipe keeps none between calls."""
 
     def __init__(self) -> None:
@@ -80,7 +80,7 @@ class _Desk(threading.local):
         self.scratch = _ffi.gc(_lib.BIO_new(_MEMORY), _lib.BIO_free)
 
 
-_desk = _Desk()
+_desk = _ThreadBuffer()
 
 
 def arm(context: SSL.Context) -> None:

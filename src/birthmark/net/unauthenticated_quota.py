@@ -30,7 +30,7 @@ class _Share:
 
 
 @dataclass(slots=True)
-class Budget(Generic[Holder]):
+class UnauthenticatedQuota(Generic[Holder]):
     """`evict` is told who must go, which limit is used up, and whose; it sees to it that `release` is called."""
 
     total: int

@@ -12,13 +12,13 @@ from starlette.routing import Route
 
 from birthmark.auth.principals import Caller
 from birthmark.errors import ThrottledError, UnauthenticatedError
-from birthmark.iam.device_code import Askings, CodeUnknownError, printable_code
+from birthmark.iam.device_code import CodeUnknownError, DeviceCodeFlow, printable_code
 from birthmark.iam.model import MACHINE_USER
 from birthmark.iam.passwords import PasswordUnfitError
 from birthmark.operator_api.name_validation import OperatorRequestError
 from birthmark.operator_api.plain_pages import button, entry, form, hidden, link, page, paragraph, rows, see
 from birthmark.operator_api.session_guard import address_of, csrf_of
-from birthmark.operator_api.sign_in_handlers import NOT_THE_SAME, Desk, new_password, status_of, words
+from birthmark.operator_api.sign_in_handlers import NOT_THE_SAME, SignInHandlers, new_password, status_of, words
 from birthmark.untrusted_text import printable
 
 
@@ -26,8 +26,8 @@ from birthmark.untrusted_text import printable
 class OwnPages:
     """What people see and do of their own."""
 
-    desk: Desk
-    askings: Askings
+    desk: SignInHandlers
+    askings: DeviceCodeFlow
 
     def routes(self) -> list[Route]:
         """Return the pages."""

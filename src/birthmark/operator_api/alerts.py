@@ -10,7 +10,7 @@ from birthmark.alerts.model import Alert, Rule, Silence
 from birthmark.alerts.rules import RULES, code_of, fix_of, is_silenced
 from birthmark.alerts.service import Alerts
 from birthmark.auth.permissions import Right
-from birthmark.operator_api.api_router import Asked, Endpoint, Rows
+from birthmark.operator_api.api_router import ApiRequest, Endpoint, Rows
 
 
 class NewSilence(msgspec.Struct):
@@ -31,14 +31,14 @@ class SilenceQuery(msgspec.Struct, forbid_unknown_fields=True):
 def alert_endpoints(alerts: Alerts, off: Sequence[str] = ()) -> Sequence[Endpoint]:
     """Return the routes of `birthmark alert`; the rules that are `off` are not judged."""
 
-    async def listing(_asked: Asked) -> Rows:
+    async def listing(_asked: ApiRequest) -> Rows:
         silences, now = await alerts.silences(), alerts.clock.now()
         return Rows([_view(one, is_silent=is_silenced(one, silences, now)) for one in await alerts.all()])
 
-    async def rules(_asked: Asked) -> Rows:
+    async def rules(_asked: ApiRequest) -> Rows:
         return Rows([_rule_view(one, off) for one in RULES.values()])
 
-    async def rule(asked: Asked) -> Any:
+    async def rule(asked: ApiRequest) -> Any:
         found, raised, quiet = await alerts.one(asked["rule"])
         now = alerts.clock.now()
         return {
@@ -49,16 +49,16 @@ def alert_endpoints(alerts: Alerts, off: Sequence[str] = ()) -> Sequence[Endpoin
             "silences": [_silence_view(one) for one in quiet],
         }
 
-    async def silences(_asked: Asked) -> Rows:
+    async def silences(_asked: ApiRequest) -> Rows:
         return Rows([_silence_view(one) for one in await alerts.silences()])
 
-    async def silence(asked: Asked) -> Any:
+    async def silence(asked: ApiRequest) -> Any:
         body: NewSilence = asked.body
         lifetime, by = timedelta(seconds=body.lifetime_s), asked.caller.user or "operator"
         made = await alerts.silence(body.rule, body.subject, lifetime, body.reason, by=by, actor=asked.actor)
         return _silence_view(made)
 
-    async def unsilence(asked: Asked) -> None:
+    async def unsilence(asked: ApiRequest) -> None:
         await alerts.unsilence(asked["rule"], asked.query.subject, actor=asked.actor)
 
     look, operate = Right.READ, Right.OPERATE

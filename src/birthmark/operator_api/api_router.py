@@ -23,13 +23,13 @@ from birthmark.actor import Actor
 from birthmark.auth.permissions import Right
 from birthmark.auth.principals import STRANGER, Caller, Principal
 from birthmark.errors import BirthmarkError, UnauthenticatedError
-from birthmark.iam.approvals_model import MAX_BODY, Wanted
+from birthmark.iam.approvals_model import MAX_BODY, ApprovalRequest
 from birthmark.iam.authorization import demand
-from birthmark.iam.idempotency import FAILED, Once
+from birthmark.iam.idempotency import FAILED, IdempotencyStore
 from birthmark.iam.idempotency_model import MAX_KEY_CHARS, key_of
 from birthmark.iam.idempotency_model import Request as OnceRequest
 from birthmark.iam.model import SERVER
-from birthmark.net.error_boundary import Handler, Late, refusing, whole
+from birthmark.net.error_boundary import Handler, LazyApp, refusing, whole
 from birthmark.net.fair_scheduler import begin_task, give_way
 from birthmark.operator_api.name_validation import OperatorRequestError
 from birthmark.supervised_tasks import ended
@@ -48,7 +48,7 @@ _as_json = partial(json.dumps, ensure_ascii=False, allow_nan=False, separators=(
 _PARAMETER = re.compile(r"\{(\w+)(?::\w+)?\}")
 
 Identify: TypeAlias = Callable[[Request], Caller]
-SecondPerson: TypeAlias = Callable[[Caller, Wanted], Awaitable[None]]
+SecondPerson: TypeAlias = Callable[[Caller, ApprovalRequest], Awaitable[None]]
 Refused: TypeAlias = Callable[[BirthmarkError, str], None]
 """Hears of what a person was refused, and from which address."""
 Describe: TypeAlias = Callable[[Sequence["Endpoint"]], Mapping[str, Any]]
@@ -77,7 +77,7 @@ class OperatorTokenError(UnauthenticatedError):
     )
 
 
-class Nothing(msgspec.Struct, forbid_unknown_fields=True):
+class EmptyBody(msgspec.Struct, forbid_unknown_fields=True):
     """No parameters, no body."""
 
 
@@ -93,7 +93,7 @@ class PageQuery(msgspec.Struct, forbid_unknown_fields=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ApiRequest:
     """One call: the names in its path, its query and body as the route's types, and who asks."""
 
     names: Mapping[str, str]
@@ -118,7 +118,7 @@ class Asked:
         return self.names[name]
 
 
-async def always(_asked: Asked) -> bool:
+async def always(_asked: ApiRequest) -> bool:
     """Say of every request to a route that it cannot be undone."""
     return True
 
@@ -136,7 +136,7 @@ class Rows:
 
 
 @dataclass(frozen=True, slots=True)
-class Lines:
+class LineStream:
     """Parts that come one by one, each a line of JSON; after the last comes `{"end": true}`, or a problem.
 
     Who sees neither was cut off. Parts that say nothing keep a quiet connection known to be alive. Who accepts
@@ -155,9 +155,9 @@ class Endpoint:
     right: Right | None
     """What it takes at its place; None is for whoever is known at all."""
     summary: str
-    handler: Callable[[Asked], Awaitable[Any]]
-    body: type[msgspec.Struct] = Nothing
-    query: type[msgspec.Struct] = Nothing
+    handler: Callable[[ApiRequest], Awaitable[Any]]
+    body: type[msgspec.Struct] = EmptyBody
+    query: type[msgspec.Struct] = EmptyBody
     status: int = 200
     waits: bool = False
     """Whether it takes its time, and is given up when whoever asked goes."""
@@ -165,7 +165,7 @@ class Endpoint:
     """The place of each row of a list, as a template over the row: whoever asks sees those that he may look at."""
     is_open: bool = False
     """Nobody has to be known for it."""
-    is_final: Callable[[Asked], Awaitable[bool]] | None = None
+    is_final: Callable[[ApiRequest], Awaitable[bool]] | None = None
     """Says of a request that it cannot be undone, so that a second person has to approve it."""
 
     @property
@@ -192,17 +192,17 @@ _PLACES = {"/hubs/{name}": "hub/{name}", "/dps/{name}": "dps/{name}", "/aws/": "
 
 
 @dataclass(frozen=True, slots=True)
-class Beside:
+class ApiContext:
     """What stands beside every route: who else has to agree, what was answered before, who hears of refusals."""
 
     second: SecondPerson | None = None
-    once: Once | None = None
+    once: IdempotencyStore | None = None
     """Without it a request with an `Idempotency-Key` is refused."""
     refused: Refused | None = None
 
 
 def operator_mount(
-    identify: Identify, table: Sequence[Endpoint], describe: Describe, beside: Beside = Beside()
+    identify: Identify, table: Sequence[Endpoint], describe: Describe, beside: ApiContext = ApiContext()
 ) -> Mount:
     """Return the interface; `identify` says who asks."""
 
@@ -215,7 +215,7 @@ def operator_mount(
         every = [Route(one.path, _answering(one, identify, beside), methods=[one.method]) for one in table]
         return Router([Route("/openapi.json", openapi, methods=["GET"]), *every])
 
-    return Mount(ROOT, Late(routes))
+    return Mount(ROOT, LazyApp(routes))
 
 
 def problem(error: BirthmarkError) -> Response:
@@ -238,7 +238,7 @@ def told(error: BirthmarkError) -> dict[str, Any]:
 
 
 async def _written(
-    lines: Lines, check: Callable[[], None], write: Callable[[Mapping[str, Any]], str]
+    lines: LineStream, check: Callable[[], None], write: Callable[[Mapping[str, Any]], str]
 ) -> AsyncIterator[str]:
     try:
         async for part in _as_long_as(lines.parts, check):
@@ -284,7 +284,7 @@ async def _as_long_as(
         await ended(ending)
 
 
-def _answering(endpoint: Endpoint, identify: Identify, beside: Beside) -> Handler:
+def _answering(endpoint: Endpoint, identify: Identify, beside: ApiContext) -> Handler:
     carry_out = _carrying_out(endpoint, identify, beside.second)
 
     async def answer(request: Request) -> Response:
@@ -308,8 +308,8 @@ def _answering(endpoint: Endpoint, identify: Identify, beside: Beside) -> Handle
 
 def _carrying_out(
     endpoint: Endpoint, identify: Identify, second: SecondPerson | None
-) -> Callable[[Request, Asked], Awaitable[Response]]:
-    async def carry_out(request: Request, asked: Asked) -> Response:
+) -> Callable[[Request, ApiRequest], Awaitable[Response]]:
+    async def carry_out(request: Request, asked: ApiRequest) -> Response:
         if second is not None and endpoint.is_final is not None and await endpoint.is_final(asked):
             path = request.url.path.removeprefix(ROOT) + (f"?{request.url.query}" if request.url.query else "")
             await second(asked.caller, wanted(endpoint, path, asked))
@@ -322,9 +322,9 @@ def _carrying_out(
         response.headers["cache-control"] = "no-store"  # a browser asks it, too, and keeps what it may
         return response
 
-    async def answered(asked: Asked, check: Callable[[], None], given: Mapping[str, str]) -> Response:
+    async def answered(asked: ApiRequest, check: Callable[[], None], given: Mapping[str, str]) -> Response:
         value = await endpoint.handler(asked)
-        if isinstance(value, Lines):
+        if isinstance(value, LineStream):
             is_sse = SSE in given.get("accept", "")
             written = _written(value, check, as_event if is_sse else as_line)
             return StreamingResponse(written, endpoint.status, _NOT_KEPT, SSE if is_sse else NDJSON)
@@ -367,7 +367,9 @@ def told_by(caller: Caller) -> str:
     return "&".join(f"{name}={value}" for name, value in sorted(caller.actor.told.items()) if name != "from")
 
 
-async def answered_once(once: Once, request: OnceRequest, carry_out: Callable[[], Awaitable[Response]]) -> Response:
+async def answered_once(
+    once: IdempotencyStore, request: OnceRequest, carry_out: Callable[[], Awaitable[Response]]
+) -> Response:
     """Return what was answered to a request before, or carry it out and keep the answer."""
     begun = await once.begin(request)
     if begun.status is not None:
@@ -402,12 +404,12 @@ def _check_again(endpoint: Endpoint, identify: Identify, request: Request) -> No
         authorize(endpoint, identify(request), request.path_params)
 
 
-def wanted(endpoint: Endpoint, path: str, asked: Asked) -> Wanted:
+def wanted(endpoint: Endpoint, path: str, asked: ApiRequest) -> ApprovalRequest:
     """Return a request as it is shown to a second person: what was read of it, and nothing that was passed over."""
     body, place = msgspec.json.encode(asked.body).decode(), endpoint.place(asked.names)
     if len(body) > MAX_BODY:
         raise OperatorRequestError(detail=f"more than {MAX_BODY} characters are for no second person to read")
-    return Wanted(endpoint.summary, endpoint.method, path, body, endpoint.right or Right.ADMINISTER, place)
+    return ApprovalRequest(endpoint.summary, endpoint.method, path, body, endpoint.right or Right.ADMINISTER, place)
 
 
 async def while_there(
@@ -447,7 +449,7 @@ def authorize(endpoint: Endpoint, caller: Caller, names: Mapping[str, str]) -> N
         demand(caller, endpoint.right, endpoint.place(names))
 
 
-async def _asked(endpoint: Endpoint, request: Request, caller: Caller) -> Asked:
+async def _asked(endpoint: Endpoint, request: Request, caller: Caller) -> ApiRequest:
     """Return query and body as the route's types. Raise `OperatorRequestError` naming what is wrong."""
     if empty := [name for name, given in request.path_params.items() if not given.strip()]:
         raise OperatorRequestError(detail=f"`{empty[0]}`, a part of the path, is empty")
@@ -463,4 +465,4 @@ async def _asked(endpoint: Endpoint, request: Request, caller: Caller) -> Asked:
         body = decode_json(raw or b"{}", endpoint.body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise OperatorRequestError(detail=str(error)) from error
-    return Asked(request.path_params, query, body, caller, request.client.host if request.client else "")
+    return ApiRequest(request.path_params, query, body, caller, request.client.host if request.client else "")

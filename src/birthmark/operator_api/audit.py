@@ -8,13 +8,13 @@ from typing import Annotated, Any
 import msgspec
 
 from birthmark.audit.json_views import entries, report
-from birthmark.audit.queries import Wanted, latest
+from birthmark.audit.queries import AuditQuery, latest
 from birthmark.audit.signed_heads import parse_heads
 from birthmark.audit.verify import verify_chains
 from birthmark.auth.permissions import Right
 from birthmark.clock import Clock
 from birthmark.net.fair_scheduler import begin_task
-from birthmark.operator_api.api_router import SIGN_OF_LIFE_S, Asked, Endpoint, Lines, Rows
+from birthmark.operator_api.api_router import SIGN_OF_LIFE_S, ApiRequest, Endpoint, LineStream, Rows
 from birthmark.store import Database
 
 _PAGE = 200
@@ -45,18 +45,18 @@ class LatestQuery(msgspec.Struct, forbid_unknown_fields=True):
 def endpoints(database: Database, public_key: bytes, clock: Clock) -> Sequence[Endpoint]:
     """Return the routes of `birthmark server audit`."""
 
-    async def verify(asked: Asked) -> Any:
+    async def verify(asked: ApiRequest) -> Any:
         body: AuditQuestion = asked.body
         exported = [head for text in body.heads for head in parse_heads(text.encode())]
         return report(await verify_chains(database, key=public_key, exported=exported))
 
-    async def rows(_asked: Asked) -> Any:
-        return Lines(_pages(database, public_key))
+    async def rows(_asked: ApiRequest) -> Any:
+        return LineStream(_pages(database, public_key))
 
-    async def newest(asked: Asked) -> Rows:
+    async def newest(asked: ApiRequest) -> Rows:
         query: LatestQuery = asked.query
         since = None if query.back_s is None else clock.now() - timedelta(seconds=query.back_s)
-        wanted = Wanted(query.actor, query.subject, query.action, query.people, since)
+        wanted = AuditQuery(query.actor, query.subject, query.action, query.people, since)
         page = await latest(database, wanted, before=query.before, limit=query.limit)
         return Rows(page.items, page.last)
 

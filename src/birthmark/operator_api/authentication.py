@@ -7,22 +7,22 @@ from starlette.requests import Request
 from birthmark.auth.principals import MACHINE, Caller
 from birthmark.iam.service import People, TokenRefusedError
 from birthmark.operator_api.api_router import OperatorTokenError
-from birthmark.operator_api.session_guard import Gate
+from birthmark.operator_api.session_guard import SessionGuard
 
 _BEARER = "Bearer "
 
 
-class Known:
+class Authenticator:
     """Says who it is: whoever holds the data directory, where its token is taken, or a person."""
 
-    def __init__(self, people: People, gate: Gate, token: str | None = None) -> None:
+    def __init__(self, people: People, gate: SessionGuard, token: str | None = None) -> None:
         """`token` is the data directory's."""
         self._people = people
         self._gate = gate
         self._token = token
 
     def __call__(self, request: Request) -> Caller:
-        """Raise `OperatorTokenError` or `TokenRefusedError`; for a browser's session what `Gate.caller` raises."""
+        """Raise `OperatorTokenError` or `TokenRefusedError`; for a session what `SessionGuard.caller` raises."""
         given = request.headers.get("authorization", "")
         if not given and self._gate.text(request):
             return self._gate.caller(request)

@@ -13,11 +13,11 @@ import msgspec
 from birthmark.auth.permissions import Right
 from birthmark.awsiot.model import AccessKey
 from birthmark.awsiot.service import AwsIot
-from birthmark.broker import Space
+from birthmark.broker import Namespace
 from birthmark.broker.model import Message
 from birthmark.mqtt.topics import is_valid_filter, split_shared
 from birthmark.operator_api import aws_jobs, aws_registry, aws_shadows, aws_templates, aws_topic_rules
-from birthmark.operator_api.api_router import SIGN_OF_LIFE_S, Asked, Endpoint, Lines, PageQuery, Rows
+from birthmark.operator_api.api_router import SIGN_OF_LIFE_S, ApiRequest, Endpoint, LineStream, PageQuery, Rows
 from birthmark.operator_api.name_validation import OperatorRequestError
 from birthmark.store import from_micros
 from birthmark.untrusted_text import readable
@@ -38,26 +38,26 @@ class MonitorQuery(msgspec.Struct, forbid_unknown_fields=True):
     filter: str
 
 
-def endpoints(aws: AwsIot, space: Space) -> Sequence[Endpoint]:
+def endpoints(aws: AwsIot, space: Namespace) -> Sequence[Endpoint]:
     """Return the routes of `birthmark aws`."""
 
-    async def keys(_asked: Asked) -> Rows:
+    async def keys(_asked: ApiRequest) -> Rows:
         return Rows([_key_view(key) for key in aws.keys.all()])
 
-    async def add_key(asked: Asked) -> Any:
+    async def add_key(asked: ApiRequest) -> Any:
         policy = None if asked.body.policy is None else json.dumps(asked.body.policy)
         made = await aws.keys.add(asked.body.name, actor=asked.actor, policy=policy)
         return _key_view(made) | {"secret_access_key": made.secret}
 
-    async def remove_key(asked: Asked) -> None:
+    async def remove_key(asked: ApiRequest) -> None:
         await aws.keys.remove(asked["id"], actor=asked.actor)
 
-    async def things(asked: Asked) -> Rows:
+    async def things(asked: ApiRequest) -> Rows:
         page = await aws.overview.things(asked.query.after, asked.query.limit)
         views = [{"thing": t.name, "type": t.type_name, "certificates": ids} for t, ids in page.items]
         return Rows(views, page.last)
 
-    async def certificates(asked: Asked) -> Rows:
+    async def certificates(asked: ApiRequest) -> Rows:
         page = await aws.overview.certificates(asked.query.after, asked.query.limit)
         views = [
             {
@@ -73,14 +73,14 @@ def endpoints(aws: AwsIot, space: Space) -> Sequence[Endpoint]:
         ]
         return Rows(views, page.last)
 
-    async def monitor(asked: Asked) -> Lines:
+    async def monitor(asked: ApiRequest) -> LineStream:
         wanted = asked.query.filter
         share, rest = split_shared(wanted)
         if share is not None:
             raise OperatorRequestError(detail=f"who looks on takes no share of messages: ask for {rest[:256]}")
         if not is_valid_filter(wanted):
             raise OperatorRequestError(detail=f"{wanted[:256]} is no topic filter")
-        return Lines(_seen(space, wanted))
+        return LineStream(_seen(space, wanted))
 
     return [
         Endpoint("GET", "/aws/keys", Right.READ, "The access keys, without their secrets.", keys),
@@ -98,7 +98,7 @@ def endpoints(aws: AwsIot, space: Space) -> Sequence[Endpoint]:
     ]
 
 
-async def _seen(space: Space, topic_filter: str) -> AsyncIterator[Mapping[str, Any]]:
+async def _seen(space: Namespace, topic_filter: str) -> AsyncIterator[Mapping[str, Any]]:
     """Yield messages as they are published; nothing, as a sign of life."""
     with space.messages.watch(topic_filter) as viewer:
         yield {"items": [], "lost": 0}

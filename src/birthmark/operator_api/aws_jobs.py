@@ -24,7 +24,7 @@ from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.wire import BodyInvalidError, given_json
 from birthmark.awsiot.wire.jobs import parse_document, parse_settings, placeholder_in, settings_of
 from birthmark.errors import mended_by
-from birthmark.operator_api.api_router import Asked, Endpoint, PageQuery, Rows
+from birthmark.operator_api.api_router import ApiRequest, Endpoint, PageQuery, Rows
 
 MOST_REASONS = 100
 _HELP = "birthmark aws job create --help"
@@ -67,17 +67,17 @@ class ExecutionsQuery(PageQuery):
 def endpoints(aws: AwsIot) -> Sequence[Endpoint]:
     """Return the routes of `birthmark aws job`."""
 
-    async def jobs(asked: Asked) -> Rows:
+    async def jobs(asked: ApiRequest) -> Rows:
         query: JobsQuery = asked.query
         page = await aws.jobs.page(query.after, query.limit, status=_word(query.status))
         return Rows([_view(one) for one in page.items], page.last)
 
-    async def job(asked: Asked) -> Any:
+    async def job(asked: ApiRequest) -> Any:
         known = await aws.jobs.get(asked["name"])
         counts = await aws.jobs.executions.counts(known.job_id)
         return _whole(known, await aws.jobs.targets(known.job_id), counts, aws.jobs.clock.now())
 
-    async def add_job(asked: Asked) -> Any:
+    async def add_job(asked: ApiRequest) -> Any:
         given: NewJob = asked.body
         if wrong := [one for one in given.targets if not one.startswith(("thing/", "thinggroup/"))]:
             raise BodyInvalidError(detail=f"the target {wrong[0][:140]!r}", command=_HELP)
@@ -99,14 +99,14 @@ def endpoints(aws: AwsIot) -> Sequence[Endpoint]:
             )
         return _view(made)
 
-    async def cancel_job(asked: Asked) -> Any:
+    async def cancel_job(asked: ApiRequest) -> Any:
         made = await aws.jobs.cancel(asked["name"], None, None, force=asked.body.force, actor=asked.actor)
         return _view(made)
 
-    async def remove_job(asked: Asked) -> None:
+    async def remove_job(asked: ApiRequest) -> None:
         await aws.jobs.delete(asked["name"], force=asked.query.force, actor=asked.actor)
 
-    async def executions(asked: Asked) -> Rows:
+    async def executions(asked: ApiRequest) -> Rows:
         query: ExecutionsQuery = asked.query
         page = await aws.jobs.executions.of_job(asked["name"], _word(query.status), query.after, query.limit)
         return Rows([_execution(one) for one in page.items], page.last)
@@ -127,13 +127,13 @@ def endpoints(aws: AwsIot) -> Sequence[Endpoint]:
 
 
 def _while_it_goes(aws: AwsIot, one: str, change: Right) -> Sequence[Endpoint]:
-    async def pause_job(asked: Asked) -> Any:
+    async def pause_job(asked: ApiRequest) -> Any:
         return _view(await aws.jobs.pause(asked["name"], actor=asked.actor))
 
-    async def resume_job(asked: Asked) -> Any:
+    async def resume_job(asked: ApiRequest) -> Any:
         return _view(await aws.jobs.resume(asked["name"], actor=asked.actor))
 
-    async def reasons(asked: Asked) -> Rows:
+    async def reasons(asked: ApiRequest) -> Rows:
         return Rows([_reason(one) for one in await aws.jobs.executions.reasons(asked["name"], MOST_REASONS)], None)
 
     return [

@@ -20,9 +20,9 @@ from birthmark.awsiot.model import (
 from birthmark.awsiot.rules.reserved_topics import REASONS
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.search_results import FoundThing
-from birthmark.awsiot.wire.index_query import Place, parse_query
-from birthmark.broker import Space
-from birthmark.operator_api.api_router import Asked, Endpoint, PageQuery, Rows
+from birthmark.awsiot.wire.index_query import SearchIndex, parse_query
+from birthmark.broker import Namespace
+from birthmark.operator_api.api_router import ApiRequest, Endpoint, PageQuery, Rows
 from birthmark.store import from_micros
 from birthmark.store.pagination import Page
 
@@ -39,15 +39,15 @@ class SearchQuery(msgspec.Struct, forbid_unknown_fields=True):
     limit: Annotated[int, msgspec.Meta(ge=1, le=250)] = 100
 
 
-def endpoints(aws: AwsIot, space: Space) -> Sequence[Endpoint]:
+def endpoints(aws: AwsIot, space: Namespace) -> Sequence[Endpoint]:
     """Return the routes of `birthmark aws thing|certificate|group|policy show` and `birthmark aws search`."""
     return [*_of_devices(aws, space), *_of_many(aws)]
 
 
-def _of_devices(aws: AwsIot, space: Space) -> Sequence[Endpoint]:
+def _of_devices(aws: AwsIot, space: Namespace) -> Sequence[Endpoint]:
     """Return the routes about one thing, one certificate, and what a search finds."""
 
-    async def thing(asked: Asked) -> Any:
+    async def thing(asked: ApiRequest) -> Any:
         known = await aws.things.get(parse_thing_name(asked["name"]))
         held = await aws.attachments.principals(known.name, "", _MOST)
         certificates = []
@@ -76,7 +76,7 @@ def _of_devices(aws: AwsIot, space: Space) -> Sequence[Endpoint]:
             "connection": await _connection(space, known.name),
         }
 
-    async def certificate(asked: Asked) -> Any:
+    async def certificate(asked: ApiRequest) -> Any:
         known = await aws.certificates.get(parse_certificate_id(asked["id"]))
         things = await aws.attachments.things(known.id, "", _MOST)
         policies = await aws.policies.attached(known.id, "", _MOST)
@@ -88,9 +88,9 @@ def _of_devices(aws: AwsIot, space: Space) -> Sequence[Endpoint]:
             "pem": known.certificate.pem(),
         }
 
-    async def search(asked: Asked) -> Rows:
+    async def search(asked: ApiRequest) -> Rows:
         query: SearchQuery = asked.query
-        place = Place.GROUPS if query.groups else Place.THINGS
+        place = SearchIndex.GROUPS if query.groups else SearchIndex.THINGS
         page = await aws.index.search(place, parse_query(query.query, place), query.after, query.limit)
         if query.groups:
             return Rows([_group_view(one) for one in await aws.found.groups(page.items)], page.last)
@@ -107,11 +107,11 @@ def _of_devices(aws: AwsIot, space: Space) -> Sequence[Endpoint]:
 def _of_many(aws: AwsIot) -> Sequence[Endpoint]:
     """Return the routes about what many devices share: groups and policies."""
 
-    async def groups(asked: Asked) -> Rows:
+    async def groups(asked: ApiRequest) -> Rows:
         page = await aws.thing_groups.page(asked.query.after, asked.query.limit, "")
         return Rows([_group_view(one) for one in page.items], page.last)
 
-    async def group(asked: Asked) -> Any:
+    async def group(asked: ApiRequest) -> Any:
         known = await aws.thing_groups.get(asked["name"])
         below = await aws.thing_groups.page("", _MOST, "", parent=known.name, recursive=False)
         things: Page[str] | None = None
@@ -129,11 +129,11 @@ def _of_many(aws: AwsIot) -> Sequence[Endpoint]:
             "policies": list(policies.items),
         }
 
-    async def policies(asked: Asked) -> Rows:
+    async def policies(asked: ApiRequest) -> Rows:
         page = await aws.policies.page(asked.query.after, asked.query.limit, ascending=True)
         return Rows([_policy_view(one) for one in page.items], page.last)
 
-    async def policy(asked: Asked) -> Any:
+    async def policy(asked: ApiRequest) -> Any:
         known, version = await aws.policies.version(asked["name"])
         targets = await aws.policies.targets(known.name, "", _MOST)
         return {
@@ -153,7 +153,7 @@ def _of_many(aws: AwsIot) -> Sequence[Endpoint]:
     ]
 
 
-async def _connection(space: Space, client: str) -> Mapping[str, Any]:
+async def _connection(space: Namespace, client: str) -> Mapping[str, Any]:
     """Return how the client of a thing's name stands: connected since, or gone since and why."""
     known = await space.asked.client(client)
     if known is not None and known.is_connected:

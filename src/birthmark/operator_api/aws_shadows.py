@@ -9,7 +9,7 @@ from birthmark.auth.permissions import Right
 from birthmark.awsiot.model import ThingName, parse_shadow_name, parse_thing_name
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.wire.shadows import Request, shadow_json
-from birthmark.operator_api.api_router import Asked, Endpoint
+from birthmark.operator_api.api_router import ApiRequest, Endpoint
 from birthmark.untrusted_text import decode_json
 
 
@@ -23,11 +23,11 @@ class ShadowPatch(msgspec.Struct):
 def endpoints(aws: AwsIot) -> Sequence[Endpoint]:
     """Return the routes of `birthmark aws shadow`."""
 
-    async def shadow(asked: Asked) -> Any:
+    async def shadow(asked: ApiRequest) -> Any:
         thing, name = _shadow_of(asked)
         return decode_json(shadow_json(await aws.shadows.get(thing, name), aws.shadows.now()))
 
-    async def change_shadow(asked: Asked) -> Any:
+    async def change_shadow(asked: ApiRequest) -> Any:
         body: ShadowPatch = asked.body
         thing, name = _shadow_of(asked)
         wanted: dict[str, Any] = {"state": {"desired": body.desired}, "version": body.version}
@@ -35,7 +35,7 @@ def endpoints(aws: AwsIot) -> Sequence[Endpoint]:
         await aws.shadows.update(thing, name, request, actor=asked.actor)
         return await shadow(asked)
 
-    async def delete_shadow(asked: Asked) -> None:
+    async def delete_shadow(asked: ApiRequest) -> None:
         await aws.shadows.delete(*_shadow_of(asked), Request({}), actor=asked.actor)
 
     of = "/aws/shadows/{shadow:path}"
@@ -46,7 +46,7 @@ def endpoints(aws: AwsIot) -> Sequence[Endpoint]:
     ]
 
 
-def _shadow_of(asked: Asked) -> tuple[ThingName, str]:
+def _shadow_of(asked: ApiRequest) -> tuple[ThingName, str]:
     """Return the shadow of `THING` or `THING/NAME`."""
     given, is_named, name = asked["shadow"].partition("/")
     thing = parse_thing_name(given)

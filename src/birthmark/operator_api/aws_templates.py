@@ -10,7 +10,7 @@ from birthmark.auth.permissions import Right
 from birthmark.awsiot.model import ProvisioningTemplate, TemplateType, parse_certificate_id
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.provisioning_templates import hook_arn
-from birthmark.operator_api.api_router import Asked, Endpoint, PageQuery, Rows
+from birthmark.operator_api.api_router import ApiRequest, Endpoint, PageQuery, Rows
 from birthmark.pki.certificates import parse_pem
 
 
@@ -39,15 +39,15 @@ class Successor(msgspec.Struct):
 def endpoints(aws: AwsIot) -> Sequence[Endpoint]:
     """Return the routes of `birthmark aws template` and `birthmark aws certificate claim`."""
 
-    async def templates(asked: Asked) -> Rows:
+    async def templates(asked: ApiRequest) -> Rows:
         page = await aws.templates.page(asked.query.after, asked.query.limit)
         return Rows([_template_view(one) for one in page.items], page.last)
 
-    async def template(asked: Asked) -> Any:
+    async def template(asked: ApiRequest) -> Any:
         known, version = await aws.templates.version(asked["name"])
         return _template_view(known) | {"body": json.loads(version.body)}
 
-    async def add_template(asked: Asked) -> Any:
+    async def add_template(asked: ApiRequest) -> Any:
         given: NewTemplate = asked.body
         hook = None if given.hook is None else json.dumps({"targetArn": given.hook})
         role = f"arn:aws:iam::{aws.account.account_id}:role/provisioning"
@@ -61,16 +61,16 @@ def endpoints(aws: AwsIot) -> Sequence[Endpoint]:
         )
         return _template_view(made)
 
-    async def remove_template(asked: Asked) -> None:
+    async def remove_template(asked: ApiRequest) -> None:
         await aws.templates.delete(asked["name"], actor=asked.actor)
 
-    async def set_claim(asked: Asked) -> None:
+    async def set_claim(asked: ApiRequest) -> None:
         certificate_id = parse_certificate_id(asked["id"])
         if asked.body.claim:  # which shuts the device out that has it
             asked.demand(Right.REVOKE, "aws")
         await aws.claims.set_claim(certificate_id, is_claim=asked.body.claim, actor=asked.actor)
 
-    async def renew(asked: Asked) -> Any:
+    async def renew(asked: ApiRequest) -> Any:
         certificate_id = parse_certificate_id(asked["id"])
         asked.demand(Right.REVOKE, "aws")  # the certificate that it renews goes
         made = await aws.renewals.carry(certificate_id, parse_pem(asked.body.certificate), actor=asked.actor)

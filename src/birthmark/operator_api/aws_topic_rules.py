@@ -16,12 +16,12 @@ from birthmark.awsiot.wire import BodyInvalidError
 from birthmark.broker.rules.partitions import PositionInvalidError, parse_positions
 from birthmark.errors import mended_by
 from birthmark.message_routing.carriers.streams import Entry
-from birthmark.message_routing.deliveries import Waiting
+from birthmark.message_routing.deliveries import QueuedDelivery
 from birthmark.message_routing.delivery_queue import Lane
 from birthmark.net.fair_scheduler import each, fitting
-from birthmark.operator_api.api_router import Asked, Endpoint, Lines, PageQuery, Rows
+from birthmark.operator_api.api_router import ApiRequest, Endpoint, LineStream, PageQuery, Rows
 from birthmark.operator_api.name_validation import parse_name
-from birthmark.operator_api.stream_pages import Place, StreamQuery, beginning, pages
+from birthmark.operator_api.stream_pages import StreamPosition, StreamQuery, beginning, pages
 from birthmark.outbound.http_sender import UrlInvalidError
 from birthmark.outbound.ssrf_guard import PlainRefusedError
 from birthmark.store import from_micros
@@ -57,37 +57,37 @@ def endpoints(aws: AwsIot) -> Sequence[Endpoint]:
     """Return the routes of `birthmark aws rule`."""
     rules = aws.rules
 
-    async def listing(asked: Asked) -> Rows:
+    async def listing(asked: ApiRequest) -> Rows:
         query: PageQuery = asked.query
         page = await rules.page(query.after, query.limit, topic=None, is_disabled=None)
         lanes = await rules.queue.counts()
         return Rows([_view(aws, one.rule, one.filter, lanes) for one in page.items], page.last)
 
-    async def one_rule(asked: Asked) -> Any:
+    async def one_rule(asked: ApiRequest) -> Any:
         known = await rules.ready(asked["name"])
         lanes = await rules.queue.counts(known.name)
         whole = _view(aws, known.rule, known.filter, lanes)
         whole["actions"] = [_action(aws, known.name, number, one, lanes) for number, one in enumerate(known.actions)]
         return whole | {"lag_s": round(rules.engine.lag_s, 3), "payload": without_secrets(known.rule.payload)}
 
-    async def create(asked: Asked) -> Any:
+    async def create(asked: ApiRequest) -> Any:
         called = mended_by(_CALLED, UrlInvalidError, PlainRefusedError)
         with mended_by("birthmark aws rule create --help", BodyInvalidError), called:
             made = await rules.create(asked.body.rule, asked.body.payload, actor=asked.actor)
         return _view(aws, made, (await rules.ready(made.name)).filter, {})
 
-    async def enable(asked: Asked) -> Any:
+    async def enable(asked: ApiRequest) -> Any:
         await rules.switch(asked["name"], is_disabled=False, actor=asked.actor)
         return {"rule": asked["name"], "enabled": True}
 
-    async def disable(asked: Asked) -> Any:
+    async def disable(asked: ApiRequest) -> Any:
         await rules.switch(asked["name"], is_disabled=True, actor=asked.actor)
         return {"rule": asked["name"], "enabled": False}
 
-    async def remove(asked: Asked) -> None:
+    async def remove(asked: ApiRequest) -> None:
         await rules.delete(asked["name"], actor=asked.actor)
 
-    async def dead(asked: Asked) -> Rows:
+    async def dead(asked: ApiRequest) -> Rows:
         query: PageQuery = asked.query
         name = (await rules.get(asked["name"])).name
         found = await rules.queue.dead(name, query.after, query.limit)
@@ -95,7 +95,7 @@ def endpoints(aws: AwsIot) -> Sequence[Endpoint]:
         is_last = len(shown) == len(found) < query.limit
         return Rows(shown, None if is_last else found[len(shown) - 1].id)
 
-    async def replay(asked: Asked) -> Any:
+    async def replay(asked: ApiRequest) -> Any:
         return {"queued": await rules.replay(asked["name"], actor=asked.actor)}
 
     one, change, test = "/aws/rules/{name}", Right.ADMINISTER, partial(_tried, rules)
@@ -116,24 +116,24 @@ def stream_endpoints(aws: AwsIot) -> Sequence[Endpoint]:
     """Return the routes of `birthmark aws stream`."""
     streams = aws.streams
 
-    async def listing(asked: Asked) -> Rows:
+    async def listing(asked: ApiRequest) -> Rows:
         page = await streams.page(asked.query.after, asked.query.limit)
         return Rows([{"stream": one.name, "created": one.created_at.isoformat()} for one in page.items], page.last)
 
-    async def create(asked: Asked) -> Any:
+    async def create(asked: ApiRequest) -> Any:
         made = await streams.create(asked.body.stream, actor=asked.actor)
         return {"stream": made.name, "created": made.created_at.isoformat()}
 
-    async def remove(asked: Asked) -> None:
+    async def remove(asked: ApiRequest) -> None:
         await streams.remove(asked["name"], actor=asked.actor)
 
-    async def read(asked: Asked) -> Lines:
+    async def read(asked: ApiRequest) -> LineStream:
         query: StreamQuery = asked.query
         found = await streams.find(asked["name"])
         with mended_by(f"birthmark aws stream read {asked['name']} --since 10m", PositionInvalidError):
-            return Lines(pages(found, await beginning(found, query), query, _entry))
+            return LineStream(pages(found, await beginning(found, query), query, _entry))
 
-    async def note_place(asked: Asked) -> None:
+    async def note_place(asked: ApiRequest) -> None:
         place = parse_positions(asked.body.after)
         await (await streams.find(asked["name"])).set_position(parse_name(asked["group"]), place)
 
@@ -142,12 +142,14 @@ def stream_endpoints(aws: AwsIot) -> Sequence[Endpoint]:
         Endpoint("GET", "/aws/streams", Right.READ, "A page of streams.", listing, query=PageQuery),
         Endpoint("POST", "/aws/streams", Right.ADMINISTER, "Make a stream.", create, NewStream, status=201),
         Endpoint("GET", f"{one}/stream", Right.READ, "A stream, line by line.", read, query=StreamQuery),
-        Endpoint("PUT", f"{one}/groups/{{group}}", Right.OPERATE, "Note a place.", note_place, Place, status=204),
+        Endpoint(
+            "PUT", f"{one}/groups/{{group}}", Right.OPERATE, "Note a place.", note_place, StreamPosition, status=204
+        ),
         Endpoint("DELETE", one, Right.ADMINISTER, "Remove a stream.", remove, status=204),
     ]
 
 
-async def _tried(rules: TopicRules, asked: Asked) -> Any:
+async def _tried(rules: TopicRules, asked: ApiRequest) -> Any:
     given: Trial = asked.body
     with mended_by("birthmark aws rule test --help", BodyInvalidError):
         told = await rules.tried(given.sql, given.rule, given.topic, given.payload.encode(), given.client)
@@ -183,7 +185,7 @@ def _action(aws: AwsIot, rule: str, number: int, action: Any, lanes: Mapping[str
     }
 
 
-def _dead(one: Waiting) -> dict[str, Any]:
+def _dead(one: QueuedDelivery) -> dict[str, Any]:
     body, encoding = readable(one.body)
     return {
         "at": "" if one.dead_at is None else one.dead_at.isoformat(),

@@ -9,11 +9,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from birthmark.auth.permissions import Right
-from birthmark.ca.inventory import Inventory, Wanted
-from birthmark.ca.model import Issued, key_digest
+from birthmark.ca.inventory import CertificateQuery, Inventory
+from birthmark.ca.model import IssuedCertificate, key_digest
 from birthmark.ca.revocation import CertificateUnknownError
 from birthmark.ca.service import CertificateAuthority
-from birthmark.operator_api.api_router import Asked, Endpoint
+from birthmark.operator_api.api_router import ApiRequest, Endpoint
 from birthmark.operator_api.certificate_views import inventory_view
 from birthmark.pki.certificate_profiles import kind_of_key
 from birthmark.pki.certificates import UNREADABLE, Certificate, is_signed_by, parse_thumbprint
@@ -28,7 +28,7 @@ def whole_certificate_endpoints(authority: CertificateAuthority) -> Sequence[End
     """Return the route."""
     inventory = Inventory(authority.database, authority.clock)
 
-    async def tell(asked: Asked) -> Any:
+    async def tell(asked: ApiRequest) -> Any:
         thumbprint = parse_thumbprint(asked["thumbprint"])
         issued = await authority.find(thumbprint)
         if issued is None:
@@ -42,7 +42,7 @@ def whole_certificate_endpoints(authority: CertificateAuthority) -> Sequence[End
         told["same_key"] = [_other(one) for one in others if one.certificate != certificate]
         told["below"] = 0
         if certificate.is_ca:
-            wanted = Wanted(issuer=thumbprint, is_unrevoked=True, ends_from=authority.clock.now())
+            wanted = CertificateQuery(issuer=thumbprint, is_unrevoked=True, ends_from=authority.clock.now())
             below = await inventory.page(wanted, limit=MOST_BELOW)
             told["below"] = sum(1 for one in below.items if one.certificate != certificate)
         return told
@@ -55,7 +55,7 @@ def _issued(above: Certificate, below: Certificate) -> bool:
     return above.subject_der == below.issuer_der and is_signed_by(below, above)
 
 
-def _other(issued: Issued) -> dict[str, Any]:
+def _other(issued: IssuedCertificate) -> dict[str, Any]:
     certificate = issued.certificate
     told = {"device": issued.device_id, "profile": issued.profile, "thumbprint": certificate.thumbprint.hex()}
     return told | {"not_after": certificate.not_after.isoformat()}

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from birthmark.ca.model import Issued
+from birthmark.ca.model import IssuedCertificate
 from birthmark.ca.service import CertificateAuthority
 from birthmark.operator_api.name_validation import OperatorRequestError
 from birthmark.pki.certificates import CertificateInvalidError, Thumbprint, parse_thumbprint
@@ -19,7 +19,7 @@ def issuer_of(authority: CertificateAuthority, name: str) -> Thumbprint:
         raise OperatorRequestError(detail=f"the issuer must be one of {there}, or a thumbprint") from error
 
 
-def inventory_view(issued: Issued) -> dict[str, Any]:
+def inventory_view(issued: IssuedCertificate) -> dict[str, Any]:
     """Return how a certificate is shown and exported."""
     certificate = issued.certificate
     return {

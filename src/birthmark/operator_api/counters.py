@@ -8,7 +8,7 @@ import msgspec
 
 from birthmark.auth.permissions import Right
 from birthmark.clock import Clock
-from birthmark.operator_api.api_router import Asked, Endpoint, Rows
+from birthmark.operator_api.api_router import ApiRequest, Endpoint, Rows
 from birthmark.store import from_micros, to_micros
 from birthmark.store.counters import Figure, Proof
 
@@ -30,12 +30,12 @@ class FigureQuery(msgspec.Struct, forbid_unknown_fields=True):
 def figure_endpoints(source: Source, periods: Mapping[str, int], clock: Clock) -> Sequence[Endpoint]:
     """Return the routes of `birthmark server figures`."""
 
-    async def listing(asked: Asked) -> Rows:
+    async def listing(asked: ApiRequest) -> Rows:
         begin = to_micros(clock.now() - timedelta(seconds=asked.query.back_s))
         found = [one for name, of in periods.items() for one in await source.read(name, begin - of if of else 0)]
         return Rows([view(one) for one in found], None)
 
-    async def prove(_asked: Asked) -> Any:
+    async def prove(_asked: ApiRequest) -> Any:
         wrong = [{**view(one.counted), "found": one.found} for one in await source.prove()]
         return {"is_proven": not wrong, "differs": wrong}
 

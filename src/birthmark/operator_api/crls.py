@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from birthmark.auth.permissions import Right
 from birthmark.ca.crls import RevocationList
 from birthmark.ca.service import CertificateAuthority
-from birthmark.operator_api.api_router import Asked, Endpoint, Rows
+from birthmark.operator_api.api_router import ApiRequest, Endpoint, Rows
 from birthmark.operator_api.name_validation import OperatorRequestError
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.distribution_points import name_of_key
@@ -20,7 +20,7 @@ from birthmark.pki.names import text_of
 def list_endpoints(authority: CertificateAuthority) -> Sequence[Endpoint]:
     """Return the routes of `birthmark pki crl`, and of how the list of each CA stands."""
 
-    async def listed(asked: Asked) -> Any:
+    async def listed(asked: ApiRequest) -> Any:
         made = await authority.lists.named(asked["name"])
         if made is None:
             known = ", ".join(authority.hierarchy.issuers)
@@ -43,7 +43,7 @@ def list_endpoints(authority: CertificateAuthority) -> Sequence[Endpoint]:
             known = counted[name] = made.number, await asyncio.to_thread(_count, made)
         return known[1]
 
-    async def listing(_asked: Asked) -> Rows:
+    async def listing(_asked: ApiRequest) -> Rows:
         rows = []
         for certificate in dict.fromkeys(one for of in authority.hierarchy.generations for one in of.certificates):
             name = name_of_key(certificate)

@@ -15,7 +15,7 @@ NAME = "database.json"
 _SQLITE = "sqlite:///"
 
 
-class Noted(msgspec.Struct, frozen=True):
+class DatabaseLocation(msgspec.Struct, frozen=True):
     """What the last start noted."""
 
     database: str
@@ -40,10 +40,10 @@ def _place(text: str) -> str:
     return f"{parts.hostname or ''}:{parts.port}" if parts.port else parts.hostname or ""
 
 
-def noted(data: Path) -> Noted | None:
+def noted(data: Path) -> DatabaseLocation | None:
     """Return what is noted; None where nothing is, as an earlier version left it."""
     try:
-        return decode_json((data / NAME).read_bytes(), Noted)
+        return decode_json((data / NAME).read_bytes(), DatabaseLocation)
     except (OSError, msgspec.MsgspecError):
         return None
 

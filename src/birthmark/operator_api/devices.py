@@ -12,7 +12,7 @@ from birthmark.devices.directory import DeviceDirectory
 from birthmark.devices.model import DeviceFilter, IsVisible, ListedDevice, Order, State
 from birthmark.devices.revocation import DeviceRevoker
 from birthmark.devices.search import DeviceSearch
-from birthmark.operator_api.api_router import Asked, Endpoint, Rows
+from birthmark.operator_api.api_router import ApiRequest, Endpoint, Rows
 from birthmark.operator_api.name_validation import OperatorRequestError
 from birthmark.pki.crl import RevocationReason
 
@@ -65,31 +65,31 @@ def _row(found: ListedDevice) -> Mapping[str, Any]:
     }
 
 
-def _sees(asked: Asked) -> IsVisible:
+def _sees(asked: ApiRequest) -> IsVisible:
     return lambda scope: asked.caller.rights.allow(Right.READ, scope)
 
 
 def device_endpoints(directory: DeviceDirectory, search: DeviceSearch) -> Sequence[Endpoint]:
     """Return the routes of `birthmark device find`, `show` and `revoke`."""
 
-    async def listing(asked: Asked) -> Rows:
+    async def listing(asked: ApiRequest) -> Rows:
         query: FindQuery = asked.query
         page = await search.find(query.wanted, query.after, query.limit, sees=_sees(asked))
         return Rows([_row(one) for one in page.items], page.next)
 
-    async def number(asked: Asked) -> Rows:
+    async def number(asked: ApiRequest) -> Rows:
         query: FindQuery = asked.query
         count = await search.count(query.wanted, sees=_sees(asked))
         told = {"count": None, "is_more": True} if count is None else asdict(count)
         return Rows([{"at": query.at, **told}])
 
-    async def show(asked: Asked) -> Any:
+    async def show(asked: ApiRequest) -> Any:
         return [asdict(one) for one in await directory.show(asked["name"], sees=_sees(asked))]
 
-    async def counts(asked: Asked) -> Rows:
+    async def counts(asked: ApiRequest) -> Rows:
         return Rows([asdict(one) for one in await directory.counts(sees=_sees(asked))])
 
-    async def revoke(asked: Asked) -> Any:
+    async def revoke(asked: ApiRequest) -> Any:
         body: LossQuestion = asked.body
         done = await DeviceRevoker(directory).revoke(
             asked["name"],

@@ -10,7 +10,7 @@ from birthmark.dps.model import IdScope, Instance
 from birthmark.dps.service import Authorities, Enrollments, Instances, Registrations
 from birthmark.dps.service.instances import OWNER
 from birthmark.iothub.service import Hubs
-from birthmark.operator_api.api_router import Asked, Endpoint, Rows
+from birthmark.operator_api.api_router import ApiRequest, Endpoint, Rows
 from birthmark.operator_api.name_validation import parse_host, parse_name
 from birthmark.pki.certificates import parse_any, parse_ca
 from birthmark.pki.verified_ca import Authority
@@ -53,10 +53,10 @@ class Verification(msgspec.Struct):
 def endpoints(instances: Instances, registrations: Registrations, hubs: Hubs, default_host: str) -> Sequence[Endpoint]:
     """Return the routes of `birthmark dps`; without a host of its own a service answers at `default_host`."""
 
-    async def listing(_asked: Asked) -> Rows:
+    async def listing(_asked: ApiRequest) -> Rows:
         return Rows([_instance_view(instance) for instance in instances.all()])
 
-    async def create(asked: Asked) -> Any:
+    async def create(asked: ApiRequest) -> Any:
         body: NewInstance = asked.body
         return _instance_view(
             await instances.create(
@@ -64,23 +64,23 @@ def endpoints(instances: Instances, registrations: Registrations, hubs: Hubs, de
             )
         )
 
-    async def link(asked: Asked) -> Any:
+    async def link(asked: ApiRequest) -> Any:
         hub = hubs.by_name(asked.body.hub)
         asked.demand(Right.OPERATE, f"hub/{hub.name}")
         return _instance_view(await instances.link(asked["name"], hub.host, actor=asked.actor))
 
-    async def set_tier(asked: Asked) -> Any:
+    async def set_tier(asked: ApiRequest) -> Any:
         return _instance_view(await instances.set_tier(asked["name"], asked.body.tier, actor=asked.actor))
 
-    async def release(asked: Asked) -> Any:
+    async def release(asked: ApiRequest) -> Any:
         instance = instances.by_name(asked["name"])
         found = await registrations.release(instance, asked["id"], actor=asked.actor)
         return {"registration_id": found.registration_id, "device": found.device_id, "hub": found.hub}
 
-    async def is_there(asked: Asked) -> bool:
+    async def is_there(asked: ApiRequest) -> bool:
         return instances.by_name(asked["name"]) is not None
 
-    async def delete(asked: Asked) -> None:
+    async def delete(asked: ApiRequest) -> None:
         await instances.delete(asked["name"], actor=asked.actor)
 
     one, rule = "/dps/{name}", Right.ADMINISTER
@@ -99,7 +99,7 @@ def endpoints(instances: Instances, registrations: Registrations, hubs: Hubs, de
 def show_endpoints(instances: Instances, authorities: Authorities) -> Sequence[Endpoint]:
     """Return the route of `birthmark dps show`."""
 
-    async def show(asked: Asked) -> Any:
+    async def show(asked: ApiRequest) -> Any:
         instance = instances.by_name(asked["name"])
         cas = await authorities.all(instance.id_scope)
         told = {"cas": len(cas), "verified_cas": sum(one.is_verified for one in cas)}
@@ -111,13 +111,13 @@ def show_endpoints(instances: Instances, authorities: Authorities) -> Sequence[E
 def ca_endpoints(instances: Instances, authorities: Authorities, enrollments: Enrollments) -> Sequence[Endpoint]:
     """Return the routes of `birthmark dps ca`."""
 
-    def scope_of(asked: Asked) -> IdScope:
+    def scope_of(asked: ApiRequest) -> IdScope:
         return instances.by_name(asked["name"]).id_scope
 
-    async def list_cas(asked: Asked) -> Rows:
+    async def list_cas(asked: ApiRequest) -> Rows:
         return Rows([authority_view(authority) for authority in await authorities.all(scope_of(asked))])
 
-    async def add_ca(asked: Asked) -> Any:
+    async def add_ca(asked: ApiRequest) -> Any:
         body: NewAuthority = asked.body
         scope, name = scope_of(asked), parse_name(body.name)
         if body.group is None:
@@ -131,14 +131,14 @@ def ca_endpoints(instances: Instances, authorities: Authorities, enrollments: En
         ]
         return authority_view(made[0]) if body.group is None else [authority_view(one) for one in made]
 
-    async def remove_ca(asked: Asked) -> None:
+    async def remove_ca(asked: ApiRequest) -> None:
         await authorities.remove(scope_of(asked), asked["ca"], actor=asked.actor)
 
-    async def code(asked: Asked) -> Any:
+    async def code(asked: ApiRequest) -> Any:
         made = await authorities.new_code(scope_of(asked), asked["ca"], actor=asked.actor)
         return {"code": made.verification_code}
 
-    async def verify(asked: Asked) -> Any:
+    async def verify(asked: ApiRequest) -> Any:
         """Mark a CA verified by its proof, or without one by the operator's word."""
         scope, name, proof = scope_of(asked), asked["ca"], asked.body.certificate
         if proof is not None:

@@ -9,13 +9,13 @@ import msgspec
 
 from birthmark.auth.permissions import Right
 from birthmark.errors import BirthmarkError
-from birthmark.operator_api.api_router import Asked, Endpoint, told
+from birthmark.operator_api.api_router import ApiRequest, Endpoint, told
 from birthmark.pki.certificates import Certificate, parse_any
 
 MOST_AT_ONCE = 100
 
 
-class Became(StrEnum):
+class EnrollmentResult(StrEnum):
     """What would become, or became, of a device."""
 
     WOULD_CREATE = "would create"
@@ -25,7 +25,7 @@ class Became(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class EnrollmentSpec:
     """A device to put on record by its certificate; without a name it has the certificate's."""
 
     certificate: Certificate
@@ -35,11 +35,11 @@ class Wish:
 class Enroll(Protocol):
     """Puts devices on record at a provisioning service. Raise why a device cannot be, or is there otherwise."""
 
-    def would(self, name: str, wish: Wish) -> Awaitable[Became]:
+    def would(self, name: str, wish: EnrollmentSpec) -> Awaitable[EnrollmentResult]:
         """Return what would become of it; nothing is changed."""
         ...
 
-    def do(self, name: str, wish: Wish, *, actor: str) -> Awaitable[Became]:
+    def do(self, name: str, wish: EnrollmentSpec, *, actor: str) -> Awaitable[EnrollmentResult]:
         """Return what became of it; who is there already stays as it is."""
         ...
 
@@ -60,17 +60,17 @@ class EnrollmentQuestion(msgspec.Struct):
 def enrolling_endpoints(enroll: Enroll) -> Sequence[Endpoint]:
     """Return the routes."""
 
-    async def check(asked: Asked) -> Any:
+    async def check(asked: ApiRequest) -> Any:
         rows = []
         for one in asked.body.devices:
             try:
                 row: dict[str, Any] = {"outcome": (await enroll.would(asked["name"], _wish(one))).value}
             except BirthmarkError as error:
-                row = {"outcome": Became.REFUSED.value, "problem": told(error)}
+                row = {"outcome": EnrollmentResult.REFUSED.value, "problem": told(error)}
             rows.append(row)
         return rows
 
-    async def put(asked: Asked) -> Any:
+    async def put(asked: ApiRequest) -> Any:
         wish = _wish(asked.body)
         done = await enroll.do(asked["name"], wish, actor=asked.actor)
         return {"thumbprint": wish.certificate.thumbprint.hex(), "outcome": done.value}
@@ -82,5 +82,5 @@ def enrolling_endpoints(enroll: Enroll) -> Sequence[Endpoint]:
     ]
 
 
-def _wish(given: NewEnrollment) -> Wish:
-    return Wish(parse_any(given.certificate), given.device_id)
+def _wish(given: NewEnrollment) -> EnrollmentSpec:
+    return EnrollmentSpec(parse_any(given.certificate), given.device_id)

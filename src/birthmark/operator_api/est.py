@@ -9,13 +9,13 @@ from typing import Annotated, Any
 import msgspec
 
 from birthmark.auth.permissions import Right
-from birthmark.ca.model import Issued
+from birthmark.ca.model import IssuedCertificate
 from birthmark.ca.revocation import CertificateRevokedError
 from birthmark.ca.service import CertificateAuthority
 from birthmark.est.model import Authority, BootstrapCa, User, WaitingRequest
 from birthmark.est.service import Approvals, Credentials, RegistrationAuthorities, Tokens
 from birthmark.iam.model import SERVER
-from birthmark.operator_api.api_router import Asked, Endpoint, PageQuery, Rows, Seconds
+from birthmark.operator_api.api_router import ApiRequest, Endpoint, PageQuery, Rows, Seconds
 from birthmark.operator_api.devices import reason_of
 from birthmark.pki.certificates import Thumbprint, parse_any, parse_ca, parse_thumbprint
 from birthmark.pki.crl import RevocationReason
@@ -60,33 +60,33 @@ class NewBootstrapCa(msgspec.Struct):
 def est_endpoints(credentials: Credentials, seed: bytes) -> Sequence[Endpoint]:
     """Return the routes of `birthmark pki`. Passwords of bound credentials follow from `seed`."""
 
-    async def list_users(asked: Asked) -> Rows:
+    async def list_users(asked: ApiRequest) -> Rows:
         query: PageQuery = asked.query
         found = await credentials.users(query.after, query.limit)
         return Rows([_user_view(user) for user in found], found[-1].name if len(found) == query.limit else None)
 
-    async def add_user(asked: Asked) -> Any:
+    async def add_user(asked: ApiRequest) -> Any:
         body: NewUser = asked.body
         made = await credentials.add_user(body.name, body.password, device_id=body.device_id, actor=asked.actor)
         return _user_view(made)
 
-    async def remove_user(asked: Asked) -> None:
+    async def remove_user(asked: ApiRequest) -> None:
         await credentials.remove_user(asked["name"], actor=asked.actor)
 
-    async def ensure_credential(asked: Asked) -> Any:
+    async def ensure_credential(asked: ApiRequest) -> Any:
         body: NewCredential = asked.body
         user, password = await credentials.ensure_user(body.device_id, seed=seed, actor=asked.actor)
         return {**_user_view(user), "password": password}
 
-    async def list_cas(_asked: Asked) -> Rows:
+    async def list_cas(_asked: ApiRequest) -> Rows:
         return Rows([_ca_view(ca) for ca in await credentials.bootstrap_cas()])
 
-    async def add_ca(asked: Asked) -> Any:
+    async def add_ca(asked: ApiRequest) -> Any:
         body: NewBootstrapCa = asked.body
         maker = parse_ca(body.certificate)
         return _ca_view(await credentials.accept_ca(maker, any_name=body.any_name, actor=asked.actor))
 
-    async def remove_ca(asked: Asked) -> None:
+    async def remove_ca(asked: ApiRequest) -> None:
         await credentials.remove_ca(parse_thumbprint(asked["thumbprint"]), actor=asked.actor)
 
     add, trust, view = Right.ENROLL, Right.TRUST, Right.READ
@@ -104,32 +104,32 @@ def est_endpoints(credentials: Credentials, seed: bytes) -> Sequence[Endpoint]:
 def door_endpoints(tokens: Tokens, authorities: RegistrationAuthorities, approvals: Approvals) -> Sequence[Endpoint]:
     """Return the routes of `birthmark pki token`, `authority` and `request`."""
 
-    async def add_token(asked: Asked) -> Any:
+    async def add_token(asked: ApiRequest) -> Any:
         body: NewToken = asked.body
         lifetime = timedelta(seconds=body.lifetime_s)
         made, password = await tokens.add(body.device_id, lifetime, actor=asked.actor)
         return {**_user_view(made), "password": password}
 
-    async def list_authorities(_asked: Asked) -> Rows:
+    async def list_authorities(_asked: ApiRequest) -> Rows:
         return Rows([_authority_view(one) for one in await authorities.all()])
 
-    async def add_authority(asked: Asked) -> Any:
+    async def add_authority(asked: ApiRequest) -> Any:
         body: NewRegistrationAuthority = asked.body
         certificate = parse_any(body.certificate)
         return _authority_view(await authorities.add(certificate, body.names, actor=asked.actor))
 
-    async def remove_authority(asked: Asked) -> None:
+    async def remove_authority(asked: ApiRequest) -> None:
         await authorities.remove(parse_thumbprint(asked["thumbprint"]), actor=asked.actor)
 
-    async def list_requests(asked: Asked) -> Rows:
+    async def list_requests(asked: ApiRequest) -> Rows:
         query: PageQuery = asked.query
         found = await approvals.page(query.after, query.limit)
         return Rows([_request_view(one) for one in found], found[-1].id if len(found) == query.limit else None)
 
-    async def approve(asked: Asked) -> Any:
+    async def approve(asked: ApiRequest) -> Any:
         return _request_view(await approvals.decide(asked["id"], is_approved=True, actor=asked.actor))
 
-    async def reject(asked: Asked) -> Any:
+    async def reject(asked: ApiRequest) -> Any:
         rejected = await approvals.decide(asked["id"], is_approved=False, actor=asked.actor)
         fetched = None if rejected.fetched_at is None else rejected.fetched_at.isoformat()
         return {**_request_view(rejected), "fetched_at": fetched}
@@ -160,19 +160,19 @@ class RevocationQuestion(msgspec.Struct):
     certificate: str | None = None
 
 
-async def _is_of_ca(authority: CertificateAuthority, asked: Asked) -> bool:
+async def _is_of_ca(authority: CertificateAuthority, asked: ApiRequest) -> bool:
     found = await authority.find(parse_thumbprint(asked["thumbprint"]))
     return found is not None and found.certificate.is_ca
 
 
-async def _is_key_of_ca(authority: CertificateAuthority, asked: Asked) -> bool:
+async def _is_key_of_ca(authority: CertificateAuthority, asked: ApiRequest) -> bool:
     """Say whether the key is a CA's; a certificate that anybody made may have the key of one."""
     certificate = parse_any(asked.body.certificate or "")
     ours = {one.spki_der for one in authority.hierarchy.certificates}
     return certificate.is_ca or certificate.spki_der in ours
 
 
-async def _release(authority: CertificateAuthority, asked: Asked) -> Any:
+async def _release(authority: CertificateAuthority, asked: ApiRequest) -> Any:
     """Let a name go. Who undoes that it was taken back with its device needs that right, too."""
     name = asked["name"]
     if await authority.revocations.is_lost(name):
@@ -188,7 +188,7 @@ def certificate_endpoints(
     `presented_by` returns the certificates by which a device of that name is on record, whoever issued them.
     """
 
-    async def listing(asked: Asked) -> Rows:
+    async def listing(asked: ApiRequest) -> Rows:
         wanted = asked.query.subject
         found = await authority.search(wanted) if wanted else await authority.latest()
         views = [_issued_view(issued) for issued in found]
@@ -201,29 +201,29 @@ def certificate_endpoints(
         views += [_registered_view(wanted, one) for one in alive]
         return Rows([*views, *[_other_view(wanted, one.thumbprint, one.at, one.reason) for one in over]])
 
-    async def after(revoked: Sequence[Issued]) -> Any:
+    async def after(revoked: Sequence[IssuedCertificate]) -> Any:
         """What is on record of them now."""
         found = [await authority.find(one.certificate.thumbprint) for one in revoked]
         return [_issued_view(one) for one in found if one is not None]
 
-    async def revoke(asked: Asked) -> Any:
+    async def revoke(asked: ApiRequest) -> Any:
         reason = reason_of(asked.body.reason)
         thumbprint = parse_thumbprint(asked["thumbprint"])
         return await after(await authority.revocations.certificate(thumbprint, asked.principal, reason))
 
-    async def revoke_device(asked: Asked) -> Any:
+    async def revoke_device(asked: ApiRequest) -> Any:
         reason = reason_of(asked.body.reason)
         name = asked["name"]
         revoked, others = await authority.revocations.device(name, asked.principal, reason, await presented_by(name))
         now = authority.clock.now()
         return [*await after(revoked), *(_other_view(name, one, now, reason) for one in others)]
 
-    async def revoke_key(asked: Asked) -> Any:
+    async def revoke_key(asked: ApiRequest) -> Any:
         body: RevocationQuestion = asked.body
         certificate = parse_any(body.certificate or "")
         return await after(await authority.revocations.key(certificate, asked.principal, reason_of(body.reason)))
 
-    async def check(asked: Asked) -> Any:
+    async def check(asked: ApiRequest) -> Any:
         """Say whether a certificate would be refused as revoked, before it is put on record."""
         body: RevocationQuestion = asked.body
         try:
@@ -252,7 +252,7 @@ def certificate_endpoints(
     ]
 
 
-def _issued_view(issued: Issued) -> dict[str, Any]:
+def _issued_view(issued: IssuedCertificate) -> dict[str, Any]:
     certificate = issued.certificate
     return {
         "device": issued.device_id,

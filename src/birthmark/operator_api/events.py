@@ -10,13 +10,13 @@ import msgspec
 from birthmark.auth.permissions import Right
 from birthmark.errors import mended_by
 from birthmark.events.catalogue import event_of
-from birthmark.events.model import Dead, Happening, Webhook
+from birthmark.events.model import DeadLetters, OperationEvent, Webhook
 from birthmark.events.reader import Feed, parse_place, place_of
 from birthmark.events.url_redaction import host_only
 from birthmark.events.webhooks import Webhooks, check_type
 from birthmark.iam.model import SERVER
 from birthmark.net.fair_scheduler import each, fitting
-from birthmark.operator_api.api_router import SIGN_OF_LIFE_S, Asked, Endpoint, Lines, Rows
+from birthmark.operator_api.api_router import SIGN_OF_LIFE_S, ApiRequest, Endpoint, LineStream, Rows
 from birthmark.operator_api.name_validation import parse_name
 from birthmark.outbound.http_sender import EXAMPLE, UrlInvalidError
 from birthmark.outbound.ssrf_guard import PlainRefusedError
@@ -78,11 +78,11 @@ def event_endpoints(database: Database, source: str) -> Sequence[Endpoint]:
                     silent = 0.0
                     yield {}
 
-    async def events(asked: Asked) -> Any:
+    async def events(asked: ApiRequest) -> Any:
         check_type(asked.query.type, command="birthmark events --type 'birthmark.device.*'")
-        return Lines(parts(asked.query))
+        return LineStream(parts(asked.query))
 
-    async def connections(asked: Asked) -> Rows:
+    async def connections(asked: ApiRequest) -> Rows:
         query: ConnectionsQuery = asked.query
         return Rows([_noticed_view(one) for one in await feed.noticed_of(query.subject, query.limit)])
 
@@ -93,7 +93,7 @@ def event_endpoints(database: Database, source: str) -> Sequence[Endpoint]:
     ]
 
 
-def _noticed_view(one: Happening) -> dict[str, Any]:
+def _noticed_view(one: OperationEvent) -> dict[str, Any]:
     told = {"at": one.at.isoformat(), "action": one.action, "subject": one.subject}
     return {**told, "actor": one.actor, "detail": dict(one.detail)}
 
@@ -101,31 +101,31 @@ def _noticed_view(one: Happening) -> dict[str, Any]:
 def webhook_endpoints(webhooks: Webhooks) -> Sequence[Endpoint]:
     """Return the routes of `birthmark webhook`."""
 
-    async def listing(asked: Asked) -> Rows:
+    async def listing(asked: ApiRequest) -> Rows:
         is_whole = asked.caller.rights.allow(Right.ADMINISTER, SERVER)
         return Rows([_view(one, is_whole=is_whole) for one in await webhooks.all()])
 
-    async def create(asked: Asked) -> Any:
+    async def create(asked: ApiRequest) -> Any:
         body: NewWebhook = asked.body
         name = parse_name(body.name)
         with mended_by(f"birthmark webhook create {name} {EXAMPLE}", UrlInvalidError, PlainRefusedError):
             made = await webhooks.create(name, body.url, body.types, actor=asked.actor)
         return {**_view(made), "secret": made.secret}
 
-    async def remove(asked: Asked) -> None:
+    async def remove(asked: ApiRequest) -> None:
         await webhooks.remove(asked["name"], actor=asked.actor)
 
-    async def rotate(asked: Asked) -> Any:
+    async def rotate(asked: ApiRequest) -> Any:
         return {"name": asked["name"], "secret": await webhooks.rotate(asked["name"], actor=asked.actor)}
 
-    async def pause(asked: Asked) -> Any:
+    async def pause(asked: ApiRequest) -> Any:
         return _view(await webhooks.pause(asked["name"], is_paused=asked.body.paused, actor=asked.actor))
 
-    async def dead(asked: Asked) -> Rows:
+    async def dead(asked: ApiRequest) -> Rows:
         found = await webhooks.dead(asked["name"])
         return Rows(await fitting(each(map(_dead_view, found)), lambda view: len(view["body"])))
 
-    async def replay(asked: Asked) -> Any:
+    async def replay(asked: ApiRequest) -> Any:
         return {"name": asked["name"], "events": await webhooks.replay(asked["name"], actor=asked.actor)}
 
     look, rule, one = Right.READ, Right.ADMINISTER, "/webhooks/{name}"
@@ -161,7 +161,7 @@ def _view(hook: Webhook, *, is_whole: bool = True) -> dict[str, Any]:
     }
 
 
-def _dead_view(one: Dead) -> dict[str, Any]:
+def _dead_view(one: DeadLetters) -> dict[str, Any]:
     return {
         "id": one.id,
         "at": one.at.isoformat(),

@@ -13,14 +13,14 @@ from birthmark.iothub.rules.tiers import edition_of, parse_edition
 from birthmark.iothub.service import IotHub
 from birthmark.net.fair_scheduler import each, fitting
 from birthmark.operator_api.api_router import (
-    Asked,
+    ApiRequest,
     Endpoint,
-    Lines,
+    LineStream,
     Rows,
 )
 from birthmark.operator_api.dps import Verification, authority_view
 from birthmark.operator_api.name_validation import parse_host, parse_name
-from birthmark.operator_api.stream_pages import Place, StreamQuery, beginning, pages
+from birthmark.operator_api.stream_pages import StreamPosition, StreamQuery, beginning, pages
 from birthmark.pki.certificates import parse_any, parse_ca
 from birthmark.store import from_micros
 from birthmark.untrusted_text import readable
@@ -69,10 +69,10 @@ def endpoints(iothub: IotHub, instances: Instances, served: ServedNames) -> Sequ
     """Return the routes of `birthmark hub`."""
     hubs = iothub.hubs
 
-    async def listing(_asked: Asked) -> Rows:
+    async def listing(_asked: ApiRequest) -> Rows:
         return Rows([_hub_view(hub) for hub in hubs.all()])
 
-    async def create(asked: Asked) -> Any:
+    async def create(asked: ApiRequest) -> Any:
         body, name = asked.body, parse_name(asked.body.name)
         edition = None if body.tier is None else parse_edition(body.tier, body.units, name)
         made = await hubs.create(name, parse_host(body.host, name, "hub"), edition, actor=asked.actor)
@@ -80,33 +80,33 @@ def endpoints(iothub: IotHub, instances: Instances, served: ServedNames) -> Sequ
         free = [name for name in served.hosts() if name.lower() not in taken]
         return _hub_view(made) | {"in_certificate": served.covers(made.host), "names_that_fit": free}
 
-    async def set_tier(asked: Asked) -> Any:
+    async def set_tier(asked: ApiRequest) -> Any:
         name, wanted = asked["name"], asked.body
         edition = None if wanted.tier is None else parse_edition(wanted.tier, wanted.units, name)
         return _hub_view(await hubs.set_tier(name, edition, actor=asked.actor))
 
-    async def delete(asked: Asked) -> None:
+    async def delete(asked: ApiRequest) -> None:
         hub = hubs.by_name(asked["name"])
         await hubs.delete(hub.name, actor=asked.actor)
         await instances.unlink(hub.host, actor=asked.actor)
 
-    async def is_there(asked: Asked) -> bool:
+    async def is_there(asked: ApiRequest) -> bool:
         return hubs.by_name(asked["name"]) is not None
 
-    async def messages(asked: Asked) -> Rows:
+    async def messages(asked: ApiRequest) -> Rows:
         query: MessagesQuery = asked.query
         hub = hubs.by_name(asked["name"])
         found = await iothub.telemetry.stream(hub).latest(query.limit, query.device)
         newest = (_message_view(hub, one) for one in reversed(found))
         return Rows((await fitting(each(newest), lambda view: 2 * len(view["body"])))[::-1])
 
-    async def stream(asked: Asked) -> Lines:
+    async def stream(asked: ApiRequest) -> LineStream:
         query: StreamQuery = asked.query
         hub = hubs.by_name(asked["name"])
         found = iothub.telemetry.stream(hub)
-        return Lines(pages(found, await beginning(found, query), query, lambda one: _message_view(hub, one)))
+        return LineStream(pages(found, await beginning(found, query), query, lambda one: _message_view(hub, one)))
 
-    async def note_place(asked: Asked) -> None:
+    async def note_place(asked: ApiRequest) -> None:
         hub, place = hubs.by_name(asked["name"]), parse_positions(asked.body.after)
         await iothub.telemetry.stream(hub).set_position(parse_name(asked["group"]), place)
 
@@ -126,7 +126,9 @@ def endpoints(iothub: IotHub, instances: Instances, served: ServedNames) -> Sequ
         ),
         Endpoint("GET", f"{one}/messages", Right.READ, "The latest telemetry.", messages, query=MessagesQuery),
         Endpoint("GET", f"{one}/stream", Right.READ, "Telemetry, line by line.", stream, query=StreamQuery),
-        Endpoint("PUT", f"{one}/groups/{{group}}", Right.OPERATE, "Note a place.", note_place, Place, status=204),
+        Endpoint(
+            "PUT", f"{one}/groups/{{group}}", Right.OPERATE, "Note a place.", note_place, StreamPosition, status=204
+        ),
     ]
 
 
@@ -134,23 +136,23 @@ def ca_endpoints(iothub: IotHub) -> Sequence[Endpoint]:
     """Return the routes of `birthmark hub ca`."""
     hubs, authorities = iothub.hubs, iothub.authorities
 
-    async def list_cas(asked: Asked) -> Rows:
+    async def list_cas(asked: ApiRequest) -> Rows:
         return Rows([authority_view(one) for one in await authorities.all(hubs.by_name(asked["name"]))])
 
-    async def add_ca(asked: Asked) -> Any:
+    async def add_ca(asked: ApiRequest) -> Any:
         body: NewHubCa = asked.body
         hub, name, certificate = hubs.by_name(asked["name"]), parse_name(body.name), parse_ca(body.certificate)
         made = await authorities.add(hub, name, certificate, is_verified=body.verified, actor=asked.actor)
         return authority_view(made)
 
-    async def remove_ca(asked: Asked) -> None:
+    async def remove_ca(asked: ApiRequest) -> None:
         await authorities.remove(hubs.by_name(asked["name"]), asked["ca"], actor=asked.actor)
 
-    async def code(asked: Asked) -> Any:
+    async def code(asked: ApiRequest) -> Any:
         made = await authorities.new_code(hubs.by_name(asked["name"]), asked["ca"], actor=asked.actor)
         return {"code": made.verification_code}
 
-    async def verify(asked: Asked) -> Any:
+    async def verify(asked: ApiRequest) -> Any:
         """Mark a CA verified by its proof, or without one by the operator's word."""
         hub, name, proof = hubs.by_name(asked["name"]), asked["ca"], asked.body.certificate
         if proof is not None:

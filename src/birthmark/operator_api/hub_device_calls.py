@@ -6,13 +6,13 @@ from typing import Annotated, Any
 import msgspec
 
 from birthmark.auth.permissions import Right
-from birthmark.broker.rules.device_queue import Letter
-from birthmark.iothub.model import Hub, Mail, Twin, space_of
+from birthmark.broker.rules.device_queue import QueuedMessage
+from birthmark.iothub.model import C2dMessage, Hub, Twin, space_of
 from birthmark.iothub.ports import ToDevices
 from birthmark.iothub.rules.c2d import FEEDBACK, LIFE_S, MAX_LIFE_S
 from birthmark.iothub.service import IotHub
 from birthmark.iothub.wire import MethodCall, twin_json
-from birthmark.operator_api.api_router import Asked, Endpoint, Rows
+from birthmark.operator_api.api_router import ApiRequest, Endpoint, Rows
 from birthmark.store import from_micros
 
 
@@ -48,11 +48,11 @@ def endpoints(iothub: IotHub, to_devices: ToDevices) -> Sequence[Endpoint]:
     """Return the routes of `birthmark hub twin`, `method`, `c2d` and `feedback`."""
     hubs, registry = iothub.hubs, iothub.registry
 
-    async def twin(asked: Asked) -> Any:
+    async def twin(asked: ApiRequest) -> Any:
         hub = hubs.by_name(asked["name"])
         return await twin_view(hub, asked["device"], await iothub.twins.get(hub, asked["device"]))
 
-    async def change_twin(asked: Asked) -> Any:
+    async def change_twin(asked: ApiRequest) -> Any:
         body: TwinPatch = asked.body
         hub, device_id = hubs.by_name(asked["name"]), asked["device"]
         patch: dict[str, Any] = {} if body.desired is None else {"properties": {"desired": body.desired}}
@@ -65,21 +65,21 @@ def endpoints(iothub: IotHub, to_devices: ToDevices) -> Sequence[Endpoint]:
         (seen,) = await to_devices.seen(hub.name, [device_id])
         return twin_json(twin, await registry.identity(hub, device_id), is_connected=seen.is_connected)
 
-    async def call(asked: Asked) -> Any:
+    async def call(asked: ApiRequest) -> Any:
         body: Call = asked.body
         hub = hubs.by_name(asked["name"])
         wanted = MethodCall(body.method, body.payload, body.response_timeout_s, body.connect_timeout_s)
         status, payload = await to_devices.call(hub, asked["device"], wanted)
         return {"status": status, "payload": payload}
 
-    async def send(asked: Asked) -> Any:
+    async def send(asked: ApiRequest) -> Any:
         body: NewMail = asked.body
         hub, device_id = hubs.by_name(asked["name"]), asked["device"]
         system = {} if body.content_type is None else {"$.ct": body.content_type}
         letter = await iothub.c2d.send(
             hub,
             device_id,
-            Mail(body.text.encode(), system, body.properties),
+            C2dMessage(body.text.encode(), system, body.properties),
             message_id=body.message_id,
             feedback=body.feedback,
             expiry=from_micros(iothub.c2d.now() + body.expires_s * 1_000_000).isoformat(),
@@ -87,14 +87,14 @@ def endpoints(iothub: IotHub, to_devices: ToDevices) -> Sequence[Endpoint]:
         )
         return {"device": device_id, "message": letter.id, "expires": from_micros(letter.expires_at).isoformat()}
 
-    async def waiting(asked: Asked) -> Rows:
+    async def waiting(asked: ApiRequest) -> Rows:
         hub = hubs.by_name(asked["name"])
         await registry.device(hub, asked["device"])
         return Rows(
             [_letter_view(one) for one in await iothub.c2d.inboxes.letters(space_of(hub.name), asked["device"])]
         )
 
-    async def purge(asked: Asked) -> Any:
+    async def purge(asked: ApiRequest) -> Any:
         hub = hubs.by_name(asked["name"])
         await registry.device(hub, asked["device"])
         return {
@@ -102,7 +102,7 @@ def endpoints(iothub: IotHub, to_devices: ToDevices) -> Sequence[Endpoint]:
             "purged": await iothub.c2d.inboxes.purge(space_of(hub.name), asked["device"]),
         }
 
-    async def feedback(asked: Asked) -> Rows:
+    async def feedback(asked: ApiRequest) -> Rows:
         hub = hubs.by_name(asked["name"])
         letters = await iothub.c2d.feedback.letters(space_of(hub.name), FEEDBACK)
         return Rows([iothub.c2d.record_of(letter) for letter in letters])
@@ -128,7 +128,7 @@ def endpoints(iothub: IotHub, to_devices: ToDevices) -> Sequence[Endpoint]:
     ]
 
 
-def _letter_view(letter: Letter) -> dict[str, Any]:
+def _letter_view(letter: QueuedMessage) -> dict[str, Any]:
     return {
         "message": letter.id,
         "enqueued": from_micros(letter.enqueued_at).isoformat(),

@@ -9,10 +9,10 @@ import msgspec
 from birthmark.auth.permissions import Right
 from birthmark.iothub.model import AuthenticationType, DeviceAuthentication, Hub, Identity, Module
 from birthmark.iothub.ports import Presence
-from birthmark.iothub.rules.tiers import Metered, edition_of
+from birthmark.iothub.rules.tiers import ThrottleClass, edition_of
 from birthmark.iothub.service import IotHub
 from birthmark.iothub.wire import Capabilities, DeviceBody, device_json, module_json
-from birthmark.operator_api.api_router import Asked, Endpoint, PageQuery, Rows
+from birthmark.operator_api.api_router import ApiRequest, Endpoint, PageQuery, Rows
 from birthmark.pki.certificates import parse_thumbprint
 
 
@@ -42,7 +42,7 @@ def show_endpoints(iothub: IotHub, presence: Presence) -> Sequence[Endpoint]:
     """Return the routes that show one hub, one device, one module."""
     hubs, registry = iothub.hubs, iothub.registry
 
-    async def show(asked: Asked) -> Any:
+    async def show(asked: ApiRequest) -> Any:
         hub = hubs.by_name(asked["name"])
         total, enabled = await registry.count(hub)
         told = {"devices": total, "enabled": enabled, "connected": await presence.connected(hub.name)}
@@ -50,7 +50,7 @@ def show_endpoints(iothub: IotHub, presence: Presence) -> Sequence[Endpoint]:
         known = {"name": hub.name, "host": hub.host, "policies": list(hub.policies), "cas": len(cas), **told}
         return known | tier_view(hub)
 
-    async def identity(asked: Asked) -> Any:
+    async def identity(asked: ApiRequest) -> Any:
         hub = hubs.by_name(asked["name"])
         found = await registry.identity(hub, asked["identity"])
         (seen,) = await presence.seen(hub.name, [found.name])
@@ -70,7 +70,7 @@ def tier_view(hub: Hub) -> dict[str, Any]:
     if hub.tier is None:
         return {"tier": None}
     edition = edition_of(hub.tier)
-    limits = [f"{edition.pace(what)} of {what}" for what in Metered]
+    limits = [f"{edition.pace(what)} of {what}" for what in ThrottleClass]
     limits.append(f"{edition.most_messages:,} messages of {edition.meter:,} bytes a day")
     limits.append(f"{edition.most_devices:,} devices")
     return {"tier": str(edition), "most_devices": edition.most_devices, "limits": limits}
@@ -80,7 +80,7 @@ def endpoints(iothub: IotHub, presence: Presence) -> Sequence[Endpoint]:
     """Return the routes of `birthmark hub device`."""
     hubs, registry = iothub.hubs, iothub.registry
 
-    async def devices(asked: Asked) -> Rows:
+    async def devices(asked: ApiRequest) -> Rows:
         query: PageQuery = asked.query
         hub = hubs.by_name(asked["name"])
         found = await registry.devices(hub, after=query.after, limit=query.limit)
@@ -91,16 +91,16 @@ def endpoints(iothub: IotHub, presence: Presence) -> Sequence[Endpoint]:
         ]
         return Rows(views, found[-1].device_id if len(found) == query.limit else None)
 
-    async def delete_device(asked: Asked) -> None:
+    async def delete_device(asked: ApiRequest) -> None:
         await registry.remove(hubs.by_name(asked["name"]), asked["device"], None, actor=asked.actor)
 
-    async def switch_device(asked: Asked) -> Any:
+    async def switch_device(asked: ApiRequest) -> Any:
         hub = hubs.by_name(asked["name"])
         await _check_lost(iothub, asked, asked["device"] if asked.body.enabled else "")
         found = await registry.switch(hub, asked["device"], is_enabled=asked.body.enabled, actor=asked.actor)
         return {"device": found.device_id, "hub": hub.host, "status": "enabled" if found.is_enabled else "disabled"}
 
-    async def create_device(asked: Asked) -> Any:
+    async def create_device(asked: ApiRequest) -> Any:
         body: NewDevice = asked.body
         hub = hubs.by_name(asked["name"])
         await _check_lost(iothub, asked, body.device_id)
@@ -110,7 +110,7 @@ def endpoints(iothub: IotHub, presence: Presence) -> Sequence[Endpoint]:
         made = await registry.put(hub, body.device_id, wanted, proof, None, actor=asked.actor)
         return {"device": made.device_id, "hub": hub.host, **_made_view(made, body.thumbprint)}
 
-    async def modules(asked: Asked) -> Rows:
+    async def modules(asked: ApiRequest) -> Rows:
         hub, device_id = hubs.by_name(asked["name"]), asked["device"]
         await registry.device(hub, device_id)
         found = await registry.modules.of(hub, device_id)
@@ -122,7 +122,7 @@ def endpoints(iothub: IotHub, presence: Presence) -> Sequence[Endpoint]:
             ]
         )
 
-    async def create_module(asked: Asked) -> Any:
+    async def create_module(asked: ApiRequest) -> Any:
         body: NewModule = asked.body
         hub = hubs.by_name(asked["name"])
         device = await registry.device(hub, asked["device"])
@@ -130,7 +130,7 @@ def endpoints(iothub: IotHub, presence: Presence) -> Sequence[Endpoint]:
         shown = {"device": made.device_id, "module": made.module_id, "hub": hub.host}
         return shown | _made_view(made, body.thumbprint)
 
-    async def delete_module(asked: Asked) -> None:
+    async def delete_module(asked: ApiRequest) -> None:
         hub = hubs.by_name(asked["name"])
         await registry.modules.remove(hub, asked["device"], asked["module"], None, actor=asked.actor)
 
@@ -147,7 +147,7 @@ def endpoints(iothub: IotHub, presence: Presence) -> Sequence[Endpoint]:
     ]
 
 
-async def _check_lost(iothub: IotHub, asked: Asked, device_id: str) -> None:
+async def _check_lost(iothub: IotHub, asked: ApiRequest, device_id: str) -> None:
     """Raise `RightMissingError` where a device was revoked, and who lets it in again may revoke none."""
     if await iothub.is_lost(device_id):
         asked.demand(Right.REVOKE, f"hub/{asked['name']}")

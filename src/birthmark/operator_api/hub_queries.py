@@ -8,7 +8,7 @@ import msgspec
 from birthmark.auth.permissions import Right
 from birthmark.iothub.ports import Presence
 from birthmark.iothub.service import IotHub
-from birthmark.operator_api.api_router import Asked, Endpoint, Rows
+from birthmark.operator_api.api_router import ApiRequest, Endpoint, Rows
 
 
 class HubQuery(msgspec.Struct, forbid_unknown_fields=True):
@@ -22,7 +22,7 @@ class HubQuery(msgspec.Struct, forbid_unknown_fields=True):
 def endpoints(iothub: IotHub, presence: Presence) -> Sequence[Endpoint]:
     """Return the route of `birthmark hub query`."""
 
-    async def query(asked: Asked) -> Rows:
+    async def query(asked: ApiRequest) -> Rows:
         wanted: HubQuery = asked.query
         hub = iothub.hubs.by_name(asked["name"])
         found = await iothub.queries.answer(hub, wanted.query, wanted.after, wanted.limit, presence)

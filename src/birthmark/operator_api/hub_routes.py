@@ -32,9 +32,9 @@ from birthmark.message_routing.carriers.streams import Entry
 from birthmark.message_routing.delivery_queue import Lane
 from birthmark.message_routing.rules.conditions import Subject
 from birthmark.net.fair_scheduler import asker_turn
-from birthmark.operator_api.api_router import Asked, Endpoint, Lines, Rows
+from birthmark.operator_api.api_router import ApiRequest, Endpoint, LineStream, Rows
 from birthmark.operator_api.name_validation import OperatorRequestError, parse_name
-from birthmark.operator_api.stream_pages import Place, StreamQuery, pages
+from birthmark.operator_api.stream_pages import StreamPosition, StreamQuery, pages
 from birthmark.outbound.http_sender import EXAMPLE, UrlInvalidError
 from birthmark.outbound.ssrf_guard import PlainRefusedError
 from birthmark.store import from_micros, to_micros
@@ -117,7 +117,9 @@ def endpoints(iothub: IotHub) -> Sequence[Endpoint]:
             where.read,
             query=StreamQuery,
         ),
-        Endpoint("PUT", f"{one}/groups/{{group}}", Right.OPERATE, "Note a place.", where.note, Place, status=204),
+        Endpoint(
+            "PUT", f"{one}/groups/{{group}}", Right.OPERATE, "Note a place.", where.note, StreamPosition, status=204
+        ),
         Endpoint("GET", every, Right.READ, "Which messages leave.", what.listing),
         Endpoint("POST", every, rule, "Let more messages leave.", what.add, NewRoute, status=201),
         Endpoint("GET", route, Right.READ, "A route, what waits and what was put aside.", what.show),
@@ -136,11 +138,11 @@ class _Endpoints:
     def __init__(self, iothub: IotHub) -> None:
         self._hubs, self._routes = iothub.hubs, iothub.routes
 
-    async def listing(self, asked: Asked) -> Rows:
+    async def listing(self, asked: ApiRequest) -> Rows:
         routing = await self._routes.routing(self._hubs.by_name(asked["name"]))
         return Rows([_endpoint_view(routing, one) for one in routing.endpoints])
 
-    async def add(self, asked: Asked) -> Any:
+    async def add(self, asked: ApiRequest) -> Any:
         hub = self._hubs.by_name(asked["name"])
         made = _endpoint_of(asked.body, hub.name)
         again = f"birthmark hub endpoint create {shell_word(made.name[:64])} --webhook {EXAMPLE} --hub {hub.name}"
@@ -154,7 +156,7 @@ class _Endpoints:
         shown = _endpoint_view(kept.routing, made)
         return shown | {"secret": kept.secrets[made.name]} if made.name in kept.secrets else shown
 
-    async def remove(self, asked: Asked) -> None:
+    async def remove(self, asked: ApiRequest) -> None:
         hub, name = self._hubs.by_name(asked["name"]), asked["endpoint"]
         await self._routes.change(
             *(hub, lambda known: configuration.without_endpoint(known, name, hub.name)),
@@ -162,13 +164,13 @@ class _Endpoints:
             actor=asked.actor,
         )
 
-    async def read(self, asked: Asked) -> Lines:
+    async def read(self, asked: ApiRequest) -> LineStream:
         hub = self._hubs.by_name(asked["name"])
         stream, name = await self._routes.stream(f"{hub.name}/{asked['endpoint']}"), asked["endpoint"]
         with mended_by(f"birthmark hub endpoint read {name} --since 10m --hub {hub.name}", PositionInvalidError):
-            return Lines(pages(stream, await _beginning(stream, asked.query), asked.query, _entry_view))
+            return LineStream(pages(stream, await _beginning(stream, asked.query), asked.query, _entry_view))
 
-    async def note(self, asked: Asked) -> None:
+    async def note(self, asked: ApiRequest) -> None:
         hub, place = self._hubs.by_name(asked["name"]), parse_positions(asked.body.after)
         stream = await self._routes.stream(f"{hub.name}/{asked['endpoint']}")
         await stream.set_position(parse_name(asked["group"]), place)
@@ -178,20 +180,20 @@ class _Routes:
     def __init__(self, iothub: IotHub) -> None:
         self._hubs, self._routes = iothub.hubs, iothub.routes
 
-    async def listing(self, asked: Asked) -> Rows:
+    async def listing(self, asked: ApiRequest) -> Rows:
         hub = self._hubs.by_name(asked["name"])
         routing, lanes = await self._routes.routing(hub), await self._routes.lanes(hub)
         rows = [_route_view(one, lanes) for one in routing.routes]
         return Rows([*rows, _route_view(_fallback_of(routing), lanes)])
 
-    async def add(self, asked: Asked) -> Any:
+    async def add(self, asked: ApiRequest) -> Any:
         hub, body = self._hubs.by_name(asked["name"]), asked.body
         source = configuration.parse_source(body.source, hub.name)
         made = Route(body.name, tuple(body.endpoints), source, body.condition, body.enabled)
         await self._change(asked, hub, lambda known: configuration.with_route(known, made, hub.name), "add", made.name)
         return _route_view(made, {})
 
-    async def show(self, asked: Asked) -> Any:
+    async def show(self, asked: ApiRequest) -> Any:
         hub, name = self._hubs.by_name(asked["name"]), asked["route"]
         routing = await self._routes.routing(hub)
         route = _fallback_of(routing) if name == FALLBACK else configuration.known_route(routing, name, hub.name)
@@ -200,7 +202,7 @@ class _Routes:
         lag_s = round(await self._routes.lag_s(hub), 3)
         return _route_view(route, lanes) | {"lag_s": lag_s, "aside": list(aside)}
 
-    async def switch(self, asked: Asked) -> Any:
+    async def switch(self, asked: ApiRequest) -> Any:
         hub, name, is_enabled = self._hubs.by_name(asked["name"]), asked["route"], asked.body.enabled
         made = await self._change(
             *(asked, hub, lambda known: configuration.switched(known, name, hub.name, is_enabled=is_enabled)),
@@ -208,14 +210,14 @@ class _Routes:
         )
         return _route_view(configuration.known_route(made, name, hub.name), await self._routes.lanes(hub))
 
-    async def remove(self, asked: Asked) -> None:
+    async def remove(self, asked: ApiRequest) -> None:
         hub, name = self._hubs.by_name(asked["name"]), asked["route"]
         await self._change(asked, hub, lambda known: configuration.without_route(known, name, hub.name), "remove", name)
 
-    async def retry(self, asked: Asked) -> None:
+    async def retry(self, asked: ApiRequest) -> None:
         await self._routes.retry(self._hubs.by_name(asked["name"]), asked["route"], actor=asked.actor)
 
-    async def fallback(self, asked: Asked) -> Any:
+    async def fallback(self, asked: ApiRequest) -> Any:
         hub, body = self._hubs.by_name(asked["name"]), asked.body
         made = Fallback(tuple(body.endpoints), body.enabled)
 
@@ -225,15 +227,15 @@ class _Routes:
         routing = await self._change(asked, hub, decide, "change", FALLBACK)
         return _route_view(_fallback_of(routing), await self._routes.lanes(hub))
 
-    async def test(self, asked: Asked) -> Any:
+    async def test(self, asked: ApiRequest) -> Any:
         hub, body = self._hubs.by_name(asked["name"]), asked.body
         return await tested(self._routes, hub, body)
 
-    async def enrichments(self, asked: Asked) -> Rows:
+    async def enrichments(self, asked: ApiRequest) -> Rows:
         routing = await self._routes.routing(self._hubs.by_name(asked["name"]))
         return Rows([msgspec.to_builtins(one) for one in routing.enrichments])
 
-    async def enrich(self, asked: Asked) -> Any:
+    async def enrich(self, asked: ApiRequest) -> Any:
         hub, body = self._hubs.by_name(asked["name"]), asked.body
         made = Enrichment(asked["key"], body.value, tuple(body.endpoints))
         await self._change(
@@ -241,13 +243,13 @@ class _Routes:
         )
         return msgspec.to_builtins(made)
 
-    async def plain(self, asked: Asked) -> None:
+    async def plain(self, asked: ApiRequest) -> None:
         hub, key = self._hubs.by_name(asked["name"]), asked["key"]
         await self._change(
             asked, hub, lambda known: configuration.without_enrichment(known, key, hub.name), "enrich", key
         )
 
-    async def _change(self, asked: Asked, hub: Hub, decide: Any, what: str, subject: str) -> Routing:
+    async def _change(self, asked: ApiRequest, hub: Hub, decide: Any, what: str, subject: str) -> Routing:
         action = f"iothub.route_{what}"
         return (await self._routes.change(hub, decide, action, subject, actor=asked.actor)).routing
 

@@ -15,11 +15,11 @@ from starlette.responses import JSONResponse, Response
 
 from birthmark.auth.principals import Caller
 from birthmark.iam.authorization import RightMissingError
-from birthmark.iam.idempotency import Once, StillBeingDoneError
+from birthmark.iam.idempotency import IdempotencyStore, StillBeingDoneError
 from birthmark.iam.idempotency_model import Request as OnceRequest
 from birthmark.operator_api.api_router import (
-    Asked,
-    Beside,
+    ApiContext,
+    ApiRequest,
     Endpoint,
     Rows,
     answered_once,
@@ -42,10 +42,10 @@ class Person:
     address: str
 
 
-class Inside:
+class InProcessClient:
     """Asks the routes of a table."""
 
-    def __init__(self, table: Sequence[Endpoint], beside: Beside) -> None:
+    def __init__(self, table: Sequence[Endpoint], beside: ApiContext) -> None:
         self._table = {(one.method, one.template): one for one in table}
         self._beside = beside
 
@@ -72,7 +72,7 @@ class Inside:
         endpoint = self._table[method, path]
         authorize(endpoint, who.caller, dict(zip(endpoint.names, names, strict=True)))
 
-    async def do(self, who: Person, deed: "Deed") -> Any:
+    async def do(self, who: Person, deed: "ApiOperation") -> Any:
         """Carry something out, once for each key. Raise what the route raises, and what a second person is asked by."""
         endpoint = self._table[deed.method, deed.path]
         asked = _asked(endpoint, who, deed.names, deed.query, deed.body)
@@ -93,7 +93,7 @@ class Inside:
 
 
 @dataclass(frozen=True, slots=True)
-class Deed:
+class ApiOperation:
     """What a page asks to be done: a route and what it takes, and the key of the form that was sent."""
 
     method: str
@@ -110,7 +110,7 @@ def _asked(
     names: Sequence[str],
     query: Mapping[str, Any],
     body: Mapping[str, Any] | None = None,
-) -> Asked:
+) -> ApiRequest:
     named = dict(zip(endpoint.names, names, strict=True))
     authorize(endpoint, who.caller, named)
     try:
@@ -118,15 +118,17 @@ def _asked(
         content = msgspec.convert(dict(body or {}), endpoint.body, strict=False)
     except msgspec.MsgspecError as error:
         raise OperatorRequestError(detail=str(error)) from error
-    return Asked(named, given, content, who.caller, who.address)
+    return ApiRequest(named, given, content, who.caller, who.address)
 
 
-async def _value(endpoint: Endpoint, asked: Asked) -> Any:
+async def _value(endpoint: Endpoint, asked: ApiRequest) -> Any:
     value = await endpoint.handler(asked)
     return seen(value, endpoint, asked.caller) if isinstance(value, Rows) else value
 
 
-async def _answered_at_last(once: Once, request: OnceRequest, carry_out: Callable[[], Awaitable[Response]]) -> Response:
+async def _answered_at_last(
+    once: IdempotencyStore, request: OnceRequest, carry_out: Callable[[], Awaitable[Response]]
+) -> Response:
     """Return what was answered to the same form, also where that is being done: who pressed twice sees the last one."""
     now = asyncio.get_running_loop().time
     until = now() + _PATIENCE_S
@@ -139,7 +141,7 @@ async def _answered_at_last(once: Once, request: OnceRequest, carry_out: Callabl
         await asyncio.sleep(_AGAIN_S)
 
 
-def _path(endpoint: Endpoint, asked: Asked, query: Mapping[str, Any]) -> str:
+def _path(endpoint: Endpoint, asked: ApiRequest, query: Mapping[str, Any]) -> str:
     """Return the path as a program would ask for it: a second person's word is for both."""
     path = endpoint.template.format_map({name: quote(value, safe=_SAFE) for name, value in asked.names.items()})
     return path + (f"?{urlencode(dict(query))}" if query else "")

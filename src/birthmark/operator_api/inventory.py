@@ -7,9 +7,9 @@ from typing import Annotated, Any
 import msgspec
 
 from birthmark.auth.permissions import Right
-from birthmark.ca.inventory import Inventory, Wanted
+from birthmark.ca.inventory import CertificateQuery, Inventory
 from birthmark.ca.service import CertificateAuthority
-from birthmark.operator_api.api_router import Asked, Endpoint, Rows
+from birthmark.operator_api.api_router import ApiRequest, Endpoint, Rows
 from birthmark.operator_api.certificate_views import inventory_view, issuer_of
 from birthmark.pki.certificates import parse_thumbprint
 
@@ -48,9 +48,9 @@ def inventory_endpoints(authority: CertificateAuthority) -> Sequence[Endpoint]:
     """Return the route of `birthmark pki ls` with its questions."""
     inventory = Inventory(authority.database, authority.clock)
 
-    async def listing(asked: Asked) -> Rows:
+    async def listing(asked: ApiRequest) -> Rows:
         query: InventoryQuery = asked.query
-        wanted = Wanted(
+        wanted = CertificateQuery(
             expiring=None if query.expiring_s is None else timedelta(seconds=query.expiring_s),
             is_expired=query.expired,
             is_revoked=query.revoked,
@@ -63,7 +63,7 @@ def inventory_endpoints(authority: CertificateAuthority) -> Sequence[Endpoint]:
         page = await inventory.page(wanted, after=query.after, limit=query.limit)
         return Rows([inventory_view(one) for one in page.items], page.last)
 
-    async def standing(asked: Asked) -> Any:
+    async def standing(asked: ApiRequest) -> Any:
         body: StandingQuestion = asked.body
         revocations = authority.revocations
         thumbprints = [one for one in body.thumbprints if await revocations.is_revoked(parse_thumbprint(one))]

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from birthmark.auth.permissions import Right
-from birthmark.operator_api.api_router import Asked, Endpoint
+from birthmark.operator_api.api_router import ApiRequest, Endpoint
 
 Listed = Callable[[], Awaitable[Sequence[Mapping[str, object]]]]
 Invite = Callable[[str], Awaitable[Mapping[str, object]]]
@@ -14,13 +14,13 @@ Lead = Callable[[str], Awaitable[None]]
 def machine_endpoints(listed: Listed, invite: Invite, lead: Lead) -> Sequence[Endpoint]:
     """Return the routes of `birthmark server machine`."""
 
-    async def all_of_them(_asked: Asked) -> Any:
+    async def all_of_them(_asked: ApiRequest) -> Any:
         return {"items": list(await listed()), "next": None}
 
-    async def invited(asked: Asked) -> Any:
+    async def invited(asked: ApiRequest) -> Any:
         return await invite(asked.actor)
 
-    async def led(asked: Asked) -> Any:
+    async def led(asked: ApiRequest) -> Any:
         await lead(asked.actor)
         return {"items": list(await listed()), "next": None}
 

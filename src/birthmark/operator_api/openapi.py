@@ -8,7 +8,7 @@ import msgspec
 
 from birthmark import __version__
 from birthmark.iam.idempotency_model import MAX_KEY_CHARS
-from birthmark.operator_api.api_router import IDEMPOTENCY_KEY, PROBLEM, ROOT, Endpoint, Nothing, PageQuery
+from birthmark.operator_api.api_router import IDEMPOTENCY_KEY, PROBLEM, ROOT, EmptyBody, Endpoint, PageQuery
 
 _PROBLEM = {
     "type": "object",
@@ -31,7 +31,7 @@ _ONCE = {
 
 def openapi(table: Sequence[Endpoint]) -> dict[str, Any]:
     """Return the document."""
-    bodies = [one.body for one in table if one.body is not Nothing]
+    bodies = [one.body for one in table if one.body is not EmptyBody]
     _, schemas = msgspec.json.schema_components(bodies, ref_template="#/components/schemas/{name}")
     paths: dict[str, dict[str, Any]] = {}
     for one in table:
@@ -64,7 +64,7 @@ def _operation(one: Endpoint) -> Mapping[str, Any]:
             "default": {"description": "Refused", "content": {PROBLEM: {"schema": _ref("Problem")}}},
         },
     }
-    if one.body is not Nothing:
+    if one.body is not EmptyBody:
         told["requestBody"] = {"content": {"application/json": {"schema": _ref(one.body.__name__)}}}
     return told
 

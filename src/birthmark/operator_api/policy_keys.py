@@ -13,7 +13,7 @@ from birthmark.dps.service.instances import OWNER
 from birthmark.errors import ConflictError
 from birthmark.iothub.model import Identity, Module
 from birthmark.iothub.service import IotHub
-from birthmark.operator_api.api_router import Asked, Endpoint, Rows
+from birthmark.operator_api.api_router import ApiRequest, Endpoint, Rows
 
 HUB_OWNER = "iothubowner"
 
@@ -30,7 +30,7 @@ class NoKeysError(ConflictError):
     proof: str
 
 
-class Wanted(msgspec.Struct):
+class PolicyKeyRequest(msgspec.Struct):
     """Of which policy, the owner's without one; and which of its keys is to be another one first."""
 
     policy: str | None = None
@@ -41,7 +41,7 @@ def key_endpoints(instances: Instances, iothub: IotHub, https_port: Callable[[],
     """Return the routes of `birthmark dps key` and `birthmark hub key`. Secrets are asked for: nobody just looks."""
     hubs = iothub.hubs
 
-    async def of_dps(asked: Asked) -> Any:
+    async def of_dps(asked: ApiRequest) -> Any:
         name, wanted, policy = asked["name"], asked.body, asked.body.policy or OWNER
         if wanted.rotate is not None:
             await instances.rotate(name, policy, wanted.rotate, actor=asked.actor)
@@ -50,7 +50,7 @@ def key_endpoints(instances: Instances, iothub: IotHub, https_port: Callable[[],
         await instances.note_shown(found, policy, actor=asked.actor)
         return _view(found.name, found.host, https_port(), policy, found.policies)
 
-    async def of_hub(asked: Asked) -> Any:
+    async def of_hub(asked: ApiRequest) -> Any:
         name, wanted, policy = asked["name"], asked.body, asked.body.policy or HUB_OWNER
         if wanted.rotate is not None:
             await hubs.rotate(name, policy, wanted.rotate, actor=asked.actor)
@@ -59,13 +59,13 @@ def key_endpoints(instances: Instances, iothub: IotHub, https_port: Callable[[],
         await hubs.note_shown(found, policy, actor=asked.actor)
         return _view(found.name, found.host, https_port(), policy, found.policies)
 
-    async def policies_of_dps(asked: Asked) -> Rows:
+    async def policies_of_dps(asked: ApiRequest) -> Rows:
         return _policies(instances.by_name(asked["name"]).policies)
 
-    async def policies_of_hub(asked: Asked) -> Rows:
+    async def policies_of_hub(asked: ApiRequest) -> Rows:
         return _policies(hubs.by_name(asked["name"]).policies)
 
-    async def of_identity(asked: Asked) -> Any:
+    async def of_identity(asked: ApiRequest) -> Any:
         hub = hubs.by_name(asked["name"])
         found = await iothub.registry.identity(hub, asked["identity"])
         if found.authentication.primary_key is None or found.authentication.secondary_key is None:
@@ -76,8 +76,8 @@ def key_endpoints(instances: Instances, iothub: IotHub, https_port: Callable[[],
 
     told = "The keys of a policy; one of them made anew first, if that is asked for."
     return [
-        Endpoint("POST", "/dps/{name}/keys", Right.ADMINISTER, told, of_dps, Wanted),
-        Endpoint("POST", "/hubs/{name}/keys", Right.ADMINISTER, told, of_hub, Wanted),
+        Endpoint("POST", "/dps/{name}/keys", Right.ADMINISTER, told, of_dps, PolicyKeyRequest),
+        Endpoint("POST", "/hubs/{name}/keys", Right.ADMINISTER, told, of_hub, PolicyKeyRequest),
         Endpoint("GET", "/dps/{name}/policies", Right.READ, "The policies there are.", policies_of_dps),
         Endpoint("GET", "/hubs/{name}/policies", Right.READ, "The policies there are.", policies_of_hub),
         Endpoint(

@@ -8,7 +8,7 @@ import msgspec
 
 from birthmark.auth.permissions import Right
 from birthmark.clock import Clock
-from birthmark.operator_api.api_router import Asked, Endpoint, Rows
+from birthmark.operator_api.api_router import ApiRequest, Endpoint, Rows
 from birthmark.pki.certificates import parse_thumbprint
 from birthmark.refusals import refusals_about
 from birthmark.refusals.presented_certificates import Find
@@ -36,16 +36,16 @@ class ReasonsQuery(msgspec.Struct, forbid_unknown_fields=True):
 def endpoints(database: Database, presented: Find, clock: Clock) -> Sequence[Endpoint]:
     """Return the routes of `birthmark why`, and of what was shown in a refusal."""
 
-    async def refusals(asked: Asked) -> Rows:
+    async def refusals(asked: ApiRequest) -> Rows:
         query: RefusalsQuery = asked.query
         found = await refusals_about(database, query.subject, query.limit, code=query.code, before=query.before)
         return Rows([refusal.as_json() for refusal in found])
 
-    async def why(asked: Asked) -> Rows:
+    async def why(asked: ApiRequest) -> Rows:
         found = await reasons(database, clock.now(), timedelta(seconds=asked.query.back_s))
         return Rows([one.as_json() for one in found])
 
-    async def certificate(asked: Asked) -> Any:
+    async def certificate(asked: ApiRequest) -> Any:
         return {"certificate": (await presented(parse_thumbprint(asked["thumbprint"]))).pem()}
 
     at, look = "/refusals/certificates/{thumbprint}", Right.READ

@@ -9,7 +9,7 @@ from birthmark.auth.permissions import Right
 from birthmark.ca.hierarchy import Generation
 from birthmark.ca.rollover import Rollovers
 from birthmark.ca.rules.rollover import NoRolloverError, Progress, Rollover
-from birthmark.operator_api.api_router import Asked, Endpoint, always
+from birthmark.operator_api.api_router import ApiRequest, Endpoint, always
 from birthmark.operator_api.name_validation import OperatorRequestError
 
 Teach = Callable[[Generation, Generation, str], Awaitable[Sequence[str]]]
@@ -38,7 +38,7 @@ class StepBack(msgspec.Struct):
 def rollover_endpoints(rollovers: Rollovers, teach: Teach) -> Sequence[Endpoint]:
     """Return the routes of `birthmark pki rollover`. `teach` lets enrollment groups know the new CA."""
 
-    async def status(asked: Asked) -> Any:
+    async def status(asked: ApiRequest) -> Any:
         query: StandingQuery = asked.query
         return await current() if query.measured else _view(rollovers, rollovers.current, None)
 
@@ -46,21 +46,21 @@ def rollover_endpoints(rollovers: Rollovers, teach: Teach) -> Sequence[Endpoint]
         rollover, progress = await rollovers.status()
         return _view(rollovers, rollover, progress)
 
-    async def start(asked: Asked) -> Any:
+    async def start(asked: ApiRequest) -> Any:
         await rollovers.start(asked.actor)
         return await current()
 
-    async def forward(asked: Asked) -> Any:
+    async def forward(asked: ApiRequest) -> Any:
         body: NextStep = asked.body
         await rollovers.step_forward(body.share, asked.actor, body.state)
         return await current()
 
-    async def back(asked: Asked) -> Any:
+    async def back(asked: ApiRequest) -> Any:
         body: StepBack = asked.body
         await rollovers.step_back(asked.actor, body.state)
         return await current()
 
-    async def groups(asked: Asked) -> Any:
+    async def groups(asked: ApiRequest) -> Any:
         rollover, _ = await rollovers.status()
         if rollover is None:
             raise NoRolloverError
@@ -77,7 +77,7 @@ def rollover_endpoints(rollovers: Rollovers, teach: Teach) -> Sequence[Endpoint]
     ]
 
 
-async def _as_it_stood(asked: Asked) -> bool:
+async def _as_it_stood(asked: ApiRequest) -> bool:
     """Say that a step cannot be undone. What two agree on is one step: by then the next one may be another."""
     if asked.caller.user is not None and asked.body.state is None:
         raise OperatorRequestError(detail="`state` says how it stood when that was decided, for whoever is to agree")

@@ -31,7 +31,7 @@ class Login(msgspec.Struct, frozen=True):
     ends: str
 
 
-class Invited(msgspec.Struct, frozen=True):
+class InvitationFile(msgspec.Struct, frozen=True):
     """What an invitation's file says."""
 
     url: str
@@ -120,10 +120,10 @@ def signed_in(environment: Mapping[str, str] = os.environ) -> Login | None:
     return found
 
 
-def read_invitation(path: Path) -> Invited:
+def read_invitation(path: Path) -> InvitationFile:
     """Return what an invitation says. Raise `InvitationInvalidError`, `OSError`."""
     try:
-        return decode_json(plain_text(_read(path)), Invited)
+        return decode_json(plain_text(_read(path)), InvitationFile)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         _, sign, seen = str(error).partition("; ")
         raise InvitationInvalidError(path=path, detail=sign + seen) from error

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from birthmark.auth.permissions import Right
-from birthmark.operator_api.api_router import Asked, Endpoint, Rows
+from birthmark.operator_api.api_router import ApiRequest, Endpoint, Rows
 from birthmark.operator_api.hub import ServedNames
 from birthmark.pki.certificates import Certificate
 
@@ -31,14 +31,14 @@ def endpoints(
     Neither `services` nor `settings` tells a secret.
     """
 
-    async def certificate(_asked: Asked) -> Any:
+    async def certificate(_asked: ApiRequest) -> Any:
         not_after = own.leaf.not_after.isoformat()
         return {"not_after": not_after, "hosts": list(own.hosts()), "trouble": own.trouble}
 
-    async def reached(_asked: Asked) -> Any:
+    async def reached(_asked: ApiRequest) -> Any:
         return services()
 
-    async def in_force(_asked: Asked) -> Rows:
+    async def in_force(_asked: ApiRequest) -> Rows:
         return Rows(settings())
 
     told = "The settings in force, without secrets: value, default, and what each is."

@@ -82,7 +82,7 @@ def local_path(text: str | None) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Gate:
+class SessionGuard:
     """Cookies of one listener. By TLS they are the host's alone (`__Host-`); on loopback they carry its port."""
 
     sessions: Sessions
@@ -91,7 +91,7 @@ class Gate:
     """Of plain HTTP on loopback; None is TLS."""
 
     @classmethod
-    def of(cls, sessions: Sessions, names: Iterable[str], port: int | None = None) -> "Gate":
+    def of(cls, sessions: Sessions, names: Iterable[str], port: int | None = None) -> "SessionGuard":
         """Return the gate of a server of these names."""
         return cls(sessions, frozenset({"localhost", *(name.lower().rstrip(".") for name in names)}), port)
 

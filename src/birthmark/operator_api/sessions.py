@@ -15,18 +15,18 @@ from birthmark.auth.permissions import Right
 from birthmark.auth.principals import Caller
 from birthmark.errors import InvalidRequestError
 from birthmark.iam.authorization import check_whole
-from birthmark.iam.device_code import EVERY_S, Askings
+from birthmark.iam.device_code import EVERY_S, DeviceCodeFlow
 from birthmark.iam.model import SERVER
 from birthmark.iam.oidc import GOOD_FOR, Providers
-from birthmark.iam.oidc_model import Underway
+from birthmark.iam.oidc_model import PendingOidcLogin
 from birthmark.iam.sign_in import SignIn
 from birthmark.iam.sign_in_model import Session
-from birthmark.operator_api.api_router import Asked, Endpoint, Rows
+from birthmark.operator_api.api_router import ApiRequest, Endpoint, Rows
 from birthmark.operator_api.name_validation import OperatorRequestError
 from birthmark.operator_api.plain_pages import link, page, paragraph
 from birthmark.operator_api.session_guard import local_path
 from birthmark.operator_api.sign_in import WITH
-from birthmark.operator_api.sign_in_handlers import Desk, browser_of
+from birthmark.operator_api.sign_in_handlers import SignInHandlers, browser_of
 from birthmark.operator_api.users import Reached, may_administer, view_once
 from birthmark.untrusted_text import decode_json
 
@@ -35,7 +35,7 @@ from birthmark.untrusted_text import decode_json
 class ProviderPages:
     """To a provider and back."""
 
-    desk: Desk
+    desk: SignInHandlers
     providers: Providers
 
     def routes(self) -> list[Route]:
@@ -72,9 +72,9 @@ class ProviderPages:
     def _cookie(self) -> str:
         return f"{self.desk.gate.cookie}-with"
 
-    def _kept(self, request: Request) -> Underway | None:
+    def _kept(self, request: Request) -> PendingOidcLogin | None:
         try:
-            return decode_json(base64.urlsafe_b64decode(request.cookies.get(self._cookie, "")), Underway)
+            return decode_json(base64.urlsafe_b64decode(request.cookies.get(self._cookie, "")), PendingOidcLogin)
         except (msgspec.MsgspecError, ValueError, RecursionError):
             return None
 
@@ -108,7 +108,7 @@ class WhoAsks(msgspec.Struct):
     label: Annotated[str, msgspec.Meta(max_length=64)] = ""
 
 
-class Waits(msgspec.Struct):
+class DeviceCodeBody(msgspec.Struct):
     """The code of a command that waits."""
 
     device_code: Annotated[str, msgspec.Meta(max_length=128)]
@@ -118,21 +118,21 @@ def session_endpoints(sign_in: SignIn) -> Sequence[Endpoint]:
     """Return the routes of `birthmark session` and `birthmark user password`."""
     sessions = sign_in.sessions
 
-    async def listing(asked: Asked) -> Rows:
+    async def listing(asked: ApiRequest) -> Rows:
         if asked.caller.is_narrowed and not may_administer(asked.caller):
             return Rows([])
         return Rows([_view(one) for one in sessions.of(_whose(asked.caller))])
 
-    async def end(asked: Asked) -> None:
+    async def end(asked: ApiRequest) -> None:
         check_whole(asked.caller)
         await sessions.end(asked["id"], of=_whose(asked.caller), actor=asked.actor)
 
-    async def end_all(asked: Asked) -> Any:
+    async def end_all(asked: ApiRequest) -> Any:
         _check_own(asked, asked["name"])
         sign_in.people.user(asked["name"])
         return {"user": asked["name"], "ended": await sessions.end_all(asked["name"], actor=asked.actor)}
 
-    async def set_password(asked: Asked) -> Any:
+    async def set_password(asked: ApiRequest) -> Any:
         body: NewPassword = asked.body
         user = asked.caller.user if body.user is None else body.user
         if user is None:
@@ -141,11 +141,11 @@ def session_endpoints(sign_in: SignIn) -> Sequence[Endpoint]:
         await sign_in.set_password(user, body.password, body.current, asked.caller, asked.address)
         return {"user": user}
 
-    async def remove_password(asked: Asked) -> None:
+    async def remove_password(asked: ApiRequest) -> None:
         check_whole(asked.caller)
         await sign_in.remove_password(asked["name"], actor=asked.actor)
 
-    async def open_console(asked: Asked) -> Any:
+    async def open_console(asked: ApiRequest) -> Any:
         if asked.caller.user is not None:
             raise OperatorRequestError(
                 detail="the link is for whoever holds the data directory; people sign in at /signin"
@@ -167,10 +167,10 @@ def session_endpoints(sign_in: SignIn) -> Sequence[Endpoint]:
     ]
 
 
-def asking_endpoints(askings: Askings, reached: Reached) -> Sequence[Endpoint]:
+def asking_endpoints(askings: DeviceCodeFlow, reached: Reached) -> Sequence[Endpoint]:
     """Return the routes of `birthmark login URL`, which nobody has to be known for."""
 
-    async def begin(asked: Asked) -> Any:
+    async def begin(asked: ApiRequest) -> Any:
         begun = await askings.begin(asked.body.label, asked.address)
         url = reached()["url"]
         return {
@@ -181,17 +181,19 @@ def asking_endpoints(askings: Askings, reached: Reached) -> Sequence[Endpoint]:
             "interval": EVERY_S,
         }
 
-    async def token(asked: Asked) -> Any:
+    async def token(asked: ApiRequest) -> Any:
         made = await askings.asked(asked.body.device_code, asked.address)
         return {"interval": made} if isinstance(made, int) else {"interval": None, **view_once(made)}
 
-    async def roots(_asked: Asked) -> Any:
+    async def roots(_asked: ApiRequest) -> Any:
         return {"roots": reached()["roots"]}
 
     at = "/people/asking"
     return [
         Endpoint("POST", at, None, "Ask to be let in by a person at a browser.", begin, WhoAsks, is_open=True),
-        Endpoint("POST", f"{at}/token", None, "Return what came of it: a token, once.", token, Waits, is_open=True),
+        Endpoint(
+            "POST", f"{at}/token", None, "Return what came of it: a token, once.", token, DeviceCodeBody, is_open=True
+        ),
         Endpoint("GET", "/server/roots", None, "The roots that this server is known by.", roots, is_open=True),
     ]
 
@@ -200,7 +202,7 @@ def _whose(caller: Caller) -> str | None:
     return None if may_administer(caller) else caller.user
 
 
-def _check_own(asked: Asked, user: str) -> None:
+def _check_own(asked: ApiRequest, user: str) -> None:
     check_whole(asked.caller)
     if user != asked.caller.user:
         asked.demand(Right.ADMINISTER, SERVER)

@@ -23,7 +23,14 @@ from birthmark.operator_api.plain_pages import (
     see,
 )
 from birthmark.operator_api.session_guard import RequestForgedError, local_path
-from birthmark.operator_api.sign_in_handlers import NOT_THE_SAME, Desk, browser_of, new_password, status_of, words
+from birthmark.operator_api.sign_in_handlers import (
+    NOT_THE_SAME,
+    SignInHandlers,
+    browser_of,
+    new_password,
+    status_of,
+    words,
+)
 
 Others = Sequence[tuple[str, str]]
 """The providers where people sign in instead: names, and what they are called."""
@@ -39,7 +46,7 @@ WITH = "/signin/with"
 class SignInPages:
     """For a browser at which nobody is signed in yet."""
 
-    desk: Desk
+    desk: SignInHandlers
     others: Others = ()
 
     def routes(self) -> list[Route]:

@@ -17,7 +17,7 @@ from birthmark.iam.sign_in_model import Browser
 from birthmark.operator_api.api_router import STATUS
 from birthmark.operator_api.name_validation import OperatorRequestError
 from birthmark.operator_api.plain_pages import entry, link, page, paragraph, see
-from birthmark.operator_api.session_guard import CSRF_FIELD, Gate, address_of, csrf_of, machine_user, path_of
+from birthmark.operator_api.session_guard import CSRF_FIELD, SessionGuard, address_of, csrf_of, machine_user, path_of
 from birthmark.untrusted_text import printable
 
 Form = dict[str, str]
@@ -40,10 +40,10 @@ _NEW = "At least 12 characters; four words by chance are good."
 
 
 @dataclass(frozen=True, slots=True)
-class Desk:
+class SignInHandlers:
     """What every page of sign-in shares."""
 
-    gate: Gate
+    gate: SessionGuard
     sign_in: SignIn = field(repr=False)
     entropy: Entropy = field(repr=False)
     refused: Refused

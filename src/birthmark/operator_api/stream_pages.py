@@ -30,7 +30,7 @@ class StreamQuery(msgspec.Struct, forbid_unknown_fields=True):
     follow: bool = False
 
 
-class Place(msgspec.Struct):
+class StreamPosition(msgspec.Struct):
     """How far a group has read: the `next` of a page."""
 
     after: str

@@ -3,11 +3,11 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from birthmark.audit.queries import Wanted, latest
+from birthmark.audit.queries import AuditQuery, latest
 from birthmark.auth.permissions import Right
 from birthmark.iothub.model import Device, Identity
 from birthmark.iothub.service import IotHub
-from birthmark.operator_api.api_router import Asked, Endpoint, Rows
+from birthmark.operator_api.api_router import ApiRequest, Endpoint, Rows
 from birthmark.store import Database
 
 _HOW: Mapping[str, str] = {
@@ -24,7 +24,7 @@ _REGISTRATION, _REGISTER = "dps:", "dps.register"
 def endpoints(iothub: IotHub, database: Database) -> Sequence[Endpoint]:
     """Return the route of `birthmark hub device thumbprints`."""
 
-    async def listing(asked: Asked) -> Rows:
+    async def listing(asked: ApiRequest) -> Rows:
         hub = iothub.hubs.by_name(asked["name"])
         identity = await iothub.registry.identity(hub, asked["device"])
         told = [row for name in _names_of(identity) for row in await _told_of(database, name)]
@@ -78,7 +78,7 @@ async def _told_of(database: Database, name: str) -> Sequence[Mapping[str, Any]]
     found: list[Mapping[str, Any]] = []
     before, looked = "", 0
     while looked < _MOST_ROWS:
-        page = await latest(database, Wanted(subject=name), before=before, limit=_PAGE)
+        page = await latest(database, AuditQuery(subject=name), before=before, limit=_PAGE)
         found += [row for row in page.items if row["action"] in _HOW]
         looked += len(page.items)
         if page.last is None:

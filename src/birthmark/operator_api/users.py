@@ -16,9 +16,9 @@ from birthmark.iam.authorization import NarrowedTokenError, check_whole
 from birthmark.iam.leftovers import left_by
 from birthmark.iam.model import EVERYWHERE, SERVER, Grant, Role, Token, User
 from birthmark.iam.removal_quota import inviter_of
-from birthmark.iam.service import People, Shown
+from birthmark.iam.service import CreatedToken, People
 from birthmark.iam.sign_in_model import Session
-from birthmark.operator_api.api_router import Asked, Endpoint, Rows, Seconds
+from birthmark.operator_api.api_router import ApiRequest, Endpoint, Rows, Seconds
 from birthmark.operator_api.name_validation import parse_name
 
 Reached = Callable[[], Mapping[str, Any]]
@@ -84,37 +84,37 @@ class NewPersonToken(msgspec.Struct):
 def user_endpoints(people: People, reached: Reached, sessions: SessionsOf) -> Sequence[Endpoint]:
     """Return the routes of `birthmark user` and `role`."""
 
-    async def users(_asked: Asked) -> Rows:
+    async def users(_asked: ApiRequest) -> Rows:
         return Rows([_user_view(people, sessions, one) for one in people.all()])
 
-    async def user(asked: Asked) -> Any:
+    async def user(asked: ApiRequest) -> Any:
         return _user_view(people, sessions, people.user(asked["name"]))
 
-    async def create(asked: Asked) -> Any:
+    async def create(asked: ApiRequest) -> Any:
         body: NewPerson = asked.body
         if body.role is not None:
             check_whole(asked.caller)
         made = await people.create(parse_name(body.name), body.role, body.place, actor=asked.actor)
         return _user_view(people, sessions, made)
 
-    async def remove(asked: Asked) -> None:
+    async def remove(asked: ApiRequest) -> None:
         await people.remove(asked["name"], actor=asked.actor)
 
-    async def invite(asked: Asked) -> Any:
+    async def invite(asked: ApiRequest) -> Any:
         by = inviter_of(asked.actor, asked.caller.let_in_by)
         code, ends_at = await people.invite(asked["name"], actor=asked.actor, by=by)
         return {"user": asked["name"], "code": code, "ends": ends_at.isoformat(), **reached()}
 
-    async def grant(asked: Asked) -> Any:
+    async def grant(asked: ApiRequest) -> Any:
         await people.grant(asked["name"], asked.body.role, asked.body.place, actor=asked.actor)
         return _user_view(people, sessions, people.user(asked["name"]))
 
-    async def revoke(asked: Asked) -> Any:
+    async def revoke(asked: ApiRequest) -> Any:
         body: GrantBody = asked.body
         await people.revoke(asked["name"], body.role, body.place, actor=asked.actor)
         return _user_view(people, sessions, people.user(asked["name"]))
 
-    async def allow(asked: Asked) -> Any:
+    async def allow(asked: ApiRequest) -> Any:
         name = asked["name"]
         check_whole(asked.caller)
         return {"user": name, "remaining": await people.allow(name, asked.body.more, by=asked.caller)}
@@ -135,13 +135,13 @@ def user_endpoints(people: People, reached: Reached, sessions: SessionsOf) -> Se
     ]
 
 
-async def _left(people: People, asked: Asked) -> Rows:
+async def _left(people: People, asked: ApiRequest) -> Rows:
     query: LeftQuery = asked.query
     page = await left_by(people.database, asked["name"], after=query.after)
     return Rows(page.items, page.last)
 
 
-async def _me(people: People, asked: Asked) -> Any:
+async def _me(people: People, asked: ApiRequest) -> Any:
     caller = asked.caller
     if caller.user is None:
         return {"user": None, "roles": [{"role": Role.ADMIN.value, "place": EVERYWHERE}], "narrowed": False}
@@ -155,16 +155,16 @@ async def _me(people: People, asked: Asked) -> Any:
 def token_endpoints(people: People) -> Sequence[Endpoint]:
     """Return the routes of `birthmark token` and `login`: what people do for themselves."""
 
-    async def redeem(asked: Asked) -> Any:
+    async def redeem(asked: ApiRequest) -> Any:
         return view_once(await people.redeem(asked.body.code, asked.body.label, asked.address))
 
-    async def tokens(asked: Asked) -> Rows:
+    async def tokens(asked: ApiRequest) -> Rows:
         whose = None if may_administer(asked.caller) else asked.caller.user
         return Rows(
             [_token_view(one) | _may(people, one) for one in people.tokens(whose) if _may_see(asked.caller, one.id)]
         )
 
-    async def add_token(asked: Asked) -> Any:
+    async def add_token(asked: ApiRequest) -> Any:
         body: NewPersonToken = asked.body
         check_whole(asked.caller)
         user = asked.caller.user if body.user is None else body.user
@@ -179,7 +179,7 @@ def token_endpoints(people: People) -> Sequence[Endpoint]:
         made = await people.add_token(user, body.label, lifetime, body.role, body.place, actor=asked.actor, by=by)
         return view_once(made) | _may(people, made.token)
 
-    async def remove_token(asked: Asked) -> None:
+    async def remove_token(asked: ApiRequest) -> None:
         whose = None if may_administer(asked.caller) else asked.caller.user
         if not _may_see(asked.caller, asked["id"]):
             raise NarrowedTokenError
@@ -198,16 +198,16 @@ def token_endpoints(people: People) -> Sequence[Endpoint]:
 def approval_endpoints(approvals: Approvals) -> Sequence[Endpoint]:
     """Return the routes of `birthmark approval`: one sees and decides what one might do oneself."""
 
-    async def listing(asked: Asked) -> Rows:
+    async def listing(asked: ApiRequest) -> Rows:
         caller = asked.caller
         waiting = await approvals.waiting()
         shown = (one for one in waiting if one.user == caller.user or caller.rights.allow(one.right, one.place))
         return Rows([_approval_view(one) for one in shown])
 
-    async def approve(asked: Asked) -> Any:
+    async def approve(asked: ApiRequest) -> Any:
         return _approval_view(await approvals.decide(asked["id"], asked.caller, is_approved=True))
 
-    async def reject(asked: Asked) -> Any:
+    async def reject(asked: ApiRequest) -> Any:
         return _approval_view(await approvals.decide(asked["id"], asked.caller, is_approved=False))
 
     at = "/people/approvals"
@@ -276,6 +276,6 @@ def _token_view(token: Token) -> dict[str, Any]:
     }
 
 
-def view_once(made: Shown) -> dict[str, Any]:
+def view_once(made: CreatedToken) -> dict[str, Any]:
     """Return a token with what a command shows, this once."""
     return {**_token_view(made.token), "token": made.text}

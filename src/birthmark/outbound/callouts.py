@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from birthmark.errors import ThrottledError
 from birthmark.outbound.http_sender import NotAnsweredError
-from birthmark.turns import Turns
+from birthmark.turns import FairSemaphore
 
 PATIENCE_S = 5.0
 MAX_ANSWER_BYTES = 64 * 1024
@@ -38,13 +38,13 @@ class Ask(Protocol):
         ...
 
 
-class _Line:
+class _CalloutQueue:
     """Who asks one program: some do, and some wait, each asker in turn."""
 
     __slots__ = ("asking", "turns")
 
     def __init__(self) -> None:
-        self.turns = Turns(MOST_AT_ONCE)
+        self.turns = FairSemaphore(MOST_AT_ONCE)
         self.asking: Counter[str] = Counter()
 
 
@@ -53,7 +53,7 @@ class Questions:
 
     def __init__(self, outside: Ask) -> None:
         self._outside = outside
-        self._lines: OrderedDict[Hashable, _Line] = OrderedDict()
+        self._lines: OrderedDict[Hashable, _CalloutQueue] = OrderedDict()
 
     async def ask(
         self, line: Hashable, whose: str, url: str, headers: Mapping[str, str], body: bytes
@@ -83,9 +83,9 @@ class Questions:
             own.asking[whose] -= 1
             own.asking += Counter()  # forgets who asks nothing
 
-    def _line(self, line: Hashable) -> _Line:
+    def _line(self, line: Hashable) -> _CalloutQueue:
         """Return a line; of those where nobody stands the oldest are forgotten."""
-        own = self._lines.setdefault(line, _Line())
+        own = self._lines.setdefault(line, _CalloutQueue())
         self._lines.move_to_end(line)
         while len(self._lines) > _MAX_KNOWN:
             oldest = next((name for name, one in self._lines.items() if not one.asking and one is not own), None)

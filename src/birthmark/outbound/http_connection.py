@@ -14,7 +14,7 @@ Addresses = Callable[[str, int], Awaitable[Sequence[str]]]
 """Those of a host that may be called. Raise `AddressRefusedError`."""
 
 
-class _Guarded(httpcore.AsyncNetworkBackend):
+class _GuardedBackend(httpcore.AsyncNetworkBackend):
     """Connects to an address that was looked at, and to no other of that name."""
 
     def __init__(self, addresses: Addresses) -> None:
@@ -50,7 +50,7 @@ async def answered(
 ) -> tuple[int, bytes]:
     """Return the status of an answer, and as much of it as goes over `most` bytes at last."""
     timeouts = {"connect": CONNECT_S, "read": PATIENCE_S, "write": PATIENCE_S, "pool": PATIENCE_S}
-    pool = httpcore.AsyncConnectionPool(ssl_context=context, network_backend=_Guarded(addresses))
+    pool = httpcore.AsyncConnectionPool(ssl_context=context, network_backend=_GuardedBackend(addresses))
     told = [(name.encode(), value.encode()) for name, value in headers.items()]
     async with pool, pool.stream(method, url, headers=told, content=body, extensions={"timeout": timeouts}) as got:
         text = b""

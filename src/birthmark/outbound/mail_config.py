@@ -36,7 +36,7 @@ class MailAddressError(InvalidRequestError):
     fix = "Give the address: `birthmark webhook create ops mailto:ops@plant.example --type 'birthmark.alert.*'`"
 
 
-class Mails(Protocol):
+class MailSender(Protocol):
     """Sends mail, by `birthmark.outbound.smtp_client`: which only a server that has a mail server loads."""
 
     async def send(self, to: str, subject: str, text: str, message_id: str) -> None:

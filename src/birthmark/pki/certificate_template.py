@@ -20,7 +20,7 @@ _ONE_SERIAL = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Mold:
+class CertificateTemplate:
     """What certificates of one issuer and profile share; the subject key identifier stands between two parts."""
 
     algorithm: bytes
@@ -62,7 +62,7 @@ class Mold:
         )
 
 
-def mold_of(model: Certificate) -> Mold:
+def mold_of(model: Certificate) -> CertificateTemplate:
     """Return the mold of certificates that differ from `model` in serial number, dates, subject and key alone."""
     der = model.der
     at, _ = element(der, element(der, 0)[0])
@@ -75,7 +75,7 @@ def mold_of(model: Certificate) -> Mold:
     above, _, below = extensions.partition(key_id_of(model.spki_der))
     says = {one.name: getattr(model.extensions, one.name) for one in fields(Extensions)}
     del says["subject_key_id"]
-    return Mold(der[serial_end:algorithm_end], model.issuer_der, above, below, says)
+    return CertificateTemplate(der[serial_end:algorithm_end], model.issuer_der, above, below, says)
 
 
 def key_id_of(spki_der: bytes) -> bytes:

@@ -17,7 +17,7 @@ def name_of_key(issuer: Certificate) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
+class DistributionPoints:
     """Addresses below `url`, which has no slash at its end."""
 
     url: str

@@ -94,7 +94,14 @@ def read_extensions(der: bytes, parsed: x509.Certificate | None = None) -> Exten
     if parsed is not None:
         try:
             return _read_plain(parsed.extensions)
-        except (ValueError, TypeError, KeyError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType, _Unusual):
+        except (
+            ValueError,
+            TypeError,
+            KeyError,
+            x509.DuplicateExtension,
+            x509.UnsupportedGeneralNameType,
+            _UncommonExtension,
+        ):
             pass  # the thorough reader decides
     try:
         check_quick(der)
@@ -106,7 +113,7 @@ def read_extensions(der: bytes, parsed: x509.Certificate | None = None) -> Exten
 _LEFT_TO_THE_OTHER = (x509.SubjectAlternativeName, x509.NameConstraints, x509.PolicyConstraints)
 
 
-class _Unusual(Exception):  # noqa: N818 - a way out to the thorough reader
+class _UncommonExtension(Exception):  # noqa: N818 - a way out to the thorough reader
     """Something the quick reader leaves to the other."""
 
 
@@ -124,7 +131,7 @@ def _read_plain(found: x509.Extensions) -> Extensions:
                     says["critical"] = _BASIC
             case x509.KeyUsage:
                 if value.key_agreement:  # encipherOnly and decipherOnly hang on it
-                    raise _Unusual
+                    raise _UncommonExtension
                 says["key_usage"] = _usages_of(value)
             case x509.ExtendedKeyUsage:
                 says["extended_key_usage"] = _purposes_of(value)
@@ -134,7 +141,7 @@ def _read_plain(found: x509.Extensions) -> Extensions:
                 says["authority_key_id"] = value.key_identifier
             case kind:
                 if extension.critical or kind in _LEFT_TO_THE_OTHER:
-                    raise _Unusual
+                    raise _UncommonExtension
     return Extensions(**says)
 
 

@@ -1,7 +1,7 @@
 """What a list of a million chips asks of each certificate, cut out of its DER without making an object of anything.
 
 In:   the DER of one certificate that an issuer at hand is said to have signed.
-Out:  a `Glance`, or None for anything but the plain case: a P-256 device signed by ECDSA, with one common name. Then
+Out:  a `ParsedLeaf`, or None for all but the plain case: a P-256 device signed by ECDSA, with one common name. Then
       the library's reader decides (`certificates.parse_der`), which is several times slower.
 
 What was cut is worth nothing until the signature over it has verified (`is_signed_with`).
@@ -41,7 +41,7 @@ _DATES = re.compile(rb"\x30." + _DATE + _DATE, re.DOTALL)
 """A Validity that every reader takes alike (RFC 5280 section 4.1.2.5); February's last day is left to the library."""
 
 
-class Glance(NamedTuple):
+class ParsedLeaf(NamedTuple):
     """Of a certificate that is no CA's: the subject's common name, its key as X and Y, and what its issuer signed."""
 
     common_name: str
@@ -52,7 +52,7 @@ class Glance(NamedTuple):
     signature: bytes
 
 
-def glance(der: bytes) -> Glance | None:
+def glance(der: bytes) -> ParsedLeaf | None:
     """Return what is needed, None where the library has to read it."""
     try:
         return _glance(der) if len(der) <= MAX_CERTIFICATE_BYTES else None
@@ -60,7 +60,7 @@ def glance(der: bytes) -> Glance | None:
         return None
 
 
-def is_signed_with(certificate: Glance, key: ec.EllipticCurvePublicKey) -> bool:
+def is_signed_with(certificate: ParsedLeaf, key: ec.EllipticCurvePublicKey) -> bool:
     """Say whether this key made the signature."""
     try:
         key.verify(certificate.signature, certificate.signed, certificate.algorithm)
@@ -69,7 +69,7 @@ def is_signed_with(certificate: Glance, key: ec.EllipticCurvePublicKey) -> bool:
     return True
 
 
-def _glance(der: bytes) -> Glance | None:
+def _glance(der: bytes) -> ParsedLeaf | None:
     start, end = shortest_element(der, 0)
     tbs, tbs_end = shortest_element(der, start)
     at = shortest_element(der, tbs)[1]  # the version, which one without extensions leaves out
@@ -101,7 +101,7 @@ def _glance(der: bytes) -> Glance | None:
     if name is None or not is_plain:
         return None
     point, issuer = der[point_at:extensions_at], der[issuer_at:validity_at]
-    return Glance(name, point, issuer, der[start:tbs_end], ECDSA[algorithm], der[bits + 1 : end])
+    return ParsedLeaf(name, point, issuer, der[start:tbs_end], ECDSA[algorithm], der[bits + 1 : end])
 
 
 _TAGS = (SEQUENCE, SEQUENCE, EXPLICIT_0, INTEGER, SEQUENCE, SEQUENCE, SEQUENCE, _EXPLICIT_3)

@@ -19,9 +19,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from birthmark.clock import Entropy
 from birthmark.errors import PolicyError
 from birthmark.pki.certificate_profiles import Profile
-from birthmark.pki.certificate_template import Mold, mold_of
+from birthmark.pki.certificate_template import CertificateTemplate, mold_of
 from birthmark.pki.certificates import Certificate, parse_der
-from birthmark.pki.distribution_points import Places
+from birthmark.pki.distribution_points import DistributionPoints
 from birthmark.pki.extensions import USAGES
 from birthmark.pki.names import name_of
 
@@ -90,7 +90,7 @@ def issue(
     now: datetime,
     lifetime: timedelta | None = None,
     san: Sequence[x509.GeneralName] = (),
-    places: Places | None = None,
+    places: DistributionPoints | None = None,
     excluded: tuple[x509.GeneralName, ...] = (),
 ) -> Certificate:
     """Return a certificate signed by `issuer`, from a little before `now`, no longer than the issuer, if it ends.
@@ -127,7 +127,7 @@ def _below(
     above: Certificate,
     named: x509.AuthorityKeyIdentifier,
     profile: Profile,
-    places: Places | None,
+    places: DistributionPoints | None,
     excluded: tuple[x509.GeneralName, ...],
     *,
     subject: x509.Name,
@@ -148,11 +148,11 @@ def _mold(
     above: Certificate,
     named: x509.AuthorityKeyIdentifier,
     profile: Profile,
-    places: Places | None,
+    places: DistributionPoints | None,
     excluded: tuple[x509.GeneralName, ...],
     *,
     is_strong: bool,
-) -> Mold:
+) -> CertificateTemplate:
     """Return what certificates of a profile share that `above` issues, from a model that its key never signed."""
     key = ec.generate_private_key(ec.SECP384R1() if is_strong else ec.SECP256R1())
     model = _below(above, named, profile, places, excluded, subject=_NOBODY, public_key=key.public_key())

@@ -36,7 +36,7 @@ HASHES: Mapping[str, hashes.HashAlgorithm] = {
 _NONCE = "1.3.6.1.5.5.7.48.1.2"
 
 
-class Unsigned(Enum):
+class UnsignedStatus(Enum):
     """Answers that say nothing of any certificate (section 4.2.1)."""
 
     MALFORMED = ocsp.OCSPResponseStatus.MALFORMED_REQUEST

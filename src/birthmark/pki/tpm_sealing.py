@@ -29,7 +29,7 @@ _HASHES: dict[str, type[hashes.HashAlgorithm]] = {
 }
 
 
-class Chance(Protocol):
+class RandomSource(Protocol):
     """Where unpredictable bytes come from."""
 
     def token(self, n: int) -> bytes: ...
@@ -61,7 +61,7 @@ def parse_sealed(data: bytes) -> SealedKey:
     return found
 
 
-def seal_hmac_key(key: bytes, endorsement: TpmPublic, storage_root: TpmPublic, chance: Chance) -> bytes:
+def seal_hmac_key(key: bytes, endorsement: TpmPublic, storage_root: TpmPublic, chance: RandomSource) -> bytes:
     """Return `key` as only the TPM that has both keys can import it, for HMAC-SHA-256."""
     if not 0 < len(key) <= _MAX_KEY_BYTES:
         raise ValueError(len(key))
@@ -83,7 +83,7 @@ def _hmac_public(unique: bytes) -> bytes:
     return _KEYED_HASH + _SHA256 + attributes.to_bytes(4, "big") + no_policy + _HMAC + _SHA256 + sized(unique)
 
 
-def _protect(data: bytes, parent: TpmPublic, label: bytes, name: bytes, chance: Chance) -> tuple[bytes, bytes]:
+def _protect(data: bytes, parent: TpmPublic, label: bytes, name: bytes, chance: RandomSource) -> tuple[bytes, bytes]:
     """Return `data` encrypted and authenticated for `parent`, and the secret that only `parent` reads."""
     seed, secret = _seed(parent, label, chance)
     hash_bits = hashlib.new(parent.hash_name).digest_size * 8
@@ -92,7 +92,7 @@ def _protect(data: bytes, parent: TpmPublic, label: bytes, name: bytes, chance: 
     return sized(hmac.digest(integrity, encrypted + name, parent.hash_name)) + encrypted, secret
 
 
-def _seed(parent: TpmPublic, label: bytes, chance: Chance) -> tuple[bytes, bytes]:
+def _seed(parent: TpmPublic, label: bytes, chance: RandomSource) -> tuple[bytes, bytes]:
     """Return a seed and how it is told to `parent` (part 1, annexes B.10 and C.6)."""
     size = hashlib.new(parent.hash_name).digest_size
     if isinstance(parent.key, rsa.RSAPublicKey):

@@ -17,13 +17,13 @@ from typing import Any, TypeAlias
 
 from birthmark import supervised_tasks
 from birthmark.bus.ports import Reply, Request
-from birthmark.clock import Clock, Entropy, Steadiness, new_uuid
+from birthmark.clock import Clock, ClockStability, Entropy, new_uuid
 from birthmark.errors import BirthmarkError, UnavailableError
 from birthmark.net.quota_key import share_of
 from birthmark.pki.certificates import Certificate
 from birthmark.rate_limits import RateLimits
 from birthmark.refusals import store
-from birthmark.refusals.presented_certificates import Presented
+from birthmark.refusals.presented_certificates import PresentedCertificates
 from birthmark.refusals.store import Refusal
 from birthmark.store import Changes, Database, to_micros
 from birthmark.store.counters import HOUR
@@ -101,7 +101,7 @@ _NAMES = (
 
 
 @dataclass(frozen=True, slots=True)
-class _Refused:
+class _RefusedRequest:
     refusal_id: str
     at: datetime
     error: BirthmarkError = field(repr=False)
@@ -110,16 +110,16 @@ class _Refused:
 
 
 @dataclass(slots=True)
-class _Waiting:
+class _PendingRefusals:
     """What is to be written, of each share of addresses in turn. Where there is too much, who has most gets no more."""
 
     count: int = 0
-    _of: OrderedDict[str, deque[_Refused]] = field(default_factory=OrderedDict)
+    _of: OrderedDict[str, deque[_RefusedRequest]] = field(default_factory=OrderedDict)
 
     def has_room(self, share: str) -> bool:
         return self.count < MAX_PENDING or len(self._of.get(share, ())) < self.count // max(1, len(self._of))
 
-    def add(self, share: str, refused: _Refused) -> None:
+    def add(self, share: str, refused: _RefusedRequest) -> None:
         if self.count >= MAX_PENDING:
             most = max(self._of, key=lambda one: len(self._of[one]))
             self._of[most].pop()
@@ -129,8 +129,8 @@ class _Waiting:
         self._of.setdefault(share, deque()).append(refused)
         self.count += 1
 
-    def take(self, most: int) -> list[_Refused]:
-        taken: list[_Refused] = []
+    def take(self, most: int) -> list[_RefusedRequest]:
+        taken: list[_RefusedRequest] = []
         while self._of and len(taken) < most:
             share, waiting = self._of.popitem(last=False)
             taken.append(waiting.popleft())
@@ -150,9 +150,9 @@ class Ledger:
         """`heard` hears of each refusal that is kept: its code, the address, the tracking id and the facts."""
         self._database = database
         self._clock = clock
-        self._steadiness = Steadiness(clock)
+        self._steadiness = ClockStability(clock)
         self._entropy = entropy
-        self._waiting = _Waiting()
+        self._waiting = _PendingRefusals()
         self._writer: asyncio.Task[None] | None = None
         self._pruner: asyncio.Task[None] | None = None
         self._recorded = 0
@@ -162,7 +162,7 @@ class Ledger:
         self._uncounted: Counter[tuple[str, str, int]] = Counter()
         """Refusals by figure, code and hour that no commit says of yet: also those of which no row is kept."""
         self._heard = heard
-        self.presented = Presented()
+        self.presented = PresentedCertificates()
         self._limits = RateLimits()
 
     def record(
@@ -198,7 +198,7 @@ class Ledger:
         if presented is not None:
             self.presented.add(share, presented)
         if self._waiting.has_room(share) and self._limits.has_room(share, self._clock.monotonic()):
-            self._waiting.add(share, _Refused(refusal_id, at, error, address, known))
+            self._waiting.add(share, _RefusedRequest(refusal_id, at, error, address, known))
             if self._heard is not None:
                 self._heard(error.code, address, refusal_id, known)
             if self._writer is None:
@@ -227,7 +227,7 @@ class Ledger:
         finally:
             self._writer = None
 
-    async def _file(self, refused: Sequence[_Refused]) -> None:
+    async def _file(self, refused: Sequence[_RefusedRequest]) -> None:
         """Write them all; what one of them has that cannot be written costs no other."""
         try:
             changes = Changes()
@@ -270,7 +270,7 @@ class Ledger:
             await self._database.commit(changes)
 
 
-def _add(changes: Changes, one: _Refused) -> None:
+def _add(changes: Changes, one: _RefusedRequest) -> None:
     told = (str(one.error), *one.error.explain_apart())
     message, cause, fix = (_cut(text, MAX_CHARS) for text in told)
     address = store.kept_address(one.address)

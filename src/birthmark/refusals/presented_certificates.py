@@ -33,7 +33,7 @@ Find: TypeAlias = Callable[[Thumbprint], Awaitable[Certificate]]
 
 
 @dataclass(slots=True)
-class Presented:
+class PresentedCertificates:
     """Certificates by thumbprint, the latest last."""
 
     _kept: OrderedDict[Thumbprint, tuple[str, Certificate]] = field(default_factory=OrderedDict)

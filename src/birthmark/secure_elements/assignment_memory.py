@@ -65,7 +65,7 @@ class Memory:
         return Assignment(self.hub, self.device, self.scope) if self.hub and self.device else None
 
 
-class _Stored(msgspec.Struct, frozen=True):
+class _StoredAssignment(msgspec.Struct, frozen=True):
     v: int
     n: int
     h: str
@@ -96,7 +96,7 @@ def write_memory(assignment: Assignment, layout: Layout, over: Memory, limit: in
         raw = _field("device id", assignment.device, SERIAL_BYTES, _SERIAL)
         raw += _field("hub", assignment.hub, HUB_BYTES, _HUB) + over.rest
     else:
-        stored = _Stored(_VERSION, over.counter + 1, assignment.hub, assignment.device, assignment.scope)
+        stored = _StoredAssignment(_VERSION, over.counter + 1, assignment.hub, assignment.device, assignment.scope)
         raw = msgspec.json.encode(stored)
     if len(raw) > limit:
         raise ElementDataTooLargeError(size=len(raw), limit=limit, label=label)
@@ -105,7 +105,7 @@ def write_memory(assignment: Assignment, layout: Layout, over: Memory, limit: in
 
 def _birthmark(raw: bytes) -> Memory:
     try:
-        stored = decode_json(raw.rstrip(_PADDING), _Stored)
+        stored = decode_json(raw.rstrip(_PADDING), _StoredAssignment)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ElementMemoryInvalidError(detail="it has neither Birthmark's layout nor the how-to's") from error
     if stored.v != _VERSION or not stored.h or not stored.d:

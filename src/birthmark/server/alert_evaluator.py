@@ -13,13 +13,13 @@ from pathlib import Path
 
 from sqlalchemy import bindparam, func, select
 
-from birthmark.alerts.identity_conflicts import Contesting, Name, in_two_places
+from birthmark.alerts.identity_conflicts import IdentityConflicts, Name, in_two_places
 from birthmark.alerts.machine_readings import Machines
-from birthmark.alerts.model import Ending, Looked, Readings, Thresholds
+from birthmark.alerts.model import MachineReading, Readings, Thresholds, UpcomingExpiry
 from birthmark.alerts.rules import CONTESTED, RULES, found
 from birthmark.alerts.service import Alerts
 from birthmark.ca import store as ca_store
-from birthmark.clock import STEADY_S, Steadiness
+from birthmark.clock import STEADY_S, ClockStability
 from birthmark.errors import BirthmarkError
 from birthmark.net.identity_conflicts import IdentityContestedError
 from birthmark.operator_api.server_status import OwnEnd
@@ -82,7 +82,7 @@ class Alerting:
     every: timedelta = timedelta(seconds=10)
     machine: str = field(default_factory=socket.gethostname)
     server: OwnEnd | None = None
-    own: Looked | None = field(default=None, init=False)
+    own: MachineReading | None = field(default=None, init=False)
     """What this worker saw of its machine last."""
     _noticed: dict[Name, int] = field(default_factory=dict, init=False)
     """Of names that two use, until when they were noticed together, in microseconds."""
@@ -92,7 +92,7 @@ class Alerting:
 
     async def keep_judging(self) -> None:
         """Judge as long as this runs, and while no other worker does."""
-        steadiness = Steadiness(self.rooms.authority.clock)
+        steadiness = ClockStability(self.rooms.authority.clock)
         began = self.rooms.authority.clock.monotonic()
         while True:
             try:
@@ -109,11 +109,11 @@ class Alerting:
     def _alive(self) -> timedelta:
         return max(_ALIVE, _LOOKS * self.every)
 
-    async def look(self, steadiness: Steadiness, began: float) -> None:
+    async def look(self, steadiness: ClockStability, began: float) -> None:
         """Note what this worker sees of its machine. A clock that was never seen steady since `began` is only new."""
         clock = self.rooms.authority.clock
         disk = await asyncio.to_thread(shutil.disk_usage, self.directory)
-        seen = Looked(
+        seen = MachineReading(
             worker=self.rooms.database.worker,
             machine=self.machine,
             at=clock.now(),
@@ -128,13 +128,13 @@ class Alerting:
 
     async def _tell_of_ends(self, now: datetime) -> None:
         """Write which names had connections ended here: another worker may have ended others of them."""
-        contesting, rooms = Contesting(self.rooms.database), self.rooms
+        contesting, rooms = IdentityConflicts(self.rooms.database), self.rooms
         for kind, contested in (("hub", rooms.hub_connections.contested), ("aws", rooms.aws_connections.contested)):
             await contesting.note(kind, contested.news(_NAMES_AT_ONCE), now)
 
     async def _notice_two(self, now: datetime) -> None:
         """File those names that are in two places by what all workers saw together."""
-        found = in_two_places(await Contesting(self.rooms.database).recent(now), now, self._noticed)
+        found = in_two_places(await IdentityConflicts(self.rooms.database).recent(now), now, self._noticed)
         self._noticed = {name: at for name, at in self._noticed.items() if at > to_micros(now - _HOUR)}
         for name, ends in found.items():
             self._noticed[name] = ends[-1][0]
@@ -164,7 +164,7 @@ class Alerting:
         hooks = [one for one in await rooms.webhooks.all() if one.failed_since is not None and not one.is_paused]
         return Readings(
             now=now,
-            cas=[Ending(name, ca.not_after) for name, ca in sorted(cas.items())],
+            cas=[UpcomingExpiry(name, ca.not_after) for name, ca in sorted(cas.items())],
             lists=await self._lists(now),
             machines=await Machines(rooms.database, rooms.authority.clock).alive(self._alive),
             unrenewed=len(names),
@@ -174,7 +174,9 @@ class Alerting:
             refusals_before=before,
             contested=await self._contested(now),
             outbox=max(waits, timedelta()),
-            failing=[Ending(one.name, one.failed_since, one.problem) for one in hooks if one.failed_since is not None],
+            failing=[
+                UpcomingExpiry(one.name, one.failed_since, one.problem) for one in hooks if one.failed_since is not None
+            ],
         )
 
     async def _unrenewed(self, now: datetime) -> list[str]:
@@ -205,7 +207,7 @@ class Alerting:
                 before[one.state] = before.get(one.state, 0.0) + one.value / _HOURS
         return {code: int(count) for code, count in within.items()}, before
 
-    async def _lists(self, now: datetime) -> list[Ending]:
+    async def _lists(self, now: datetime) -> list[UpcomingExpiry]:
         """Return when the lists end that were handed out; one that ends soon is made anew, if that can be."""
         authority, ends = self.rooms.authority, []
         for purpose in map(str, ("root", *authority.hierarchy.issuers)):
@@ -221,7 +223,7 @@ class Alerting:
                     made = await authority.lists.named(purpose)
                     end = end if made is None else made.next_update
             if end is not None:
-                ends.append(Ending(purpose, end))
+                ends.append(UpcomingExpiry(purpose, end))
         return ends
 
     async def _contested(self, now: datetime) -> tuple[str, ...]:

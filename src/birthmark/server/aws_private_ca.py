@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from birthmark import supervised_tasks
-from birthmark.ca.external_ca import Asking, UpstreamAnswerError, check_answer
+from birthmark.ca.external_ca import PendingSignatures, UpstreamAnswerError, check_answer
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import UnavailableError
 from birthmark.pki.certificate_profiles import Profile
@@ -57,7 +57,7 @@ class PrivateCa:
     keep: Callable[[tuple[Certificate, ...]], Awaitable[None]] = field(repr=False)
     known: tuple[Certificate, ...] = ()
     _algorithm: str | None = None
-    _asking: Asking = field(default_factory=Asking, init=False, repr=False)
+    _asking: PendingSignatures = field(default_factory=PendingSignatures, init=False, repr=False)
     _is_kept: bool = field(default=True, init=False)
     """What could not be kept is handed over again by the next look."""
 

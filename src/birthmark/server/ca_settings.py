@@ -13,7 +13,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, ObjectIdentifier
 from birthmark.ca.passphrase import FORMS, SourceInvalidError, check_source
 from birthmark.durations import lifetime_of
 from birthmark.pki.certificate_profiles import FOR_REQUESTS, AllowedNames, Profile
-from birthmark.pki.distribution_points import Places
+from birthmark.pki.distribution_points import DistributionPoints
 from birthmark.pki.name_constraints import is_host_name
 
 _Text = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
@@ -81,8 +81,8 @@ class Ca(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     edge_on_this_host: bool = False
 
     @property
-    def places(self) -> Places | None:
-        return None if self.public_url is None else Places(self.public_url.rstrip("/"))
+    def places(self) -> DistributionPoints | None:
+        return None if self.public_url is None else DistributionPoints(self.public_url.rstrip("/"))
 
     @property
     def told_beyond(self) -> timedelta:

@@ -26,7 +26,7 @@ from birthmark.bus import Bus, shared
 from birthmark.ca.certificate_orders import excluding
 from birthmark.ca.events import CertificateRevoked
 from birthmark.ca.external_ca import Upstream
-from birthmark.ca.ocsp_responder import Answers
+from birthmark.ca.ocsp_responder import OcspResponder
 from birthmark.ca.rollover import Rollovers
 from birthmark.ca.service import CertificateAuthority
 from birthmark.clock import Clock, Entropy
@@ -43,8 +43,8 @@ from birthmark.est.service import Credentials, EstService, RegistrationAuthoriti
 from birthmark.events.transient_events import Notices
 from birthmark.events.webhooks import Webhooks
 from birthmark.iam.approvals import Approvals
-from birthmark.iam.device_code import Askings
-from birthmark.iam.idempotency import Once
+from birthmark.iam.device_code import DeviceCodeFlow
+from birthmark.iam.idempotency import IdempotencyStore
 from birthmark.iam.oidc import Providers
 from birthmark.iam.passwords import Passwords
 from birthmark.iam.role_scopes import PlaceMissingError
@@ -58,10 +58,10 @@ from birthmark.iothub.mqtt.connection import HubConnection
 from birthmark.iothub.service import Hubs, IotHub
 from birthmark.iothub.service.routing_endpoints import carriers_of
 from birthmark.message_routing.delivery_queue import Queue
-from birthmark.net.admission import Closed
+from birthmark.net.admission import CloseReason
 from birthmark.net.quota_key import share_of
 from birthmark.outbound.http_sender import Sender
-from birthmark.outbound.mail_config import Mails
+from birthmark.outbound.mail_config import MailSender
 from birthmark.outbound.ssrf_guard import networks_of
 from birthmark.pki.certificates import Certificate
 from birthmark.rate_limits import RateLimits
@@ -190,7 +190,7 @@ class Rooms:
     authority: CertificateAuthority
     rollovers: Rollovers
     groups: GroupsOfRoots
-    answers: Answers
+    answers: OcspResponder
     est: EstService
     credentials: Credentials
     tokens: Tokens
@@ -208,10 +208,10 @@ class Rooms:
     aws_connections: AwsConnections
     people: People
     sign_in: SignIn
-    askings: Askings
+    askings: DeviceCodeFlow
     providers: Providers
     approvals: Approvals
-    once: Once
+    once: IdempotencyStore
     webhooks: Webhooks
     notices: Notices
     alerts: Alerts
@@ -244,7 +244,7 @@ class Rooms:
         """Tell every MQTT client that this server ends, as far as its version of MQTT has words for it."""
         for mqtt in self._mqtt:
             for connection in mqtt.everyone():
-                connection.pump.close(Closed.STOPPING)
+                connection.pump.close(CloseReason.STOPPING)
 
     def subscribe(self, bus: Bus) -> None:
         """Let live connections hear of what changed about them."""
@@ -277,7 +277,7 @@ async def _broker(
 
 
 @dataclass(frozen=True, slots=True)
-class _Watching:
+class _PresenceLog:
     """Notes who comes to a hub or the account, and from where."""
 
     notices: Notices
@@ -286,7 +286,7 @@ class _Watching:
         address = connection.pump.address if isinstance(connection, HubConnection | AwsConnection) else ""
         self.notices.came(space, client, address)
 
-    def went(self, space: str, client: str, reason: Closed) -> None:
+    def went(self, space: str, client: str, reason: CloseReason) -> None:
         self.notices.went(space, client, reason)
 
 
@@ -296,7 +296,7 @@ def _sender(settings: Settings) -> Sender:
     return Sender(networks_of(settings.outbound.allow), context)
 
 
-def _mailer(settings: Settings) -> Mails | None:
+def _mailer(settings: Settings) -> MailSender | None:
     mail = settings.mail
     if not mail.host:
         return None
@@ -330,7 +330,7 @@ async def open_rooms(
     ledger = Ledger(database, clock, entropy, notices.refused)
     later = ServiceRefs(Ref(), Ref(), Ref(), Ref(), Ref())
     broker = await _broker(
-        *(database, bus, clock, _Watching(notices), WorkerCounters(later, ledger)),
+        *(database, bus, clock, _PresenceLog(notices), WorkerCounters(later, ledger)),
         freeing=lambda worker: later.iothub().c2d.inboxes.free_held(holder_of(worker)),
     )
     people = People(
@@ -475,7 +475,7 @@ async def open_rooms(
         authority,
         rollovers,
         groups,
-        Answers(authority, SigningShare(clock, settings.workers)),
+        OcspResponder(authority, SigningShare(clock, settings.workers)),
         est,
         credentials,
         Tokens(database, clock, entropy),
@@ -493,10 +493,10 @@ async def open_rooms(
         aws_connections,
         people,
         sign_in,
-        Askings(people),
+        DeviceCodeFlow(people),
         Providers(sign_in, entropy, sender, providers_of(settings.oidc)),
         Approvals(database, clock, entropy, people),
-        Once(database, clock),
+        IdempotencyStore(database, clock),
         Webhooks(
             *(database, clock, entropy, sender, f"birthmark://{settings.host_name}", bus.worker),
             mailer=_mailer(settings),

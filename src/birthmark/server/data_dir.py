@@ -53,7 +53,7 @@ from birthmark.operator_api.data_directory_lock import DirectoryLock
 from birthmark.operator_api.environment import system_roots
 from birthmark.pki.certificate_profiles import Purpose
 from birthmark.pki.certificates import Certificate, parse_bundle
-from birthmark.pki.distribution_points import Places
+from birthmark.pki.distribution_points import DistributionPoints
 from birthmark.pki.issuance import Issuer, SigningKey, new_serial
 
 _RENEW_BEFORE = timedelta(days=30)
@@ -180,7 +180,9 @@ class DataDirectory:
             self.forget("endpoints.json")
             self._lock.release()
 
-    def hierarchy(self, root: str | None = None, places: Places | None = None, source: str | None = None) -> Hierarchy:
+    def hierarchy(
+        self, root: str | None = None, places: DistributionPoints | None = None, source: str | None = None
+    ) -> Hierarchy:
         """Return the CA, made at the first start. `root` is the one that the database belongs to, once it was noted.
 
         Raise `CaLostError`, `CaForeignError`, `RecordsLostError`.
@@ -195,7 +197,7 @@ class DataDirectory:
                 ca, "Birthmark", now=now, entropy=self._entropy, root=root, places=places, passphrase=passphrase
             )
 
-    def generations(self, hierarchy: Hierarchy, places: Places | None = None) -> Generations:
+    def generations(self, hierarchy: Hierarchy, places: DistributionPoints | None = None) -> Generations:
         """Return the roots there are beside the one that was opened, and the way to another."""
         passphrase = self._passphrase or Passphrase(self.path / FIRST)
         return Generations(self.path, hierarchy.generations[0], passphrase, self._clock, self._entropy, places)
@@ -214,7 +216,7 @@ class DataDirectory:
         self._write_trust(*hierarchy.anchors, *(c for c in chain if c.is_ca or c.is_self_issued))
 
     def server_certificate(
-        self, hierarchy: Hierarchy, names: Iterable[str], places: Places | None = None
+        self, hierarchy: Hierarchy, names: Iterable[str], places: DistributionPoints | None = None
     ) -> tuple[Sequence[Certificate], SigningKey]:
         """Return the servers' chain and key, for at least `names`.
 

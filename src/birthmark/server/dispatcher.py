@@ -26,7 +26,7 @@ from birthmark.mqtt.engine import Limits as EngineLimits
 from birthmark.mqtt.packets import Connect
 from birthmark.mqtt.reason_codes import ReasonCode
 from birthmark.net.admission import Admission, MqttRefusedError
-from birthmark.net.error_boundary import Direct, Late
+from birthmark.net.error_boundary import LazyApp, StaticRoutes
 from birthmark.net.errors import HandshakeFailedError, ServerNotTrustedError, TooSlowError, WebSocketPathError
 from birthmark.net.host_header import RequireAuthority
 from birthmark.net.http import ASGIApp, Receive, Scope, Send
@@ -52,8 +52,8 @@ from birthmark.operator_api import (
 from birthmark.operator_api.account_pages import OwnPages
 from birthmark.operator_api.alerts import alert_endpoints
 from birthmark.operator_api.api_client import NotServedError
-from birthmark.operator_api.api_router import Beside, Endpoint, operator_mount
-from birthmark.operator_api.authentication import Known
+from birthmark.operator_api.api_router import ApiContext, Endpoint, operator_mount
+from birthmark.operator_api.authentication import Authenticator
 from birthmark.operator_api.certificate_details import whole_certificate_endpoints
 from birthmark.operator_api.counters import figure_endpoints
 from birthmark.operator_api.crls import list_endpoints
@@ -64,18 +64,18 @@ from birthmark.operator_api.inventory import inventory_endpoints
 from birthmark.operator_api.machines import Invite, machine_endpoints
 from birthmark.operator_api.openapi import openapi
 from birthmark.operator_api.policy_keys import key_endpoints
-from birthmark.operator_api.session_guard import Gate
+from birthmark.operator_api.session_guard import SessionGuard
 from birthmark.operator_api.sessions import ProviderPages, asking_endpoints, session_endpoints
 from birthmark.operator_api.sign_in import SignInPages
-from birthmark.operator_api.sign_in_handlers import Desk
+from birthmark.operator_api.sign_in_handlers import SignInHandlers
 from birthmark.operator_api.users import approval_endpoints, token_endpoints, user_endpoints
 from birthmark.ref import Ref
 from birthmark.server.alert_evaluator import Alerting
 from birthmark.server.composition_root import Rooms
 from birthmark.server.counters import PERIODS, Figures
-from birthmark.server.enrollment import Enrolling
-from birthmark.server.machines.file_sync import Sharing
-from birthmark.server.metrics_sources import Metering
+from birthmark.server.enrollment import ServerEnrollment
+from birthmark.server.machines.file_sync import FileSync
+from birthmark.server.metrics_sources import MetricsSource
 from birthmark.server.presented_certificates import presented_anywhere
 from birthmark.server.settings import Service, Settings
 from birthmark.server.settings_view import views_of
@@ -83,7 +83,7 @@ from birthmark.server.settings_view import views_of
 KEPT_S = 1.0
 
 
-class Reach:
+class DependencyCheck:
     """Keeps the last answer of `ask` for a second; those who come meanwhile share it."""
 
     def __init__(self, ask: Callable[[], Awaitable[bool]], clock: Clock) -> None:
@@ -158,13 +158,13 @@ class Applications:
             machine=machine,
             server=served,
         )
-        self.metering = Metering(rooms, self.alerting, served)
+        self.metering = MetricsSource(rooms, self.alerting, served)
         self._metrics = Route("/metrics", self._measured, methods=["GET"])
         self.endpoints: Mapping[str, Any] = {}
         """Where the services are, without what lets somebody in."""
         self.console_url: Ref[str] = Ref()
         """Where people of other machines reach the operator interface, when it is bound."""
-        self._reach = Reach(rooms.database.is_reachable, clock)
+        self._reach = DependencyCheck(rooms.database.is_reachable, clock)
         self._mqtt_limits = EngineLimits(
             connect_timeout_s=settings.bounds().mqtt_connect_s, max_queued=settings.aws.max_waiting
         )
@@ -221,7 +221,7 @@ class Applications:
             routes.append(WebSocketRoute("/{path:path}", no_websocket))
             return _application(routes)
 
-        others = Direct(devices, Late(whole))
+        others = StaticRoutes(devices, LazyApp(whole))
         if not serves(Service.AWS):
             return self._guarded(others)
         aws_side = rooms.aws_connections
@@ -235,7 +235,7 @@ class Applications:
     def est(self) -> ASGIApp:
         """Return EST and what is said of revocation, for its own port."""
         devices = est_http.routes(self._rooms.est, self._rooms.ledger)
-        return self._guarded(Direct(devices, _application([*devices, *self._pki_routes()])))
+        return self._guarded(StaticRoutes(devices, _application([*devices, *self._pki_routes()])))
 
     def pki(self) -> ASGIApp:
         """Return what relying parties ask for, for plain HTTP: nothing of it hangs on who asks, or by which name."""
@@ -254,7 +254,7 @@ class Applications:
     def operator(self, token: str, table: Sequence[Endpoint], parts: Parts) -> ASGIApp:
         """Return health and readiness, and the operator interface behind `token`; for loopback."""
         gate = self._gate(self._settings.ports.health)
-        known = Known(self._rooms.people, gate, token)
+        known = Authenticator(self._rooms.people, gate, token)
         mount = self._mount(known, table)
         pages = LatePages(lambda: self._pages(gate, table))
         return RequireAuthority(_application([*self._health_routes(parts), self._metrics, mount], pages))
@@ -265,24 +265,24 @@ class Applications:
         The data directory's token is not taken there.
         """
         gate = self._gate()
-        mount = self._mount(Known(self._rooms.people, gate), table)
+        mount = self._mount(Authenticator(self._rooms.people, gate), table)
         return self._guarded(_application([mount], LatePages(lambda: self._pages(gate, table))))
 
-    def _mount(self, known: Known, table: Sequence[Endpoint]) -> Mount:
+    def _mount(self, known: Authenticator, table: Sequence[Endpoint]) -> Mount:
         return operator_mount(known, table, openapi, self._beside())
 
-    def _beside(self) -> Beside:
-        return Beside(self._rooms.approvals.check, self._rooms.once, self._refused)
+    def _beside(self) -> ApiContext:
+        return ApiContext(self._rooms.approvals.check, self._rooms.once, self._refused)
 
-    def _gate(self, port: int | None = None) -> Gate:
-        return Gate.of(self._rooms.sign_in.sessions, [*self._settings.hosts, socket.gethostname()], port)
+    def _gate(self, port: int | None = None) -> SessionGuard:
+        return SessionGuard.of(self._rooms.sign_in.sessions, [*self._settings.hosts, socket.gethostname()], port)
 
-    def _pages(self, gate: Gate, table: Sequence[Endpoint]) -> ASGIApp:
+    def _pages(self, gate: SessionGuard, table: Sequence[Endpoint]) -> ASGIApp:
         """Return every page, and what says that none is there."""
         from birthmark.webconsole.app import Console
         from birthmark.webconsole.page_base import About
 
-        desk = Desk(gate, self._rooms.sign_in, self._entropy, self._refused)
+        desk = SignInHandlers(gate, self._rooms.sign_in, self._entropy, self._refused)
         providers = self._rooms.providers
         others = [(one.name, one.title) for one in providers.all]
         ways = [*SignInPages(desk, others).routes(), *ProviderPages(desk, providers).routes()]
@@ -307,7 +307,7 @@ class Applications:
         self._rooms.ledger.record(error, address=address)
 
     def operator_table(
-        self, seed: bytes, audit_key: bytes, served: server_status.OwnEnd, sharing: Sharing
+        self, seed: bytes, audit_key: bytes, served: server_status.OwnEnd, sharing: FileSync
     ) -> list[Endpoint]:
         """Return every route of the operator interface."""
         rooms, host = self._rooms, self._settings.host_name
@@ -315,7 +315,7 @@ class Applications:
             *dps.endpoints(rooms.instances, rooms.registrations, rooms.iothub.hubs, host),
             *dps.show_endpoints(rooms.instances, rooms.authorities),
             *dps.ca_endpoints(rooms.instances, rooms.authorities, rooms.enrollments),
-            *enrolling_endpoints(Enrolling(rooms, self._clock)),
+            *enrolling_endpoints(ServerEnrollment(rooms, self._clock)),
             *key_endpoints(rooms.instances, rooms.iothub, rooms.port),
             *hub.endpoints(rooms.iothub, rooms.instances, served),
             *hub.ca_endpoints(rooms.iothub),
@@ -354,7 +354,7 @@ class Applications:
     def _reached(self) -> Mapping[str, str | None]:
         return {"url": self.console_url.get(), "roots": (self._settings.directory / "trust.pem").read_text()}
 
-    def _invite(self, sharing: Sharing) -> Invite:
+    def _invite(self, sharing: FileSync) -> Invite:
         async def invite(actor: str) -> Mapping[str, object]:
             return await sharing.invite(self._rooms.rollovers.hierarchy.generations, actor)
 

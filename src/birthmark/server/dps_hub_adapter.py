@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from birthmark.ca.certificate_orders import BURST, EVERY_S, Orders
+from birthmark.ca.certificate_orders import BURST, EVERY_S, CertificateOrders
 from birthmark.ca.service import CertificateAuthority
 from birthmark.dps.ports import HubIdentity, HubStanding
 from birthmark.dps.service import Enrollments, Instances, Registrations
@@ -14,7 +14,7 @@ from birthmark.errors import NotFoundError
 from birthmark.iothub.model import AuthenticationType, Device, DeviceAuthentication, DeviceId, Twin
 from birthmark.iothub.rules.credentials import NoCredentialPolicyError, unused_of
 from birthmark.iothub.rules.twins import TwinInvalidError, begun
-from birthmark.iothub.service import Credentials, Made, Registry
+from birthmark.iothub.service import Credentials, ProvisionedDevice, Registry
 from birthmark.iothub.service.credentials import Grant, NewDevice
 from birthmark.iothub.service.registry import generation_of
 from birthmark.pki.certificates import Thumbprint
@@ -57,10 +57,10 @@ class GrantsByEnrollment:
         return Grant(found.policy, tuple(names), while_enrolled(instance, found, registration_id))
 
 
-def orders_of(authority: CertificateAuthority, most_alive: int | None = None) -> Orders:
+def orders_of(authority: CertificateAuthority, most_alive: int | None = None) -> CertificateOrders:
     """Return the CA for rooms that know their devices."""
     limits = RateLimits(burst=BURST, per_s=1 / EVERY_S, max_addresses=16384)
-    return Orders(authority, most_alive, limits.has_room)
+    return CertificateOrders(authority, most_alive, limits.has_room)
 
 
 class HubsForDps:
@@ -105,11 +105,11 @@ class HubsForDps:
         changes = await self._registry.move(device_id, present, wanted, made, now, with_twin=with_twin)
         return await self._noted(changes, wanted, device_id, identity, now)
 
-    def _made(self, identity: HubIdentity, unused: bytes | None) -> Made:
+    def _made(self, identity: HubIdentity, unused: bytes | None) -> ProvisionedDevice:
         proof = None if identity.keeps else _proof_of(identity)
         is_issued = identity.fresh is not None
         who = identity.proved, identity.is_individual
-        return Made(proof, identity.maker, identity.iot_edge, identity.twin, is_issued, unused, *who)
+        return ProvisionedDevice(proof, identity.maker, identity.iot_edge, identity.twin, is_issued, unused, *who)
 
     async def _unused(self, host: str, device_id: str, identity: HubIdentity) -> bytes | None:
         return None if identity.fresh is None else (await self.standing(host, device_id)).fresh

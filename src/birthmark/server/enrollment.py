@@ -15,7 +15,7 @@ from birthmark.dps.enrollment_document import (
 from birthmark.dps.model import Enrollment, X509Individual, parse_device_id
 from birthmark.dps.service.enrollments import EnrollmentExistsError
 from birthmark.errors import PolicyError
-from birthmark.operator_api.enrollment import Became, Wish
+from birthmark.operator_api.enrollment import EnrollmentResult, EnrollmentSpec
 from birthmark.pki.names import RegistrationId, parse_registration_id
 from birthmark.server.composition_root import Rooms
 
@@ -32,20 +32,20 @@ class CertificateUselessError(PolicyError):
 
 
 @dataclass(frozen=True, slots=True)
-class Enrolling:
+class ServerEnrollment:
     """Enrolls in the rooms."""
 
     rooms: Rooms = field(repr=False)
     clock: Clock = field(repr=False)
 
-    async def would(self, name: str, wish: Wish) -> Became:
+    async def would(self, name: str, wish: EnrollmentSpec) -> EnrollmentResult:
         """Return what would become of a device. Raise why it cannot be put on record."""
         registration_id, _ = await self._check(wish)
         instance = self.rooms.instances.by_name(name)
         present = await self.rooms.enrollments.find(instance.id_scope, registration_id, is_group=False)
-        return Became.WOULD_CREATE if present is None else _there(present, wish)
+        return EnrollmentResult.WOULD_CREATE if present is None else _there(present, wish)
 
-    async def do(self, name: str, wish: Wish, *, actor: str) -> Became:
+    async def do(self, name: str, wish: EnrollmentSpec, *, actor: str) -> EnrollmentResult:
         """Put a device on record. Raise why it cannot be, `EnrollmentExistsError` where it is there otherwise."""
         registration_id, device_id = await self._check(wish)
         instance = self.rooms.instances.by_name(name)
@@ -61,9 +61,9 @@ class Enrolling:
         except EnrollmentExistsError:
             present = await self.rooms.enrollments.get(instance.id_scope, registration_id, is_group=False)
             return _there(present, wish)
-        return Became.CREATED
+        return EnrollmentResult.CREATED
 
-    async def _check(self, wish: Wish) -> tuple[RegistrationId, str]:
+    async def _check(self, wish: EnrollmentSpec) -> tuple[RegistrationId, str]:
         """Return what the device registers as, and is called."""
         from birthmark.manifests.preflight_checks import doubts_of  # what verifies whole lists comes with it
 
@@ -76,14 +76,14 @@ class Enrolling:
         return parse_registration_id(name), parse_device_id(wish.device_id or name)
 
 
-def _there(present: Enrollment, wish: Wish) -> Became:
+def _there(present: Enrollment, wish: EnrollmentSpec) -> EnrollmentResult:
     """Return that a device is on record as it is wished. Raise `EnrollmentExistsError` where it is otherwise."""
     attestation = present.attestation
     is_it = isinstance(attestation, X509Individual) and wish.certificate.thumbprint in attestation.thumbprints
     wanted = wish.device_id or wish.certificate.subject_cn or ""
     called = present.device_id or present.id
     if is_it and present.is_enabled and called.lower() == wanted.lower():
-        return Became.UNCHANGED
+        return EnrollmentResult.UNCHANGED
     refusal = EnrollmentExistsError(enrollment=present.id)
     shown = f"What is on record: `birthmark device show {shlex.quote(present.id)}`."
     refusal.quote(fix=f"{shown} To update it from the list: `birthmark device enroll-list LIST --update`")

@@ -30,7 +30,7 @@ from birthmark import atomic_files
 from birthmark.broker.model import Message
 from birthmark.clock import MICROSECOND, Entropy, SystemClock, SystemEntropy
 from birthmark.server.composition_root import Rooms
-from birthmark.server.fault_proxy import Line, LineState
+from birthmark.server.fault_proxy import FaultProxy, LineState
 from birthmark.server.run import collect_seldom
 from birthmark.server.server import Server
 from birthmark.server.settings import Settings
@@ -85,7 +85,7 @@ class TrialClock(SystemClock):
         return super().micros() + self.ahead // MICROSECOND
 
 
-class Ending:
+class EndRequest:
     """Whether a server for tests is to end at once: it was told so, or nobody asks it any more and reads answers."""
 
     def __init__(self) -> None:
@@ -108,13 +108,13 @@ class TrialServer:
         self.clock = TrialClock()
         self._behind = behind
         self._server: Server | None = None
-        self._new: dict[Path, _Kept] = {}
+        self._new: dict[Path, _FileSnapshot] = {}
         self._places: set[Path] = set()
-        self._line: Line | None = None
+        self._line: FaultProxy | None = None
         self._watching: asyncio.Task[None] | None = None
         self._published: deque[Message] = deque(maxlen=_REMEMBERED)
         self._used_up: list[tuple[float, timedelta, bool]] = []
-        self.ending = Ending()
+        self.ending = EndRequest()
 
     @property
     def rooms(self) -> Rooms:
@@ -132,7 +132,7 @@ class TrialServer:
         """Start for the first time, and return the endpoints."""
         await self._begin()
         await self.stop()  # so that nothing of it is in memory alone
-        self._new = {path: _Kept.of(path) for path in _files(self.settings.directory)}
+        self._new = {path: _FileSnapshot.of(path) for path in _files(self.settings.directory)}
         self._places = _directories(self.settings.directory)
         return await self._begin()
 
@@ -189,7 +189,7 @@ class TrialServer:
             for at, duration, is_day in self._used_up:
                 left = duration - timedelta(seconds=self.clock.monotonic() - at)
                 self._use_up(max(left, timedelta()), is_day=is_day)
-            self._line = Line(front, self._behind)
+            self._line = FaultProxy(front, self._behind)
             await self._line.lay([p for p in (bound.mqtt, bound.https, bound.https_also, bound.est, bound.pki) if p])
         await self._line.become(state, after_bytes)
 
@@ -237,7 +237,7 @@ class TrialServer:
         return await self._server.start()
 
 
-class _Kept:
+class _FileSnapshot:
     """A file as it was: what says whether it was written since, its mode, and its bytes."""
 
     __slots__ = ("_bytes", "_mode", "_seen")
@@ -246,7 +246,7 @@ class _Kept:
         self._bytes, self._mode, self._seen = content, mode, seen
 
     @classmethod
-    def of(cls, path: Path) -> "_Kept":
+    def of(cls, path: Path) -> "_FileSnapshot":
         found = path.stat()
         return cls(path.read_bytes(), stat.S_IMODE(found.st_mode), _seen(found))
 
@@ -310,7 +310,7 @@ def run_trial(
             say(await trial.start())
             collect_seldom()
             if _is_somebodys(sys.stdin.fileno()):
-                await loop.connect_read_pipe(lambda: _Lines(lines, trial.ending), sys.stdin)
+                await loop.connect_read_pipe(lambda: _LineReader(lines, trial.ending), sys.stdin)
             while (line := await lines.get()) and not trial.is_ending:
                 if word := line.strip():
                     found = await answer(trial, word)
@@ -326,13 +326,13 @@ def run_trial(
     uvloop.run(main())
 
 
-class _Lines(asyncio.Protocol):
+class _LineReader(asyncio.Protocol):
     """Gives each line that is read, a long one cut, the last one without a line end too, and an empty one at the end.
 
     A lone CR ends a line as well, and what some editors of Windows begin a text with is no part of the first.
     """
 
-    def __init__(self, words: "asyncio.Queue[bytes]", ending: "Ending") -> None:
+    def __init__(self, words: "asyncio.Queue[bytes]", ending: "EndRequest") -> None:
         self._words, self._begun, self._ending = words, b"", ending
 
     def data_received(self, data: bytes) -> None:

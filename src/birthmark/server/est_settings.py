@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 import msgspec
 
 from birthmark.durations import FORMS, lifetime_of
-from birthmark.est.model import Comeback, Door, EstSettings
-from birthmark.est.rules.csr_attributes import Wish, render_wish
+from birthmark.est.model import EstLabel, EstSettings, LateRenewalRule
+from birthmark.est.rules.csr_attributes import KeyRequirements, render_wish
 from birthmark.est.wire import OPERATIONS
 from birthmark.pki.certificate_profiles import Profile
 from birthmark.server.ca_settings import Subject
@@ -118,12 +118,12 @@ def est_settings(est: Est, profiles: Mapping[str, Profile], workers: int = 1) ->
     return EstSettings(_door(est, profiles), labels, comeback, pace, (earliest, latest), est.max_live, workers)
 
 
-def _door(said: Est | Label, profiles: Mapping[str, Profile]) -> Door:
+def _door(said: Est | Label, profiles: Mapping[str, Profile]) -> EstLabel:
     wish = said.csr_attributes
-    attributes = None if wish is None else render_wish(Wish(wish.key, wish.channel_binding))
-    return Door(profiles[said.profile], said.approval, said.serverkeygen, attributes, said.base64_lines)
+    attributes = None if wish is None else render_wish(KeyRequirements(wish.key, wish.channel_binding))
+    return EstLabel(profiles[said.profile], said.approval, said.serverkeygen, attributes, said.base64_lines)
 
 
-def _comeback(rule: ComebackTable) -> Comeback:
+def _comeback(rule: ComebackTable) -> LateRenewalRule:
     window: timedelta = lifetime_of(rule.window)
-    return Comeback(window, rule.approval)
+    return LateRenewalRule(window, rule.approval)

@@ -27,7 +27,7 @@ class LineState(StrEnum):
     """Every connection ends by RST once, at once or after some bytes; new ones are taken."""
 
 
-class Line:
+class FaultProxy:
     """Between `front` and `behind`, two addresses, at some ports. `lay` binds those that can be bound."""
 
     def __init__(self, front: str, behind: str) -> None:
@@ -111,7 +111,7 @@ class Line:
 class _End(asyncio.Protocol):
     """One end of a connection: a device's, or with `other` the server's."""
 
-    def __init__(self, line: Line, host: str, port: int, other: "_End | None" = None) -> None:
+    def __init__(self, line: FaultProxy, host: str, port: int, other: "_End | None" = None) -> None:
         self._line, self._host, self._port = line, host, port
         self._is_devices = other is None
         self._other = other

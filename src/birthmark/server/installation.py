@@ -14,7 +14,7 @@ from birthmark.pki.certificates import Certificate
 from birthmark.server.composition_root import Rooms
 from birthmark.server.data_dir import UNFINISHED, RestoreUnfinishedError
 from birthmark.server.settings import ConfigInvalidError, Settings
-from birthmark.store import Changes, Database, Hold, insert, statement, upsert
+from birthmark.store import Changes, Database, DatabaseLock, insert, statement, upsert
 from birthmark.store.schema import outbox, server_facts
 
 DEFAULT = "birthmark"
@@ -126,7 +126,7 @@ async def check_whole(database: Database, directory: Path) -> None:
         raise DatabaseMovedError(to=str(moved["value"]))
 
 
-async def note_holder(database: Database, hold: Hold) -> None:
+async def note_holder(database: Database, hold: DatabaseLock) -> None:
     """Say in the database who has it, so that whoever lost it knows whether somebody else had it since."""
     await database.commit(Changes().run(_SET, name=hold.fact, value=hold.token))
     hold.mark_noted()

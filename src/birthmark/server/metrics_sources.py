@@ -17,7 +17,7 @@ LOOK_S = 0.5
 _PROTOCOLS: Mapping[int, str] = {4: "3.1.1", 5: "5"}
 
 
-class Metering:
+class MetricsSource:
     """A `Source` of everything in `rooms`. `certificate` is the server's, where it has TLS ports."""
 
     def __init__(self, rooms: Rooms, alerting: Alerting, certificate: OwnEnd | None = None) -> None:

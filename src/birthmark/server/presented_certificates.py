@@ -3,10 +3,10 @@
 from birthmark.broker import Broker
 from birthmark.pki.certificates import Certificate, Thumbprint, parse_der
 from birthmark.refusals.ledger import AskPresented, PresentedThere
-from birthmark.refusals.presented_certificates import CertificateNotKeptError, Find, Presented
+from birthmark.refusals.presented_certificates import CertificateNotKeptError, Find, PresentedCertificates
 
 
-def presented_anywhere(presented: Presented, broker: Broker) -> Find:
+def presented_anywhere(presented: PresentedCertificates, broker: Broker) -> Find:
     """Return what looks here, and then asks the others."""
 
     async def find(thumbprint: Thumbprint) -> Certificate:
@@ -21,7 +21,7 @@ def presented_anywhere(presented: Presented, broker: Broker) -> Find:
     return find
 
 
-async def presented_here(presented: Presented, asked: AskPresented) -> PresentedThere:
+async def presented_here(presented: PresentedCertificates, asked: AskPresented) -> PresentedThere:
     """Answer another worker."""
     try:
         return PresentedThere(presented.get(Thumbprint(asked.thumbprint)).der)

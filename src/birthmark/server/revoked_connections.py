@@ -9,7 +9,7 @@ from birthmark.ca.events import CertificateRevoked
 from birthmark.ca.revocation import digest_of
 from birthmark.component import MqttConnection, MqttConnections
 from birthmark.errors import BirthmarkError
-from birthmark.net.admission import Closed
+from birthmark.net.admission import CloseReason
 from birthmark.net.fair_scheduler import Slices
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.signature_malleability import twins_of
@@ -63,7 +63,7 @@ class EndRevoked:
             if (leaf := connection.pump.peer.leaf) is None:
                 continue
             if digest_of(leaf) in keys or leaf.thumbprint in alone:
-                connection.pump.close(Closed.ADMINISTRATIVE)
+                connection.pump.close(CloseReason.ADMINISTRATIVE)
             elif alone:
                 others.append(connection)
         if others:
@@ -78,7 +78,7 @@ class EndRevoked:
             await slices.step()
             leaf = connection.pump.peer.leaf
             if leaf is not None and not alone.isdisjoint(twins_of(leaf)):
-                connection.pump.close(Closed.ADMINISTRATIVE)
+                connection.pump.close(CloseReason.ADMINISTRATIVE)
 
     async def _look(self) -> None:
         """Look at each connection, and again where more was revoked meanwhile."""
@@ -100,4 +100,4 @@ class EndRevoked:
             await self._check(peer.leaf, peer.chain)
         except BirthmarkError as error:
             log.info("connection.ended", extra={"code": error.code, "address": connection.pump.address})
-            connection.pump.close(Closed.ADMINISTRATIVE)
+            connection.pump.close(CloseReason.ADMINISTRATIVE)

@@ -28,7 +28,7 @@ from birthmark.net.http import ASGIApp, HttpService
 from birthmark.net.limits import Limits
 from birthmark.net.listener import Listeners, MakeProtocol
 from birthmark.net.proxy_protocol import among, networks_of
-from birthmark.operator_api.database_location import NAME, Noted, plain
+from birthmark.operator_api.database_location import NAME, DatabaseLocation, plain
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.issuance import SigningKey
 from birthmark.server import installation
@@ -42,14 +42,14 @@ from birthmark.server.external_ca import keep_known, upstream_of
 from birthmark.server.file_descriptors import fit_to_descriptors, for_console, shared_by
 from birthmark.server.health_http import body_limit, operator_service, serve_door, serve_plain
 from birthmark.server.installation import DEFAULT, ensure_defaults
-from birthmark.server.machines.file_sync import Sharing
+from birthmark.server.machines.file_sync import FileSync
 from birthmark.server.machines.machine_file import check_bus, machine_named, machine_of
 from birthmark.server.secret_columns import unlock
 from birthmark.server.settings import Service, Settings
 from birthmark.server.tls_context import FreshContext
 from birthmark.server.workers.parent_http import ForWhoAsks
-from birthmark.server.workers.worker_context import Place
-from birthmark.store import Database, Hold, hold_database, open_database
+from birthmark.server.workers.worker_context import WorkerContext
+from birthmark.store import Database, DatabaseLock, hold_database, open_database
 from birthmark.store.column_encryption import Seal
 from birthmark.store.database import Heard
 from birthmark.supervised_tasks import ended, kept
@@ -64,7 +64,7 @@ _ALONE = "alone"
 _LOOK_AT_KEYS_S, _SETTLED_S = 60.0, 0.2
 
 
-class _Patience(NamedTuple):
+class _StopTimeouts(NamedTuple):
     """How long a server's end waits for its peers."""
 
     drain_s: float = 5.0
@@ -81,16 +81,16 @@ class Server:
         clock: Clock,
         entropy: Entropy,
         config: Path | None = None,
-        place: Place | None = None,
+        place: WorkerContext | None = None,
         *,
         waits_for_peers: bool = True,
     ) -> None:
         """`waits_for_peers`: its end gives whoever is connected some seconds."""
         self.settings = settings
-        self._place = place or Place()
-        self._patience = _Patience() if self._place.is_alone else _Patience(_DRAIN_S, _ANSWER_S, _ASK_S)
+        self._place = place or WorkerContext()
+        self._patience = _StopTimeouts() if self._place.is_alone else _StopTimeouts(_DRAIN_S, _ANSWER_S, _ASK_S)
         if not waits_for_peers:
-            self._patience = _Patience(0.0, 0.0, 0.0)
+            self._patience = _StopTimeouts(0.0, 0.0, 0.0)
         self._config = config
         self._clock = clock
         self._entropy = entropy
@@ -101,8 +101,8 @@ class Server:
         self._is_trust_behind = asyncio.Event()
         self._are_keys_changed = asyncio.Event()
         self.is_ready = False
-        self.hold: Hold
-        self._sharing: Sharing
+        self.hold: DatabaseLock
+        self._sharing: FileSync
         self._rooms: Rooms
         self.endpoints: dict[str, Any] = {}
         self.elsewhere: list[str] = []
@@ -207,7 +207,7 @@ class Server:
             log.error("audit.break", extra={"reason": found})
         hierarchy = self._data.hierarchy(root, settings.ca.places, settings.ca.passphrase)
         await installation.note_root(database, hierarchy.anchor)
-        told = Noted(
+        told = DatabaseLocation(
             plain(settings.database_url, settings.directory),
             None if self._config is None else str(self._config.resolve()),
         )
@@ -228,14 +228,14 @@ class Server:
         finally:
             await database.close()
 
-    def _shared(self, database: Database) -> Sharing:
+    def _shared(self, database: Database) -> FileSync:
         """Return what keeps this directory and those of other machines in step."""
         settings, alone = self.settings, ""
         if self._place.is_alone:
             alone = "are one process"
         elif settings.bus is None:
             alone = "meet at a NATS of their own"
-        return Sharing(database, settings.directory, self._clock, self._entropy, settings.ca.places, alone)
+        return FileSync(database, settings.directory, self._clock, self._entropy, settings.ca.places, alone)
 
     def _follow(self, hierarchy: Hierarchy) -> None:
         """Serve and hand out what the hierarchy has become; what cannot be written now is tried again."""

@@ -135,7 +135,7 @@ class PeopleSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     most_taken_a_day: Annotated[int, msgspec.Meta(ge=0, le=10**9)] = MOST_A_DAY
 
 
-class Mail(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class MailSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The mail server that alerts and events go by (`mailto:` receivers); none without a host."""
 
     host: str = ""
@@ -174,7 +174,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     bus_tls: BusTls = BusTls()
     outbound: Outbound = Outbound()
     alerts: Alerting = Alerting()
-    mail: Mail = Mail()
+    mail: MailSettings = MailSettings()
     people: PeopleSettings = PeopleSettings()
     oidc: dict[str, Oidc] = {}
     """Providers by which people sign in."""
@@ -281,7 +281,7 @@ _LimitsTable = msgspec.defstruct(
 )
 
 
-class _Strict(Settings, frozen=True, forbid_unknown_fields=True):
+class _StrictSettings(Settings, frozen=True, forbid_unknown_fields=True):
     """What a file may say: of the limits, only those there are."""
 
     limits: _LimitsTable = _LimitsTable()  # type: ignore[valid-type] # a struct made of the dataclass
@@ -320,9 +320,9 @@ def read_settings(path: Path | None, environment: Mapping[str, str], **flags: ob
         known["listen"] = value.split(",")
     known = _under(known, flags)
     try:
-        msgspec.convert(known, _Strict)
+        msgspec.convert(known, _StrictSettings)
     except msgspec.ValidationError as error:
-        found = mistakes_in(known, _Strict, text)
+        found = mistakes_in(known, _StrictSettings, text)
         defaults = ", ".join(f"`{one.default}`" for one in found if one.default)
         raise ConfigInvalidError(
             where=where,

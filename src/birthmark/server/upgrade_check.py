@@ -84,7 +84,7 @@ class Step(msgspec.Struct, frozen=True):
     what: str
 
 
-class Outlook(msgspec.Struct, frozen=True, kw_only=True):
+class UpgradeReport(msgspec.Struct, frozen=True, kw_only=True):
     """What was found."""
 
     data: str
@@ -122,7 +122,7 @@ def noted_backup(data: Path) -> Backup | None:
         return None
 
 
-async def look(data: Path, url: str, *, is_backed_up: bool = False) -> tuple[Outlook, Sequence[BirthmarkError]]:
+async def look(data: Path, url: str, *, is_backed_up: bool = False) -> tuple[UpgradeReport, Sequence[BirthmarkError]]:
     """Return what was found, and what has to be mended before the upgrade. Raise `NothingToUpgradeError`."""
     schema = await schema_of(url)
     if schema is None or not directories_of(data):
@@ -130,7 +130,7 @@ async def look(data: Path, url: str, *, is_backed_up: bool = False) -> tuple[Out
     steps = [Step(*one) for one in migrate.steps_after(schema.revision)] if _is_known(schema) else []
     free = shutil.disk_usage(data).free
     needed = _COPIES * schema.size_bytes + _LEAST_FREE if steps and url.startswith("sqlite") else 0
-    outlook = Outlook(
+    outlook = UpgradeReport(
         data=str(data),
         program=__version__,
         schema=migrate.newest(),
@@ -156,7 +156,7 @@ def _is_known(schema: Schema) -> bool:
 
 
 def _in_the_way(
-    outlook: Outlook, schema: Schema, data: Path, url: str, *, is_backed_up: bool
+    outlook: UpgradeReport, schema: Schema, data: Path, url: str, *, is_backed_up: bool
 ) -> Iterator[BirthmarkError]:
     if schema.revision is None:
         reason = "it has tables, and nothing says of which version" if schema.has_tables else "it is empty"

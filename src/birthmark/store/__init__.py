@@ -13,7 +13,7 @@ Not here: what the rows mean (the rooms), who hears of events (`bus`).
 
 from birthmark.store.columns import from_micros, to_micros
 from birthmark.store.database import Database, may_be_kept
-from birthmark.store.database_lock import Hold, hold_database, open_database
+from birthmark.store.database_lock import DatabaseLock, hold_database, open_database
 from birthmark.store.events import Event
 from birthmark.store.schema import metadata, partial_index
 from birthmark.store.statements import Statement, empty, insert, statement, upsert
@@ -23,8 +23,8 @@ __all__ = [
     "AuditRow",
     "Changes",
     "Database",
+    "DatabaseLock",
     "Event",
-    "Hold",
     "Statement",
     "decided_again",
     "empty",

@@ -37,7 +37,7 @@ class HeadSigner(Protocol):
         ...
 
 
-class Seen(NamedTuple):
+class ChainEnd(NamedTuple):
     """The end of another worker's chain, as it was seen."""
 
     chain: str
@@ -56,26 +56,26 @@ def head_body(chain: str, seq: int, at_micros: int, digest: bytes, others: str |
     return _HEAD_WITH_OTHERS + _compact([*fields, others]).encode()
 
 
-def render_seen(seen: Iterable[Seen]) -> str:
+def render_seen(seen: Iterable[ChainEnd]) -> str:
     """Return ends of chains as text, in the order of their names."""
     return _compact([[one.chain, one.seq, one.digest.hex()] for one in sorted(seen)])
 
 
-def parse_seen(text: str) -> tuple[Seen, ...]:
+def parse_seen(text: str) -> tuple[ChainEnd, ...]:
     """Return what `render_seen` wrote. Raise `ValueError` for anything else."""
     try:
-        return tuple([Seen(str(chain), int(seq), bytes.fromhex(digest)) for chain, seq, digest in json.loads(text)])
+        return tuple([ChainEnd(str(chain), int(seq), bytes.fromhex(digest)) for chain, seq, digest in json.loads(text)])
     except (TypeError, RecursionError) as error:
         raise ValueError("these are no ends of chains") from error
 
 
-class Others:
+class OtherChains:
     """The ends of the other chains as one worker last saw them. What it has seen once it does not forget."""
 
     def __init__(self, chain: str, signer: HeadSigner | None) -> None:
         self._chain = chain
         self._signer = signer
-        self._seen: dict[str, Seen] = {}
+        self._seen: dict[str, ChainEnd] = {}
         self.text = render_seen(())
         """What is signed of it."""
         self.look_again_at = 0.0
@@ -93,13 +93,13 @@ class Others:
                     for one in parse_seen(head["others"]):
                         self._add(one)
             elif head["seq"] > self._seq_of(head["chain"]) and self._is_genuine(head):
-                self._add(Seen(head["chain"], head["seq"], bytes(head["digest"])))
+                self._add(ChainEnd(head["chain"], head["seq"], bytes(head["digest"])))
 
     def _seq_of(self, chain: str) -> int:
         known = self._seen.get(chain)
         return 0 if known is None else known.seq
 
-    def _add(self, one: Seen) -> None:
+    def _add(self, one: ChainEnd) -> None:
         if one.seq > self._seq_of(one.chain):
             self._seen[one.chain] = one
             self.text = render_seen(self._seen.values())

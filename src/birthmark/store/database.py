@@ -54,7 +54,7 @@ Heard = tuple[int, Event]
 Hear = Callable[[Sequence[Heard], bool], None]
 
 
-class Sharing:
+class SharedDatabase:
     """What several workers on one database owe each other; one that is alone owes nobody anything."""
 
     def __init__(self) -> None:
@@ -132,7 +132,7 @@ class Database(Reader, Protocol):
         ...
 
     @property
-    def sharing(self) -> Sharing:
+    def sharing(self) -> SharedDatabase:
         """What other workers on this database are owed."""
         ...
 
@@ -223,7 +223,7 @@ class GroupCommit:
         self._busy = False
         self._idle = asyncio.Event()
         self._idle.set()
-        self.sharing = Sharing()
+        self.sharing = SharedDatabase()
         self._confirming: set[asyncio.Task[None]] = set()
         self.seconds = Distribution(SECONDS)
         self.sizes = Distribution(SIZES)

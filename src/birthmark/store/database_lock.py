@@ -97,7 +97,7 @@ class DatabaseLostError(ConflictError):
     where: str
 
 
-class Hold:
+class DatabaseLock:
     """A database that is this server's alone, until `release`.
 
     On PostgreSQL it ends with a connection: then it is taken again, which is safe while nobody else had it. Who holds
@@ -136,7 +136,7 @@ HOLDER = "server.holder"
 _HELD_BY = "SELECT value FROM server_facts WHERE name = $1"
 
 
-async def hold_database(url: str, token: str = "", worker: str = "") -> Hold:
+async def hold_database(url: str, token: str = "", worker: str = "") -> DatabaseLock:
     """Keep other servers off this database until what is returned is released; with `worker`, others of that name.
 
     Raise `DatabaseInUseError`, or `UnavailableError` when the database cannot be reached.
@@ -146,7 +146,7 @@ async def hold_database(url: str, token: str = "", worker: str = "") -> Hold:
     return await _hold_postgresql(url, token, worker)
 
 
-async def _hold_file(path: str) -> Hold:
+async def _hold_file(path: str) -> DatabaseLock:
     from birthmark.store.sqlite import DatabaseUnavailableError  # noqa: PLC0415 - only the chosen engine's driver
 
     # A file of its own: closing any descriptor of the database's would drop SQLite's own locks on it.
@@ -167,10 +167,10 @@ async def _hold_file(path: str) -> Hold:
         os.close(descriptor)
 
     await _taken(take, release, path)
-    return Hold(release)
+    return DatabaseLock(release)
 
 
-async def _hold_postgresql(url: str, token: str, worker: str) -> Hold:
+async def _hold_postgresql(url: str, token: str, worker: str) -> DatabaseLock:
     ended = asyncio.Event()
     connection, session = await _locked(url, ended, worker)
     where = _place(url)
@@ -179,7 +179,7 @@ async def _hold_postgresql(url: str, token: str, worker: str) -> Hold:
         await supervised_tasks.ended(keeping)
         await _close(connection)
 
-    hold = Hold(release, token, worker)
+    hold = DatabaseLock(release, token, worker)
 
     async def look() -> None:
         nonlocal connection, session
@@ -223,7 +223,7 @@ async def _answers(connection: Any) -> bool:
     return True
 
 
-async def _is_ours(connection: Any, hold: Hold) -> bool:
+async def _is_ours(connection: Any, hold: DatabaseLock) -> bool:
     """Say whether nobody else noted that it has the database."""
     from birthmark.store.postgresql import translated  # noqa: PLC0415 - as above
 

@@ -21,7 +21,7 @@ UNSURE_S = 60.0
 """An engine that went away finishes the commit that it had, or gives it up, long before that."""
 
 
-class Remembered:
+class RowCache:
     """Answers of the database, at most `max_entries`, the oldest of which goes first.
 
     Whoever changes such a row announces it by an event of one of `kinds`, and all is forgotten before that change is
@@ -67,7 +67,7 @@ class Remembered:
 _LOOK_EVERY_S = 1.0
 
 
-class Loading:
+class ReloadingCache:
     """`read` asks the database and takes the answer over. Who changes such a row hands the commit to `committed`.
 
     What another worker changes is read at the events of `kinds`.

@@ -22,7 +22,7 @@ from birthmark.net.fair_scheduler import give_way
 from birthmark.store import audit_chain, migrate
 from birthmark.store.column_encryption import Seal
 from birthmark.store.counters import COUNT, summed
-from birthmark.store.database import Batch, GroupCommit, Hear, Outcomes, Row, Sharing, ValueRefusedError
+from birthmark.store.database import Batch, GroupCommit, Hear, Outcomes, Row, SharedDatabase, ValueRefusedError
 from birthmark.store.events import encode_event, kind_of
 from birthmark.store.statements import Statement
 from birthmark.store.unit_of_work import Changes
@@ -115,7 +115,7 @@ class SqliteDatabase:
         self._reader = _connect(path)
         self._reader.execute("PRAGMA query_only=ON")
         self._thread = Worker("sqlite-writer")
-        self._others = audit_chain.Others(worker, signer)
+        self._others = audit_chain.OtherChains(worker, signer)
         self._group = GroupCommit(lambda batch: self._thread.do(partial(self._run, batch)))
         self._aside = asyncio.Lock()
         self._reading: set[asyncio.Future[Sequence[Row]]] = set()
@@ -152,7 +152,7 @@ class SqliteDatabase:
         return self._group
 
     @property
-    def sharing(self) -> Sharing:
+    def sharing(self) -> SharedDatabase:
         return self._group.sharing
 
     def unlock(self, seal: Seal) -> None:

@@ -23,7 +23,7 @@ _KINDS: Mapping[type[TypeEngine[Any]], Kind] = {String: "text", Integer: "number
 
 
 @dataclass(frozen=True, slots=True)
-class Compiled:
+class CompiledStatement:
     """SQL text, the order of its parameters, the values that the clause itself fixed, and each parameter's kind."""
 
     sql: str
@@ -51,9 +51,9 @@ class Statement:
 
     def __init__(self, build: Callable[[Engine], Executable]) -> None:
         self._build = build
-        self._compiled: dict[Engine, Compiled] = {}
+        self._compiled: dict[Engine, CompiledStatement] = {}
 
-    def compiled(self, engine: Engine) -> Compiled:
+    def compiled(self, engine: Engine) -> CompiledStatement:
         """Return the compiled form for `engine`."""
         if (known := self._compiled.get(engine)) is None:
             known = self._compiled[engine] = _compiled(self.expression(engine), engine)
@@ -64,7 +64,7 @@ class Statement:
         return self._build(engine)
 
 
-def _compiled(expression: Executable, engine: Engine) -> Compiled:
+def _compiled(expression: Executable, engine: Engine) -> CompiledStatement:
     assert isinstance(expression, ClauseElement)  # noqa: S101 - whatever is executed is one
     compiled = expression.compile(dialect=_dialect_of(engine))
     assert isinstance(compiled, SQLCompiler)  # noqa: S101 - DML and SELECT compile to nothing else
@@ -74,7 +74,7 @@ def _compiled(expression: Executable, engine: Engine) -> Compiled:
     sealed = tuple(name for name, of in types.items() if is_sealed(of))
     columns = getattr(compiled, "_result_columns", ())
     opened = tuple(str(column.keyname) for column in columns if is_sealed(column.type))
-    return Compiled(str(compiled), order, fixed, tuple(_kind(types[name]) for name in order), sealed, opened)
+    return CompiledStatement(str(compiled), order, fixed, tuple(_kind(types[name]) for name in order), sealed, opened)
 
 
 def _kind(column: TypeEngine[Any]) -> Kind | None:
@@ -96,7 +96,7 @@ def statement(clause: Executable) -> Statement:
     return Statement(lambda _engine: clause)
 
 
-class Given:
+class BoundParameters:
     """The values of one question: they stand beside its expression, so that the next of this kind is not compiled."""
 
     def __init__(self) -> None:
@@ -110,17 +110,17 @@ class Given:
 
     def statement(self, clause: Executable) -> Statement:
         """Return a clause with these values."""
-        return _Asked(clause, self._values)
+        return _CompiledQuery(clause, self._values)
 
 
-class _Asked(Statement):
+class _CompiledQuery(Statement):
     __slots__ = ("_values",)
 
     def __init__(self, clause: Executable, values: Mapping[str, Any]) -> None:
         super().__init__(lambda _engine: clause)
         self._values = values
 
-    def compiled(self, engine: Engine) -> Compiled:
+    def compiled(self, engine: Engine) -> CompiledStatement:
         if (mine := self._compiled.get(engine)) is None:
             known = _kinds.compiled(self.expression(engine), engine)
             mine = self._compiled[engine] = replace(known, fixed={**known.fixed, **self._values})
@@ -131,10 +131,10 @@ class _Kinds:
     """Kinds of questions that were compiled, as many as take so much memory; some have thousands of values."""
 
     def __init__(self) -> None:
-        self._known: dict[Any, Compiled] = {}
+        self._known: dict[Any, CompiledStatement] = {}
         self._bytes = 0
 
-    def compiled(self, expression: Any, engine: Engine) -> Compiled:
+    def compiled(self, expression: Any, engine: Engine) -> CompiledStatement:
         """Return a question as it is compiled, once for those that differ in their given values alone."""
         said = expression._generate_cache_key()  # noqa: SLF001 - what SQLAlchemy's own cache of statements goes by
         if said is None or any(one.value is not None for one in said.bindparams):

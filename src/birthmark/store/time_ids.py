@@ -1,6 +1,6 @@
 """Numbers that grow with the time, and that no other worker gives: microseconds since 1970, shifted by eight bits."""
 
-from birthmark.store.database import Sharing
+from birthmark.store.database import SharedDatabase
 
 _BITS = 8
 
@@ -8,7 +8,7 @@ _BITS = 8
 class Numbers:
     """What this worker numbers; the lowest bits are its own number."""
 
-    def __init__(self, sharing: Sharing) -> None:
+    def __init__(self, sharing: SharedDatabase) -> None:
         self._sharing = sharing
         self.last = 0
 

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from birthmark.swarm.model import State
-from birthmark.swarm.run_metrics import Counting
+from birthmark.swarm.run_metrics import RunMetrics
 from birthmark.swarm.scenario.model import Scenario
 
 _MOST_ERRORS = 6
@@ -31,11 +31,11 @@ class Dashboard:
     def __exit__(self, *_: object) -> None:
         self._live.stop()
 
-    def show(self, counting: Counting, now: float) -> None:
+    def show(self, counting: RunMetrics, now: float) -> None:
         """Draw how it stands."""
         self._live.update(self._drawn(counting, now), refresh=True)
 
-    def _drawn(self, counting: Counting, now: float) -> Group:
+    def _drawn(self, counting: RunMetrics, now: float) -> Group:
         scenario = self._scenario
         head = f"{scenario.title}: {scenario.count} devices, {now:.0f} of {scenario.duration_s:.0f} s  (Ctrl-C ends it)"
         states = Table("state", "devices", box=None, padding=(0, 2))
@@ -53,7 +53,7 @@ class Dashboard:
         return Group(*parts, errors) if counting.errors else Group(*parts)
 
 
-def line_of(counting: Counting, now: float) -> str:
+def line_of(counting: RunMetrics, now: float) -> str:
     """Return how it stands in one line."""
     point: Mapping[str, float] = counting.timeline[-1] if counting.timeline else {}
     errors = sum(counting.errors.values())
@@ -64,7 +64,7 @@ def line_of(counting: Counting, now: float) -> str:
     )
 
 
-def progress_of(counting: Counting, now: float) -> dict[str, Any]:
+def progress_of(counting: RunMetrics, now: float) -> dict[str, Any]:
     """Return how it stands as an event for programs."""
     states = {state.value: count for state, count in counting.states.items() if count}
     return {

@@ -7,7 +7,7 @@ from typing import assert_never
 
 from birthmark.clock import SystemEntropy
 from birthmark.device_transports.errors import ServerUntrustedError
-from birthmark.dps.client import Assigned, DpsTarget, register_by_https, register_by_mqtt
+from birthmark.dps.client import DpsTarget, HubAssignment, register_by_https, register_by_mqtt
 from birthmark.errors import (
     BirthmarkError,
     ForbiddenError,
@@ -21,12 +21,12 @@ from birthmark.swarm import cloud_addressing
 from birthmark.swarm.identities import csr_of, new_key
 from birthmark.swarm.links.https import SwarmHttps
 from birthmark.swarm.links.mqtt import SwarmMqtt
-from birthmark.swarm.model import Group, State, Tally, Way
+from birthmark.swarm.model import DeviceMetrics, Group, RegistrationProtocol, State
 from birthmark.swarm.rules import jobs as rules
 from birthmark.swarm.rules import schedule
 from birthmark.swarm.rules.behavior import Act, Plan
 from birthmark.swarm.rules.schedule import Dice
-from birthmark.swarm.run_context import Yard
+from birthmark.swarm.run_context import RunContext
 
 _HEARD = ("notify-next", "start-next/accepted", "+/update/accepted", "+/update/rejected")
 
@@ -35,9 +35,9 @@ _HEARD = ("notify-next", "start-next/accepted", "+/update/accepted", "+/update/r
 class DeviceJobs:
     """What is begun, and when it is done stands in the plan; a connection that is lost begins again where it was."""
 
-    yard: Yard
+    yard: RunContext
     group: Group
-    tally: Tally
+    tally: DeviceMetrics
     mqtt: SwarmMqtt
     plan: Plan
     work: rules.Work | None = None
@@ -105,10 +105,10 @@ _RENEWALS_APART_S = 5.0
 class SwarmDevice:
     """Its name, what it was told, and what it remembers."""
 
-    yard: Yard
+    yard: RunContext
     group: Group
     number: int
-    tally: Tally
+    tally: DeviceMetrics
     dice: Dice
     hub: str = ""
     device_id: str = ""
@@ -143,7 +143,7 @@ class SwarmDevice:
         yard.counting.totals["errors"] += 1
         is_refusal = isinstance(error, _REFUSALS) and not isinstance(error, ServerUntrustedError)
         self._enter(State.REFUSED if is_refusal else State.AWAY)
-        if is_refusal and yard.target.way is not Way.NONE:
+        if is_refusal and yard.target.way is not RegistrationProtocol.NONE:
             self.hub = ""  # perhaps it belongs elsewhere now
         self.failures += 1
         return schedule.backoff_s(self.failures, self.dice.roll())
@@ -154,7 +154,7 @@ class SwarmDevice:
     async def _register(self) -> None:
         """Learn the hub."""
         target, yard = self.yard.target, self.yard
-        if target.where.is_aws or target.way is Way.NONE:
+        if target.where.is_aws or target.way is RegistrationProtocol.NONE:
             self.hub, self.device_id = target.host, self.tally.name
             return
         async with yard.turns:
@@ -275,7 +275,7 @@ class SwarmDevice:
             yard.counting.took("renew", yard.now() - begun)
         finally:
             self.renew_s = self._next_renewal()
-        if yard.target.way is not Way.NONE and not yard.target.where.is_aws:
+        if yard.target.way is not RegistrationProtocol.NONE and not yard.target.where.is_aws:
             self.hub = ""
 
 
@@ -284,10 +284,10 @@ def refusal_of(mqtt: SwarmMqtt) -> str:
     return f"puback.{mqtt.refused:#04x}"
 
 
-async def registered(yard: Yard, name: str) -> Assigned:
+async def registered(yard: RunContext, name: str) -> HubAssignment:
     """Register a device at DPS, by the way the target says."""
     target, pem = yard.target, yard.shelf.path_of(name)
     dps = DpsTarget(target.host, target.id_scope, name, mqtt_port=target.mqtt_port, https_port=target.https_port)
-    if target.way is Way.HTTPS:
+    if target.way is RegistrationProtocol.HTTPS:
         return await register_by_https(SwarmHttps(yard.dialer, pem), dps)
     return await register_by_mqtt(SwarmMqtt(yard.dialer, pem, keeps=True), dps, entropy=SystemEntropy())

@@ -18,10 +18,10 @@ from birthmark.swarm.identities import csr_of, new_key
 from birthmark.swarm.links.https import SwarmHttps
 from birthmark.swarm.links.mqtt import SwarmMqtt
 from birthmark.swarm.links.stream import Dialer
-from birthmark.swarm.model import Fault, Group, State, Tally, Verdict, Way
+from birthmark.swarm.model import DeviceMetrics, Fault, Group, RegistrationProtocol, State, Verdict
 from birthmark.swarm.rules import schedule
 from birthmark.swarm.rules.schedule import Dice
-from birthmark.swarm.run_context import Yard
+from birthmark.swarm.run_context import RunContext
 
 _T = TypeVar("_T")
 
@@ -40,13 +40,13 @@ class _StoppedError(Exception):
 
 
 @dataclass(slots=True)
-class Misbehaving:
+class FaultyDevice:
     """One device with its fault, tried until the target could be reached."""
 
-    yard: Yard
+    yard: RunContext
     group: Group
     number: int
-    tally: Tally
+    tally: DeviceMetrics
     dice: Dice
     fault: Fault
 
@@ -163,7 +163,7 @@ class Misbehaving:
 
     async def _hub(self) -> str:
         target = self.yard.target
-        if target.where.is_aws or target.way is Way.NONE:
+        if target.where.is_aws or target.way is RegistrationProtocol.NONE:
             return target.host
         return (await registered(self.yard, self.tally.name)).hub
 
@@ -201,16 +201,16 @@ class Misbehaving:
             await mqtt.close()
 
 
-_DEEDS: Mapping[Fault, Callable[[Misbehaving], Awaitable[None]]] = {
-    Fault.OTHER_NAME: Misbehaving.other_name,
-    Fault.OTHER_TOPIC: Misbehaving.other_topic,
-    Fault.OVERSIZED: Misbehaving.oversized,
-    Fault.GARBAGE: Misbehaving.garbage,
-    Fault.HALF_OPEN: Misbehaving.half_open,
-    Fault.EXPIRED: Misbehaving.as_itself,
-    Fault.REVOKED: Misbehaving.as_itself,
-    Fault.CLOCK_SKEW: Misbehaving.clock_skew,
-    Fault.NO_ACK: Misbehaving.no_ack,
-    Fault.DUPLICATE: Misbehaving.duplicate,
-    Fault.RENEW_OTHER: Misbehaving.renew_other,
+_DEEDS: Mapping[Fault, Callable[[FaultyDevice], Awaitable[None]]] = {
+    Fault.OTHER_NAME: FaultyDevice.other_name,
+    Fault.OTHER_TOPIC: FaultyDevice.other_topic,
+    Fault.OVERSIZED: FaultyDevice.oversized,
+    Fault.GARBAGE: FaultyDevice.garbage,
+    Fault.HALF_OPEN: FaultyDevice.half_open,
+    Fault.EXPIRED: FaultyDevice.as_itself,
+    Fault.REVOKED: FaultyDevice.as_itself,
+    Fault.CLOCK_SKEW: FaultyDevice.clock_skew,
+    Fault.NO_ACK: FaultyDevice.no_ack,
+    Fault.DUPLICATE: FaultyDevice.duplicate,
+    Fault.RENEW_OTHER: FaultyDevice.renew_other,
 }

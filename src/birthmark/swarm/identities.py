@@ -49,7 +49,7 @@ _EXPIRED = timedelta(days=2)
 
 
 @dataclass(frozen=True, slots=True)
-class Shelf:
+class IdentityDirectory:
     """The directory."""
 
     directory: Path

@@ -18,8 +18,8 @@ from birthmark.fleet.profiles import aws_profile, azure_profile
 from birthmark.fleet.target import EnrollmentRequest
 from birthmark.operator_api.api_client import OperatorClient, read_endpoints, served
 from birthmark.pki.certificates import Certificate
-from birthmark.swarm.identities import Shelf
-from birthmark.swarm.model import Where
+from birthmark.swarm.identities import IdentityDirectory
+from birthmark.swarm.model import TargetKind
 from birthmark.swarm.provisioning import EstAccount
 
 POLICY = "swarm"
@@ -45,7 +45,7 @@ _SERVICE = "birthmark"
 _DIGITS = 12
 
 
-def local_facts(data: Path, where: Where) -> dict[str, Any]:
+def local_facts(data: Path, where: TargetKind) -> dict[str, Any]:
     """Return a local target as a scenario's table would name it. Raise `ServerNotRunningError`, `NotServedError`."""
     endpoints = read_endpoints(data)
     facts: dict[str, Any] = {"trust": Path(endpoints["trust_bundle"]).read_text(encoding="ascii")}
@@ -87,7 +87,7 @@ def an_account(data: Path, entropy: Entropy) -> Iterator[EstAccount]:
             client.delete(f"/est/users/{account.user}")
 
 
-def put_things_on_record(data: Path, names: Sequence[str], shelf: Shelf) -> str:
+def put_things_on_record(data: Path, names: Sequence[str], shelf: IdentityDirectory) -> str:
     """Let devices connect to the server's AWS side: a thing each, its certificate, and one policy for all."""
     import boto3  # an extra of `fleet`, and only this target needs it
 

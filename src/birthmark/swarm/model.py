@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 
-class Where(StrEnum):
+class TargetKind(StrEnum):
     """Which target."""
 
     LOCAL = "local"  # a Birthmark server's Azure side, from its data directory
@@ -14,14 +14,14 @@ class Where(StrEnum):
 
     @property
     def is_local(self) -> bool:
-        return self in (Where.LOCAL, Where.LOCAL_AWS)
+        return self in (TargetKind.LOCAL, TargetKind.LOCAL_AWS)
 
     @property
     def is_aws(self) -> bool:
-        return self in (Where.AWS, Where.LOCAL_AWS)
+        return self in (TargetKind.AWS, TargetKind.LOCAL_AWS)
 
 
-class Way(StrEnum):
+class RegistrationProtocol(StrEnum):
     """How a device registers at DPS; `none` goes to the hub at once."""
 
     MQTT = "mqtt"
@@ -125,7 +125,7 @@ class Group:
 
 
 @dataclass(slots=True)
-class Tally:
+class DeviceMetrics:
     """What one device has done."""
 
     name: str

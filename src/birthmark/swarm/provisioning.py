@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from birthmark.clock import Clock, Entropy
 from birthmark.est.client import EstClient
 from birthmark.swarm.errors import IdentityMissingError
-from birthmark.swarm.identities import CaMaker, Shelf, csr_of, new_key
+from birthmark.swarm.identities import CaMaker, IdentityDirectory, csr_of, new_key
 from birthmark.swarm.links.https import SwarmHttps
 from birthmark.swarm.links.stream import Dialer
 from birthmark.swarm.model import Fault, Origin
@@ -26,12 +26,12 @@ class EstAccount:
 
 
 @dataclass(frozen=True, slots=True)
-class Preparing:
+class Provisioner:
     """Makes what is missing; a second time there is nothing to do."""
 
     scenario: Scenario
     target: Target
-    shelf: Shelf
+    shelf: IdentityDirectory
     clock: Clock
     entropy: Entropy
     progress: Callable[[int, int], None] = lambda _done, _all: None

@@ -5,20 +5,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from birthmark.clock import Clock
-from birthmark.swarm.identities import Shelf
+from birthmark.swarm.identities import IdentityDirectory
 from birthmark.swarm.links.stream import Dialer
-from birthmark.swarm.run_metrics import Counting
+from birthmark.swarm.run_metrics import RunMetrics
 from birthmark.swarm.scenario.model import Target
 
 
 @dataclass(frozen=True, slots=True)
-class Yard:
+class RunContext:
     """What all devices of a run share."""
 
     target: Target
     dialer: Dialer
-    shelf: Shelf
-    counting: Counting
+    shelf: IdentityDirectory
+    counting: RunMetrics
     clock: Clock
     now: Callable[[], float]
     """Seconds of the run."""

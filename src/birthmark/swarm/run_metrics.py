@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from birthmark.errors import BirthmarkError
-from birthmark.swarm.model import State, Tally
+from birthmark.swarm.model import DeviceMetrics, State
 
 _GROWTH = math.log(1.1)
 _LEAST_S = 1e-5
@@ -46,8 +46,8 @@ _STANDING = (State.CONNECTED, State.SENDING, State.RENEWING)
 
 
 @dataclass(slots=True)
-class Counting:
-    """Of the whole run; each device has its `Tally`."""
+class RunMetrics:
+    """Of the whole run; each device has its `DeviceMetrics`."""
 
     states: Counter[State] = field(default_factory=Counter)
     totals: Counter[str] = field(default_factory=Counter)
@@ -60,7 +60,7 @@ class Counting:
     _spacing_s: float = 1.0
     _before: tuple[float, Counter[str]] = (0.0, Counter())
 
-    def enter(self, tally: Tally, state: State, now: float, *, is_planned: bool = False) -> None:
+    def enter(self, tally: DeviceMetrics, state: State, now: float, *, is_planned: bool = False) -> None:
         """Note that a device does something else now; who tries to come back is missing since it was lost."""
         if not (tally.state in _MISSING and state in _MISSING) or tally.is_planned:
             tally.since_s = now
@@ -74,7 +74,7 @@ class Counting:
         self.latencies.setdefault(what, Latencies()).add(seconds)
         self.totals[what] += 1
 
-    def failed(self, tally: Tally, error: BirthmarkError) -> None:
+    def failed(self, tally: DeviceMetrics, error: BirthmarkError) -> None:
         """Note what a well-behaved device was told."""
         tally.errors += 1
         tally.last_error = error.code

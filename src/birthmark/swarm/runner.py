@@ -11,14 +11,14 @@ from pathlib import Path
 from birthmark.clock import Clock
 from birthmark.swarm.device import SwarmDevice
 from birthmark.swarm.errors import DescriptorsShortError
-from birthmark.swarm.faults import Misbehaving
-from birthmark.swarm.identities import Shelf
+from birthmark.swarm.faults import FaultyDevice
+from birthmark.swarm.identities import IdentityDirectory
 from birthmark.swarm.links.stream import Dialer
-from birthmark.swarm.model import Group, Judgement, State, Tally
+from birthmark.swarm.model import DeviceMetrics, Group, Judgement, State
 from birthmark.swarm.rules.expectations import judge
 from birthmark.swarm.rules.schedule import Dice, faults_of
-from birthmark.swarm.run_context import Yard
-from birthmark.swarm.run_metrics import Counting
+from birthmark.swarm.run_context import RunContext
+from birthmark.swarm.run_metrics import RunMetrics
 from birthmark.swarm.scenario.model import Scenario, Target
 
 RESERVE = 64
@@ -31,8 +31,8 @@ class Outcome:
     """What came of a run."""
 
     scenario: Scenario
-    counting: Counting
-    tallies: list[Tally]
+    counting: RunMetrics
+    tallies: list[DeviceMetrics]
     judgements: list[Judgement]
     lasted_s: float
     was_stopped: bool = False
@@ -52,12 +52,12 @@ class Run:
     scenario: Scenario
     target: Target
     dialer: Dialer
-    shelf: Shelf
+    shelf: IdentityDirectory
     clock: Clock
-    watch: Callable[[Counting, float], None] = lambda _counting, _now: None
-    counting: Counting = field(default_factory=Counting)
+    watch: Callable[[RunMetrics, float], None] = lambda _counting, _now: None
+    counting: RunMetrics = field(default_factory=RunMetrics)
     stop: asyncio.Event = field(default_factory=asyncio.Event)
-    tallies: list[Tally] = field(default_factory=list)
+    tallies: list[DeviceMetrics] = field(default_factory=list)
     _groups: list[Group] = field(default_factory=list)
     _base_kib: int = 0
     _most_kib: int = 0
@@ -66,7 +66,7 @@ class Run:
         """Run to the end of the time, or until `stop` is set."""
         loop = asyncio.get_running_loop()
         begun, self._base_kib, cpu_s = loop.time(), resident_kib(), _cpu_s()
-        yard = Yard(
+        yard = RunContext(
             target=self.target,
             dialer=self.dialer,
             shelf=self.shelf,
@@ -109,22 +109,22 @@ class Run:
         if not task.cancelled() and task.exception() is not None:
             self.stop.set()
 
-    def _devices(self, yard: Yard) -> list[SwarmDevice | Misbehaving]:
-        made: list[SwarmDevice | Misbehaving] = []
+    def _devices(self, yard: RunContext) -> list[SwarmDevice | FaultyDevice]:
+        made: list[SwarmDevice | FaultyDevice] = []
         for group in self.scenario.groups:
             for number, fault in enumerate(faults_of(group)):
-                tally = Tally(group.name_of(number), group.name, fault)
+                tally = DeviceMetrics(group.name_of(number), group.name, fault)
                 dice = Dice(self.scenario.seed, len(made))
                 self.tallies.append(tally)
                 self._groups.append(group)
                 if fault is None:
                     made.append(SwarmDevice(yard, group, number, tally, dice))
                 else:
-                    made.append(Misbehaving(yard, group, number, tally, dice, fault))
+                    made.append(FaultyDevice(yard, group, number, tally, dice, fault))
         self.counting.states[State.WAITING] = len(made)
         return made
 
-    async def _tick(self, yard: Yard) -> None:
+    async def _tick(self, yard: RunContext) -> None:
         while True:
             await asyncio.sleep(_TICK_S)
             self._most_kib = max(self._most_kib, resident_kib())

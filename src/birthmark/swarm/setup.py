@@ -13,11 +13,11 @@ from birthmark.errors import ConflictError
 from birthmark.est.client import EstClient
 from birthmark.keys.pin import Pin
 from birthmark.pki.certificates import Certificate
-from birthmark.swarm.identities import CaMaker, Shelf, ca_file
+from birthmark.swarm.identities import CaMaker, IdentityDirectory, ca_file
 from birthmark.swarm.links.https import SwarmHttps
 from birthmark.swarm.links.stream import Dialer
 from birthmark.swarm.model import Fault, Origin
-from birthmark.swarm.provisioning import EstAccount, Preparing, names_of, those_with
+from birthmark.swarm.provisioning import EstAccount, Provisioner, names_of, those_with
 from birthmark.swarm.scenario.model import Scenario, Target
 from birthmark.swarm.scenario.parse import resolve
 
@@ -27,13 +27,13 @@ Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Ready:
+class RunSetup:
     """What a run needs."""
 
     scenario: Scenario
     target: Target
     dialer: Dialer
-    shelf: Shelf
+    shelf: IdentityDirectory
     made: int
     """How many devices got a key and a certificate just now."""
     ca: Path | None
@@ -53,7 +53,7 @@ def target_of(scenario: Scenario, data: Path, environment: Mapping[str, str]) ->
 
 
 @dataclass(frozen=True, slots=True)
-class Readying:
+class SetupBuilder:
     """Makes a scenario ready; a second time there is little to do."""
 
     scenario: Scenario
@@ -63,23 +63,23 @@ class Readying:
     entropy: Entropy
     progress: Progress = lambda _done, _all: None
 
-    async def run(self, ends: contextlib.ExitStack) -> Ready:
+    async def run(self, ends: contextlib.ExitStack) -> RunSetup:
         """Return what a run needs, until `ends` closes. Raise what keeps it from beginning."""
         target = self.target
         trust = Trust(target.trust) if target.trust is not None else Trust.default(os.environ)
         is_alpn = target.where.is_aws and target.mqtt_port == _HTTPS
         dialer, shelf = (
             Dialer(trust, target.tls, (_ALPN,) if is_alpn else ()),
-            Shelf(self.scenario.identities.directory),
+            IdentityDirectory(self.scenario.identities.directory),
         )
         await self._check_reachable(dialer)
         scenario = tagged(self.scenario, shelf.open(self.scenario.identities, self.entropy))
         if scenario.identities.origin is not Origin.FILES:  # which perhaps nobody may write to
             ends.enter_context(shelf.held())
-        preparing = Preparing(scenario, target, shelf, self.clock, self.entropy, self.progress)
+        preparing = Provisioner(scenario, target, shelf, self.clock, self.entropy, self.progress)
         with self._account() as account:
             made = await preparing.run(dialer, account)
-        return Ready(
+        return RunSetup(
             scenario=scenario,
             target=target,
             dialer=dialer,
@@ -111,7 +111,7 @@ class Readying:
         else:
             yield None
 
-    async def _put_on_record(self, scenario: Scenario, dialer: Dialer, shelf: Shelf) -> str:
+    async def _put_on_record(self, scenario: Scenario, dialer: Dialer, shelf: IdentityDirectory) -> str:
         """At a local server let the devices in, and take back those that are to be refused."""
         where, origin = scenario.wish.where, scenario.identities.origin
         if not where.is_local or origin is Origin.FILES:

@@ -30,23 +30,23 @@ FARTHEST = timedelta(days=50 * 365)
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
 
 
-class Word(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="do"):
+class KitCommand(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="do"):
     """What may be asked; a member without a default has to be named."""
 
 
-class Reset(Word, frozen=True, tag="reset"):
+class Reset(KitCommand, frozen=True, tag="reset"):
     """As new again: connections, devices, messages and faults are gone. Answers the endpoints."""
 
 
-class Help(Word, frozen=True, tag="help"):
+class Help(KitCommand, frozen=True, tag="help"):
     """The words, their members, and the refusals that can be provoked."""
 
 
-class Environment(Word, frozen=True, tag="environment"):
+class Environment(KitCommand, frozen=True, tag="environment"):
     """The variables that the vendors' programs read."""
 
 
-class AzureDevice(Word, frozen=True, tag="azure-device"):
+class AzureDevice(KitCommand, frozen=True, tag="azure-device"):
     """A device on record at the provisioning service, or at the hub; by a certificate that is there already, too."""
 
     name: Name
@@ -57,7 +57,7 @@ class AzureDevice(Word, frozen=True, tag="azure-device"):
     key_file: str = ""
 
 
-class AwsThing(Word, frozen=True, tag="aws-thing"):
+class AwsThing(KitCommand, frozen=True, tag="aws-thing"):
     """A thing, its certificate, and a policy: one that allows `action` on everything, or the JSON of `policy`.
 
     The certificate may be there already.
@@ -71,52 +71,52 @@ class AwsThing(Word, frozen=True, tag="aws-thing"):
     key_file: str = ""
 
 
-class Est(Word, frozen=True, tag="est-identity"):
+class Est(KitCommand, frozen=True, tag="est-identity"):
     """A certificate of the server's CA, by EST."""
 
     name: Name
 
 
-class Chip(Word, frozen=True, tag="chip"):
+class Chip(KitCommand, frozen=True, tag="chip"):
     """A software chip: se050 or atecc608 as its maker sells it, or generic, which has nothing on it."""
 
     name: Name = "chip"
     kind: Literal["se050", "atecc608", "generic"] = "se050"
 
 
-class Refuse(Word, frozen=True, tag="refuse"):
+class Refuse(KitCommand, frozen=True, tag="refuse"):
     """Have the next connection or request of a device refused with a code; see `help`."""
 
     name: Name
     code: Name
 
 
-class Expire(Word, frozen=True, tag="expire"):
+class Expire(KitCommand, frozen=True, tag="expire"):
     """Give a device a certificate that ended an hour ago; its place on record knows that one."""
 
     name: Name
 
 
-class Revoke(Word, frozen=True, tag="revoke"):
+class Revoke(KitCommand, frozen=True, tag="revoke"):
     """Take everything of a device back."""
 
     name: Name
 
 
-class ClockWord(Word, frozen=True, tag="clock"):
+class ClockWord(KitCommand, frozen=True, tag="clock"):
     """Put the server's clock off by so much: `+90d`, `-1h`, `0`."""
 
     by: Name
 
 
-class LineWord(Word, frozen=True, tag="line"):
+class LineWord(KitCommand, frozen=True, tag="line"):
     """Cut, break, stall the line to the server, or let all `through`."""
 
     state: LineState
     after_bytes: Annotated[int, msgspec.Meta(ge=0)] = 0
 
 
-class Throttle(Word, frozen=True, tag="throttle"):
+class Throttle(KitCommand, frozen=True, tag="throttle"):
     """Give hub and provisioning service a tier, and use up what it takes for so long; with `day` the day's, too."""
 
     lasts: str = "30s"
@@ -124,13 +124,13 @@ class Throttle(Word, frozen=True, tag="throttle"):
     tier: Literal["F1", "S1", "S2", "S3"] = "F1"
 
 
-class Rollover(Word, frozen=True, tag="rollover"):
+class Rollover(KitCommand, frozen=True, tag="rollover"):
     """Exchange the root of the CA: `start`, then `next` steps, or one `back`."""
 
     step: Literal["start", "next", "back"] = "start"
 
 
-class Messages(Word, frozen=True, tag="messages"):
+class Messages(KitCommand, frozen=True, tag="messages"):
     """What arrived at the hub, or with `at` aws at AWS since the first thing was made; of one device, or of all.
 
     Where it is more than `limit`, the latest. `topic` is for AWS.
@@ -142,7 +142,7 @@ class Messages(Word, frozen=True, tag="messages"):
     topic: str = ""
 
 
-class Why(Word, frozen=True, tag="why"):
+class ListRefusals(KitCommand, frozen=True, tag="why"):
     """What was refused, the latest first: of a device, or all. It is waited for, as it is written a moment later."""
 
     name: str = ""
@@ -151,13 +151,13 @@ class Why(Word, frozen=True, tag="why"):
     within_s: Annotated[float, msgspec.Meta(ge=0, le=60)] = 5.0
 
 
-class Known(Word, frozen=True, tag="known"):
+class IsKnown(KitCommand, frozen=True, tag="known"):
     """Whether the server has a device of that name, enrolled or registered."""
 
     name: str
 
 
-WORDS: Sequence[type[Word]] = (
+WORDS: Sequence[type[KitCommand]] = (
     Reset,
     Help,
     Environment,
@@ -173,18 +173,18 @@ WORDS: Sequence[type[Word]] = (
     Throttle,
     Rollover,
     Messages,
-    Why,
-    Known,
+    ListRefusals,
+    IsKnown,
 )
-_BY_TAG: Mapping[str, type[Word]] = {str(kind.__struct_config__.tag): kind for kind in WORDS}
+_BY_TAG: Mapping[str, type[KitCommand]] = {str(kind.__struct_config__.tag): kind for kind in WORDS}
 
 
-def tag_of(word: Word) -> str:
+def tag_of(word: KitCommand) -> str:
     """Return how a word is called."""
     return str(word.__struct_config__.tag)
 
 
-def parse_word(line: bytes) -> Word:
+def parse_word(line: bytes) -> KitCommand:
     """Return what a line asks. Raise `WordInvalidError`."""
     text = line.decode(errors="replace").strip()
     word = printable(text[:_SHOWN])
@@ -198,7 +198,7 @@ def parse_word(line: bytes) -> Word:
         raise WordInvalidError(word=word, detail="it is no object of JSON") from error
 
 
-def _converted(asked: Mapping[str, Any], kind: type[Word], word: str) -> Word:
+def _converted(asked: Mapping[str, Any], kind: type[KitCommand], word: str) -> KitCommand:
     try:
         return msgspec.convert(asked, kind, strict=False)
     except msgspec.ValidationError as error:
@@ -206,7 +206,7 @@ def _converted(asked: Mapping[str, Any], kind: type[Word], word: str) -> Word:
         raise WordInvalidError(word=word, detail=detail) from error
 
 
-def _taken(kind: type[Word], refused: str) -> str:
+def _taken(kind: type[KitCommand], refused: str) -> str:
     """Return which values or members are taken, where one that is not was given."""
     fields = {field.name: field.type for field in msgspec.structs.fields(kind)}
     if "unknown field" in refused:
@@ -227,7 +227,7 @@ def _members(text: str) -> dict[str, Any]:
             raise ValueError(text)
         return found
     first, *rest = text.split()
-    names = [field.name for field in msgspec.structs.fields(_BY_TAG.get(first, Word))]
+    names = [field.name for field in msgspec.structs.fields(_BY_TAG.get(first, KitCommand))]
     asked: dict[str, Any] = {"do": first}
     places = iter(names)
     for part in rest:

@@ -70,7 +70,7 @@ class _HttpError(Exception):
         self.told = told
 
 
-class Faulty(Protocol):
+class FaultControl(Protocol):
     """The whole of a server, as far as it can be put off; see `server.ephemeral_server.TrialServer`."""
 
     @property
@@ -84,13 +84,13 @@ class Faulty(Protocol):
     def use_up(self, duration: timedelta, *, is_day: bool = False) -> None: ...
 
 
-class Workshop:
+class DeviceFactory:
     """For one server, since its last reset. `clock` of the server is what certificates go by that are made here.
 
     `place` is where their files go, and nobody else's.
     """
 
-    def __init__(self, data: Path, operator: OperatorClient, server: Faulty, place: Path | None = None) -> None:
+    def __init__(self, data: Path, operator: OperatorClient, server: FaultControl, place: Path | None = None) -> None:
         self.operator = operator
         self._data, self._server = data, server
         self._place = place or data / KIT
@@ -108,7 +108,7 @@ class Workshop:
         found = self.endpoints
         return variables(found) | past_proxies(str(found["dps"]["host"]), os.environ)
 
-    def do(self, word: commands.Word) -> Mapping[str, Any]:
+    def do(self, word: commands.KitCommand) -> Mapping[str, Any]:
         """Do what a word asks. Raise `BirthmarkError`, where nothing or not all was done."""
         try:
             return self._do(word)
@@ -123,7 +123,7 @@ class Workshop:
             told = answer["Error"]
             raise _failed(word, "AWS IoT", told["Code"], told["Message"]) from error
 
-    def _do(self, word: commands.Word) -> Mapping[str, Any]:  # noqa: C901, PLR0911, PLR0912 - a word, an answer
+    def _do(self, word: commands.KitCommand) -> Mapping[str, Any]:  # noqa: C901, PLR0911, PLR0912 - a word, an answer
         match word:
             case commands.Help():
                 return commands.help_of(provoked_refusals.POSSIBLE)
@@ -150,9 +150,9 @@ class Workshop:
             case commands.Messages(name=name, limit=limit):
                 query: dict[str, object] = {"limit": limit, "device": name or None}
                 return {"items": list(self.operator.rows(f"/hubs/{_HUB}/messages", **query))}
-            case commands.Known(name=name):
+            case commands.IsKnown(name=name):
                 return {"known": self._is_known(name)}
-            case commands.Why():
+            case commands.ListRefusals():
                 return {"items": self._refused(word)}
             case _:
                 raise WordInvalidError(word=type(word).__name__, detail="it is done elsewhere")
@@ -164,7 +164,7 @@ class Workshop:
             return False
         return True
 
-    def _refused(self, asked: commands.Why) -> Sequence[Mapping[str, Any]]:
+    def _refused(self, asked: commands.ListRefusals) -> Sequence[Mapping[str, Any]]:
         query = {"limit": asked.limit, "subject": asked.name or None, "code": asked.code or None}
         for _ in range(int(asked.within_s / _LOOK_S)):
             if (found := list(self.operator.rows("/refusals", **query))) or self._server.is_ending:
@@ -496,12 +496,12 @@ class Workshop:
         return status, content
 
 
-def _unusable(asked: commands.Word, detail: str) -> WordInvalidError:
+def _unusable(asked: commands.KitCommand, detail: str) -> WordInvalidError:
     name = str(getattr(asked, "name", ""))
     return WordInvalidError(word=f"{asked.__struct_config__.tag} {name}".strip(), detail=printable(detail))
 
 
-def _bytes_of(asked: commands.Word, file: str) -> bytes:
+def _bytes_of(asked: commands.KitCommand, file: str) -> bytes:
     try:
         return Path(file).read_bytes()
     except OSError as error:
@@ -529,7 +529,7 @@ def _is_of_another(key: bytes, certificate: Certificate) -> bool:
     return public.public_bytes(*form) != certificate.public_key().public_bytes(*form)
 
 
-def _failed(word: commands.Word, url: str, status: str, body: str) -> AnswerError:
+def _failed(word: commands.KitCommand, url: str, status: str, body: str) -> AnswerError:
     name, tag = getattr(word, "name", ""), commands.tag_of(word)
     return AnswerError(url=url, status=status, body=printable(body), name=name, word=f"{tag} {name}".strip())
 

@@ -13,7 +13,7 @@ from typing import Any
 from birthmark.clock import Clock, SystemClock, SystemEntropy
 from birthmark.operator_api.api_client import OperatorClient, read_endpoints
 from birthmark.testing import commands
-from birthmark.testing.device_factory import KIT, Workshop
+from birthmark.testing.device_factory import KIT, DeviceFactory
 from birthmark.testing.errors import RunsByItselfError
 
 
@@ -29,7 +29,7 @@ class StandingServer:
         """Look for it. Raise `ServerNotRunningError`."""
         self.endpoints = read_endpoints(data)
         place = data / KIT / SystemEntropy().token(8).hex()  # other runs make devices there, too, and at this moment
-        self._shop = Workshop(data, OperatorClient.of(data), _AsItIs(data), place)
+        self._shop = DeviceFactory(data, OperatorClient.of(data), _AsItIs(data), place)
         self._data = data
         self._turn = threading.Lock()
 

@@ -12,11 +12,11 @@ from birthmark.supervised_tasks import beside, note
 from birthmark.testing.commands import (
     AwsThing,
     ClockWord,
+    KitCommand,
     LineWord,
     Messages,
     Reset,
     Throttle,
-    Word,
     offset_of,
     parse_word,
     told,
@@ -47,7 +47,7 @@ class Interpreter:
         self.refused += 1
         return told(refused)
 
-    async def _do(self, trial: TrialServer, word: Word) -> Mapping[str, Any]:
+    async def _do(self, trial: TrialServer, word: KitCommand) -> Mapping[str, Any]:
         match word:
             case Reset():
                 self._workshop = None
@@ -79,10 +79,10 @@ class Interpreter:
     def _here(self, trial: TrialServer) -> Any:
         """Return what makes devices, which loads what a server alone does not need."""
         if self._workshop is None:
-            from birthmark.testing.device_factory import Workshop
+            from birthmark.testing.device_factory import DeviceFactory
 
             data = trial.settings.directory
-            self._workshop = Workshop(data, OperatorClient.of(data), trial)
+            self._workshop = DeviceFactory(data, OperatorClient.of(data), trial)
         return self._workshop
 
 

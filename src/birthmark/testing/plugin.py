@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _EXTRA = "the fixtures of birthmark need what `pip install 'birthmark[pytest]'` brings, and {} is missing"
 
 
-class Line:
+class FaultyLine:
     """The line between devices and the server."""
 
     def __init__(self, cloud: "Cloud") -> None:
@@ -178,9 +178,9 @@ def wrong_clock(birthmark_cloud: "Cloud") -> WrongClock:
 
 
 @pytest.fixture
-def cut_line(birthmark_cloud: "Cloud") -> Line:
+def cut_line(birthmark_cloud: "Cloud") -> FaultyLine:
     """The line to the server, to `cut`, `stall`, `drop` and `mend`."""
-    return Line(birthmark_cloud)
+    return FaultyLine(birthmark_cloud)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from birthmark.testing.errors import NotProvokedError
 from birthmark.testing.model import AwsIdentity, AzureIdentity, EstIdentity, Subject
 
 if TYPE_CHECKING:
-    from birthmark.testing.device_factory import Workshop
+    from birthmark.testing.device_factory import DeviceFactory
 
 _HUB = "/hubs/birthmark/devices"
 _OVER = timedelta(days=2)
@@ -26,75 +26,75 @@ def _at_hub(of: Any) -> str:
     return f"{_HUB}/{quote(of.device_id, safe='')}"
 
 
-def _not_enrolled(shop: "Workshop", of: Any) -> None:
+def _not_enrolled(shop: "DeviceFactory", of: Any) -> None:
     shop.remove_enrollment(of.name)
 
 
-def _enrollment_disabled(shop: "Workshop", of: Any) -> None:
+def _enrollment_disabled(shop: "DeviceFactory", of: Any) -> None:
     shop.change_enrollment(of.name, provisioningStatus="disabled")
 
 
-def _other_certificate(shop: "Workshop", of: Any) -> None:
+def _other_certificate(shop: "DeviceFactory", of: Any) -> None:
     shop.put_other_certificate(of)
 
 
-def _unknown_device(shop: "Workshop", of: Any) -> None:
+def _unknown_device(shop: "DeviceFactory", of: Any) -> None:
     shop.operator.delete(_at_hub(of))
 
 
-def _device_disabled(shop: "Workshop", of: Any) -> None:
+def _device_disabled(shop: "DeviceFactory", of: Any) -> None:
     shop.operator.patch(_at_hub(of), {"enabled": False})
 
 
-def _throttled(shop: "Workshop", _of: Any) -> None:
+def _throttled(shop: "DeviceFactory", _of: Any) -> None:
     shop.set_tier("F1")
     shop.use_up()
 
 
-def _quota(shop: "Workshop", _of: Any) -> None:
+def _quota(shop: "DeviceFactory", _of: Any) -> None:
     shop.set_tier("F1")
     shop.use_up(is_day=True, duration=timedelta())
 
 
-def _revoked(shop: "Workshop", of: Any) -> None:
+def _revoked(shop: "DeviceFactory", of: Any) -> None:
     shop.operator.post(f"/names/{quote(of.name, safe='')}/revoke", {})
 
 
-def _taken_back(shop: "Workshop", of: Any) -> None:
+def _taken_back(shop: "DeviceFactory", of: Any) -> None:
     shop.operator.post(f"/devices/{quote(of.name, safe='')}/revoke", {})
 
 
-def _expired(shop: "Workshop", of: Any) -> None:
+def _expired(shop: "DeviceFactory", of: Any) -> None:
     shop.expire(of)
 
 
-def _behind(shop: "Workshop", _of: Any) -> None:
+def _behind(shop: "DeviceFactory", _of: Any) -> None:
     shop.set_clock(-_OVER)
 
 
-def _ahead(shop: "Workshop", _of: Any) -> None:
+def _ahead(shop: "DeviceFactory", _of: Any) -> None:
     shop.set_clock(_OVER)
 
 
-def _certificate_inactive(shop: "Workshop", of: Any) -> None:
+def _certificate_inactive(shop: "DeviceFactory", of: Any) -> None:
     shop.iot.update_certificate(certificateId=of.certificate_id, newStatus="INACTIVE")
 
 
-def _certificate_unknown(shop: "Workshop", of: Any) -> None:
+def _certificate_unknown(shop: "DeviceFactory", of: Any) -> None:
     shop.iot.detach_thing_principal(thingName=of.name, principal=of.certificate_arn)
     shop.iot.update_certificate(certificateId=of.certificate_id, newStatus="INACTIVE")
     shop.iot.delete_certificate(certificateId=of.certificate_id, forceDelete=True)
 
 
-def _policy_denied(shop: "Workshop", of: Any) -> None:
+def _policy_denied(shop: "DeviceFactory", of: Any) -> None:
     shop.iot.detach_policy(policyName=of.policy_name, target=of.certificate_arn)
 
 
-def _user_removed(shop: "Workshop", of: Any) -> None:
+def _user_removed(shop: "DeviceFactory", of: Any) -> None:
     shop.operator.delete(f"/est/users/{quote(of.username, safe='')}")
 
 
-Provoke = Callable[["Workshop", Any], None]
+Provoke = Callable[["DeviceFactory", Any], None]
 _TABLE: Mapping[str, Mapping[str, Provoke]] = {
     "azure-device auth=x509 at=dps": {
         "dps.not_enrolled": _not_enrolled,
@@ -167,7 +167,7 @@ def kind_of(subject: Subject) -> str:
             return "est-identity"
 
 
-def provoke(shop: "Workshop", subject: Subject, code: str) -> Mapping[str, Any]:
+def provoke(shop: "DeviceFactory", subject: Subject, code: str) -> Mapping[str, Any]:
     """Bring about the state in which a device is refused so. Raise `NotProvokedError`."""
     kind = kind_of(subject)
     if (bring_about := _TABLE[kind].get(code)) is None:

@@ -10,7 +10,7 @@ from starlette.routing import Route
 
 from birthmark.iam.model import MACHINE_USER
 from birthmark.operator_api.in_process_client import Person
-from birthmark.webconsole.page_base import Site
+from birthmark.webconsole.page_base import PageRenderer
 from birthmark.webconsole.users import said_roles
 
 
@@ -18,7 +18,7 @@ from birthmark.webconsole.users import said_roles
 class MePage:
     """The page; what its forms ask for are routes of sign-in (`operator_api.account_pages`)."""
 
-    site: Site
+    site: PageRenderer
 
     def routes(self) -> list[Route]:
         """Return its route."""

@@ -12,12 +12,12 @@ from starlette.routing import Route
 from birthmark.auth.permissions import Right
 from birthmark.events.catalogue import type_of
 from birthmark.iam.model import SERVER
-from birthmark.operator_api.in_process_client import Deed, Person
+from birthmark.operator_api.in_process_client import ApiOperation, Person
 from birthmark.operator_api.name_validation import OperatorRequestError
 from birthmark.operator_api.sign_in_handlers import Form
 from birthmark.webconsole.i18n import count_of, number, say
 from birthmark.webconsole.labels import kind_of, marked, words_of
-from birthmark.webconsole.page_base import ONCE, Site
+from birthmark.webconsole.page_base import ONCE, PageRenderer
 
 PATH = "/alerts"
 LIFETIMES: Mapping[str, tuple[int, str]] = {
@@ -33,7 +33,7 @@ _EVENTS, _PUT_ASIDE = 20, 5
 class AlertsPage:
     """Alerts, events and webhooks."""
 
-    site: Site
+    site: PageRenderer
 
     def routes(self) -> list[Route]:
         """Return the routes."""
@@ -86,7 +86,7 @@ class AlertsPage:
         """Say it again."""
         given = await self.site.form(request)
         rule, query = given.get("rule", ""), {"subject": given.get("subject", "")}
-        deed = Deed("DELETE", "/alerts/silences/{rule}", (rule,), query=query, key=given.get(ONCE, ""))
+        deed = ApiOperation("DELETE", "/alerts/silences/{rule}", (rule,), query=query, key=given.get(ONCE, ""))
         await self.site.inside.do(who, deed)
         return self.site.go(PATH, said=say("{rule} is told again.").format(rule=rule))
 

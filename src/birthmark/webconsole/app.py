@@ -11,10 +11,10 @@ from starlette.routing import BaseRoute
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import NotFoundError
 from birthmark.events.reader import Feed
-from birthmark.operator_api.api_router import Beside, Endpoint
-from birthmark.operator_api.in_process_client import Inside, Person
+from birthmark.operator_api.api_router import ApiContext, Endpoint
+from birthmark.operator_api.in_process_client import InProcessClient, Person
 from birthmark.operator_api.session_guard import local_path
-from birthmark.operator_api.sign_in_handlers import Desk
+from birthmark.operator_api.sign_in_handlers import SignInHandlers
 from birthmark.store import Database
 from birthmark.untrusted_text import printable
 from birthmark.webconsole.account import MePage
@@ -32,8 +32,8 @@ from birthmark.webconsole.devices import DevicesPage
 from birthmark.webconsole.enroll.page import enroll_page
 from birthmark.webconsole.i18n import LANGUAGES
 from birthmark.webconsole.jobs import JobsPages
-from birthmark.webconsole.live_updates import Live
-from birthmark.webconsole.page_base import About, Site
+from birthmark.webconsole.live_updates import LiveUpdates
+from birthmark.webconsole.page_base import About, PageRenderer
 from birthmark.webconsole.refusals import RefusalsPages
 from birthmark.webconsole.rendering import LANGUAGE_COOKIE, Drawing, file_route
 from birthmark.webconsole.rollover import RolloverPage
@@ -59,15 +59,15 @@ class PageMissingError(NotFoundError):
 class Console:
     """Its pages."""
 
-    site: Site
+    site: PageRenderer
     pages: Sequence[BaseRoute]
 
     @classmethod
     def of(
         cls,
-        desk: Desk,
+        desk: SignInHandlers,
         table: Sequence[Endpoint],
-        beside: Beside,
+        beside: ApiContext,
         *,
         about: About,
         database: Database,
@@ -77,7 +77,7 @@ class Console:
         directory: Path,
     ) -> "Console":
         """Return the console of a server whose operator interface is `table`."""
-        site = Site(desk, Inside(table, beside), Drawing(clock, entropy), about, Feed(database))
+        site = PageRenderer(desk, InProcessClient(table, beside), Drawing(clock, entropy), about, Feed(database))
         rooms = (
             TodayPage(site, clock),
             DevicesPage(site),
@@ -98,7 +98,7 @@ class Console:
             RulesPages(site),
             CertificatePage(site, clock),
             enroll_page(site, directory, clock),
-            Live(site, counted),
+            LiveUpdates(site, counted),
         )
         return cls(site, [route for room in rooms for route in room.routes()])
 

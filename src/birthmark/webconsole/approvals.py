@@ -14,7 +14,7 @@ from birthmark.errors import BirthmarkError
 from birthmark.operator_api.in_process_client import Person
 from birthmark.untrusted_text import decode_json
 from birthmark.webconsole.i18n import say
-from birthmark.webconsole.page_base import Site
+from birthmark.webconsole.page_base import PageRenderer
 
 PATH = "/approvals"
 MAX_MESSAGES = 1000
@@ -25,7 +25,7 @@ MAX_MESSAGES = 1000
 class ApprovalsPage:
     """What waits, and what is said to it."""
 
-    site: Site
+    site: PageRenderer
 
     def routes(self) -> list[Route]:
         """Return the routes."""

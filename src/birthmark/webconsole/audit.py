@@ -15,7 +15,7 @@ from birthmark.errors import ConflictError
 from birthmark.operator_api.in_process_client import Person
 from birthmark.webconsole.i18n import say
 from birthmark.webconsole.labels import kind_of, words_of
-from birthmark.webconsole.page_base import Site
+from birthmark.webconsole.page_base import PageRenderer
 from birthmark.webconsole.refusals import PERIODS
 
 _PAGE, _MAX_CHARS = 50, 512
@@ -66,7 +66,7 @@ class Filter:
 class AuditPage:
     """The rows, and their verification."""
 
-    site: Site
+    site: PageRenderer
 
     def routes(self) -> list[Route]:
         """Return the routes."""

@@ -13,7 +13,7 @@ from birthmark.awsiot.model import TemplateType
 from birthmark.operator_api.in_process_client import Person
 from birthmark.webconsole.i18n import say
 from birthmark.webconsole.labels import marked
-from birthmark.webconsole.page_base import Site
+from birthmark.webconsole.page_base import PageRenderer
 
 PATH = "/certificates/templates"
 KINDS: Mapping[str, str] = {
@@ -27,7 +27,7 @@ _PAGE, _MAX_CHARS = 50, 256
 class AwsTemplatesPage:
     """All of them."""
 
-    site: Site
+    site: PageRenderer
 
     def routes(self) -> list[Route]:
         """Return its route."""

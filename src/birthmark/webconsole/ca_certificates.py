@@ -12,7 +12,7 @@ from starlette.routing import Route
 from birthmark.clock import Clock
 from birthmark.operator_api.in_process_client import Person
 from birthmark.webconsole.labels import marked
-from birthmark.webconsole.page_base import Site
+from birthmark.webconsole.page_base import PageRenderer
 
 PATH = "/certificates/authorities"
 _PLACES = (
@@ -26,7 +26,7 @@ _PLACES = (
 class AuthoritiesPage:
     """All of them."""
 
-    site: Site
+    site: PageRenderer
     clock: Clock
 
     def routes(self) -> list[Route]:

@@ -19,13 +19,13 @@ from birthmark.pki.crl import RevocationReason
 from birthmark.untrusted_text import printable
 from birthmark.webconsole.certificates import standing
 from birthmark.webconsole.i18n import count_of, number, say
-from birthmark.webconsole.page_base import Site
+from birthmark.webconsole.page_base import PageRenderer
 
 _THUMBPRINT, _MAX_SHOWN = re.compile("[0-9A-Fa-f]{64}"), 64
 
 
 @dataclass(frozen=True, slots=True)
-class Hit:
+class RevocationImpact:
     """Somebody or something that a revocation would hit: what, what becomes of it, and how that is marked."""
 
     who: str
@@ -38,7 +38,7 @@ class Hit:
 class CertificatePage:
     """One certificate."""
 
-    site: Site
+    site: PageRenderer
     clock: Clock
 
     def routes(self) -> list[Route]:
@@ -97,16 +97,20 @@ class CertificatePage:
         found = await self.site.inside.ask(who, "/certificates", subject=told["device"])
         return [row for row in found.items if row["thumbprint"] != told["thumbprint"]]
 
-    async def _hits(self, who: Person, told: Mapping[str, Any]) -> Sequence[Hit]:
+    async def _hits(self, who: Person, told: Mapping[str, Any]) -> Sequence[RevocationImpact]:
         """Return who is hit: the device and where it is connected, others of its key, what a CA has issued."""
-        hits = [Hit(told["device"], say("this certificate never counts again"), kind="bad")]
+        hits = [RevocationImpact(told["device"], say("this certificate never counts again"), kind="bad")]
         for one in told["same_key"]:
             words = say("has the same key: revoked with it, unless it was only replaced")
-            hits.append(Hit(one["device"], words, f"/certificates/{one['thumbprint']}", "bad"))
+            hits.append(RevocationImpact(one["device"], words, f"/certificates/{one['thumbprint']}", "bad"))
         if told["is_ca"]:
             count = number(told["below"]) + ("+" if told["below"] >= MOST_BELOW else "")
             words = say("{n} certificates that it issued are valid: devices with them are refused").format(n=count)
-            hits.append(Hit(told["subject"], words, f"/certificates?issuer={told['thumbprint']}&state=valid", "bad"))
+            hits.append(
+                RevocationImpact(
+                    told["subject"], words, f"/certificates?issuer={told['thumbprint']}&state=valid", "bad"
+                )
+            )
         try:
             parts = await self.site.inside.look(who, "/devices/{name}", told["device"]) or ()
         except NotFoundError:
@@ -116,7 +120,11 @@ class CertificatePage:
                 is_there = "connected since" in part["detail"]
                 words = say("is connected now: its connection ends if it came by this certificate")
                 words = words if is_there else say("cannot connect by this certificate again")
-                hits.append(Hit(f"{part['place']} {part['id']}", words, f"/devices/{quote(told['device'], safe='')}"))
+                hits.append(
+                    RevocationImpact(
+                        f"{part['place']} {part['id']}", words, f"/devices/{quote(told['device'], safe='')}"
+                    )
+                )
         alive = [
             row
             for row in await self._others(who, told)
@@ -126,5 +134,5 @@ class CertificatePage:
         for row in alive:
             if row["thumbprint"] not in known:
                 words = say("another certificate of this device stays good")
-                hits.append(Hit(row["device"], words, f"/certificates/{row['thumbprint']}", "off"))
+                hits.append(RevocationImpact(row["device"], words, f"/certificates/{row['thumbprint']}", "off"))
         return hits

@@ -18,7 +18,7 @@ from birthmark.operator_api.in_process_client import Person
 from birthmark.pki.certificate_profiles import FOR_REQUESTS
 from birthmark.webconsole.i18n import say
 from birthmark.webconsole.labels import marked
-from birthmark.webconsole.page_base import Site
+from birthmark.webconsole.page_base import PageRenderer
 
 STATES: Mapping[str, str] = {
     "unrevoked": marked("not revoked"),
@@ -143,7 +143,7 @@ def standing(row: Mapping[str, Any], now: datetime) -> tuple[str, str]:
 class CertificatesPage:
     """The inventory, and the revocation lists."""
 
-    site: Site
+    site: PageRenderer
     clock: Clock
 
     def routes(self) -> list[Route]:

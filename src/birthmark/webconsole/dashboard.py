@@ -20,7 +20,7 @@ from birthmark.webconsole import svg
 from birthmark.webconsole.charts import Bar, BarKind, Series, Tick, bars, lines, midnights, months
 from birthmark.webconsole.i18n import Reader, dated, day, number, reader, say
 from birthmark.webconsole.labels import kind_of, words_of
-from birthmark.webconsole.page_base import Site
+from birthmark.webconsole.page_base import PageRenderer
 from birthmark.webconsole.refusals import localized_reason
 from birthmark.webconsole.svg import Size, Tone
 
@@ -42,7 +42,7 @@ _NOBODY = frozenset({"people.sign_in", "people.session_end"})
 class TodayPage:
     """The first page."""
 
-    site: Site
+    site: PageRenderer
     clock: Clock
 
     def routes(self) -> list[Route]:

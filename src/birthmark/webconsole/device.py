@@ -22,7 +22,7 @@ from birthmark.webconsole.device_timeline import draw, lanes_of
 from birthmark.webconsole.i18n import say
 from birthmark.webconsole.labels import kind_of, words_of
 from birthmark.webconsole.next_steps import is_refused, next_steps
-from birthmark.webconsole.page_base import FormUnfitError, Site
+from birthmark.webconsole.page_base import FormUnfitError, PageRenderer
 from birthmark.webconsole.refusal_texts import localize_refusal
 
 _HAPPENED, _REFUSALS, _MESSAGES = 100, 20, 10
@@ -33,7 +33,7 @@ _MAX_SHOWN = 16 * 1024
 class DevicePage:
     """One device."""
 
-    site: Site
+    site: PageRenderer
     clock: Clock
 
     def routes(self) -> list[Route]:

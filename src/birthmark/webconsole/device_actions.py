@@ -10,12 +10,12 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from birthmark.errors import BirthmarkError
-from birthmark.operator_api.in_process_client import Deed, Person
+from birthmark.operator_api.in_process_client import ApiOperation, Person
 from birthmark.operator_api.sign_in_handlers import Form, read_many
 from birthmark.pki.crl import RevocationReason
 from birthmark.webconsole.i18n import say
 from birthmark.webconsole.labels import marked
-from birthmark.webconsole.page_base import ONCE, FormUnfitError, Site
+from birthmark.webconsole.page_base import ONCE, FormUnfitError, PageRenderer
 
 MOST = 100
 """Devices of one page of a list, with room."""
@@ -49,7 +49,7 @@ class Row:
 class TakingPages:
     """The preview and the deed."""
 
-    site: Site
+    site: PageRenderer
 
     def routes(self) -> list[Route]:
         """Return the routes."""
@@ -132,7 +132,9 @@ class TakingPages:
         key = given[ONCE]
         if deed == _REVOKE:
             body = {"reason": given.get("reason") or RevocationReason.KEY_COMPROMISE.value}
-            told = await self.site.inside.do(who, Deed("POST", "/devices/{name}/revoke", (name,), body, key=key))
+            told = await self.site.inside.do(
+                who, ApiOperation("POST", "/devices/{name}/revoke", (name,), body, key=key)
+            )
             return [_taken(name, one) for one in told]
         is_on = deed == _ENABLE
         rows = []
@@ -140,7 +142,7 @@ class TakingPages:
             hub = part["place"].removeprefix("hub ")
             path = "/hubs/{name}/devices/{device}"
             await self.site.inside.do(
-                who, Deed("PATCH", path, (hub, part["id"]), {"enabled": is_on}, key=f"{key}-{number}")
+                who, ApiOperation("PATCH", path, (hub, part["id"]), {"enabled": is_on}, key=f"{key}-{number}")
             )
             words = say("enabled") if is_on else say("disabled")
             rows.append(Row(name, part["place"], part["what"], words))

@@ -9,7 +9,7 @@ from markupsafe import Markup
 from birthmark.webconsole import svg
 from birthmark.webconsole.i18n import dated, exact, number, reader, say
 from birthmark.webconsole.labels import words_of
-from birthmark.webconsole.life import Item, Lane, Point, Row, Span, Unit, Words, life, rows
+from birthmark.webconsole.life import Item, Lane, Point, Row, Span, TimelineTexts, Unit, life, rows
 from birthmark.webconsole.svg import Size, Tone
 
 _TONES = {"": Tone.GOOD, "warn": Tone.WARN, "bad": Tone.BAD}
@@ -70,14 +70,14 @@ def draw(lanes: Sequence[Lane], now: datetime) -> tuple[Markup, Sequence[Row]]:
     return Markup(svg.for_each(one, _SIZES)), rows(lanes, words=words)  # noqa: S704 - drawn by us, what is foreign is escaped
 
 
-def _words() -> Words:
+def _words() -> TimelineTexts:
     def tick(at: datetime, unit: Unit, is_first: bool) -> str:  # noqa: FBT001 - as the drawing asks
         return " ".join(dated(one, at) for one in _SKELETONS[unit][is_first].split())
 
     def several(count: int, word: str) -> str:
         return f"{number(count)} \N{MULTIPLICATION SIGN} {word}" if word else say("{n} events").format(n=number(count))
 
-    return Words(say("now"), say("still"), several, exact, tick, say("Nothing is known of it yet."))
+    return TimelineTexts(say("now"), say("still"), several, exact, tick, say("Nothing is known of it yet."))
 
 
 def _certificates(rows_: Sequence[Mapping[str, Any]], now: datetime) -> list[Item]:

@@ -13,7 +13,7 @@ from starlette.routing import Route
 from birthmark.operator_api.in_process_client import Person
 from birthmark.webconsole.i18n import say
 from birthmark.webconsole.labels import marked
-from birthmark.webconsole.page_base import Site
+from birthmark.webconsole.page_base import PageRenderer
 
 STATES: Mapping[str, str] = {
     "revoked": marked("revoked"),
@@ -130,7 +130,7 @@ class Count:
 class DevicesPage:
     """The list, and what is found while one types."""
 
-    site: Site
+    site: PageRenderer
 
     def routes(self) -> list[Route]:
         """Return the routes."""

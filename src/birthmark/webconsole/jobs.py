@@ -19,7 +19,7 @@ from birthmark.webconsole import svg
 from birthmark.webconsole.charts.proportion_bars import Lane, lanes
 from birthmark.webconsole.i18n import number, say
 from birthmark.webconsole.labels import marked
-from birthmark.webconsole.page_base import Site
+from birthmark.webconsole.page_base import PageRenderer
 from birthmark.webconsole.svg import Size, Tone
 
 _AT, _ONE = "/jobs", "/jobs/{name}"
@@ -57,7 +57,7 @@ DONE: Mapping[str, str] = {
 class JobsPages:
     """The list, and one of them."""
 
-    site: Site
+    site: PageRenderer
 
     def routes(self) -> list[Route]:
         """Return the routes."""
@@ -122,7 +122,7 @@ class JobsPages:
         return self.site.go(f"{_AT}/{quote(name, safe='')}", said=say(DONE[deed]))
 
 
-def _may(site: Site, who: Person, name: str) -> bool:
+def _may(site: PageRenderer, who: Person, name: str) -> bool:
     """Say whether somebody may change it."""
     try:
         site.inside.may(who, "POST", "/aws/jobs/{name}/pause", name)

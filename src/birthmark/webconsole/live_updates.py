@@ -23,7 +23,7 @@ from birthmark.iam.sessions import SessionEndedError
 from birthmark.operator_api.api_router import SIGN_OF_LIFE_S, SSE
 from birthmark.operator_api.in_process_client import Person
 from birthmark.supervised_tasks import ended, kept
-from birthmark.webconsole.page_base import Site
+from birthmark.webconsole.page_base import PageRenderer
 
 LOOK_EVERY_S = 1.0
 MOST, MOST_OF_ONE = 1000, 20
@@ -104,10 +104,10 @@ class Rates:
 
 
 @dataclass(slots=True)
-class Live:
+class LiveUpdates:
     """The stream of all pages of this process."""
 
-    site: Site
+    site: PageRenderer
     counted: Callable[[], Awaitable[Mapping[str, int]]]
     """What all workers have counted since each began."""
     _listeners: set[_Listener] = field(default_factory=set, init=False)

@@ -14,9 +14,9 @@ from starlette.routing import Route
 from birthmark.errors import BirthmarkError, ForbiddenError, InvalidRequestError, UnauthenticatedError
 from birthmark.events.reader import Feed, place_of
 from birthmark.iam.sessions import SessionEndedError
-from birthmark.operator_api.in_process_client import Deed, Inside, Person
+from birthmark.operator_api.in_process_client import ApiOperation, InProcessClient, Person
 from birthmark.operator_api.session_guard import BY_ITSELF, CSRF_FIELD, address_of, path_of
-from birthmark.operator_api.sign_in_handlers import Desk, Form, read_form, status_of
+from birthmark.operator_api.sign_in_handlers import Form, SignInHandlers, read_form, status_of
 from birthmark.webconsole.i18n import reader, say
 from birthmark.webconsole.rendering import Drawing, reader_of
 
@@ -48,11 +48,11 @@ class About:
 
 
 @dataclass(frozen=True, slots=True)
-class Site:
+class PageRenderer:
     """Draws pages for who is signed in."""
 
-    desk: Desk
-    inside: Inside
+    desk: SignInHandlers
+    inside: InProcessClient
     drawing: Drawing
     about: About
     feed: Feed
@@ -147,7 +147,7 @@ class Site:
 
     async def do(self, who: Person, given: Form, method: str, path: str, /, *names: str, **body: Any) -> Any:
         """Carry out what a form asks for, once however often it is sent."""
-        return await self.inside.do(who, Deed(method, path, names, body, key=given.get(ONCE, "")))
+        return await self.inside.do(who, ApiOperation(method, path, names, body, key=given.get(ONCE, "")))
 
     def go(self, path: str, said: str = "") -> Response:
         """Lead a browser on, after something was done; the page there says what."""

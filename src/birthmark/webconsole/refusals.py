@@ -16,7 +16,7 @@ from birthmark.operator_api.in_process_client import Person
 from birthmark.pki.certificates import Certificate, CertificateInvalidError, parse_pem
 from birthmark.webconsole.i18n import say
 from birthmark.webconsole.labels import marked
-from birthmark.webconsole.page_base import Site
+from birthmark.webconsole.page_base import PageRenderer
 from birthmark.webconsole.refusal_texts import localize_refusal
 
 PERIODS: Mapping[str, tuple[int, str]] = {
@@ -87,7 +87,7 @@ class Filter:
 class RefusalsPages:
     """The reasons, the list, and one refusal."""
 
-    site: Site
+    site: PageRenderer
 
     def routes(self) -> list[Route]:
         """Return the routes."""

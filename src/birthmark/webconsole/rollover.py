@@ -16,7 +16,7 @@ from birthmark.operator_api.name_validation import OperatorRequestError
 from birthmark.operator_api.sign_in_handlers import Form
 from birthmark.webconsole.i18n import say
 from birthmark.webconsole.labels import marked
-from birthmark.webconsole.page_base import Site
+from birthmark.webconsole.page_base import PageRenderer
 
 _ONE = "one root"
 _START, _NEXT, _BACK, _GROUPS = "start", "next", "back", "groups"
@@ -82,7 +82,7 @@ DONE: Mapping[str, str] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Gate:
+class StepGate:
     """What a step waits for, and whether that has come."""
 
     words: str
@@ -95,7 +95,7 @@ class Gate:
 class RolloverPage:
     """The page."""
 
-    site: Site
+    site: PageRenderer
 
     def routes(self) -> list[Route]:
         """Return the routes."""
@@ -146,16 +146,16 @@ def share_of(row: Mapping[str, Any]) -> float:
     return row["fetched"] / row["devices"] if row["devices"] else 1.0
 
 
-def gates_of(row: Mapping[str, Any]) -> Sequence[Gate]:
+def gates_of(row: Mapping[str, Any]) -> Sequence[StepGate]:
     """Return what the next step waits for."""
-    groups = Gate(say("Every enrollment group knows the new CA."), is_open=not row["groups"])
+    groups = StepGate(say("Every enrollment group knows the new CA."), is_open=not row["groups"])
     if row["state"] == Phase.OLD_SIGNS.value:
         words = say("Every device was handed both roots.")
-        return [Gate(words, row["fetched"] >= row["devices"], row["fetched"], row["devices"]), groups]
+        return [StepGate(words, row["fetched"] >= row["devices"], row["fetched"], row["devices"]), groups]
     if row["state"] == Phase.NEW_SIGNS.value:
         words, devices = say("The latest certificate of every device is below the new root."), row["below_old"]
         total = row["below_old"] + row["below_new"]
-        return [groups, Gate(words, devices == 0, row["below_new"], total)]
+        return [groups, StepGate(words, devices == 0, row["below_new"], total)]
     return []
 
 

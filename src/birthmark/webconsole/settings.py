@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from birthmark.operator_api.in_process_client import Person
-from birthmark.webconsole.page_base import Site
+from birthmark.webconsole.page_base import PageRenderer
 
 _MAX_CHARS = 64
 
@@ -49,7 +49,7 @@ class Filter:
 class SettingsPage:
     """The settings, the certificate, the addresses, the machines."""
 
-    site: Site
+    site: PageRenderer
 
     def routes(self) -> list[Route]:
         """Return its route."""

@@ -18,7 +18,7 @@ from birthmark.webconsole import svg
 from birthmark.webconsole.charts.proportion_bars import Lane, lanes
 from birthmark.webconsole.i18n import number, say
 from birthmark.webconsole.labels import marked
-from birthmark.webconsole.page_base import Site
+from birthmark.webconsole.page_base import PageRenderer
 from birthmark.webconsole.svg import Size, Tone
 
 _AT, _ONE = "/rules", "/rules/{name}"
@@ -41,7 +41,7 @@ DONE: Mapping[str, str] = {
 class RulesPages:
     """The list, and one of them."""
 
-    site: Site
+    site: PageRenderer
 
     def routes(self) -> list[Route]:
         """Return the routes."""
@@ -92,7 +92,7 @@ class RulesPages:
         return self.site.go(f"{_AT}/{quote(name, safe='')}", said=say(DONE[deed]))
 
 
-def _may(site: Site, who: Person, name: str, deed: str) -> bool:
+def _may(site: PageRenderer, who: Person, name: str, deed: str) -> bool:
     """Say whether somebody may do this to it."""
     try:
         site.inside.may(who, "POST", f"/aws/rules/{{name}}/{deed}", name)

@@ -12,12 +12,12 @@ from starlette.routing import Route
 
 from birthmark.auth.permissions import Right
 from birthmark.iam.model import EVERYWHERE, RIGHTS_OF, Role
-from birthmark.operator_api.in_process_client import Deed, Person
+from birthmark.operator_api.in_process_client import ApiOperation, Person
 from birthmark.operator_api.sign_in_handlers import Form
 from birthmark.operator_api.users import may_administer
 from birthmark.webconsole.i18n import count_of, number, say
 from birthmark.webconsole.labels import marked
-from birthmark.webconsole.page_base import ONCE, Site
+from birthmark.webconsole.page_base import ONCE, PageRenderer
 
 PATH, ONE = "/people", "/people/users/{name}"
 ROLES: Mapping[Role, str] = {
@@ -41,7 +41,7 @@ RIGHTS: Mapping[Right, str] = {
 class PeoplePages:
     """All of them, one, and what is done about one."""
 
-    site: Site
+    site: PageRenderer
 
     def routes(self) -> list[Route]:
         """Return the routes."""
@@ -157,7 +157,7 @@ class PeoplePages:
 
     async def _less(self, request: Request, who: Person, path: str, said: str) -> Response:
         given = await self.site.form(request)
-        await self.site.inside.do(who, Deed("DELETE", path, (given.get("id", ""),), key=given.get(ONCE, "")))
+        await self.site.inside.do(who, ApiOperation("DELETE", path, (given.get("id", ""),), key=given.get(ONCE, "")))
         return self._back(request.path_params["name"], said)
 
     def _back(self, name: str, said: str) -> Response:

@@ -13,7 +13,7 @@ from birthmark.fleet.errors import DifferentRecordError, ReferenceMissingError
 from birthmark.fleet.journal import Journal, Outcome
 from birthmark.fleet.profiles import AwsProfile
 from birthmark.fleet.required_permissions import AWS, Work
-from birthmark.fleet.target import Done, EnrollmentRequest
+from birthmark.fleet.target import EnrollmentRequest, TargetOutcome
 from support.aws.moto_pca import moto
 from support.pki.pki_builders import a_device
 
@@ -53,7 +53,9 @@ def wishes(**how: Any) -> list[EnrollmentRequest]:
     return [EnrollmentRequest(name, a_device(common_name=name).certificate, **how) for name in NAMES]
 
 
-def enroll(target: AwsTarget, several: list[EnrollmentRequest], journal: Journal, *, update: bool = False) -> set[Done]:
+def enroll(
+    target: AwsTarget, several: list[EnrollmentRequest], journal: Journal, *, update: bool = False
+) -> set[TargetOutcome]:
     told: list[Outcome] = []
     target.survey(len(several))
     enroll_all(target, several, journal, told.append, update=update, dry_run=False)
@@ -64,15 +66,15 @@ def enroll(target: AwsTarget, several: list[EnrollmentRequest], journal: Journal
 def test_a_shipment_is_enrolled_found_and_taken_back(iot: Any, target: AwsTarget, tmp_path: Any) -> None:
     several = wishes()
     with Journal(tmp_path / "journal", target.identity) as journal:
-        assert enroll(target, several, journal) == {Done.CREATED}
-        assert enroll(target, several, journal) == {Done.UNCHANGED}
+        assert enroll(target, several, journal) == {TargetOutcome.CREATED}
+        assert enroll(target, several, journal) == {TargetOutcome.UNCHANGED}
     for wish in several:
         (arn,) = iot.list_thing_principals(thingName=wish.device_id)["principals"]
         assert arn.endswith(wish.certificate.thumbprint.hex())
     told: list[Outcome] = []
     with Journal(tmp_path / "journal", target.identity) as journal:
         take_back_all(target, journal, told.append, dry_run=False)
-    assert [outcome.done for outcome in told] == [Done.TAKEN_BACK] * 3
+    assert [outcome.done for outcome in told] == [TargetOutcome.TAKEN_BACK] * 3
     assert iot.list_things()["things"] == []
     assert iot.list_certificates()["certificates"] == []
 
@@ -97,18 +99,18 @@ def test_types_groups_attributes_and_a_policy_are_given_and_put_back(
         for wish in plain
     ]
     with Journal(tmp_path / "journal", target.identity) as journal:
-        assert enroll(target, more, journal) == {Done.UPDATED}
-        assert enroll(target, more, journal) == {Done.UNCHANGED}
+        assert enroll(target, more, journal) == {TargetOutcome.UPDATED}
+        assert enroll(target, more, journal) == {TargetOutcome.UNCHANGED}
     thing = iot.describe_thing(thingName="pump-1")
     assert (thing["thingTypeName"], thing["attributes"]) == ("pump", {"site": "osaka"})
     assert len(iot.list_things_in_thing_group(thingGroupName="line-3")["things"]) == 3
     with Journal(tmp_path / "journal", target.identity) as journal:
         told: list[Outcome] = []
         take_back_all(target, journal, told.append, dry_run=False)
-    assert {outcome.done for outcome in told} == {Done.TAKEN_BACK}
+    assert {outcome.done for outcome in told} == {TargetOutcome.TAKEN_BACK}
     assert iot.list_things_in_thing_group(thingGroupName="line-3")["things"] == []
     # Attributes stay: moto counts no versions, and what nobody wrote is not put back.
-    assert enroll(target, plain, Journal(None, "")) == {Done.UNCHANGED}
+    assert enroll(target, plain, Journal(None, "")) == {TargetOutcome.UNCHANGED}
 
 
 def test_another_certificate_is_told_and_replaces_nothing_unasked(iot: Any, target: AwsTarget) -> None:

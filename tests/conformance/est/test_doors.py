@@ -17,7 +17,7 @@ from cryptography.x509.oid import AttributeOID, ExtendedKeyUsageOID, ObjectIdent
 from birthmark.audit.verify import ROWS
 from birthmark.ca.revocation import DeviceNotAliveError
 from birthmark.est import wire
-from birthmark.est.model import Comeback, Door, EstSettings
+from birthmark.est.model import EstLabel, EstSettings, LateRenewalRule
 from birthmark.est.service import Credentials, RegistrationAuthorities, Tokens, approvals
 from birthmark.pki.certificate_profiles import DEVICE, EDGE_CA, LDEVID
 from birthmark.pki.certificates import Certificate, Thumbprint
@@ -106,7 +106,7 @@ async def test_a_token_that_was_removed_is_worth_nothing(server: EstServer) -> N
     assert (await enroll(server, a_csr("device-1"), basic=token)).status == 401
 
 
-APPROVED = est(EstSettings(Door(approval=True)))
+APPROVED = est(EstSettings(EstLabel(approval=True)))
 
 
 @APPROVED
@@ -268,10 +268,10 @@ async def test_a_renewal_waits_for_nobody(server: EstServer) -> None:
 
 TWO_DOORS = EstSettings(
     labels={
-        "long": Door(LDEVID, approval=True),
-        "edge-ca": Door(EDGE_CA, approval=True),
+        "long": EstLabel(LDEVID, approval=True),
+        "edge-ca": EstLabel(EDGE_CA, approval=True),
     },
-    comeback={"device": Comeback(30 * DAY), "ldevid": Comeback(DAY)},
+    comeback={"device": LateRenewalRule(30 * DAY), "ldevid": LateRenewalRule(DAY)},
 )
 
 
@@ -355,7 +355,7 @@ async def test_who_asks_for_many_names_leaves_room_for_others(
     assert (await server.post("simpleenroll", a_csr("device-1"), headers=own)).status == 202
 
 
-@est(EstSettings(Door(approval=True, key_generation=True)))
+@est(EstSettings(EstLabel(approval=True, key_generation=True)))
 async def test_an_operator_is_asked_anew_when_what_was_approved_is_revoked(server: EstServer) -> None:
     csr = a_csr("device-1")
     await server.post("serverkeygen", csr)
@@ -451,7 +451,7 @@ async def test_an_authority_that_was_revoked_asks_for_nobody(server: EstServer) 
     assert (await enroll(server, a_csr("device-1"), authority)).status == 403
 
 
-@est(EstSettings(Door(key_generation=True)))
+@est(EstSettings(EstLabel(key_generation=True)))
 async def test_rfc7030_4_4_a_key_made_here_comes_as_pkcs8_with_its_certificate(server: EstServer) -> None:
     answer = await server.post("serverkeygen", a_csr("device-1"))
     assert answer.status == 200
@@ -464,7 +464,7 @@ async def test_rfc7030_4_4_a_key_made_here_comes_as_pkcs8_with_its_certificate(s
     assert certificate_part["content-type"] == "application/pkcs7-mime; smime-type=certs-only"
 
 
-@est(EstSettings(Door(key_generation=True)))
+@est(EstSettings(EstLabel(key_generation=True)))
 async def test_rfc7030_4_4_1_1_a_key_that_shall_be_encrypted_is_refused_and_not_sent_in_clear(
     server: EstServer,
 ) -> None:
@@ -472,7 +472,7 @@ async def test_rfc7030_4_4_1_1_a_key_that_shall_be_encrypted_is_refused_and_not_
     assert (await server.post("serverkeygen", a_csr("device-1", attributes=wanted))).status == 400
 
 
-@est(EstSettings(Door(approval=True, key_generation=True)))
+@est(EstSettings(EstLabel(approval=True, key_generation=True)))
 async def test_a_key_is_made_here_once_an_operator_approved(server: EstServer) -> None:
     token, csr = {"Authorization": await a_token(server)}, a_csr("device-1")
     assert [(await server.post("serverkeygen", csr, headers=token)).status for _ in range(2)] == [202, 202]
@@ -481,7 +481,7 @@ async def test_a_key_is_made_here_once_an_operator_approved(server: EstServer) -
     assert answers == [200, 200], "who asked and lost the first answer gets another"
 
 
-@est(EstSettings(Door(key_generation=True)))
+@est(EstSettings(EstLabel(key_generation=True)))
 async def test_a_token_gives_another_made_key_to_who_lost_the_first_and_to_nobody_else(server: EstServer) -> None:
     token, csr = {"Authorization": await a_token(server)}, a_csr("device-1")
     assert [(await server.post("serverkeygen", csr, headers=token)).status for _ in range(2)] == [200, 200]
@@ -504,7 +504,7 @@ def parts(answer: Answer) -> list[Message]:
     return list(made.walk())[1:]
 
 
-@est(EstSettings(labels={"edge": Door(EDGE_CA)}))
+@est(EstSettings(labels={"edge": EstLabel(EDGE_CA)}))
 async def test_a_device_gets_a_ca_of_its_own_where_a_label_says_so(server: EstServer) -> None:
     first = await server.issued(a_csr("edge-1"))
     wanted = ((x509.BasicConstraints(ca=True, path_length=0), True),)
@@ -516,12 +516,12 @@ async def test_a_device_gets_a_ca_of_its_own_where_a_label_says_so(server: EstSe
     assert (made.is_ca, made.subject_cn) == (True, "edge-1 Edge CA")
 
 
-@est(EstSettings(labels={"edge": Door(EDGE_CA)}))
+@est(EstSettings(labels={"edge": EstLabel(EDGE_CA)}))
 async def test_who_may_ask_for_any_name_gets_no_ca(server: EstServer) -> None:
     assert (await server.post("edge/simpleenroll", a_csr("anything"))).status == 403
 
 
-@est(EstSettings(labels={"edge": Door(EDGE_CA)}))
+@est(EstSettings(labels={"edge": EstLabel(EDGE_CA)}))
 async def test_a_device_has_one_share_of_requests_whatever_it_calls_its_ca(server: EstServer) -> None:
     first, key = await server.issued(a_csr("edge-1")), a_key()
     share = server.service.requests.burst
@@ -530,7 +530,7 @@ async def test_a_device_has_one_share_of_requests_whatever_it_calls_its_ca(serve
     assert [answer.status for answer in answers] == [200] * share + [429]
 
 
-BACK = est(EstSettings(comeback={"device": Comeback(30 * DAY)}))
+BACK = est(EstSettings(comeback={"device": LateRenewalRule(30 * DAY)}))
 
 
 @BACK
@@ -638,7 +638,7 @@ async def test_a_comeback_is_for_the_devices_own_name(server: EstServer) -> None
     assert (await enroll(server, a_csr("device-2"), first)).status == 403
 
 
-@est(EstSettings(comeback={"device": Comeback(30 * DAY, approval=True)}))
+@est(EstSettings(comeback={"device": LateRenewalRule(30 * DAY, approval=True)}))
 async def test_a_comeback_may_wait_for_an_operator(server: EstServer) -> None:
     first, key = await server.issued(a_csr("device-1")), a_key()
     server.clock.move(2 * DAY)
@@ -648,7 +648,7 @@ async def test_a_comeback_may_wait_for_an_operator(server: EstServer) -> None:
     assert (await enroll(server, a_csr("device-1", key=key), first)).status == 200
 
 
-@est(EstSettings(labels={"lax": Door(replace(DEVICE, name="lax"))}, comeback={"lax": Comeback(30 * DAY)}))
+@est(EstSettings(labels={"lax": EstLabel(replace(DEVICE, name="lax"))}, comeback={"lax": LateRenewalRule(30 * DAY)}))
 async def test_a_device_does_not_come_back_by_the_label_of_a_laxer_profile(server: EstServer) -> None:
     first = await server.issued(a_csr("device-1"))
     server.clock.move(2 * DAY)

@@ -11,7 +11,7 @@ from cryptography import x509
 from cryptography.x509.oid import AttributeOID
 
 from birthmark.est import wire
-from birthmark.est.model import Door, EstSettings
+from birthmark.est.model import EstLabel, EstSettings
 from birthmark.est.service import Credentials
 from birthmark.est.wire import CsrAttribute
 from birthmark.pki import certificate_profiles
@@ -205,7 +205,7 @@ async def test_rfc7030_3_2_2_wrong_methods_and_unknown_operations(server: EstSer
     assert (await server.get("unknown-label/cacerts")).status == 404
 
 
-@est(EstSettings(labels={"short": Door(certificate_profiles.DEVICE)}))
+@est(EstSettings(labels={"short": EstLabel(certificate_profiles.DEVICE)}))
 async def test_rfc7030_3_2_2_a_label_chooses_the_profile(server: EstServer) -> None:
     assert (await server.get("short/cacerts")).status == 200
     assert (await server.post("short/simpleenroll", a_csr())).status == 200
@@ -346,7 +346,7 @@ async def test_rfc7030_4_5_2_no_csr_attributes_is_204(server: EstServer) -> None
     assert (await server.get("csrattrs")).status == 204
 
 
-@est(EstSettings(Door(csr_attributes=wire.render_csr_attributes([P256]))))
+@est(EstSettings(EstLabel(csr_attributes=wire.render_csr_attributes([P256]))))
 async def test_rfc7030_4_5_2_csr_attributes_are_base64_of_der(server: EstServer) -> None:
     answer = await server.get("csrattrs")
     assert (answer.status, answer.headers["content-type"]) == (200, "application/csrattrs")

@@ -4,7 +4,7 @@ from typing import cast
 
 import pytest
 
-from birthmark.broker.connected_session import Attached
+from birthmark.broker.connected_session import ConnectedSession
 from birthmark.broker.model import Subscription
 from birthmark.broker.routing import Router
 from birthmark.mqtt import codec
@@ -33,7 +33,7 @@ class _Client:
     client = "c"
 
 
-CLIENT = cast("Attached", _Client())
+CLIENT = cast("ConnectedSession", _Client())
 
 
 def subscribed(*filters: tuple[str, int]) -> Router:

@@ -9,12 +9,12 @@ from cryptography import x509
 from pkilint import loader, pkix, validation
 from pkilint.pkix import certificate, crl, extension, name, ocsp
 
-from birthmark.ca.ocsp_responder import Answers
+from birthmark.ca.ocsp_responder import OcspResponder
 from birthmark.ca.rules.names import HARDWARE_MODULE_NAME
 from birthmark.pki import certificate_profiles
 from birthmark.pki.crl import Revocation, RevocationReason, build_crl
 from birthmark.pki.csr import parse_csr
-from birthmark.pki.distribution_points import Places
+from birthmark.pki.distribution_points import DistributionPoints
 from birthmark.pki.ocsp import Answer
 from birthmark.server.settings import read_settings
 from support.fakes import NOON
@@ -109,7 +109,7 @@ def findings_in_answer(der: bytes) -> list[str]:
 
 async def test_rfc6960_4_2_answers_are_clean(tmp_path: Path) -> None:
     async with an_authority(tmp_path) as ca:
-        answers = Answers(ca, lambda _: True)
+        answers = OcspResponder(ca, lambda _: True)
         leaf, issuer, _ = await ca.issue(parse_csr(a_csr()), OPERATOR)
         requests = [a_request(leaf, issuer), a_request(5, issuer, nonce=b"n" * 32)]
         for request in (*requests, together(requests)):
@@ -127,7 +127,7 @@ async def test_rfc5280_4_what_the_ca_issues_by_every_profile_there_is_is_clean(t
     own = read_settings(tmp_path / "server.toml", {}).profiles
     async with an_authority(tmp_path, profiles=own) as ca:
         for name, profile in own.items():
-            ca.places, ca.told_beyond = Places("http://pki.example.org"), timedelta(hours=1)
+            ca.places, ca.told_beyond = DistributionPoints("http://pki.example.org"), timedelta(hours=1)
             request = parse_csr(a_csr(name, extensions=((NAMES, False),) if name == "gateway" else ()))
             hosts = (x509.DNSName("a.example.org"),) if name == "server" else ()
             made = await ca.issue(request, OPERATOR, profile, san=hosts)

@@ -4,7 +4,7 @@ import asyncio
 from collections import defaultdict
 from dataclasses import dataclass, field
 
-from birthmark.bus import Bus, Done, Reply, Request
+from birthmark.bus import Bus, EmptyReply, Reply, Request
 from birthmark.errors import ThrottledError
 from birthmark.store import Event
 from support.store.store_table import ThingTold
@@ -30,19 +30,19 @@ class Add(Request[Sum], frozen=True, tag="test.add"):
     second: int
 
 
-class Note(Request[Done], frozen=True, tag="test.note"):
+class Note(Request[EmptyReply], frozen=True, tag="test.note"):
     text: str
 
 
-class Hang(Request[Done], frozen=True, tag="test.hang"):
+class Hang(Request[EmptyReply], frozen=True, tag="test.hang"):
     """Is never answered."""
 
 
-class Stumble(Request[Done], frozen=True, tag="test.stumble"):
+class Stumble(Request[EmptyReply], frozen=True, tag="test.stumble"):
     """Meets a mistake of ours."""
 
 
-class Refuse(Request[Done], frozen=True, tag="test.refuse"):
+class Refuse(Request[EmptyReply], frozen=True, tag="test.refuse"):
     """Is refused."""
 
 
@@ -59,19 +59,19 @@ class Desk:
         async def add(asked: Add) -> Sum:
             return Sum(asked.first + asked.second)
 
-        async def note(asked: Note) -> Done:
+        async def note(asked: Note) -> EmptyReply:
             await asyncio.sleep(0)
             self.noted[worker].append(asked.text)
-            return Done()
+            return EmptyReply()
 
-        async def hang(_asked: Hang) -> Done:
+        async def hang(_asked: Hang) -> EmptyReply:
             await asyncio.Event().wait()
-            return Done()
+            return EmptyReply()
 
-        async def stumble(_asked: Stumble) -> Done:
+        async def stumble(_asked: Stumble) -> EmptyReply:
             raise ValueError("a mistake")
 
-        async def refuse(_asked: Refuse) -> Done:
+        async def refuse(_asked: Refuse) -> EmptyReply:
             raise ThrottledError(retry_after_s=7)
 
         bus.on(ThingTold, lambda event: self.heard[worker].append(event.word))

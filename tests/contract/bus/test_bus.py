@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from birthmark.bus import Bus, Done, NoAnswerError, NobodyThereError
+from birthmark.bus import Bus, EmptyReply, NoAnswerError, NobodyThereError
 from birthmark.errors import ThrottledError
 from birthmark.store import Changes
 from contract.bus.desk import Add, Desk, DeviceMoved, Hang, Note, Refuse, Stumble, Sum
@@ -127,7 +127,7 @@ async def test_a_question_is_answered_by_the_worker_that_is_asked(open_world: Op
     async with open_world() as world:
         for number, bus in enumerate(world.buses):
             assert await world.buses[0].ask(bus.worker, Add(number, 1)) == Sum(number + 1)
-            assert await world.buses[0].ask(bus.worker, Note(str(number))) == Done()
+            assert await world.buses[0].ask(bus.worker, Note(str(number))) == EmptyReply()
         assert desk.noted == {bus.worker: [str(number)] for number, bus in enumerate(world.buses)}
 
 

@@ -10,10 +10,10 @@ import pytest
 from birthmark.agent import connect
 from birthmark.agent.checks import Check, Checks, Result
 from birthmark.agent.config import read_config
-from birthmark.agent.control_socket import Order, Orders
+from birthmark.agent.control_socket import ControlCommand, ControlServer
 from birthmark.agent.factory import open_agent
 from birthmark.agent.library import Identity
-from birthmark.agent.paths import Places
+from birthmark.agent.paths import AgentPaths
 from birthmark.agent.run import Loop
 from birthmark.agent.service import Agent
 from birthmark.clock import SystemClock, SystemEntropy
@@ -43,7 +43,7 @@ def device(server: RunningServer, tmp_path: Path) -> AgentOnDevice:
 @contextmanager
 def an_agent(device: AgentOnDevice) -> Iterator[Agent]:
     """The agent of a device, as its commands open it."""
-    places = Places(device.root)
+    places = AgentPaths(device.root)
     places.prepare()
     agent = open_agent(
         read_config(places.config),
@@ -102,14 +102,14 @@ async def test_servers_that_are_away_or_strangers_are_rows_of_their_own(device: 
 
 
 async def test_a_loop_sends_its_signs_of_life_and_renews_when_that_is_ordered(device: AgentOnDevice) -> None:
-    orders, told = Orders(), list[str]()
+    orders, told = ControlServer(), list[str]()
 
     def tell(event: str, _facts: dict[str, object]) -> None:
         told.append(event)
         if event == "connected":
-            asyncio.get_running_loop().call_later(0.2, orders.give, Order.RENEW)
+            asyncio.get_running_loop().call_later(0.2, orders.give, ControlCommand.RENEW)
         elif event == "renewed":
-            orders.give(Order.STOP)
+            orders.give(ControlCommand.STOP)
 
     with an_agent(device) as agent:
         async with asyncio.timeout(30):

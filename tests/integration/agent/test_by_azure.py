@@ -11,10 +11,10 @@ import pytest
 
 from birthmark.agent import connect
 from birthmark.agent.config import read_config
-from birthmark.agent.control_socket import Order, Orders
+from birthmark.agent.control_socket import ControlCommand, ControlServer
 from birthmark.agent.factory import open_agent
 from birthmark.agent.library import Identity
-from birthmark.agent.paths import Places
+from birthmark.agent.paths import AgentPaths
 from birthmark.agent.run import Loop
 from birthmark.agent.service import Agent
 from birthmark.clock import SystemClock, SystemEntropy
@@ -70,7 +70,7 @@ bootstrap_identity_pk = "file://{key}"
 
 @contextmanager
 def an_agent(device: AgentOnDevice) -> Iterator[Agent]:
-    places = Places(device.root)
+    places = AgentPaths(device.root)
     places.prepare()
     agent = open_agent(
         read_config(places.config),
@@ -102,14 +102,14 @@ async def test_a_device_is_issued_a_certificate_and_goes_on_by_it(device: AgentO
 
 
 async def test_a_running_agent_renews_on_the_connection_that_it_has(device: AgentOnDevice) -> None:
-    orders, told = Orders(), list[str]()
+    orders, told = ControlServer(), list[str]()
 
     def tell(event: str, _facts: dict[str, object]) -> None:
         told.append(event)
         if event == "connected":
-            asyncio.get_running_loop().call_later(0.2, orders.give, Order.RENEW)
+            asyncio.get_running_loop().call_later(0.2, orders.give, ControlCommand.RENEW)
         elif event == "renewed":
-            orders.give(Order.STOP)
+            orders.give(ControlCommand.STOP)
 
     with an_agent(device) as agent:
         async with asyncio.timeout(30):

@@ -16,7 +16,7 @@ from pkcs11.mechanisms import KeyType
 from birthmark.agent.config.model import KeyLocation, TokenLocation, TokenSettings
 from birthmark.agent.config.uris import token_of
 from birthmark.agent.keys import AgentTokenError, KeyStore
-from birthmark.agent.paths import DEVICE_ID, EST_ID, Places
+from birthmark.agent.paths import DEVICE_ID, EST_ID, AgentPaths
 from birthmark.keys.errors import KeyNotFoundError, ModuleMissingError
 from birthmark.keys.pin import Pin
 from birthmark.keys.pkcs11_library import stop_library
@@ -45,7 +45,7 @@ def at(text: str) -> TokenLocation:
 def a_store(
     directory: Path, module: Path, slot: str | None = "token=device", preloaded: Mapping[str, KeyLocation] | None = None
 ) -> KeyStore:
-    places = Places(directory / "root")
+    places = AgentPaths(directory / "root")
     places.prepare()
     settings = TokenSettings(module, None if slot is None else at(slot))
     return KeyStore(places, settings, preloaded or {}, SeededEntropy())
@@ -108,7 +108,7 @@ def test_a_token_of_another_name_is_told_with_the_command_that_lists_them(tmp_pa
 
 
 def test_a_token_whose_pin_is_not_configured_is_told(tmp_path: Path, module: Path) -> None:
-    places = Places(tmp_path / "root")
+    places = AgentPaths(tmp_path / "root")
     places.prepare()
     keys = KeyStore(places, TokenSettings(module, token_of("pkcs11:token=device")), {}, SeededEntropy())
     with pytest.raises(AgentTokenError) as refused:
@@ -119,7 +119,7 @@ def test_a_token_whose_pin_is_not_configured_is_told(tmp_path: Path, module: Pat
 def test_a_pin_may_stand_in_a_file_of_its_own(tmp_path: Path, module: Path) -> None:
     (tmp_path / "pin").touch(mode=0o600)
     (tmp_path / "pin").write_text(f"{PIN}\n")
-    places = Places(tmp_path / "root")
+    places = AgentPaths(tmp_path / "root")
     places.prepare()
     slot = token_of(f"pkcs11:token=device?pin-source=file:{tmp_path / 'pin'}")
     with closing(keys := KeyStore(places, TokenSettings(module, slot), {}, SeededEntropy())):

@@ -11,7 +11,7 @@ import pytest
 from birthmark.agent.checks import Check, Checks, Result
 from birthmark.agent.config import parse_config
 from birthmark.agent.factory import open_agent
-from birthmark.agent.paths import Places
+from birthmark.agent.paths import AgentPaths
 from birthmark.agent.service import Agent, NotIssuedHereError
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.device_transports.factory import open_links
@@ -39,7 +39,7 @@ def tpm() -> Iterator[SoftwareTpm]:
 
 @contextmanager
 def an_agent(server: RunningServer, root: Path, name: str, tcti: str) -> Iterator[Agent]:
-    places, dps = Places(root), server.endpoints["dps"]
+    places, dps = AgentPaths(root), server.endpoints["dps"]
     places.prepare()
     text = f"""\
 [provisioning]

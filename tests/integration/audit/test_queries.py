@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import text
 
 from birthmark.audit import queries as module
-from birthmark.audit.queries import ACTIONS, ALL, BY, PEOPLE, Wanted, latest
+from birthmark.audit.queries import ACTIONS, ALL, BY, PEOPLE, AuditQuery, latest
 from birthmark.store import Changes, Database, Statement, open_database, statement
 from birthmark.store.pagination import PageInvalidError
 from support.fakes import FakeClock
@@ -35,7 +35,7 @@ async def database(database_url: str) -> AsyncIterator[Database]:
         await second.close()
 
 
-async def pages(database: Database, wanted: Wanted, limit: int) -> list[dict[str, Any]]:
+async def pages(database: Database, wanted: AuditQuery, limit: int) -> list[dict[str, Any]]:
     told: list[dict[str, Any]] = []
     before: str | None = ""
     while before is not None:
@@ -47,7 +47,7 @@ async def pages(database: Database, wanted: Wanted, limit: int) -> list[dict[str
 
 
 async def test_they_come_latest_first_and_each_once(database: Database) -> None:
-    told = await pages(database, Wanted(), 7)
+    told = await pages(database, AuditQuery(), 7)
     assert len({(row["chain"], row["seq"]) for row in told}) == len(told) == 70
     assert [row["at"] for row in told] == sorted((row["at"] for row in told), reverse=True)
     assert told[0].keys() == {"at", "actor", "action", "subject", "detail", "chain", "seq"}
@@ -57,21 +57,21 @@ async def test_they_come_latest_first_and_each_once(database: Database) -> None:
 @pytest.mark.parametrize(
     ("wanted", "count"),
     [
-        (Wanted(actor="operator"), 40),
-        (Wanted(subject="one"), 30),
-        (Wanted(action="dps.enroll"), 20),
-        (Wanted(action="dps."), 30),
-        (Wanted(action="dps"), 0),
-        (Wanted(action="d."), 0),
-        (Wanted(subject="one", actor="operator", action="dps."), 10),
-        (Wanted(actor="user:anna", action="dps.register"), 10),
-        (Wanted(actor="nobody"), 0),
-        (Wanted(people=True), 70),
-        (Wanted(people=True, subject="one"), 30),
+        (AuditQuery(actor="operator"), 40),
+        (AuditQuery(subject="one"), 30),
+        (AuditQuery(action="dps.enroll"), 20),
+        (AuditQuery(action="dps."), 30),
+        (AuditQuery(action="dps"), 0),
+        (AuditQuery(action="d."), 0),
+        (AuditQuery(subject="one", actor="operator", action="dps."), 10),
+        (AuditQuery(actor="user:anna", action="dps.register"), 10),
+        (AuditQuery(actor="nobody"), 0),
+        (AuditQuery(people=True), 70),
+        (AuditQuery(people=True, subject="one"), 30),
     ],
 )
-async def test_they_are_picked(database: Database, wanted: Wanted, count: int) -> None:
-    every = await pages(database, Wanted(), 250)
+async def test_they_are_picked(database: Database, wanted: AuditQuery, count: int) -> None:
+    every = await pages(database, AuditQuery(), 250)
     told = await pages(database, wanted, 6)
     assert told == [row for row in every if wanted.takes(row)]
     assert len(told) == count
@@ -80,21 +80,21 @@ async def test_they_are_picked(database: Database, wanted: Wanted, count: int) -
 async def test_people_are_told_from_devices_and_programs(database: Database) -> None:
     for actor in ("device:pump-1", "user:bert", "access_key:AKIA", "users", "worker:w1"):
         await database.commit(Changes().audit(actor, "dps.register", "three"))
-    told = await pages(database, Wanted(people=True, subject="three"), 6)
+    told = await pages(database, AuditQuery(people=True, subject="three"), 6)
     assert [row["actor"] for row in told] == ["user:bert"]
 
 
 async def test_rows_of_a_time_are_picked(database: Database) -> None:
-    every = await pages(database, Wanted(), 250)
+    every = await pages(database, AuditQuery(), 250)
     since = datetime.fromisoformat(every[20]["at"])
-    told = await pages(database, Wanted(since=since), 6)
+    told = await pages(database, AuditQuery(since=since), 6)
     assert told == [row for row in every if datetime.fromisoformat(row["at"]) >= since]
 
 
 async def test_a_page_looks_at_so_many_rows_and_no_more(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_LOOKED", 8)
     monkeypatch.setattr(module, "_EACH", 4)
-    wanted = Wanted(subject="one", action="iothub.put")
+    wanted = AuditQuery(subject="one", action="iothub.put")
     page = await latest(database, wanted, limit=100)
     assert len(page.items) < 10
     assert page.last is not None
@@ -104,7 +104,7 @@ async def test_a_page_looks_at_so_many_rows_and_no_more(database: Database, monk
 @pytest.mark.parametrize("before", ["x", "1", "1.x.main", "-"])
 async def test_what_is_no_place_is_refused(database: Database, before: str) -> None:
     with pytest.raises(PageInvalidError):
-        await latest(database, Wanted(), before=before, limit=1)
+        await latest(database, AuditQuery(), before=before, limit=1)
 
 
 @pytest.mark.parametrize("asked", [ALL, *BY.values(), ACTIONS, PEOPLE])

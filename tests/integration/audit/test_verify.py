@@ -27,7 +27,7 @@ from birthmark.errors import BirthmarkError
 from birthmark.store import AuditRow, Changes, Database, Statement, insert, open_database, upsert
 from birthmark.store.audit_chain import GENESIS, head_body, link
 from birthmark.store.schema import audit, audit_heads
-from birthmark.store.statements import Compiled
+from birthmark.store.statements import CompiledStatement
 from support.fakes import FakeClock
 
 pytestmark = pytest.mark.integration
@@ -38,7 +38,7 @@ ROWS = 5
 async def sql(database: Database, text: str) -> None:
     """Edit the database as somebody would who holds it, but not the key."""
     made = Statement(lambda _engine: None)  # type: ignore[arg-type,return-value]  # what the fixture made is there
-    made._compiled = {engine: Compiled(text, (), {}) for engine in ("sqlite", "postgresql")}
+    made._compiled = {engine: CompiledStatement(text, (), {}) for engine in ("sqlite", "postgresql")}
     await database.commit(Changes().run(made))
 
 

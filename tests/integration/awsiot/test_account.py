@@ -8,7 +8,7 @@ import pytest
 from birthmark.auth.sigv4 import AccessKeyUnknownError
 from birthmark.awsiot.model import CertificateMode, CertificateStatus, PrincipalType, ThingName
 from birthmark.awsiot.rules.policy import PolicyDeniedError, PolicyMalformedError
-from birthmark.awsiot.rules.policy_variables import Visitor
+from birthmark.awsiot.rules.policy_variables import ConnectionContext
 from birthmark.awsiot.service.access_keys import AccessKeyMissingError
 from birthmark.awsiot.service.certificates import CertificateInUseError
 from birthmark.awsiot.service.device_authorization import CertificateInactiveError, CertificateUnknownError
@@ -65,7 +65,7 @@ async def test_keys_things_and_types(database_url: str) -> None:
 async def test_certificates_policies_and_attachments(database_url: str) -> None:
     async with an_aws_account(database_url) as (aws, _clock):
         leaf = a_device().certificate
-        visitor = Visitor(leaf, "thing-1", "192.0.2.1", "localhost")
+        visitor = ConnectionContext(leaf, "thing-1", "192.0.2.1", "localhost")
         with pytest.raises(CertificateUnknownError):
             await aws.devices.admit(visitor)
         known = await aws.certificates.register(leaf.pem(), CertificateStatus.INACTIVE, **ME)
@@ -110,7 +110,7 @@ async def test_the_fix_allows_a_name_that_a_policy_reads_as_itself(
     async with an_aws_account(database_url) as (aws, _clock):
         leaf = a_device().certificate
         known = await aws.certificates.register(leaf.pem(), CertificateStatus.ACTIVE, **ME)
-        grant = await aws.devices.admit(Visitor(leaf, "thing-1", "192.0.2.1", "localhost"))
+        grant = await aws.devices.admit(ConnectionContext(leaf, "thing-1", "192.0.2.1", "localhost"))
         with pytest.raises(PolicyDeniedError) as denied:
             aws.devices.check(grant, "iot:Subscribe", "topicfilter", name)
         assert ("aws iot create-policy" in denied.value.command) is is_spelled_out

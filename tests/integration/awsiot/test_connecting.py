@@ -12,7 +12,7 @@ import pytest
 from birthmark.awsiot.events import CertificateChanged, GrantsChanged, PolicyChanged, ThingChanged
 from birthmark.awsiot.model import CertificateId, CertificateStatus, ThingName
 from birthmark.awsiot.mqtt import AwsConnections
-from birthmark.awsiot.rules.policy_variables import Visitor
+from birthmark.awsiot.rules.policy_variables import ConnectionContext
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.device_authorization import Grant
 from birthmark.broker import Broker, SpaceRules
@@ -22,7 +22,7 @@ from birthmark.errors import BirthmarkError
 from birthmark.mqtt.packets import LEVEL_5, ConnAck, Connect, PubAck, Publish, Will
 from birthmark.mqtt.properties import PropertyId
 from birthmark.mqtt.reason_codes import ReasonCode
-from birthmark.net.admission import Closed
+from birthmark.net.admission import CloseReason
 from birthmark.net.mqtt_driver import MqttPump
 from birthmark.net.tls import TlsPeer
 from birthmark.refusals import Ledger
@@ -165,7 +165,7 @@ class Late:
         self._may_come: defaultdict[int, asyncio.Event] = defaultdict(asyncio.Event)
         real = world.connections.admit
 
-        async def admit(visitor: Visitor) -> Grant:
+        async def admit(visitor: ConnectionContext) -> Grant:
             grant = await real(visitor)
             self.read += 1
             await self._may_come[self.read].wait()
@@ -296,7 +296,7 @@ async def test_a_right_that_goes_before_a_service_is_asked_is_gone_for_that(
 async def test_a_mistake_of_ours_while_rights_are_looked_at_ends_the_connection(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def mistaken(_: Visitor) -> Grant:
+    async def mistaken(_: ConnectionContext) -> Grant:
         raise ZeroDivisionError
 
     async with a_world(database_url) as world:
@@ -305,7 +305,7 @@ async def test_a_mistake_of_ours_while_rights_are_looked_at_ends_the_connection(
         before = FAILURES["the broker"]
         await world.let_publish()
         await until(lambda: device.pump.is_over)
-        assert (world.refused, device.pump._reason) == ([], Closed.SERVER)
+        assert (world.refused, device.pump._reason) == ([], CloseReason.SERVER)
         assert FAILURES["the broker"] == before + 1
 
 

@@ -24,13 +24,13 @@ from birthmark.awsiot.model import (
 )
 from birthmark.awsiot.ports import Caller
 from birthmark.awsiot.rules.policy import PolicyDeniedError
-from birthmark.awsiot.rules.policy_variables import Visitor
+from birthmark.awsiot.rules.policy_variables import ConnectionContext
 from birthmark.awsiot.rules.provisioning_plans import Plan, RegistrationFailedError, TemplateInvalidError
 from birthmark.awsiot.rules.provisioning_templates import parse_template
 from birthmark.awsiot.service import AwsIot, jit_registration
 from birthmark.awsiot.service.certificates import TooManyOwnedError, UnknownCertificateError
 from birthmark.awsiot.service.device_authorization import CertificateUnknownError, ClaimOverError, FirstContactOffError
-from birthmark.awsiot.service.fleet_provisioning import Asker, HookRefusedError, OwnershipTokenError
+from birthmark.awsiot.service.fleet_provisioning import HookRefusedError, OwnershipTokenError, ProvisioningCaller
 from birthmark.awsiot.service.jit_registration import CaFullError, OtherFormError, RegisteredNowError
 from birthmark.awsiot.service.provisioning_templates import check_body
 from birthmark.awsiot.service.thing_registration import ThingTakenError
@@ -87,7 +87,9 @@ class Hook:
 
 
 @asynccontextmanager
-async def a_fleet(database_url: str, hook: Hook | None = None) -> AsyncIterator[tuple[AwsIot, FakeClock, Asker]]:
+async def a_fleet(
+    database_url: str, hook: Hook | None = None
+) -> AsyncIterator[tuple[AwsIot, FakeClock, ProvisioningCaller]]:
     """Yield an account with a template `fleet`, and somebody with a claim certificate."""
     async with an_aws_account(database_url) as (aws, clock):
         given: dict[str, Any] = {"description": "", "is_enabled": True, "role_arn": "r", "hook": None}
@@ -97,14 +99,14 @@ async def a_fleet(database_url: str, hook: Hook | None = None) -> AsyncIterator[
         await aws.templates.create("fleet", CLAIM, TemplateType.FLEET_PROVISIONING, **given, **ME)
         held = a_device(a_ca("claims"), "claim")
         known = await aws.certificates.register(held.certificate.pem(), CertificateStatus.ACTIVE, **ME)
-        yield aws, clock, Asker(known.id, "claim-1")
+        yield aws, clock, ProvisioningCaller(known.id, "claim-1")
 
 
 def overriding(parameters: dict[str, Any]) -> dict[str, Any]:
     return {"allowProvisioning": True, "parameterOverrides": parameters}
 
 
-async def given(aws: AwsIot, asker: Asker, *, is_new: bool = False) -> tuple[str, str]:
+async def given(aws: AwsIot, asker: ProvisioningCaller, *, is_new: bool = False) -> tuple[str, str]:
     """Ask for a certificate, with a key of its own where it `is_new`; return its id and its token."""
     csr = base64.b64encode(a_csr("device")).decode() if is_new else CSR
     made = await aws.claims.create_from_csr(asker, csr)
@@ -161,10 +163,12 @@ async def test_by_a_devices_request_nobody_takes_its_certificate_off_the_air(dat
         own, token = await given(aws, asker)
         await aws.claims.provision(asker, "fleet", token, {"Serial": "one"})
         for _ in range(3):
-            _, token = await given(aws, Asker(asker.principal, "somebody"))
-            await aws.claims.provision(Asker(asker.principal, "somebody"), "fleet", token, {"Serial": "one"})
+            _, token = await given(aws, ProvisioningCaller(asker.principal, "somebody"))
+            await aws.claims.provision(
+                ProvisioningCaller(asker.principal, "somebody"), "fleet", token, {"Serial": "one"}
+            )
         leaf = (await aws.certificates.get(own)).certificate
-        assert (await aws.devices.admit(Visitor(leaf, "one", "", ""))).thing == "one"
+        assert (await aws.devices.admit(ConnectionContext(leaf, "one", "", ""))).thing == "one"
         page = await aws.attachments.principals("one", "", 9)
         assert len(page.items) == 2
 
@@ -241,11 +245,13 @@ async def test_a_claim_for_a_trusted_user_that_is_set_active_again_counts_no_lon
         assert await aws.claims.sweep() == 1
 
 
-@pytest.mark.parametrize("asked", [Asker("f" * 64, "claim-1"), Asker("", "other")], ids=["principal", "client id"])
-async def test_a_token_counts_for_who_was_given_it(database_url: str, asked: Asker) -> None:
+@pytest.mark.parametrize(
+    "asked", [ProvisioningCaller("f" * 64, "claim-1"), ProvisioningCaller("", "other")], ids=["principal", "client id"]
+)
+async def test_a_token_counts_for_who_was_given_it(database_url: str, asked: ProvisioningCaller) -> None:
     async with a_fleet(database_url) as (aws, _, asker):
         _, token = await given(aws, asker)
-        thief = Asker(asked.principal or asker.principal, asked.client_id)
+        thief = ProvisioningCaller(asked.principal or asker.principal, asked.client_id)
         with pytest.raises(OwnershipTokenError, match="another client"):
             await aws.claims.provision(thief, "fleet", token, {"Serial": "mine"})
         assert (await aws.claims.provision(asker, "fleet", token, {"Serial": "mine"})).thing == "mine"
@@ -411,7 +417,7 @@ async def test_a_claim_for_a_trusted_user_counts_for_its_template_and_five_minut
     async with a_fleet(database_url) as (aws, clock, _):
         known, _, until = await aws.claims.claim_for("fleet", **ME)
         assert until - clock.now() == timedelta(minutes=5)
-        grant = await aws.devices.admit(Visitor(known.certificate, "new", "", ""))
+        grant = await aws.devices.admit(ConnectionContext(known.certificate, "new", "", ""))
         for topic in ("$aws/certificates/create/json", "$aws/provisioning-templates/fleet/provision/cbor"):
             aws.devices.check(grant, "iot:Publish", "topic", topic)
             aws.devices.check(grant, "iot:Subscribe", "topicfilter", f"{topic}/accepted")
@@ -420,10 +426,10 @@ async def test_a_claim_for_a_trusted_user_counts_for_its_template_and_five_minut
                 aws.devices.check(grant, "iot:Publish", "topic", topic)
         clock.move(timedelta(minutes=6))
         with pytest.raises(ClaimOverError):
-            await aws.devices.admit(Visitor(known.certificate, "new", "", ""))
+            await aws.devices.admit(ConnectionContext(known.certificate, "new", "", ""))
         assert await aws.claims.sweep() == 1
         with pytest.raises(CertificateUnknownError):
-            await aws.devices.admit(Visitor(known.certificate, "new", "", ""))
+            await aws.devices.admit(ConnectionContext(known.certificate, "new", "", ""))
 
 
 async def test_a_certificate_of_a_thing_that_asks_for_another_is_no_claim(database_url: str) -> None:
@@ -432,7 +438,7 @@ async def test_a_certificate_of_a_thing_that_asks_for_another_is_no_claim(databa
         known = await aws.certificates.register(held.certificate.pem(), CertificateStatus.ACTIVE, **ME)
         await aws.things.create(ThingName("rotates"), {}, None, None, **ME)
         await aws.attachments.attach("rotates", known.id, PrincipalType.NON_EXCLUSIVE, **ME)
-        await given(aws, Asker(known.id, "rotates"))
+        await given(aws, ProvisioningCaller(known.id, "rotates"))
         assert (await aws.certificates.get(known.id)).claim is None
         await given(aws, asker)
         assert (await aws.certificates.get(asker.principal)).claim == ""
@@ -457,7 +463,7 @@ async def a_maker(aws: AwsIot, body: str | None = JITP) -> tuple[Holder, Registe
 
 async def comes(aws: AwsIot, held: Holder, name: str = "x") -> BaseException | None:
     try:
-        await aws.devices.admit(Visitor(held.certificate, name, "192.0.2.1", ""))
+        await aws.devices.admit(ConnectionContext(held.certificate, name, "192.0.2.1", ""))
     except BirthmarkError as error:
         return error
     return None
@@ -466,7 +472,7 @@ async def comes(aws: AwsIot, held: Holder, name: str = "x") -> BaseException | N
 async def test_who_asks_for_a_key_over_https_is_not_registered(database_url: str) -> None:
     async with an_aws_account(database_url) as (aws, _):
         maker, _ = await a_maker(aws)
-        visitor = Visitor(a_device(maker, "new").certificate, "new", "192.0.2.1", "")
+        visitor = ConnectionContext(a_device(maker, "new").certificate, "new", "192.0.2.1", "")
         with pytest.raises(FirstContactOffError):
             await aws.roles.issue("reading", visitor)
         assert not (await aws.things.page("", 5)).items

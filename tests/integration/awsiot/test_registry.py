@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import select
 
 from birthmark.awsiot.model import CertificateStatus, PrincipalType, ThingName, target_of_group
-from birthmark.awsiot.rules.policy_variables import Visitor
+from birthmark.awsiot.rules.policy_variables import ConnectionContext
 from birthmark.awsiot.service import AwsIot, fleet_index, thing_groups
 from birthmark.awsiot.service.fleet_index import IndexNotReadyError, SearchTooBroadError
 from birthmark.awsiot.service.tags import TooManyTagsError
@@ -20,7 +20,7 @@ from birthmark.awsiot.service.thing_groups import (
     UnknownThingGroupError,
 )
 from birthmark.awsiot.store.index_queries import terms
-from birthmark.awsiot.wire.index_query import Place, parse_query
+from birthmark.awsiot.wire.index_query import SearchIndex, parse_query
 from birthmark.store import statement
 from support.aws.account import ME, POLICY, an_aws_account
 from support.pki.pki_builders import a_device
@@ -44,7 +44,7 @@ async def a_line(database_url: str) -> AsyncIterator[AwsIot]:
         await aws.index.stop()
 
 
-async def found(aws: AwsIot, query: str, place: Place = Place.THINGS) -> list[str]:
+async def found(aws: AwsIot, query: str, place: SearchIndex = SearchIndex.THINGS) -> list[str]:
     return list((await aws.index.search(place, parse_query(query, place), "", 100)).items)
 
 
@@ -92,7 +92,7 @@ async def test_policies_of_all_groups_above_reach_a_connection(database_url: str
         await aws.attachments.attach("a", known.id, PrincipalType.NON_EXCLUSIVE, **ME)
         await aws.policies.create("p", POLICY, **ME)
         await aws.policies.attach("p", target_of_group("site"), **ME)
-        visitor = Visitor(device, "a", "192.0.2.1", "")
+        visitor = ConnectionContext(device, "a", "192.0.2.1", "")
         assert not (await aws.devices.admit(visitor)).policies
         await aws.thing_groups.add("line", "a", **ME)
         grant = await aws.devices.admit(visitor)
@@ -146,8 +146,8 @@ async def test_what_was_there_and_what_comes_is_found_on_both_engines(database_u
         ):
             names = [name for name in await found(aws, query) if name != "z"]
             assert names == [name for name in wanted if name != "z"], query
-        assert await found(aws, "thingGroupName:*", Place.GROUPS) == ["hall", "line", "site"]
-        assert await found(aws, "parentGroupNames:hall", Place.GROUPS) == ["line"]
+        assert await found(aws, "thingGroupName:*", SearchIndex.GROUPS) == ["hall", "line", "site"]
+        assert await found(aws, "parentGroupNames:hall", SearchIndex.GROUPS) == ["line"]
         await aws.thing_groups.delete("line", None, **ME)
         assert await found(aws, "thingGroupNames:line") == []
 
@@ -195,12 +195,12 @@ async def test_a_search_that_would_read_too_much_is_refused(database_url: str, m
         for number in range(20):
             await aws.things.create(ThingName(f"t{number:02}"), {"site": "7"}, None, None, **ME)
         query = parse_query("attributes.site:7 AND NOT attributes.site:*")
-        assert (await aws.index.search(Place.THINGS, query, "", 10)).items == []
+        assert (await aws.index.search(SearchIndex.THINGS, query, "", 10)).items == []
         monkeypatch.setattr(fleet_index, "MAX_READ", 15)
         with pytest.raises(SearchTooBroadError):
-            await aws.index.search(Place.THINGS, query, "", 10)
+            await aws.index.search(SearchIndex.THINGS, query, "", 10)
         with pytest.raises(SearchTooBroadError):
-            await aws.index.values(Place.THINGS, parse_query("attributes.site:7"), "attributes.site")
+            await aws.index.values(SearchIndex.THINGS, parse_query("attributes.site:7"), "attributes.site")
 
 
 async def test_of_two_dynamic_groups_for_the_last_place_one_is_made(

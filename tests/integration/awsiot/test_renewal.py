@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pytest
 
 from birthmark.awsiot.model import CertificateStatus, PrincipalType, ThingName
-from birthmark.awsiot.rules.policy_variables import Visitor
+from birthmark.awsiot.rules.policy_variables import ConnectionContext
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.certificate_renewal import NoSuccessorError
 from birthmark.awsiot.service.device_authorization import CertificateUnknownError
@@ -49,7 +49,7 @@ async def test_what_a_ca_of_this_installation_renewed_follows_at_its_first_conne
         old_id = await a_thing(aws, "pump-1", old)
         following(aws, new.certificate, old.certificate)
         grants = await asyncio.gather(
-            *(aws.devices.admit(Visitor(new.certificate, "pump-1", "", "")) for _ in range(3))
+            *(aws.devices.admit(ConnectionContext(new.certificate, "pump-1", "", "")) for _ in range(3))
         )
         assert {(one.thing, tuple(one.policies), one.replaces) for one in grants} == {
             ("pump-1", ("policy-pump-1",), True)
@@ -57,7 +57,7 @@ async def test_what_a_ca_of_this_installation_renewed_follows_at_its_first_conne
         assert await status_of(aws, old_id) == "ACTIVE"
         await asyncio.gather(*(aws.renewals.connected(new.certificate.thumbprint.hex()) for _ in range(3)))
         assert await status_of(aws, old_id) == "INACTIVE"
-        again = await aws.devices.admit(Visitor(new.certificate, "pump-1", "", ""))
+        again = await aws.devices.admit(ConnectionContext(new.certificate, "pump-1", "", ""))
         assert not again.replaces
         page = await aws.attachments.principals("pump-1", "", 5)
         assert len(page.items) == 2
@@ -74,10 +74,10 @@ async def test_a_connection_that_comes_between_the_look_and_the_record_is_the_sa
             nonlocal looks
             looks += 1
             if looks == 1:  # its other connection is as quick as can be
-                await aws.devices.admit(Visitor(leaf, "pump-1", "", ""))
+                await aws.devices.admit(ConnectionContext(leaf, "pump-1", "", ""))
 
         aws.certificates.revocations = looked
-        grant = await aws.devices.admit(Visitor(new.certificate, "pump-1", "", ""))
+        grant = await aws.devices.admit(ConnectionContext(new.certificate, "pump-1", "", ""))
         assert (grant.thing, grant.replaces) == ("pump-1", True)
 
 
@@ -86,7 +86,7 @@ async def test_a_device_that_renewed_twice_meanwhile_follows_the_one_that_is_reg
         old, between, new = (a_device(CA, "pump-1") for _ in range(3))
         await a_thing(aws, "pump-1", old)
         following(aws, new.certificate, between.certificate, old.certificate)
-        grant = await aws.devices.admit(Visitor(new.certificate, "pump-1", "", ""))
+        grant = await aws.devices.admit(ConnectionContext(new.certificate, "pump-1", "", ""))
         assert grant.thing == "pump-1"
 
 
@@ -103,7 +103,7 @@ async def test_nothing_follows_what_gives_nothing_on(database_url: str, why: str
         if why != "nothing known":
             following(aws, new.certificate, old.certificate)
         with pytest.raises(CertificateUnknownError):
-            await aws.devices.admit(Visitor(new.certificate, "pump-1", "", ""))
+            await aws.devices.admit(ConnectionContext(new.certificate, "pump-1", "", ""))
 
 
 async def test_a_certificate_that_several_things_share_stays_for_the_others(database_url: str) -> None:
@@ -111,7 +111,7 @@ async def test_a_certificate_that_several_things_share_stays_for_the_others(data
         old, new = a_device(CA, "shared"), a_device(CA, "shared")
         old_id = await a_thing(aws, "pump-1", old, "pump-2")
         following(aws, new.certificate, old.certificate)
-        await aws.devices.admit(Visitor(new.certificate, "pump-1", "", ""))
+        await aws.devices.admit(ConnectionContext(new.certificate, "pump-1", "", ""))
         await aws.renewals.connected(new.certificate.thumbprint.hex())
         assert await status_of(aws, old_id) == "ACTIVE"
 
@@ -125,6 +125,6 @@ async def test_an_operator_says_which_follows_which(database_url: str) -> None:
         assert made.id == again.id
         with pytest.raises(NoSuccessorError):
             await aws.renewals.carry(made.id, old.certificate, **ME)
-        await aws.devices.admit(Visitor(new.certificate, "pump-1", "", ""))
+        await aws.devices.admit(ConnectionContext(new.certificate, "pump-1", "", ""))
         await aws.renewals.connected(made.id)
         assert await status_of(aws, old_id) == "INACTIVE"

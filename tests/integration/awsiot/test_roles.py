@@ -14,7 +14,7 @@ from birthmark.awsiot.events import GrantsChanged
 from birthmark.awsiot.model import CertificateId, CertificateStatus, PrincipalType, ThingName
 from birthmark.awsiot.mqtt import AwsConnections
 from birthmark.awsiot.rules.policy import KeyDeniedError, PolicyDeniedError, parse_policy
-from birthmark.awsiot.rules.policy_variables import Visitor
+from birthmark.awsiot.rules.policy_variables import ConnectionContext
 from birthmark.awsiot.rules.temporary_credentials import SessionEndedError, SessionTokenError
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.device_authorization import Grant
@@ -36,7 +36,7 @@ ROLE = "arn:aws:iam::000000000000:role/reader"
 MAY = document(
     statement("iot:Connect"), statement("iot:Publish", ACCOUNT.arn("topic", "${credentials-iot:ThingName}/*"))
 )
-VISITOR = Visitor(DEVICE, "pump-1", "192.0.2.1", "")
+VISITOR = ConnectionContext(DEVICE, "pump-1", "192.0.2.1", "")
 SERVICES = frozenset({"iot"})
 
 

@@ -20,10 +20,10 @@ from birthmark.errors import BirthmarkError, UnavailableError
 from birthmark.message_routing import delivery_queue as queues
 from birthmark.message_routing import engine as engines
 from birthmark.message_routing.carriers.errors import NotTakenError
-from birthmark.message_routing.deliveries import Letter
+from birthmark.message_routing.deliveries import Delivery
 from birthmark.message_routing.engine import Engine
-from birthmark.message_routing.shares import Held
-from birthmark.message_routing.write_ahead_log import Noted
+from birthmark.message_routing.shares import DeferredMessage
+from birthmark.message_routing.write_ahead_log import LoggedMessage
 from birthmark.server.all_tables import TABLES
 from birthmark.store import Changes
 from birthmark.store.columns import holds_secrets
@@ -39,11 +39,11 @@ class Outside:
 
     def __init__(self, *, is_quick: bool = False) -> None:
         self.is_quick = is_quick
-        self.got: list[Letter] = []
+        self.got: list[Delivery] = []
         self.problem: BirthmarkError | None = None
         self.during: Any = None
 
-    async def carry(self, letters: Sequence[Letter]) -> Sequence[BirthmarkError | None]:
+    async def carry(self, letters: Sequence[Delivery]) -> Sequence[BirthmarkError | None]:
         if self.during is not None:
             raise self.during
         if self.problem is None:
@@ -77,13 +77,13 @@ class World:
 
     def begin(self) -> None:
         """Begin as a process does; what was in memory is gone."""
-        stream = SqlStream(RULES_SPACE, Noted, self.aws.database, self.clock)
-        held = SqlStream(HELD_SPACE, Held[Noted], self.aws.database, self.clock)
+        stream = SqlStream(RULES_SPACE, LoggedMessage, self.aws.database, self.clock)
+        held = SqlStream(HELD_SPACE, DeferredMessage[LoggedMessage], self.aws.database, self.clock)
         self.rules.begin(stream, held, self.carriers)
         self.queue._lanes, self.queue._counted_at, self.queue._paused = {}, None, {}
 
     @property
-    def engine(self) -> Engine[Noted]:
+    def engine(self) -> Engine[LoggedMessage]:
         return self.rules.engine
 
     async def rule(self, name: str, sql: str, *actions: Mapping[str, Any], **more: Any) -> None:
@@ -524,7 +524,7 @@ async def test_rules_that_take_long_leave_others_their_turn(database_url: str, m
     class Slow:
         name = "slow"
 
-        async def decide(self, message: Noted) -> Sequence[Letter]:
+        async def decide(self, message: LoggedMessage) -> Sequence[Delivery]:
             del message
             seen.append(turns)
             return ()

@@ -12,7 +12,7 @@ from sqlalchemy import select
 
 from birthmark.awsiot.errors import shadow_rejection
 from birthmark.awsiot.model import ThingName
-from birthmark.awsiot.mqtt.reserved_topics import Reserved
+from birthmark.awsiot.mqtt.reserved_topics import ReservedTopics
 from birthmark.awsiot.rules import shadows as rules
 from birthmark.awsiot.rules.shadows import (
     MAX_SHADOWS,
@@ -320,7 +320,7 @@ async def test_what_is_refused_is_told_on_the_topic_that_asked(
 ) -> None:
     async with a_world(database_url) as world:
         noted: list[BirthmarkError] = []
-        await Reserved(world.aws).ask(f"$aws/things/{topic}", payload, noted.append, "c")
+        await ReservedTopics(world.aws).ask(f"$aws/things/{topic}", payload, noted.append, "c")
         [(told, body)] = world.listener.heard
         assert told.removeprefix("$aws/things/") == f"{topic}/rejected".removeprefix("t/shadow/")
         assert (body["code"], body["message"]) == (code, message)
@@ -337,14 +337,14 @@ async def test_a_database_that_is_away_is_told_as_a_failure_of_the_service(datab
             raise UnavailableError
 
         database.commit = fail
-        await Reserved(world.aws).ask("$aws/things/t/shadow/update", b'{"state":{}}', lambda _error: None, "c")
+        await ReservedTopics(world.aws).ask("$aws/things/t/shadow/update", b'{"state":{}}', lambda _error: None, "c")
         assert world.listener.heard[0][1]["code"] == 500
         assert world.listener.heard[0][1]["message"] == "Internal service failure"
 
 
 async def test_a_topic_that_asks_nobody_is_asked_in_vain(database_url: str) -> None:
     async with a_world(database_url) as world:
-        await Reserved(world.aws).ask("$aws/things/t/shadow/update/accepted", b"{}", lambda _error: None, "c")
+        await ReservedTopics(world.aws).ask("$aws/things/t/shadow/update/accepted", b"{}", lambda _error: None, "c")
         assert world.listener.heard == []
 
 

@@ -14,7 +14,7 @@ from birthmark.broker.errors import SessionTakenError
 from birthmark.broker.in_flight import WINDOW_BYTES
 from birthmark.broker.model import Message, decode_messages
 from birthmark.broker.session_queue_writer import _MOST_BYTES
-from birthmark.net.admission import Closed
+from birthmark.net.admission import CloseReason
 from birthmark.store import Event, Statement, open_database
 from support.fakes import FakeClock
 from support.mqtt.broker_world import Client, Observer, World
@@ -136,10 +136,10 @@ async def test_who_was_connected_to_another_worker_was_seen_though_nothing_of_it
     """A clean session that is over has no row: devices that had come counted as never seen at half of the workers."""
     async with two_workers(database_url) as (here, there, _):
         kept, gone = await there.connect("kept"), await there.connect("gone")
-        there.space.disconnect(gone.attached, Closed.DISCONNECT, with_will=False)
+        there.space.disconnect(gone.attached, CloseReason.DISCONNECT, with_will=False)
         await there.broker.settled()
         seen = await here.space.seen_anywhere(["gone", "kept", "never"])
-        assert {client: one.reason for client, one in seen.items()} == {"gone": Closed.DISCONNECT, "kept": None}
+        assert {client: one.reason for client, one in seen.items()} == {"gone": CloseReason.DISCONNECT, "kept": None}
         assert kept.ended is None
 
 

@@ -19,7 +19,7 @@ from birthmark.broker.model import NEVER, NO_LOCAL, RETAIN_AS_PUBLISHED, Message
 from birthmark.errors import ChangedMeanwhileError, UnavailableError
 from birthmark.iothub.events import HubDeleted
 from birthmark.mqtt.properties import PropertyId
-from birthmark.net.admission import Closed
+from birthmark.net.admission import CloseReason
 from birthmark.store import Changes
 from birthmark.store.crud_statements import change
 from birthmark.store.sqlite import DatabaseUnavailableError
@@ -269,7 +269,7 @@ async def test_a_takeover_ends_the_old_connection_and_it_changes_nothing_more(da
         first = await world.connect("c")
         await world.subscribe(first, "t", options=0)
         second = await world.connect("c")
-        assert first.ended is Closed.TAKEN_OVER
+        assert first.ended is CloseReason.TAKEN_OVER
         await world.subscribe(second, "t", options=0)
         await world.leave(first)
         await world.publish("t", b"1")
@@ -721,7 +721,7 @@ async def test_who_came_while_the_next_one_waited_is_over_where_that_one_fails_a
         left = await world.space.record("c")
         assert left is not None
         assert left.owner is None
-        assert first.ended is Closed.TAKEN_OVER
+        assert first.ended is CloseReason.TAKEN_OVER
         assert first.attached.is_over
 
 
@@ -778,7 +778,7 @@ async def test_a_will_that_was_taken_back_stays_so_where_the_next_connection_fai
             patched.setattr(namespace, "_RELEASE_AGAIN_S", 0.0)
             patched.setattr(world.space, "record", away)
             patched.setattr(world.space, "_release_now", away_once(world.space._release_now))
-            world.space.disconnect(client.attached, Closed.DISCONNECT, with_will=False)
+            world.space.disconnect(client.attached, CloseReason.DISCONNECT, with_will=False)
             with pytest.raises(UnavailableError):
                 await world.connect("c", expiry_s=HOUR)
             await world.broker.settled()

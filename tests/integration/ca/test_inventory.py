@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from birthmark.ca.inventory import Inventory, Wanted, statement_for
+from birthmark.ca.inventory import CertificateQuery, Inventory, statement_for
 from birthmark.ca.service import CertificateAuthority
 from birthmark.clock import SystemClock
 from birthmark.pki.certificate_profiles import DEVICE, EST_IDENTITY, FOR_REQUESTS, LDEVID
@@ -35,7 +35,7 @@ async def filled(ca: CertificateAuthority) -> Inventory:
     return Inventory(ca.database, ca.clock)
 
 
-async def names(inventory: Inventory, wanted: Wanted) -> list[str]:
+async def names(inventory: Inventory, wanted: CertificateQuery) -> list[str]:
     """Return the devices in order, read by pages of two; our own certificates are left out."""
     found: list[str] = []
     page = await inventory.page(wanted, limit=2)
@@ -51,15 +51,15 @@ async def test_every_question_is_answered_in_the_order_of_ends(database_url: str
     async with an_authority(tmp_path, database_url) as ca:
         inventory = await filled(ca)
         assert isinstance(ca.clock, FakeClock)
-        assert await names(inventory, Wanted()) == [f"d-{number}" for number in range(8)]
-        assert await names(inventory, Wanted(is_revoked=True)) == ["d-5"]
-        assert await names(inventory, Wanted(profile="est_identity")) == ["d-3", "d-7"]
+        assert await names(inventory, CertificateQuery()) == [f"d-{number}" for number in range(8)]
+        assert await names(inventory, CertificateQuery(is_revoked=True)) == ["d-5"]
+        assert await names(inventory, CertificateQuery(profile="est_identity")) == ["d-3", "d-7"]
         issuer = ca.certificates_for(EST_IDENTITY)[0].thumbprint
-        assert await names(inventory, Wanted(issuer=issuer)) == ["d-3", "d-7"]
+        assert await names(inventory, CertificateQuery(issuer=issuer)) == ["d-3", "d-7"]
         ca.clock.move(timedelta(days=4, hours=12))
-        assert await names(inventory, Wanted(is_expired=True)) == ["d-0", "d-1", "d-2", "d-3"]
-        assert await names(inventory, Wanted(expiring=timedelta(days=3))) == ["d-4", "d-6"]
-        assert await names(inventory, Wanted(expiring=timedelta(days=30), profile="device")) == ["d-4", "d-6"]
+        assert await names(inventory, CertificateQuery(is_expired=True)) == ["d-0", "d-1", "d-2", "d-3"]
+        assert await names(inventory, CertificateQuery(expiring=timedelta(days=3))) == ["d-4", "d-6"]
+        assert await names(inventory, CertificateQuery(expiring=timedelta(days=30), profile="device")) == ["d-4", "d-6"]
 
 
 async def test_those_that_end_between_two_moments_are_found_with_or_without_what_was_taken_back(
@@ -67,19 +67,25 @@ async def test_those_that_end_between_two_moments_are_found_with_or_without_what
 ) -> None:
     async with an_authority(tmp_path, database_url) as ca:
         inventory = await filled(ca)
-        page = await inventory.page(Wanted())
+        page = await inventory.page(CertificateQuery())
         ends = {one.device_id: one.certificate.not_after for one in page.items}
         begin, end = ends["d-3"], ends["d-6"]
-        assert await names(inventory, Wanted(ends_from=begin, ends_to=end)) == ["d-3", "d-4", "d-5"]
-        assert await names(inventory, Wanted(ends_from=begin, ends_to=end, is_unrevoked=True)) == ["d-3", "d-4"]
-        assert await names(inventory, Wanted(ends_to=begin, expiring=timedelta(days=2, hours=12))) == ["d-0", "d-1"]
-        assert await names(inventory, Wanted(ends_from=end, ends_to=begin)) == []
+        assert await names(inventory, CertificateQuery(ends_from=begin, ends_to=end)) == ["d-3", "d-4", "d-5"]
+        assert await names(inventory, CertificateQuery(ends_from=begin, ends_to=end, is_unrevoked=True)) == [
+            "d-3",
+            "d-4",
+        ]
+        assert await names(inventory, CertificateQuery(ends_to=begin, expiring=timedelta(days=2, hours=12))) == [
+            "d-0",
+            "d-1",
+        ]
+        assert await names(inventory, CertificateQuery(ends_from=end, ends_to=begin)) == []
 
 
 async def test_our_own_cas_are_in_it_and_not_among_the_latest(database_url: str, tmp_path: Path) -> None:
     async with an_authority(tmp_path, database_url) as ca:
         await ca.issue(parse_csr(a_csr()), OPERATOR, LDEVID)
-        every = await Inventory(ca.database, ca.clock).every(Wanted())
+        every = await Inventory(ca.database, ca.clock).every(CertificateQuery())
         assert [one.profile for one in every] == ["ldevid", "issuing_ca"]
         assert [one.profile for one in await ca.latest()] == ["ldevid"]
 
@@ -88,14 +94,14 @@ async def test_our_own_cas_are_in_it_and_not_among_the_latest(database_url: str,
 async def test_a_marker_of_others_is_refused_or_names_a_place(tmp_path: Path, after: str) -> None:
     async with an_authority(tmp_path) as ca:
         try:
-            page = await Inventory(ca.database, ca.clock).page(Wanted(), after=after)
+            page = await Inventory(ca.database, ca.clock).page(CertificateQuery(), after=after)
         except PageInvalidError:
             pass
         else:
             assert page.items == []
 
 
-def plan_of(wanted: Wanted, path: Path) -> Sequence[str]:
+def plan_of(wanted: CertificateQuery, path: Path) -> Sequence[str]:
     async def made() -> None:
         await (await open_database(f"sqlite:///{path}", SystemClock())).close()
 
@@ -108,16 +114,16 @@ def plan_of(wanted: Wanted, path: Path) -> Sequence[str]:
 @pytest.mark.parametrize(
     ("wanted", "index"),
     [
-        (Wanted(), "ca_certificates_end"),
-        (Wanted(is_expired=True), "ca_certificates_end"),
-        (Wanted(expiring=timedelta(days=1)), "ca_certificates_end"),
-        (Wanted(is_unrevoked=True), "ca_certificates_end"),
-        (Wanted(is_revoked=True), "ca_certificates_revoked_end"),
-        (Wanted(profile="device"), "ca_certificates_profile_end"),
-        (Wanted(issuer=Thumbprint(b"x")), "ca_certificates_issuer_end"),
+        (CertificateQuery(), "ca_certificates_end"),
+        (CertificateQuery(is_expired=True), "ca_certificates_end"),
+        (CertificateQuery(expiring=timedelta(days=1)), "ca_certificates_end"),
+        (CertificateQuery(is_unrevoked=True), "ca_certificates_end"),
+        (CertificateQuery(is_revoked=True), "ca_certificates_revoked_end"),
+        (CertificateQuery(profile="device"), "ca_certificates_profile_end"),
+        (CertificateQuery(issuer=Thumbprint(b"x")), "ca_certificates_issuer_end"),
     ],
 )
-def test_each_question_walks_along_an_index(wanted: Wanted, index: str, tmp_path: Path) -> None:
+def test_each_question_walks_along_an_index(wanted: CertificateQuery, index: str, tmp_path: Path) -> None:
     (plan,) = plan_of(wanted, tmp_path / "x.db")
     assert plan.startswith(f"SEARCH ca_certificates USING INDEX {index} (")
 

@@ -10,13 +10,13 @@ import pytest
 from birthmark.ca import directory as ca_directory
 from birthmark.ca.cross_certificates import OLD_WITH_NEW
 from birthmark.ca.generations import Generations
-from birthmark.ca.ocsp_responder import Answers
+from birthmark.ca.ocsp_responder import OcspResponder
 from birthmark.ca.passphrase import Passphrase
 from birthmark.ca.rollover import Rollovers
 from birthmark.ca.rules.rollover import Phase
 from birthmark.ca.service import CertificateAuthority
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError, UnavailableError
-from birthmark.pki.ocsp import Answer, Unsigned
+from birthmark.pki.ocsp import Answer, UnsignedStatus
 from birthmark.store import Changes, open_database, reloading_cache
 from birthmark.store.postgresql.database import PostgresUnavailableError
 from support.fakes import NOON, FakeClock, SeededEntropy
@@ -199,12 +199,14 @@ async def test_ocsp_answers_below_each_new_root_also_when_there_are_as_many_cas_
 ) -> None:
     async with an_exchange(database_url, tmp_path) as rollovers:
         made = rollovers.hierarchy
-        answers = Answers(CertificateAuthority(made, rollovers.database, FakeClock(), SeededEntropy()), lambda _: True)
+        answers = OcspResponder(
+            CertificateAuthority(made, rollovers.database, FakeClock(), SeededEntropy()), lambda _: True
+        )
         for _ in range(2):
             await rollovers.start("operator")
             newer = made.generations[1].issuing.certificate
             assert isinstance(await answers.answer(a_request(5, newer), "192.0.2.1"), Answer)
-            assert await answers.answer(a_request(5, a_ca().certificate), "192.0.2.1") is Unsigned.UNAUTHORIZED
+            assert await answers.answer(a_request(5, a_ca().certificate), "192.0.2.1") is UnsignedStatus.UNAUTHORIZED
             if is_given_up:
                 await rollovers.step_back("operator")
             else:

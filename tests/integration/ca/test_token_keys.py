@@ -19,7 +19,7 @@ from birthmark.ca import directory as ca_directory
 from birthmark.ca.generations import Generations
 from birthmark.ca.hierarchy import Hierarchy
 from birthmark.ca.hierarchy_files import BELOW
-from birthmark.ca.ocsp_responder import Answers
+from birthmark.ca.ocsp_responder import OcspResponder
 from birthmark.ca.offline_root import ask, install, read_request
 from birthmark.ca.passphrase import Passphrase
 from birthmark.ca.passphrase_rotation import move
@@ -84,7 +84,7 @@ async def test_everything_is_signed_in_the_token(tmp_path: Path, place: TokenPla
     for one in (ca.hierarchy.root, ca.hierarchy.issuing):
         key = one.certificate.public_key()
         assert x509.load_der_x509_crl(await ca.crl(one)).is_signature_valid(key)  # type: ignore[arg-type]  # an EC key
-    answer = await Answers(ca, lambda _: True).answer(a_request(identity, issuer), "192.0.2.1")
+    answer = await OcspResponder(ca, lambda _: True).answer(a_request(identity, issuer), "192.0.2.1")
     assert isinstance(answer, Answer)
     await database.close()
 
@@ -203,7 +203,7 @@ async def issued_at_aws(ca: CertificateAuthority, _directory: Path) -> None:
 
 
 async def answered(ca: CertificateAuthority, _directory: Path) -> None:
-    await Answers(ca, lambda _: True).answer(a_request(1, ca.hierarchy.issuing.certificate), "192.0.2.1")
+    await OcspResponder(ca, lambda _: True).answer(a_request(1, ca.hierarchy.issuing.certificate), "192.0.2.1")
 
 
 async def a_root(ca: CertificateAuthority, directory: Path) -> None:

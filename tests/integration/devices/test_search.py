@@ -12,7 +12,7 @@ from sqlalchemy import text
 from birthmark.awsiot.model import ThingName
 from birthmark.awsiot.store import registry
 from birthmark.broker import store as broker_store
-from birthmark.broker.namespace import Arrival, Space
+from birthmark.broker.namespace import Arrival, Namespace
 from birthmark.ca import store as ca_store
 from birthmark.devices import names as scope_names
 from birthmark.devices import search
@@ -71,7 +71,7 @@ async def names(rooms: Rooms, state: State | None, begin: str = "", **asked: Any
     return found
 
 
-async def connect(space: Space, *clients: str) -> None:
+async def connect(space: Namespace, *clients: str) -> None:
     for client in clients:
         connection = Client(client)
         connection.attached = await space.connect(Arrival(client, connection, clean_start=True))

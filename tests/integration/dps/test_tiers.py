@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from birthmark.dps.errors import http_error
-from birthmark.dps.rules.tiers import DpsTierThrottledError, Paced
+from birthmark.dps.rules.tiers import DpsTierThrottledError, ThrottledOperation
 from birthmark.iothub.rules.tiers import Edition, Tier, TooManyDevicesError
 from birthmark.iothub.wire import DeviceBody
 from support.azure.dps_world import BY_HAND, a_dps
@@ -36,7 +36,7 @@ async def test_a_service_with_a_tier_takes_a_thousand_registrations_a_minute(dat
         await world.individual("pump-1", device)
         world.instance = await world.instances.set_tier("main", "S1", actor="test")
         for _ in range(999):
-            world.instances.take(Paced.REGISTRATION, world.instance)
+            world.instances.take(ThrottledOperation.REGISTRATION, world.instance)
         await world.register(device)
         with pytest.raises(DpsTierThrottledError):
             await world.register(device)
@@ -47,7 +47,7 @@ async def test_a_service_with_a_tier_takes_a_thousand_registrations_a_minute(dat
 async def test_a_service_without_a_tier_takes_what_comes_and_another_has_its_own(database_url: str) -> None:
     async with a_dps(database_url) as world:
         for _ in range(2000):
-            world.instances.take(Paced.REGISTRATION, world.instance)
+            world.instances.take(ThrottledOperation.REGISTRATION, world.instance)
         made = await world.instances.set_tier("main", "S1", actor="test")
         await world.instances.load()
         assert world.instances.by_name("main") == made

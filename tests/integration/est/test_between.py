@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from birthmark.auth.password_scheduler import Asked
+from birthmark.auth.password_scheduler import PasswordAttempt
 from birthmark.est.service import Credentials
 from support.azure.hub_world import until
 from support.fakes import SeededEntropy
@@ -29,7 +29,7 @@ class World:
 
     async def ask(self) -> "asyncio.Task[Answer]":
         guesses = self.server.service.callers.guesses
-        self._before = asyncio.create_task(guesses.check(Asked("", ""), self._may_go_on.wait))
+        self._before = asyncio.create_task(guesses.check(PasswordAttempt("", ""), self._may_go_on.wait))
         asked = asyncio.create_task(self.server.post("simpleenroll", a_csr("device-1")))
         await until(lambda: bool(guesses._waiting))
         return asked

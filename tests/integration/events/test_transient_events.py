@@ -13,7 +13,7 @@ from birthmark.events import store, transient_events
 from birthmark.events.catalogue import event_of
 from birthmark.events.reader import Feed
 from birthmark.events.transient_events import KEEP, Notices
-from birthmark.net.admission import Closed
+from birthmark.net.admission import CloseReason
 from birthmark.store import Changes, Database, open_database
 from support.fakes import FakeClock
 
@@ -35,9 +35,9 @@ async def told(database: Database, places: dict[str, int] | None = None) -> list
 async def test_who_comes_goes_and_is_refused_is_told_in_order(database: Database) -> None:
     noticing = Notices(database, FakeClock(), "main")
     noticing.came("hub/a", "pump-1", "192.0.2.1")
-    noticing.went("hub/a", "pump-1", Closed.DISCONNECT)
+    noticing.went("hub/a", "pump-1", CloseReason.DISCONNECT)
     noticing.came("hub/a", "pump-1", "192.0.2.1")
-    noticing.went("hub/a", "pump-1", Closed.KEEP_ALIVE)
+    noticing.went("hub/a", "pump-1", CloseReason.KEEP_ALIVE)
     noticing.refused("dps.not_enrolled", "192.0.2.1", "t-1", {"registration_id": "pump-2"})
     await noticing.settled()
     ways = ["connected", "disconnected", "connected", "lost", "refused"]
@@ -50,7 +50,7 @@ async def test_who_comes_goes_and_is_refused_is_told_in_order(database: Database
 
 async def test_one_whose_next_connection_came_is_not_gone_and_a_nameless_stranger_is_nobody(database: Database) -> None:
     noticing = Notices(database, FakeClock(), "main")
-    noticing.went("hub/a", "pump-1", Closed.TAKEN_OVER)
+    noticing.went("hub/a", "pump-1", CloseReason.TAKEN_OVER)
     noticing.refused("mqtt.packet_invalid", "192.0.2.1", "t-1", {"sni": "x"})
     await noticing.settled()
     assert await told(database) == []
@@ -64,7 +64,7 @@ async def test_it_is_told_with_the_audit_trail_by_its_time_and_goes_on_from_a_pl
     await noticing.settled()
     place = await Feed(database).end()
     assert len(place) == 2
-    noticing.went("hub/a", "pump-1", Closed.LOST)
+    noticing.went("hub/a", "pump-1", CloseReason.LOST)
     await noticing.settled()
     assert [way for way, _ in await told(database)] == ["changed", "connected", "lost"]
     assert await told(database, dict(place)) == [("lost", "pump-1")]

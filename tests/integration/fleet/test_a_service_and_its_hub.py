@@ -18,8 +18,8 @@ from birthmark.fleet.bulk import enroll_all, take_back_all
 from birthmark.fleet.errors import CredentialsRefusedError, DifferentRecordError, NoSuchRecordError
 from birthmark.fleet.journal import Journal, Outcome
 from birthmark.fleet.profiles import azure_profile
-from birthmark.fleet.target import Done, EnrollmentRequest
-from birthmark.fleet.tracking import Standing, stands_of
+from birthmark.fleet.target import EnrollmentRequest, TargetOutcome
+from birthmark.fleet.tracking import DeviceStage, stands_of
 from birthmark.pki.tpm_public import parse_tpm_public
 from support.aws.clients import PATIENCE_S, until
 from support.azure.clients import Device, a_file_device
@@ -83,15 +83,15 @@ def test_a_device_is_followed_from_its_record_to_its_connection(
 ) -> None:
     device = a_file_device(tmp_path, "followed")
     wish = a_wish(device)
-    assert target.stand(wish).standing is Standing.MISSING
+    assert target.stand(wish).standing is DeviceStage.MISSING
     target.enroll(wish, update=False, dry_run=False)
-    assert target.stand(wish).standing is Standing.UNASSIGNED
+    assert target.stand(wish).standing is DeviceStage.UNASSIGNED
     assert registers(server, device)
     never_seen = target.stand(wish)
-    assert (never_seen.standing, never_seen.detail) == (Standing.ASSIGNED, server.address)
+    assert (never_seen.standing, never_seen.detail) == (DeviceStage.ASSIGNED, server.address)
     with connected(server, device):
-        assert target.stand(wish).standing is Standing.CONNECTED
-    until(lambda: target.stand(wish).standing is Standing.AWAY)
+        assert target.stand(wish).standing is DeviceStage.CONNECTED
+    until(lambda: target.stand(wish).standing is DeviceStage.AWAY)
 
 
 def test_a_list_is_enrolled_in_bulk_found_again_and_taken_back_to_nothing(target: AzureTarget, tmp_path: Path) -> None:
@@ -102,12 +102,12 @@ def test_a_list_is_enrolled_in_bulk_found_again_and_taken_back_to_nothing(target
     with Journal(tmp_path / "journal", target.identity) as journal:
         enroll_all(target, wishes, journal, told.append, update=False, dry_run=False)
     done = {outcome.device_id: outcome.done for outcome in told}
-    assert done.pop("bulk-3") is Done.UNCHANGED
-    assert set(done.values()) == {Done.CREATED}
+    assert done.pop("bulk-3") is TargetOutcome.UNCHANGED
+    assert set(done.values()) == {TargetOutcome.CREATED}
     told.clear()
     with Journal(tmp_path / "journal", target.identity) as journal:
         take_back_all(target, journal, told.append, dry_run=False)
-    assert {outcome.device_id: outcome.done for outcome in told} == dict.fromkeys(done, Done.TAKEN_BACK)
+    assert {outcome.device_id: outcome.done for outcome in told} == dict.fromkeys(done, TargetOutcome.TAKEN_BACK)
     assert [record.name for record in target.records() if record.name.startswith("bulk-")] == ["bulk-3"]
 
 
@@ -123,12 +123,12 @@ def test_a_twin_with_members_named_as_those_of_the_sdk_s_model_passes_every_comm
     with Journal(tmp_path / "journal", target.identity) as journal:
         enroll_all(target, [wish], journal, told.append, update=False, dry_run=False)
         target.switch("versioned", is_group=False, is_enabled=False, dry_run=False)
-        assert target.stand(wish).standing is Standing.DISABLED
+        assert target.stand(wish).standing is DeviceStage.DISABLED
         target.survey(1)
         enroll_all(target, [wish], journal, told.append, update=True, dry_run=True)
         target.switch("versioned", is_group=False, is_enabled=True, dry_run=False)
         take_back_all(target, journal, told.append, dry_run=False)
-    assert [one.done for one in told] == [Done.CREATED, Done.WOULD_UPDATE, Done.TAKEN_BACK]
+    assert [one.done for one in told] == [TargetOutcome.CREATED, TargetOutcome.WOULD_UPDATE, TargetOutcome.TAKEN_BACK]
 
 
 def test_a_group_s_twin_keeps_members_named_as_those_of_the_sdk_s_model(target: AzureTarget) -> None:
@@ -157,7 +157,7 @@ def test_who_has_a_record_with_another_certificate_is_told_from_who_has_none(
     theirs, ours = a_file_device(tmp_path, "taken"), a_file_device(tmp_path, "other", common_name="taken")
     target.enroll(a_wish(theirs), update=False, dry_run=False)
     stand = target.stand(replace(a_wish(ours), device_id="taken"))
-    assert stand.standing is Standing.OTHERWISE
+    assert stand.standing is DeviceStage.OTHERWISE
     assert theirs.holder.certificate.thumbprint.hex() in stand.detail
 
 
@@ -167,7 +167,7 @@ def test_where_the_hub_cannot_be_asked_it_is_said_and_nobody_is_taken_for_connec
     wish = a_wish(registered(server, target, tmp_path, "unasked"))
     alone = AzureTarget(replace(azure_profile("local", server.data), hub_connection_string=None))
     stand = alone.stand(wish)
-    assert stand.standing is Standing.ASSIGNED
+    assert stand.standing is DeviceStage.ASSIGNED
     assert "no connection string of that hub is at hand" in stand.detail
 
 
@@ -178,7 +178,7 @@ def test_a_device_that_its_hub_does_not_know_any_more_was_never_seen_there(
     server.run("hub", "device", "rm", "forgotten", "--yes")
     stand = target.stand(wish)
     assert (stand.standing, stand.detail) == (
-        Standing.ASSIGNED,
+        DeviceStage.ASSIGNED,
         f"{server.address}, which has no such device",
     )
 
@@ -188,25 +188,25 @@ def test_a_retired_device_neither_registers_nor_connects_until_it_is_reinstated(
 ) -> None:
     device = registered(server, target, tmp_path, "retired")
     wish = a_wish(device)
-    assert target.retire(wish, dry_run=True).done is Done.WOULD_RETIRE
+    assert target.retire(wish, dry_run=True).done is TargetOutcome.WOULD_RETIRE
     assert registers(server, device), "a rehearsal changes nothing"
-    assert target.retire(wish, dry_run=False).done is Done.RETIRED
-    assert target.retire(wish, dry_run=False).done is Done.UNCHANGED
+    assert target.retire(wish, dry_run=False).done is TargetOutcome.RETIRED
+    assert target.retire(wish, dry_run=False).done is TargetOutcome.UNCHANGED
     assert not registers(server, device)
-    assert target.stand(wish).standing is Standing.DISABLED
-    assert target.enroll(wish, update=True, dry_run=False).done is Done.UPDATED
-    assert target.stand(wish).standing is Standing.DISABLED, "its hub keeps it out still"
+    assert target.stand(wish).standing is DeviceStage.DISABLED
+    assert target.enroll(wish, update=True, dry_run=False).done is TargetOutcome.UPDATED
+    assert target.stand(wish).standing is DeviceStage.DISABLED, "its hub keeps it out still"
     target.reinstate(wish)
-    assert target.stand(wish).standing is Standing.ASSIGNED
+    assert target.stand(wish).standing is DeviceStage.ASSIGNED
     assert registers(server, device)
 
 
 def test_who_never_registered_is_retired_by_the_record_alone(target: AzureTarget, tmp_path: Path) -> None:
     wish = a_wish(a_file_device(tmp_path, "unborn"))
-    assert target.retire(wish, dry_run=False).done is Done.GONE
+    assert target.retire(wish, dry_run=False).done is TargetOutcome.GONE
     target.enroll(wish, update=False, dry_run=False)
-    assert target.retire(wish, dry_run=False).done is Done.RETIRED
-    assert target.stand(wish).standing is Standing.DISABLED
+    assert target.retire(wish, dry_run=False).done is TargetOutcome.RETIRED
+    assert target.stand(wish).standing is DeviceStage.DISABLED
 
 
 def test_a_lost_device_is_shut_out_at_the_service_and_at_its_hub(
@@ -220,7 +220,7 @@ def test_a_lost_device_is_shut_out_at_the_service_and_at_its_hub(
         assert [(row.what, row.became) for row in rows] == [("enrollment", became), ("device", became)]
     assert not registers(server, device)
     stand = target.stand(a_wish(device))
-    assert (stand.standing, stand.detail) == (Standing.TAKEN_BACK, "as keyCompromise")
+    assert (stand.standing, stand.detail) == (DeviceStage.TAKEN_BACK, "as keyCompromise")
 
 
 def test_whoever_enables_a_lost_device_at_its_hub_takes_the_mark_off(
@@ -230,9 +230,9 @@ def test_whoever_enables_a_lost_device_at_its_hub_takes_the_mark_off(
     target.lose("found", "keyCompromise", dry_run=False)
     target.enroll(a_wish(device), update=True, dry_run=False)
     target.reinstate(a_wish(device))
-    assert target.stand(a_wish(device)).standing is Standing.ASSIGNED
-    assert target.retire(a_wish(device), dry_run=False).done is Done.RETIRED
-    assert target.stand(a_wish(device)).standing is Standing.DISABLED, "retired, and not lost"
+    assert target.stand(a_wish(device)).standing is DeviceStage.ASSIGNED
+    assert target.retire(a_wish(device), dry_run=False).done is TargetOutcome.RETIRED
+    assert target.stand(a_wish(device)).standing is DeviceStage.DISABLED, "retired, and not lost"
 
 
 def test_the_hubs_own_device_is_taken_back_with_its_keys_where_the_service_knows_none(
@@ -271,26 +271,26 @@ def test_a_key_that_the_service_does_not_know_is_refused_as_such(server: Running
 
 def tpm(
     target: AzureTarget, keys: TpmKeys, *, is_edge: bool = False, update: bool = False, dry_run: bool = False
-) -> Done:
+) -> TargetOutcome:
     return target.enroll_tpm("by-tpm", keys, is_edge=is_edge, update=update, dry_run=dry_run)
 
 
 def test_a_device_is_on_record_by_its_tpm_and_by_another_only_when_that_is_asked(target: AzureTarget) -> None:
-    assert tpm(target, TPM, dry_run=True) is Done.WOULD_CREATE
-    assert tpm(target, TPM) is Done.CREATED
-    assert tpm(target, TPM) is Done.UNCHANGED
+    assert tpm(target, TPM, dry_run=True) is TargetOutcome.WOULD_CREATE
+    assert tpm(target, TPM) is TargetOutcome.CREATED
+    assert tpm(target, TPM) is TargetOutcome.UNCHANGED
     with pytest.raises(DifferentRecordError) as refused:
         tpm(target, OTHER_TPM)
     assert refused.value.facts["wanted"] == "this TPM as device by-tpm"
-    assert tpm(target, TPM) is Done.UNCHANGED, "a refusal leaves the record"
-    assert tpm(target, OTHER_TPM, update=True, dry_run=True) is Done.WOULD_UPDATE
-    assert tpm(target, OTHER_TPM, update=True) is Done.UPDATED
-    assert tpm(target, OTHER_TPM) is Done.UNCHANGED
+    assert tpm(target, TPM) is TargetOutcome.UNCHANGED, "a refusal leaves the record"
+    assert tpm(target, OTHER_TPM, update=True, dry_run=True) is TargetOutcome.WOULD_UPDATE
+    assert tpm(target, OTHER_TPM, update=True) is TargetOutcome.UPDATED
+    assert tpm(target, OTHER_TPM) is TargetOutcome.UNCHANGED
 
 
 def test_a_tpm_as_an_edge_device_or_with_another_root_is_another_wish(target: AzureTarget) -> None:
-    assert tpm(target, WITH_ROOT, update=True) in {Done.CREATED, Done.UPDATED}
-    assert tpm(target, TPM) is Done.UNCHANGED, "a root key that is not asked for may be any"
+    assert tpm(target, WITH_ROOT, update=True) in {TargetOutcome.CREATED, TargetOutcome.UPDATED}
+    assert tpm(target, TPM) is TargetOutcome.UNCHANGED, "a root key that is not asked for may be any"
     with pytest.raises(DifferentRecordError) as refused:
         tpm(target, TPM, is_edge=True)
     assert refused.value.facts["wanted"] == "this TPM as IoT Edge device by-tpm"
@@ -301,25 +301,25 @@ def test_a_disabled_tpm_is_enabled_by_an_update_alone(target: AzureTarget) -> No
     target.switch("by-tpm", is_group=False, is_enabled=False, dry_run=False)
     with pytest.raises(DifferentRecordError):
         tpm(target, TPM)
-    assert tpm(target, TPM, update=True) is Done.UPDATED
-    assert tpm(target, TPM) is Done.UNCHANGED
+    assert tpm(target, TPM, update=True) is TargetOutcome.UPDATED
+    assert tpm(target, TPM) is TargetOutcome.UNCHANGED
 
 
 def test_keys_are_made_once_and_told_again(target: AzureTarget) -> None:
-    def keys(*, is_edge: bool = False, update: bool = False, dry_run: bool = False) -> tuple[Done, str | None]:
+    def keys(*, is_edge: bool = False, update: bool = False, dry_run: bool = False) -> tuple[TargetOutcome, str | None]:
         return target.enroll_keys("keyed", is_edge=is_edge, update=update, dry_run=dry_run)
 
-    assert keys(dry_run=True) == (Done.WOULD_CREATE, None)
+    assert keys(dry_run=True) == (TargetOutcome.WOULD_CREATE, None)
     made, key = keys()
-    assert made is Done.CREATED
+    assert made is TargetOutcome.CREATED
     assert key
-    assert keys() == (Done.UNCHANGED, key)
-    assert keys(dry_run=True) == (Done.UNCHANGED, None)
+    assert keys() == (TargetOutcome.UNCHANGED, key)
+    assert keys(dry_run=True) == (TargetOutcome.UNCHANGED, None)
     with pytest.raises(DifferentRecordError) as refused:
         keys(is_edge=True)
     assert refused.value.facts["wanted"] == "keys as IoT Edge device keyed"
-    assert keys(is_edge=True, update=True, dry_run=True) == (Done.WOULD_UPDATE, None)
-    assert keys(is_edge=True, update=True) == (Done.UPDATED, key), "a device that has its key keeps it"
+    assert keys(is_edge=True, update=True, dry_run=True) == (TargetOutcome.WOULD_UPDATE, None)
+    assert keys(is_edge=True, update=True) == (TargetOutcome.UPDATED, key), "a device that has its key keeps it"
 
 
 def test_a_device_with_a_certificate_has_keys_instead_only_when_that_is_asked(
@@ -331,10 +331,10 @@ def test_a_device_with_a_certificate_has_keys_instead_only_when_that_is_asked(
         target.enroll_keys("to-keys", is_edge=False, update=False, dry_run=False)
     assert device.holder.certificate.thumbprint.hex() in refused.value.facts["present"]
     done, key = target.enroll_keys("to-keys", is_edge=False, update=True, dry_run=False)
-    assert done is Done.UPDATED
+    assert done is TargetOutcome.UPDATED
     assert key
     assert target._json("get_individual_enrollment", "to-keys")["initialTwin"]["tags"] == {"site": "Osaka"}
-    assert target.stand(a_wish(device)).standing is Standing.OTHERWISE
+    assert target.stand(a_wish(device)).standing is DeviceStage.OTHERWISE
 
 
 def test_a_record_is_switched_off_and_on_with_nothing_else_changed(
@@ -343,15 +343,15 @@ def test_a_record_is_switched_off_and_on_with_nothing_else_changed(
     registered(server, target, tmp_path, "switched")
     before = target._json("get_individual_enrollment", "switched")
 
-    def switch(*, is_enabled: bool, dry_run: bool = False) -> Done:
+    def switch(*, is_enabled: bool, dry_run: bool = False) -> TargetOutcome:
         done = target.switch("switched", is_group=False, is_enabled=is_enabled, dry_run=dry_run)
         assert (done.device_id, done.hub) == ("switched", server.address)
         return done.done
 
-    assert switch(is_enabled=True) is Done.UNCHANGED
-    assert switch(is_enabled=False, dry_run=True) is Done.WOULD_UPDATE
-    assert switch(is_enabled=False) is Done.UPDATED
-    assert switch(is_enabled=True) is Done.UPDATED
+    assert switch(is_enabled=True) is TargetOutcome.UNCHANGED
+    assert switch(is_enabled=False, dry_run=True) is TargetOutcome.WOULD_UPDATE
+    assert switch(is_enabled=False) is TargetOutcome.UPDATED
+    assert switch(is_enabled=True) is TargetOutcome.UPDATED
     changing = {"etag", "lastUpdatedDateTimeUtc", "registrationState"}
     after = target._json("get_individual_enrollment", "switched")
     assert {name: after[name] for name in after.keys() - changing} == {

@@ -14,8 +14,8 @@ from birthmark.fleet.bulk import enroll_all, take_back_all
 from birthmark.fleet.errors import CredentialsRefusedError, DifferentRecordError, ReferenceMissingError
 from birthmark.fleet.journal import Journal, Outcome
 from birthmark.fleet.profiles import aws_profile
-from birthmark.fleet.target import Done, EnrollmentRequest
-from birthmark.fleet.tracking import Standing
+from birthmark.fleet.target import EnrollmentRequest, TargetOutcome
+from birthmark.fleet.tracking import DeviceStage
 from support.azure.clients import NOW
 from support.pki.pki_builders import a_device
 from support.server.servers import RunningServer, a_new_server
@@ -48,7 +48,9 @@ def whole(name: str) -> EnrollmentRequest:
     return replace(a_wish(name), policy="all", thing_type="pump", attributes={"line": "3"}, groups=("north", "south"))
 
 
-def enrolled(target: AwsTarget, wishes: list[EnrollmentRequest], path: Path, *, update: bool = False) -> list[Done]:
+def enrolled(
+    target: AwsTarget, wishes: list[EnrollmentRequest], path: Path, *, update: bool = False
+) -> list[TargetOutcome]:
     """Enroll a list as a run does, and keep its journal."""
     told: list[Outcome] = []
     with Journal(path, target.identity) as journal:
@@ -56,7 +58,7 @@ def enrolled(target: AwsTarget, wishes: list[EnrollmentRequest], path: Path, *, 
     return [outcome.done for outcome in told]
 
 
-def taken_back(target: AwsTarget, path: Path, *, dry_run: bool = False) -> list[Done]:
+def taken_back(target: AwsTarget, path: Path, *, dry_run: bool = False) -> list[TargetOutcome]:
     told: list[Outcome] = []
     with Journal(path, target.identity) as journal:
         take_back_all(target, journal, told.append, dry_run=dry_run)
@@ -75,12 +77,12 @@ def names(target: AwsTarget) -> set[str]:
 
 def test_a_list_is_enrolled_found_again_and_taken_back_to_nothing(target: AwsTarget, tmp_path: Path) -> None:
     wishes = [whole(f"pump-{number}") for number in range(3)]
-    assert enrolled(target, wishes, tmp_path / "run") == [Done.CREATED] * 3
+    assert enrolled(target, wishes, tmp_path / "run") == [TargetOutcome.CREATED] * 3
     assert thing(target, "pump-1") == ("pump", {"line": "3"}, ["north", "south"])
-    assert enrolled(target, wishes, tmp_path / "run") == [Done.UNCHANGED] * 3
-    assert taken_back(target, tmp_path / "run", dry_run=True) == [Done.WOULD_TAKE_BACK] * 3
+    assert enrolled(target, wishes, tmp_path / "run") == [TargetOutcome.UNCHANGED] * 3
+    assert taken_back(target, tmp_path / "run", dry_run=True) == [TargetOutcome.WOULD_TAKE_BACK] * 3
     assert names(target) >= {"pump-0", "pump-1", "pump-2"}, "a rehearsal takes nothing back"
-    assert taken_back(target, tmp_path / "run") == [Done.TAKEN_BACK] * 3
+    assert taken_back(target, tmp_path / "run") == [TargetOutcome.TAKEN_BACK] * 3
     assert names(target).isdisjoint({"pump-0", "pump-1", "pump-2"})
     assert target._described(wishes[0].certificate.thumbprint.hex()) is None
 
@@ -89,9 +91,9 @@ def test_a_thing_that_was_there_is_put_back_as_it_was(target: AwsTarget, tmp_pat
     before = replace(a_wish("valve"), attributes={"line": "1", "site": "Osaka"}, groups=("north",))
     target.enroll(before, update=False, dry_run=False)
     after = replace(before, attributes={"line": "2", "floor": "4"}, groups=("south",), policy="all")
-    assert enrolled(target, [after], tmp_path / "run", update=True) == [Done.UPDATED]
+    assert enrolled(target, [after], tmp_path / "run", update=True) == [TargetOutcome.UPDATED]
     assert thing(target, "valve") == (None, {"line": "2", "site": "Osaka", "floor": "4"}, ["north", "south"])
-    assert taken_back(target, tmp_path / "run") == [Done.TAKEN_BACK]
+    assert taken_back(target, tmp_path / "run") == [TargetOutcome.TAKEN_BACK]
     assert thing(target, "valve") == (None, {"line": "1", "site": "Osaka"}, ["north"])
 
 
@@ -100,12 +102,12 @@ def test_a_second_certificate_of_a_thing_is_added_on_request_and_taken_off_again
 ) -> None:
     first, second = a_wish("renewed"), a_wish("renewed")
     target.enroll(first, update=False, dry_run=False)
-    assert enrolled(target, [second], tmp_path / "run") == [Done.REFUSED]
-    assert enrolled(target, [second], tmp_path / "run", update=True) == [Done.UPDATED]
-    assert {target.stand(wish).standing for wish in (first, second)} == {Standing.ASSIGNED}
-    assert taken_back(target, tmp_path / "run") == [Done.TAKEN_BACK]
-    assert target.stand(second).standing is Standing.OTHERWISE
-    assert target.stand(first).standing is Standing.ASSIGNED
+    assert enrolled(target, [second], tmp_path / "run") == [TargetOutcome.REFUSED]
+    assert enrolled(target, [second], tmp_path / "run", update=True) == [TargetOutcome.UPDATED]
+    assert {target.stand(wish).standing for wish in (first, second)} == {DeviceStage.ASSIGNED}
+    assert taken_back(target, tmp_path / "run") == [TargetOutcome.TAKEN_BACK]
+    assert target.stand(second).standing is DeviceStage.OTHERWISE
+    assert target.stand(first).standing is DeviceStage.ASSIGNED
 
 
 def test_all_that_is_missing_is_told_at_once_with_how_it_is_made(target: AwsTarget) -> None:
@@ -120,29 +122,29 @@ def test_all_that_is_missing_is_told_at_once_with_how_it_is_made(target: AwsTarg
 
 def test_a_device_stands_as_its_thing_and_its_certificate_do(target: AwsTarget) -> None:
     wish = a_wish("standing")
-    assert target.stand(wish).standing is Standing.MISSING
+    assert target.stand(wish).standing is DeviceStage.MISSING
     target._iot.create_thing(thingName="standing")
     bare = target.stand(wish)
-    assert (bare.standing, bare.detail) == (Standing.MISSING, "a thing without a certificate")
+    assert (bare.standing, bare.detail) == (DeviceStage.MISSING, "a thing without a certificate")
     target.enroll(wish, update=False, dry_run=False)
-    assert target.stand(wish).standing is Standing.ASSIGNED
+    assert target.stand(wish).standing is DeviceStage.ASSIGNED
     other = target.stand(a_wish("standing"))
-    assert (other.standing, other.detail) == (Standing.OTHERWISE, f"certificate {wish.certificate.thumbprint.hex()}")
+    assert (other.standing, other.detail) == (DeviceStage.OTHERWISE, f"certificate {wish.certificate.thumbprint.hex()}")
 
 
 def test_a_device_is_retired_by_its_certificate_and_let_in_again_by_an_update(target: AwsTarget) -> None:
     wish = a_wish("moving")
-    assert target.retire(wish, dry_run=False).done is Done.GONE
+    assert target.retire(wish, dry_run=False).done is TargetOutcome.GONE
     target.enroll(wish, update=False, dry_run=False)
-    assert target.retire(wish, dry_run=True).done is Done.WOULD_RETIRE
-    assert target.retire(wish, dry_run=False).done is Done.RETIRED
-    assert target.retire(wish, dry_run=False).done is Done.UNCHANGED
-    assert target.stand(wish).standing is Standing.DISABLED
+    assert target.retire(wish, dry_run=True).done is TargetOutcome.WOULD_RETIRE
+    assert target.retire(wish, dry_run=False).done is TargetOutcome.RETIRED
+    assert target.retire(wish, dry_run=False).done is TargetOutcome.UNCHANGED
+    assert target.stand(wish).standing is DeviceStage.DISABLED
     with pytest.raises(DifferentRecordError):
         target.enroll(wish, update=False, dry_run=False)
-    assert target.enroll(wish, update=True, dry_run=False).done is Done.UPDATED
+    assert target.enroll(wish, update=True, dry_run=False).done is TargetOutcome.UPDATED
     target.reinstate(wish)
-    assert target.stand(wish).standing is Standing.ASSIGNED
+    assert target.stand(wish).standing is DeviceStage.ASSIGNED
 
 
 def test_a_lost_device_has_its_certificates_revoked_those_known_elsewhere_too(target: AwsTarget) -> None:
@@ -159,7 +161,7 @@ def test_a_lost_device_has_its_certificates_revoked_those_known_elsewhere_too(ta
         rows = target.lose("lost", others, dry_run=dry_run)
         assert {row.id for row in rows} == both, "of a certificate that the account does not have nothing is told"
         assert {row.became for row in rows} == {became}
-    assert target.stand(attached).standing is Standing.TAKEN_BACK
+    assert target.stand(attached).standing is DeviceStage.TAKEN_BACK
 
 
 def test_a_removed_thing_takes_its_certificate_with_it(target: AwsTarget) -> None:

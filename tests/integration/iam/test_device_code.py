@@ -18,14 +18,14 @@ from birthmark.iam import device_code
 from birthmark.iam.device_code import (
     EVERY_S,
     HOLDS,
-    Askings,
     CodeRejectedError,
     CodeUnknownError,
+    DeviceCodeFlow,
     TooManyAskingError,
 )
 from birthmark.iam.model import Role
 from birthmark.iam.passwords import Passwords
-from birthmark.iam.service import People, Shown
+from birthmark.iam.service import CreatedToken, People
 from birthmark.iam.sessions import Sessions
 from birthmark.iam.sign_in import SignIn, SignInPausedError
 from birthmark.store import open_database
@@ -38,7 +38,7 @@ HERE = "192.0.2.7"
 @dataclass
 class World:
     people: People
-    askings: Askings
+    askings: DeviceCodeFlow
     clock: FakeClock
 
     @property
@@ -54,7 +54,7 @@ async def house(url: str) -> AsyncIterator[World]:
     await people.load()
     await people.create("anna", Role.VIEWER, "*", actor="operator")
     try:
-        yield World(people, Askings(people), clock)
+        yield World(people, DeviceCodeFlow(people), clock)
     finally:
         await people.stop()
         await database.close()
@@ -67,7 +67,7 @@ async def test_who_was_let_in_gets_a_token_once_also_where_two_ask_at_once(datab
         await world.askings.decide(begun.code, world.anna, is_agreed=True)
         tries = [world.askings.asked(begun.secret, HERE) for _ in range(4)]
         found = await asyncio.gather(*tries, return_exceptions=True)
-        (made,) = (one for one in found if isinstance(one, Shown))
+        (made,) = (one for one in found if isinstance(one, CreatedToken))
         assert sum(isinstance(one, CodeUnknownError) for one in found) == 3
         assert world.people.caller(made.text, HERE).user == "anna"
         assert (made.token.label, made.token.made_by) == ("laptop", "operator")
@@ -141,7 +141,7 @@ async def test_strangers_who_fill_all_places_keep_nobody_else_out(
         begun = await world.askings.begin("laptop", HERE)
         for one in (first, begun):
             assert (await world.askings.decide(one.code, world.anna, is_agreed=True)).code
-            assert isinstance(await world.askings.asked(one.secret, HERE), Shown)
+            assert isinstance(await world.askings.asked(one.secret, HERE), CreatedToken)
 
 
 async def test_who_asks_without_a_pause_is_written_down_only_so_often(database_url: str) -> None:

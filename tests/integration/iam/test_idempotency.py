@@ -16,10 +16,10 @@ from birthmark.auth.permissions import Right, Rights
 from birthmark.auth.principals import Caller
 from birthmark.errors import ConflictError, UnavailableError
 from birthmark.iam import idempotency_model
-from birthmark.iam.idempotency import KEPT_FOR, LONGEST, MAX_ANSWER_CHARS, MOST_OF_ONE, Once
+from birthmark.iam.idempotency import KEPT_FOR, LONGEST, MAX_ANSWER_CHARS, MOST_OF_ONE, IdempotencyStore
 from birthmark.iam.idempotency_model import key_of
 from birthmark.iam.model import Grant, Role
-from birthmark.operator_api.api_router import Asked, Beside, Endpoint, operator_mount
+from birthmark.operator_api.api_router import ApiContext, ApiRequest, Endpoint, operator_mount
 from birthmark.operator_api.openapi import openapi
 from birthmark.store import Database, open_database
 from birthmark.store.crud_statements import find
@@ -52,18 +52,18 @@ def refuse(error: Exception) -> Callable[[], Awaitable[None]]:
 class Shop:
     """Where things are made, and who asks there."""
 
-    once: Once
+    once: IdempotencyStore
     clock: FakeClock
     made: list[str] = field(default_factory=list)
     then: Callable[[], Awaitable[None]] = nothing_else
     answer: str = ""
 
-    async def make(self, asked: Asked) -> Any:
+    async def make(self, asked: ApiRequest) -> Any:
         self.made.append(asked.body.name)
         await self.then()
         return {"made": asked.body.name, "number": len(self.made), "text": self.answer}
 
-    async def remove(self, _asked: Asked) -> None:
+    async def remove(self, _asked: ApiRequest) -> None:
         self.made.pop()
 
     async def post(self, key: str | None = "k1", name: str = "pump", method: str = "POST", who: str = "anna") -> Answer:
@@ -78,7 +78,7 @@ class Shop:
             method, path = "POST", f"/operator/v1/{method}"
         headers = {"authorization": who} | ({} if key is None else {"idempotency-key": key})
         body = json.dumps({"name": name}).encode() if method == "POST" else b""
-        mount = operator_mount(identify, table, openapi, Beside(once=self.once))
+        mount = operator_mount(identify, table, openapi, ApiContext(once=self.once))
         return await ask(mount, method, f"http://x{path}", headers=headers, body=body)
 
 
@@ -92,7 +92,7 @@ def identify(request: Request) -> Caller:
 async def shop(database_url: str) -> AsyncIterator[Shop]:
     clock = FakeClock()
     database = await open_database(database_url, clock)
-    yield Shop(Once(database, clock), clock)
+    yield Shop(IdempotencyStore(database, clock), clock)
     await database.close()
 
 

@@ -18,7 +18,7 @@ import birthmark.server.all_tables  # noqa: F401 - all tables
 from birthmark.errors import UnauthenticatedError, UnavailableError
 from birthmark.iam.model import Role
 from birthmark.iam.oidc import Providers
-from birthmark.iam.oidc_model import NobodyOnRecordError, Provider, ProviderAwayError, Underway
+from birthmark.iam.oidc_model import NobodyOnRecordError, PendingOidcLogin, Provider, ProviderAwayError
 from birthmark.iam.passwords import Passwords
 from birthmark.iam.service import People
 from birthmark.iam.sessions import Sessions
@@ -80,7 +80,7 @@ class World:
     clock: FakeClock
     people: People
 
-    async def begin(self) -> tuple[str, Underway]:
+    async def begin(self) -> tuple[str, PendingOidcLogin]:
         url, kept = await self.providers.begin("plant", BACK, "/", "")
         self.outside.nonce = kept.nonce
         return url, kept

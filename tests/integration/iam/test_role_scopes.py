@@ -15,7 +15,7 @@ from birthmark.auth.principals import Caller
 from birthmark.dps.service import Instances
 from birthmark.errors import BirthmarkError
 from birthmark.iam.approvals import Approvals, SecondPersonWantedError
-from birthmark.iam.approvals_model import Wanted
+from birthmark.iam.approvals_model import ApprovalRequest
 from birthmark.iam.model import Role
 from birthmark.iam.role_scopes import PlaceMissingError
 from birthmark.iam.service import People
@@ -118,7 +118,7 @@ async def test_no_approval_outlives_what_it_is_about(database_url: str, place: s
         for name in ("anna", "bert"):
             await world.people.create(name, Role.ADMIN, "*", **ME)
         anna, bert = await world.signed_in("anna"), await world.signed_in("bert")
-        wanted = Wanted("Remove it.", "DELETE", f"/{place}", "{}", Right.ADMINISTER, place)
+        wanted = ApprovalRequest("Remove it.", "DELETE", f"/{place}", "{}", Right.ADMINISTER, place)
         with pytest.raises(SecondPersonWantedError) as asked:
             await world.approvals.check(anna, wanted)
         await world.approvals.decide(asked.value.id, bert, is_approved=True)
@@ -133,7 +133,7 @@ async def test_nobody_is_given_or_asks_for_anything_where_nothing_is(database_ur
     async with world_of(database_url) as world:
         await world.people.create("anna", Role.ADMIN, "*", **ME)
         anna, lifetime = await world.signed_in("anna"), timedelta(days=1)
-        wanted = Wanted("Remove it.", "DELETE", f"/{place}", "{}", Right.ADMINISTER, place)
+        wanted = ApprovalRequest("Remove it.", "DELETE", f"/{place}", "{}", Right.ADMINISTER, place)
         for doing in (
             world.people.create("bert", Role.VIEWER, place, **ME),
             world.people.grant("anna", Role.VIEWER, place, **ME),
@@ -166,7 +166,7 @@ async def test_what_was_approved_is_done_once_also_where_two_workers_are_asked_a
             await world.people.create(name, Role.ADMIN, "*", **ME)
         anna, bert = await world.signed_in("anna"), await world.signed_in("bert")
         await other.people.load()
-        wanted = Wanted("Revoke it.", "POST", "/keys/revoke", "{}", Right.REVOKE, "server")
+        wanted = ApprovalRequest("Revoke it.", "POST", "/keys/revoke", "{}", Right.REVOKE, "server")
         with pytest.raises(SecondPersonWantedError) as asked:
             await world.approvals.check(anna, wanted)
         await world.approvals.decide(asked.value.id, bert, is_approved=True)

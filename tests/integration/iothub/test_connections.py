@@ -11,13 +11,13 @@ import pytest
 
 from birthmark.auth.sas import SKEW, parse_sas
 from birthmark.broker import Broker
-from birthmark.broker.rules.device_queue import Letter
+from birthmark.broker.rules.device_queue import QueuedMessage
 from birthmark.broker.rules.partitions import BEGINNING, key_of
 from birthmark.broker.stream import SqlStream
 from birthmark.errors import UnavailableError
 from birthmark.iothub import wire
 from birthmark.iothub.events import DeviceChanged
-from birthmark.iothub.model import AuthenticationType, DeviceAuthentication, Hub, Mail, Message, space_of
+from birthmark.iothub.model import AuthenticationType, C2dMessage, DeviceAuthentication, Hub, Message, space_of
 from birthmark.iothub.mqtt import HubConnections, c2d
 from birthmark.iothub.mqtt.connection import MAX_SUBSCRIPTIONS
 from birthmark.iothub.mqtt.connections import Tokens
@@ -39,7 +39,7 @@ from birthmark.mqtt.packets import (
     Unsubscribe,
     Will,
 )
-from birthmark.net.admission import Closed
+from birthmark.net.admission import CloseReason
 from birthmark.net.mqtt_driver import MqttPump
 from birthmark.store import to_micros
 from support.azure.hub_world import ON_RECORD, Wire, World, a_world, lose, until
@@ -318,12 +318,12 @@ async def test_a_mistake_of_ours_ends_the_connection_and_is_not_called_the_clien
         client.client.send(Subscribe(1, (("$iothub/twin/res/#", 1),)))
         link.data_received(client.client.data_to_send())
         await until(lambda: link.is_over)
-        assert (world.refused, link._reason) == ([], Closed.SERVER)
+        assert (world.refused, link._reason) == ([], CloseReason.SERVER)
 
 
 async def send_mail(world: World, count: int) -> None:
     for number in range(count):
-        mail = Mail(f"{number}".encode(), {}, {})
+        mail = C2dMessage(f"{number}".encode(), {}, {})
         await world.iothub.c2d.send(world.hub, "device-1", mail, message_id="", feedback="", expiry=None, actor="test")
 
 
@@ -358,7 +358,7 @@ async def test_a_message_that_comes_while_somebody_looks_is_not_left_behind(
         inboxes = world.iothub.c2d.inboxes
         real = inboxes.take
 
-        async def take_and_be_late(space: str, client_id: str, **how: Any) -> Letter | None:
+        async def take_and_be_late(space: str, client_id: str, **how: Any) -> QueuedMessage | None:
             found = await real(space, client_id, **how)
             if found is None and not client.got(Publish):
                 await send_mail(world, 1)
@@ -451,7 +451,7 @@ async def test_a_message_that_finds_no_room_on_the_connection_is_given_back(
 async def test_what_was_acknowledged_and_could_not_be_completed_is_given_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def away(*_: object) -> Letter:
+    async def away(*_: object) -> QueuedMessage:
         raise UnavailableError
 
     async with a_world(tmp_path) as world:
@@ -475,7 +475,7 @@ async def test_what_could_not_be_completed_after_its_connection_was_taken_over_i
 ) -> None:
     is_asked, may_answer = asyncio.Event(), asyncio.Event()
 
-    async def away_later(*_: object) -> Letter:
+    async def away_later(*_: object) -> QueuedMessage:
         is_asked.set()
         await may_answer.wait()
         raise UnavailableError
@@ -510,7 +510,7 @@ async def test_a_lock_that_ends_right_after_the_last_look_is_not_overlooked(
         await real(space_of("main"), "device-1", lock_s)
         late_s = iter((lock_s,))
 
-        async def take_and_be_late(*asked: Any, **more: Any) -> Letter | None:
+        async def take_and_be_late(*asked: Any, **more: Any) -> QueuedMessage | None:
             found = await real(*asked, **more)
             if found is None:
                 world.clock.move(timedelta(seconds=next(late_s, 0)))

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from birthmark.iothub import wire
-from birthmark.iothub.model import Mail
+from birthmark.iothub.model import C2dMessage
 from birthmark.iothub.service.registry import UnknownDeviceError
 from birthmark.mqtt.packets import SubAck, Subscribe
 from birthmark.store import Statement
@@ -71,6 +71,6 @@ async def test_a_message_to_a_device_that_goes_meanwhile_is_not_the_next_ones(
         monkeypatch.setattr(world.iothub.c2d.inboxes, "put", remove_first)
         asked: dict[str, Any] = {"message_id": "", "feedback": "", "expiry": None, "actor": "test"}
         with pytest.raises(UnknownDeviceError):
-            await world.iothub.c2d.send(hub, "device-1", Mail(b"secret", {}, {}), **asked)
+            await world.iothub.c2d.send(hub, "device-1", C2dMessage(b"secret", {}, {}), **asked)
         await registry.put(hub, "device-1", wire.DeviceBody("device-1"), ON_RECORD, None, actor="test")
         assert await world.iothub.c2d.count("main", "device-1") == 0

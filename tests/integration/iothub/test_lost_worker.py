@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from birthmark.broker import Broker, store
-from birthmark.broker.device_queue import Inboxes
+from birthmark.broker.device_queue import DeviceQueues
 from birthmark.broker.worker_leases import LoopTimers
 from birthmark.bus.local import LocalBus
 from birthmark.iothub import wire
-from birthmark.iothub.model import Mail, space_of
+from birthmark.iothub.model import C2dMessage, space_of
 from birthmark.iothub.mqtt import HubConnections
 from birthmark.iothub.mqtt.c2d import holder_of
 from birthmark.mqtt.packets import ConnAck, Packet, PubAck, Publish, SubAck, Subscribe
@@ -52,7 +52,7 @@ async def dead(world: World) -> None:
 
 async def send(world: World, text: str) -> None:
     await world.iothub.c2d.send(
-        world.hub, DEVICE, Mail(text.encode(), {}, {}), message_id="", feedback="none", expiry=None, actor="test"
+        world.hub, DEVICE, C2dMessage(text.encode(), {}, {}), message_id="", feedback="none", expiry=None, actor="test"
     )
 
 
@@ -103,14 +103,14 @@ async def test_a_device_that_comes_to_another_worker_waits_for_what_the_first_gi
         await send(first, "1")
         first.connections.look_at("main", DEVICE)
         await until(lambda: came(wire_) == [b"1"])
-        real, may_go = Inboxes.give_back, asyncio.Event()
+        real, may_go = DeviceQueues.give_back, asyncio.Event()
 
-        async def late(inboxes: Inboxes, space: str, client: str, locks: Sequence[str]) -> None:
+        async def late(inboxes: DeviceQueues, space: str, client: str, locks: Sequence[str]) -> None:
             if locks:
                 await may_go.wait()
             await real(inboxes, space, client, locks)
 
-        monkeypatch.setattr(Inboxes, "give_back", late)
+        monkeypatch.setattr(DeviceQueues, "give_back", late)
         link.connection_lost(None)
         asked = asyncio.create_task(first.broker._spaces[SPACE].yields(DEVICE, ends=False))  # as another worker does
         await asyncio.sleep(0.2)

@@ -8,9 +8,16 @@ from datetime import timedelta
 import pytest
 
 from birthmark.broker.errors import InboxFullError, LockLostError
-from birthmark.broker.rules.device_queue import Letter, Outcome
+from birthmark.broker.rules.device_queue import Outcome, QueuedMessage
 from birthmark.errors import UnavailableError
-from birthmark.iothub.model import AuthenticationType, DeviceAuthentication, DeviceIdInvalidError, Hub, Mail, space_of
+from birthmark.iothub.model import (
+    AuthenticationType,
+    C2dMessage,
+    DeviceAuthentication,
+    DeviceIdInvalidError,
+    Hub,
+    space_of,
+)
 from birthmark.iothub.rules.c2d import FEEDBACK
 from birthmark.iothub.service import IotHub
 from birthmark.iothub.service.registry import UnknownDeviceError
@@ -28,13 +35,13 @@ class World:
         self.iothub, self.hub, self.clock, self.database = iothub, hub, clock, database
         self.inboxes = iothub.c2d.inboxes
 
-    async def send(self, text: str = "x", feedback: str = "full", expiry: str | None = None) -> Letter:
-        mail = Mail(text.encode(), {}, {})
+    async def send(self, text: str = "x", feedback: str = "full", expiry: str | None = None) -> QueuedMessage:
+        mail = C2dMessage(text.encode(), {}, {})
         return await self.iothub.c2d.send(
             self.hub, DEVICE, mail, message_id=f"m-{text}", feedback=feedback, expiry=expiry, actor="test"
         )
 
-    async def taken(self) -> Letter:
+    async def taken(self) -> QueuedMessage:
         letter = await self.inboxes.take(SPACE, DEVICE)
         assert letter is not None
         assert letter.lock is not None

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from birthmark.iothub import wire
-from birthmark.iothub.model import AuthenticationType, DeviceAuthentication, Hub, Mail, Twin, space_of
+from birthmark.iothub.model import AuthenticationType, C2dMessage, DeviceAuthentication, Hub, Twin, space_of
 from birthmark.iothub.service import IotHub
 from birthmark.iothub.wire import DeviceBody
 from birthmark.store import open_database
@@ -69,7 +69,7 @@ async def test_a_message_is_delivered_when_it_is_queued_and_when_it_is_abandoned
     world: tuple[IotHub, Hub, Notified],
 ) -> None:
     iothub, hub, notified = world
-    await iothub.c2d.send(hub, DEVICE, Mail(b"x", {}, {}), message_id="", feedback="", expiry=None, actor="test")
+    await iothub.c2d.send(hub, DEVICE, C2dMessage(b"x", {}, {}), message_id="", feedback="", expiry=None, actor="test")
     letter = await iothub.c2d.inboxes.take(space_of(hub.name), DEVICE)
     assert letter is not None
     assert letter.lock is not None

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from birthmark.iothub import twin_search, wire
-from birthmark.iothub.model import Mail
+from birthmark.iothub.model import C2dMessage
 from birthmark.iothub.rules.queries import CollectionNotServedError
 from birthmark.iothub.service import queries, search, twin_index
 from birthmark.iothub.service.queries import QueryMarkerError
@@ -310,7 +310,7 @@ async def test_who_is_connected_and_how_many_messages_wait_is_asked_for(database
             await world.has(name, {})
         world.connected.names.add("here")
         await world.iothub.c2d.send(
-            world.hub, "there", Mail(b"x", {}, {}), message_id="", feedback="", expiry=None, actor="test"
+            world.hub, "there", C2dMessage(b"x", {}, {}), message_id="", feedback="", expiry=None, actor="test"
         )
         assert await world.found("connectionState = 'Connected'") == ["here"]
         assert await world.found("cloudToDeviceMessageCount > 0") == ["there"]

@@ -30,10 +30,10 @@ from birthmark.iothub.wire.routing import (
     StreamEndpoint,
     WebhookEndpoint,
 )
-from birthmark.message_routing.deliveries import Letter
+from birthmark.message_routing.deliveries import Delivery
 from birthmark.message_routing.delivery_queue import Queue
 from birthmark.mqtt.packets import Will
-from birthmark.net.admission import Closed
+from birthmark.net.admission import CloseReason
 from birthmark.outbound.http_sender import Sender
 from birthmark.outbound.ssrf_guard import networks_of
 from birthmark.store import Changes
@@ -211,7 +211,7 @@ async def test_who_comes_and_goes_is_told_in_order(tmp_path: Path) -> None:
         await hub.have(ARCHIVE, routes=(Route("state", ("archive",), Source.CONNECTIONS),))
         await hub.world.connected()
         link, _ = await hub.world.connected()
-        link.close(Closed.SERVER)
+        link.close(CloseReason.SERVER)
         await until(lambda: len(hub.lines()) == 4)
         told = sorted((one["Body"]["sequenceNumber"], one["Properties"]["opType"]) for one in hub.lines())
         assert [what for _, what in told] == ["deviceConnected", "deviceDisconnected"] * 2
@@ -403,7 +403,7 @@ async def test_lanes_of_one_hub_that_hang_leave_others_room(tmp_path: Path) -> N
             await until(lambda: len(receiver.got) >= 32)
             changes = Changes()
             address = {"hub": "none", "endpoint": "none", "stream": "none/none"}
-            other = Letter("other/0", "hub-stream", address, b"{}", {"route": "x", "device": "d"})
+            other = Delivery("other/0", "hub-stream", address, b"{}", {"route": "x", "device": "d"})
             hub.queue.add(changes, "other", other)
             await hub.world.database.commit(changes)
             hub.queue.wake()

@@ -19,7 +19,7 @@ from birthmark.iothub.mqtt.device_dispatcher import DevicesByBus
 from birthmark.iothub.rules.tiers import (
     PATIENCE_S,
     Edition,
-    Metered,
+    ThrottleClass,
     Tier,
     TierQuotaError,
     TierThrottledError,
@@ -28,7 +28,7 @@ from birthmark.iothub.rules.tiers import (
 from birthmark.iothub.service.registry import DeviceExistsError
 from birthmark.mqtt import codec
 from birthmark.mqtt.packets import LEVEL_3_1_1, ConnAck, PubAck, Publish
-from birthmark.net.admission import Closed
+from birthmark.net.admission import CloseReason
 from support.azure.hub_world import ON_RECORD, PEER, World, a_world, until
 
 pytestmark = pytest.mark.integration
@@ -77,7 +77,7 @@ async def test_one_device_that_floods_leaves_turns_to_the_others(tmp_path: Path)
         await asyncio.sleep(0)
         world.clock.move(timedelta(seconds=0.2))
         assert await polite
-        link.close(Closed.ADMINISTRATIVE)
+        link.close(CloseReason.ADMINISTRATIVE)
 
 
 async def test_a_device_that_ends_while_its_messages_wait_leaves_their_turns_to_the_others(tmp_path: Path) -> None:
@@ -85,11 +85,11 @@ async def test_a_device_that_ends_while_its_messages_wait_leaves_their_turns_to_
         await tiered(world, Edition(Tier.S1))
         throttle = world.iothub.throttles.of("main")
         assert throttle is not None
-        throttle.take(Metered.TELEMETRY, world.clock.monotonic(), 100)
+        throttle.take(ThrottleClass.TELEMETRY, world.clock.monotonic(), 100)
         for begin in range(1, 200, 10):
             link, _ = await world.connected()  # which ends the one before
             link.data_received(b"".join(telemetry(number) for number in range(begin, begin + 10)))
-        link.close(Closed.ADMINISTRATIVE)
+        link.close(CloseReason.ADMINISTRATIVE)
         world.clock.move(timedelta(seconds=0.02))
         assert await world.iothub.throttles.telemetry("main", "polite", [1], lambda: False, PATIENCE_S)
         assert throttle.messages(world.iothub.throttles.today()) == 1  # what was not taken, the day does not count
@@ -100,7 +100,7 @@ async def test_what_a_device_sent_before_it_hung_up_has_its_turn(tmp_path: Path)
         await tiered(world, Edition(Tier.S1))
         throttle = world.iothub.throttles.of("main")
         assert throttle is not None
-        throttle.take(Metered.TELEMETRY, world.clock.monotonic(), 100)
+        throttle.take(ThrottleClass.TELEMETRY, world.clock.monotonic(), 100)
         link, _ = await world.connected()
         link.data_received(b"".join(telemetry(number) for number in range(1, 31)))
         link.connection_lost(None)
@@ -124,7 +124,7 @@ async def test_a_refusal_by_mqtt_names_the_device(tmp_path: Path) -> None:
         throttle = world.iothub.throttles.of("main")
         assert throttle is not None
         for _ in range(50):
-            throttle.take(Metered.TWIN_UPDATE, world.clock.monotonic())
+            throttle.take(ThrottleClass.TWIN_UPDATE, world.clock.monotonic())
         throttle.count_blocks(8_000, world.iothub.throttles.today())
         link, client = await world.connected()
         link.data_received(codec.encode(Publish("$iothub/twin/PATCH/properties/reported/?$rid=1", b"{}"), LEVEL_3_1_1))
@@ -146,7 +146,7 @@ async def test_a_message_by_https_waits_for_its_turn_behind_those_by_mqtt(tmp_pa
         assert not asked.done()
         world.clock.move(timedelta(seconds=0.2))
         assert await asked == 204
-        link.close(Closed.ADMINISTRATIVE)
+        link.close(CloseReason.ADMINISTRATIVE)
 
 
 async def test_a_request_whose_device_went_while_it_waited_counts_nothing(tmp_path: Path) -> None:
@@ -154,7 +154,7 @@ async def test_a_request_whose_device_went_while_it_waited_counts_nothing(tmp_pa
         await tiered(world, Edition(Tier.S1))
         throttle = world.iothub.throttles.of("main")
         assert throttle is not None
-        throttle.take(Metered.TELEMETRY, world.clock.monotonic(), 100)
+        throttle.take(ThrottleClass.TELEMETRY, world.clock.monotonic(), 100)
         assert await sent_by_https(world, "device-1", is_gone=True) == 503
         assert throttle.messages(world.iothub.throttles.today()) == 0
         assert await world.iothub.telemetry.stream(world.hub).latest(10) == []
@@ -209,11 +209,11 @@ _COUNTED = {
             "GET /devices/{device_id}/modules",
             *(f"{method} /devices/{{device_id}}/modules/{{module_id}}" for method in ("GET", "PUT", "DELETE")),
         ],
-        Metered.REGISTRY,
+        ThrottleClass.REGISTRY,
     ),
     **dict.fromkeys(
         ["GET /twins/{device_id}", "GET /twins/{device_id}/modules/{module_id}", "GET /digitaltwins/{device_id}"],
-        Metered.TWIN_READ,
+        ThrottleClass.TWIN_READ,
     ),
     **dict.fromkeys(
         [
@@ -221,7 +221,7 @@ _COUNTED = {
             *(f"{method} /twins/{{device_id}}/modules/{{module_id}}" for method in ("PATCH", "PUT")),
             *("PATCH /digitaltwins/{device_id}", "POST /devices/{device_id}/applyConfigurationContent"),
         ],
-        Metered.TWIN_UPDATE,
+        ThrottleClass.TWIN_UPDATE,
     ),
     **dict.fromkeys(
         [
@@ -229,15 +229,15 @@ _COUNTED = {
             "POST /digitaltwins/{device_id}/commands/{command}",
             "POST /digitaltwins/{device_id}/components/{component}/commands/{command}",
         ],
-        Metered.METHOD,
+        ThrottleClass.METHOD,
     ),
-    **{f"POST /devices/{{device_id}}/messages/{name}": Metered.MAIL for name in DEVICEBOUND},
+    **{f"POST /devices/{{device_id}}/messages/{name}": ThrottleClass.MAIL for name in DEVICEBOUND},
 }
 
 
 async def test_every_call_of_the_service_has_a_pace_or_a_reason_why_not(tmp_path: Path) -> None:
     async with a_world(tmp_path) as world:
-        found: dict[str, Metered | None] = {}
+        found: dict[str, ThrottleClass | None] = {}
         for route in service_api.routes(world.iothub, to_devices(world), lambda _error, _request: ""):
             for method in (route.methods or set()) - {"HEAD"}:
                 kinds = set()
@@ -306,7 +306,7 @@ async def test_who_connects_too_fast_is_told_to_come_later_and_not_that_it_is_wr
         throttle = world.iothub.throttles.of("main")
         assert throttle is not None
         for _ in range(100):
-            throttle.take(Metered.CONNECTION, world.clock.monotonic())
+            throttle.take(ThrottleClass.CONNECTION, world.clock.monotonic())
         _, client = await world.connected()
         assert [packet.code for packet in client.got(ConnAck)] == [3]
         assert [type(error) for error in world.refused] == [TierThrottledError]

@@ -8,7 +8,7 @@ import pytest
 
 from birthmark.errors import BirthmarkError
 from birthmark.message_routing.carriers.errors import NotTakenError
-from birthmark.message_routing.deliveries import Letter
+from birthmark.message_routing.deliveries import Delivery
 from birthmark.message_routing.delivery_queue import Queue
 from birthmark.message_routing.store import PORTION
 from birthmark.store import Changes, open_database
@@ -28,14 +28,14 @@ class Receivers:
     def __init__(self) -> None:
         self.taken: list[str] = []
 
-    async def carry(self, letters: Sequence[Letter]) -> Sequence[BirthmarkError | None]:
+    async def carry(self, letters: Sequence[Delivery]) -> Sequence[BirthmarkError | None]:
         if letters[0].lane.startswith("good"):
             self.taken += [one.lane for one in letters]
             return [None for _ in letters]
         return [NotTakenError(receiver=letters[0].lane, reason="it is away") for _ in letters]
 
 
-async def nobody_hears(_letter: Letter, _error: BirthmarkError) -> None: ...
+async def nobody_hears(_letter: Delivery, _error: BirthmarkError) -> None: ...
 
 
 async def test_many_lanes_whose_receivers_are_away_keep_no_other_from_its_turn(database_url: str) -> None:
@@ -47,8 +47,8 @@ async def test_many_lanes_whose_receivers_are_away_keep_no_other_from_its_turn(d
     for number in range(MANY):
         for letter in range(PORTION + 1):  # a portion is tried and waits, the last one stays due
             lane = f"away-{number:03}/0"
-            queue.add(changes, f"{lane}-{letter}", Letter(lane, "x", {}, b"", {}))
-    queue.add(changes, "last", Letter("good/0", "x", {}, b"", {}))
+            queue.add(changes, f"{lane}-{letter}", Delivery(lane, "x", {}, b"", {}))
+    queue.add(changes, "last", Delivery("good/0", "x", {}, b"", {}))
     await database.commit(changes)
     running = kept("the queue", queue.keep_running)
     try:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from birthmark.audit.signed_heads import AuditKey
-from birthmark.audit.verify import AuditHeadError, Verified, verify_chains
+from birthmark.audit.verify import AuditHeadError, VerifiedChain, verify_chains
 from birthmark.operator_api import audit
 from birthmark.operator_api.audit import _pages
 from birthmark.store import Changes, Database, open_database
@@ -47,7 +47,7 @@ async def test_rows_come_in_pages_and_what_was_verified_with_the_last(
 async def test_while_it_verifies_there_are_signs_of_life(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     may_end = asyncio.Event()
 
-    async def slow(*arguments: Any, **named: Any) -> Sequence[Verified]:
+    async def slow(*arguments: Any, **named: Any) -> Sequence[VerifiedChain]:
         await may_end.wait()
         return await verify_chains(*arguments, **named)
 

@@ -12,7 +12,7 @@ from birthmark.auth.principals import MACHINE
 from birthmark.devices.search import DeviceSearch
 from birthmark.errors import ForbiddenError, InvalidRequestError
 from birthmark.operator_api import audit, refusals
-from birthmark.operator_api.api_router import Asked, Endpoint, Rows
+from birthmark.operator_api.api_router import ApiRequest, Endpoint, Rows
 from birthmark.operator_api.devices import device_endpoints
 from birthmark.pki.certificates import Certificate, Thumbprint
 from birthmark.refusals import Ledger
@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.integration]
 async def get(table: Sequence[Endpoint], path: str, **query: str) -> Rows:
     """Return what a route answers to a query as it stands in a URL."""
     (one,) = (one for one in table if (one.method, one.template) == ("GET", path))
-    answer: Rows = await one.handler(Asked({}, msgspec.convert(query, one.query, strict=False), None, MACHINE))
+    answer: Rows = await one.handler(ApiRequest({}, msgspec.convert(query, one.query, strict=False), None, MACHINE))
     return answer
 
 

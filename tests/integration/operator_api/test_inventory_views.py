@@ -10,7 +10,7 @@ import pytest
 
 from birthmark.auth.principals import MACHINE
 from birthmark.ca.service import CertificateAuthority
-from birthmark.operator_api.api_router import Asked, Rows
+from birthmark.operator_api.api_router import ApiRequest, Rows
 from birthmark.operator_api.est import IssuedQuery, certificate_endpoints
 from birthmark.operator_api.inventory import InventoryQuery, inventory_endpoints
 from birthmark.operator_api.name_validation import OperatorRequestError
@@ -32,7 +32,7 @@ class Desk:
 
     async def inventory(self, **query: Any) -> Rows:
         endpoint, *_ = inventory_endpoints(self.ca)
-        answer: Rows = await endpoint.handler(Asked({}, InventoryQuery(**query), None, MACHINE))
+        answer: Rows = await endpoint.handler(ApiRequest({}, InventoryQuery(**query), None, MACHINE))
         return answer
 
     async def of(self, subject: str) -> list[dict[str, Any]]:
@@ -41,7 +41,7 @@ class Desk:
             return [*held, *self.on_record] if name.lower() == "device-1" else held
 
         endpoint = certificate_endpoints(self.ca, presented_by)[0]
-        answer: Rows = await endpoint.handler(Asked({}, IssuedQuery(subject), None, MACHINE))
+        answer: Rows = await endpoint.handler(ApiRequest({}, IssuedQuery(subject), None, MACHINE))
         return [dict(row) for row in answer.items]
 
 

@@ -243,7 +243,9 @@ def test_by_the_provider_the_same_files_work(
     environment = {**os.environ, **se050.environment}
     with se050.open() as chip:
         pin = Pin.from_file(se050.pin_file)
-        planned = element_exec.plan(command, chip, pin=pin, environment=environment, how=element_exec.Way.PROVIDER)
+        planned = element_exec.plan(
+            command, chip, pin=pin, environment=environment, how=element_exec.KeyAccess.PROVIDER
+        )
     done = subprocess.run(
         [planned.program, *planned.arguments],
         env=environment | dict(planned.environment),

@@ -10,12 +10,12 @@ import pytest
 from sqlalchemy import select
 
 from birthmark.alerts import store
-from birthmark.alerts.identity_conflicts import Contesting, in_two_places
+from birthmark.alerts.identity_conflicts import IdentityConflicts, in_two_places
 from birthmark.alerts.machine_readings import Machines
-from birthmark.alerts.model import Finding, Looked, Readings, Thresholds
+from birthmark.alerts.model import Finding, MachineReading, Readings, Thresholds
 from birthmark.alerts.rules import found
 from birthmark.alerts.service import OVER, RAISED, Alerts, RuleUnknownError, SilenceMissingError, SilenceTooLongError
-from birthmark.clock import Steadiness, SystemClock
+from birthmark.clock import ClockStability, SystemClock
 from birthmark.net.identity_conflicts import IdentityContestedError
 from birthmark.pki.csr import parse_csr
 from birthmark.server.alert_evaluator import Alerting
@@ -31,7 +31,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.integration]
 PLANT = Finding("ca-ends", "issuing", "the CA issuing ends in 3 days")
 SAID = statement(select(audit.c.action, audit.c.subject, audit.c.detail).order_by(audit.c.chain, audit.c.seq))
 HOUR = timedelta(hours=1)
-SEEN = Looked("w1", "gateway", NOON, disk_free_ppm=500_000, is_clock_steady=True)
+SEEN = MachineReading("w1", "gateway", NOON, disk_free_ppm=500_000, is_clock_steady=True)
 
 
 @pytest.fixture
@@ -212,7 +212,7 @@ async def test_what_is_read_of_a_server_in_order_is_nothing_to_say(database_url:
         readings = await alerting.read()
         assert (readings.unrenewed, readings.contested, readings.failing) == (0, (), [])
         assert {one.name for one in readings.cas} >= {"root", "issuing"}
-        await alerting.look(Steadiness(clock), clock.monotonic())
+        await alerting.look(ClockStability(clock), clock.monotonic())
         await alerting.judge()
         assert alerting.last is not None
         (own,) = alerting.last.machines
@@ -262,16 +262,16 @@ async def test_a_clock_is_compared_with_that_of_the_database(database: Database,
 async def test_what_two_workers_saw_end_is_looked_at_together_and_forgotten_in_the_end(database_url: str) -> None:
     one, other = [await open_database(database_url, FakeClock(), worker=name) for name in ("w1", "w2")]
     try:
-        await Contesting(one).note("hub", {"pump-1": [(40.0, "a"), (20.0, "a")], "pump-2": []}, NOON)
-        await Contesting(other).note("hub", {"pump-1": [(30.0, "b"), (10.0, "b")]}, NOON)
-        recent = await Contesting(other).recent(NOON)
+        await IdentityConflicts(one).note("hub", {"pump-1": [(40.0, "a"), (20.0, "a")], "pump-2": []}, NOON)
+        await IdentityConflicts(other).note("hub", {"pump-1": [(30.0, "b"), (10.0, "b")]}, NOON)
+        recent = await IdentityConflicts(other).recent(NOON)
         assert sorted((of.name, of.worker) for of in recent) == [("pump-1", "w1"), ("pump-1", "w2"), ("pump-2", "w1")]
         (ends,) = in_two_places(recent, NOON, {}).values()
         assert [where for _, where in ends] == ["a", "b", "a", "b"]
-        assert await Contesting(one).recent(NOON + timedelta(minutes=11)) == []
-        assert len(await Contesting(one).recent(NOON)) == 3
-        await Contesting(one).recent(NOON + timedelta(hours=2))
-        assert await Contesting(one).recent(NOON) == []
+        assert await IdentityConflicts(one).recent(NOON + timedelta(minutes=11)) == []
+        assert len(await IdentityConflicts(one).recent(NOON)) == 3
+        await IdentityConflicts(one).recent(NOON + timedelta(hours=2))
+        assert await IdentityConflicts(one).recent(NOON) == []
     finally:
         await one.close()
         await other.close()

@@ -21,7 +21,7 @@ from birthmark.devices.search import DeviceSearch
 from birthmark.metrics import Sample
 from birthmark.pki.crl import RevocationReason
 from birthmark.server.dispatcher import Applications
-from birthmark.server.metrics_sources import Metering
+from birthmark.server.metrics_sources import MetricsSource
 from birthmark.server.settings import Settings
 from support.fakes import FakeClock, SeededEntropy
 from support.kills.interleaved import opened
@@ -115,7 +115,7 @@ async def test_its_metrics_are_served_and_it_is_subscribed_and_stopped(tmp_path:
     async with opened(tmp_path, FakeClock()) as (rooms, _):
         meters = MeterComponent(MeterRecords(a=True, b=False))
         more = replace(rooms, components=[*rooms.components, meters])
-        metering = Metering(more, cast("Any", NoAlerting()))
+        metering = MetricsSource(more, cast("Any", NoAlerting()))
         assert Sample(metrics.REGISTRATIONS, (), 2) in await metering.samples()
         more.subscribe(LocalBus(rooms.database))
         await more.settled()

@@ -25,7 +25,7 @@ from birthmark.server.backup.database_move import move_database
 from birthmark.server.backup.restore import restore_backup
 from birthmark.server.data_dir import DataDirectory, RecordsLostError
 from birthmark.server.installation import note_root
-from birthmark.server.machines.file_sync import MachineAloneError, MachineElsewhereError, Sharing
+from birthmark.server.machines.file_sync import FileSync, MachineAloneError, MachineElsewhereError
 from birthmark.server.machines.join import MachineOccupiedError, join
 from birthmark.server.machines.machine_file import FILE, InvitationRefusedError, Machine, machine_of
 from birthmark.server.machines.sealed_files import SharedUnreadableError
@@ -57,8 +57,8 @@ def first(tmp_path: Path) -> Path:
     return data
 
 
-def sharing_of(database: Database, data: Path, alone: str = "") -> Sharing:
-    return Sharing(database, data, CLOCK, ENTROPY, alone=alone)
+def sharing_of(database: Database, data: Path, alone: str = "") -> FileSync:
+    return FileSync(database, data, CLOCK, ENTROPY, alone=alone)
 
 
 def generation_in(directory: Path) -> Generation:
@@ -377,14 +377,14 @@ async def test_what_is_given_is_whole_whoever_gave_a_part_of_it_before(
 ) -> None:
     second = await second_of(database, database_url, first, tmp_path)
     load_or_create(first / "ca-2f2f2f", "Next", now=CLOCK.now, entropy=ENTROPY)
-    sharing, looks = sharing_of(database, first), Sharing._there
+    sharing, looks = sharing_of(database, first), FileSync._there
     seen = [await looks(sharing)]  # before another worker gave what was there by then
     await sharing_of(database, first).settle()
 
-    async def late(one: Sharing) -> Mapping[str, str]:
+    async def late(one: FileSync) -> Mapping[str, str]:
         return seen.pop() if seen else await looks(one)
 
-    monkeypatch.setattr(Sharing, "_there", late)
+    monkeypatch.setattr(FileSync, "_there", late)
     await sharing.give(generation_in(first / "ca-2f2f2f"))
     await sharing_of(database, second).settle()
     assert collected(second) == collected(first)
@@ -498,9 +498,9 @@ async def test_who_takes_the_lead_has_what_the_one_before_shares_at_that_moment(
     database: Database, database_url: str, first: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     second = await second_of(database, database_url, first, tmp_path)
-    looks, are_late = Sharing.take_over, ["ca-2f2f2f", "ca-3f3f3f"]
+    looks, are_late = FileSync.take_over, ["ca-2f2f2f", "ca-3f3f3f"]
 
-    async def looked(one: Sharing, machine: Machine) -> int:
+    async def looked(one: FileSync, machine: Machine) -> int:
         found = await looks(one, machine)
         if are_late:
             late = first / are_late.pop()
@@ -508,7 +508,7 @@ async def test_who_takes_the_lead_has_what_the_one_before_shares_at_that_moment(
             await database.commit(await sharing_of(database, first).give(generation_in(late)))
         return found
 
-    monkeypatch.setattr(Sharing, "take_over", looked)
+    monkeypatch.setattr(FileSync, "take_over", looked)
     await sharing_of(database, second).lead("operator")
     assert collected(second) == collected(first)
     assert (second / "ca-2f2f2f" / "root.key").exists()

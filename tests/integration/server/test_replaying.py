@@ -28,8 +28,8 @@ from birthmark.est import store as est_store
 from birthmark.iam import sign_in_model
 from birthmark.iam import store as people_store
 from birthmark.iothub import store as hub_store
-from birthmark.server.backup.audit_export import Exported, ReplayRefusedError, read_export
-from birthmark.server.backup.audit_replay import ACTIONS, Replayed, replayed
+from birthmark.server.backup.audit_export import AuditExport, ReplayRefusedError, read_export
+from birthmark.server.backup.audit_replay import ACTIONS, ReplayedRevocation, replayed
 from birthmark.store import Changes, Database, open_database
 from support.fakes import FakeClock
 from support.pki.pki_builders import a_ca, a_key
@@ -60,7 +60,7 @@ class Loss:
         self.clock.move(LATER)
         await self.lost.commit(Changes().audit("operator:operator", action, subject, **detail))
 
-    async def read(self, path: Path) -> Exported:
+    async def read(self, path: Path) -> AuditExport:
         ends = {}
         for row in await self.backup.all(CHAINS):
             last = await self.backup.one(LAST_ROW, chain=row["chain"])
@@ -72,7 +72,7 @@ class Loss:
     async def export(self) -> Path:
         return await exported(self.lost, KEY.public_key, self.directory / "audit.jsonl")
 
-    async def replayed(self) -> Replayed:
+    async def replayed(self) -> ReplayedRevocation:
         changes = Changes()
         done = await replayed(self.backup, changes, (await self.read(await self.export())).rows, 1)
         await self.backup.commit(changes)

@@ -18,7 +18,7 @@ from birthmark.store import Changes, Database, Statement, migrate, open_database
 from birthmark.store.columns import blob, number, text
 from birthmark.store.postgresql import batch_functions, retry, writer
 from birthmark.store.postgresql.retry import OPTIONS
-from birthmark.store.statements import Compiled
+from birthmark.store.statements import CompiledStatement
 from support.fakes import FakeClock
 from support.server.earlier import script_of_0_1_0
 from support.services.pg_proxy import Counted, counting
@@ -299,7 +299,7 @@ async def test_a_failure_that_is_not_the_servers_absence_is_told_at_once_and_log
 async def test_a_statement_that_the_server_takes_for_a_mistake_fails_alone(postgres_url: str) -> None:
     async with a_database(postgres_url) as database:
         wrong = Statement(lambda _engine: select(things))
-        wrong._compiled = {"postgresql": Compiled("INSERT INTO", (), {})}
+        wrong._compiled = {"postgresql": CompiledStatement("INSERT INTO", (), {})}
         for _ in range(2):
             with pytest.raises(UnavailableError):
                 await database.commit(Changes().run(wrong))

@@ -8,7 +8,7 @@ import pytest
 from birthmark import supervised_tasks
 from birthmark.errors import ChangedMeanwhileError, UnavailableError
 from birthmark.store import Changes, Database, reloading_cache
-from birthmark.store.reloading_cache import Loading
+from birthmark.store.reloading_cache import ReloadingCache
 from support.store.between import leave_the_next_commit_open
 from support.store.store_table import ADD, ALL, a_database
 
@@ -30,10 +30,10 @@ class Things:
         self.names = [row["id"] for row in await self._database.all(ALL)]
 
 
-async def unanswered(database: Database) -> tuple[Things, Loading, Callable[[], Awaitable[None]]]:
+async def unanswered(database: Database) -> tuple[Things, ReloadingCache, Callable[[], Awaitable[None]]]:
     """Commit with the answer lost; what keeps it after all is the last that is returned."""
     things = Things(database)
-    rows, keep = Loading(database, things.read), leave_the_next_commit_open(database)
+    rows, keep = ReloadingCache(database, things.read), leave_the_next_commit_open(database)
     with pytest.raises(UnavailableError):
         await rows.committed(database.commit(ONE))
     return things, rows, keep
@@ -42,7 +42,7 @@ async def unanswered(database: Database) -> tuple[Things, Loading, Callable[[], 
 async def test_a_commit_is_read_before_its_caller_is_answered(database_url: str) -> None:
     async with a_database(database_url) as database:
         things = Things(database)
-        await Loading(database, things.read).committed(database.commit(ONE))
+        await ReloadingCache(database, things.read).committed(database.commit(ONE))
         assert things.names == ["a"]
 
 
@@ -92,8 +92,8 @@ async def test_nothing_is_read_in_the_background_after_the_stop(
 async def test_a_commit_that_was_refused_is_read_once(database_url: str) -> None:
     async with a_database(database_url) as database:
         things = Things(database)
-        await Loading(database, things.read).committed(database.commit(ONE))
-        rows = Loading(database, things.read)
+        await ReloadingCache(database, things.read).committed(database.commit(ONE))
+        rows = ReloadingCache(database, things.read)
         with pytest.raises(ChangedMeanwhileError):
             await rows.committed(database.commit(ONE))
         assert things.reads == 2
@@ -112,7 +112,7 @@ async def test_a_reading_that_fails_by_anything_is_done_again_until_it_succeeds(
                 raise full.pop()
             await things.read()
 
-        rows = Loading(database, read)
+        rows = ReloadingCache(database, read)
         await database.commit(ONE)
         with pytest.raises(OSError, match="no space"):
             await rows.load()

@@ -9,7 +9,7 @@ import pytest
 from birthmark.errors import UnavailableError
 from birthmark.store import Changes
 from birthmark.store.database import Row
-from birthmark.store.reloading_cache import Remembered
+from birthmark.store.reloading_cache import RowCache
 from support.store.between import lose_the_next_answer
 from support.store.store_table import ADD, BUMP, GET, OtherTold, ThingTold, a_database
 
@@ -34,7 +34,7 @@ def bump(n: int) -> Changes:
 async def test_rows_are_made_into_values_once(database_url: str) -> None:
     async with a_database(database_url) as database:
         await database.commit(Changes().run(ADD, id="a", n=1))
-        kept, numbers = Remembered(database, ThingTold), Numbers()
+        kept, numbers = RowCache(database, ThingTold), Numbers()
         for _ in range(3):
             assert await kept.all(GET, numbers, id="a") == (1,)
         assert numbers.made == 1
@@ -43,7 +43,7 @@ async def test_rows_are_made_into_values_once(database_url: str) -> None:
 async def test_a_change_is_seen_by_whoever_made_it_and_by_those_who_hear_of_it_first(database_url: str) -> None:
     async with a_database(database_url) as database:
         await database.commit(Changes().run(ADD, id="a", n=1))
-        kept = Remembered(database, ThingTold)
+        kept = RowCache(database, ThingTold)
         seen: list[int] = []
         await kept.all(GET, Numbers(), id="a")
 
@@ -64,7 +64,7 @@ async def test_an_answer_that_was_on_its_way_when_the_change_came_is_not_kept(
 ) -> None:
     async with a_database(database_url) as database:
         await database.commit(Changes().run(ADD, id="a", n=1))
-        kept, read, may_answer = Remembered(database, ThingTold), database.all, asyncio.Event()
+        kept, read, may_answer = RowCache(database, ThingTold), database.all, asyncio.Event()
 
         async def slow(*asked: object, **params: object) -> object:
             rows = await read(*asked, **params)  # type: ignore[arg-type] # whatever was asked
@@ -83,7 +83,7 @@ async def test_an_answer_that_was_on_its_way_when_the_change_came_is_not_kept(
 async def test_events_of_other_kinds_and_refused_changes_forget_nothing(database_url: str) -> None:
     async with a_database(database_url) as database:
         await database.commit(Changes().run(ADD, id="a", n=1))
-        kept, numbers = Remembered(database, ThingTold), Numbers()
+        kept, numbers = RowCache(database, ThingTold), Numbers()
         for changes in (
             Changes().event(OtherTold()),
             Changes().run(BUMP, expect=1, key_id="b", key_n=1, n=2).event(ThingTold()),
@@ -95,7 +95,7 @@ async def test_events_of_other_kinds_and_refused_changes_forget_nothing(database
 
 async def test_strangers_cannot_make_it_grow(database_url: str) -> None:
     async with a_database(database_url) as database:
-        kept = Remembered(database, ThingTold, max_entries=2)
+        kept = RowCache(database, ThingTold, max_entries=2)
         for name in "abcab":
             assert await kept.all(GET, Numbers(), id=name) == ()
         assert len(kept) == 2
@@ -106,7 +106,7 @@ async def test_nothing_is_kept_while_nobody_can_tell_whether_a_change_was(
 ) -> None:
     async with a_database(postgres_url) as database:
         await database.commit(Changes().run(ADD, id="a", n=1))
-        kept = Remembered(database, ThingTold)
+        kept = RowCache(database, ThingTold)
         assert await kept.all(GET, Numbers(), id="a") == (1,)
         lose_the_next_answer(database)
         with pytest.raises(UnavailableError):

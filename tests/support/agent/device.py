@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from birthmark.agent.paths import Places
+from birthmark.agent.paths import AgentPaths
 from support.server.servers import BIRTHMARK, RunningServer, clean_environment
 
 
@@ -23,7 +23,7 @@ class AgentOnDevice:
 
     @property
     def config(self) -> Path:
-        return Places(self.root).config
+        return AgentPaths(self.root).config
 
     @property
     def environment(self) -> dict[str, str]:

@@ -27,8 +27,8 @@ from typing import Any
 
 from pkcs11.constants import Attribute, ObjectClass
 
-from birthmark.agent.control_socket import Order, Orders
-from birthmark.agent.paths import Places
+from birthmark.agent.control_socket import ControlCommand, ControlServer
+from birthmark.agent.paths import AgentPaths
 from birthmark.agent.run import Loop
 from birthmark.agent.service import Agent
 from birthmark.device_transports.identity import Identity, TokenIdentity, Trust
@@ -195,7 +195,7 @@ class CountedMqtt(FakeMqtt):
         return self.answers.pop(0)
 
 
-class VirtualOrders(Orders):
+class VirtualOrders(ControlServer):
     """Waiting moves the clock; who waits too often is lost."""
 
     def __init__(self, clock: FakeClock) -> None:
@@ -205,7 +205,7 @@ class VirtualOrders(Orders):
     async def wait(self, seconds: float) -> None:
         self._left -= 1
         if not self._left:
-            self.give(Order.STOP)
+            self.give(ControlCommand.STOP)
         self._clock.move(timedelta(seconds=seconds))
         await asyncio.sleep(0)
 
@@ -237,7 +237,7 @@ async def normal_run(world: Servers) -> dict[str, Any]:
         told.append(event if "error" not in facts else f"{event}: {facts['error']}")
         is_up = any(one in ("connected", "renewed") for one in told)
         if is_up and not any(agent.keeper.is_unfinished(one) for one in agent.managed):
-            orders.give(Order.STOP)
+            orders.give(ControlCommand.STOP)
 
     await Loop(agent, orders, tell).run()
     keys = agent.identities.keys
@@ -254,13 +254,13 @@ async def normal_run(world: Servers) -> dict[str, Any]:
         }
 
 
-def key_ids(places: Places) -> Iterator[str]:
+def key_ids(places: AgentPaths) -> Iterator[str]:
     """Name the private keys there are; of a token's, the file that names it."""
     for path in places.keys.iterdir():
         yield path.name.partition("-")[0]
 
 
-def strays(places: Places) -> Iterator[str]:
+def strays(places: AgentPaths) -> Iterator[str]:
     for directory in (places.keys, places.certs, places.state.parent):
         yield from (path.name for path in directory.iterdir() if path.name.startswith(".") or "temp" in path.name)
 

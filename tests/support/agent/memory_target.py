@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from birthmark.fleet.errors import NotTakenBackError
-from birthmark.fleet.target import Done, Enrolled, EnrollmentRequest, Note, Record, WayBack, unnoted
+from birthmark.fleet.target import EnrollmentOutcome, EnrollmentRequest, Note, Record, TargetOutcome, WayBack, unnoted
 
 
 class MemoryTarget:
@@ -37,27 +37,29 @@ class MemoryTarget:
                 note(wish.device_id, {})
         return created
 
-    def enroll(self, wish: EnrollmentRequest, note: Note = unnoted, *, update: bool, dry_run: bool) -> Enrolled:
+    def enroll(
+        self, wish: EnrollmentRequest, note: Note = unnoted, *, update: bool, dry_run: bool
+    ) -> EnrollmentOutcome:
         del update
         self.alone.append(wish.device_id)
         thumbprint = wish.certificate.thumbprint.hex()
         if self.on_record.get(wish.device_id) == thumbprint:
-            return Enrolled(Done.UNCHANGED)
+            return EnrollmentOutcome(TargetOutcome.UNCHANGED)
         if dry_run:
-            return Enrolled(Done.WOULD_CREATE)
+            return EnrollmentOutcome(TargetOutcome.WOULD_CREATE)
         note(wish.device_id, {"thumbprint": thumbprint})
         self.on_record[wish.device_id] = thumbprint
-        return Enrolled(Done.CREATED)
+        return EnrollmentOutcome(TargetOutcome.CREATED)
 
-    def take_back(self, device_id: str, way: WayBack, *, dry_run: bool) -> Done:
+    def take_back(self, device_id: str, way: WayBack, *, dry_run: bool) -> TargetOutcome:
         if device_id not in self.on_record:
-            return Done.GONE
+            return TargetOutcome.GONE
         if self.on_record[device_id] != way["thumbprint"]:
             raise NotTakenBackError(device=device_id, target=self.description, detail="it has another certificate now")
         if dry_run:
-            return Done.WOULD_TAKE_BACK
+            return TargetOutcome.WOULD_TAKE_BACK
         del self.on_record[device_id]
-        return Done.TAKEN_BACK
+        return TargetOutcome.TAKEN_BACK
 
     def records(self) -> Iterator[Record]:
         raise NotImplementedError

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from birthmark.agent.config import AgentConfig, parse_config
 from birthmark.agent.credential_store import HeldIdentity
 from birthmark.agent.factory import open_agent
-from birthmark.agent.paths import DEVICE_ID, EST_ID, Places, file_name, next_of
+from birthmark.agent.paths import DEVICE_ID, EST_ID, AgentPaths, file_name, next_of
 from birthmark.agent.service import Agent
 from birthmark.device_transports.errors import LinkLostError, MqttRefusedError, ServerUntrustedError
 from birthmark.device_transports.identity import Identity, Trust
@@ -106,7 +106,7 @@ class World:
         return parse_config(self.directory / "config.toml", text)
 
     def agent(self, text: str = CONFIG, *, is_looking: bool = False) -> Agent:
-        places = Places(self.directory / "root")
+        places = AgentPaths(self.directory / "root")
         places.prepare()
         return open_agent(
             self.config(text),

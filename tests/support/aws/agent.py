@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
-from birthmark.agent.paths import DEVICE_ID, Places
+from birthmark.agent.paths import DEVICE_ID, AgentPaths
 from support.agent.device import AgentOnDevice
 from support.aws.device import Enrolled, document, statement
 
@@ -50,7 +50,7 @@ class AwsAgentOnDevice(AgentOnDevice):
         )
         self.configure(lambda text: before + text[text.index("[cert_issuance") :] + further)
         self.attempt("apply")  # the account does not know the certificate yet
-        pem = Places(self.root).certificate(DEVICE_ID).read_text()
+        pem = AgentPaths(self.root).certificate(DEVICE_ID).read_text()
         leaf = pem[: pem.index("-----END CERTIFICATE-----")] + "-----END CERTIFICATE-----\n"
         made = iot.register_certificate_without_ca(certificatePem=leaf, status="ACTIVE")
         iot.create_thing(thingName=self.name)

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 from birthmark.auth.sas import derive_device_key
-from birthmark.ca.certificate_orders import Orders
+from birthmark.ca.certificate_orders import CertificateOrders
 from birthmark.dps.enrollment_document import (
     AttestationMechanism,
     CertificateEntry,
@@ -88,7 +88,7 @@ def an_individual(name: str, device: Holder, device_id: str | None = None) -> En
 
 @contextlib.asynccontextmanager
 async def a_dps(
-    url: str, issuing: Callable[[Database, FakeClock], Orders | None] = lambda _database, _clock: None
+    url: str, issuing: Callable[[Database, FakeClock], CertificateOrders | None] = lambda _database, _clock: None
 ) -> AsyncIterator[DpsWorld]:
     """Give a fresh service with one linked hub; `issuing` returns by whom devices are issued certificates."""
     clock, entropy = FakeClock(), SeededEntropy()

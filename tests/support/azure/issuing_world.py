@@ -13,13 +13,13 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from birthmark.ca import directory as ca_directory
-from birthmark.ca.certificate_orders import Also, Order, Orders
+from birthmark.ca.certificate_orders import Also, CertificateOrders, Order
 from birthmark.ca.service import CertificateAuthority
 from birthmark.dps.model import Claim, Registration
 from birthmark.iothub import wire
 from birthmark.iothub.model import Device, Hub
 from birthmark.iothub.service import IotHub
-from birthmark.iothub.service.credentials import Accepted
+from birthmark.iothub.service.credentials import AcceptedIssuance
 from birthmark.pki.certificates import Certificate, parse_der
 from birthmark.pki.csr import parse_csr
 from birthmark.ref import Ref
@@ -30,7 +30,7 @@ from support.pki.pki_builders import Holder, a_csr, a_device
 
 
 @dataclass(frozen=True)
-class Slow(Orders):
+class Slow(CertificateOrders):
     """A CA that signs when it is told to."""
 
     go: asyncio.Event = field(default_factory=asyncio.Event)
@@ -79,7 +79,7 @@ class IssuingWorld:
 
     async def accept(
         self, leaf: Certificate, key: ec.EllipticCurvePrivateKey, *, session: str = "s", **more: Any
-    ) -> Accepted:
+    ) -> AcceptedIssuance:
         asked = wire.CredentialRequest("device-1", parse_csr(a_csr("device-1", key=key)), more.get("replaces"))
         device = more.get("device") or await self.device()
         return await self.iothub.credentials.accept(

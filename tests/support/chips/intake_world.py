@@ -11,9 +11,9 @@ from typing import Any
 from birthmark.keys.file_key import FileKey
 from birthmark.keys.possession import sign_nonce
 from birthmark.manifests.bundle import wire
-from birthmark.manifests.bundle.model import Trust, Wish
+from birthmark.manifests.bundle.model import ChipIntake, Trust
 from birthmark.manifests.bundle.parallel_verifier import verify_all
-from birthmark.manifests.bundle.station import Station, Taken, open_station
+from birthmark.manifests.bundle.station import RecordedLine, Station, open_station
 from birthmark.manifests.model import Entry
 from birthmark.pki import certificate_profiles
 from birthmark.pki.certificates import parse_pem
@@ -32,8 +32,8 @@ def handle_of(chip: Holder) -> FileKey:
     return FileKey(Path("chip"), chip.private_key)
 
 
-def a_wish(chip: Holder, board: str = "B-1", operator: str = "ann", root: str | None = None) -> Wish:
-    return Wish(board, operator, (chip.certificate, ISSUER.certificate), root)
+def a_wish(chip: Holder, board: str = "B-1", operator: str = "ann", root: str | None = None) -> ChipIntake:
+    return ChipIntake(board, operator, (chip.certificate, ISSUER.certificate), root)
 
 
 @dataclass
@@ -49,7 +49,7 @@ class Line:
         with open_station(self.directory, clock=self.clock, entropy=self.entropy, name=self.directory.name) as one:
             yield one
 
-    def take(self, chip: Holder, board: str = "B-1", *, signer: Holder | None = None) -> Taken:
+    def take(self, chip: Holder, board: str = "B-1", *, signer: Holder | None = None) -> RecordedLine:
         """Take a chip in; `signer` is the one that answers in its place."""
         with self.station() as station:
             return take(station, chip, board, signer=signer)
@@ -83,7 +83,7 @@ class Line:
             return wire.render_line(line, station.identity.sign)
 
 
-def take(station: Station, chip: Holder, board: str = "B-1", *, signer: Holder | None = None) -> Taken:
+def take(station: Station, chip: Holder, board: str = "B-1", *, signer: Holder | None = None) -> RecordedLine:
     wish = a_wish(chip, board)
     asked = station.ask(wish)
     return station.take(wish, asked, sign_nonce(handle_of(signer or chip), asked.nonce))

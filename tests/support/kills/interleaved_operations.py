@@ -7,7 +7,7 @@ from typing import Any
 
 from birthmark.auth.principals import Principal, PrincipalKind
 from birthmark.awsiot.model import CertificateMode, CertificateStatus, PrincipalType, ThingName, target_of_group
-from birthmark.awsiot.rules.policy_variables import Visitor
+from birthmark.awsiot.rules.policy_variables import ConnectionContext
 from birthmark.awsiot.wire.shadows import Request as ShadowRequest
 from birthmark.devices.revocation import DeviceRevoker
 from birthmark.dps.enrollment_document import (
@@ -21,7 +21,7 @@ from birthmark.dps.enrollment_document import (
 from birthmark.dps.model import Claim, Instance
 from birthmark.est.model import Caller
 from birthmark.est.wire import render_basic
-from birthmark.iothub.model import AuthenticationType, DeviceAuthentication, Hub, Mail
+from birthmark.iothub.model import AuthenticationType, C2dMessage, DeviceAuthentication, Hub
 from birthmark.iothub.wire import DeviceBody, HubUser
 from birthmark.net.tls import TlsPeer
 from birthmark.pki.crl import RevocationReason
@@ -154,7 +154,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "desire": lambda r: r.iothub.twins.desire(
         hub(r), "device-1", {"properties": {"desired": {"a": 2}}}, None, replaces=False, **ME
     ),
-    "a message": lambda r: r.iothub.c2d.send(hub(r), "device-1", Mail(b"m", {}, {}), **MAIL, **ME),
+    "a message": lambda r: r.iothub.c2d.send(hub(r), "device-1", C2dMessage(b"m", {}, {}), **MAIL, **ME),
     "a thing of the type": lambda r: r.aws.things.create(ThingName("fresh"), {}, "type", None, **ME),
     "deprecate the type": lambda r: r.aws.things.types.deprecate("type", undo=False, **ME),
     "remove the thing": lambda r: r.aws.things.delete("thing-1", None, **ME),
@@ -193,7 +193,9 @@ AFTERWARDS: Mapping[str, Operation] = {
         )
         for name, holder in (("device-1", DEVICE), ("own", OWN), ("of-group", OF_GROUP))
     },
-    "thing-1 connects": lambda r: r.aws.devices.admit(Visitor(THING.certificate, "thing-1", "192.0.2.1", "localhost")),
+    "thing-1 connects": lambda r: r.aws.devices.admit(
+        ConnectionContext(THING.certificate, "thing-1", "192.0.2.1", "localhost")
+    ),
     "bound is known": lambda r: r.est.callers.proofs(with_password("bound")),
     "chip-1 is known": lambda r: r.est.callers.proofs(Caller(peer(CHIP), None, "192.0.2.1")),
 }

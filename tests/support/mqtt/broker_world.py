@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from birthmark.broker import Arrival, Attached, Broker, Space, SpaceRules
+from birthmark.broker import Arrival, Broker, ConnectedSession, Namespace, SpaceRules
 from birthmark.broker.model import Message, Will, subscription_of
-from birthmark.mqtt.encoded_message import Parcel
-from birthmark.net.admission import Closed
+from birthmark.mqtt.encoded_message import EncodedMessage
+from birthmark.net.admission import CloseReason
 from birthmark.store import Changes, Database, open_database
 from birthmark.store.sqlite import DatabaseUnavailableError
 from support.fakes import FakeClock
@@ -27,16 +27,16 @@ class Client:
         self.ids: list[int | None] = []
         self.duplicates: list[bytes] = []
         self.retained: list[bytes] = []
-        self.ended: Closed | None = None
+        self.ended: CloseReason | None = None
         self.takes = True
         self._acknowledged = 0
-        self.attached: Attached
+        self.attached: ConnectedSession
 
-    def deliver(self, parcel: Parcel, qos: int) -> None:
+    def deliver(self, parcel: EncodedMessage, qos: int) -> None:
         if self.takes:
             self._take(parcel, qos, None)
 
-    def forward(self, parcel: Parcel, packet_id: int, *, dup: bool) -> bool:
+    def forward(self, parcel: EncodedMessage, packet_id: int, *, dup: bool) -> bool:
         if not self.takes:
             return False
         self._take(parcel, 1, packet_id)
@@ -44,7 +44,7 @@ class Client:
             self.duplicates.append(parcel.payload)
         return True
 
-    def _take(self, parcel: Parcel, qos: int, packet_id: int | None) -> None:
+    def _take(self, parcel: EncodedMessage, qos: int, packet_id: int | None) -> None:
         self.got.append((parcel.topic, parcel.payload, qos))
         self.ids.append(packet_id)
         if parcel.retain:
@@ -55,7 +55,7 @@ class Client:
 
     async def left(self) -> None: ...
 
-    def end(self, reason: Closed) -> None:
+    def end(self, reason: CloseReason) -> None:
         self.ended = reason
 
     @property
@@ -75,12 +75,12 @@ class Client:
 class Observer:
     """Keeps what the broker tells."""
 
-    space: Space | None = None
-    gone: list[tuple[str, Closed]] = field(default_factory=list)
+    space: Namespace | None = None
+    gone: list[tuple[str, CloseReason]] = field(default_factory=list)
     lost_clients: list[str] = field(default_factory=list)
     overruns: list[str] = field(default_factory=list)
 
-    def disconnected(self, attached: Attached, reason: Closed) -> None:
+    def disconnected(self, attached: ConnectedSession, reason: CloseReason) -> None:
         self.gone.append((attached.client, reason))
 
     def lost(self, client: str, epoch: int) -> None:
@@ -143,7 +143,7 @@ class World:
         )
 
     async def leave(self, client: Client, *, with_will: bool = False, expiry_s: int | None = None) -> None:
-        reason = Closed.LOST if with_will else Closed.DISCONNECT
+        reason = CloseReason.LOST if with_will else CloseReason.DISCONNECT
         self.space.disconnect(client.attached, reason, with_will=with_will, expiry_s=expiry_s)
         await self.broker.settled()
 

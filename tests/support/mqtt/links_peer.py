@@ -16,7 +16,7 @@ from birthmark.clock import SystemClock
 from birthmark.errors import UnauthenticatedError
 from birthmark.mqtt.packets import Connect, Publish, SubAck, Subscribe, Unsubscribe
 from birthmark.mqtt.reason_codes import ReasonCode
-from birthmark.net.admission import Admission, Closed, MqttRefusedError
+from birthmark.net.admission import Admission, CloseReason, MqttRefusedError
 from birthmark.net.http import HttpService
 from birthmark.net.limits import Limits
 from birthmark.net.listener import Listeners
@@ -74,7 +74,7 @@ class EchoSession:
         self.acknowledged_ids += packet_ids
         return None
 
-    def closed(self, reason: Closed, session_expiry_s: int | None) -> None: ...
+    def closed(self, reason: CloseReason, session_expiry_s: int | None) -> None: ...
 
 
 @asynccontextmanager

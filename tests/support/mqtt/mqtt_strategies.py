@@ -23,7 +23,7 @@ from birthmark.mqtt.packets import (
     Unsubscribe,
     Will,
 )
-from birthmark.mqtt.properties import _NEVER_ZERO, _TABLE, Place, Properties, PropertyId, _Type
+from birthmark.mqtt.properties import _NEVER_ZERO, _TABLE, Properties, PropertyId, PropertyScope, _Type
 
 text = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12)
 names = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0+#"), min_size=1, max_size=24)
@@ -48,7 +48,7 @@ _VALUES = {
 assert all(_TABLE[key][0] is not _Type.FLAG for key in _NEVER_ZERO)
 
 
-def properties(place: Place, level: int) -> st.SearchStrategy[Properties]:
+def properties(place: PropertyScope, level: int) -> st.SearchStrategy[Properties]:
     if level == 4:
         return st.just(())
     allowed = [key for key in PropertyId if place in _TABLE[key][1]]
@@ -62,7 +62,7 @@ def properties(place: Place, level: int) -> st.SearchStrategy[Properties]:
 
 
 def connects(level: int) -> st.SearchStrategy[Connect]:
-    wills = st.builds(Will, names, payloads, st.integers(0, 2), st.booleans(), properties(Place.WILL, level))
+    wills = st.builds(Will, names, payloads, st.integers(0, 2), st.booleans(), properties(PropertyScope.WILL, level))
     return st.builds(
         Connect,
         text.filter(bool),
@@ -72,12 +72,12 @@ def connects(level: int) -> st.SearchStrategy[Connect]:
         st.none() | payloads,
         st.none() | wills,
         st.just(level),
-        properties(Place.CONNECT, level),
+        properties(PropertyScope.CONNECT, level),
     )
 
 
 def publishes(level: int) -> st.SearchStrategy[Publish]:
-    block = properties(Place.PUBLISH, level)
+    block = properties(PropertyScope.PUBLISH, level)
     zero = st.builds(Publish, names, payloads, st.just(0), st.booleans(), st.just(False), st.none(), block)
     return zero | st.builds(
         Publish, names, payloads, st.integers(1, 2), st.booleans(), st.booleans(), packet_ids, block
@@ -88,35 +88,35 @@ def packets(level: int) -> st.SearchStrategy[Packet]:
     is_5 = level == 5
     codes = st.sampled_from([0, 1, 2, 0x80, 0x87] if is_5 else [0, 1, 2, 0x80])
     code = st.integers(2, 255) if is_5 else st.just(0)
-    ack = properties(Place.ACK, level)
+    ack = properties(PropertyScope.ACK, level)
     options = st.sampled_from([0, 1, 2, 0x04, 0x2D] if is_5 else [0, 1, 2])
     refusals = st.integers(2, 255) if is_5 else st.integers(1, 5)
     some = [
         connects(level),
-        st.builds(ConnAck, st.booleans(), st.just(0), properties(Place.CONNACK, level)),
-        st.builds(ConnAck, st.just(False), refusals, properties(Place.CONNACK, level)),
+        st.builds(ConnAck, st.booleans(), st.just(0), properties(PropertyScope.CONNACK, level)),
+        st.builds(ConnAck, st.just(False), refusals, properties(PropertyScope.CONNACK, level)),
         publishes(level),
         *(st.builds(kind, packet_ids, code, ack) for kind in (PubAck, PubRec, PubRel, PubComp)),
         st.builds(
             Subscribe,
             packet_ids,
             st.lists(st.tuples(filters, options), min_size=1, max_size=4).map(tuple),
-            properties(Place.SUBSCRIBE, level),
+            properties(PropertyScope.SUBSCRIBE, level),
         ),
         st.builds(SubAck, packet_ids, st.lists(codes, min_size=1, max_size=4).map(tuple), ack),
         st.builds(
             Unsubscribe,
             packet_ids,
             st.lists(filters, min_size=1, max_size=4).map(tuple),
-            properties(Place.UNSUBSCRIBE, level),
+            properties(PropertyScope.UNSUBSCRIBE, level),
         ),
         st.builds(
             UnsubAck, packet_ids, st.lists(codes, min_size=1, max_size=4).map(tuple) if is_5 else st.just(()), ack
         ),
         st.just(PingReq()),
         st.just(PingResp()),
-        st.builds(Disconnect, code, properties(Place.DISCONNECT, level)),
+        st.builds(Disconnect, code, properties(PropertyScope.DISCONNECT, level)),
     ]
     if is_5:
-        some.append(st.builds(Auth, code, properties(Place.AUTH, level)))
+        some.append(st.builds(Auth, code, properties(PropertyScope.AUTH, level)))
     return st.one_of(*some)

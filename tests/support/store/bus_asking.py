@@ -5,20 +5,20 @@ import os
 import sys
 import tempfile
 
-from birthmark.bus import Done, LocalBus, Request
+from birthmark.bus import EmptyReply, LocalBus, Request
 from birthmark.cli.common import tell
 from birthmark.clock import SystemClock
 from birthmark.errors import BirthmarkError
 from birthmark.store import open_database
 
 
-class Question(Request[Done], frozen=True, tag="test.question"):
+class Question(Request[EmptyReply], frozen=True, tag="test.question"):
     """What is asked."""
 
 
-async def answer(_asked: Question) -> Done:
+async def answer(_asked: Question) -> EmptyReply:
     await asyncio.sleep(float(os.environ["TAKES_S"]))
-    return Done()
+    return EmptyReply()
 
 
 async def main() -> None:

@@ -7,7 +7,7 @@ from sqlalchemy import BigInteger, Column, MetaData, Table, Text, bindparam, sel
 
 from birthmark.store import Changes, Database, Event, Statement, insert, open_database, statement, upsert
 from birthmark.store.database_lock import MAIN
-from birthmark.store.statements import Compiled
+from birthmark.store.statements import CompiledStatement
 from support.fakes import FakeClock
 
 things = Table("test_things", MetaData(), Column("id", Text, primary_key=True), Column("n", BigInteger, nullable=False))
@@ -51,5 +51,5 @@ async def a_database(url: str, worker: str = MAIN) -> AsyncIterator[Database]:
 async def make_table(database: Database) -> None:
     made = Statement(lambda _engine: select(things))
     text = "CREATE TABLE IF NOT EXISTS test_things (id TEXT PRIMARY KEY, n BIGINT NOT NULL)"
-    made._compiled = {engine: Compiled(text, (), {}) for engine in ("sqlite", "postgresql")}
+    made._compiled = {engine: CompiledStatement(text, (), {}) for engine in ("sqlite", "postgresql")}
     await database.commit(Changes().run(made))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from birthmark.agent.config import AzureIssuance, ConfigInvalidError, Issued, Preloaded, parse_config
+from birthmark.agent.config import AzureIssuance, ConfigInvalidError, IssuedIdentity, PreloadedIdentity, parse_config
 from birthmark.agent.config.model import TokenLocation
 
 FILE = Path("/etc/aziot/config.toml")
@@ -35,14 +35,14 @@ method = "x509"
 
 def issuance_of(text: str) -> AzureIssuance:
     identity = parse_config(FILE, text).source.identity
-    assert isinstance(identity, Issued)
+    assert isinstance(identity, IssuedIdentity)
     assert identity.common_name == "device-1"
     assert isinstance(identity.by, AzureIssuance)
     return identity.by
 
 
 def test_the_bootstrap_certificate_is_what_registers() -> None:
-    assert issuance_of(DPS + ISSUED).bootstrap == Preloaded(Path("/born.pem"), Path("/born.key"))
+    assert issuance_of(DPS + ISSUED).bootstrap == PreloadedIdentity(Path("/born.pem"), Path("/born.key"))
 
 
 def test_its_key_may_be_in_a_token() -> None:

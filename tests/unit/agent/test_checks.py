@@ -8,7 +8,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import NoEncryption, pkcs12
 
 from birthmark.agent.checks import Check, Checks, Result
-from birthmark.agent.config.model import Preloaded
+from birthmark.agent.config.model import PreloadedIdentity
 from birthmark.agent.identities import CertificateMissingError
 from birthmark.agent.instance_lock import locked
 from birthmark.agent.service import Agent
@@ -213,7 +213,7 @@ async def test_a_preloaded_pkcs12_is_told_by_its_name_with_commands_for_it(tmp_p
     (path := tmp_path / "device.pfx").write_bytes(pfx)
     store = World(tmp_path).agent().identities
     with pytest.raises(CertificateIsPkcs12Error) as refused:
-        store.preloaded(Preloaded(path, tmp_path / "none"))
+        store.preloaded(PreloadedIdentity(path, tmp_path / "none"))
     assert str(path) in str(refused.value)
     assert f"openssl pkcs12 -in {path}" in refused.value.explain_fix()
 

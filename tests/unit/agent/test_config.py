@@ -15,10 +15,10 @@ from birthmark.agent.config import (
     ConfigUnsupportedError,
     DpsSource,
     EstIssuance,
-    Issued,
+    IssuedIdentity,
     LocalIssuance,
     ManualSource,
-    Preloaded,
+    PreloadedIdentity,
     parse_config,
     read_config,
 )
@@ -89,7 +89,7 @@ def test_the_tutorials_file_is_understood() -> None:
     assert isinstance(source, DpsSource)
     assert (source.host, source.port, source.id_scope) == ("127.0.0.7", 8443, "0ne00ABCDEF")
     identity = source.identity
-    assert isinstance(identity, Issued)
+    assert isinstance(identity, IssuedIdentity)
     assert identity.common_name == "my-device"
     assert identity.renewal is not None
     assert (identity.renewal.rotate_key, identity.renewal.threshold) == (True, Span(percent=80))
@@ -102,7 +102,9 @@ def test_the_tutorials_file_is_understood() -> None:
 
 def test_manual_with_a_preloaded_identity_is_understood() -> None:
     source = parsed(MANUAL).source
-    assert source == ManualSource("hub.test", "my-device", Preloaded(Path("/device.pem"), Path("/device key.pem")))
+    assert source == ManualSource(
+        "hub.test", "my-device", PreloadedIdentity(Path("/device.pem"), Path("/device key.pem"))
+    )
 
 
 def test_a_certificates_own_url_and_credentials_come_before_the_global_ones() -> None:
@@ -112,7 +114,7 @@ def test_a_certificates_own_url_and_credentials_come_before_the_global_ones() ->
         'bootstrap_identity_cert = "file:///b.pem"\nbootstrap_identity_pk = "file:///b.key"',
     )
     identity = parsed(own).source.identity
-    assert isinstance(identity, Issued)
+    assert isinstance(identity, IssuedIdentity)
     assert isinstance(identity.by, EstIssuance)
     assert identity.by.url == "https://own/.well-known/est"
     assert identity.by.auth.username is None
@@ -123,7 +125,7 @@ def test_a_certificates_own_url_and_credentials_come_before_the_global_ones() ->
 def test_an_url_for_this_certificate_comes_before_the_default() -> None:
     both = TUTORIAL + '"device-id" = "https://special/.well-known/est"\n'
     identity = parsed(both).source.identity
-    assert isinstance(identity, Issued)
+    assert isinstance(identity, IssuedIdentity)
     assert isinstance(identity.by, EstIssuance)
     assert identity.by.url == "https://special/.well-known/est"
 
@@ -131,7 +133,7 @@ def test_an_url_for_this_certificate_comes_before_the_default() -> None:
 def test_the_registration_id_alone_is_the_common_name_and_the_other_way_round() -> None:
     only_id = TUTORIAL.replace('common_name = "my-device"\n', "")
     identity = parsed(only_id).source.identity
-    assert isinstance(identity, Issued)
+    assert isinstance(identity, IssuedIdentity)
     assert identity.common_name == "my-device"
     only_name = TUTORIAL.replace('registration_id = "my-device"\n', "")
     source = parsed(only_name).source
@@ -144,7 +146,7 @@ def test_the_registration_id_alone_is_the_common_name_and_the_other_way_round() 
 def test_a_subject_gives_the_other_attributes_in_capitals() -> None:
     text = TUTORIAL.replace('common_name = "my-device"', 'subject = { cn = "x", l = "Bern", o = "Org" }')
     config = parsed(text)
-    assert isinstance(config.source.identity, Issued)
+    assert isinstance(config.source.identity, IssuedIdentity)
     assert config.source.identity.subject == {"L": "Bern", "O": "Org"}
     assert [warning.key for warning in config.warnings] == ["provisioning.attestation.identity_cert.common_name"]
 
@@ -155,7 +157,7 @@ def test_keys_in_tokens_are_found_and_their_pins_hidden() -> None:
     )
     config = parsed('[aziot_keys]\npkcs11_lib_path = "/lib/p11.so"\npkcs11_base_slot = "pkcs11:token=T"\n' + text)
     identity = config.source.identity
-    assert isinstance(identity, Preloaded)
+    assert isinstance(identity, PreloadedIdentity)
     assert isinstance(identity.key, TokenLocation)
     assert (identity.key.uri.slot_id, identity.key.uri.object) == (0, "device id")
     assert identity.key.pin is not None
@@ -172,13 +174,13 @@ def test_keys_in_tokens_are_found_and_their_pins_hidden() -> None:
 def test_self_signed_and_local_ca_are_issued_on_the_device() -> None:
     self_signed = TUTORIAL.replace('method = "est"', 'method = "self_signed"\nexpiry_days = 3')
     identity = parsed(self_signed).source.identity
-    assert isinstance(identity, Issued)
+    assert isinstance(identity, IssuedIdentity)
     assert identity.by == LocalIssuance(timedelta(days=3), is_self_signed=True)
     local = TUTORIAL.replace('method = "est"', 'method = "local_ca"')
     assert refused(local).facts["detail"] == "is local_ca, and there is none"
     local += '[cert_issuance.local_ca]\ncert = "file:///ca.pem"\npk = "file:///ca.key"\n'
     identity = parsed(local).source.identity
-    assert isinstance(identity, Issued)
+    assert isinstance(identity, IssuedIdentity)
     assert identity.by == LocalIssuance(timedelta(days=30), (Path("/ca.pem"), Path("/ca.key")))
 
 
@@ -320,7 +322,7 @@ def test_any_text_is_read_or_refused(text: str) -> None:
 def test_minutes_as_a_how_to_prints_them_are_accepted_with_a_warning() -> None:
     config = parsed(TUTORIAL.replace('"80%"', '"60m"').replace('"4%"', '"10min"'))
     assert isinstance(config.source, DpsSource)
-    assert isinstance(config.source.identity, Issued)
+    assert isinstance(config.source.identity, IssuedIdentity)
     assert config.source.identity.renewal is not None
     assert str(config.source.identity.renewal.threshold) == "60min"
     assert [warning.line for warning in config.warnings] == [18]
@@ -554,7 +556,7 @@ def test_an_edge_ca_that_signs_itself_always_gets_a_new_key() -> None:
     renewal = '[edge_ca.auto_renew]\nrotate_key = false\nthreshold = "80%"\nretry = "4%"\n'
     assert refused(f"{TUTORIAL}[edge_ca]\n{renewal}").facts["key"] == "edge_ca.auto_renew"
     kept = parsed(f"{TUTORIAL}[edge_ca]\n{renewal.replace('false', 'true')}").edge_ca
-    assert isinstance(kept, Issued)
+    assert isinstance(kept, IssuedIdentity)
     assert kept.renewal is not None
     assert kept.renewal.threshold == Span(percent=80)
 

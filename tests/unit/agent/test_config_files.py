@@ -12,7 +12,7 @@ import pytest
 from birthmark.agent.config import ConfigInvalidError, read_config
 from birthmark.agent.config.parse import effective
 from birthmark.agent.config.toml_tables import ConfigMisnamedError, ConfigMissingError
-from birthmark.agent.paths import Places
+from birthmark.agent.paths import AgentPaths
 from birthmark.agent.state import keep, recall
 from support.agent.world import CONFIG, World
 from support.fakes import NOON
@@ -184,7 +184,7 @@ def test_what_is_in_effect_names_its_place_and_hides_secrets(file: Path) -> None
 
 
 def test_the_last_good_configuration_is_kept_with_all_its_files_and_for_its_file_alone(file: Path) -> None:
-    places = Places(file.parent / "root")
+    places = AgentPaths(file.parent / "root")
     places.prepare()
     over(file, "a.toml", 'hostname = "good"\n')
     keep(places, read_config(file), NOON)

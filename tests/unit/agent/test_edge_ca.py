@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from birthmark.agent.config import Issued, LocalIssuance
+from birthmark.agent.config import IssuedIdentity, LocalIssuance
 from birthmark.agent.credential_store import HeldIdentity
 from birthmark.agent.identities import CertificateMissingError
 from birthmark.agent.issuance import NotAuthorityError
@@ -112,7 +112,7 @@ async def test_a_local_ca_that_was_not_issued_yet_is_told_by_its_file(tmp_path: 
     text = CONFIG.replace('method = "est",', 'method = "local_ca",')
     agent = World(tmp_path).agent(text + '[cert_issuance.local_ca]\ncert = { method = "est", common_name = "local" }\n')
     identity = agent.config.source.identity
-    assert isinstance(identity, Issued)
+    assert isinstance(identity, IssuedIdentity)
     assert isinstance(identity.by, LocalIssuance)
     with pytest.raises(CertificateMissingError) as refused:
         agent.keeper.source.local_ca(identity.by)

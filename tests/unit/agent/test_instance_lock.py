@@ -15,7 +15,7 @@ import pytest
 
 from birthmark import flock
 from birthmark.agent import control_socket, instance_lock
-from birthmark.agent.control_socket import Order, Orders, answering, ask
+from birthmark.agent.control_socket import ControlCommand, ControlServer, answering, ask
 from birthmark.agent.instance_lock import (
     AgentForeignError,
     AgentInProgramError,
@@ -58,7 +58,7 @@ def test_nobody_is_told_when_nobody_runs(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     path.write_text("1\n")  # left by one that was killed: its number may be anybody's by now
     with pytest.raises(AgentNotRunningError):
-        tell(path, Order.RENEW, FakeClock())
+        tell(path, ControlCommand.RENEW, FakeClock())
     with pytest.raises(AgentNotRunningError):
         stop(path, FakeClock())
 
@@ -88,7 +88,7 @@ def test_the_holder_is_named_by_the_kernel_and_not_by_what_an_earlier_one_wrote(
 ) -> None:
     assert running_pid(lock_with_anothers_number) == os.getpid()
     with pytest.raises(AgentSlowError) as refusal:
-        tell(lock_with_anothers_number, Order.RENEW, SystemClock())
+        tell(lock_with_anothers_number, ControlCommand.RENEW, SystemClock())
     assert f"`kill -KILL {os.getpid()}`" in refusal.value.explain_fix()
 
 
@@ -133,19 +133,19 @@ def test_a_damaged_state_counts_as_none(tmp_path: Path) -> None:
 
 
 async def test_an_order_is_answered_by_who_took_it(tmp_path: Path) -> None:
-    path, taken = tmp_path / "lock", Orders(takes_stop=False)
+    path, taken = tmp_path / "lock", ControlServer(takes_stop=False)
     async with answering(orders_beside(path), taken.give):
         with locked(path):
-            assert await asyncio.to_thread(tell, path, Order.RENEW, FakeClock()) == os.getpid()
+            assert await asyncio.to_thread(tell, path, ControlCommand.RENEW, FakeClock()) == os.getpid()
             with pytest.raises(AgentInProgramError):
-                await asyncio.to_thread(tell, path, Order.STOP, FakeClock())
-    assert taken.take() is Order.RENEW
+                await asyncio.to_thread(tell, path, ControlCommand.STOP, FakeClock())
+    assert taken.take() is ControlCommand.RENEW
     assert taken.take() is None
     assert not orders_beside(path).exists()
 
 
 async def test_who_stops_an_agent_is_told_when_it_is_gone(tmp_path: Path) -> None:
-    path, taken = tmp_path / "lock", Orders()
+    path, taken = tmp_path / "lock", ControlServer()
     async with answering(orders_beside(path), taken.give):
         with locked(path):
             stopping = asyncio.create_task(asyncio.to_thread(stop, path, SystemClock()))
@@ -156,7 +156,7 @@ async def test_who_stops_an_agent_is_told_when_it_is_gone(tmp_path: Path) -> Non
 
 
 async def test_an_agent_that_takes_its_order_to_stop_and_stays_is_named_with_what_ends_it(tmp_path: Path) -> None:
-    path, taken = tmp_path / "lock", Orders()
+    path, taken = tmp_path / "lock", ControlServer()
     async with answering(orders_beside(path), taken.give):
         with locked(path), pytest.raises(AgentSlowError) as refusal:
             await asyncio.to_thread(stop, path, SystemClock(), 0.1)
@@ -173,7 +173,7 @@ def test_an_agent_of_another_user_is_told_from_one_that_is_slow(
         theirs.bind(str(orders_beside(path)))
         theirs.listen()
         with pytest.raises(AgentForeignError) as refusal:
-            tell(path, Order.RENEW, SystemClock())
+            tell(path, ControlCommand.RENEW, SystemClock())
     assert f"process {os.getpid()}" in refusal.value.explain_cause()
 
 
@@ -187,12 +187,12 @@ async def test_what_lay_in_the_place_of_the_socket_is_nobodys_any_more(tmp_path:
     path = tmp_path / "lock.sock"
     with socket.socket(socket.AF_UNIX) as old:
         old.bind(str(path))
-    async with answering(path, Orders().give):
-        assert (await asyncio.to_thread(ask, path, Order.STOP))[0]
+    async with answering(path, ControlServer().give):
+        assert (await asyncio.to_thread(ask, path, ControlCommand.STOP))[0]
 
 
 async def test_words_that_are_no_order_and_endless_ones_do_nothing(tmp_path: Path) -> None:
-    path, taken = tmp_path / "lock.sock", Orders()
+    path, taken = tmp_path / "lock.sock", ControlServer()
     async with answering(path, taken.give):
         for words in (b"run\n", b"x" * 1000, b""):
             reader, writer = await asyncio.open_unix_connection(path)
@@ -204,16 +204,16 @@ async def test_words_that_are_no_order_and_endless_ones_do_nothing(tmp_path: Pat
 
 
 async def test_an_identity_is_kept_where_no_socket_can_be_made(tmp_path: Path) -> None:
-    async with answering(tmp_path / "nowhere" / "lock.sock", Orders().give):
+    async with answering(tmp_path / "nowhere" / "lock.sock", ControlServer().give):
         pass
 
 
 async def test_an_order_of_whoever_is_gone_again_is_not_carried_out(tmp_path: Path) -> None:
-    path, given = tmp_path / "agent.sock", Orders()
+    path, given = tmp_path / "agent.sock", ControlServer()
     async with answering(path, given.give):
         with socket.socket(socket.AF_UNIX) as line:  # while the loop stands, as in a process that is stopped
             line.connect(str(path))
             line.sendall(b"stop\n")
-        await asyncio.to_thread(ask, path, Order.RENEW)
-    assert given.take() is Order.RENEW
+        await asyncio.to_thread(ask, path, ControlCommand.RENEW)
+    assert given.take() is ControlCommand.RENEW
     assert not given.is_any

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from birthmark.agent.config import ConfigInvalidError, parse_config
-from birthmark.agent.jobs.model import Command, JobSettings, Place, Proof, RestartCommand
+from birthmark.agent.jobs.model import Command, JobSettings, Proof, ReplaceableFile, RestartCommand
 
 FILE = Path("/etc/aziot/config.toml")
 AWS = """
@@ -48,7 +48,7 @@ def told(text: str) -> str:
 def test_all_of_it_is_read() -> None:
     assert parse_config(FILE, AWS + JOBS).jobs == JobSettings(
         {"self-test": Command(("/usr/bin/self-test", "--json"), frozenset({"--full"}), 60, is_run_again=True)},
-        {"settings": Place(Path("/etc/pump.json"), ("https://files.example.com/pumps/",), 1000, 10)},
+        {"settings": ReplaceableFile(Path("/etc/pump.json"), ("https://files.example.com/pumps/",), 1000, 10)},
         RestartCommand(("/usr/bin/systemctl", "reboot"), 60, Proof.AGENT),
         may_renew=True,
     )

@@ -13,16 +13,16 @@ from birthmark.agent.jobs.model import (
     Command,
     JobRejectedError,
     JobSettings,
-    Place,
     Renew,
     Replace,
+    ReplaceableFile,
     Restart,
     RestartCommand,
     Run,
 )
 
 TEST = Command(("/usr/bin/self-test",), frozenset({"--full", "--quick"}))
-FILE = Place(Path("/etc/pump.json"), ("https://files.example.com/pumps/",), max_bytes=1000)
+FILE = ReplaceableFile(Path("/etc/pump.json"), ("https://files.example.com/pumps/",), max_bytes=1000)
 REBOOT = RestartCommand(("/sbin/reboot",))
 ALLOWED = JobSettings({"self-test": TEST}, {"settings": FILE}, REBOOT, may_renew=True)
 DIGEST = "ab" * 32

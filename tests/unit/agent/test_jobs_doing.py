@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from birthmark.agent.jobs.execution_state import Record, Step, read_record
-from birthmark.agent.jobs.executor import Doing
+from birthmark.agent.jobs.executor import JobExecutor
 from birthmark.agent.jobs.model import (
     MAX_CHARS,
     Command,
@@ -23,12 +23,12 @@ from birthmark.agent.jobs.model import (
     bounded,
     tail,
 )
-from birthmark.device_transports.openssl.download import Begin, Sent, Take
+from birthmark.device_transports.openssl.download import Begin, DownloadResponse, Take
 from birthmark.errors import UnavailableError
 from support.fakes import FakeClock
 
 
-async def nothing(_url: str, _offset: int, _begin: Begin, _take: Take, _timeout_s: float) -> Sent:
+async def nothing(_url: str, _offset: int, _begin: Begin, _take: Take, _timeout_s: float) -> DownloadResponse:
     raise AssertionError
 
 
@@ -67,7 +67,7 @@ class Machine:
 
     async def does(self, wanted: Wanted, record: Record | None = None) -> Outcome:
         given = record or Record("j", 1, 0, "test", boot=self.boot)
-        return await Doing(
+        return await JobExecutor(
             wanted, given, self.file, self.boot, self.agent, self.clock, nothing, self.renew, lambda: self.mark
         ).work()
 

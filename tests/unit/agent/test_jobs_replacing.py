@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from birthmark.agent.jobs.file_update import Replacing
-from birthmark.agent.jobs.model import JobCutError, JobFailedError, Place, Replace
+from birthmark.agent.jobs.file_update import FileUpdate
+from birthmark.agent.jobs.model import JobCutError, JobFailedError, Replace, ReplaceableFile
 from birthmark.device_transports.errors import LinkLostError, ServerUntrustedError
-from birthmark.device_transports.openssl.download import Begin, Sent, Take
+from birthmark.device_transports.openssl.download import Begin, DownloadResponse, Take
 
 DATA = bytes(range(256)) * 100
 URL = "https://files.example.com/pumps/1.json"
@@ -22,23 +22,23 @@ class Server:
     """Sends a file; it is told what goes wrong at each request, one after the other."""
 
     data: bytes = DATA
-    cuts: list[int | Exception | Sent] = field(default_factory=list)
+    cuts: list[int | Exception | DownloadResponse] = field(default_factory=list)
     takes_ranges: bool = True
     tells_size: bool = True
     asked: list[int] = field(default_factory=list)
 
-    async def fetch(self, url: str, offset: int, begin: Begin, take: Take, timeout_s: float) -> Sent:
+    async def fetch(self, url: str, offset: int, begin: Begin, take: Take, timeout_s: float) -> DownloadResponse:
         self.asked.append(offset)
         cut = self.cuts.pop(0) if self.cuts else len(self.data)
         if isinstance(cut, Exception):
             raise cut
-        if isinstance(cut, Sent):
+        if isinstance(cut, DownloadResponse):
             begin(cut)
             return cut
         if offset > len(self.data):
-            return Sent(416)
+            return DownloadResponse(416)
         start = offset if self.takes_ranges else 0
-        sent = Sent(206 if start else 200, start, len(self.data) if self.tells_size else None)
+        sent = DownloadResponse(206 if start else 200, start, len(self.data) if self.tells_size else None)
         assert begin(sent)
         for at in range(start, min(cut, len(self.data)), 1000):
             take(self.data[at : min(at + 1000, cut)])
@@ -67,9 +67,11 @@ class Desk:
 
     def replacing(
         self, server: Server, data: bytes = DATA, *, size: int | None = None, most: int = 2 * len(DATA)
-    ) -> Replacing:
-        wanted = Replace("settings", Place(self.path, (URL,), most), URL, hashlib.sha256(data).hexdigest(), size)
-        return Replacing(wanted, server.fetch, self.sleep)
+    ) -> FileUpdate:
+        wanted = Replace(
+            "settings", ReplaceableFile(self.path, (URL,), most), URL, hashlib.sha256(data).hexdigest(), size
+        )
+        return FileUpdate(wanted, server.fetch, self.sleep)
 
     async def failed(self, server: Server, data: bytes = DATA, *, size: int | None = None, most: int = 10**6) -> str:
         with pytest.raises(JobFailedError) as caught:
@@ -146,24 +148,24 @@ async def test_no_more_is_kept_than_is_allowed(desk: Desk, tells_size: bool) -> 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
 async def test_a_redirect_is_not_followed(desk: Desk, status: int) -> None:
-    server = Server(cuts=[Sent(status)])
+    server = Server(cuts=[DownloadResponse(status)])
     assert "redirects are not followed" in await desk.failed(server)
     assert len(server.asked) == 1
 
 
 @pytest.mark.parametrize("status", [204, 400, 403, 404])
 async def test_an_answer_without_a_file_is_a_failure(desk: Desk, status: int) -> None:
-    assert f"answered {status}" in await desk.failed(Server(cuts=[Sent(status)]))
+    assert f"answered {status}" in await desk.failed(Server(cuts=[DownloadResponse(status)]))
 
 
 async def test_a_server_that_may_answer_later_is_asked_again(desk: Desk) -> None:
-    await desk.replacing(Server(cuts=[Sent(503), Sent(429)])).work()
+    await desk.replacing(Server(cuts=[DownloadResponse(503), DownloadResponse(429)])).work()
     assert desk.path.read_bytes() == DATA
 
 
 async def test_a_url_that_ends_in_the_middle_is_asked_for_anew_and_nothing_is_lost(desk: Desk) -> None:
     with pytest.raises(JobCutError):
-        await desk.replacing(Server(cuts=[5000, Sent(403)])).work()
+        await desk.replacing(Server(cuts=[5000, DownloadResponse(403)])).work()
     server = Server()
     await desk.replacing(server).work()
     assert server.asked == [5000]
@@ -176,7 +178,7 @@ async def test_a_server_that_is_not_who_was_meant_is_not_asked_again(desk: Desk)
 
 
 async def test_a_part_from_elsewhere_than_was_asked_for_is_a_failure(desk: Desk) -> None:
-    assert "began at 9" in await desk.failed(Server(cuts=[5000, Sent(206, 9, len(DATA))]))
+    assert "began at 9" in await desk.failed(Server(cuts=[5000, DownloadResponse(206, 9, len(DATA))]))
 
 
 def _a_link(path: Path, other: Path) -> None:

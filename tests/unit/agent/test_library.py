@@ -12,11 +12,11 @@ import pytest
 from birthmark import supervised_tasks
 from birthmark.agent import connect, library
 from birthmark.agent.config import ConfigUnsupportedError
-from birthmark.agent.control_socket import Order
+from birthmark.agent.control_socket import ControlCommand
 from birthmark.agent.credential_store import HeldIdentity
 from birthmark.agent.instance_lock import AgentRunningError, locked
 from birthmark.agent.library import Device, Identity, _proving, identity_of
-from birthmark.agent.paths import EDGE_CA, Places
+from birthmark.agent.paths import EDGE_CA, AgentPaths
 from birthmark.agent.renewal_scheduler import NEVER_S
 from birthmark.agent.service import Agent
 from birthmark.device_transports.errors import MqttRefusedError
@@ -61,7 +61,7 @@ async def test_callbacks_hear_of_each_renewal_with_the_files_in_place(world: Wor
     device.on_renewed(heard.append)
     fresh = await device.renew()
     assert heard == [fresh]
-    assert fresh.certificate_file == Places(agent.places.root).certificate("device-id")
+    assert fresh.certificate_file == AgentPaths(agent.places.root).certificate("device-id")
     assert fresh.key_file is not None
     assert fresh.key_file.exists()
 
@@ -126,7 +126,7 @@ async def test_a_callback_that_waits_for_what_it_cancelled_ends_nothing(world: W
     device.on_renewed(heard.put_nowait)
     keeping = asyncio.create_task(device.keep())
     for _ in range(2):
-        assert device._orders.give(Order.RENEW)
+        assert device._orders.give(ControlCommand.RENEW)
         assert await asyncio.wait_for(heard.get(), 5) == device.identity
     assert not keeping.done()
     await supervised_tasks.ended(keeping)
@@ -260,7 +260,7 @@ async def test_a_callback_that_raises_ends_neither_the_renewals_nor_the_other_ca
     device.on_renewed(heard.append)
     keeping = asyncio.create_task(device.keep())
     for _ in range(2):
-        assert device._orders.give(Order.RENEW)
+        assert device._orders.give(ControlCommand.RENEW)
         async with asyncio.timeout(5):
             await anext(device.renewals())
     assert len(heard) >= 1
@@ -295,7 +295,7 @@ async def test_an_order_to_register_again_stands_until_it_is_carried_out(
 
     monkeypatch.setattr(type(agent), "register", lambda _agent, held: register(held))
     keeping = asyncio.create_task(device.keep())
-    assert device._orders.give(Order.REPROVISION)
+    assert device._orders.give(ControlCommand.REPROVISION)
     async with asyncio.timeout(5):
         while device.identity.hub != "hub-2":
             world.clock.move(timedelta(seconds=0.01))
@@ -312,7 +312,7 @@ async def test_an_order_to_renew_renews_what_is_kept_beside_the_identity_too(wor
     device, heard = Device(agent, identity_of(agent, held)), asyncio.Queue[Identity]()
     device.on_renewed(heard.put_nowait)
     keeping = asyncio.create_task(device.keep())
-    assert device._orders.give(Order.RENEW)
+    assert device._orders.give(ControlCommand.RENEW)
     fresh = await asyncio.wait_for(heard.get(), 5)
     await supervised_tasks.ended(keeping)
     after = agent.identities.slot(EDGE_CA).current()
@@ -347,7 +347,7 @@ async def test_a_fault_of_ours_ends_no_upkeep(world: World, monkeypatch: pytest.
     before = device.identity
     keeping = asyncio.create_task(device.keep())
     await asyncio.wait_for(looked.get(), 5)
-    assert device._orders.give(Order.RENEW)
+    assert device._orders.give(ControlCommand.RENEW)
     async with asyncio.timeout(5):
         await anext(device.renewals())
     await supervised_tasks.ended(keeping)

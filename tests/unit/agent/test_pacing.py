@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from birthmark.agent.control_socket import Order, Orders
+from birthmark.agent.control_socket import ControlCommand, ControlServer
 from birthmark.agent.paths import DEVICE_ID
 from birthmark.agent.renewal_policy import (
     Renewal,
@@ -127,7 +127,7 @@ def test_a_server_that_asks_for_a_pause_gets_it_and_up_to_a_tenth_more() -> None
     assert pause_as_asked(100, 1.0) == timedelta(seconds=110)
 
 
-class Waits(Orders):
+class Waits(ControlServer):
     """How long the loop means to wait; then it is told to stop."""
 
     def __init__(self) -> None:
@@ -136,7 +136,7 @@ class Waits(Orders):
 
     async def wait(self, seconds: float) -> None:
         self.seconds.append(seconds)
-        self.give(Order.STOP)
+        self.give(ControlCommand.STOP)
 
 
 async def test_one_answer_does_not_put_a_device_to_sleep_for_a_week_that_has_no_identity_yet(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from birthmark.agent.credential_store import HeldIdentity
 from birthmark.agent.identities import CertificateMissingError
-from birthmark.agent.paths import Places, StateNotWritableError, remove_file, write_file
+from birthmark.agent.paths import AgentPaths, StateNotWritableError, remove_file, write_file
 from birthmark.agent.state import recall
 from support.agent.world import CONFIG, World
 
@@ -17,12 +17,12 @@ SERVICE = 4711
 def test_a_root_that_is_no_directory_is_told_before_anything_is_made(tmp_path: Path) -> None:
     (tmp_path / "root").touch()
     with pytest.raises(StateNotWritableError) as refused:
-        Places(tmp_path / "root").prepare()
+        AgentPaths(tmp_path / "root").prepare()
     assert str(tmp_path / "root") in refused.value.explain_cause()
 
 
 def test_a_directory_of_the_agents_is_its_owners_alone(tmp_path: Path) -> None:
-    places = Places(tmp_path)
+    places = AgentPaths(tmp_path)
     places.prepare()
     assert {path.stat().st_mode & 0o777 for path in (places.certs, places.keys, places.state.parent)} == {0o700}
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from birthmark.agent.control_socket import Order, Orders
-from birthmark.agent.paths import Places
+from birthmark.agent.control_socket import ControlCommand, ControlServer
+from birthmark.agent.paths import AgentPaths
 from birthmark.agent.run import Loop
 from birthmark.agent.state import read_state
 from birthmark.device_transports.ports import HttpAnswer
@@ -43,15 +43,15 @@ class Told(list[str]):
 
 
 @contextlib.asynccontextmanager
-async def a_loop(directory: Path, **options: Any) -> AsyncIterator[tuple[World, Orders, Told]]:
+async def a_loop(directory: Path, **options: Any) -> AsyncIterator[tuple[World, ControlServer, Told]]:
     """Run an agent's loop, and stop it at the end: `told` then has all that it told."""
-    world, orders, told = World(directory), Orders(), Told()
+    world, orders, told = World(directory), ControlServer(), Told()
     agent = world.agent()
     running = asyncio.create_task(Loop(agent, orders, told, **options).run())
     try:
         yield world, orders, told
     finally:
-        orders.give(Order.STOP)
+        orders.give(ControlCommand.STOP)
         await asyncio.wait_for(running, 10)
     assert not agent.state.is_connected
 
@@ -89,7 +89,7 @@ async def test_connections_that_end_as_soon_as_they_begin_are_made_ever_more_slo
         if event == "connected":
             world.connections[-1].lose()
             if told.count("connected") == 12:
-                orders.give(Order.STOP)
+                orders.give(ControlCommand.STOP)
 
     await Loop(world.agent(), orders, tell).run()
     assert len(pauses) >= 9
@@ -115,11 +115,11 @@ async def test_a_renewal_that_fails_leaves_the_device_connected_and_is_tried_aga
     async with a_loop(tmp_path) as (world, orders, told):
         await told.until("connected")
         world.failing = {"est"}
-        orders.give(Order.RENEW)
+        orders.give(ControlCommand.RENEW)
         await told.until("not renewed")
         assert not world.connections[0].over.done()
         world.failing = set()
-        orders.give(Order.RENEW)
+        orders.give(ControlCommand.RENEW)
         await told.until("renewed")
 
 
@@ -130,7 +130,7 @@ async def test_who_was_taken_back_and_is_told_to_renew_comes_back_by_another_cer
         world.taken_back, before, world.at_hub = {world.at_hub}, world.at_hub, None
         world.connections[0].lose()
         await told.until("failed")
-        orders.give(Order.RENEW)
+        orders.give(ControlCommand.RENEW)
         await told.until("connected", 2)
         assert world.at_hub not in {None, before}
     assert told[-3:] == ["renewed", "connected", "stopped"]
@@ -139,13 +139,13 @@ async def test_who_was_taken_back_and_is_told_to_renew_comes_back_by_another_cer
 async def test_it_registers_again_when_told(tmp_path: Path) -> None:
     async with a_loop(tmp_path) as (world, orders, told):
         await told.until("connected")
-        orders.give(Order.REPROVISION)
+        orders.give(ControlCommand.REPROVISION)
         await told.until("connected", 2)
         assert world.asked.count("dps") == 2
 
 
 @contextlib.asynccontextmanager
-async def a_loop_without_its_hub(directory: Path) -> AsyncIterator[tuple[World, Orders, Told]]:
+async def a_loop_without_its_hub(directory: Path) -> AsyncIterator[tuple[World, ControlServer, Told]]:
     """Run the loop of a device that DPS would assign to another hub by now."""
     async with a_loop(directory) as (world, orders, told):
         await told.until("connected")
@@ -157,7 +157,7 @@ async def a_loop_without_its_hub(directory: Path) -> AsyncIterator[tuple[World, 
 
 async def test_it_registers_again_when_told_though_its_hub_is_out_of_reach(tmp_path: Path) -> None:
     async with a_loop_without_its_hub(tmp_path) as (world, orders, told):
-        orders.give(Order.REPROVISION)
+        orders.give(ControlCommand.REPROVISION)
         await told.until("connected", 2)
         assert world.asked.count("dps") == 2
         assert world.hosts[-1][0] == "hub-2.test"
@@ -170,7 +170,7 @@ async def test_who_registers_again_while_dps_is_away_keeps_its_hub_and_tries_aga
     async with a_loop(tmp_path) as (world, orders, told):
         await told.until("connected")
         world.failing = {"dps"}
-        orders.give(Order.REPROVISION)
+        orders.give(ControlCommand.REPROVISION)
         if is_cut_off:
             world.connections[0].lose()
             await told.until("connected", 2)
@@ -186,7 +186,7 @@ async def test_who_registers_again_while_dps_is_away_keeps_its_hub_and_tries_aga
 
 async def test_it_renews_when_told_though_its_hub_is_out_of_reach(tmp_path: Path) -> None:
     async with a_loop_without_its_hub(tmp_path) as (world, orders, told):
-        orders.give(Order.RENEW)
+        orders.give(ControlCommand.RENEW)
         await told.until("connected", 2)
         assert world.hosts[-1][0] == "hub-2.test"
     assert told[-4:] == ["renewing", "renewed", "connected", "stopped"]
@@ -195,7 +195,7 @@ async def test_it_renews_when_told_though_its_hub_is_out_of_reach(tmp_path: Path
 async def test_a_renewal_that_fails_without_a_hub_is_told_and_the_hub_tried_again(tmp_path: Path) -> None:
     async with a_loop_without_its_hub(tmp_path) as (world, orders, told):
         world.failing |= {"est"}
-        orders.give(Order.RENEW)
+        orders.give(ControlCommand.RENEW)
         await told.until("not renewed")
         world.failing = set()
         await told.until("connected", 2)
@@ -203,24 +203,24 @@ async def test_a_renewal_that_fails_without_a_hub_is_told_and_the_hub_tried_agai
 
 
 async def test_a_renewal_waits_until_there_is_something_to_renew(tmp_path: Path) -> None:
-    world, orders, told = World(tmp_path, failing={"est"}), Orders(), Told()
+    world, orders, told = World(tmp_path, failing={"est"}), ControlServer(), Told()
     running = asyncio.create_task(Loop(world.agent(), orders, told).run())
     await told.until("failed")
-    orders.give(Order.RENEW)
+    orders.give(ControlCommand.RENEW)
     await told.until("failed", 2)
     assert orders.is_any
     world.failing = set()
     await told.until("renewed")
-    orders.give(Order.STOP)
+    orders.give(ControlCommand.STOP)
     await running
 
 
 async def test_who_waits_for_an_order_sees_how_it_ended_and_not_what_was_before(tmp_path: Path) -> None:
     async with a_loop_without_its_hub(tmp_path) as (world, orders, told):
-        state = Places(tmp_path / "root").state
+        state = AgentPaths(tmp_path / "root").state
         before = read_state(state)
         world.failing |= {"dps"}
-        orders.give(Order.REPROVISION)
+        orders.give(ControlCommand.REPROVISION)
         await told.until("failed", told.count("failed") + 1)
         after = read_state(state)
         assert after.failures > before.failures
@@ -266,12 +266,12 @@ async def test_the_same_trouble_is_journaled_once(tmp_path: Path) -> None:
         await told.until("connected")
         world.failing = {"est"}
         for count in (1, 2, 3):
-            orders.give(Order.RENEW)
+            orders.give(ControlCommand.RENEW)
             await told.until("not renewed", count)
     assert len(journaled) == 1
 
 
-class Counted(Orders):
+class Counted(ControlServer):
     """Waiting moves the clock; after so many waits it is over."""
 
     def __init__(self, world: World, count: int) -> None:
@@ -281,7 +281,7 @@ class Counted(Orders):
     async def wait(self, seconds: float) -> None:
         self.left -= 1
         if not self.left:
-            self.give(Order.STOP)
+            self.give(ControlCommand.STOP)
         self.world.clock.move(timedelta(seconds=seconds))
         await asyncio.sleep(0)
 
@@ -301,11 +301,11 @@ async def test_the_same_trouble_again_is_written_down_once_an_hour(tmp_path: Pat
 
 
 async def test_an_order_that_has_to_wait_does_not_make_it_try_without_a_pause(tmp_path: Path) -> None:
-    orders = Orders()
-    orders.give(Order.RENEW)
+    orders = ControlServer()
+    orders.give(ControlCommand.RENEW)
     async with asyncio.timeout(5):
         await orders.wait(60)  # at once: there is news
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.05):
             await orders.wait(60)
-    assert orders.take() is Order.RENEW
+    assert orders.take() is ControlCommand.RENEW

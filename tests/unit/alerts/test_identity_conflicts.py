@@ -5,17 +5,17 @@ from datetime import timedelta
 import pytest
 
 from birthmark.alerts.identity_conflicts import in_two_places
-from birthmark.alerts.model import Ends
+from birthmark.alerts.model import ConnectionTakeovers
 from birthmark.clock import to_micros
 from support.fakes import NOON
 
 PUMP = ("hub", "pump-1")
 
 
-def seen(worker: str, *ends: tuple[int, str], name: str = "pump-1", kind: str = "hub") -> Ends:
+def seen(worker: str, *ends: tuple[int, str], name: str = "pump-1", kind: str = "hub") -> ConnectionTakeovers:
     """Return what a worker wrote: how many seconds ago, and where."""
     each = tuple(f"{to_micros(NOON - timedelta(seconds=ago_s))} {where}" for ago_s, where in ends)
-    return Ends(kind, name, worker, NOON, each)
+    return ConnectionTakeovers(kind, name, worker, NOON, each)
 
 
 def test_two_that_end_each_other_across_workers_are_seen_by_their_addresses() -> None:
@@ -36,7 +36,7 @@ def test_two_that_end_each_other_across_workers_are_seen_by_their_addresses() ->
         [seen("w1", (40, "a"), (20, "a")), seen("w2")],  # that one has said all it saw
     ],
 )
-def test_what_is_one_device_is_not_taken_for_two(rows: list[Ends]) -> None:
+def test_what_is_one_device_is_not_taken_for_two(rows: list[ConnectionTakeovers]) -> None:
     assert in_two_places(rows, NOON, {}) == {}
 
 

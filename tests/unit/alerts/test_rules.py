@@ -8,27 +8,37 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birthmark.alerts.model import Alert, Ending, Finding, Looked, Readings, Rule, Severity, Silence, Thresholds
+from birthmark.alerts.model import (
+    Alert,
+    Finding,
+    MachineReading,
+    Readings,
+    Rule,
+    Severity,
+    Silence,
+    Thresholds,
+    UpcomingExpiry,
+)
 from birthmark.alerts.rules import CATALOGUE, RULES, code_of, fix_of, found, is_silenced, step
 from support.fakes import NOON
 
 QUIET = Readings(now=NOON)
 SOON = NOON + timedelta(hours=5)
-WELL = Looked("w1", "gateway", NOON, disk_free_ppm=500_000, is_clock_steady=True)
+WELL = MachineReading("w1", "gateway", NOON, disk_free_ppm=500_000, is_clock_steady=True)
 CAUSES: dict[str, dict[str, Any]] = {
     "certificate-unrenewed": {"unrenewed": 2, "unrenewed_names": ("pump-1", "pump-2")},
     "renewal-refused": {"failed_renewals": {"est.reenroll_identity_changed": 2, "ca.upstream_answer": 1}},
     "enrollment-refused": {"refusals": {"est.csr_invalid": 3}},
     "refusal-spike": {"refusals": {"tls.refused": 400}, "refusals_before": {"tls.refused": 12.0}},
     "identity-contested": {"contested": ("pump-1",)},
-    "ca-ends": {"cas": [Ending("issuing", SOON)]},
-    "crl-ends": {"lists": [Ending("root", SOON)]},
+    "ca-ends": {"cas": [UpcomingExpiry("issuing", SOON)]},
+    "crl-ends": {"lists": [UpcomingExpiry("root", SOON)]},
     "server-certificate-ends": {"machines": [replace(WELL, server_ends=SOON)]},
     "clock-jumped": {"machines": [replace(WELL, is_clock_steady=False)]},
     "clock-wrong": {"machines": [WELL, replace(WELL, worker="w2", clock_off_us=-5_100_000)]},
     "disk-full": {"machines": [WELL, replace(WELL, worker="w2", disk_free_ppm=20_000)]},
     "outbox-behind": {"outbox": timedelta(hours=1)},
-    "webhook-failing": {"failing": [Ending("plant", NOON - timedelta(hours=1))]},
+    "webhook-failing": {"failing": [UpcomingExpiry("plant", NOON - timedelta(hours=1))]},
 }
 
 
@@ -46,12 +56,12 @@ def test_a_rule_finds_its_cause_and_nothing_else_does(rule: str) -> None:
 def test_where_nothing_is_wrong_nothing_is_found() -> None:
     far = NOON + timedelta(days=90)
     machines = [replace(WELL, server_ends=far, clock_off_us=4_900_000)]
-    fine = replace(QUIET, cas=[Ending("root", far)], lists=[Ending("root", far)], machines=machines)
+    fine = replace(QUIET, cas=[UpcomingExpiry("root", far)], lists=[UpcomingExpiry("root", far)], machines=machines)
     assert found(fine, Thresholds()) == []
 
 
 def test_limits_are_those_that_are_asked_for() -> None:
-    soon = replace(QUIET, lists=[Ending("root", NOON + timedelta(hours=30))])
+    soon = replace(QUIET, lists=[UpcomingExpiry("root", NOON + timedelta(hours=30))])
     assert found(soon, Thresholds()) == []
     assert [one.rule for one in found(soon, Thresholds(crl_ends=timedelta(days=2)))] == ["crl-ends"]
     off = replace(QUIET, machines=[replace(WELL, clock_off_us=2_000_000)])
@@ -94,12 +104,12 @@ def test_a_refused_renewal_is_no_refused_enrollment() -> None:
 
 
 def test_what_has_ended_is_said_so() -> None:
-    (one,) = found(replace(QUIET, cas=[Ending("root", NOON - timedelta(days=3))]), Thresholds())
+    (one,) = found(replace(QUIET, cas=[UpcomingExpiry("root", NOON - timedelta(days=3))]), Thresholds())
     assert one.detail == "the CA root has ended"
 
 
 def test_a_receiver_that_takes_nothing_is_named_with_why() -> None:
-    failing = [Ending("ops", NOON - timedelta(hours=1), "The mail server does not let birthmark in: 535.")]
+    failing = [UpcomingExpiry("ops", NOON - timedelta(hours=1), "The mail server does not let birthmark in: 535.")]
     (one,) = found(replace(QUIET, failing=failing), Thresholds())
     assert (one.subject, "not let birthmark in" in one.detail) == ("ops", True)
 

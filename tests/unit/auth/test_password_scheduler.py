@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from birthmark.auth import password_scheduler
-from birthmark.auth.password_scheduler import Asked, Guesses
+from birthmark.auth.password_scheduler import PasswordAttempt, PasswordScheduler
 from birthmark.est.rules.caller_rate_limit import EstThrottledError
 from support.fakes import FakeClock
 
@@ -20,7 +20,7 @@ class Slow:
     """Checks that end when they are told to; who was looked at, in order."""
 
     def __init__(self) -> None:
-        self.queue = Guesses(
+        self.queue = PasswordScheduler(
             FakeClock(), lambda: EstThrottledError(retry_after_s=1, wait_s=1, who="", burst=1, every_s=1.0)
         )
         self.seen: list[str] = []
@@ -33,7 +33,7 @@ class Slow:
             self.seen.append(name)
             return await self._ends.get()
 
-        asked = Asked(user or name, address or name, is_unknown, of_user, *rank)
+        asked = PasswordAttempt(user or name, address or name, is_unknown, of_user, *rank)
         return asyncio.create_task(self.queue.check(asked, is_right))
 
     def end(self, *, right: bool) -> None:
@@ -102,7 +102,7 @@ async def test_a_check_that_fails_leaves_the_turn_to_the_next() -> None:
         raise OSError
 
     with pytest.raises(OSError):
-        await slow.queue.check(Asked("", ""), broken)
+        await slow.queue.check(PasswordAttempt("", ""), broken)
     slow.end(right=True)
     assert await slow.ask("next", 0, 0)
 

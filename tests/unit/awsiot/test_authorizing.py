@@ -19,7 +19,7 @@ from birthmark.awsiot.rules.custom_authorizers import (
     NAME,
     SIGNATURE,
     AuthorizerAnswerError,
-    Presented,
+    AuthorizerRequest,
     SigningKeyInvalidError,
     TokenRefusedError,
     check_token,
@@ -64,8 +64,8 @@ DOOR = Authorizer(
 )
 
 
-def presented(username: str | None = None, **more: Any) -> Presented:
-    return Presented("c", "192.0.2.1", "iot.example", username, **more)
+def presented(username: str | None = None, **more: Any) -> AuthorizerRequest:
+    return AuthorizerRequest("c", "192.0.2.1", "iot.example", username, **more)
 
 
 def test_what_is_presented_is_found_in_the_user_name_the_query_and_headers() -> None:

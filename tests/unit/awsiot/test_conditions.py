@@ -3,19 +3,19 @@
 import pytest
 
 from birthmark.awsiot.rules.policy_conditions import UnknownOperatorError, parse_condition
-from birthmark.awsiot.rules.policy_variables import Facts, Visitor, facts_of
+from birthmark.awsiot.rules.policy_variables import ConnectionContext, PolicyVariables, facts_of
 from support.fakes import NOON
 from support.pki.pki_builders import a_device
 
 AT = int(NOON.timestamp())
 
 
-def facts(client_id: str = "7") -> Facts:
+def facts(client_id: str = "7") -> PolicyVariables:
     certificate = a_device().certificate
-    return facts_of(certificate, Visitor(certificate, client_id, "192.0.2.7", ""))
+    return facts_of(certificate, ConnectionContext(certificate, client_id, "192.0.2.7", ""))
 
 
-def holds(operator: str, key: str, *wanted: str, known: Facts | None = None) -> bool:
+def holds(operator: str, key: str, *wanted: str, known: PolicyVariables | None = None) -> bool:
     return parse_condition(operator, key, wanted).holds(known or facts(), NOON)
 
 

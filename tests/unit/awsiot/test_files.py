@@ -88,7 +88,7 @@ class Reader:
         scope = {**request.scope, "extensions": {"connection": self}}
         with ExitStack() as held:
             file = held.enter_context(path.open("rb"))
-            await http._Sent(file, request, held.pop_all())(scope, self.receive, self.send)
+            await http._FileRangeResponse(file, request, held.pop_all())(scope, self.receive, self.send)
         assert file.closed
 
     @property

@@ -21,7 +21,7 @@ from birthmark.awsiot.rules.policy import (
     check_new,
     parse_policy,
 )
-from birthmark.awsiot.rules.policy_variables import Facts, Visitor, facts_of
+from birthmark.awsiot.rules.policy_variables import ConnectionContext, PolicyVariables, facts_of
 from support.fakes import NOON
 from support.pki.pki_builders import a_device
 
@@ -34,8 +34,8 @@ def a_thing(**attributes: str) -> Thing:
     return Thing(ThingName("pump-1"), "id", "pump", attributes, None, 1, NOON)
 
 
-def facts(client_id: str = "pump-1", thing: Thing | None = None, connect: tuple[str, ...] = ()) -> Facts:
-    return facts_of(CERTIFICATE, Visitor(CERTIFICATE, client_id, "192.0.2.7", "localhost", connect), thing)
+def facts(client_id: str = "pump-1", thing: Thing | None = None, connect: tuple[str, ...] = ()) -> PolicyVariables:
+    return facts_of(CERTIFICATE, ConnectionContext(CERTIFICATE, client_id, "192.0.2.7", "localhost", connect), thing)
 
 
 def allow(action: object, resource: object = "*", **more: object) -> dict[str, Any]:
@@ -51,7 +51,7 @@ def document(*statements: object) -> str:
 
 
 def outcome(
-    statements: list[Any], action: str, resource: str, known: Facts | None = None, now: datetime = NOON
+    statements: list[Any], action: str, resource: str, known: PolicyVariables | None = None, now: datetime = NOON
 ) -> Outcome:
     policy = parse_policy("p", document(*statements))
     return Permissions([policy], known or facts()).decide(action, resource, now).outcome

@@ -13,7 +13,7 @@ import pytest
 
 from birthmark.awsiot.model import Thing, ThingName
 from birthmark.awsiot.rules.policy import Outcome, Permissions, parse_policy
-from birthmark.awsiot.rules.policy_variables import Visitor, facts_of
+from birthmark.awsiot.rules.policy_variables import ConnectionContext, facts_of
 from birthmark.pki.certificates import Certificate
 from support.fakes import NOON
 from support.pki.pki_builders import a_device
@@ -69,7 +69,9 @@ class Who:
             for name, statements in self.policies.items()
         }
         leaf = certificate(self.cn)
-        facts = facts_of(leaf, Visitor(leaf, self.client, self.address, "localhost", self.attributes), self.thing)
+        facts = facts_of(
+            leaf, ConnectionContext(leaf, self.client, self.address, "localhost", self.attributes), self.thing
+        )
         return Permissions([parse_policy(name, document) for name, document in documents.items()], facts)
 
 

@@ -11,13 +11,13 @@ from birthmark.awsiot.rules import index_terms
 from birthmark.awsiot.wire.index_query import (
     All,
     And,
+    FieldRange,
     Is,
     Not,
     Or,
-    Place,
     Query,
     QueryInvalidError,
-    Within,
+    SearchIndex,
     leaves,
     number_of,
     parse_query,
@@ -49,12 +49,12 @@ A, B, C = Is("attributes.a", "1"), Is("attributes.b", "2"), Is("thingName", "x",
         ("NOT attributes.a:1", Not(A)),
         ("NOT NOT attributes.a:1", Not(Not(A))),
         ("attributes.a:1 AND NOT (attributes.b:2)", And((A, Not(B)))),
-        ("attributes.a:[1 TO 9]", Within("attributes.a", "1", "9")),
-        ("attributes.a:{1 TO 9]", Within("attributes.a", "1", "9", False, True)),
-        ("attributes.a:[* TO 9}", Within("attributes.a", None, "9", True, False)),
-        ("attributes.a > 4", Within("attributes.a", "4", None, False, False)),
-        ("attributes.a:>=4", Within("attributes.a", "4", None)),
-        ("attributes.a < 4", Within("attributes.a", None, "4", False, False)),
+        ("attributes.a:[1 TO 9]", FieldRange("attributes.a", "1", "9")),
+        ("attributes.a:{1 TO 9]", FieldRange("attributes.a", "1", "9", False, True)),
+        ("attributes.a:[* TO 9}", FieldRange("attributes.a", None, "9", True, False)),
+        ("attributes.a > 4", FieldRange("attributes.a", "4", None, False, False)),
+        ("attributes.a:>=4", FieldRange("attributes.a", "4", None)),
+        ("attributes.a < 4", FieldRange("attributes.a", None, "4", False, False)),
         ("shadow.name.lamp.reported.on:true", Is("shadow.name.lamp.reported.on", "true")),
         ("shadow.desired.a.b:1", Is("shadow.desired.a.b", "1")),
         ("connectivity.connected:false", Is("connectivity.connected", "false")),
@@ -103,10 +103,10 @@ def test_what_is_no_query_is_refused_by_name(text: str) -> None:
 
 
 def test_groups_have_other_fields() -> None:
-    assert parse_query("thingGroupName:g", Place.GROUPS) == Is("thingGroupName", "g")
-    assert parse_query("description:d", Place.GROUPS) == Is("thingGroupDescription", "d")
+    assert parse_query("thingGroupName:g", SearchIndex.GROUPS) == Is("thingGroupName", "g")
+    assert parse_query("description:d", SearchIndex.GROUPS) == Is("thingGroupDescription", "d")
     with pytest.raises(QueryInvalidError):
-        parse_query("thingName:g", Place.GROUPS)
+        parse_query("thingName:g", SearchIndex.GROUPS)
 
 
 @given(st.text(alphabet=string.printable, max_size=60))
@@ -123,7 +123,7 @@ WORDS = st.text(alphabet=string.ascii_letters + string.digits + "-_.", min_size=
 )
 LEAVES = st.one_of(
     st.builds(lambda name, value, begins: Is(f"attributes.{name}", value, begins), WORDS, WORDS, st.booleans()),
-    st.builds(lambda name, low, high: Within(f"attributes.{name}", low, high), WORDS, WORDS, WORDS),
+    st.builds(lambda name, low, high: FieldRange(f"attributes.{name}", low, high), WORDS, WORDS, WORDS),
 )
 QUERIES = st.recursive(
     LEAVES,
@@ -140,7 +140,7 @@ def written(query: Query) -> str:
     match query:
         case Is(field=name, value=value, begins=begins):
             return f"{name}:{value}{'*' if begins else ''}"
-        case Within(field=name, low=low, high=high):
+        case FieldRange(field=name, low=low, high=high):
             return f"{name}:[{low} TO {high}]"
         case Not(one=one):
             return f"NOT ({written(one)})"

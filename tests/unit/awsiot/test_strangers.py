@@ -5,11 +5,16 @@ from datetime import timedelta
 import pytest
 
 from birthmark.awsiot.service import authorizer_throttle
-from birthmark.awsiot.service.authorizer_throttle import OF_ADDRESS, OF_AUTHORIZER, AuthorizerThrottledError, Strangers
+from birthmark.awsiot.service.authorizer_throttle import (
+    OF_ADDRESS,
+    OF_AUTHORIZER,
+    AuthorizerThrottle,
+    AuthorizerThrottledError,
+)
 from support.fakes import FakeClock
 
 
-def tries(known: Strangers, address: str, most: int = 1000) -> int:
+def tries(known: AuthorizerThrottle, address: str, most: int = 1000) -> int:
     """Return how often an address may ask that is never let in."""
     for count in range(most):
         try:
@@ -21,7 +26,7 @@ def tries(known: Strangers, address: str, most: int = 1000) -> int:
 
 def test_an_address_asks_so_often_and_after_a_while_again() -> None:
     clock = FakeClock()
-    known = Strangers(clock)
+    known = AuthorizerThrottle(clock)
     assert tries(known, "192.0.2.1") == OF_ADDRESS
     assert tries(known, "192.0.2.2") == OF_ADDRESS, "another has its own"
     clock.move(timedelta(seconds=10))
@@ -29,7 +34,7 @@ def test_an_address_asks_so_often_and_after_a_while_again() -> None:
 
 
 def test_a_try_for_which_the_function_was_not_asked_is_given_back() -> None:
-    known = Strangers(FakeClock())
+    known = AuthorizerThrottle(FakeClock())
     for _ in range(10 * OF_ADDRESS):
         known.begin("door", "192.0.2.1")
         known.not_asked("door", "192.0.2.1")
@@ -37,13 +42,13 @@ def test_a_try_for_which_the_function_was_not_asked_is_given_back() -> None:
 
 
 def test_a_network_of_one_owner_is_one_address() -> None:
-    known = Strangers(FakeClock())
+    known = AuthorizerThrottle(FakeClock())
     assert tries(known, "2001:db8::1") == OF_ADDRESS
     assert tries(known, "2001:db8::2") == 0
 
 
 def test_who_is_let_in_uses_nothing_up() -> None:
-    known = Strangers(FakeClock())
+    known = AuthorizerThrottle(FakeClock())
     for _ in range(10 * OF_ADDRESS):
         known.begin("door", "192.0.2.1")
         known.let_in("door", "192.0.2.1")
@@ -51,7 +56,7 @@ def test_who_is_let_in_uses_nothing_up() -> None:
 
 
 def test_many_addresses_together_are_bounded_and_keep_nobody_out_that_was_let_in() -> None:
-    known = Strangers(FakeClock())
+    known = AuthorizerThrottle(FakeClock())
     known.begin("door", "198.51.100.1")
     known.let_in("door", "198.51.100.1")
     asked = sum(tries(known, f"192.0.2.{number}") for number in range(100))
@@ -65,7 +70,7 @@ def test_many_addresses_together_are_bounded_and_keep_nobody_out_that_was_let_in
 def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(authorizer_throttle, "_MOST_KNOWN", 8)
     clock = FakeClock()
-    known = Strangers(clock)
+    known = AuthorizerThrottle(clock)
     for number in range(100):
         clock.move(timedelta(seconds=1))
         known.begin("door", f"192.0.2.{number}")

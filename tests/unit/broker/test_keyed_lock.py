@@ -2,11 +2,11 @@
 
 import asyncio
 
-from birthmark.broker.keyed_lock import Turns
+from birthmark.broker.keyed_lock import KeyedLock
 
 
 async def test_one_at_a_time_in_order_and_nothing_is_left_behind() -> None:
-    turns: Turns[str] = Turns()
+    turns: KeyedLock[str] = KeyedLock()
     seen: list[str] = []
 
     async def act(key: str, name: str) -> None:
@@ -31,7 +31,7 @@ async def test_one_at_a_time_in_order_and_nothing_is_left_behind() -> None:
 
 
 async def test_a_turn_that_was_cancelled_or_failed_goes_to_the_next() -> None:
-    turns: Turns[str] = Turns()
+    turns: KeyedLock[str] = KeyedLock()
     hold = asyncio.Event()
 
     async def wait() -> None:

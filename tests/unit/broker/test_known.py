@@ -3,7 +3,7 @@
 import pytest
 
 from birthmark.broker.rules import filter_index
-from birthmark.broker.rules.filter_index import Known
+from birthmark.broker.rules.filter_index import RouteCache
 
 
 @pytest.fixture(autouse=True)
@@ -13,7 +13,7 @@ def bounds(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_topics_that_lead_to_the_same_filters_share_what_they_lead_to() -> None:
-    memory: Known[list[str]] = Known()
+    memory: RouteCache[list[str]] = RouteCache()
     first = memory.put("a/1", ("a/#",), ["c"], 8)
     assert memory.put("a/2", ("a/#",), ["c"], 8) is first
     assert memory.of["a/2"] is memory.find(("a/#",)) is first
@@ -21,21 +21,21 @@ def test_topics_that_lead_to_the_same_filters_share_what_they_lead_to() -> None:
 
 
 def test_beyond_so_many_receivers_the_oldest_topics_go() -> None:
-    memory: Known[str] = Known()
+    memory: RouteCache[str] = RouteCache()
     for topic in ("a", "b", "c"):
         memory.put(topic, topic, topic, 4)
     assert (list(memory.of), memory.receivers) == (["b", "c"], 8)
 
 
 def test_beyond_so_many_topics_the_oldest_goes_and_what_others_share_stays() -> None:
-    memory: Known[str] = Known()
+    memory: RouteCache[str] = RouteCache()
     for topic in ("a", "b", "c", "d"):
         memory.put(topic, "all", "all", 4)
     assert (list(memory.of), memory.receivers) == (["b", "c", "d"], 4)
 
 
 def test_what_is_larger_than_the_bound_is_kept_alone() -> None:
-    memory: Known[str] = Known()
+    memory: RouteCache[str] = RouteCache()
     memory.put("a", "a", "a", 4)
     memory.put("b", "b", "b", 1000)
     assert (list(memory.of), memory.receivers) == (["b"], 1000)
@@ -44,7 +44,7 @@ def test_what_is_larger_than_the_bound_is_kept_alone() -> None:
 
 
 def test_a_topic_that_leads_elsewhere_now_is_no_more_what_it_was() -> None:
-    memory: Known[str] = Known()
+    memory: RouteCache[str] = RouteCache()
     memory.put("a", "first", "first", 4)
     memory.put("a", "second", "second", 1)
     assert (memory.of["a"], memory.find("first"), memory.receivers) == ("second", None, 1)

@@ -13,7 +13,7 @@ from birthmark.broker.model import (
     handed_on,
     properties_at,
 )
-from birthmark.broker.rules.send_window import MAX_PACKET_ID, MAX_READY, MAX_READY_BYTES, Outgoing, packet_id_of
+from birthmark.broker.rules.send_window import MAX_PACKET_ID, MAX_READY, MAX_READY_BYTES, SendWindow, packet_id_of
 from birthmark.mqtt.properties import PropertyId
 
 MESSAGE = Message("t", b"x", 1)
@@ -27,7 +27,7 @@ def queue(count: int, first: int = 1) -> list[tuple[int, Message]]:
 def test_everything_is_sent_once_in_order_and_the_cursor_never_passes_what_is_not_acknowledged(
     steps: list[str], window: int
 ) -> None:
-    outgoing, stored = Outgoing(0, 0, window), list[tuple[int, Message]]()
+    outgoing, stored = SendWindow(0, 0, window), list[tuple[int, Message]]()
     sent: list[int] = []
     unacknowledged: list[int] = []
     for step in steps:
@@ -50,7 +50,7 @@ def test_everything_is_sent_once_in_order_and_the_cursor_never_passes_what_is_no
 
 
 def test_what_does_not_fit_into_memory_is_read_when_there_is_room() -> None:
-    outgoing = Outgoing(0, 0, 1000)
+    outgoing = SendWindow(0, 0, 1000)
     outgoing.appended(1, [MESSAGE] * (MAX_READY + 10))
     outgoing.appended(MAX_READY + 11, [MESSAGE])
     sent = 0
@@ -63,7 +63,7 @@ def test_what_does_not_fit_into_memory_is_read_when_there_is_room() -> None:
 
 
 def test_positions_that_are_gone_are_passed_over() -> None:
-    outgoing = Outgoing(3, 10, 10)
+    outgoing = SendWindow(3, 10, 10)
     wanted = [outgoing.wanted_after]
     outgoing.skipped(10)
     wanted.append(outgoing.wanted_after)
@@ -72,7 +72,7 @@ def test_positions_that_are_gone_are_passed_over() -> None:
 
 
 def test_an_unknown_acknowledgement_changes_nothing() -> None:
-    outgoing = Outgoing(0, 5, 10)
+    outgoing = SendWindow(0, 5, 10)
     assert not outgoing.settled((7,))
     assert outgoing.cursor == 0
 
@@ -85,7 +85,7 @@ def test_packet_ids_are_never_0_and_repeat_after_all_others(number: int) -> None
 
 def test_properties_count_as_what_they_take_in_memory() -> None:
     heavy = Message("t", b"", 1, properties=((PropertyId.USER_PROPERTY, ("a", "v" * 60_000)),))
-    outgoing = Outgoing(0, 0, 1000)
+    outgoing = SendWindow(0, 0, 1000)
     outgoing.appended(1, [heavy] * 100)
     sent = 0
     while outgoing.next() is not None:
@@ -122,7 +122,7 @@ def test_what_is_left_of_an_expiry_goes_along() -> None:
 
 
 def test_a_packet_id_is_not_used_again_while_its_message_is_on_its_way() -> None:
-    outgoing = Outgoing(0, 0, 2)
+    outgoing = SendWindow(0, 0, 2)
     outgoing.appended(1, [Message("t", b"first")])
     assert outgoing.next() is not None
     for number in range(2, MAX_PACKET_ID + 1):

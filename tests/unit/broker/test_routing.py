@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birthmark.broker.connected_session import Attached
+from birthmark.broker.connected_session import ConnectedSession
 from birthmark.broker.model import NO_LOCAL, RETAIN_AS_PUBLISHED, Message, Subscription, subscription_of
 from birthmark.broker.routing import Route, Router, weight_of
 from birthmark.broker.rules import filter_index as remembering
@@ -28,8 +28,8 @@ class Somebody:
     client: str
 
 
-def somebody(client: str) -> Attached:
-    return cast("Attached", Somebody(client))
+def somebody(client: str) -> ConnectedSession:
+    return cast("ConnectedSession", Somebody(client))
 
 
 def routed(router: Router, topic: str) -> dict[str, int]:
@@ -108,7 +108,7 @@ def test_what_several_workers_have_is_remembered_with_the_worker_of_each_until_i
 
 def test_a_session_that_took_over_is_not_taken_out_by_the_old_one() -> None:
     router = Router(hash_matches_parent=True)
-    old, new = somebody("c"), cast("Attached", [])
+    old, new = somebody("c"), cast("ConnectedSession", [])
     router.add(old, Subscription("t", 1))
     router._live["t"]["c", ""] = (new, Subscription("t", 0))
     router.remove(old, Subscription("t", 1))

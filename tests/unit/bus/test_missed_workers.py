@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from birthmark.bus.missed_workers import Afresh, Marking
+from birthmark.bus.missed_workers import CoalescedReader, Marking
 from birthmark.errors import UnavailableError
 
 LEASE_S, PAUSE_S = 0.2, 0.001
@@ -132,7 +132,7 @@ async def test_what_is_read_afresh_was_begun_after_each_asked() -> None:
         await go_on.wait()
         return number
 
-    afresh = Afresh(read)
+    afresh = CoalescedReader(read)
     first = asyncio.create_task(afresh())
     await asyncio.sleep(0.01)
     late = [asyncio.create_task(afresh()) for _ in range(50)]

@@ -11,11 +11,11 @@ from cryptography.x509 import ocsp
 from starlette.applications import Starlette
 
 from birthmark.ca.http import LIST, MAX_AGE_S, REQUEST, RESPONSE, routes
-from birthmark.ca.ocsp_responder import Answers
+from birthmark.ca.ocsp_responder import OcspResponder
 from birthmark.errors import BirthmarkError
 from birthmark.pki.csr import parse_csr
-from birthmark.pki.distribution_points import Places, name_of_key
-from birthmark.pki.ocsp import Unsigned
+from birthmark.pki.distribution_points import DistributionPoints, name_of_key
+from birthmark.pki.ocsp import UnsignedStatus
 from support.pki.ca_world import OPERATOR, an_authority
 from support.pki.ocsp_requests import a_request
 from support.pki.pki_builders import a_csr
@@ -23,7 +23,7 @@ from support.server.asgi import Answer, request
 
 
 class Site:
-    def __init__(self, answers: Answers) -> None:
+    def __init__(self, answers: OcspResponder) -> None:
         self.answers = answers
         self.refused: list[str] = []
         self._app = Starlette(routes=routes(answers, self._refuse))
@@ -46,7 +46,7 @@ class Site:
 @contextlib.asynccontextmanager
 async def a_site(path: Path) -> AsyncIterator[Site]:
     async with an_authority(path) as ca:
-        yield Site(Answers(ca, lambda _: True))
+        yield Site(OcspResponder(ca, lambda _: True))
 
 
 async def test_get_and_post_say_the_same(tmp_path: Path) -> None:
@@ -80,7 +80,7 @@ async def test_a_list_is_found_by_its_purpose_and_by_its_key(tmp_path: Path) -> 
         by_name, by_key = [await site.get(f"/crl/{name}.crl") for name in ("issuing", name_of_key(issuing))]
         assert by_name.body == by_key.body
         assert by_name.headers["content-type"] == LIST
-        assert Places("http://pki.example").crl(issuing).endswith(f"/crl/{name_of_key(issuing)}.crl")
+        assert DistributionPoints("http://pki.example").crl(issuing).endswith(f"/crl/{name_of_key(issuing)}.crl")
         for path in ("/crl/nobody.crl", "/ca/..%2Froot.cer", "/ca/est.cer"):
             assert (await site.get(path)).status == 404
 
@@ -89,7 +89,7 @@ async def test_a_list_is_found_by_its_purpose_and_by_its_key(tmp_path: Path) -> 
 async def test_what_is_no_request_is_malformed_and_kept_for_why(tmp_path: Path, text: str) -> None:
     async with a_site(tmp_path) as site:
         got = await site.get(f"/ocsp/{text}")
-        assert (got.status, got.body) == (200, Unsigned.MALFORMED.der)
+        assert (got.status, got.body) == (200, UnsignedStatus.MALFORMED.der)
         assert got.headers["cache-control"] == "no-store"
         assert site.refused == ["pki.ocsp_malformed"]
 

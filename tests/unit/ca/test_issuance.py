@@ -4,7 +4,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from birthmark.auth.principals import Principal, PrincipalKind
-from birthmark.ca.model import LiveCertificate, Standing, key_digest
+from birthmark.ca.model import LiveCertificate, SubjectStatus, key_digest
 from birthmark.ca.rules.issuance import (
     CaNotIssuedError,
     KeyRevokedError,
@@ -26,12 +26,12 @@ from support.pki.pki_builders import a_csr, a_key
 USER = Principal(PrincipalKind.EST_USER, "factory")
 OPERATOR = Principal(PrincipalKind.OPERATOR, "local")
 REQUEST = parse_csr(a_csr("device-1"))
-NOTHING = Standing()
+NOTHING = SubjectStatus()
 
 
-def held_by(device_id: str, key: bytes = b"another key") -> Standing:
+def held_by(device_id: str, key: bytes = b"another key") -> SubjectStatus:
     """A name that a live certificate holds."""
-    return Standing(live=[LiveCertificate(Thumbprint(bytes(32)), device_id, key)])
+    return SubjectStatus(live=[LiveCertificate(Thumbprint(bytes(32)), device_id, key)])
 
 
 def test_a_device_gets_a_certificate_for_its_name() -> None:
@@ -40,7 +40,7 @@ def test_a_device_gets_a_certificate_for_its_name() -> None:
 
 def test_a_device_may_renew_with_the_key_it_has() -> None:
     holder = Principal(PrincipalKind.DEVICE, "device-1", device_id="device-1")
-    assert decide(REQUEST, holder, DEVICE, Standing(key_holder="device-1")) == "device-1"
+    assert decide(REQUEST, holder, DEVICE, SubjectStatus(key_holder="device-1")) == "device-1"
 
 
 def test_a_device_may_not_have_a_certificate_for_another() -> None:
@@ -72,7 +72,7 @@ def test_no_command_is_offered_for_a_name_that_no_credential_can_have(name: str)
 
 def test_a_key_belongs_to_one_device() -> None:
     with pytest.raises(KeyTakenError) as refusal:
-        decide(REQUEST, USER, DEVICE, Standing(key_holder="device-7"))
+        decide(REQUEST, USER, DEVICE, SubjectStatus(key_holder="device-7"))
     assert "device-7" in refusal.value.explain_cause()
 
 
@@ -121,18 +121,18 @@ def test_a_name_that_is_held_has_one_spelling(principal: Principal) -> None:
 
 def test_one_key_in_two_spellings_of_a_name_is_one_holder_s() -> None:
     shouted = parse_csr(a_csr("DEVICE-1"))
-    assert decide(shouted, USER, DEVICE, Standing(key_holder="device-1")) == "DEVICE-1"
+    assert decide(shouted, USER, DEVICE, SubjectStatus(key_holder="device-1")) == "DEVICE-1"
 
 
 @pytest.mark.parametrize("principal", [USER, OPERATOR, Principal(PrincipalKind.DEVICE, "device-1", "device-1")])
 def test_a_revoked_key_is_certified_for_nobody(principal: Principal) -> None:
     with pytest.raises(KeyRevokedError):
-        decide(REQUEST, principal, DEVICE, Standing(key_holder="device-1", key_revoked_at=NOON))
+        decide(REQUEST, principal, DEVICE, SubjectStatus(key_holder="device-1", key_revoked_at=NOON))
 
 
 @pytest.mark.parametrize("principal", [USER, Principal(PrincipalKind.DEVICE, "device-1", "device-1")])
 def test_a_name_that_was_taken_back_is_certified_for_nobody_but_the_operator(principal: Principal) -> None:
-    standing = Standing(lost_at=NOON)
+    standing = SubjectStatus(lost_at=NOON)
     with pytest.raises(NameLostError):
         decide(REQUEST, principal, DEVICE, standing)
     assert decide(REQUEST, OPERATOR, DEVICE, standing) == "device-1"
@@ -140,5 +140,5 @@ def test_a_name_that_was_taken_back_is_certified_for_nobody_but_the_operator(pri
 
 def test_the_fix_of_a_revoked_key_asks_for_the_same_name() -> None:
     with pytest.raises(KeyRevokedError) as refusal:
-        decide(parse_csr(a_csr("pump-7")), OPERATOR, DEVICE, Standing(key_revoked_at=NOON))
+        decide(parse_csr(a_csr("pump-7")), OPERATOR, DEVICE, SubjectStatus(key_revoked_at=NOON))
     assert "-subj /CN=pump-7 " in refusal.value.explain_fix()

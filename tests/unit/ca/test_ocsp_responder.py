@@ -17,13 +17,13 @@ from hypothesis import strategies as st
 
 from birthmark.ca import ocsp_responder as answers_module
 from birthmark.ca.certificate_orders import issue_server
-from birthmark.ca.ocsp_responder import LIFETIME, Answers
+from birthmark.ca.ocsp_responder import LIFETIME, OcspResponder
 from birthmark.errors import UnavailableError
 from birthmark.pki.certificate_profiles import EST_IDENTITY, SERVER
 from birthmark.pki.certificates import Certificate, is_signed_by, parse_der
 from birthmark.pki.crl import RevocationReason
 from birthmark.pki.csr import parse_csr
-from birthmark.pki.ocsp import Answer, CertId, OcspMalformedError, OcspRequest, Unsigned, ids_of, parse_request
+from birthmark.pki.ocsp import Answer, CertId, OcspMalformedError, OcspRequest, UnsignedStatus, ids_of, parse_request
 from support.fakes import FakeClock
 from support.pki.ca_world import OPERATOR, an_authority, of
 from support.pki.ocsp_requests import a_request, together
@@ -34,22 +34,22 @@ NOBODY = "192.0.2.1"
 
 
 @contextlib.asynccontextmanager
-async def responders(path: Path, may_sign: Callable[[str], bool] = lambda _: True) -> AsyncIterator[Answers]:
+async def responders(path: Path, may_sign: Callable[[str], bool] = lambda _: True) -> AsyncIterator[OcspResponder]:
     async with an_authority(path, clock=FakeClock()) as ca:
-        yield Answers(ca, may_sign)
+        yield OcspResponder(ca, may_sign)
 
 
-async def issued(answers: Answers, name: str = "device-1") -> Certificate:
+async def issued(answers: OcspResponder, name: str = "device-1") -> Certificate:
     return (await answers.ca.issue(parse_csr(a_csr(name)), OPERATOR))[0]
 
 
-async def said(answers: Answers, der: bytes, address: str = NOBODY) -> ocsp.OCSPResponse:
+async def said(answers: OcspResponder, der: bytes, address: str = NOBODY) -> ocsp.OCSPResponse:
     answer = await answers.answer(der, address)
     assert isinstance(answer, Answer)
     return ocsp.load_der_ocsp_response(answer.der)
 
 
-def about(answers: Answers, certificate: Certificate | int, **options: object) -> bytes:
+def about(answers: OcspResponder, certificate: Certificate | int, **options: object) -> bytes:
     return a_request(certificate, answers.ca.hierarchy.issuing.certificate, **options)  # type: ignore[arg-type]  # by name
 
 
@@ -92,9 +92,9 @@ async def test_what_was_never_issued_is_unknown_and_never_kept(tmp_path: Path) -
 async def test_of_cas_that_are_not_ours_nothing_is_said(tmp_path: Path) -> None:
     async with responders(tmp_path) as answers:
         other = a_ca("Somebody else")
-        assert await answers.answer(a_request(5, other.certificate), NOBODY) is Unsigned.UNAUTHORIZED
+        assert await answers.answer(a_request(5, other.certificate), NOBODY) is UnsignedStatus.UNAUTHORIZED
         mixed = together([a_request(5, other.certificate), about(answers, 5)])
-        assert await answers.answer(mixed, NOBODY) is Unsigned.UNAUTHORIZED
+        assert await answers.answer(mixed, NOBODY) is UnsignedStatus.UNAUTHORIZED
 
 
 async def test_each_ca_has_its_responder_and_the_root_speaks_for_the_cas(tmp_path: Path) -> None:
@@ -149,7 +149,7 @@ async def test_what_a_clock_that_was_ahead_had_signed_is_signed_anew(tmp_path: P
         clock.move(timedelta(days=30))
         await said(answers, request)
         clock.move(-timedelta(days=30))
-        for one in (answers, Answers(answers.ca, lambda _: True)):  # and after a restart
+        for one in (answers, OcspResponder(answers.ca, lambda _: True)):  # and after a restart
             response = await said(one, request)
             assert response.this_update_utc == clock.now()
             assert response.certificates[0].not_valid_before_utc <= clock.now()
@@ -203,7 +203,7 @@ async def test_who_made_us_sign_too_often_gets_what_is_kept_or_comes_later(tmp_p
         assert len((await said(answers, with_nonce)).extensions) == 1
         assert await answers.answer(with_nonce, NOBODY) is first
         assert await answers.answer(plain, NOBODY) is first
-        assert await answers.answer(about(answers, 5), NOBODY) is Unsigned.TRY_LATER
+        assert await answers.answer(about(answers, 5), NOBODY) is UnsignedStatus.TRY_LATER
         assert answers.signed == 2
 
 
@@ -235,7 +235,7 @@ async def test_a_responder_is_renewed_in_time_and_read_again_after_a_restart(tmp
         for days in (0, 10, 6):
             assert isinstance(answers.ca.clock, FakeClock)
             answers.ca.clock.move(timedelta(days=days))
-            again = Answers(answers.ca, lambda _: True)
+            again = OcspResponder(answers.ca, lambda _: True)
             certificates.append((await said(again, about(again, leaf))).certificates[0])
         assert certificates[0] == certificates[1] != certificates[2]
         (file,) = (tmp_path / "ca").glob("ocsp-*.pem")

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from birthmark.agent.control_socket import Order, Orders
+from birthmark.agent.control_socket import ControlCommand, ControlServer
 from birthmark.agent.run import Loop
-from birthmark.cli.agent_process import Teller
+from birthmark.cli.agent_process import EventPrinter
 from support.agent.world import World
 
 
@@ -27,16 +27,16 @@ class Refusing(io.StringIO):
 async def test_an_output_that_takes_nothing_does_not_end_the_agent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_closed: bool
 ) -> None:
-    output, orders = Refusing(), Orders()
+    output, orders = Refusing(), ControlServer()
     if is_closed:
         output.is_full = False
         output.close()
     monkeypatch.setattr(sys, "stdout", output)
-    teller = Teller(as_json=True)
+    teller = EventPrinter(as_json=True)
 
     def tell(event: str, facts: dict[str, object]) -> None:
         teller(event, facts)
-        orders.give(Order.STOP)
+        orders.give(ControlCommand.STOP)
 
     world = World(tmp_path)
     await Loop(world.agent(), orders, tell).run()
@@ -48,7 +48,7 @@ def test_an_output_that_takes_nothing_is_logged_once_for_each_time(
 ) -> None:
     output = Refusing()
     monkeypatch.setattr(sys, "stdout", output)
-    teller = Teller(as_json=False)
+    teller = EventPrinter(as_json=False)
     with caplog.at_level(logging.ERROR):
         for is_full in (True, True, False, False, True):
             output.is_full = is_full

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from birthmark.cli.server_audit import Latest
+from birthmark.cli.server_audit import LatestRows
 
 
 def row(chain: str, minute: int) -> dict[str, Any]:
@@ -10,14 +10,14 @@ def row(chain: str, minute: int) -> dict[str, Any]:
 
 
 def test_rows_of_chains_that_come_one_after_the_other_are_listed_by_their_time() -> None:
-    latest = Latest(3)
+    latest = LatestRows(3)
     for one in (row("w1", 1), row("w1", 4), row("w2", 2), row("w2", 3), row("w2", 5)):
         latest.add(one)
     assert [one["minute"] for one in latest.rows()] == [3, 4, 5]
 
 
 def test_what_one_chain_says_stays_in_its_order_though_its_clock_went_back() -> None:
-    latest = Latest(3)
+    latest = LatestRows(3)
     for one in (row("w1", 4), row("w1", 1)):
         latest.add(one)
     assert [one["minute"] for one in latest.rows()] == [4, 1]

@@ -6,12 +6,12 @@ import pytest
 import typer
 
 from birthmark.cli import device_enroll_list
-from birthmark.cli.bulk_summary import Refusals, Tally
+from birthmark.cli.bulk_summary import BulkSummary, Refusals
 from birthmark.cli.common import telling_refusals
 from birthmark.cli.device_enroll_list import Shipment, enroll_shipment, template_of
 from birthmark.cli.device_enroll_options import DeviceOptions, RunOptions
 from birthmark.fleet.journal import Outcome
-from birthmark.fleet.target import Change, Done
+from birthmark.fleet.target import Change, TargetOutcome
 from birthmark.fleet.template import Template, TemplateInvalidError
 from birthmark.manifests.errors import MalformedEntryError
 from support.agent.memory_target import MemoryTarget
@@ -30,16 +30,18 @@ def test_a_journal_that_cannot_be_used_is_the_only_complaint_and_is_replaced_in_
     shipment = Shipment(Path("m"), None, 3, Template(), quiet=True)
     run = RunOptions(journal=journal)
     with pytest.raises(typer.Exit), telling_refusals():
-        enroll_shipment(MemoryTarget(), shipment, Tally(as_json=False), run, update=True, dry_run=False)
+        enroll_shipment(MemoryTarget(), shipment, BulkSummary(as_json=False), run, update=True, dry_run=False)
     told = capsys.readouterr().err
     assert "Cut off" not in told
     assert f"`birthmark device enroll-list m --update --journal {journal}{other}`" in told
 
 
 def test_what_differs_is_told_by_kind_with_the_first_few(capsys: pytest.CaptureFixture[str]) -> None:
-    tally = Tally(as_json=False)
+    tally = BulkSummary(as_json=False)
     for number in range(5):
-        tally.add(Outcome(f"device-{number}", None, Done.WOULD_UPDATE, difference=(Change("IoT Edge", "no", "yes"),)))
+        tally.add(
+            Outcome(f"device-{number}", None, TargetOutcome.WOULD_UPDATE, difference=(Change("IoT Edge", "no", "yes"),))
+        )
     tally.show_differences()
     told = capsys.readouterr().err.splitlines()
     assert told[0] == "IoT Edge of 5 devices:"
@@ -50,10 +52,10 @@ def test_refusals_that_differ_in_a_name_alone_are_not_told_a_thousand_times(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    tally = Tally(as_json=False)
+    tally = BulkSummary(as_json=False)
     for number in range(1000):
         error = MalformedEntryError(place=number, detail=f"device-{number} has no certificate")
-        tally.add(Outcome(f"device-{number}", None, Done.REFUSED, error))
+        tally.add(Outcome(f"device-{number}", None, TargetOutcome.REFUSED, error))
     tally.show_refusals()
     told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("Refused")]
     assert told[:5] == [f"Refused 1 device: device-{number}" for number in range(5)]
@@ -61,8 +63,13 @@ def test_refusals_that_differ_in_a_name_alone_are_not_told_a_thousand_times(
 
 
 def test_a_rehearsal_is_told_in_words() -> None:
-    tally = Tally(as_json=True)
-    for done in (Done.WOULD_CREATE, Done.WOULD_CREATE, Done.WOULD_UPDATE, Done.CREATED):
+    tally = BulkSummary(as_json=True)
+    for done in (
+        TargetOutcome.WOULD_CREATE,
+        TargetOutcome.WOULD_CREATE,
+        TargetOutcome.WOULD_UPDATE,
+        TargetOutcome.CREATED,
+    ):
         tally.add(Outcome("device-1", None, done))
     assert sorted(tally.summary().split(", ")) == ["1 created", "1 would be updated", "2 would be created"]
 
@@ -86,11 +93,11 @@ def test_who_stops_a_long_run_is_told_how_far_it_came_and_how_it_goes_on(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.argv", ["birthmark", "device", "enroll-list", "s.json", "--undo"])
-    tally = Tally(as_json=False)
+    tally = BulkSummary(as_json=False)
 
     def stopped() -> None:
         with device_enroll_list._shown("Taking back", 5, tally) as step:
-            tally.counts[Done.TAKEN_BACK] += 2
+            tally.counts[TargetOutcome.TAKEN_BACK] += 2
             step()
             raise KeyboardInterrupt
 

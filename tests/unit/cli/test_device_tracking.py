@@ -8,13 +8,13 @@ from typing import Any, cast
 import pytest
 import typer
 
-from birthmark.cli.bulk_summary import Tally
+from birthmark.cli.bulk_summary import BulkSummary
 from birthmark.cli.common import INTERRUPTED
 from birthmark.cli.device_tracking import PatienceOptions, follow, move
 from birthmark.fleet.errors import TargetUnreachableError
-from birthmark.fleet.migration import Moved, Pair, Progress
+from birthmark.fleet.migration import MigrationStage, Pair, Progress
 from birthmark.fleet.target import EnrollmentRequest
-from birthmark.fleet.tracking import Goal, Stand, Standing
+from birthmark.fleet.tracking import DeviceProgress, DeviceStage, Goal
 from support.pki.pki_builders import a_device
 
 WISH = EnrollmentRequest("gateway", a_device(common_name="gateway").certificate)
@@ -25,8 +25,8 @@ class Target:
 
     description = "here"
 
-    def stand(self, wish: EnrollmentRequest) -> Stand:
-        return Stand(wish.device_id, Standing.UNASSIGNED)
+    def stand(self, wish: EnrollmentRequest) -> DeviceProgress:
+        return DeviceProgress(wish.device_id, DeviceStage.UNASSIGNED)
 
 
 def interrupt(_seconds: float) -> None:
@@ -47,11 +47,11 @@ def test_who_stops_waiting_keeps_where_devices_stand(
 
 def test_what_was_moved_before_a_target_was_lost_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     def look(_wishes: Sequence[Pair]) -> Iterator[Progress]:
-        yield Progress("gateway", Moved.MOVED, "retired at there")
+        yield Progress("gateway", MigrationStage.MOVED, "retired at there")
         raise TargetUnreachableError(target="there", reason="gone")
 
     moving, kept = cast(Any, SimpleNamespace(look=look, source=Target(), destination=Target())), list[Any]()
-    pairs, tally = [(WISH, WISH), (WISH, WISH)], Tally(as_json=False)
+    pairs, tally = [(WISH, WISH), (WISH, WISH)], BulkSummary(as_json=False)
     with pytest.raises(TargetUnreachableError):
         move(moving, pairs, 0, tally, ("", ""), keep=kept.append, as_json=False)
     assert [row["outcome"] for row in kept] == ["moved"]

@@ -8,7 +8,7 @@ import pytest
 from birthmark.cli.log_patterns import (
     HARMLESS,
     TELLING,
-    Telling,
+    DiagnosticPattern,
     harmless_in,
     refusals_in,
     telling_in,
@@ -24,7 +24,9 @@ def test_a_known_line_is_found_as_the_page_prints_it(known: object) -> None:
 
 
 @pytest.mark.parametrize("known", TELLING, ids=lambda known: known.line[-40:])
-def test_a_line_that_means_something_is_found_as_the_page_prints_it_and_is_not_called_harmless(known: Telling) -> None:
+def test_a_line_that_means_something_is_found_as_the_page_prints_it_and_is_not_called_harmless(
+    known: DiagnosticPattern,
+) -> None:
     assert known in telling_in(f"12:00:01 INFO x\n{known.line}\n")
     assert harmless_in(known.line) == []
 

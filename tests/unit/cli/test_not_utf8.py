@@ -10,7 +10,7 @@ from birthmark.auth.connection_strings import ConnectionStringError, parse_conne
 from birthmark.errors import shell_word
 from birthmark.fleet.journal import Outcome
 from birthmark.fleet.report import Report, Run
-from birthmark.fleet.target import Done
+from birthmark.fleet.target import TargetOutcome
 from birthmark.untrusted_text import decode_json
 from support.fakes import NOON
 
@@ -45,7 +45,7 @@ def test_a_report_is_whole(tmp_path: Path, form: str) -> None:
     run = Run("target", NOON, dry_run=False, command="x", title="Enroll")
     with Report(tmp_path / f"r.{form}", run, lambda: NOON) as report:
         for device in ("a", NAME, "b"):
-            report.add(Outcome(device, None, Done.CREATED))
+            report.add(Outcome(device, None, TargetOutcome.CREATED))
     assert "\\udcf6" in (tmp_path / f"r.{form}").read_text()
 
 

@@ -12,7 +12,7 @@ import pytest
 from birthmark import atomic_files
 from birthmark.cli import service_install
 from birthmark.cli.common import FileUnusableError
-from birthmark.cli.installer import Installer, Made, Step
+from birthmark.cli.installer import Installer, InstallManifest, Step
 from birthmark.cli.systemd_units import Service, agent_service
 
 
@@ -177,7 +177,7 @@ def a_user(root: Path, uid: int, gid: int) -> None:
     name, what = "birthmark-agent", "Birthmark agent"
     (root / "etc/passwd").write_text(f"{name}:x:{uid}:{gid}:{what}:/var/lib/aziot:/usr/sbin/nologin\n")
     installer = Installer(a_service(), root)
-    made = msgspec.json.decode(installer.record.read_bytes(), type=Made)
+    made = msgspec.json.decode(installer.record.read_bytes(), type=InstallManifest)
     installer.record.write_bytes(msgspec.json.encode(msgspec.structs.replace(made, user=name)))
 
 

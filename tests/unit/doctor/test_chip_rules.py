@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from birthmark.doctor.facts import BusSeen, ChipAsked, ChipSeen, Ending, FileSeen, KeySeen, SoftHsmSeen, TokenSeen
+from birthmark.doctor.facts import BusSeen, ChipAsked, ChipSeen, FileSeen, KeySeen, ProbeExit, SoftHsmSeen, TokenSeen
 from birthmark.doctor.model import Finding, Severity
 from birthmark.doctor.pkcs11_probe import _held_back
 from birthmark.doctor.rules import bus, chip
@@ -53,7 +53,7 @@ def test_a_library_that_sees_no_token_is_told_with_its_name() -> None:
     "facts",
     [
         {"code": "keys.token_not_found", "cause": "none"},
-        {"ending": Ending.HUNG, "detail": "no answer within 10 s"},
+        {"ending": ProbeExit.HUNG, "detail": "no answer within 10 s"},
         {"code": "keys.token_failed", "cause": "it failed", "detail": "DeviceError"},
     ],
     ids=["no token", "hangs", "fails"],
@@ -125,7 +125,7 @@ def test_a_library_that_nobody_named_is_named() -> None:
         ({"library": FileSeen("/lib.so")}, "keys.module_missing"),
         ({"library": FileSeen("/lib.so", exists=True, is_directory=True)}, "keys.module_missing"),
         ({"built_for": "aarch64", "here": "x86_64"}, "doctor.library_foreign"),
-        ({"ending": Ending.CRASHED, "detail": "SIGSEGV"}, "doctor.library_crashes"),
+        ({"ending": ProbeExit.CRASHED, "detail": "SIGSEGV"}, "doctor.library_crashes"),
         ({"code": "keys.module_broken", "cause": "x"}, "keys.module_broken"),
     ],
 )

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from birthmark.doctor.facts import FileSeen, Foreign, PathSeen, ServerSeen, TrustSeen
+from birthmark.doctor.facts import FileSeen, MismatchedVariable, PathSeen, ServerSeen, TrustSeen
 from birthmark.doctor.model import Severity
 from birthmark.doctor.rules.environment import not_set_up, of_another_server, paths, trust
 from birthmark.doctor.setting_sources import Kind, Setting
@@ -15,7 +15,7 @@ THERE = FileSeen(BUNDLE.value, exists=True)
 
 
 def test_variables_of_another_server_are_named_without_their_secrets_and_set_anew() -> None:
-    foreign = (Foreign("PROVISIONING_HOST", "10.0.0.9"), Foreign("AWS_SECRET_ACCESS_KEY"))
+    foreign = (MismatchedVariable("PROVISIONING_HOST", "10.0.0.9"), MismatchedVariable("AWS_SECRET_ACCESS_KEY"))
     (found,) = of_another_server(replace(SERVER, foreign=foreign))
     assert "PROVISIONING_HOST=10.0.0.9; AWS_SECRET_ACCESS_KEY; the server meant is that of /data" in found.seen
     assert found.command == 'eval "$(birthmark env --data /data)"'

@@ -6,7 +6,7 @@ import pytest
 
 from birthmark.documents import query_evaluator
 from birthmark.documents.queries import parse_query
-from birthmark.documents.query_evaluator import Summing, TooManyGroupsProblem, fits, row_of
+from birthmark.documents.query_evaluator import GroupedRows, TooManyGroupsProblem, fits, row_of
 
 TWIN: dict[str, Any] = {
     "deviceId": "pump-1",
@@ -75,7 +75,7 @@ def test_a_row_leaves_out_what_a_document_does_not_have() -> None:
 
 
 def summed(text: str, *tags: dict[str, Any]) -> list[dict[str, Any]]:
-    summing = Summing(parse_query(text))
+    summing = GroupedRows(parse_query(text))
     for one in tags:
         summing.add({"tags": one})
     return summing.rows()

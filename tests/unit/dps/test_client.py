@@ -14,13 +14,13 @@ from birthmark.device_transports.ports import HttpAnswer, Message
 from birthmark.device_transports.web_page import WebPageError
 from birthmark.dps import wire
 from birthmark.dps.client import (
-    Assigned,
     DpsBusyError,
     DpsFailedError,
     DpsNotFoundError,
     DpsRefusedError,
     DpsRejectedError,
     DpsTarget,
+    HubAssignment,
     is_registered_by_https,
     register_by_https,
     register_by_mqtt,
@@ -34,7 +34,7 @@ ASSIGNING = {"operationId": "4.a.b/c", "status": "assigning", "registrationState
 STATE = {"registrationId": "device-1", "assignedHub": "hub.test", "deviceId": "Device-1", "substatus": "s"}
 ASSIGNED = {"operationId": "4.a.b/c", "status": "assigned", "registrationState": STATE}
 REFUSED = {"errorCode": 401002, "trackingId": "t-1", "message": "Unauthorized\x1b"}
-DONE = Assigned("hub.test", "Device-1", "device-1", "s")
+DONE = HubAssignment("hub.test", "Device-1", "device-1", "s")
 
 Answer = tuple[int, int | None, Mapping[str, Any]]
 
@@ -91,7 +91,7 @@ class CannedMqtt:
         self.is_closed = True
 
 
-async def by_https(*answers: Answer) -> tuple[Assigned, CannedHttps, Waits]:
+async def by_https(*answers: Answer) -> tuple[HubAssignment, CannedHttps, Waits]:
     client, waits = CannedHttps(*answers), Waits()
     return (await register_by_https(client, TARGET, pause=waits)), client, waits
 

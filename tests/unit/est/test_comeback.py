@@ -6,8 +6,8 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from birthmark.ca.model import Issued
-from birthmark.est.model import Comeback
+from birthmark.ca.model import IssuedCertificate
+from birthmark.est.model import LateRenewalRule
 from birthmark.est.rules.late_renewal import CloneSuspectedError, ComebackTooLateError, check_comeback
 from birthmark.pki.certificates import Thumbprint
 from birthmark.pki.path_validation import CertificateExpiredError
@@ -17,25 +17,25 @@ from support.pki.pki_builders import a_ca, a_device
 CA = a_ca("Ours")
 DAY = timedelta(days=1)
 LIFETIMES = {"1 day": DAY, "30 days": 30 * DAY, "2 years": 730 * DAY}
-NEVER: dict[str, Comeback] = {}
-BY_ITSELF = {"device": Comeback(30 * DAY)}
-BY_A_WORD = {"device": Comeback(30 * DAY, approval=True)}
-OF_ANOTHER_PROFILE = {"gateway": Comeback(30 * DAY)}
+NEVER: dict[str, LateRenewalRule] = {}
+BY_ITSELF = {"device": LateRenewalRule(30 * DAY)}
+BY_A_WORD = {"device": LateRenewalRule(30 * DAY, approval=True)}
+OF_ANOTHER_PROFILE = {"gateway": LateRenewalRule(30 * DAY)}
 
 
 def came_back(
-    one: Issued,
-    rules: dict[str, Comeback],
+    one: IssuedCertificate,
+    rules: dict[str, LateRenewalRule],
     now: datetime,
-    newer: Sequence[Issued] = (),
+    newer: Sequence[IssuedCertificate] = (),
     in_use: Sequence[Thumbprint] = (),
-) -> Comeback | None:
+) -> LateRenewalRule | None:
     parents = {other.parent for other in newer if other.parent is not None}
     return check_comeback(one, rules, now, newer=newer, parents=parents, in_use=in_use)
 
 
-def issued(lifetime: timedelta, now: datetime = NOON) -> Issued:
-    return Issued(a_device(CA, now=now, lifetime=lifetime).certificate, "device-1", "device", "est_user:a")
+def issued(lifetime: timedelta, now: datetime = NOON) -> IssuedCertificate:
+    return IssuedCertificate(a_device(CA, now=now, lifetime=lifetime).certificate, "device-1", "device", "est_user:a")
 
 
 @pytest.mark.parametrize("lifetime", LIFETIMES.values(), ids=LIFETIMES)
@@ -55,7 +55,7 @@ def issued(lifetime: timedelta, now: datetime = NOON) -> Issued:
     ],
 )
 def test_the_rule_of_the_certificates_profile_decides(
-    lifetime: timedelta, rules: dict[str, Comeback], days_after: float, comes_back: object
+    lifetime: timedelta, rules: dict[str, LateRenewalRule], days_after: float, comes_back: object
 ) -> None:
     one = issued(lifetime)
     now = one.certificate.not_after + days_after * DAY

@@ -3,11 +3,11 @@
 import pytest
 from asn1crypto import core, parser
 
-from birthmark.est.rules.csr_attributes import TEMPLATE, Wish, render_wish
+from birthmark.est.rules.csr_attributes import TEMPLATE, KeyRequirements, render_wish
 from birthmark.est.wire import CsrAttribute, parse_csr_attributes
 
 
-def said(wish: Wish) -> dict[str, tuple[bytes, ...]]:
+def said(wish: KeyRequirements) -> dict[str, tuple[bytes, ...]]:
     return {one.oid: one.values for one in parse_csr_attributes(render_wish(wish))}
 
 
@@ -22,14 +22,14 @@ def said(wish: Wish) -> dict[str, tuple[bytes, ...]]:
 def test_the_key_is_named_with_its_curve_or_size_and_the_hash(
     key: str, kind: str, value: core.Asn1Value, hashed: str
 ) -> None:
-    attributes = said(Wish(key))
+    attributes = said(KeyRequirements(key))
     assert attributes[kind] == (value.dump(),)
     assert attributes[hashed] == ()
 
 
 @pytest.mark.parametrize("key", ["P-256", "P-384", "RSA-2048"])
 def test_the_template_leaves_the_name_to_the_device_and_gives_the_key(key: str) -> None:
-    (template,) = said(Wish(key))[TEMPLATE]
+    (template,) = said(KeyRequirements(key))[TEMPLATE]
     content, found = parser.parse(template)[4], []
     while content:
         *_, header, part, trailer = parser.parse(content)
@@ -43,9 +43,9 @@ def test_the_template_leaves_the_name_to_the_device_and_gives_the_key(key: str) 
 
 def test_channel_binding_is_asked_for_where_it_is_wanted() -> None:
     challenge = "1.2.840.113549.1.9.7"
-    assert challenge in said(Wish("P-256", channel_binding=True))
-    assert challenge not in said(Wish("P-256"))
+    assert challenge in said(KeyRequirements("P-256", channel_binding=True))
+    assert challenge not in said(KeyRequirements("P-256"))
 
 
 def test_what_is_said_reads_as_attributes_again() -> None:
-    assert CsrAttribute("1.2.840.10045.4.3.2") in parse_csr_attributes(render_wish(Wish("P-256")))
+    assert CsrAttribute("1.2.840.10045.4.3.2") in parse_csr_attributes(render_wish(KeyRequirements("P-256")))

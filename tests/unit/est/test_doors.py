@@ -6,8 +6,8 @@ from datetime import timedelta
 import pytest
 
 from birthmark.auth.principals import Principal, PrincipalKind
-from birthmark.ca.model import Issued
-from birthmark.est.model import Comeback, Door, Proof
+from birthmark.ca.model import IssuedCertificate
+from birthmark.est.model import EstLabel, LateRenewalRule, Proof
 from birthmark.est.rules.csr_attributes import KeyEncryptionUnsupportedError, request_for_key
 from birthmark.est.rules.labels import comeback_at, is_stranger_at
 from birthmark.est.rules.late_renewal import ComebackTooLateError
@@ -18,13 +18,13 @@ from support.fakes import NOON
 from support.pki.pki_builders import a_ca, a_csr, a_device, a_key
 
 DAY = timedelta(days=1)
-ISSUED = Issued(a_device(a_ca(), lifetime=DAY).certificate, "device-1", "device", "est_user:a")
-LAX, STRICT = Comeback(30 * DAY), Comeback(2 * DAY, approval=True)
-OF_DEVICES, OF_CAS = Door(), Door(profile=EDGE_CA)
+ISSUED = IssuedCertificate(a_device(a_ca(), lifetime=DAY).certificate, "device-1", "device", "est_user:a")
+LAX, STRICT = LateRenewalRule(30 * DAY), LateRenewalRule(2 * DAY, approval=True)
+OF_DEVICES, OF_CAS = EstLabel(), EstLabel(profile=EDGE_CA)
 LATE = NOON + 2 * DAY
 
 
-def a_proof(kind: PrincipalKind = PrincipalKind.DEVICE, issued: Issued | None = ISSUED) -> Proof:
+def a_proof(kind: PrincipalKind = PrincipalKind.DEVICE, issued: IssuedCertificate | None = ISSUED) -> Proof:
     return Proof(Principal(kind, "device-1"), comeback=LAX, issued=issued)
 
 
@@ -51,7 +51,9 @@ def test_at_another_door_the_stricter_of_both_rules_counts() -> None:
         (PrincipalKind.AUTHORITY, OF_CAS, False),
     ],
 )
-def test_a_stranger_is_who_has_not_what_the_door_gives(kind: PrincipalKind, door: Door, *, is_stranger: bool) -> None:
+def test_a_stranger_is_who_has_not_what_the_door_gives(
+    kind: PrincipalKind, door: EstLabel, *, is_stranger: bool
+) -> None:
     assert is_stranger_at(door, a_proof(kind)) is is_stranger
 
 

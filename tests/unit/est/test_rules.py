@@ -6,7 +6,7 @@ import pytest
 from cryptography import x509
 
 from birthmark.auth.principals import PrincipalKind
-from birthmark.ca.model import Issued
+from birthmark.ca.model import IssuedCertificate
 from birthmark.est.model import BootstrapCa
 from birthmark.est.rules.caller_rate_limit import EstThrottledError, Limiter
 from birthmark.est.rules.client_identity import (
@@ -32,8 +32,8 @@ CA, MAKER = a_ca("Ours"), a_ca("Maker")
 DEVICE, BORN = a_device(CA), a_device(MAKER, "chip-7")
 
 
-def issued(holder: Holder = DEVICE, *, is_revoked: bool = False) -> Issued:
-    return Issued(holder.certificate, "device-1", "device", "est_user:a", NOON if is_revoked else None)
+def issued(holder: Holder = DEVICE, *, is_revoked: bool = False) -> IssuedCertificate:
+    return IssuedCertificate(holder.certificate, "device-1", "device", "est_user:a", NOON if is_revoked else None)
 
 
 def makers(*, any_name: bool = False) -> list[BootstrapCa]:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import birthmark
 from birthmark.events.catalogue import CHANGED, KINDS, RENEWED, event_of, type_of
-from birthmark.events.model import Happening
+from birthmark.events.model import OperationEvent
 from birthmark.events.reader import PlaceInvalidError, parse_place, place_of
 from birthmark.events.schema import schema
 
@@ -51,7 +51,9 @@ def test_a_certificate_that_renews_another_is_told_as_that() -> None:
 
 def test_an_event_is_one_of_cloudevents() -> None:
     at = datetime(2026, 6, 1, 12, tzinfo=UTC)
-    event = event_of(Happening("main", 7, at, "device", "dps.register", "pump-1", {"hub": "h"}), "birthmark://here")
+    event = event_of(
+        OperationEvent("main", 7, at, "device", "dps.register", "pump-1", {"hub": "h"}), "birthmark://here"
+    )
     assert event == {
         "specversion": "1.0",
         "id": "main/7",
@@ -110,4 +112,4 @@ def test_what_is_no_event_is_none_of_the_schema(change: dict[str, Any]) -> None:
 
 def an_event(action: str) -> dict[str, Any]:
     at = datetime(2026, 6, 1, 12, tzinfo=UTC)
-    return dict(event_of(Happening("main", 7, at, "device", action, "pump-1", {"hub": "h"}), "birthmark://here"))
+    return dict(event_of(OperationEvent("main", 7, at, "device", action, "pump-1", {"hub": "h"}), "birthmark://here"))

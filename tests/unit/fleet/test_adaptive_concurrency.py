@@ -10,13 +10,21 @@ from hypothesis import strategies as st
 
 from birthmark.clock import SystemClock
 from birthmark.errors import ThrottledError
-from birthmark.fleet.adaptive_concurrency import Pace, Paced
+from birthmark.fleet.adaptive_concurrency import AdaptiveConcurrency, PacedTarget
 from birthmark.fleet.bulk import enroll_all, take_back_all
 from birthmark.fleet.errors import TargetThrottledError
 from birthmark.fleet.journal import Journal, Outcome
-from birthmark.fleet.migration import Move, Moved
-from birthmark.fleet.target import Done, Enrolled, EnrollmentRequest, Note, Retired, WayBack, unnoted
-from birthmark.fleet.tracking import Stand, Standing, stands_of
+from birthmark.fleet.migration import MigrationStage, Move
+from birthmark.fleet.target import (
+    EnrollmentOutcome,
+    EnrollmentRequest,
+    Note,
+    RetirementOutcome,
+    TargetOutcome,
+    WayBack,
+    unnoted,
+)
+from birthmark.fleet.tracking import DeviceProgress, DeviceStage, stands_of
 from support.agent.memory_target import MemoryTarget
 from support.pki.pki_builders import a_device
 
@@ -51,18 +59,20 @@ class Strained(MemoryTarget):
         self._may("new")
         return super().enroll_new(wishes, note)
 
-    def enroll(self, wish: EnrollmentRequest, note: Note = unnoted, *, update: bool, dry_run: bool) -> Enrolled:
+    def enroll(
+        self, wish: EnrollmentRequest, note: Note = unnoted, *, update: bool, dry_run: bool
+    ) -> EnrollmentOutcome:
         note(wish.device_id, {"thumbprint": wish.certificate.thumbprint.hex()})
         self._may("enroll")
         return super().enroll(wish, note, update=update, dry_run=dry_run)
 
-    def take_back(self, device_id: str, way: WayBack, *, dry_run: bool) -> Done:
+    def take_back(self, device_id: str, way: WayBack, *, dry_run: bool) -> TargetOutcome:
         self._may("back")
         return super().take_back(device_id, way, dry_run=dry_run)
 
-    def stand(self, wish: EnrollmentRequest) -> Stand:
+    def stand(self, wish: EnrollmentRequest) -> DeviceProgress:
         self._may("stand")
-        return Stand(wish.device_id, Standing.CONNECTED)
+        return DeviceProgress(wish.device_id, DeviceStage.CONNECTED)
 
 
 @pytest.mark.parametrize("most_at_once", [1, 5])
@@ -71,11 +81,11 @@ def test_what_is_throttled_is_asked_for_again_and_nothing_is_refused_or_doubled(
     with Journal(tmp_path / "j", "here") as journal:
         enroll_all(target, WISHES, journal, told.append, update=False, dry_run=False)
     assert sorted(outcome.device_id for outcome in told) == sorted(wish.device_id for wish in WISHES)
-    assert {outcome.done for outcome in told} == {Done.CREATED}
+    assert {outcome.done for outcome in told} == {TargetOutcome.CREATED}
     undone = list[Outcome]()
     with Journal(tmp_path / "j", "here") as journal:
         take_back_all(target, journal, undone.append, dry_run=False)
-    assert [outcome.done for outcome in undone] == [Done.TAKEN_BACK] * len(WISHES)
+    assert [outcome.done for outcome in undone] == [TargetOutcome.TAKEN_BACK] * len(WISHES)
 
 
 def test_a_device_of_several_writes_is_not_tried_again_when_one_of_them_was_refused() -> None:
@@ -84,7 +94,7 @@ def test_a_device_of_several_writes_is_not_tried_again_when_one_of_them_was_refu
     with pytest.raises(ThrottledError):
         enroll_all(target, WISHES[:1], Journal(None, ""), told.append, update=False, dry_run=False)
     enroll_all(target, WISHES[:1], Journal(None, ""), told.append, update=False, dry_run=False)
-    assert [outcome.done for outcome in told] == [Done.CREATED]
+    assert [outcome.done for outcome in told] == [TargetOutcome.CREATED]
 
 
 def test_devices_are_followed_at_a_pace_that_is_borne() -> None:
@@ -99,7 +109,7 @@ def test_a_target_that_never_bears_it_ends_the_run_and_what_is_done_is_told() ->
 
 
 def test_a_refusal_halves_and_answers_raise_it_again_one_by_one() -> None:
-    pace = Pace()
+    pace = AdaptiveConcurrency()
     pace.throttled(0, 1, 0, 0.5)
     assert pace.limit == 4
     pace.throttled(0, 1, 0, 0.5)  # of those that were under way
@@ -113,7 +123,7 @@ def test_a_refusal_halves_and_answers_raise_it_again_one_by_one() -> None:
 
 
 def test_the_targets_own_time_is_kept() -> None:
-    pace = Pace()
+    pace = AdaptiveConcurrency()
     pace.throttled(100.0, 1, 0.005, 0.0)
     assert pace.resume_at >= 100.005
 
@@ -122,7 +132,7 @@ def test_the_targets_own_time_is_kept() -> None:
 def test_there_is_always_one_who_may_ask_and_never_more_than_most(
     told: list[tuple[bool, float, int, float]],
 ) -> None:
-    pace, now = Pace(), 0.0
+    pace, now = AdaptiveConcurrency(), 0.0
     for is_answered, later, attempt, dice in told:
         now += later
         if is_answered:
@@ -135,7 +145,7 @@ def test_there_is_always_one_who_may_ask_and_never_more_than_most(
 
 def test_nobody_waits_for_a_turn_when_the_run_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("birthmark.fleet.adaptive_concurrency._MOST_S", 60.0)
-    paced, times = Paced(2), list[int]()
+    paced, times = PacedTarget(2), list[int]()
     asked = threading.Event()
 
     def question() -> None:
@@ -169,7 +179,7 @@ class Ticking(SystemClock):
 
 
 def test_a_pause_that_ends_between_two_looks_at_the_clock_keeps_nobody_waiting() -> None:
-    paced, told = Paced(1, Ticking()), list[str]()
+    paced, told = PacedTarget(1, Ticking()), list[str]()
     paced.pace.resume_at = 1.5
     asking = threading.Thread(target=lambda: told.append(paced.ask(lambda: "answer")), daemon=True)
     asking.start()
@@ -181,7 +191,9 @@ def test_many_who_are_never_answered_give_up_together_and_not_one_after_the_othe
     asked = list[int]()
 
     class Never(Strained):
-        def enroll(self, wish: EnrollmentRequest, note: Note = unnoted, *, update: bool, dry_run: bool) -> Enrolled:
+        def enroll(
+            self, wish: EnrollmentRequest, note: Note = unnoted, *, update: bool, dry_run: bool
+        ) -> EnrollmentOutcome:
             asked.append(1)
             raise too_much()
 
@@ -196,31 +208,31 @@ def test_a_move_whose_writes_were_cut_off_is_not_tried_again_before_the_next_run
 
         writes_at_once = False
 
-        def stand(self, wish: EnrollmentRequest) -> Stand:
-            return Stand(wish.device_id, Standing.MISSING)
+        def stand(self, wish: EnrollmentRequest) -> DeviceProgress:
+            return DeviceProgress(wish.device_id, DeviceStage.MISSING)
 
         def reinstate(self, wish: EnrollmentRequest) -> None:
             raise NotImplementedError
 
-        def retire(self, wish: EnrollmentRequest, *, dry_run: bool) -> Retired:
+        def retire(self, wish: EnrollmentRequest, *, dry_run: bool) -> RetirementOutcome:
             raise NotImplementedError
 
     class Here(Elsewhere):
-        def stand(self, wish: EnrollmentRequest) -> Stand:
-            return Stand(wish.device_id, Standing.CONNECTED)
+        def stand(self, wish: EnrollmentRequest) -> DeviceProgress:
+            return DeviceProgress(wish.device_id, DeviceStage.CONNECTED)
 
     there, pairs = Elsewhere(1), [(WISHES[0], WISHES[0])]
     move = Move(Here(0), there, Journal(None, ""), dry_run=False)
     with pytest.raises(ThrottledError):
         list(move.look(pairs))
     assert there.alone == []
-    assert [one.moved for one in move.look(pairs)] == [Moved.WAITING]
+    assert [one.moved for one in move.look(pairs)] == [MigrationStage.WAITING]
 
 
 def test_a_long_pause_is_told_once_however_many_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("birthmark.fleet.adaptive_concurrency._MOST_S", 60.0)
     told, together = list[float](), threading.Barrier(4)
-    paced = Paced(4, says=told.append)
+    paced = PacedTarget(4, says=told.append)
 
     def question() -> None:
         together.wait(5)

@@ -4,7 +4,16 @@ from datetime import timedelta
 
 import pytest
 
-from birthmark.fleet.aws_record_diff import Before, Now, OnRecord, Undo, Way, completes, undo_of, way_back
+from birthmark.fleet.aws_record_diff import (
+    AwsRollbackEntry,
+    CurrentThing,
+    OnRecord,
+    PreviousThing,
+    Undo,
+    completes,
+    undo_of,
+    way_back,
+)
 from birthmark.fleet.target import EnrollmentRequest
 from support.fakes import NOON
 from support.pki.pki_builders import a_device
@@ -12,20 +21,22 @@ from support.pki.pki_builders import a_device
 CERTIFICATE = a_device(common_name="gateway").certificate
 ID = CERTIFICATE.thumbprint.hex()
 ARN = f"arn:aws:iot:us-east-1:123456789012:cert/{ID}"
-WAY = Way(ID, is_new_thing=True, is_attached=False, is_registered=False, since=NOON)
-CHANGED = Way(
+WAY = AwsRollbackEntry(ID, is_new_thing=True, is_attached=False, is_registered=False, since=NOON)
+CHANGED = AwsRollbackEntry(
     ID,
     is_new_thing=False,
     is_attached=True,
     is_registered=True,
-    before=Before(3, "pump", {"site": "a"}, ("line",)),
+    before=PreviousThing(3, "pump", {"site": "a"}, ("line",)),
     groups=("g",),
 )
 
 
-def now(version: int | None = 1, *, created: timedelta = timedelta(), groups: frozenset[str] = frozenset()) -> Now:
+def now(
+    version: int | None = 1, *, created: timedelta = timedelta(), groups: frozenset[str] = frozenset()
+) -> CurrentThing:
     described = {"certificateArn": ARN, "creationDate": NOON + created}
-    return Now([ARN], described, ["gateway"], frozenset(), version, groups)
+    return CurrentThing([ARN], described, ["gateway"], frozenset(), version, groups)
 
 
 def test_all_that_a_run_made_is_taken_back() -> None:
@@ -38,7 +49,7 @@ def test_a_certificate_that_was_there_before_stays() -> None:
 
 
 @pytest.mark.parametrize(("way", "version"), [(WAY, 2), (CHANGED, 5)])
-def test_a_thing_that_was_changed_since_is_left(way: Way, version: int) -> None:
+def test_a_thing_that_was_changed_since_is_left(way: AwsRollbackEntry, version: int) -> None:
     assert f"version {version}" in (undo_of(way, "gateway", now(version)).problem or "")
 
 

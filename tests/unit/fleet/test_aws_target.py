@@ -13,7 +13,7 @@ from botocore.stub import Stubber
 
 from birthmark.devices.model import RevocationOutcome
 from birthmark.errors import BirthmarkError
-from birthmark.fleet.aws_renewal import Carried, NotConnectedByItError, NoThingError
+from birthmark.fleet.aws_renewal import CarriedOverAttachments, NotConnectedByItError, NoThingError
 from birthmark.fleet.aws_target import AwsTarget
 from birthmark.fleet.errors import (
     CredentialsRefusedError,
@@ -28,8 +28,8 @@ from birthmark.fleet.errors import (
     TargetUnreachableError,
 )
 from birthmark.fleet.profiles import AwsProfile
-from birthmark.fleet.target import Done, EnrollmentRequest, Record, WayBack
-from birthmark.fleet.tracking import Stand, Standing
+from birthmark.fleet.target import EnrollmentRequest, Record, TargetOutcome, WayBack
+from birthmark.fleet.tracking import DeviceProgress, DeviceStage
 from support.fakes import NOON, FakeClock
 from support.pki.pki_builders import a_device
 
@@ -128,13 +128,13 @@ def test_a_thing_is_made_with_its_certificate_and_policy(aws: Stubber, target: A
     answers(aws, ("get_policy", {}, {"policyName": "p"}))
     made(aws)
     answers(aws, ("attach_policy", {}, {"policyName": "p", "target": ARN}), ATTACH)
-    assert target.enroll(WITH_POLICY, update=False, dry_run=False).done is Done.CREATED
+    assert target.enroll(WITH_POLICY, update=False, dry_run=False).done is TargetOutcome.CREATED
 
 
 def test_a_thing_with_its_certificate_and_policy_is_left(aws: Stubber, target: AwsTarget) -> None:
     principals(aws, OTHER_ARN, ARN)
     answers(aws, DESCRIBED, ("list_attached_policies", {"policies": [{"policyName": "p"}]}, {"target": ARN}))
-    assert target.enroll(WITH_POLICY, update=False, dry_run=False).done is Done.UNCHANGED
+    assert target.enroll(WITH_POLICY, update=False, dry_run=False).done is TargetOutcome.UNCHANGED
 
 
 def test_a_policy_that_is_not_attached_yet_is_attached(aws: Stubber, target: AwsTarget) -> None:
@@ -148,7 +148,7 @@ def test_a_policy_that_is_not_attached_yet_is_attached(aws: Stubber, target: Aws
         ("attach_policy", {}, {"policyName": "p", "target": ARN}),
         ATTACH,
     )
-    assert target.enroll(WITH_POLICY, update=False, dry_run=False).done is Done.UPDATED
+    assert target.enroll(WITH_POLICY, update=False, dry_run=False).done is TargetOutcome.UPDATED
 
 
 def test_another_certificate_is_left_unless_it_is_to_be_updated(aws: Stubber, target: AwsTarget) -> None:
@@ -160,14 +160,14 @@ def test_another_certificate_is_left_unless_it_is_to_be_updated(aws: Stubber, ta
     principals(aws, OTHER_ARN)
     listed = {"certificates": [{"certificateId": ID, "certificateArn": ARN}]}
     answers(aws, ("list_certificates", listed, {"pageSize": 250}), DESCRIBED, ATTACH)
-    assert target.enroll(WISH, update=True, dry_run=False).done is Done.UPDATED
+    assert target.enroll(WISH, update=True, dry_run=False).done is TargetOutcome.UPDATED
 
 
 def test_a_rehearsal_changes_nothing(aws: Stubber, target: AwsTarget) -> None:
     missing(aws)
-    assert target.enroll(WISH, update=False, dry_run=True).done is Done.WOULD_CREATE
+    assert target.enroll(WISH, update=False, dry_run=True).done is TargetOutcome.WOULD_CREATE
     principals(aws, OTHER_ARN)
-    assert target.enroll(WISH, update=True, dry_run=True).done is Done.WOULD_UPDATE
+    assert target.enroll(WISH, update=True, dry_run=True).done is TargetOutcome.WOULD_UPDATE
 
 
 def test_a_policy_that_is_not_there_is_told_before_anything_is_made(aws: Stubber, target: AwsTarget) -> None:
@@ -254,7 +254,7 @@ def test_a_change_of_a_thing_that_the_sdk_repeated_is_known_by_its_version(
     answers(aws, ("describe_thing", {"version": version, "attributes": {"line": line}}, {"thingName": "gateway"}))
     if is_ours:
         answers(aws, ATTACH)
-        assert target.enroll(wish, update=True, dry_run=False).done is Done.UPDATED
+        assert target.enroll(wish, update=True, dry_run=False).done is TargetOutcome.UPDATED
         return
     with pytest.raises(TargetRefusedError):
         target.enroll(wish, update=True, dry_run=False)
@@ -275,13 +275,15 @@ def test_what_the_sdk_does_not_ask_for_is_one_device_s_refusal(target: AwsTarget
         target.enroll(EnrollmentRequest("", CERTIFICATE), update=False, dry_run=False)
 
 
-@pytest.mark.parametrize(("status", "standing"), [("INACTIVE", Standing.DISABLED), ("REVOKED", Standing.TAKEN_BACK)])
+@pytest.mark.parametrize(
+    ("status", "standing"), [("INACTIVE", DeviceStage.DISABLED), ("REVOKED", DeviceStage.TAKEN_BACK)]
+)
 def test_a_certificate_that_was_revoked_is_told_from_one_that_is_asleep(
-    aws: Stubber, target: AwsTarget, status: str, standing: Standing
+    aws: Stubber, target: AwsTarget, status: str, standing: DeviceStage
 ) -> None:
     principals(aws, ARN)
     answers(aws, described(status))
-    assert target.stand(WISH) == Stand("gateway", standing, f"its certificate is {status}")
+    assert target.stand(WISH) == DeviceProgress("gateway", standing, f"its certificate is {status}")
 
 
 def test_who_was_connected_before_its_certificate_was_woken_was_not_seen(aws: Stubber, target: AwsTarget) -> None:
@@ -295,7 +297,7 @@ def test_who_was_connected_before_its_certificate_was_woken_was_not_seen(aws: St
             {"thingName": "gateway"},
         ),
     )
-    assert target.stand(WISH).standing is Standing.ASSIGNED
+    assert target.stand(WISH).standing is DeviceStage.ASSIGNED
 
 
 def test_a_certificate_that_is_registered_already_is_used_and_never_taken_back(aws: Stubber, target: AwsTarget) -> None:
@@ -396,7 +398,9 @@ def test_far_more_things_than_devices_are_not_surveyed(aws: Stubber, target: Aws
     target.survey(1)
     principals(aws, ARN)
     answers(aws, DESCRIBED)
-    assert target.enroll(WISH, update=False, dry_run=True).done is Done.UNCHANGED, "the device is asked for instead"
+    assert target.enroll(WISH, update=False, dry_run=True).done is TargetOutcome.UNCHANGED, (
+        "the device is asked for instead"
+    )
 
 
 def test_where_the_account_does_not_index_connections_it_is_said_how_it_does(aws: Stubber, target: AwsTarget) -> None:
@@ -404,7 +408,7 @@ def test_where_the_account_does_not_index_connections_it_is_said_how_it_does(aws
     answers(aws, DESCRIBED)
     aws.add_client_error("get_thing_connectivity_data", "IndexNotReadyException", "no index")
     stand = target.stand(WISH)
-    assert stand.standing is Standing.ASSIGNED
+    assert stand.standing is DeviceStage.ASSIGNED
     assert "no index; who is connected is told where the account indexes it: `aws iot update-indexing-" in stand.detail
 
 
@@ -427,7 +431,7 @@ def test_after_a_survey_a_rehearsal_does_not_ask_for_a_new_thing(aws: Stubber, t
     answers(aws, ("list_things", {"things": [{"thingName": "other"}]}, {"maxResults": 250}))
     answers(aws, ("list_certificates", {"certificates": []}, {"pageSize": 250}))
     target.survey(1)
-    assert target.enroll(WISH, update=False, dry_run=True).done is Done.WOULD_CREATE
+    assert target.enroll(WISH, update=False, dry_run=True).done is TargetOutcome.WOULD_CREATE
 
 
 def test_what_another_enrolled_since_the_survey_is_seen_before_anything_is_written(
@@ -564,12 +568,12 @@ def test_who_shares_a_certificate_with_another_thing_is_not_retired(
 ) -> None:
     answers(aws, DESCRIBED, SHARED)
     retired = target.retire(WISH, dry_run=dry_run)
-    assert retired == (Done.LEFT, "its certificate is of the things pump-1, pump-2, too")
+    assert retired == (TargetOutcome.LEFT, "its certificate is of the things pump-1, pump-2, too")
 
 
-@pytest.mark.parametrize(("dry_run", "done"), [(True, Done.WOULD_RETIRE), (False, Done.RETIRED)])
+@pytest.mark.parametrize(("dry_run", "done"), [(True, TargetOutcome.WOULD_RETIRE), (False, TargetOutcome.RETIRED)])
 def test_who_has_a_certificate_alone_is_retired_by_it(
-    aws: Stubber, target: AwsTarget, *, dry_run: bool, done: Done
+    aws: Stubber, target: AwsTarget, *, dry_run: bool, done: TargetOutcome
 ) -> None:
     answers(aws, DESCRIBED, ALONE)
     if not dry_run:
@@ -620,17 +624,17 @@ def test_what_was_made_for_a_device_is_taken_back(aws: Stubber, target: AwsTarge
         ("delete_certificate", {}, {"certificateId": ID}),
         ENDED,
     )
-    assert target.take_back("gateway", WAY, dry_run=False) is Done.TAKEN_BACK
+    assert target.take_back("gateway", WAY, dry_run=False) is TargetOutcome.TAKEN_BACK
 
 
 def test_a_certificate_that_a_run_woke_sleeps_again(aws: Stubber, target: AwsTarget) -> None:
     missing(aws)
     answers(aws, DESCRIBED, attached(), ("update_certificate", {}, {"certificateId": ID, "newStatus": "INACTIVE"}))
     way = WAY | {"is_registered": True, "status": "INACTIVE"}
-    assert target.take_back("gateway", way, dry_run=False) is Done.TAKEN_BACK
+    assert target.take_back("gateway", way, dry_run=False) is TargetOutcome.TAKEN_BACK
     missing(aws)
     answers(aws, described("INACTIVE"), attached())
-    assert target.take_back("gateway", way, dry_run=False) is Done.GONE
+    assert target.take_back("gateway", way, dry_run=False) is TargetOutcome.GONE
 
 
 def test_a_certificate_that_was_there_before_the_run_is_left_whatever_the_journal_knows(
@@ -640,7 +644,7 @@ def test_a_certificate_that_was_there_before_the_run_is_left_whatever_the_journa
     principals(aws, ARN)
     answers(aws, DESCRIBED, attached("p"), AS_MADE, DETACHED, ENDED)
     way = WAY | {"since": (NOON + timedelta(seconds=1)).isoformat()}
-    assert target.take_back("gateway", way, dry_run=False) is Done.TAKEN_BACK
+    assert target.take_back("gateway", way, dry_run=False) is TargetOutcome.TAKEN_BACK
 
 
 def test_a_thing_that_was_changed_since_is_left(aws: Stubber, target: AwsTarget) -> None:
@@ -679,7 +683,7 @@ def test_a_policy_that_was_added_to_an_enrolled_device_is_taken_back(aws: Stubbe
         answers(aws, DESCRIBED, attached(*policies))
         if "p" in policies:
             answers(aws, ("detach_policy", {}, {"policyName": "p", "target": ARN}))
-        done = Done.TAKEN_BACK if "p" in policies else Done.GONE
+        done = TargetOutcome.TAKEN_BACK if "p" in policies else TargetOutcome.GONE
         assert target.take_back("gateway", way, dry_run=False) is done
 
 
@@ -687,7 +691,7 @@ def test_what_was_there_before_stays_when_a_device_is_taken_back(aws: Stubber, t
     principals(aws, ARN, OTHER_ARN)
     answers(aws, DESCRIBED, DETACHED)
     way = WAY | {"is_new_thing": False, "is_registered": True, "policy": None}
-    assert target.take_back("gateway", way, dry_run=False) is Done.TAKEN_BACK
+    assert target.take_back("gateway", way, dry_run=False) is TargetOutcome.TAKEN_BACK
 
 
 def test_a_thing_that_has_another_certificate_since_is_left(aws: Stubber, target: AwsTarget) -> None:
@@ -700,7 +704,7 @@ def test_a_thing_that_has_another_certificate_since_is_left(aws: Stubber, target
 def test_what_is_gone_is_said_to_be(aws: Stubber, target: AwsTarget) -> None:
     missing(aws)
     missing(aws, "describe_certificate")
-    assert target.take_back("gateway", WAY, dry_run=False) is Done.GONE
+    assert target.take_back("gateway", WAY, dry_run=False) is TargetOutcome.GONE
 
 
 def test_the_way_back_is_noted_before_anything_is_written(aws: Stubber, target: AwsTarget) -> None:
@@ -821,7 +825,7 @@ def test_a_renewal_of_a_thing_that_is_not_there_says_so(target: AwsTarget, aws: 
 def test_a_renewal_typed_again_when_it_is_over_says_that_the_old_one_is_inactive(
     target: AwsTarget, aws: Stubber
 ) -> None:
-    carried = Carried("0" * 64, ID, (), ())
+    carried = CarriedOverAttachments("0" * 64, ID, (), ())
     described = {"certificateDescription": {"status": "INACTIVE", "creationDate": NOON}}
     answers(
         aws,
@@ -835,7 +839,7 @@ def test_a_renewal_typed_again_when_it_is_over_says_that_the_old_one_is_inactive
 
 
 def test_a_renewed_certificate_of_several_things_stays_active_for_the_others(target: AwsTarget, aws: Stubber) -> None:
-    carried = Carried("0" * 64, ID, (), ("gateway", "neighbor"))
+    carried = CarriedOverAttachments("0" * 64, ID, (), ("gateway", "neighbor"))
     answers(
         aws,
         ("describe_certificate", {"certificateDescription": {"creationDate": NOON}}, {"certificateId": ID}),

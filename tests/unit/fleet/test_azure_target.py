@@ -27,8 +27,8 @@ from birthmark.fleet.errors import (
 )
 from birthmark.fleet.migration import NotAtSourceError
 from birthmark.fleet.profiles import AzureProfile
-from birthmark.fleet.target import Done, EnrollmentRequest, Record, WayBack
-from birthmark.fleet.tracking import Standing
+from birthmark.fleet.target import EnrollmentRequest, Record, TargetOutcome, WayBack
+from birthmark.fleet.tracking import DeviceStage
 from birthmark.pki.certificates import parse_any
 from support.fakes import NOON
 from support.pki.pki_builders import a_ca, a_device
@@ -192,7 +192,9 @@ def target(service: Service) -> AzureTarget:
     return made
 
 
-def enroll(target: AzureTarget, wish: EnrollmentRequest = WISH, *, update: bool = False, dry_run: bool = False) -> Done:
+def enroll(
+    target: AzureTarget, wish: EnrollmentRequest = WISH, *, update: bool = False, dry_run: bool = False
+) -> TargetOutcome:
     return target.enroll(wish, update=update, dry_run=dry_run).done
 
 
@@ -201,16 +203,16 @@ def test_it_says_where_it_writes_without_secrets(target: AzureTarget) -> None:
 
 
 def test_a_device_is_made_by_its_certificate_and_found_again(target: AzureTarget, service: Service) -> None:
-    assert enroll(target) is Done.CREATED
+    assert enroll(target) is TargetOutcome.CREATED
     made = service.individuals["device-1"]
     assert (made.registration_id, made.device_id, made.capabilities.iot_edge) == ("device-1", "device-1", False)
-    assert enroll(target) is Done.UNCHANGED
+    assert enroll(target) is TargetOutcome.UNCHANGED
 
 
 def test_the_registration_id_is_the_common_name_whatever_the_device_is_called(
     target: AzureTarget, service: Service
 ) -> None:
-    assert enroll(target, EnrollmentRequest("pump", DEVICE, is_edge=True)) is Done.CREATED
+    assert enroll(target, EnrollmentRequest("pump", DEVICE, is_edge=True)) is TargetOutcome.CREATED
     made = service.individuals["device-1"]
     assert (made.device_id, made.capabilities.iot_edge) == ("pump", True)
 
@@ -226,12 +228,12 @@ def test_what_goes_in_bulk_is_written_as_the_sdk_writes_it(
 
 
 def test_a_rehearsal_changes_nothing(target: AzureTarget, service: Service) -> None:
-    assert enroll(target, dry_run=True) is Done.WOULD_CREATE
+    assert enroll(target, dry_run=True) is TargetOutcome.WOULD_CREATE
     assert not service.individuals
     enroll(target)
     other = EnrollmentRequest("device-1", OTHER)
-    assert enroll(target, other, update=True, dry_run=True) is Done.WOULD_UPDATE
-    assert enroll(target) is Done.UNCHANGED
+    assert enroll(target, other, update=True, dry_run=True) is TargetOutcome.WOULD_UPDATE
+    assert enroll(target) is TargetOutcome.UNCHANGED
 
 
 @pytest.mark.parametrize(
@@ -250,8 +252,8 @@ def test_a_record_that_is_otherwise_is_left_unless_it_is_to_be_updated(
     with pytest.raises(DifferentRecordError) as refused:
         enroll(target, wish)
     assert said in refused.value.facts["wanted"]
-    assert enroll(target, wish, update=True) is Done.UPDATED
-    assert enroll(target, wish) is Done.UNCHANGED
+    assert enroll(target, wish, update=True) is TargetOutcome.UPDATED
+    assert enroll(target, wish) is TargetOutcome.UNCHANGED
 
 
 def test_a_disabled_record_is_not_as_wished(target: AzureTarget, service: Service) -> None:
@@ -290,7 +292,7 @@ def test_what_another_made_between_the_look_and_the_write_is_not_written_over(
         assert target.enroll_new([WISH], lambda _device, way: noted.append(way)) == [False]
     with pytest.raises(DifferentRecordError):
         target.enroll(WISH, lambda _device, way: noted.append(way), update=False, dry_run=False)
-    assert enroll(target, theirs) is Done.UNCHANGED
+    assert enroll(target, theirs) is TargetOutcome.UNCHANGED
     assert noted[-1] == {}
 
 
@@ -308,7 +310,7 @@ def test_an_update_whose_answer_was_lost_and_that_the_sdk_repeated_is_an_update(
     noted: list[WayBack] = []
     theirs = EnrollmentRequest("device-1", OTHER)
     done = target.enroll(theirs, lambda _device, way: noted.append(way), update=True, dry_run=False)
-    assert (done.done, len(noted)) == (Done.UPDATED, 1)
+    assert (done.done, len(noted)) == (TargetOutcome.UPDATED, 1)
 
 
 def test_an_update_that_the_service_refused_leaves_no_way_back(
@@ -341,9 +343,9 @@ def test_after_a_survey_only_a_new_device_is_asked_for_and_before_it_is_written(
     service.asked.clear()
     target.survey(10)
     new = EnrollmentRequest("b", a_device(common_name="b").certificate)
-    assert (enroll(target), enroll(target, new, dry_run=True)) == (Done.UNCHANGED, Done.WOULD_CREATE)
+    assert (enroll(target), enroll(target, new, dry_run=True)) == (TargetOutcome.UNCHANGED, TargetOutcome.WOULD_CREATE)
     assert service.asked == []
-    assert enroll(target, new) is Done.CREATED
+    assert enroll(target, new) is TargetOutcome.CREATED
     assert service.asked == ["b"]
 
 
@@ -358,7 +360,7 @@ def test_far_more_records_than_devices_are_not_surveyed(
     monkeypatch.setattr(service, "create_individual_enrollment_query", lambda *_: Pages([many]))
     target.survey(1)
     service.asked.clear()
-    assert enroll(target) is Done.UNCHANGED
+    assert enroll(target) is TargetOutcome.UNCHANGED
     assert service.asked == [item.registration_id]
 
 
@@ -385,20 +387,20 @@ def test_what_the_service_refuses_has_its_kind(
     assert refused.value.facts["reason"]
 
 
-def group(target: AzureTarget, name: str, **how: Any) -> Done:
+def group(target: AzureTarget, name: str, **how: Any) -> TargetOutcome:
     return target.enroll_group(name, **{"is_edge": False, "update": False, "dry_run": False, **how}).done
 
 
 def test_a_group_is_made_of_a_ca_on_record_or_of_a_certificate(target: AzureTarget, service: Service) -> None:
     ca = a_ca().certificate
-    assert group(target, "by-name", ca_names=["my-ca"], dry_run=True) is Done.WOULD_CREATE
-    assert group(target, "by-name", ca_names=["my-ca"]) is Done.CREATED
-    assert group(target, "by-certificate", certificates=[ca], is_edge=True) is Done.CREATED
+    assert group(target, "by-name", ca_names=["my-ca"], dry_run=True) is TargetOutcome.WOULD_CREATE
+    assert group(target, "by-name", ca_names=["my-ca"]) is TargetOutcome.CREATED
+    assert group(target, "by-certificate", certificates=[ca], is_edge=True) is TargetOutcome.CREATED
     assert service.groups["by-name"].attestation.x509.ca_references.primary == "my-ca"
     made = service.groups["by-certificate"]
     assert made.attestation.x509.signing_certificates.primary.certificate == ca.pem()
     assert made.capabilities.iot_edge
-    assert group(target, "by-certificate", certificates=[ca], is_edge=True) is Done.UNCHANGED
+    assert group(target, "by-certificate", certificates=[ca], is_edge=True) is TargetOutcome.UNCHANGED
     service.error = refusal(404)
     with pytest.raises(ReferenceMissingError) as refused:
         group(target, "third", ca_names=["gone"])
@@ -421,17 +423,17 @@ def test_a_group_that_is_there_is_changed_by_an_update_alone(
     target: AzureTarget, service: Service, wish: dict[str, Any], what: str
 ) -> None:
     group(target, "g", ca_names=["my-ca"])
-    assert group(target, "g", ca_names=["my-ca"]) is Done.UNCHANGED
+    assert group(target, "g", ca_names=["my-ca"]) is TargetOutcome.UNCHANGED
     before = service.groups["g"].serialize()
     for more in ({}, {"dry_run": True}):
         with pytest.raises(DifferentRecordError) as refused:
             group(target, "g", **wish, **more)
         assert what in refused.value.explain_cause()
-    assert group(target, "g", **wish, update=True, dry_run=True) is Done.WOULD_UPDATE
+    assert group(target, "g", **wish, update=True, dry_run=True) is TargetOutcome.WOULD_UPDATE
     assert service.groups["g"].serialize() == before
-    assert group(target, "g", **wish, update=True) is Done.UPDATED
+    assert group(target, "g", **wish, update=True) is TargetOutcome.UPDATED
     if "is_edge" not in wish:  # which the SDK's model of a group does not know
-        assert group(target, "g", **wish) is Done.UNCHANGED
+        assert group(target, "g", **wish) is TargetOutcome.UNCHANGED
 
 
 def test_a_group_that_is_disabled_is_let_in_again_by_an_update_alone(target: AzureTarget, service: Service) -> None:
@@ -439,14 +441,14 @@ def test_a_group_that_is_disabled_is_let_in_again_by_an_update_alone(target: Azu
     service.groups["g"].provisioning_status = "disabled"
     with pytest.raises(DifferentRecordError, match="The group g is on record otherwise"):
         group(target, "g", ca_names=["my-ca"])
-    assert group(target, "g", ca_names=["my-ca"], update=True) is Done.UPDATED
+    assert group(target, "g", ca_names=["my-ca"], update=True) is TargetOutcome.UPDATED
     assert service.groups["g"].provisioning_status == "enabled"
 
 
 def test_a_group_that_is_updated_keeps_what_was_set_besides(target: AzureTarget, service: Service) -> None:
     group(target, "g", ca_names=["my-ca"])
     service.groups["g"].allocation_policy = "geoLatency"
-    assert group(target, "g", ca_names=["other"], update=True) is Done.UPDATED
+    assert group(target, "g", ca_names=["other"], update=True) is TargetOutcome.UPDATED
     assert service.groups["g"].allocation_policy == "geoLatency"
 
 
@@ -459,15 +461,15 @@ def test_keys_do_not_take_the_place_of_a_ca_unasked(target: AzureTarget) -> None
 
 def test_a_record_of_another_hub_is_not_as_wished_even_after_a_survey(target: AzureTarget) -> None:
     there = replace(WISH, hub="hub.test")
-    assert enroll(target, replace(WISH, hub="other.test")) is Done.CREATED
+    assert enroll(target, replace(WISH, hub="other.test")) is TargetOutcome.CREATED
     target.survey(1)
-    assert enroll(target) is Done.UNCHANGED  # says nothing of hubs
+    assert enroll(target) is TargetOutcome.UNCHANGED  # says nothing of hubs
     with pytest.raises(DifferentRecordError) as refused:
         enroll(target, there)
     assert "hub other.test" in refused.value.explain_cause()
-    assert enroll(target, there, update=True) is Done.UPDATED
+    assert enroll(target, there, update=True) is TargetOutcome.UPDATED
     target.survey(1)
-    assert enroll(target, replace(WISH, hub="HUB.test")) is Done.UNCHANGED
+    assert enroll(target, replace(WISH, hub="HUB.test")) is TargetOutcome.UNCHANGED
 
 
 @pytest.mark.parametrize(
@@ -549,18 +551,18 @@ def enrolled(target: AzureTarget, wish: EnrollmentRequest = WISH, *, update: boo
 
 def test_what_was_created_is_taken_back(target: AzureTarget, service: Service) -> None:
     way = enrolled(target)
-    assert target.take_back("device-1", way, dry_run=True) is Done.WOULD_TAKE_BACK
-    assert target.take_back("device-1", way, dry_run=False) is Done.TAKEN_BACK
+    assert target.take_back("device-1", way, dry_run=True) is TargetOutcome.WOULD_TAKE_BACK
+    assert target.take_back("device-1", way, dry_run=False) is TargetOutcome.TAKEN_BACK
     assert service.individuals == {}
-    assert target.take_back("device-1", way, dry_run=False) is Done.GONE
+    assert target.take_back("device-1", way, dry_run=False) is TargetOutcome.GONE
 
 
 def test_what_was_updated_is_put_back_as_it_was(target: AzureTarget, service: Service) -> None:
     enrolled(target)
     way = enrolled(target, EnrollmentRequest("device-1", OTHER), update=True)
-    assert target.take_back("device-1", way, dry_run=False) is Done.TAKEN_BACK
+    assert target.take_back("device-1", way, dry_run=False) is TargetOutcome.TAKEN_BACK
     assert service.individuals["device-1"].attestation.x509.client_certificates.primary.certificate == DEVICE.pem()
-    assert target.take_back("device-1", way, dry_run=False) is Done.GONE
+    assert target.take_back("device-1", way, dry_run=False) is TargetOutcome.GONE
 
 
 def test_what_has_another_certificate_since_is_left(target: AzureTarget, service: Service) -> None:
@@ -612,7 +614,7 @@ def test_an_update_leaves_the_other_certificate_of_a_device(target: AzureTarget,
     way = enrolled(target, replace(WISH, tags={"site": "Osaka"}), update=True)
     both = (OTHER.thumbprint.hex(), DEVICE.thumbprint.hex())
     assert on_record(service.individuals["device-1"]).thumbprints == both
-    assert target.take_back("device-1", way, dry_run=False) is Done.TAKEN_BACK
+    assert target.take_back("device-1", way, dry_run=False) is TargetOutcome.TAKEN_BACK
 
 
 def test_what_somebody_set_since_an_update_is_not_put_back(target: AzureTarget, service: Service) -> None:
@@ -681,7 +683,7 @@ def assigned(service: Service, hub: str) -> Any:
 def test_to_retire_a_device_changes_nothing_else_of_its_record(target: AzureTarget, service: Service, hub: Hub) -> None:
     enroll(target, replace(WISH, is_edge=True, tags={"site": "Osaka"}))
     assigned(service, "hub.test")
-    assert target.retire(WISH, dry_run=False).done is Done.RETIRED
+    assert target.retire(WISH, dry_run=False).done is TargetOutcome.RETIRED
     record = service.individuals["device-1"]
     assert (record.provisioning_status, record.capabilities.iot_edge) == ("disabled", True)
     assert on_record(record).twin.tags == {"site": "Osaka"}
@@ -691,9 +693,9 @@ def test_to_retire_a_device_changes_nothing_else_of_its_record(target: AzureTarg
 @pytest.mark.parametrize(
     ("noted", "at_hub", "standing"),
     [
-        ("keyCompromise", "", Standing.TAKEN_BACK),
-        (None, "taken back: keyCompromise", Standing.TAKEN_BACK),
-        (None, "somebody's", Standing.DISABLED),
+        ("keyCompromise", "", DeviceStage.TAKEN_BACK),
+        (None, "taken back: keyCompromise", DeviceStage.TAKEN_BACK),
+        (None, "somebody's", DeviceStage.DISABLED),
     ],
 )
 def test_a_lost_device_is_told_from_one_that_was_retired(
@@ -704,7 +706,7 @@ def test_a_lost_device_is_told_from_one_that_was_retired(
     *,
     noted: str | None,
     at_hub: str,
-    standing: Standing,
+    standing: DeviceStage,
 ) -> None:
     enroll(target)
     assigned(service, "hub.test").provisioning_status = "disabled"
@@ -717,9 +719,9 @@ def test_a_device_at_a_hub_that_cannot_be_asked_is_left(target: AzureTarget, ser
     """A device of the same name at the hub that is at hand is another one."""
     enroll(target)
     assigned(service, "elsewhere.test")
-    assert target.retire(WISH, dry_run=False).done is Done.LEFT
+    assert target.retire(WISH, dry_run=False).done is TargetOutcome.LEFT
     target._hub = None
-    assert target.retire(WISH, dry_run=False).done is Done.LEFT
+    assert target.retire(WISH, dry_run=False).done is TargetOutcome.LEFT
     assert (hub.cut, service.individuals["device-1"].provisioning_status) == ([], "enabled")
 
 

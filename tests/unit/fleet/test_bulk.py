@@ -12,7 +12,7 @@ import pytest
 from birthmark.fleet.bulk import enroll_all
 from birthmark.fleet.errors import TargetUnreachableError
 from birthmark.fleet.journal import Journal, Outcome
-from birthmark.fleet.target import Done, Enrolled, EnrollmentRequest, Note, unnoted
+from birthmark.fleet.target import EnrollmentOutcome, EnrollmentRequest, Note, TargetOutcome, unnoted
 from birthmark.pki.names import RegistrationIdInvalidError
 from support.agent.memory_target import MemoryTarget
 from support.pki.pki_builders import a_device
@@ -20,7 +20,7 @@ from support.pki.pki_builders import a_device
 WISHES = [EnrollmentRequest(f"device-{n}", a_device(common_name=f"device-{n}").certificate) for n in range(5)]
 
 
-def enroll(target: MemoryTarget, *, dry_run: bool = False) -> dict[str, Done]:
+def enroll(target: MemoryTarget, *, dry_run: bool = False) -> dict[str, TargetOutcome]:
     told: list[Outcome] = []
     with Journal(None, target.identity) as journal:
         enroll_all(target, WISHES, journal, told.append, update=False, dry_run=dry_run, workers=1)
@@ -29,14 +29,14 @@ def enroll(target: MemoryTarget, *, dry_run: bool = False) -> dict[str, Done]:
 
 def test_what_is_new_goes_together_as_many_as_the_target_takes() -> None:
     target = MemoryTarget(most_at_once=3)
-    assert set(enroll(target).values()) == {Done.CREATED}
+    assert set(enroll(target).values()) == {TargetOutcome.CREATED}
     assert (target.batches, target.alone) == ([3, 2], [])
 
 
 def test_what_the_target_did_not_create_is_asked_for_by_itself() -> None:
     target = MemoryTarget(most_at_once=3)
     target.on_record["device-1"] = WISHES[1].certificate.thumbprint.hex()
-    assert enroll(target)["device-1"] is Done.UNCHANGED
+    assert enroll(target)["device-1"] is TargetOutcome.UNCHANGED
     assert target.alone == ["device-1"]
 
 
@@ -48,7 +48,7 @@ def test_a_target_that_takes_one_at_a_time_is_given_one() -> None:
 
 def test_a_rehearsal_writes_nothing() -> None:
     target = MemoryTarget(most_at_once=3)
-    assert set(enroll(target, dry_run=True).values()) == {Done.WOULD_CREATE}
+    assert set(enroll(target, dry_run=True).values()) == {TargetOutcome.WOULD_CREATE}
     assert (target.batches, target.on_record) == ([], {})
 
 
@@ -58,7 +58,9 @@ class Refusing(MemoryTarget):
     def enroll_new(self, wishes: Sequence[EnrollmentRequest], note: Note = unnoted) -> Sequence[bool]:
         raise RegistrationIdInvalidError
 
-    def enroll(self, wish: EnrollmentRequest, note: Note = unnoted, *, update: bool, dry_run: bool) -> Enrolled:
+    def enroll(
+        self, wish: EnrollmentRequest, note: Note = unnoted, *, update: bool, dry_run: bool
+    ) -> EnrollmentOutcome:
         if wish.device_id == "device-2":
             raise RegistrationIdInvalidError
         return super().enroll(wish, note, update=update, dry_run=dry_run)
@@ -66,14 +68,16 @@ class Refusing(MemoryTarget):
 
 def test_one_that_can_never_be_enrolled_does_not_end_the_others() -> None:
     done = enroll(Refusing(most_at_once=3))
-    assert done.pop("device-2") is Done.REFUSED
-    assert set(done.values()) == {Done.CREATED}
+    assert done.pop("device-2") is TargetOutcome.REFUSED
+    assert set(done.values()) == {TargetOutcome.CREATED}
 
 
 class Ending(MemoryTarget):
     """Answers no more after what was created together."""
 
-    def enroll(self, wish: EnrollmentRequest, note: Note = unnoted, *, update: bool, dry_run: bool) -> Enrolled:
+    def enroll(
+        self, wish: EnrollmentRequest, note: Note = unnoted, *, update: bool, dry_run: bool
+    ) -> EnrollmentOutcome:
         raise TargetUnreachableError(target="memory", reason="gone")
 
 
@@ -132,8 +136,8 @@ def test_what_a_full_disk_does_not_keep_is_told_all_the_same() -> None:
 
 
 def test_a_run_in_a_thread_of_its_own_needs_no_signals() -> None:
-    done = list[dict[str, Done]]()
+    done = list[dict[str, TargetOutcome]]()
     running = threading.Thread(target=lambda: done.append(enroll(MemoryTarget(most_at_once=3))))
     running.start()
     running.join(10)
-    assert [set(one.values()) for one in done] == [{Done.CREATED}]
+    assert [set(one.values()) for one in done] == [{TargetOutcome.CREATED}]

@@ -21,7 +21,7 @@ from birthmark.fleet.journal import (
     Outcome,
     naming,
 )
-from birthmark.fleet.target import Done, EnrollmentRequest
+from birthmark.fleet.target import EnrollmentRequest, TargetOutcome
 from support.agent.memory_target import MemoryTarget
 from support.pki.pki_builders import a_device
 
@@ -31,7 +31,7 @@ HERE, THERE = "Azure DPS a scope 1", "Azure DPS a scope 2"
 WISHES = [EnrollmentRequest(name, a_device(common_name=name).certificate) for name in ("a", "b", "c")]
 
 
-def enroll(target: MemoryTarget, journal: Path) -> dict[str, Done]:
+def enroll(target: MemoryTarget, journal: Path) -> dict[str, TargetOutcome]:
     told: list[Outcome] = []
     with Journal(journal, target.identity) as kept:
         enroll_all(target, WISHES, kept, told.append, update=False, dry_run=False)
@@ -42,7 +42,11 @@ def test_what_was_removed_at_the_target_is_made_again_whatever_the_journal_says(
     target = MemoryTarget(HERE)
     enroll(target, tmp_path / "journal")
     target.remove("b", is_group=False)
-    assert enroll(target, tmp_path / "journal") == {"a": Done.UNCHANGED, "b": Done.CREATED, "c": Done.UNCHANGED}
+    assert enroll(target, tmp_path / "journal") == {
+        "a": TargetOutcome.UNCHANGED,
+        "b": TargetOutcome.CREATED,
+        "c": TargetOutcome.UNCHANGED,
+    }
 
 
 def test_the_way_back_is_on_the_disk_before_anything_is_written(
@@ -92,13 +96,13 @@ def test_the_journal_tells_how_far_a_run_came_that_was_cut_off(tmp_path: Path) -
     path = tmp_path / "journal"
     journal = Journal(path, HERE)
     journal.__enter__()
-    journal.add(Outcome("a", "00", Done.CREATED))
+    journal.add(Outcome("a", "00", TargetOutcome.CREATED))
     journal.__exit__(KeyboardInterrupt)
     with path.open("a") as file:
         file.write('{"device": "b", "outc')
     with Journal(path, HERE) as journal:
         assert journal.before == 1
-        journal.add(Outcome("b", "00", Done.CREATED))
+        journal.add(Outcome("b", "00", TargetOutcome.CREATED))
     with Journal(path, HERE) as journal:
         assert journal.before == 0
     rows = [json.loads(line) for line in path.read_text().splitlines() if line != '{"device": "b", "outc']

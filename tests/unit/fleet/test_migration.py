@@ -12,9 +12,9 @@ from birthmark.fleet.azure_hub import stand_of as stand_at_hub
 from birthmark.fleet.bulk import take_back_all
 from birthmark.fleet.errors import TargetRefusedError
 from birthmark.fleet.journal import Journal, Outcome
-from birthmark.fleet.migration import Move, Moved, Step, next_step
-from birthmark.fleet.target import Done, Enrolled, EnrollmentRequest, Note, Retired, unnoted
-from birthmark.fleet.tracking import Goal, Stand, Standing
+from birthmark.fleet.migration import MigrationStage, Move, Step, next_step
+from birthmark.fleet.target import EnrollmentOutcome, EnrollmentRequest, Note, RetirementOutcome, TargetOutcome, unnoted
+from birthmark.fleet.tracking import DeviceProgress, DeviceStage, Goal
 from support.agent.memory_target import MemoryTarget
 from support.fakes import NOON
 from support.pki.pki_builders import a_device
@@ -25,77 +25,79 @@ WISH = EnrollmentRequest("gateway", a_device(common_name="gateway").certificate)
 class Place(MemoryTarget):
     """A target where a device stands somehow, until it is enrolled or retired."""
 
-    def __init__(self, standing: Standing) -> None:
+    def __init__(self, standing: DeviceStage) -> None:
         super().__init__()
         self.standing = standing
         self.is_at_hand = True
         self.why_left = ""
         self.problem: BirthmarkError | None = None
 
-    def stand(self, wish: EnrollmentRequest) -> Stand:
+    def stand(self, wish: EnrollmentRequest) -> DeviceProgress:
         if self.problem is not None:
             raise self.problem
-        is_new = self.standing is Standing.MISSING and wish.device_id in self.on_record
-        return Stand(wish.device_id, Standing.UNASSIGNED if is_new else self.standing)
+        is_new = self.standing is DeviceStage.MISSING and wish.device_id in self.on_record
+        return DeviceProgress(wish.device_id, DeviceStage.UNASSIGNED if is_new else self.standing)
 
-    def retire(self, wish: EnrollmentRequest, *, dry_run: bool) -> Retired:
+    def retire(self, wish: EnrollmentRequest, *, dry_run: bool) -> RetirementOutcome:
         if not self.is_at_hand:
-            return Retired(Done.LEFT, self.why_left)
+            return RetirementOutcome(TargetOutcome.LEFT, self.why_left)
         if dry_run:
-            return Retired(Done.WOULD_RETIRE)
-        if self.standing is Standing.DISABLED:
-            return Retired(Done.UNCHANGED)
-        self.standing = Standing.DISABLED
-        return Retired(Done.RETIRED)
+            return RetirementOutcome(TargetOutcome.WOULD_RETIRE)
+        if self.standing is DeviceStage.DISABLED:
+            return RetirementOutcome(TargetOutcome.UNCHANGED)
+        self.standing = DeviceStage.DISABLED
+        return RetirementOutcome(TargetOutcome.RETIRED)
 
     def reinstate(self, wish: EnrollmentRequest) -> None:
         assert wish.device_id in self.on_record
-        self.standing = Standing.ASSIGNED
+        self.standing = DeviceStage.ASSIGNED
 
 
 @contextmanager
-def moving(source: Standing, destination: Standing, *, dry_run: bool = False, update: bool = False) -> Iterator[Move]:
+def moving(
+    source: DeviceStage, destination: DeviceStage, *, dry_run: bool = False, update: bool = False
+) -> Iterator[Move]:
     with Journal(None, "") as journal:
         yield Move(Place(source), Place(destination), journal, dry_run=dry_run, update=update)
 
 
-@pytest.mark.parametrize("source", list(Standing))
-@pytest.mark.parametrize("destination", list(Standing))
-def test_nothing_is_retired_before_it_was_connected(source: Standing, destination: Standing) -> None:
+@pytest.mark.parametrize("source", list(DeviceStage))
+@pytest.mark.parametrize("destination", list(DeviceStage))
+def test_nothing_is_retired_before_it_was_connected(source: DeviceStage, destination: DeviceStage) -> None:
     if next_step(source, destination) is Step.RETIRE:
-        assert destination in {Standing.CONNECTED, Standing.AWAY}
+        assert destination in {DeviceStage.CONNECTED, DeviceStage.AWAY}
 
 
 def test_a_device_goes_from_record_to_connection_to_retirement() -> None:
-    with moving(Standing.CONNECTED, Standing.MISSING) as move:
+    with moving(DeviceStage.CONNECTED, DeviceStage.MISSING) as move:
         source, destination = move.source, move.destination
         assert isinstance(source, Place)
         assert isinstance(destination, Place)
-        assert [one.moved for one in move.look([(WISH, WISH)])] == [Moved.WAITING]
-        assert [one.moved for one in move.look([(WISH, WISH)])] == [Moved.WAITING]
-        destination.standing = Standing.CONNECTED
-        assert [one.moved for one in move.look([(WISH, WISH)])] == [Moved.MOVED]
-        assert source.standing is Standing.DISABLED
-        assert [one.moved for one in move.look([(WISH, WISH)])] == [Moved.MOVED]
+        assert [one.moved for one in move.look([(WISH, WISH)])] == [MigrationStage.WAITING]
+        assert [one.moved for one in move.look([(WISH, WISH)])] == [MigrationStage.WAITING]
+        destination.standing = DeviceStage.CONNECTED
+        assert [one.moved for one in move.look([(WISH, WISH)])] == [MigrationStage.MOVED]
+        assert source.standing is DeviceStage.DISABLED
+        assert [one.moved for one in move.look([(WISH, WISH)])] == [MigrationStage.MOVED]
 
 
 @pytest.mark.parametrize(
     ("source", "destination", "code"),
     [
-        (Standing.MISSING, Standing.MISSING, "fleet.not_at_source"),
-        (Standing.OTHERWISE, Standing.CONNECTED, "fleet.not_at_source"),
-        (Standing.CONNECTED, Standing.OTHERWISE, "fleet.taken_at_destination"),
+        (DeviceStage.MISSING, DeviceStage.MISSING, "fleet.not_at_source"),
+        (DeviceStage.OTHERWISE, DeviceStage.CONNECTED, "fleet.not_at_source"),
+        (DeviceStage.CONNECTED, DeviceStage.OTHERWISE, "fleet.taken_at_destination"),
     ],
 )
-def test_another_device_s_record_proves_nothing(source: Standing, destination: Standing, code: str) -> None:
+def test_another_device_s_record_proves_nothing(source: DeviceStage, destination: DeviceStage, code: str) -> None:
     with moving(source, destination) as move:
         (progress,) = move.look([(WISH, WISH)])
         assert progress.refusal is not None
-        assert (progress.moved, progress.refusal.code) == (Moved.REFUSED, code)
+        assert (progress.moved, progress.refusal.code) == (MigrationStage.REFUSED, code)
 
 
 def test_a_refused_move_says_in_its_row_what_to_do() -> None:
-    with moving(Standing.MISSING, Standing.MISSING) as move:
+    with moving(DeviceStage.MISSING, DeviceStage.MISSING) as move:
         (progress,) = move.look([(WISH, WISH)])
     row = progress.as_row()
     assert (row["device"], row["moved"], row["code"]) == ("gateway", "refused", "fleet.not_at_source")
@@ -104,7 +106,7 @@ def test_a_refused_move_says_in_its_row_what_to_do() -> None:
 
 
 def test_a_device_that_is_waited_for_has_a_row_without_a_refusal() -> None:
-    with moving(Standing.CONNECTED, Standing.ASSIGNED) as move:
+    with moving(DeviceStage.CONNECTED, DeviceStage.ASSIGNED) as move:
         (progress,) = move.look([(WISH, WISH)])
     assert progress.as_row() == {"device": "gateway", "moved": "waiting", "detail": "never seen"}
 
@@ -113,45 +115,46 @@ def test_a_device_that_is_waited_for_has_a_row_without_a_refusal() -> None:
 @pytest.mark.parametrize(
     ("source", "destination", "code"),
     [
-        (Standing.TAKEN_BACK, Standing.MISSING, "fleet.not_at_source"),
-        (Standing.TAKEN_BACK, Standing.DISABLED, "fleet.not_at_source"),
-        (Standing.TAKEN_BACK, Standing.CONNECTED, "fleet.not_at_source"),
-        (Standing.CONNECTED, Standing.TAKEN_BACK, "fleet.taken_at_destination"),
-        (Standing.DISABLED, Standing.TAKEN_BACK, "fleet.taken_at_destination"),
+        (DeviceStage.TAKEN_BACK, DeviceStage.MISSING, "fleet.not_at_source"),
+        (DeviceStage.TAKEN_BACK, DeviceStage.DISABLED, "fleet.not_at_source"),
+        (DeviceStage.TAKEN_BACK, DeviceStage.CONNECTED, "fleet.not_at_source"),
+        (DeviceStage.CONNECTED, DeviceStage.TAKEN_BACK, "fleet.taken_at_destination"),
+        (DeviceStage.DISABLED, DeviceStage.TAKEN_BACK, "fleet.taken_at_destination"),
     ],
 )
 def test_a_lost_device_is_let_in_by_no_move_nor_option(
-    source: Standing, destination: Standing, code: str, *, dry_run: bool
+    source: DeviceStage, destination: DeviceStage, code: str, *, dry_run: bool
 ) -> None:
     with moving(source, destination, dry_run=dry_run, update=True) as move:
         (progress,) = move.look([(WISH, WISH)])
         assert progress.refusal is not None
-        assert (progress.moved, progress.refusal.code) == (Moved.REFUSED, code)
+        assert (progress.moved, progress.refusal.code) == (MigrationStage.REFUSED, code)
         assert "taken back" in progress.detail
         assert isinstance(move.destination, Place)
         assert (move.destination.on_record, move.destination.standing) == ({}, destination)
 
 
 @pytest.mark.parametrize(
-    ("destination", "said"), [(Standing.MISSING, Moved.WOULD_ENROLL), (Standing.AWAY, Moved.WOULD_RETIRE)]
+    ("destination", "said"),
+    [(DeviceStage.MISSING, MigrationStage.WOULD_ENROLL), (DeviceStage.AWAY, MigrationStage.WOULD_RETIRE)],
 )
-def test_a_rehearsal_says_the_next_step_alone(destination: Standing, said: Moved) -> None:
-    with moving(Standing.CONNECTED, destination, dry_run=True) as move:
+def test_a_rehearsal_says_the_next_step_alone(destination: DeviceStage, said: MigrationStage) -> None:
+    with moving(DeviceStage.CONNECTED, destination, dry_run=True) as move:
         assert [one.moved for one in move.look([(WISH, WISH)])] == [said]
         assert isinstance(move.destination, Place)
         assert move.destination.on_record == {}
 
 
 def test_a_run_that_is_killed_while_it_retires_leaves_nothing_to_take_back_there(tmp_path: Path) -> None:
-    source, destination = Place(Standing.CONNECTED), Place(Standing.MISSING)
+    source, destination = Place(DeviceStage.CONNECTED), Place(DeviceStage.MISSING)
     with Journal(tmp_path / "moving.journal", "there") as journal:
         list(Move(source, destination, journal, dry_run=False).look([(WISH, WISH)]))
-    destination.standing = Standing.CONNECTED
+    destination.standing = DeviceStage.CONNECTED
     killed, retire = KeyboardInterrupt(), source.retire
 
-    def retire_and_die(wish: EnrollmentRequest, *, dry_run: bool) -> Retired:
+    def retire_and_die(wish: EnrollmentRequest, *, dry_run: bool) -> RetirementOutcome:
         retired = retire(wish, dry_run=dry_run)
-        if retired.done is Done.RETIRED:
+        if retired.done is TargetOutcome.RETIRED:
             raise killed
         return retired
 
@@ -161,96 +164,103 @@ def test_a_run_that_is_killed_while_it_retires_leaves_nothing_to_take_back_there
     told: list[Outcome] = []
     with Journal(tmp_path / "moving.journal", "there") as journal:
         take_back_all(destination, journal, told.append, dry_run=False)
-    assert [one.done for one in told] == [Done.REFUSED]
+    assert [one.done for one in told] == [TargetOutcome.REFUSED]
     assert WISH.device_id in destination.on_record
 
 
 def test_who_cannot_be_retired_is_not_settled(tmp_path: Path) -> None:
     with Journal(tmp_path / "moving.journal", "there") as journal:
-        source = Place(Standing.ASSIGNED)
+        source = Place(DeviceStage.ASSIGNED)
         source.is_at_hand = False
-        list(Move(source, Place(Standing.CONNECTED), journal, dry_run=False).look([(WISH, WISH)]))
+        list(Move(source, Place(DeviceStage.CONNECTED), journal, dry_run=False).look([(WISH, WISH)]))
         assert not journal.moved
 
 
 def test_who_cannot_be_retired_is_not_said_to_be_moved() -> None:
-    with moving(Standing.ASSIGNED, Standing.CONNECTED) as move:
+    with moving(DeviceStage.ASSIGNED, DeviceStage.CONNECTED) as move:
         assert isinstance(move.source, Place)
         move.source.is_at_hand = False
         (progress,) = move.look([(WISH, WISH)])
-        assert (progress.moved, progress.detail) == (Moved.WAITING, "seen, and not retired: ")
+        assert (progress.moved, progress.detail) == (MigrationStage.WAITING, "seen, and not retired: ")
 
 
 def test_of_who_cannot_be_retired_it_is_said_why() -> None:
-    with moving(Standing.ASSIGNED, Standing.CONNECTED) as move:
+    with moving(DeviceStage.ASSIGNED, DeviceStage.CONNECTED) as move:
         assert isinstance(move.source, Place)
         move.source.is_at_hand, move.source.why_left = False, "others have it"
         (progress,) = move.look([(WISH, WISH)])
-        assert (progress.moved, progress.detail) == (Moved.WAITING, "seen, and not retired: others have it")
+        assert (progress.moved, progress.detail) == (MigrationStage.WAITING, "seen, and not retired: others have it")
 
 
 def test_a_retirement_that_was_cut_off_is_gone_on_with() -> None:
-    assert next_step(Standing.DISABLED, Standing.AWAY) is Step.RETIRE
+    assert next_step(DeviceStage.DISABLED, DeviceStage.AWAY) is Step.RETIRE
 
 
 def test_one_device_s_refusal_leaves_the_others_theirs() -> None:
-    with moving(Standing.CONNECTED, Standing.MISSING) as move:
+    with moving(DeviceStage.CONNECTED, DeviceStage.MISSING) as move:
         assert isinstance(move.destination, Place)
         move.destination.problem = TargetRefusedError(target="t", reason="no name for a thing")
         (progress,) = move.look([(WISH, WISH)])
-        assert progress.moved is Moved.REFUSED
+        assert progress.moved is MigrationStage.REFUSED
 
 
 @pytest.mark.parametrize("dry_run", [True, False])
 def test_what_is_disabled_there_is_enabled_only_when_that_is_wished(dry_run: bool) -> None:
-    with moving(Standing.AWAY, Standing.DISABLED, dry_run=dry_run) as move:
+    with moving(DeviceStage.AWAY, DeviceStage.DISABLED, dry_run=dry_run) as move:
         (progress,) = move.look([(WISH, WISH)])
         assert progress.refusal is not None
-        assert (progress.moved, progress.refusal.code) == (Moved.REFUSED, "fleet.different_record")
+        assert (progress.moved, progress.refusal.code) == (MigrationStage.REFUSED, "fleet.different_record")
 
 
 def test_what_is_enabled_again_is_waited_for() -> None:
-    with moving(Standing.AWAY, Standing.DISABLED, update=True) as move:
-        assert [(one.moved, one.detail) for one in move.look([(WISH, WISH)])] == [(Moved.WAITING, "enabled again")]
+    with moving(DeviceStage.AWAY, DeviceStage.DISABLED, update=True) as move:
+        assert [(one.moved, one.detail) for one in move.look([(WISH, WISH)])] == [
+            (MigrationStage.WAITING, "enabled again")
+        ]
         assert isinstance(move.destination, Place)
-        assert move.destination.standing is Standing.ASSIGNED
+        assert move.destination.standing is DeviceStage.ASSIGNED
 
 
 def test_what_was_seen_before_the_record_is_another_life() -> None:
     earlier = NOON.replace(hour=11)
     device = {"connectionState": "Disconnected", "lastActivityTime": earlier.isoformat()}
-    assert stand_at_hub("d", "hub", device, NOON).standing is Standing.ASSIGNED
-    assert stand_at_hub("d", "hub", device, earlier).standing is Standing.AWAY
-    assert stand_at_aws("d", {"connected": False, "timestamp": earlier}, NOON).standing is Standing.ASSIGNED
-    assert stand_at_aws("d", {"connected": False, "timestamp": NOON}, earlier).standing is Standing.AWAY
+    assert stand_at_hub("d", "hub", device, NOON).standing is DeviceStage.ASSIGNED
+    assert stand_at_hub("d", "hub", device, earlier).standing is DeviceStage.AWAY
+    assert stand_at_aws("d", {"connected": False, "timestamp": earlier}, NOON).standing is DeviceStage.ASSIGNED
+    assert stand_at_aws("d", {"connected": False, "timestamp": NOON}, earlier).standing is DeviceStage.AWAY
 
 
 def test_a_hub_says_never_by_the_year_one() -> None:
     device = {"connectionState": "Disconnected", "lastActivityTime": "0001-01-01T00:00:00Z"}
-    assert stand_at_hub("d", "hub", device, None) == Stand("d", Standing.ASSIGNED, "hub", None)
-    assert stand_at_hub("d", "hub", device | {"status": "disabled"}, None).standing is Standing.DISABLED
+    assert stand_at_hub("d", "hub", device, None) == DeviceProgress("d", DeviceStage.ASSIGNED, "hub", None)
+    assert stand_at_hub("d", "hub", device | {"status": "disabled"}, None).standing is DeviceStage.DISABLED
 
 
 def test_a_hub_says_of_a_lost_device_why_it_is_disabled() -> None:
     lost = {"status": "disabled", "statusReason": "taken back: keyCompromise"}
-    assert stand_at_hub("d", "hub", lost, None) == Stand("d", Standing.TAKEN_BACK, "hub, taken back: keyCompromise")
-    assert stand_at_hub("d", "hub", lost | {"status": "enabled"}, None).standing is Standing.ASSIGNED
+    assert stand_at_hub("d", "hub", lost, None) == DeviceProgress(
+        "d", DeviceStage.TAKEN_BACK, "hub, taken back: keyCompromise"
+    )
+    assert stand_at_hub("d", "hub", lost | {"status": "enabled"}, None).standing is DeviceStage.ASSIGNED
 
 
 @pytest.mark.parametrize("goal", list(Goal))
 def test_who_was_connected_came_as_far_as_can_be_asked(goal: Goal) -> None:
-    assert all(Stand("d", one).reached(goal) for one in (Standing.AWAY, Standing.CONNECTED))
-    assert not any(Stand("d", one).reached(goal) for one in (Standing.MISSING, Standing.UNASSIGNED, Standing.DISABLED))
+    assert all(DeviceProgress("d", one).reached(goal) for one in (DeviceStage.AWAY, DeviceStage.CONNECTED))
+    assert not any(
+        DeviceProgress("d", one).reached(goal)
+        for one in (DeviceStage.MISSING, DeviceStage.UNASSIGNED, DeviceStage.DISABLED)
+    )
 
 
 def test_what_moved_is_not_taken_back_for_nobody_would_let_it_in(tmp_path: Path) -> None:
     path = tmp_path / "journal"
-    source, destination = Place(Standing.CONNECTED), Place(Standing.MISSING)
-    for standing in (Standing.MISSING, Standing.AWAY, Standing.AWAY):  # and each run may come after another
+    source, destination = Place(DeviceStage.CONNECTED), Place(DeviceStage.MISSING)
+    for standing in (DeviceStage.MISSING, DeviceStage.AWAY, DeviceStage.AWAY):  # and each run may come after another
         destination.standing = standing
         with Journal(path, destination.identity) as journal:
             list(Move(source, destination, journal, dry_run=False).look([(WISH, WISH)]))
-    assert source.standing is Standing.DISABLED
+    assert source.standing is DeviceStage.DISABLED
     told: list[Outcome] = []
     with Journal(path, destination.identity) as journal:
         take_back_all(destination, journal, told.append, dry_run=False)
@@ -263,16 +273,16 @@ def test_what_moved_is_named_as_its_record_is_called_since_its_id_may_be_the_nam
     told: list[Outcome] = []
     with Journal(tmp_path / "journal", "") as journal:
         journal.begin("pump-2", {"registration_id": "pump-1", "thumbprint": "00"})
-        journal.add(Outcome("pump-2", "00", Done.CREATED))
+        journal.add(Outcome("pump-2", "00", TargetOutcome.CREATED))
         journal.settle("pump-2")
-        take_back_all(Place(Standing.CONNECTED), journal, told.append, dry_run=False)
+        take_back_all(Place(DeviceStage.CONNECTED), journal, told.append, dry_run=False)
     (refusal,) = [one.refusal for one in told]
     assert refusal is not None
     assert "`birthmark device rm pump-1`" in refusal.explain_fix()
 
 
 def test_what_is_waited_for_is_taken_back(tmp_path: Path) -> None:
-    source, destination = Place(Standing.CONNECTED), Place(Standing.MISSING)
+    source, destination = Place(DeviceStage.CONNECTED), Place(DeviceStage.MISSING)
     with Journal(tmp_path / "journal", destination.identity) as journal:
         list(Move(source, destination, journal, dry_run=False).look([(WISH, WISH)]))
         take_back_all(destination, journal, lambda _outcome: None, dry_run=False)
@@ -282,17 +292,19 @@ def test_what_is_waited_for_is_taken_back(tmp_path: Path) -> None:
 class Enabling(Place):
     """Notes a way back each time it writes."""
 
-    def enroll(self, wish: EnrollmentRequest, note: Note = unnoted, *, update: bool, dry_run: bool) -> Enrolled:
+    def enroll(
+        self, wish: EnrollmentRequest, note: Note = unnoted, *, update: bool, dry_run: bool
+    ) -> EnrollmentOutcome:
         note(wish.device_id, {"thumbprint": "00", "was": self.standing.value})
         self.on_record[wish.device_id] = wish.certificate.thumbprint.hex()
-        return Enrolled(Done.UPDATED if update else Done.CREATED)
+        return EnrollmentOutcome(TargetOutcome.UPDATED if update else TargetOutcome.CREATED)
 
 
 def test_what_one_run_wrote_twice_is_taken_back_by_both_ways(tmp_path: Path) -> None:
-    there = Enabling(Standing.MISSING)
+    there = Enabling(DeviceStage.MISSING)
     with Journal(tmp_path / "move.journal", "") as journal:
-        move = Move(Place(Standing.AWAY), there, journal, dry_run=False, update=True)
+        move = Move(Place(DeviceStage.AWAY), there, journal, dry_run=False, update=True)
         assert [one.detail for one in move.look([(WISH, WISH)])] == ["enrolled now"]
-        there.standing = Standing.DISABLED  # by somebody, between two looks
+        there.standing = DeviceStage.DISABLED  # by somebody, between two looks
         assert [one.detail for one in move.look([(WISH, WISH)])] == ["enabled again"]
-        assert [way["was"] for _, way in journal.written()] == [Standing.DISABLED, Standing.MISSING]
+        assert [way["was"] for _, way in journal.written()] == [DeviceStage.DISABLED, DeviceStage.MISSING]

@@ -8,7 +8,7 @@ from birthmark.errors import BirthmarkError, ConflictError
 from birthmark.fleet.bulk import enroll_all
 from birthmark.fleet.errors import CredentialsRefusedError, DifferentRecordError, TargetUnreachableError
 from birthmark.fleet.journal import KEPT, Journal, Outcome
-from birthmark.fleet.target import Done, Enrolled, EnrollmentRequest, Note, unnoted
+from birthmark.fleet.target import EnrollmentOutcome, EnrollmentRequest, Note, TargetOutcome, unnoted
 from support.agent.memory_target import MemoryTarget
 from support.pki.pki_builders import a_device
 
@@ -24,12 +24,14 @@ class Failing(MemoryTarget):
         self._name, self._error = name, error
         self.asked: list[str] = []
 
-    def enroll(self, wish: EnrollmentRequest, note: Note = unnoted, *, update: bool, dry_run: bool) -> Enrolled:
+    def enroll(
+        self, wish: EnrollmentRequest, note: Note = unnoted, *, update: bool, dry_run: bool
+    ) -> EnrollmentOutcome:
         del update, dry_run
         self.asked.append(wish.device_id)
         if wish.device_id == self._name:
             raise self._error
-        return Enrolled(Done.CREATED)
+        return EnrollmentOutcome(TargetOutcome.CREATED)
 
 
 def run(target: Failing, told: list[Outcome]) -> None:
@@ -42,8 +44,8 @@ def test_a_refused_device_is_one_outcome_and_the_others_are_enrolled() -> None:
     told: list[Outcome] = []
     run(Failing("device-3", error), told)
     assert len(told) == len(WISHES)
-    (refused,) = [outcome for outcome in told if outcome.done is not Done.CREATED]
-    assert (refused.device_id, refused.done) == ("device-3", Done.REFUSED)
+    (refused,) = [outcome for outcome in told if outcome.done is not TargetOutcome.CREATED]
+    assert (refused.device_id, refused.done) == ("device-3", TargetOutcome.REFUSED)
     row = refused.as_row()
     assert (row["code"], row["message"]) == ("fleet.different_record", "device-3 is on record otherwise")
     assert row["fix"] == "If what is wished is right: `again --update`"
@@ -74,6 +76,6 @@ def test_without_a_path_a_journal_keeps_nothing(tmp_path: Path, monkeypatch: pyt
 def test_a_rehearsals_outcomes_are_not_journaled(tmp_path: Path) -> None:
     path = tmp_path / "journal"
     with Journal(path, "here") as journal:
-        for done in Done:
+        for done in TargetOutcome:
             journal.add(Outcome("device", None, done))
     assert path.read_text().count('"outcome"') == len(KEPT)

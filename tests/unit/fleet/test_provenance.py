@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from birthmark.fleet.provenance import Link, is_about, links_of_list, links_of_server
-from birthmark.manifests.bundle.model import Intake, Place
+from birthmark.manifests.bundle.model import BundlePosition, Intake
 from birthmark.manifests.errors import SignatureBrokenError
 from birthmark.manifests.model import Entry
 from support.fakes import NOON
@@ -106,7 +106,7 @@ def test_a_chip_without_a_certificate_is_said_to_be_not_checked() -> None:
 
 @pytest.mark.parametrize(("root", "state"), [("Maker Root", "holds"), (None, "not checked")])
 def test_a_proof_of_the_chip_names_who_bound_it_to_which_board(root: str | None, state: str) -> None:
-    intake = Intake("B-7", "ann", "north", NOON, Place("aa", 1), None, root)
+    intake = Intake("B-7", "ann", "north", NOON, BundlePosition("aa", 1), None, root)
     _, proof, certificate = links_of_list([with_certificate(intake=intake)])
     assert (proof.state.value, proof.what) == ("holds", f"chip on board B-7, before ann, at {NOON.isoformat()}")
     assert certificate.state.value == state

@@ -16,14 +16,14 @@ from birthmark.fleet import report as module
 from birthmark.fleet.errors import DifferentRecordError
 from birthmark.fleet.journal import Outcome
 from birthmark.fleet.report import REFUSED, Report, ReportFormError, Run, bars, check_form
-from birthmark.fleet.target import Done
+from birthmark.fleet.target import TargetOutcome
 from support.fakes import NOON
 
 DIFFERENT = DifferentRecordError(device="b<script>", target="here", present="an old one", wanted="a new one")
 OUTCOMES = [
-    Outcome("a", "00ff", Done.CREATED),
-    Outcome("b<script>", None, Done.REFUSED, DIFFERENT),
-    Outcome("=1+1", "11ff", Done.CREATED),
+    Outcome("a", "00ff", TargetOutcome.CREATED),
+    Outcome("b<script>", None, TargetOutcome.REFUSED, DIFFERENT),
+    Outcome("=1+1", "11ff", TargetOutcome.CREATED),
 ]
 
 
@@ -68,7 +68,7 @@ def test_a_page_shows_charts_and_each_device_with_nothing_of_theirs_as_markup(tm
 
 def test_a_page_of_very_many_shows_the_first_and_counts_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_MOST_ROWS", 10)
-    page = written(tmp_path / "run.html", [Outcome(f"d{n}", None, Done.UNCHANGED) for n in range(12)])
+    page = written(tmp_path / "run.html", [Outcome(f"d{n}", None, TargetOutcome.UNCHANGED) for n in range(12)])
     assert (page.count("<tr"), "The first 10 of 12" in page) == (11, True)
 
 

@@ -9,7 +9,7 @@ import pytest
 from birthmark.fleet.bulk import enroll_all, take_back_all
 from birthmark.fleet.errors import TargetRefusedError
 from birthmark.fleet.journal import COMPLETE, TAKEN_BACK, Journal, Outcome
-from birthmark.fleet.target import Done, Enrolled, EnrollmentRequest, Note, unnoted
+from birthmark.fleet.target import EnrollmentOutcome, EnrollmentRequest, Note, TargetOutcome, unnoted
 from support.agent.memory_target import MemoryTarget
 from support.pki.pki_builders import a_device
 
@@ -21,7 +21,9 @@ def enroll(target: MemoryTarget, path: Path) -> None:
         enroll_all(target, WISHES, kept, lambda _outcome: None, update=False, dry_run=False)
 
 
-def take_back(target: MemoryTarget, path: Path, *, dry_run: bool = False, ending: str = TAKEN_BACK) -> dict[str, Done]:
+def take_back(
+    target: MemoryTarget, path: Path, *, dry_run: bool = False, ending: str = TAKEN_BACK
+) -> dict[str, TargetOutcome]:
     told: list[Outcome] = []
     with Journal(path, target.identity) as kept:
         kept.ending = None if dry_run else ending
@@ -33,7 +35,7 @@ def test_what_a_run_created_is_gone_and_what_was_there_before_stays(tmp_path: Pa
     target = MemoryTarget(most_at_once=3)
     target.on_record["a"] = WISHES[0].certificate.thumbprint.hex()
     enroll(target, tmp_path / "journal")
-    assert take_back(target, tmp_path / "journal") == {"c": Done.TAKEN_BACK, "b": Done.TAKEN_BACK}
+    assert take_back(target, tmp_path / "journal") == {"c": TargetOutcome.TAKEN_BACK, "b": TargetOutcome.TAKEN_BACK}
     assert list(target.on_record) == ["a"]
 
 
@@ -50,7 +52,7 @@ def test_what_changed_since_is_left_and_told(tmp_path: Path) -> None:
     target = MemoryTarget()
     enroll(target, tmp_path / "journal")
     target.on_record["b"] = "another"
-    assert take_back(target, tmp_path / "journal")["b"] is Done.REFUSED
+    assert take_back(target, tmp_path / "journal")["b"] is TargetOutcome.REFUSED
     assert target.on_record == {"b": "another"}
 
 
@@ -77,7 +79,7 @@ def test_a_line_that_no_run_wrote_leads_nowhere(tmp_path: Path, line: str) -> No
     target, path = MemoryTarget(), tmp_path / "journal"
     enroll(target, path)
     path.write_text(path.read_text() + line + "\n")
-    assert set(take_back(target, path).values()) == {Done.TAKEN_BACK}
+    assert set(take_back(target, path).values()) == {TargetOutcome.TAKEN_BACK}
     assert target.on_record == {}
 
 
@@ -107,18 +109,22 @@ def test_what_somebody_else_made_while_a_run_began_is_theirs(tmp_path: Path) -> 
     assert len(target.on_record) == 3
 
 
-@pytest.mark.parametrize("heard", [Done.REFUSED, Done.UNCHANGED])
-def test_what_was_written_and_told_otherwise_as_its_answer_was_lost_is_taken_back(tmp_path: Path, heard: Done) -> None:
+@pytest.mark.parametrize("heard", [TargetOutcome.REFUSED, TargetOutcome.UNCHANGED])
+def test_what_was_written_and_told_otherwise_as_its_answer_was_lost_is_taken_back(
+    tmp_path: Path, heard: TargetOutcome
+) -> None:
     class Lossy(MemoryTarget):
-        def enroll(self, wish: EnrollmentRequest, note: Note = unnoted, *, update: bool, dry_run: bool) -> Enrolled:
+        def enroll(
+            self, wish: EnrollmentRequest, note: Note = unnoted, *, update: bool, dry_run: bool
+        ) -> EnrollmentOutcome:
             super().enroll(wish, note, update=update, dry_run=dry_run)
-            if heard is Done.REFUSED:
+            if heard is TargetOutcome.REFUSED:
                 raise TargetRefusedError(target="memory", reason="it is there")
-            return Enrolled(heard)
+            return EnrollmentOutcome(heard)
 
     target = Lossy()
     enroll(target, tmp_path / "journal")
-    assert set(take_back(target, tmp_path / "journal").values()) == {Done.TAKEN_BACK}
+    assert set(take_back(target, tmp_path / "journal").values()) == {TargetOutcome.TAKEN_BACK}
     assert target.on_record == {}
 
 
@@ -126,7 +132,7 @@ def test_a_rehearsal_takes_nothing_back_and_leaves_the_journal(tmp_path: Path) -
     target, path = MemoryTarget(), tmp_path / "journal"
     enroll(target, path)
     before = path.read_bytes()
-    assert set(take_back(target, path, dry_run=True).values()) == {Done.WOULD_TAKE_BACK}
+    assert set(take_back(target, path, dry_run=True).values()) == {TargetOutcome.WOULD_TAKE_BACK}
     assert (len(target.on_record), path.read_bytes()) == (3, before)
 
 
@@ -135,10 +141,10 @@ def test_a_rehearsal_does_not_note_what_is_away_as_gone(tmp_path: Path) -> None:
     enroll(target, path)
     before = path.read_bytes()
     gone = target.on_record.pop("b")
-    assert take_back(target, path, dry_run=True)["b"] is Done.GONE
+    assert take_back(target, path, dry_run=True)["b"] is TargetOutcome.GONE
     target.on_record["b"] = gone
     assert path.read_bytes() == before
-    assert take_back(target, path)["b"] is Done.TAKEN_BACK
+    assert take_back(target, path)["b"] is TargetOutcome.TAKEN_BACK
 
 
 def test_what_was_taken_back_and_made_anew_by_others_is_theirs(tmp_path: Path) -> None:
@@ -157,7 +163,7 @@ def test_one_that_did_not_come_to_its_end_goes_on(tmp_path: Path) -> None:
     take_back(target, path, ending=COMPLETE)
     enroll(target, tmp_path / "other")
     target.on_record["b"] = WISHES[1].certificate.thumbprint.hex()
-    assert take_back(target, path) == {"b": Done.TAKEN_BACK}
+    assert take_back(target, path) == {"b": TargetOutcome.TAKEN_BACK}
     assert set(target.on_record) == {"a", "c"}, "which others made anew"
 
 
@@ -179,9 +185,9 @@ def test_what_came_before_a_change_that_is_left_is_left_too(tmp_path: Path) -> N
     with Journal(path, target.identity) as kept:
         for certificate in (first, second):
             kept.begin("a", {"thumbprint": certificate.thumbprint.hex()})
-            kept.add(Outcome("a", certificate.thumbprint.hex(), Done.CREATED))
+            kept.add(Outcome("a", certificate.thumbprint.hex(), TargetOutcome.CREATED))
     target.on_record["a"] = first.thumbprint.hex()
-    assert take_back(target, path, ending=COMPLETE) == {"a": Done.REFUSED}
+    assert take_back(target, path, ending=COMPLETE) == {"a": TargetOutcome.REFUSED}
     target.on_record["a"] = second.thumbprint.hex()
-    assert take_back(target, path, ending=COMPLETE) == {"a": Done.GONE}
+    assert take_back(target, path, ending=COMPLETE) == {"a": TargetOutcome.GONE}
     assert take_back(target, path) == {}

@@ -9,7 +9,7 @@ import pytest
 from joserfc import jwt
 from joserfc.jwk import ECKey, KeySet, OctKey, RSAKey
 
-from birthmark.iam.oidc_model import Known, Provider, ProviderAwayError, ProviderRefusedError
+from birthmark.iam.oidc_model import OidcIdentity, Provider, ProviderAwayError, ProviderRefusedError
 from birthmark.iam.oidc_responses import (
     Tokens,
     groups_of,
@@ -161,12 +161,15 @@ def test_keys_of_kinds_that_nobody_knows_are_passed_over() -> None:
     ],
 )
 def test_a_user_is_named_by_a_verified_address_of_domains_that_count(claims: dict[str, Any], name: str | None) -> None:
-    assert name_of(Known("1", claims, ""), PLANT) == name
+    assert name_of(OidcIdentity("1", claims, ""), PLANT) == name
 
 
 def test_a_user_is_named_by_no_claim_where_the_configuration_names_none() -> None:
-    assert name_of(Known("1", {"preferred_username": "anna"}, ""), replace(PLANT, claim=None)) is None
-    assert name_of(Known("1", {"preferred_username": "anna"}, ""), replace(PLANT, claim="preferred_username")) == "anna"
+    assert name_of(OidcIdentity("1", {"preferred_username": "anna"}, ""), replace(PLANT, claim=None)) is None
+    assert (
+        name_of(OidcIdentity("1", {"preferred_username": "anna"}, ""), replace(PLANT, claim="preferred_username"))
+        == "anna"
+    )
 
 
 def test_everybody_is_in_the_group_of_all_and_in_those_that_are_said() -> None:

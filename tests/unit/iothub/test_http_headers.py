@@ -5,14 +5,14 @@ import json
 
 import pytest
 
-from birthmark.broker.rules.device_queue import Letter
+from birthmark.broker.rules.device_queue import QueuedMessage
 from birthmark.iothub.http.message_headers import BATCH, headers_of, mail_of, telemetry_of
-from birthmark.iothub.model import DeviceId, Mail, Message
+from birthmark.iothub.model import C2dMessage, DeviceId, Message
 from birthmark.iothub.rules.d2c import BatchInvalidError
 from birthmark.iothub.wire import PropertyBagError
 
 D = DeviceId("d")
-LETTER = Letter(7, "m-1", b"", 0, 3_600_000_000, deliveries=1, lock="l-1", feedback="full")
+LETTER = QueuedMessage(7, "m-1", b"", 0, 3_600_000_000, deliveries=1, lock="l-1", feedback="full")
 
 
 def a_batch(*items: object) -> bytes:
@@ -67,7 +67,7 @@ def test_mail_comes_with_its_lock_and_what_it_was_sent_with() -> None:
 
 
 def test_no_property_makes_a_header_of_its_own() -> None:
-    mail = Mail(b"", {"$.ct": "a\r\nset-cookie: b"}, {"x\r\ny: z": "\u00e9\n", "a b:": "1"})
+    mail = C2dMessage(b"", {"$.ct": "a\r\nset-cookie: b"}, {"x\r\ny: z": "\u00e9\n", "a b:": "1"})
     found = headers_of("d", LETTER, mail)
     assert found["iothub-contenttype"] == "a%0D%0Aset-cookie: b"
     assert found["iothub-app-x%0D%0Ay%3A%20z"] == "%C3%A9%0A"

@@ -2,9 +2,9 @@
 
 import pytest
 
-from birthmark.broker.rules.device_queue import InboxRules, Letter, Outcome, end_of, is_locked
+from birthmark.broker.rules.device_queue import InboxRules, Outcome, QueuedMessage, end_of, is_locked
 from birthmark.iothub import wire
-from birthmark.iothub.model import Mail
+from birthmark.iothub.model import C2dMessage
 from birthmark.iothub.rules.c2d import C2dInvalidError, check_mail, feedback_of, is_told, parse_expiry
 from birthmark.iothub.rules.direct_methods import MethodInvalidError, check_call
 from birthmark.iothub.wire import MethodCall
@@ -42,17 +42,17 @@ def test_a_call_that_cannot_be_made_is_refused(call: MethodCall) -> None:
 @pytest.mark.parametrize(
     ("mail", "feedback", "expires_at", "is_fine"),
     [
-        (Mail(b"x" * 65536, {}, {}), "none", HOUR, True),
-        (Mail(b"x" * 65536, {}, {"a": "b"}), "none", HOUR, False),
-        (Mail(b"", {}, {"a": "\u00e9" * 10_000}), "none", HOUR, True),
-        (Mail(b"", {}, {"a": "\u00e9" * 11_000}), "none", HOUR, False),  # no topic holds it, encoded
-        (Mail(b"x", {}, {}), "loud", HOUR, False),
-        (Mail(b"x", {}, {}), "full", 0, False),
-        (Mail(b"x", {}, {}), "full", 48 * HOUR, True),
-        (Mail(b"x", {}, {}), "full", 48 * HOUR + 1, False),
+        (C2dMessage(b"x" * 65536, {}, {}), "none", HOUR, True),
+        (C2dMessage(b"x" * 65536, {}, {"a": "b"}), "none", HOUR, False),
+        (C2dMessage(b"", {}, {"a": "\u00e9" * 10_000}), "none", HOUR, True),
+        (C2dMessage(b"", {}, {"a": "\u00e9" * 11_000}), "none", HOUR, False),  # no topic holds it, encoded
+        (C2dMessage(b"x", {}, {}), "loud", HOUR, False),
+        (C2dMessage(b"x", {}, {}), "full", 0, False),
+        (C2dMessage(b"x", {}, {}), "full", 48 * HOUR, True),
+        (C2dMessage(b"x", {}, {}), "full", 48 * HOUR + 1, False),
     ],
 )
-def test_messages_are_bounded_in_size_and_time(mail: Mail, feedback: str, expires_at: int, is_fine: bool) -> None:
+def test_messages_are_bounded_in_size_and_time(mail: C2dMessage, feedback: str, expires_at: int, is_fine: bool) -> None:
     if is_fine:
         check_mail("d", "m", mail, feedback, expires_at=expires_at, now=0)
         return
@@ -68,8 +68,8 @@ def test_an_expiry_is_a_time_with_its_zone(text: str | None, expected: int | Non
     assert parse_expiry(text, 0) == expected
 
 
-def a_letter(**more: object) -> Letter:
-    return Letter(1, "m", b"", 0, HOUR, **more)  # type: ignore[arg-type] # fields by name
+def a_letter(**more: object) -> QueuedMessage:
+    return QueuedMessage(1, "m", b"", 0, HOUR, **more)  # type: ignore[arg-type] # fields by name
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,9 @@ def a_letter(**more: object) -> Letter:
         (a_letter(deliveries=10, lock="l", locked_until=5), 5, Outcome.DELIVERED_TOO_OFTEN),
     ],
 )
-def test_a_letter_dies_of_age_or_of_too_many_deliveries(letter: Letter, now: int, expected: Outcome | None) -> None:
+def test_a_letter_dies_of_age_or_of_too_many_deliveries(
+    letter: QueuedMessage, now: int, expected: Outcome | None
+) -> None:
     assert end_of(letter, RULES, now) is expected
 
 
@@ -112,7 +114,7 @@ def test_the_service_hears_of_an_end_that_it_asked_for(feedback: str, outcome: O
 
 
 def test_a_message_says_on_its_topic_what_it_is() -> None:
-    topic = wire.devicebound_topic("d/1", "m-1", "full", Mail(b"", {"$.ct": "text/plain"}, {"a": "b&c"}))
+    topic = wire.devicebound_topic("d/1", "m-1", "full", C2dMessage(b"", {"$.ct": "text/plain"}, {"a": "b&c"}))
     assert topic == (
         "devices/d/1/messages/devicebound/%24.to=%2Fdevices%2Fd%2F1%2Fmessages%2FdeviceBound&%24.mid=m-1"
         "&iothub-ack=full&%24.ct=text%2Fplain&a=b%26c"

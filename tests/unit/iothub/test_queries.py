@@ -9,20 +9,20 @@ from hypothesis import strategies as st
 from birthmark.documents.query_evaluator import fits
 from birthmark.iothub.rules.index_terms import MAX_TERMS, MAX_VALUE, encode, of_twin, path_key
 from birthmark.iothub.rules.queries import (
+    AllTwins,
     AnyOf,
+    CheapestPlan,
     CollectionNotServedError,
-    Connected,
+    ConnectedTwins,
+    DisabledTwins,
     Edge,
-    Either,
-    Everything,
     HubQueryInvalidError,
-    Named,
     NamedWithin,
-    Off,
     Plan,
     Span,
-    With,
-    Within,
+    TwinsByName,
+    TwinsByRange,
+    TwinsByTerm,
     plan,
     read_query,
 )
@@ -33,42 +33,42 @@ def planned(where: str) -> Plan:
 
 
 def test_a_value_is_found_by_its_term() -> None:
-    assert planned("tags.site = 'north'") == With("t.site", ("snorth",))
-    assert planned("properties.reported.on") == With("r.on", ("b1",))
-    assert planned("properties.desired.n IN [1, 2]") == With("d.n", (encode(1), encode(2)))
+    assert planned("tags.site = 'north'") == TwinsByTerm("t.site", ("snorth",))
+    assert planned("properties.reported.on") == TwinsByTerm("r.on", ("b1",))
+    assert planned("properties.desired.n IN [1, 2]") == TwinsByTerm("d.n", (encode(1), encode(2)))
 
 
 def test_a_range_is_of_one_kind() -> None:
-    assert planned("tags.site > 'n'") == Within("t.site", Span("sn", "t", with_high=False))
-    assert planned("tags.n <= 3") == Within("t.n", Span("n", encode(3)))
+    assert planned("tags.site > 'n'") == TwinsByRange("t.site", Span("sn", "t", with_high=False))
+    assert planned("tags.n <= 3") == TwinsByRange("t.n", Span("n", encode(3)))
 
 
 def test_a_beginning_is_a_range() -> None:
-    assert planned("starts_with(tags.site, 'no')") == Within("t.site", Span("sno", "snp", with_high=False))
+    assert planned("starts_with(tags.site, 'no')") == TwinsByRange("t.site", Span("sno", "snp", with_high=False))
     assert planned("starts_with(deviceId, 'pump-')") == NamedWithin(Span("pump-", "pump.", with_high=False))
 
 
 def test_devices_are_found_by_their_own_columns() -> None:
-    assert planned("deviceId IN ['b', 'a', 'b']") == Named(("a", "b"))
-    assert planned("status = 'disabled'") == Off()
+    assert planned("deviceId IN ['b', 'a', 'b']") == TwinsByName(("a", "b"))
+    assert planned("status = 'disabled'") == DisabledTwins()
     assert planned("capabilities.iotEdge = true") == Edge()
-    assert planned("status = 'enabled'") == Everything()
-    assert planned("connectionState = 'Connected'") == Connected()
+    assert planned("status = 'enabled'") == AllTwins()
+    assert planned("connectionState = 'Connected'") == ConnectedTwins()
 
 
 def test_of_what_has_to_hold_together_the_cheapest_is_for_who_counts() -> None:
     found = planned("tags.site = 'north' AND status = 'disabled'")
-    assert found == Either((With("t.site", ("snorth",)), Off()))
+    assert found == CheapestPlan((TwinsByTerm("t.site", ("snorth",)), DisabledTwins()))
 
 
 def test_bounds_of_one_path_are_one_span() -> None:
-    assert planned("tags.n >= 1 AND tags.n < 3") == Either((Within("t.n", Span(encode(1), encode(3))),))
-    assert planned("deviceId > 'b' AND deviceId <= 'd'") == Either((NamedWithin(Span("b", "d")),))
+    assert planned("tags.n >= 1 AND tags.n < 3") == CheapestPlan((TwinsByRange("t.n", Span(encode(1), encode(3))),))
+    assert planned("deviceId > 'b' AND deviceId <= 'd'") == CheapestPlan((NamedWithin(Span("b", "d")),))
 
 
 def test_names_of_a_twin_have_no_case_and_those_of_its_values_have() -> None:
-    assert planned("DeviceID = 'x'") == Named(("x",))
-    assert planned("Tags.Site = 'x'") == With("t.Site", ("sx",))
+    assert planned("DeviceID = 'x'") == TwinsByName(("x",))
+    assert planned("Tags.Site = 'x'") == TwinsByTerm("t.Site", ("sx",))
 
 
 @pytest.mark.parametrize("text", ["SELECT * FROM devices.jobs", "SELECT * FROM twins"])
@@ -176,25 +176,25 @@ def names(found: Plan, document: dict[str, Any], terms: set[tuple[str, str]]) ->
         return value >= span.low and is_low
 
     match found:
-        case Everything():
+        case AllTwins():
             return True
-        case Named(names=some):
+        case TwinsByName(names=some):
             return document["deviceId"] in some
         case NamedWithin(span=span):
             return inside(document["deviceId"], span)
-        case Off():
+        case DisabledTwins():
             return bool(document["status"] == "disabled")
         case Edge():
             return bool(document["capabilities"]["iotEdge"])
-        case Connected():
+        case ConnectedTwins():
             return bool(document["connectionState"] == "Connected")
-        case With(path=path, values=values):
+        case TwinsByTerm(path=path, values=values):
             return any((path, value) in terms for value in values)
-        case Within(path=path, span=span):
+        case TwinsByRange(path=path, span=span):
             return any(one == path and inside(value, span) for one, value in terms)
         case AnyOf(parts=parts):
             return any(names(part, document, terms) for part in parts)
-        case Either(parts=parts):
+        case CheapestPlan(parts=parts):
             return all(names(part, document, terms) for part in parts)
 
 

@@ -18,11 +18,11 @@ from birthmark.iothub.wire.routing import (
     Enrichment,
     Fallback,
     FileEndpoint,
-    Kept,
     Route,
     Routing,
     ServerEndpoint,
     Source,
+    StoredRouting,
     StreamEndpoint,
 )
 
@@ -41,7 +41,7 @@ def a_message(body: bytes = b"{}", system: dict[str, str | None] | None = None, 
 
 
 def destinations(made: Routing, message: Message) -> dict[str, str]:
-    ready = matching.make_ready(Kept("main", "1", 1, made, {}, NOW))
+    ready = matching.make_ready(StoredRouting("main", "1", 1, made, {}, NOW))
     return dict(matching.destinations(ready, matching.source_of(message), matching.read(message), None))
 
 
@@ -107,10 +107,10 @@ def test_what_cannot_be_is_refused(made: Routing, refusal: type[BirthmarkError])
 
 def test_a_change_reads_no_condition_that_was_kept_before() -> None:
     routes = [Route(f"route-{n}", ("live",), Source.MESSAGES, f"level = {n}") for n in range(99)]
-    matching.make_ready(Kept("main", "1", 1, configuration.checked(routing(*routes), "main"), {}, NOW))
+    matching.make_ready(StoredRouting("main", "1", 1, configuration.checked(routing(*routes), "main"), {}, NOW))
     before = configuration.read_once.cache_info().misses
     routes.append(Route("new", ("live",), Source.MESSAGES, "level = 'new'"))
-    matching.make_ready(Kept("main", "1", 2, configuration.checked(routing(*routes), "main"), {}, NOW))
+    matching.make_ready(StoredRouting("main", "1", 2, configuration.checked(routing(*routes), "main"), {}, NOW))
     assert configuration.read_once.cache_info().misses == before + 1
 
 

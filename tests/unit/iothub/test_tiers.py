@@ -8,8 +8,8 @@ from birthmark.iothub.rules.tiers import (
     MAX_UNITS,
     Allowance,
     Edition,
-    Metered,
     Throttle,
+    ThrottleClass,
     Tier,
     TierInvalidError,
     TierQuotaError,
@@ -26,25 +26,25 @@ S1, F1 = Edition(Tier.S1), Edition(Tier.F1)
 @pytest.mark.parametrize(
     ("edition", "what", "told"),
     [
-        (F1, Metered.TELEMETRY, "100 in a second"),
-        (S1, Metered.TELEMETRY, "100 in a second"),
-        (Edition(Tier.S1, 10), Metered.TELEMETRY, "120 in a second"),
-        (Edition(Tier.S2, 2), Metered.TELEMETRY, "240 in a second"),
-        (Edition(Tier.S3, 2), Metered.CONNECTION, "12,000 in a second"),
-        (S1, Metered.CONNECTION, "100 in a second"),
-        (Edition(Tier.S2, 3), Metered.MAIL, "300 in a minute"),
-        (Edition(Tier.S3), Metered.REGISTRY, "5,000 in a minute"),
-        (Edition(Tier.S2), Metered.METHOD, "480 in a second"),
-        (Edition(Tier.S3), Metered.METHOD, "24,576 in a second"),
-        (S1, Metered.TWIN_READ, "100 in a second"),
-        (Edition(Tier.S2, 20), Metered.TWIN_READ, "200 in a second"),
-        (Edition(Tier.S2, 20), Metered.TWIN_UPDATE, "100 in a second"),
-        (Edition(Tier.S3), Metered.TWIN_UPDATE, "250 in a second"),
-        (Edition(Tier.S1, 2), Metered.QUERY, "40 in a minute"),
-        (Edition(Tier.S3), Metered.QUERY, "1,000 in a minute"),
+        (F1, ThrottleClass.TELEMETRY, "100 in a second"),
+        (S1, ThrottleClass.TELEMETRY, "100 in a second"),
+        (Edition(Tier.S1, 10), ThrottleClass.TELEMETRY, "120 in a second"),
+        (Edition(Tier.S2, 2), ThrottleClass.TELEMETRY, "240 in a second"),
+        (Edition(Tier.S3, 2), ThrottleClass.CONNECTION, "12,000 in a second"),
+        (S1, ThrottleClass.CONNECTION, "100 in a second"),
+        (Edition(Tier.S2, 3), ThrottleClass.MAIL, "300 in a minute"),
+        (Edition(Tier.S3), ThrottleClass.REGISTRY, "5,000 in a minute"),
+        (Edition(Tier.S2), ThrottleClass.METHOD, "480 in a second"),
+        (Edition(Tier.S3), ThrottleClass.METHOD, "24,576 in a second"),
+        (S1, ThrottleClass.TWIN_READ, "100 in a second"),
+        (Edition(Tier.S2, 20), ThrottleClass.TWIN_READ, "200 in a second"),
+        (Edition(Tier.S2, 20), ThrottleClass.TWIN_UPDATE, "100 in a second"),
+        (Edition(Tier.S3), ThrottleClass.TWIN_UPDATE, "250 in a second"),
+        (Edition(Tier.S1, 2), ThrottleClass.QUERY, "40 in a minute"),
+        (Edition(Tier.S3), ThrottleClass.QUERY, "1,000 in a minute"),
     ],
 )
-def test_the_paces_are_those_of_the_sheet(edition: Edition, what: Metered, told: str) -> None:
+def test_the_paces_are_those_of_the_sheet(edition: Edition, what: ThrottleClass, told: str) -> None:
     assert str(edition.pace(what)) == told
 
 
@@ -72,40 +72,40 @@ def test_a_tier_that_there_is_not_is_refused(tier: str, units: int) -> None:
 def test_so_many_come_at_once_and_more_as_time_goes_by() -> None:
     throttle = Throttle("hub-2", S1)
     for _ in range(20):
-        throttle.take(Metered.QUERY, 100.0)
+        throttle.take(ThrottleClass.QUERY, 100.0)
     with pytest.raises(TierThrottledError) as caught:
-        throttle.take(Metered.QUERY, 100.0)
+        throttle.take(ThrottleClass.QUERY, 100.0)
     assert caught.value.retry_after_s == 3  # twenty in a minute
     assert "20 in a minute of queries" in caught.value.explain_cause()
-    throttle.take(Metered.QUERY, 103.0)
+    throttle.take(ThrottleClass.QUERY, 103.0)
     with pytest.raises(TierThrottledError):
-        throttle.take(Metered.QUERY, 103.0)
+        throttle.take(ThrottleClass.QUERY, 103.0)
 
 
 def test_what_is_refused_takes_nothing() -> None:
     throttle = Throttle("hub-2", S1)
     for _ in range(20):
-        throttle.take(Metered.QUERY, 0.0)
+        throttle.take(ThrottleClass.QUERY, 0.0)
     for _ in range(50):
         with pytest.raises(TierThrottledError):
-            throttle.take(Metered.QUERY, 1.0)
-    throttle.take(Metered.QUERY, 3.0)
+            throttle.take(ThrottleClass.QUERY, 1.0)
+    throttle.take(ThrottleClass.QUERY, 3.0)
 
 
 def test_one_pace_is_not_anothers() -> None:
     throttle = Throttle("hub-2", S1)
     for _ in range(20):
-        throttle.take(Metered.QUERY, 0.0)
-    throttle.take(Metered.TWIN_READ, 0.0)
+        throttle.take(ThrottleClass.QUERY, 0.0)
+    throttle.take(ThrottleClass.TWIN_READ, 0.0)
 
 
 def test_who_asks_how_long_it_is_takes_nothing() -> None:
     throttle = Throttle("hub-2", S1)
-    throttle.take(Metered.TELEMETRY, 0.0, 100)
-    assert throttle.wait_s(Metered.TELEMETRY, 0.0, 50) == pytest.approx(0.5)
-    assert throttle.wait_s(Metered.TELEMETRY, 0.0, 50) == pytest.approx(0.5)
-    assert throttle.wait_s(Metered.TELEMETRY, 0.0, 50, ahead=200) == pytest.approx(2.5)
-    assert throttle.wait_s(Metered.TELEMETRY, 10.0, 100) == 0
+    throttle.take(ThrottleClass.TELEMETRY, 0.0, 100)
+    assert throttle.wait_s(ThrottleClass.TELEMETRY, 0.0, 50) == pytest.approx(0.5)
+    assert throttle.wait_s(ThrottleClass.TELEMETRY, 0.0, 50) == pytest.approx(0.5)
+    assert throttle.wait_s(ThrottleClass.TELEMETRY, 0.0, 50, ahead=200) == pytest.approx(2.5)
+    assert throttle.wait_s(ThrottleClass.TELEMETRY, 10.0, 100) == 0
 
 
 def test_more_than_comes_at_once_is_taken_by_one_who_waited() -> None:
@@ -141,16 +141,16 @@ def test_each_of_several_workers_has_its_part() -> None:
     with pytest.raises(TierQuotaError):
         throttle.count_blocks(1, TODAY)
     for _ in range(25):
-        throttle.take(Metered.CONNECTION, 0.0)
+        throttle.take(ThrottleClass.CONNECTION, 0.0)
     with pytest.raises(TierThrottledError):
-        throttle.take(Metered.CONNECTION, 0.0)
+        throttle.take(ThrottleClass.CONNECTION, 0.0)
 
 
 def test_a_pace_that_is_divided_by_many_still_takes_one() -> None:
     throttle = Throttle("hub-2", S1, parts=64)
-    throttle.take(Metered.QUERY, 0.0)
+    throttle.take(ThrottleClass.QUERY, 0.0)
     with pytest.raises(TierThrottledError) as caught:
-        throttle.take(Metered.QUERY, 0.0)
+        throttle.take(ThrottleClass.QUERY, 0.0)
     assert caught.value.retry_after_s == 192
 
 
@@ -164,84 +164,84 @@ def test_a_hub_has_room_for_the_devices_of_its_tier() -> None:
 @pytest.mark.parametrize(
     ("method", "path", "kind"),
     [
-        ("POST", "/twins/d/methods", Metered.METHOD),
-        ("POST", "/twins/d/modules/m/methods", Metered.METHOD),
-        ("GET", "/twins/d", Metered.TWIN_READ),
-        ("PATCH", "/twins/d/modules/m", Metered.TWIN_UPDATE),
-        ("PUT", "/devices/d", Metered.REGISTRY),
-        ("POST", "/devices", Metered.REGISTRY),
-        ("GET", "/devices/messages", Metered.REGISTRY),
-        ("GET", "/devices/d/modules", Metered.REGISTRY),
-        ("POST", "/devices/d/applyConfigurationContent", Metered.TWIN_UPDATE),
-        ("POST", "/devices/d/messages/devicebound", Metered.MAIL),
+        ("POST", "/twins/d/methods", ThrottleClass.METHOD),
+        ("POST", "/twins/d/modules/m/methods", ThrottleClass.METHOD),
+        ("GET", "/twins/d", ThrottleClass.TWIN_READ),
+        ("PATCH", "/twins/d/modules/m", ThrottleClass.TWIN_UPDATE),
+        ("PUT", "/devices/d", ThrottleClass.REGISTRY),
+        ("POST", "/devices", ThrottleClass.REGISTRY),
+        ("GET", "/devices/messages", ThrottleClass.REGISTRY),
+        ("GET", "/devices/d/modules", ThrottleClass.REGISTRY),
+        ("POST", "/devices/d/applyConfigurationContent", ThrottleClass.TWIN_UPDATE),
+        ("POST", "/devices/d/messages/devicebound", ThrottleClass.MAIL),
         ("DELETE", "/devices/d/commands", None),
-        ("GET", "/statistics/devices", Metered.REGISTRY),
+        ("GET", "/statistics/devices", ThrottleClass.REGISTRY),
         ("GET", "/messages/serviceBound/feedback", None),
-        ("GET", "/digitaltwins/d", Metered.TWIN_READ),
-        ("PATCH", "/digitaltwins/d", Metered.TWIN_UPDATE),
-        ("POST", "/digitaltwins/d/commands/c", Metered.METHOD),
-        ("POST", "/digitaltwins/d/components/p/commands/c", Metered.METHOD),
-        ("GET", "/devices/commands", Metered.REGISTRY),  # a device of that name, as those below
-        ("GET", "/devices/applyConfigurationContent", Metered.REGISTRY),
-        ("PUT", "/devices/d/modules/commands", Metered.REGISTRY),
-        ("PUT", "/devices/d/modules/messages", Metered.REGISTRY),
+        ("GET", "/digitaltwins/d", ThrottleClass.TWIN_READ),
+        ("PATCH", "/digitaltwins/d", ThrottleClass.TWIN_UPDATE),
+        ("POST", "/digitaltwins/d/commands/c", ThrottleClass.METHOD),
+        ("POST", "/digitaltwins/d/components/p/commands/c", ThrottleClass.METHOD),
+        ("GET", "/devices/commands", ThrottleClass.REGISTRY),  # a device of that name, as those below
+        ("GET", "/devices/applyConfigurationContent", ThrottleClass.REGISTRY),
+        ("PUT", "/devices/d/modules/commands", ThrottleClass.REGISTRY),
+        ("PUT", "/devices/d/modules/messages", ThrottleClass.REGISTRY),
         ("DELETE", "/devices/messages/commands", None),
-        ("GET", "/twins/methods", Metered.TWIN_READ),
-        ("PATCH", "/twins/d/modules/methods", Metered.TWIN_UPDATE),
-        ("GET", "/digitaltwins/commands", Metered.TWIN_READ),
+        ("GET", "/twins/methods", ThrottleClass.TWIN_READ),
+        ("PATCH", "/twins/d/modules/methods", ThrottleClass.TWIN_UPDATE),
+        ("GET", "/digitaltwins/commands", ThrottleClass.TWIN_READ),
     ],
 )
-def test_each_call_of_the_service_counts_as_what_it_is(method: str, path: str, kind: Metered | None) -> None:
+def test_each_call_of_the_service_counts_as_what_it_is(method: str, path: str, kind: ThrottleClass | None) -> None:
     assert kind_of(method, path) is kind
 
 
 def test_a_body_of_which_nothing_is_said_before_counts_as_the_largest_of_its_kind() -> None:
     chunked = {"transfer-encoding": "chunked"}
-    assert size_of(chunked, Metered.METHOD) == 128 * 1024
-    assert size_of(chunked, Metered.MAIL) == 64 * 1024
-    assert size_of({"content-length": "7"} | chunked, Metered.METHOD) == 128 * 1024
-    assert size_of({"content-length": "7"}, Metered.METHOD) == 7
-    assert size_of({}, Metered.METHOD) == 0
+    assert size_of(chunked, ThrottleClass.METHOD) == 128 * 1024
+    assert size_of(chunked, ThrottleClass.MAIL) == 64 * 1024
+    assert size_of({"content-length": "7"} | chunked, ThrottleClass.METHOD) == 128 * 1024
+    assert size_of({"content-length": "7"}, ThrottleClass.METHOD) == 7
+    assert size_of({}, ThrottleClass.METHOD) == 0
 
 
-def fix_of(edition: Edition, what: Metered) -> str:
+def fix_of(edition: Edition, what: ThrottleClass) -> str:
     return Throttle("hub-2", edition).refused(what, 1).explain_fix()
 
 
 @pytest.mark.parametrize(
     ("edition", "what", "command"),
     [
-        (F1, Metered.TELEMETRY, "S2 --units 1"),
-        (Edition(Tier.S1, 3), Metered.CONNECTION, "S2 --units 3"),
-        (Edition(Tier.S1, 3), Metered.QUERY, "S3 --units 3"),  # S2 takes no more of those
-        (Edition(Tier.S2, 200), Metered.METHOD, "S3 --units 200"),
-        (Edition(Tier.S3, 2), Metered.QUERY, "S3 --units 3"),
+        (F1, ThrottleClass.TELEMETRY, "S2 --units 1"),
+        (Edition(Tier.S1, 3), ThrottleClass.CONNECTION, "S2 --units 3"),
+        (Edition(Tier.S1, 3), ThrottleClass.QUERY, "S3 --units 3"),  # S2 takes no more of those
+        (Edition(Tier.S2, 200), ThrottleClass.METHOD, "S3 --units 200"),
+        (Edition(Tier.S3, 2), ThrottleClass.QUERY, "S3 --units 3"),
     ],
 )
-def test_a_refusal_names_the_next_edition_that_takes_more(edition: Edition, what: Metered, command: str) -> None:
+def test_a_refusal_names_the_next_edition_that_takes_more(edition: Edition, what: ThrottleClass, command: str) -> None:
     fix = fix_of(edition, what)
     assert f"`birthmark hub tier hub-2 {command}`" in fix
     tier, _, units = command.split()
     assert parse_edition(tier, int(units), "hub-2").pace(what).many > edition.pace(what).many
 
 
-def many(what: Metered, edition: Edition) -> float:
+def many(what: ThrottleClass, edition: Edition) -> float:
     return edition.pace(what).many
 
 
 @pytest.mark.parametrize("edition", [Edition(tier, units) for tier in list(Tier)[1:] for units in (1, 7, MAX_UNITS)])
 def test_no_fix_makes_a_hub_smaller(edition: Edition) -> None:
-    for what in Metered:
+    for what in ThrottleClass:
         larger = edition.larger(partial(many, what))
         if larger is not None:
-            assert all(larger.pace(each).many >= edition.pace(each).many for each in Metered)
+            assert all(larger.pace(each).many >= edition.pace(each).many for each in ThrottleClass)
             assert larger.most_messages >= edition.most_messages
             assert larger.most_devices >= edition.most_devices
 
 
 def test_the_largest_edition_has_nothing_but_to_wait() -> None:
     top = Edition(Tier.S3, MAX_UNITS)
-    assert fix_of(top, Metered.QUERY) == "Wait as long as Retry-After says."
+    assert fix_of(top, ThrottleClass.QUERY) == "Wait as long as Retry-After says."
     throttle = Throttle("hub-2", top)
     with pytest.raises(TierQuotaError) as quota:
         throttle.count_blocks(top.most_messages + 1, TODAY)
@@ -265,9 +265,9 @@ def test_what_is_used_up_is_there_again_when_its_time_is_over() -> None:
     throttle = Throttle("birthmark", F1)
     throttle.use_up(now=100.0, for_s=30)
     with pytest.raises(TierThrottledError) as refused:
-        throttle.take(Metered.TWIN_READ, 100.0)
+        throttle.take(ThrottleClass.TWIN_READ, 100.0)
     assert refused.value.retry_after_s == 31
-    throttle.take(Metered.TWIN_READ, 130.5)
+    throttle.take(ThrottleClass.TWIN_READ, 130.5)
 
 
 def test_a_day_that_is_used_up_takes_nothing_until_the_next() -> None:

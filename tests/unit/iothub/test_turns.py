@@ -6,7 +6,15 @@ from datetime import timedelta
 
 import pytest
 
-from birthmark.iothub.rules.tiers import BACKLOG_S, PATIENCE_S, Edition, Metered, Throttle, Tier, TierThrottledError
+from birthmark.iothub.rules.tiers import (
+    BACKLOG_S,
+    PATIENCE_S,
+    Edition,
+    Throttle,
+    ThrottleClass,
+    Tier,
+    TierThrottledError,
+)
 from birthmark.iothub.service import throttles
 from birthmark.iothub.service.throttles import Shaper
 from birthmark.supervised_tasks import FAILURES
@@ -24,7 +32,7 @@ class Hub:
     def __init__(self) -> None:
         self.clock = FakeClock()
         self.throttle: Throttle | None = Throttle("hub-2", Edition(Tier.S1))
-        self.throttle.take(Metered.TELEMETRY, self.clock.monotonic(), 100)
+        self.throttle.take(ThrottleClass.TELEMETRY, self.clock.monotonic(), 100)
         self.shaper = Shaper(lambda: self.throttle, self.clock)
         self.served: list[str] = []
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from birthmark.errors import BirthmarkError
 from birthmark.keys.possession import sign_nonce
 from birthmark.manifests.bundle import wire
-from birthmark.manifests.bundle.model import Place, Trust, Wish
+from birthmark.manifests.bundle.model import BundlePosition, ChipIntake, Trust
 from birthmark.manifests.bundle.parallel_verifier import verify_all
 from birthmark.manifests.bundle.rules import nonce_of
 from birthmark.manifests.bundle.verifier import count_chips, raw_lines
@@ -144,7 +144,7 @@ def test_no_other_device_of_the_station_s_ca_is_a_station(tmp_path: Path) -> Non
 
 def test_a_station_cannot_call_itself_by_another_s_name(line: Line) -> None:
     opening = wire.parse_line(line.lines[0]).line
-    assert isinstance(opening, wire.Opening)
+    assert isinstance(opening, wire.OpeningLine)
     forged = line.sign(msgspec.structs.replace(opening, station="head office"))
     assert verified([forged, *line.lines[1:]], line.trust)[:3] == ["manifest.malformed"] * 3
 
@@ -262,8 +262,8 @@ def test_one_chip_on_two_boards_is_refused_although_its_station_signed_both(tmp_
     line.take(chip, "B-1")
     opening, raw = line.lines
     bundle = chip_of(opening)["bundle"]
-    wish = Wish("B-2", "ann", (chip.certificate, ISSUER.certificate))
-    proof = sign_nonce(handle_of(chip), nonce_of(wish, Place(bundle, 2), "ef" * 32))
+    wish = ChipIntake("B-2", "ann", (chip.certificate, ISSUER.certificate))
+    proof = sign_nonce(handle_of(chip), nonce_of(wish, BundlePosition(bundle, 2), "ef" * 32))
     honest = wire.parse_line(raw).line
     again = msgspec.structs.replace(
         honest, seq=2, previous=wire.digest(raw), board="B-2", challenge="ef" * 32, proof=wire.base64(proof)
@@ -287,7 +287,7 @@ def test_what_is_written_is_what_is_read(line: Line) -> None:
         assert wire.render_line(signed.line, _signature(signed)) == raw
 
 
-def _signature(signed: wire.Signed) -> Callable[[bytes], bytes]:
+def _signature(signed: wire.SignedLine) -> Callable[[bytes], bytes]:
     return lambda _: signed.signature
 
 

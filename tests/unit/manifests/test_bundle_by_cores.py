@@ -9,7 +9,7 @@ import pytest
 
 from birthmark.manifests import process_pool
 from birthmark.manifests.bundle import parallel_verifier, wire
-from birthmark.manifests.bundle.line_checks import Looked, Looker, Opened, opened_by
+from birthmark.manifests.bundle.line_checks import BundleOpening, LineChecker, LineFinding, opened_by
 from birthmark.manifests.bundle.model import Trust
 from birthmark.manifests.bundle.verifier import Verifier
 from birthmark.manifests.errors import SignatureBrokenError
@@ -45,9 +45,9 @@ def looked_at(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return counts
 
 
-def opened(line: Line) -> Opened:
+def opened(line: Line) -> BundleOpening:
     opening = wire.parse_line(line.lines[0]).line
-    assert isinstance(opening, wire.Opening)
+    assert isinstance(opening, wire.OpeningLine)
     said = opened_by(opening)
     assert said is not None
     return said
@@ -79,7 +79,7 @@ def test_what_was_found_out_under_another_opening_does_not_count(line: Line, tmp
     trust = Trust((*line.trust.stations, *other.trust.stations), line.trust.roots)
     signed = wire.parse_line(line.lines[1])
     assert isinstance(signed.line, wire.Chip)
-    looked = Looker(trust).look(signed, signed.line, wire.digest(line.lines[1]), opened(line))
+    looked = LineChecker(trust).look(signed, signed.line, wire.digest(line.lines[1]), opened(line))
     assert isinstance(looked.said, Entry)
     verifier = Verifier(trust)
     list(verifier.read(other.lines[0]))
@@ -90,7 +90,7 @@ def test_what_was_found_out_under_another_opening_does_not_count(line: Line, tmp
 def test_what_was_found_out_of_other_bytes_does_not_count(line: Line) -> None:
     verifier = Verifier(line.trust)
     list(verifier.read(line.lines[0]))
-    of_another = Looked(opened(line).about(wire.digest(line.lines[2])), is_signed=False, said=None)
+    of_another = LineFinding(opened(line).about(wire.digest(line.lines[2])), is_signed=False, said=None)
     (told,) = verifier.read(line.lines[1], of_another)
     assert isinstance(told, Entry)
 

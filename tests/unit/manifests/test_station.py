@@ -10,7 +10,7 @@ from cryptography import x509
 
 from birthmark.errors import BirthmarkError
 from birthmark.manifests.bundle import errors
-from birthmark.manifests.bundle.model import Wish
+from birthmark.manifests.bundle.model import ChipIntake
 from birthmark.manifests.bundle.station import open_station
 from birthmark.pki import certificate_profiles
 from birthmark.pki.certificates import CertificateTooLargeError
@@ -130,7 +130,7 @@ def test_what_nobody_would_read_is_not_written(line: Line) -> None:
     with pytest.raises(CertificateTooLargeError):
         line.take(a_chip("chip-2", profile=certificate_profiles.SERVER, san=large), "B-2")
     with line.station() as station, pytest.raises(ChainTooLongError):
-        station.ask(Wish("B-3", "ann", (a_chip("chip-3").certificate,) * 9))
+        station.ask(ChipIntake("B-3", "ann", (a_chip("chip-3").certificate,) * 9))
     assert line.bundle.read_bytes() == before
 
 

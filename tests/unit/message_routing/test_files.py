@@ -9,18 +9,18 @@ import pytest
 
 from birthmark.message_routing.carriers import files
 from birthmark.message_routing.carriers.errors import NotTakenError
-from birthmark.message_routing.carriers.files import FileCarrier, LineCarrier, Room
-from birthmark.message_routing.deliveries import Letter, is_final
+from birthmark.message_routing.carriers.files import FileCarrier, FolderQuota, LineCarrier
+from birthmark.message_routing.deliveries import Delivery, is_final
 from support.fakes import FakeClock
 
 
-def letter(body: bytes, **address: str) -> Letter:
+def letter(body: bytes, **address: str) -> Delivery:
     more: Mapping[str, Any] = address
-    return Letter("one/0", "s3", more, body, {})
+    return Delivery("one/0", "s3", more, body, {})
 
 
-def a_room(root: Path, most: int = 1000) -> Room:
-    return Room(root, FakeClock().micros, most)
+def a_room(root: Path, most: int = 1000) -> FolderQuota:
+    return FolderQuota(root, FakeClock().micros, most)
 
 
 async def test_each_letter_is_a_file_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ async def test_a_device_makes_no_more_files_than_there_may_be(
 
 async def test_files_that_were_removed_make_room_a_minute_later(tmp_path: Path) -> None:
     now = [1]
-    carrier = FileCarrier(lambda one: tmp_path / one.address["key"], Room(tmp_path, lambda: now[0], 2))
+    carrier = FileCarrier(lambda one: tmp_path / one.address["key"], FolderQuota(tmp_path, lambda: now[0], 2))
     for number in range(3):
         await carrier.carry([letter(b"1", key=str(number))])
     (tmp_path / "0").unlink()

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from birthmark.mqtt import codec
-from birthmark.mqtt.encoded_message import Parcel
+from birthmark.mqtt.encoded_message import EncodedMessage
 from birthmark.mqtt.engine import Engine, Role
 from birthmark.mqtt.errors import LocalProtocolError
 from birthmark.mqtt.packets import LEVEL_3_1_1, LEVEL_5, ConnAck, Connect, Publish
@@ -25,7 +25,7 @@ def a_receiver(level: int, properties: Properties = ()) -> Engine:
 @given(publishes(LEVEL_5), st.integers(0, 1))
 def test_it_is_what_the_codec_writes(message: Publish, qos: int) -> None:
     properties = replace_property(message.properties, PropertyId.TOPIC_ALIAS, None)
-    parcel = Parcel(message.topic, message.payload, properties, retain=message.retain)
+    parcel = EncodedMessage(message.topic, message.payload, properties, retain=message.retain)
     packet_id, number = (77, b"\0M") if qos else (None, b"")
     before, block, size = parcel.form(qos)
     packet = Publish(message.topic, message.payload, qos, message.retain, packet_id=packet_id, properties=properties)
@@ -35,7 +35,7 @@ def test_it_is_what_the_codec_writes(message: Publish, qos: int) -> None:
 
 
 def test_every_receiver_gets_it_with_a_packet_id_of_its_own() -> None:
-    parcel = Parcel("topic", b"hello", ((PropertyId.CONTENT_TYPE, "a"),))
+    parcel = EncodedMessage("topic", b"hello", ((PropertyId.CONTENT_TYPE, "a"),))
     receivers = [
         a_receiver(LEVEL_3_1_1),
         a_receiver(LEVEL_5),
@@ -61,7 +61,7 @@ def test_what_is_no_topic_is_not_sent(topic: str) -> None:
         receiver = a_receiver(level)
         for qos in (0, 1):
             with pytest.raises(LocalProtocolError):
-                receiver.deliver(Parcel(topic, b""), qos)
+                receiver.deliver(EncodedMessage(topic, b""), qos)
         assert (receiver.data_to_send(), receiver.session.in_flight, receiver.session._reserved) == (b"", (), {})
 
 

@@ -2,12 +2,12 @@
 
 import pytest
 
-from birthmark.mqtt.encoded_message import Parcel
+from birthmark.mqtt.encoded_message import EncodedMessage
 from birthmark.mqtt.errors import LocalProtocolError, QueueFullError
 from birthmark.mqtt.properties import PropertyId
 from birthmark.mqtt.session import EACH_BYTES, Session
 
-A_MESSAGE = Parcel("t", b"")
+A_MESSAGE = EncodedMessage("t", b"")
 MANY = [(PropertyId.USER_PROPERTY, ("", ""))] * 150
 
 
@@ -105,7 +105,7 @@ def test_a_session_that_ended_has_nothing() -> None:
 
 
 def test_what_waits_is_bounded_by_its_size_too() -> None:
-    session, large = Session(window=1, max_queued=4), Parcel("t", bytes(3 * EACH_BYTES))
+    session, large = Session(window=1, max_queued=4), EncodedMessage("t", bytes(3 * EACH_BYTES))
     for _ in range(3):  # the first flies, and the third is begun before the bound is reached
         session.add(large, may_fly=True)
     with pytest.raises(QueueFullError, match="2 messages"):
@@ -128,7 +128,7 @@ def test_what_waits_is_bounded_by_its_size_too() -> None:
 def test_properties_count_as_what_they_take() -> None:
     session = Session(window=0, max_queued=4)
     for properties in (((PropertyId.USER_PROPERTY, ("n" * EACH_BYTES, "v" * 3 * EACH_BYTES)),), tuple(MANY)):
-        session.add(Parcel("t", b"", properties), may_fly=True)
+        session.add(EncodedMessage("t", b"", properties), may_fly=True)
         with pytest.raises(QueueFullError):
             session.add(A_MESSAGE, may_fly=True)
         session.clear()

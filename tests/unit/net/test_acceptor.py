@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from birthmark.net.acceptor import AT_ONCE, Door
+from birthmark.net.acceptor import AT_ONCE, Acceptor
 
 
 class Guest(asyncio.Protocol):
@@ -28,7 +28,7 @@ class Lobby:
     def __init__(self, refuses: Callable[[str], bool]) -> None:
         self.here: list[Guest] = []
         self.listening = socket.create_server(("127.0.0.1", 0), backlog=512)
-        self.door = Door(self.listening, lambda _address: Guest(self.here), refuses)
+        self.door = Acceptor(self.listening, lambda _address: Guest(self.here), refuses)
         self.waiting: list[socket.socket] = []
 
     def come(self, count: int) -> None:

@@ -13,7 +13,7 @@ from datetime import timedelta
 import pytest
 
 from birthmark.net import fair_scheduler
-from birthmark.net.connection import Connection, Host
+from birthmark.net.connection import Connection, ConnectionHost
 from birthmark.net.fair_scheduler import SLICE_S, TURN_S, Backlog
 from birthmark.net.limits import Limits
 from birthmark.net.listener import ClearConnection, Listeners, _Port
@@ -42,7 +42,7 @@ class ResetByPeer(asyncio.Transport):
 
 def test_closing_what_the_peer_has_reset_ends_it() -> None:
     raw = ResetByPeer()
-    connection = ClearConnection(typing.cast("Host", None))
+    connection = ClearConnection(typing.cast("ConnectionHost", None))
     connection._raw = raw
     connection.close()
     assert raw.is_aborted

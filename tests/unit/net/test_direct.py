@@ -6,7 +6,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from birthmark.net.error_boundary import Direct
+from birthmark.net.error_boundary import StaticRoutes
 from support.server.asgi import request
 
 
@@ -18,7 +18,7 @@ async def said(asked: Request) -> Response:
 
 METHODS = ["GET", "POST", "PUT"]
 ROUTES = [Route("/a", said, methods=METHODS), Route("/{label}/a", said, methods=METHODS)]
-APPLICATION = Direct(ROUTES, Starlette(routes=ROUTES))
+APPLICATION = StaticRoutes(ROUTES, Starlette(routes=ROUTES))
 
 
 @pytest.mark.parametrize(

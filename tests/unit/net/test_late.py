@@ -3,7 +3,7 @@
 import pytest
 from starlette.responses import PlainTextResponse
 
-from birthmark.net.error_boundary import Late
+from birthmark.net.error_boundary import LazyApp
 from birthmark.net.http import ASGIApp
 from support.server.asgi import request
 
@@ -15,7 +15,7 @@ async def test_it_is_made_at_its_first_request_and_once() -> None:
         made.append(PlainTextResponse("here"))
         return made[-1]
 
-    late = Late(make)
+    late = LazyApp(make)
     assert not made
     assert [(await request(late, "GET", "/")).text for _ in range(3)] == ["here"] * 3
     assert len(made) == 1
@@ -30,7 +30,7 @@ async def test_what_failed_to_be_made_is_tried_again() -> None:
             raise RuntimeError("not yet")
         return PlainTextResponse("here")
 
-    late = Late(make)
+    late = LazyApp(make)
     with pytest.raises(RuntimeError, match="not yet"):
         await request(late, "GET", "/")
     assert (await request(late, "GET", "/")).text == "here"

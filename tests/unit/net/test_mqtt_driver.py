@@ -13,7 +13,7 @@ import pytest
 
 from birthmark.errors import BirthmarkError, ForbiddenError, InvalidRequestError, ThrottledError, UnavailableError
 from birthmark.mqtt import codec
-from birthmark.mqtt.encoded_message import Parcel
+from birthmark.mqtt.encoded_message import EncodedMessage
 from birthmark.mqtt.engine import DISCARDED
 from birthmark.mqtt.framing import Framer
 from birthmark.mqtt.packets import (
@@ -32,9 +32,16 @@ from birthmark.mqtt.packets import (
 from birthmark.mqtt.properties import Properties, PropertyId
 from birthmark.mqtt.reason_codes import ReasonCode
 from birthmark.net import fair_scheduler, mqtt_driver
-from birthmark.net.admission import Admission, Closed, MqttProtocolError, MqttRefusedError, reason_of, require_3_1_1
+from birthmark.net.admission import (
+    Admission,
+    CloseReason,
+    MqttProtocolError,
+    MqttRefusedError,
+    reason_of,
+    require_3_1_1,
+)
 from birthmark.net.fair_scheduler import SLICE_S, TURN_S
-from birthmark.net.mqtt_driver import MqttPump, _Turn
+from birthmark.net.mqtt_driver import MqttPump, _TickFlush
 from birthmark.net.send_buffer_quota import SMALL_BYTES
 from support.fakes import FakeClock
 
@@ -62,7 +69,7 @@ async def test_what_very_many_are_to_be_sent_is_written_in_turns(monkeypatch: py
         def flush_alone(self) -> None:
             written.append(self)
 
-    turn, receivers = _Turn.running(), [Receiver() for _ in range(100)]
+    turn, receivers = _TickFlush.running(), [Receiver() for _ in range(100)]
     for one in receivers:
         turn.add(cast("MqttPump", one))
     while len(written) < 100:
@@ -76,7 +83,7 @@ async def test_much_that_is_to_be_sent_waits_for_no_turn_as_nobody_counts_it_the
     world = World()
     pump = await world.connected()
     world.said.clear()
-    parcel = Parcel("t", b"x" * 40_000)
+    parcel = EncodedMessage("t", b"x" * 40_000)
     for number in range(1, 11):
         pump.deliver(parcel)
         assert number * 40_000 - len(world.said) < SMALL_BYTES
@@ -89,7 +96,7 @@ async def test_a_connection_that_cannot_be_written_ends_alone(monkeypatch: pytes
     pumps = [await world.connected(), await other.connected()]
     monkeypatch.setattr(world, "write", lambda _: 1 / 0)
     for one in pumps:
-        one.deliver(Parcel("t", b"x" * 100_000))
+        one.deliver(EncodedMessage("t", b"x" * 100_000))
     await settled()
     assert (world.is_closed, other.is_closed) == (True, False)
     assert isinstance(other.answers()[-1], Publish)
@@ -98,13 +105,13 @@ async def test_a_connection_that_cannot_be_written_ends_alone(monkeypatch: pytes
 @pytest.mark.parametrize("keep", [0, 3600])
 async def test_a_connection_that_is_over_holds_no_message(keep: int) -> None:
     """Nobody collects what refers to each other for a long time."""
-    world, parcel = World(), Parcel("t", b"x" * 100_000)
+    world, parcel = World(), EncodedMessage("t", b"x" * 100_000)
     before = sys.getrefcount(parcel)
     pump = await world.connected(((P.RECEIVE_MAXIMUM, 1), (P.SESSION_EXPIRY, keep)))
     for _ in range(3):
         pump.deliver(parcel, qos=1)
     await settled()
-    pump.close(Closed.ADMINISTRATIVE)
+    pump.close(CloseReason.ADMINISTRATIVE)
     await settled()
     world.said.clear()
     assert (sys.getrefcount(parcel), pump.is_over) == (before, True)
@@ -124,7 +131,7 @@ class World:
     level: int = LEVEL_5
     reported: list[BirthmarkError] = field(default_factory=list)
     heard: list[Packet] = field(default_factory=list)
-    ends: list[tuple[Closed, int | None]] = field(default_factory=list)
+    ends: list[tuple[CloseReason, int | None]] = field(default_factory=list)
     said: bytearray = field(default_factory=bytearray)
     is_closed: bool = False
     on_published: Callable[[Sequence[Publish]], Awaitable[None] | None] = lambda _: None
@@ -156,7 +163,7 @@ class World:
         self.heard += [PubAck(packet_id) for packet_id in packet_ids]
         return None
 
-    def closed(self, reason: Closed, session_expiry_s: int | None) -> None:
+    def closed(self, reason: CloseReason, session_expiry_s: int | None) -> None:
         self.ends.append((reason, session_expiry_s))
 
     # The transport.
@@ -297,28 +304,28 @@ async def test_an_error_before_connack_is_told_in_connack(error: BirthmarkError,
 async def test_what_closes_before_connack_is_told_as_unavailability(five: World) -> None:
     pump = five.start()
     pump.data_received(codec.encode(Connect("c", level=LEVEL_5)))
-    pump.close(Closed.STOPPING)
+    pump.close(CloseReason.STOPPING)
     assert five.answers() == [ConnAck(code=0x88)]
     await settled()
-    assert five.ends == [(Closed.STOPPING, None)]
+    assert five.ends == [(CloseReason.STOPPING, None)]
 
 
 @pytest.mark.parametrize(
     ("reason", "code"),
     [
-        (Closed.TAKEN_OVER, 0x8E),
-        (Closed.STOPPING, 0x8B),
-        (Closed.ADMINISTRATIVE, 0x98),
-        (Closed.SERVER, 0x80),
-        (Closed.KEEP_ALIVE, 0x8D),
+        (CloseReason.TAKEN_OVER, 0x8E),
+        (CloseReason.STOPPING, 0x8B),
+        (CloseReason.ADMINISTRATIVE, 0x98),
+        (CloseReason.SERVER, 0x80),
+        (CloseReason.KEEP_ALIVE, 0x8D),
     ],
 )
-async def test_mqtt_5_hears_why_it_is_closed(reason: Closed, code: int, five: World, three: World) -> None:
+async def test_mqtt_5_hears_why_it_is_closed(reason: CloseReason, code: int, five: World, three: World) -> None:
     for world in (five, three):
         pump = await world.connected()
         world.said.clear()
         pump.close(reason)
-        pump.close(Closed.SERVER)
+        pump.close(CloseReason.SERVER)
         assert (world.is_closed, world.ends) == (True, [(reason, None)])
     assert (five.answers(), three.answers()) == ([Disconnect(code)], [])
 
@@ -346,15 +353,15 @@ async def test_an_error_after_connack_is_unavailable_in_words_that_disconnect_ha
 @pytest.mark.parametrize(
     ("code", "expiry", "end"),
     [
-        (0, None, (Closed.DISCONNECT, None)),
-        (4, None, (Closed.DISCONNECT_WITH_WILL, None)),
-        (0x81, None, (Closed.DISCONNECT_WITH_WILL, None)),
-        (0, 0, (Closed.DISCONNECT, 0)),
-        (0, 77, (Closed.DISCONNECT, 77)),
+        (0, None, (CloseReason.DISCONNECT, None)),
+        (4, None, (CloseReason.DISCONNECT_WITH_WILL, None)),
+        (0x81, None, (CloseReason.DISCONNECT_WITH_WILL, None)),
+        (0, 0, (CloseReason.DISCONNECT, 0)),
+        (0, 77, (CloseReason.DISCONNECT, 77)),
     ],
 )
 async def test_a_room_learns_how_the_client_left(
-    code: int, expiry: int | None, end: tuple[Closed, int | None], five: World
+    code: int, expiry: int | None, end: tuple[CloseReason, int | None], five: World
 ) -> None:
     pump = await five.connected(((P.SESSION_EXPIRY, 5),))
     await five.say(pump, Disconnect(code, () if expiry is None else ((P.SESSION_EXPIRY, expiry),)))
@@ -365,11 +372,11 @@ async def test_a_lost_connection_and_a_broken_protocol_are_told_apart(five: Worl
     pump = await five.connected()
     five.said.clear()
     pump.data_received(b"\xc1\0")
-    assert (five.answers(), five.ends) == ([Disconnect(0x81)], [(Closed.PROTOCOL, None)])
+    assert (five.answers(), five.ends) == ([Disconnect(0x81)], [(CloseReason.PROTOCOL, None)])
     assert [error.code for error in five.reported] == ["mqtt.protocol_error"]
     pump = await three.connected()
     pump.connection_lost(None)
-    assert three.ends == [(Closed.LOST, None)]
+    assert three.ends == [(CloseReason.LOST, None)]
 
 
 async def test_what_came_before_the_line_broke_is_still_taken(five: World) -> None:
@@ -383,7 +390,7 @@ async def test_what_came_before_the_line_broke_is_still_taken(five: World) -> No
     gate.set()
     await settled()
     assert [packet.payload for packet in five.heard if isinstance(packet, Publish)] == [b"1", b"2"]
-    assert five.ends == [(Closed.DISCONNECT, None)]
+    assert five.ends == [(CloseReason.DISCONNECT, None)]
 
 
 async def test_a_line_that_breaks_while_the_room_is_busy_is_lost_afterwards(five: World) -> None:
@@ -394,17 +401,17 @@ async def test_a_line_that_breaks_while_the_room_is_busy_is_lost_afterwards(five
     assert five.ends == []
     gate.set()
     await settled()
-    assert five.ends == [(Closed.LOST, None)]
+    assert five.ends == [(CloseReason.LOST, None)]
 
 
 async def test_lines_that_break_together_end_in_their_owners_turn(five: World) -> None:
     pump = await five.connected()
     turns = pump._backlog
-    turns.add(lambda: five.ends.append((Closed.SERVER, 0)), pump.owner)
+    turns.add(lambda: five.ends.append((CloseReason.SERVER, 0)), pump.owner)
     pump.connection_lost(None)
     assert (five.ends, pump.is_lost) == ([], True)
     await settled()
-    assert five.ends == [(Closed.SERVER, 0), (Closed.LOST, None)], "what came before it is first"
+    assert five.ends == [(CloseReason.SERVER, 0), (CloseReason.LOST, None)], "what came before it is first"
 
 
 async def test_requests_that_never_wait_for_anything_are_answered_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -435,7 +442,7 @@ async def test_silence_is_told_and_closed(five: World) -> None:
     five.said.clear()
     five.clock.move(timedelta(seconds=91))
     five.act()
-    assert (five.answers(), five.ends, five.reported) == ([Disconnect(0x8D)], [(Closed.KEEP_ALIVE, None)], [])
+    assert (five.answers(), five.ends, five.reported) == ([Disconnect(0x8D)], [(CloseReason.KEEP_ALIVE, None)], [])
 
 
 async def test_each_message_has_its_code_in_mqtt_5_and_the_order_is_kept(five: World, three: World) -> None:
@@ -457,7 +464,7 @@ async def test_what_a_room_acknowledged_leaves_before_the_last_word(five: World)
     await five.say(pump, Publish("t", b"", 1, packet_id=1))
     five.said.clear()
     pump.ack(1)
-    pump.close(Closed.TAKEN_OVER)
+    pump.close(CloseReason.TAKEN_OVER)
     pump.ack(2, ReasonCode.NOT_AUTHORIZED)
     assert five.answers() == [PubAck(1), Disconnect(0x8E)]
 
@@ -480,7 +487,7 @@ async def test_properties_go_to_mqtt_5_and_what_is_too_large_to_nobody(five: Wor
 
 
 async def test_one_parcel_goes_to_many(five: World, three: World) -> None:
-    parcel = Parcel("topic", b"x", ((P.USER_PROPERTY, ("a", "b")),))
+    parcel = EncodedMessage("topic", b"x", ((P.USER_PROPERTY, ("a", "b")),))
     for world in (five, three):
         pump = await world.connected()
         world.said.clear()
@@ -513,7 +520,7 @@ async def test_who_has_no_room_for_any_answer_is_closed_in_silence(five: World) 
     five.is_closed = False
     pump = five.start()
     pump.data_received(codec.encode(Connect("c", level=LEVEL_5, properties=tiny)))
-    pump.close(Closed.STOPPING)
+    pump.close(CloseReason.STOPPING)
     assert (len(five.said), five.is_closed) == (0, True)
 
 
@@ -535,7 +542,7 @@ async def test_a_bug_of_a_room_costs_one_connection(five: World, caplog: pytest.
     pump = await five.connected()
     five.said.clear()
     await five.say(pump, Publish("t", b""))
-    assert (five.answers(), five.ends) == ([Disconnect(0x80)], [(Closed.SERVER, None)])
+    assert (five.answers(), five.ends) == ([Disconnect(0x80)], [(CloseReason.SERVER, None)])
     assert "mqtt.bug" in caplog.text
 
 

@@ -7,7 +7,7 @@ import pytest
 from websockets.frames import Frame, Opcode
 from websockets.server import ServerProtocol
 
-from birthmark.net.bounded_websocket import PIECE_BYTES, Pieces
+from birthmark.net.bounded_websocket import PIECE_BYTES, FrameSplitter
 from support.floods.strangers import masked
 
 MOST = 1024 * 1024
@@ -19,7 +19,7 @@ def frame(payload: bytes, opcode: Opcode = Opcode.BINARY, *, fin: bool = True) -
 
 def read(data: bytes, steps: int) -> list[Frame]:
     """Return the frames that the library reads when what comes is cut into steps."""
-    pieces, library = Pieces(MOST), ServerProtocol(max_size=(MOST, PIECE_BYTES))
+    pieces, library = FrameSplitter(MOST), ServerProtocol(max_size=(MOST, PIECE_BYTES))
     library.state = library.state.OPEN
     library.parser = library.parse()
     next(library.parser)
@@ -62,9 +62,9 @@ def test_fragments_stay_fragments_and_control_frames_may_come_between() -> None:
     ids=["too long", "a long ping", "without a mask"],
 )
 def test_what_the_library_refuses_reaches_it_as_it_came(head: bytes) -> None:
-    assert Pieces(MOST).cut(head + b"payload") == head + b"payload"
+    assert FrameSplitter(MOST).cut(head + b"payload") == head + b"payload"
 
 
 def test_short_frames_stay_as_they_are() -> None:
     sent = b"".join(masked(bytes(size)) for size in (0, 1, 200, PIECE_BYTES))
-    assert Pieces(MOST).cut(sent) == sent
+    assert FrameSplitter(MOST).cut(sent) == sent

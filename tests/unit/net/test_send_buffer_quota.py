@@ -1,6 +1,6 @@
 """What waits to be read: bounded over all and for a principal; who reads is left alone."""
 
-from birthmark.net.send_buffer_quota import SMALL_BYTES, Unread
+from birthmark.net.send_buffer_quota import SMALL_BYTES, SendBufferQuota
 
 BIG = 4 * SMALL_BYTES
 
@@ -11,7 +11,9 @@ class Pile:
     def __init__(self, total: int, each: int) -> None:
         self.sizes: dict[str, int] = {}
         self.gone: list[tuple[str, str]] = []
-        self.unread = Unread[str](total, each, lambda one: self.sizes.get(one, 0), lambda one: one[0], self._evict)
+        self.unread = SendBufferQuota[str](
+            total, each, lambda one: self.sizes.get(one, 0), lambda one: one[0], self._evict
+        )
 
     def _evict(self, holder: str, _limit: int, setting: str) -> None:
         self.gone.append((holder, setting))

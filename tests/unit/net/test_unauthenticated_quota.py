@@ -3,12 +3,12 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birthmark.net.unauthenticated_quota import GRACE_S, Budget
+from birthmark.net.unauthenticated_quota import GRACE_S, UnauthenticatedQuota
 
 
-def a_budget(total: int = 100, per_address: int = 10) -> tuple[Budget[str], list[str]]:
+def a_budget(total: int = 100, per_address: int = 10) -> tuple[UnauthenticatedQuota[str], list[str]]:
     gone: list[str] = []
-    return Budget(total, per_address, lambda holder, _limit, _address: gone.append(holder)), gone
+    return UnauthenticatedQuota(total, per_address, lambda holder, _limit, _address: gone.append(holder)), gone
 
 
 def test_what_fits_stays() -> None:
@@ -54,7 +54,7 @@ def test_what_is_released_can_be_taken_again_and_nothing_stays() -> None:
     assert not budget._of
 
 
-def filled(total: int) -> tuple[Budget[str], list[str]]:
+def filled(total: int) -> tuple[UnauthenticatedQuota[str], list[str]]:
     """Return one that two addresses have filled just now, with much and with more."""
     budget, gone = a_budget(total=total, per_address=100)
     for number in range(8):

@@ -20,9 +20,9 @@ from birthmark.net import fair_scheduler
 from birthmark.operator_api.api_router import (
     PROBLEM,
     STATUS,
-    Asked,
+    ApiRequest,
     Endpoint,
-    Lines,
+    LineStream,
     OperatorTokenError,
     PageQuery,
     Rows,
@@ -43,12 +43,12 @@ class Wanted(msgspec.Struct):
     size: int = 1
 
 
-async def listing(asked: Asked) -> Rows:
+async def listing(asked: ApiRequest) -> Rows:
     found = [{"n": n} for n in range(5) if str(n) > asked.query.after][: asked.query.limit]
     return Rows(found, str(found[-1]["n"]) if len(found) == asked.query.limit else None)
 
 
-async def make(asked: Asked) -> Any:
+async def make(asked: ApiRequest) -> Any:
     return {"made": asked.body.name, "in": asked["room"]}
 
 
@@ -58,17 +58,17 @@ class Fails(msgspec.Struct):
     fails: bool = False
 
 
-async def counting(asked: Asked) -> Lines:
+async def counting(asked: ApiRequest) -> LineStream:
     async def parts() -> AsyncIterator[Mapping[str, Any]]:
         yield {"n": 0}
         if asked.query.fails:
             raise ChangedMeanwhileError
         yield {"n": 1}
 
-    return Lines(parts())
+    return LineStream(parts())
 
 
-async def remove(_asked: Asked) -> None: ...
+async def remove(_asked: ApiRequest) -> None: ...
 
 
 TABLE = [
@@ -130,7 +130,7 @@ async def test_a_list_of_large_rows_is_made_in_turns(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(fair_scheduler, "SLICE_S", 1)
     monkeypatch.setattr(fair_scheduler, "TURN_S", 12)
 
-    async def large(_asked: Asked) -> Rows:
+    async def large(_asked: ApiRequest) -> Rows:
         return Rows([{"text": "x"} for _ in range(50)])
 
     mount = operator_mount(identify, [Endpoint("GET", "/large", Right.READ, "Large rows.", large)], openapi)
@@ -304,7 +304,7 @@ def test_a_server_sent_event_has_its_place_as_its_id_and_silence_is_a_comment() 
 async def test_what_waits_is_given_up_when_whoever_asked_goes() -> None:
     began, over = asyncio.Event(), asyncio.Event()
 
-    async def wait(_asked: Asked) -> None:
+    async def wait(_asked: ApiRequest) -> None:
         began.set()
         try:
             await asyncio.Event().wait()
@@ -332,7 +332,7 @@ async def test_what_waits_is_given_up_when_whoever_asked_may_no_more(monkeypatch
     over, known = asyncio.Event(), dict(CALLERS)
     monkeypatch.setitem(globals(), "CALLERS", known)
 
-    async def wait(_asked: Asked) -> None:
+    async def wait(_asked: ApiRequest) -> None:
         known.pop("looks")
         try:
             await asyncio.Event().wait()

@@ -10,7 +10,7 @@ from birthmark.actor import Actor
 from birthmark.auth.permissions import NOTHING, Rights, statement_of
 from birthmark.auth.principals import Caller
 from birthmark.iam.model import RIGHTS_OF, Grant, Role
-from birthmark.operator_api.api_router import Asked, Endpoint, Rows, operator_mount
+from birthmark.operator_api.api_router import ApiRequest, Endpoint, Rows, operator_mount
 from birthmark.operator_api.openapi import openapi
 from support.server.asgi import request as ask
 from support.tools_pages import operator_table
@@ -20,7 +20,7 @@ PLACES = {"/hubs/{name}": "hub", "/dps/{name}": "dps"}
 """What a path with a name of its own belongs to."""
 
 
-async def nothing(_asked: Asked) -> None: ...
+async def nothing(_asked: ApiRequest) -> None: ...
 
 
 def kind_of(one: Endpoint) -> str:
@@ -100,7 +100,7 @@ def test_what_takes_no_right_is_ones_own() -> None:
 
 
 async def test_a_list_shows_what_one_may_look_at() -> None:
-    async def listing(_asked: Asked) -> Rows:
+    async def listing(_asked: ApiRequest) -> Rows:
         return Rows([{"name": OWN}, {"name": OTHER}])
 
     def identify(_request: Request) -> Caller:

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from starlette.requests import Request
 
 from birthmark.operator_api.session_guard import (
-    Gate,
     HostUnknownError,
     RequestForgedError,
+    SessionGuard,
     csrf_of,
     is_ours,
     local_path,
@@ -22,7 +22,7 @@ from birthmark.operator_api.session_guard import (
 )
 
 OURS = "https://cloud.example:9443"
-GATE = Gate.of(MagicMock(), ["Cloud.Example", "10.0.0.1"])
+GATE = SessionGuard.of(MagicMock(), ["Cloud.Example", "10.0.0.1"])
 
 
 def a_request(**headers: str) -> Request:
@@ -115,7 +115,7 @@ def test_a_page_of_another_session_is_not(secret: str, token: str) -> None:
 
 def test_the_cookie_of_tls_is_the_hosts_alone_and_that_of_loopback_carries_the_port() -> None:
     assert (GATE.cookie, GATE.before) == ("__Host-birthmark", "__Host-birthmark-before")
-    assert Gate.of(MagicMock(), [], 8080).cookie == "birthmark-8080"
+    assert SessionGuard.of(MagicMock(), [], 8080).cookie == "birthmark-8080"
 
 
 def test_the_user_of_a_machine_who_asked_is_known_when_his_connection_has_ended() -> None:

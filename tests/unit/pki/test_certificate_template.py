@@ -14,7 +14,7 @@ from birthmark.pki import issuance as issuing
 from birthmark.pki.certificate_profiles import PROFILES, Profile
 from birthmark.pki.certificates import Certificate, parse_der
 from birthmark.pki.der import element, positive, wrap
-from birthmark.pki.distribution_points import Places
+from birthmark.pki.distribution_points import DistributionPoints
 from birthmark.pki.issuance import NO_END, Issuer, SigningKey, issue
 from birthmark.pki.names import name_of
 from support.fakes import NOON
@@ -26,13 +26,19 @@ KEYS: dict[str, SigningKey] = {
     "P-384": ec.generate_private_key(ec.SECP384R1()),
     "RSA": rsa.generate_private_key(65537, 2048),
 }
-PLACES = Places("http://pki.example")
+PLACES = DistributionPoints("http://pki.example")
 EXCLUDED = (x509.DNSName("est.example.org"),)
 FIRST_DAY = datetime(1950, 1, 1, tzinfo=UTC)
 
 
 def built(
-    profile: Profile, subject: x509.Name, key: SigningKey, *, issuer: Issuer, places: Places | None, like: Certificate
+    profile: Profile,
+    subject: x509.Name,
+    key: SigningKey,
+    *,
+    issuer: Issuer,
+    places: DistributionPoints | None,
+    like: Certificate,
 ) -> bytes:
     """The part that the issuer signs, by the library's builder, with the number and dates of `like`."""
     above = issuer.certificate
@@ -46,7 +52,9 @@ def built(
 @pytest.mark.parametrize("kind", KEYS)
 @pytest.mark.parametrize("ca", CAS)
 @pytest.mark.parametrize("profile", PROFILES.values(), ids=PROFILES)
-def test_every_profile_is_cast_as_it_is_built(profile: Profile, ca: str, kind: str, places: Places | None) -> None:
+def test_every_profile_is_cast_as_it_is_built(
+    profile: Profile, ca: str, kind: str, places: DistributionPoints | None
+) -> None:
     issuer, key, subject = CAS[ca].as_issuer, KEYS[kind], name_of("device-1", "Örg")
     public, serial = key.public_key(), 2**125 + 1
     made = issue(profile, subject, public, issuer=issuer, serial=serial, now=NOON, places=places, excluded=EXCLUDED)

@@ -17,7 +17,7 @@ from birthmark.secure_elements.exec.execution_plan import configuration
 from birthmark.secure_elements.exec.host_capabilities import Machine
 from birthmark.secure_elements.exec.program_detection import Kind, Program
 from birthmark.secure_elements.exec.proxy import Address, Authority, Proxy, owner_of, parse_target
-from birthmark.secure_elements.exec.strategy import Way, choose
+from birthmark.secure_elements.exec.strategy import KeyAccess, choose
 
 ENGINE, PROVIDER = Path("/usr/lib/engines-3/pkcs11.so"), Path("/usr/lib/ossl-modules/pkcs11.so")
 BOTH, OLD, NEW = Machine(ENGINE, PROVIDER), Machine(ENGINE, None), Machine(None, PROVIDER)
@@ -36,41 +36,41 @@ def a_program(kind: Kind, *, links_openssl: bool = True, flag: str | None = None
 @pytest.mark.parametrize(
     ("kind", "machine", "way"),
     [
-        (Kind.PYTHON, BOTH, Way.HOOK),
-        (Kind.PYTHON, NEW, Way.PROVIDER),
-        (Kind.NODE, OLD, Way.HOOK),
-        (Kind.CURL, BOTH, Way.ENGINE),
-        (Kind.CURL, NEW, Way.PROVIDER),
-        (Kind.OPENSSL, OLD, Way.ENGINE),
-        (Kind.MOSQUITTO, BOTH, Way.PROVIDER),
-        (Kind.MOSQUITTO, OLD, Way.PROXY),
-        (Kind.LINKED, BOTH, Way.PROVIDER),
-        (Kind.LINKED, OLD, Way.PROXY),
-        (Kind.LAUNCHER, OLD, Way.HOOK),
-        (Kind.OTHER, BOTH, Way.PROXY),
+        (Kind.PYTHON, BOTH, KeyAccess.HOOK),
+        (Kind.PYTHON, NEW, KeyAccess.PROVIDER),
+        (Kind.NODE, OLD, KeyAccess.HOOK),
+        (Kind.CURL, BOTH, KeyAccess.ENGINE),
+        (Kind.CURL, NEW, KeyAccess.PROVIDER),
+        (Kind.OPENSSL, OLD, KeyAccess.ENGINE),
+        (Kind.MOSQUITTO, BOTH, KeyAccess.PROVIDER),
+        (Kind.MOSQUITTO, OLD, KeyAccess.PROXY),
+        (Kind.LINKED, BOTH, KeyAccess.PROVIDER),
+        (Kind.LINKED, OLD, KeyAccess.PROXY),
+        (Kind.LAUNCHER, OLD, KeyAccess.HOOK),
+        (Kind.OTHER, BOTH, KeyAccess.PROXY),
     ],
 )
-def test_the_first_way_that_the_machine_can_go_is_chosen(kind: Kind, machine: Machine, way: Way) -> None:
+def test_the_first_way_that_the_machine_can_go_is_chosen(kind: Kind, machine: Machine, way: KeyAccess) -> None:
     assert choose(a_program(kind), machine, ["program"]).way is way
 
 
 def test_a_python_with_its_own_openssl_goes_by_the_proxy_and_is_told_why() -> None:
     choice = choose(a_program(Kind.PYTHON, links_openssl=False), OLD, ["python"])
-    assert choice.way is Way.PROXY
+    assert choice.way is KeyAccess.PROXY
     assert "not by the hook: its OpenSSL is not the system's" in choice.reason
 
 
 def test_a_way_that_is_forced_is_gone() -> None:
-    assert choose(a_program(Kind.CURL), BOTH, ["curl"], Way.PROXY).way is Way.PROXY
-    assert choose(a_program(Kind.PYTHON), BOTH, ["python"], Way.PROVIDER).way is Way.PROVIDER
+    assert choose(a_program(Kind.CURL), BOTH, ["curl"], KeyAccess.PROXY).way is KeyAccess.PROXY
+    assert choose(a_program(Kind.PYTHON), BOTH, ["python"], KeyAccess.PROVIDER).way is KeyAccess.PROVIDER
 
 
 @pytest.mark.parametrize(
     ("kind", "machine", "how"),
-    [(Kind.NODE, BOTH, Way.ENGINE), (Kind.CURL, BOTH, Way.HOOK), (Kind.CURL, OLD, Way.PROVIDER)],
+    [(Kind.NODE, BOTH, KeyAccess.ENGINE), (Kind.CURL, BOTH, KeyAccess.HOOK), (Kind.CURL, OLD, KeyAccess.PROVIDER)],
 )
 def test_a_way_that_leads_nowhere_is_refused_with_the_command_without_it(
-    kind: Kind, machine: Machine, how: Way
+    kind: Kind, machine: Machine, how: KeyAccess
 ) -> None:
     with pytest.raises(ProgramUnsupportedError) as refused:
         choose(a_program(kind), machine, ["program", "an argument"], how)
@@ -88,7 +88,7 @@ def test_a_python_that_ignores_its_environment_is_refused_unless_by_the_proxy() 
     with pytest.raises(ProgramUnsupportedError) as refused:
         choose(isolated, OLD, ["python", "-I", "app.py"])
     assert "`birthmark chip exec -- python app.py`" in refused.value.explain_fix()
-    assert choose(isolated, OLD, ["python", "-I", "app.py"], Way.PROXY).way is Way.PROXY
+    assert choose(isolated, OLD, ["python", "-I", "app.py"], KeyAccess.PROXY).way is KeyAccess.PROXY
     with pytest.raises(ProgramUnsupportedError) as refused:  # its own first line says so
         choose(isolated, OLD, ["app.py", "one"])
     assert "`birthmark chip exec -- python3 /usr/bin/program one`" in refused.value.explain_fix()

@@ -8,7 +8,7 @@ import pytest
 from cryptography.x509.oid import ObjectIdentifier
 
 from birthmark.pki.certificate_profiles import DEVICE, EDGE_CA, AllowedNames, Purpose
-from birthmark.pki.distribution_points import Places
+from birthmark.pki.distribution_points import DistributionPoints
 from birthmark.server.settings import ConfigInvalidError, Settings, read_settings
 
 
@@ -124,7 +124,7 @@ def test_an_address_that_is_none_is_told(tmp_path: Path, url: str) -> None:
 def test_who_says_where_to_ask_is_a_question_of_lifetime_and_profile(tmp_path: Path) -> None:
     text = '[ca]\npublic_url = "http://pki.example.org/"\nrevocation_beyond = "12h"\n'
     ca = reading(tmp_path, text + '[ca.profiles.x]\nbased_on = "device"\nrevocation = false\n')
-    assert ca.ca.places == Places("http://pki.example.org")
+    assert ca.ca.places == DistributionPoints("http://pki.example.org")
     assert ca.ca.told_beyond == timedelta(hours=12)
     assert ca.profiles["x"].revocation is False
     assert "revocation_beyond must be like 12h" in told(tmp_path, '[ca]\nrevocation_beyond = "soon"\n')

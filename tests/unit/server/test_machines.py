@@ -27,7 +27,7 @@ from birthmark.server.machines.sealed_files import (
     seal,
     unseal,
 )
-from birthmark.server.workers.worker_context import Given, Place
+from birthmark.server.workers.worker_context import WorkerConfig, WorkerContext
 
 KEY, NONCE, INSTALLATION = bytes(range(KEY_BYTES)), bytes(NONCE_BYTES), "0f" * 12
 FILES = {"root.pem": b"certificate", "root.key": b"secret"}
@@ -146,10 +146,10 @@ def test_the_workers_of_the_first_machine_are_called_as_they_were() -> None:
     ],
 )
 def test_a_machine_knows_of_its_own_workers_alone_which_are_no_more(prefix: str, name: str, is_no_more: bool) -> None:
-    place = Place(Given(f"{prefix}w1", "nats://x", 2, {}, prefix))
+    place = WorkerContext(WorkerConfig(f"{prefix}w1", "nats://x", 2, {}, prefix))
     assert place.is_no_more(name) is is_no_more
 
 
 def test_a_server_that_is_alone_knows_that_all_others_are_no_more() -> None:
-    assert Place().is_no_more("m2-w1")
-    assert not Place().is_no_more("main")
+    assert WorkerContext().is_no_more("m2-w1")
+    assert not WorkerContext().is_no_more("main")

@@ -3,7 +3,7 @@
 import asyncio
 from datetime import timedelta
 
-from birthmark.server.dispatcher import KEPT_S, Reach
+from birthmark.server.dispatcher import KEPT_S, DependencyCheck
 from support.fakes import FakeClock
 
 
@@ -14,7 +14,7 @@ async def test_many_who_ask_at_once_and_within_a_second_are_one_question() -> No
         await asyncio.sleep(0)
         return answers.pop(0)
 
-    reach = Reach(ask, clock)
+    reach = DependencyCheck(ask, clock)
     assert await asyncio.gather(*(reach.is_there() for _ in range(5))) == [True] * 5
     clock.move(timedelta(seconds=KEPT_S / 2))
     assert await reach.is_there()
@@ -28,7 +28,7 @@ async def test_who_gives_up_takes_the_answer_from_nobody_else() -> None:
     async def ask() -> bool:
         return await may_answer.wait()
 
-    reach = Reach(ask, FakeClock())
+    reach = DependencyCheck(ask, FakeClock())
     first, second = (asyncio.ensure_future(reach.is_there()) for _ in range(2))
     await asyncio.sleep(0)
     first.cancel()

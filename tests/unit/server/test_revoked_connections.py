@@ -8,7 +8,7 @@ from typing import Any
 from birthmark.ca.events import CertificateRevoked
 from birthmark.ca.revocation import CertificateRevokedError, digest_of
 from birthmark.metrics import Traffic
-from birthmark.net.admission import Closed
+from birthmark.net.admission import CloseReason
 from birthmark.pki.certificates import Certificate
 from birthmark.server.revoked_connections import EndRevoked
 from support.pki.other_form import other_form
@@ -22,8 +22,8 @@ class Pump:
     address: str = "192.0.2.1"
     is_over: bool = False
 
-    def close(self, reason: Closed) -> None:
-        self.is_over = reason is Closed.ADMINISTRATIVE
+    def close(self, reason: CloseReason) -> None:
+        self.is_over = reason is CloseReason.ADMINISTRATIVE
 
 
 @dataclass

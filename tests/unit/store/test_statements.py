@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import BigInteger, Column, LargeBinary, MetaData, Table, Text, bindparam, or_, select
 
 from birthmark.store import columns, statements
-from birthmark.store.statements import Compiled, Given, insert, statement, upsert
+from birthmark.store.statements import BoundParameters, CompiledStatement, insert, statement, upsert
 
 THINGS = Table(
     "things",
@@ -58,8 +58,8 @@ def compiled(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return found
 
 
-def asked(*names: str, least: Any = None) -> Compiled:
-    given = Given()
+def asked(*names: str, least: Any = None) -> CompiledStatement:
+    given = BoundParameters()
     is_named = or_(*(THINGS.c.id == given(name) for name in names))
     least = bindparam("n") if least is None else least
     return given.statement(select(THINGS).where(is_named, THINGS.c.n > least)).compiled("sqlite")
@@ -82,12 +82,12 @@ def test_kinds_of_questions_are_kept_as_long_as_they_take_little_memory(
 ) -> None:
     monkeypatch.setattr(statements, "_MOST_ASKED_BYTES", 100_000)
 
-    def ask(count: int) -> Compiled:
-        given = Given()
+    def ask(count: int) -> CompiledStatement:
+        given = BoundParameters()
         names = THINGS.c.id.in_([given(str(number), Text) for number in range(count)])
         return given.statement(select(THINGS).where(names)).compiled("postgresql")
 
     for count in range(300, 400):
         assert ask(count).arguments({}) == tuple(map(str, range(count)))
-    kept = [one for one in gc.get_objects() if type(one) is Compiled and len(one.order) >= 300]
+    kept = [one for one in gc.get_objects() if type(one) is CompiledStatement and len(one.order) >= 300]
     assert 1 <= len(kept) <= 4

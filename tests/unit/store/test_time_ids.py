@@ -3,12 +3,12 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birthmark.store.database import Sharing
+from birthmark.store.database import SharedDatabase
 from birthmark.store.time_ids import Numbers, at
 
 
 def numbers_of(worker: int) -> Numbers:
-    sharing = Sharing()
+    sharing = SharedDatabase()
     sharing.number = worker
     return Numbers(sharing)
 

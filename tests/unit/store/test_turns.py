@@ -6,20 +6,20 @@ from typing import Self
 
 import pytest
 
-from birthmark.turns import OWN, Turns
+from birthmark.turns import OWN, FairSemaphore
 
 
 class Asking:
     """Questions that are asked in turns, and stay until they are answered, or until the end of the test."""
 
     def __init__(self) -> None:
-        self.turns = Turns(0)
+        self.turns = FairSemaphore(0)
         self.begun: list[str] = []
         self.answers: dict[str, asyncio.Event] = {}
         self.tasks: dict[str, asyncio.Task[None]] = {}
 
     def room(self, room: int) -> Self:
-        self.turns = Turns(room)
+        self.turns = FairSemaphore(room)
         return self
 
     async def _ask(self, name: str) -> None:

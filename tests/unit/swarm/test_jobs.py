@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from birthmark.swarm.rules.jobs import Said, Work, ending, fails, said
+from birthmark.swarm.rules.jobs import JobMessage, Work, ending, fails, said
 
 JOBS = "$aws/things/press-1/jobs/"
 
@@ -27,21 +27,21 @@ def test_another_try_has_a_fate_of_its_own() -> None:
 @pytest.mark.parametrize(
     ("rest", "told", "meant"),
     [
-        ("notify-next", {"execution": {"jobId": "j", "executionNumber": 1}}, Said(is_news=True)),
-        ("notify-next", {"timestamp": 1}, Said()),
-        ("start-next/accepted", {"execution": {"jobId": "j", "executionNumber": 2}}, Said(begun=Work("j", 2))),
-        ("start-next/accepted", {"timestamp": 1}, Said()),
-        ("j/update/accepted", {}, Said(ended=True)),
-        ("j/update/rejected", {"code": "VersionMismatch"}, Said(refused="VersionMismatch")),
-        ("get/accepted", {}, Said()),
+        ("notify-next", {"execution": {"jobId": "j", "executionNumber": 1}}, JobMessage(is_news=True)),
+        ("notify-next", {"timestamp": 1}, JobMessage()),
+        ("start-next/accepted", {"execution": {"jobId": "j", "executionNumber": 2}}, JobMessage(begun=Work("j", 2))),
+        ("start-next/accepted", {"timestamp": 1}, JobMessage()),
+        ("j/update/accepted", {}, JobMessage(ended=True)),
+        ("j/update/rejected", {"code": "VersionMismatch"}, JobMessage(refused="VersionMismatch")),
+        ("get/accepted", {}, JobMessage()),
     ],
 )
-def test_a_message_means_what_its_topic_says(rest: str, told: object, meant: Said) -> None:
+def test_a_message_means_what_its_topic_says(rest: str, told: object, meant: JobMessage) -> None:
     assert said(JOBS + rest, json.dumps(told).encode()) == meant
 
 
 def test_what_is_no_json_means_nothing() -> None:
-    assert said(f"{JOBS}notify-next", b"{") == said(f"{JOBS}notify-next", b"[]") == Said()
+    assert said(f"{JOBS}notify-next", b"{") == said(f"{JOBS}notify-next", b"[]") == JobMessage()
 
 
 @pytest.mark.parametrize(("share", "status"), [(0.0, "SUCCEEDED"), (1.0, "FAILED")])

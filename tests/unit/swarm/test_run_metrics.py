@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from birthmark.swarm.dashboard import line_of, sparks
-from birthmark.swarm.model import State, Tally
-from birthmark.swarm.run_metrics import MAX_POINTS, Counting, Latencies
+from birthmark.swarm.model import DeviceMetrics, State
+from birthmark.swarm.run_metrics import MAX_POINTS, Latencies, RunMetrics
 
 
 @given(st.lists(st.floats(1e-4, 1e4), min_size=1, max_size=300), st.floats(0.01, 1))
@@ -24,7 +24,7 @@ def test_no_latency_is_none() -> None:
 
 
 def test_a_device_is_in_one_state_at_a_time() -> None:
-    counting, tally = Counting(), Tally("a", "g")
+    counting, tally = RunMetrics(), DeviceMetrics("a", "g")
     counting.states[State.WAITING] = 1
     for now, state in enumerate((State.REGISTERING, State.CONNECTED, State.RENEWING, State.SENDING)):
         counting.enter(tally, state, float(now))
@@ -34,7 +34,7 @@ def test_a_device_is_in_one_state_at_a_time() -> None:
 
 
 def test_a_device_is_missing_since_it_was_lost_however_often_it_tries_to_come_back() -> None:
-    counting, tally = Counting(), Tally("a", "g", state=State.CONNECTED)
+    counting, tally = RunMetrics(), DeviceMetrics("a", "g", state=State.CONNECTED)
     for now, state in enumerate((State.AWAY, State.REGISTERING, State.AWAY, State.REFUSED), 10):
         counting.enter(tally, state, float(now))
     assert tally.since_s == 10
@@ -46,7 +46,7 @@ def test_a_device_is_missing_since_it_was_lost_however_often_it_tries_to_come_ba
 
 
 def test_the_timeline_stays_short_however_long_a_run_lasts() -> None:
-    counting = Counting()
+    counting = RunMetrics()
     for second in range(10_000):
         counting.tick(float(second))
     assert 200 < len(counting.timeline) <= MAX_POINTS
@@ -56,7 +56,7 @@ def test_the_timeline_stays_short_however_long_a_run_lasts() -> None:
 
 
 def test_rates_are_of_the_time_since_the_last_look() -> None:
-    counting = Counting()
+    counting = RunMetrics()
     counting.tick(1.0)
     for _ in range(30):
         counting.took("publish", 0.01)

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from birthmark.errors import BirthmarkError
 from birthmark.swarm.errors import TargetNotNamedError
-from birthmark.swarm.model import Fault, Group, Verdict, Way, Where
+from birthmark.swarm.model import Fault, Group, RegistrationProtocol, TargetKind, Verdict
 from birthmark.swarm.scenario.example import example
-from birthmark.swarm.scenario.model import Scenario, Wish
+from birthmark.swarm.scenario.model import Scenario, TargetSpec
 from birthmark.swarm.scenario.parse import AZURE, MAX_DEVICES, ScenarioInvalidError, parse_scenario, resolve
 from birthmark.swarm.scenario.settings import SECTIONS
 from birthmark.swarm.setup import tagged
@@ -36,7 +36,7 @@ def refused(text: str) -> str:
 def test_the_least_that_is_needed_is_a_group_with_its_devices() -> None:
     scenario = parse(LEAST)
     assert scenario.groups == (Group("meters", 50),)
-    assert scenario.wish == Wish()
+    assert scenario.wish == TargetSpec()
     assert [scenario.groups[0].name_of(number) for number in (0, 49)] == ["meters-0", "meters-49"]
 
 
@@ -83,7 +83,11 @@ def test_everything_that_can_be_said_is_understood() -> None:
     )
     meters, idle = scenario.groups
     assert (scenario.title, scenario.duration_s, scenario.seed, scenario.count) == ("night", 300, 7, 101)
-    assert (scenario.wish.where, scenario.wish.way, scenario.wish.tls) == (Where.AZURE, Way.HTTPS, "1.3")
+    assert (scenario.wish.where, scenario.wish.way, scenario.wish.tls) == (
+        TargetKind.AZURE,
+        RegistrationProtocol.HTTPS,
+        "1.3",
+    )
     assert (meters.ramp, meters.interval_s, meters.jitter, meters.renew_at) == (2.5, 0.5, 0.2, 0.8)
     assert (meters.storm_s, meters.name_of(3)) == ((30, 60), "m3")
     assert meters.misbehave == ((Fault.GARBAGE, 0.01),)
@@ -139,19 +143,19 @@ def test_any_text_is_a_scenario_or_a_mistake(text: str) -> None:
         assert error.code == "swarm.scenario_invalid"
 
 
-@pytest.mark.parametrize("where", Where)
-def test_the_example_is_a_scenario(where: Where) -> None:
+@pytest.mark.parametrize("where", TargetKind)
+def test_the_example_is_a_scenario(where: TargetKind) -> None:
     scenario = parse(example(where))
     assert scenario.wish.where is where
     assert [group.count for group in scenario.groups] == [50]
 
 
 def test_the_example_with_every_value_that_it_shows_is_the_same_scenario() -> None:
-    lines = example(Where.LOCAL).splitlines()
+    lines = example(TargetKind.LOCAL).splitlines()
     all_set = "\n".join(re.sub(r"^# (\w+ = )(?!…)", r"\1", line) for line in lines)
     tables = tomllib.loads(all_set)
     assert len(tables["group"]["meters"]["expect"]) == len(Fault)
-    plain = parse(example(Where.LOCAL))
+    plain = parse(example(TargetKind.LOCAL))
     shown = parse(all_set)
     assert shown.identities == plain.identities
     assert shown.wish == plain.wish
@@ -184,17 +188,24 @@ def test_the_page_is_the_table() -> None:
 
 def test_a_target_is_what_was_said_then_what_is_known() -> None:
     known = {"host": "local", "id_scope": "0ne2", "https_port": 8443, "trust": "PEM", "est_url": "https://e"}
-    target = resolve(Wish(), known, {})
+    target = resolve(TargetSpec(), known, {})
     assert (target.host, target.id_scope, target.https_port, target.trust) == ("local", "0ne2", 8443, "PEM")
-    assert resolve(Wish(host="other"), known, {}).host == "other"
-    azure = resolve(Wish(Where.AZURE), {}, {"PROVISIONING_IDSCOPE": "0ne3"})
+    assert resolve(TargetSpec(host="other"), known, {}).host == "other"
+    azure = resolve(TargetSpec(TargetKind.AZURE), {}, {"PROVISIONING_IDSCOPE": "0ne3"})
     assert (azure.host, azure.id_scope, azure.https_port) == (AZURE, "0ne3", 443)
-    assert resolve(Wish(Where.AWS, host="a", level=5), {}, {}).level == 5
-    assert resolve(Wish(Where.AZURE, host="hub", way=Way.NONE), {}, {}).host == "hub"
+    assert resolve(TargetSpec(TargetKind.AWS, host="a", level=5), {}, {}).level == 5
+    assert resolve(TargetSpec(TargetKind.AZURE, host="hub", way=RegistrationProtocol.NONE), {}, {}).host == "hub"
 
 
-@pytest.mark.parametrize("wish", [Wish(Where.AZURE), Wish(Where.AWS), Wish(Where.AZURE, way=Way.NONE)])
-def test_a_target_without_a_name_is_refused(wish: Wish) -> None:
+@pytest.mark.parametrize(
+    "wish",
+    [
+        TargetSpec(TargetKind.AZURE),
+        TargetSpec(TargetKind.AWS),
+        TargetSpec(TargetKind.AZURE, way=RegistrationProtocol.NONE),
+    ],
+)
+def test_a_target_without_a_name_is_refused(wish: TargetSpec) -> None:
     with pytest.raises(TargetNotNamedError):
         resolve(wish, {}, {})
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from birthmark.swarm.errors import DirectoryOpenError
-from birthmark.swarm.identities import Shelf
+from birthmark.swarm.identities import IdentityDirectory
 from birthmark.swarm.scenario.model import Identities
 from support.fakes import SeededEntropy
 
@@ -15,7 +15,7 @@ from support.fakes import SeededEntropy
 def test_a_directory_that_others_may_write_to_is_refused(tmp_path: Path, mode: int) -> None:
     tmp_path.chmod(mode)
     with pytest.raises(DirectoryOpenError) as refused:
-        Shelf(tmp_path).open(Identities(), SeededEntropy())
+        IdentityDirectory(tmp_path).open(Identities(), SeededEntropy())
     assert f"mode {mode:04o}" in refused.value.explain_cause()
     assert list(tmp_path.iterdir()) == []
 
@@ -25,10 +25,10 @@ def test_a_directory_of_another_user_is_refused_though_it_is_closed(tmp_path: Pa
     tmp_path.chmod(0o700)
     os.chown(tmp_path, 1000, -1)
     with pytest.raises(DirectoryOpenError):
-        Shelf(tmp_path).open(Identities(), SeededEntropy())
+        IdentityDirectory(tmp_path).open(Identities(), SeededEntropy())
 
 
 def test_one_s_own_is_used_again(tmp_path: Path) -> None:
-    shelf = Shelf(tmp_path / "keys")
+    shelf = IdentityDirectory(tmp_path / "keys")
     tag = shelf.open(Identities(), SeededEntropy())
     assert shelf.open(Identities(), SeededEntropy()) == tag

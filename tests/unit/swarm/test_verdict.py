@@ -2,15 +2,15 @@
 
 import pytest
 
-from birthmark.swarm.model import Fault, Group, State, Tally, Verdict
+from birthmark.swarm.model import DeviceMetrics, Fault, Group, State, Verdict
 from birthmark.swarm.rules.expectations import DESERVED, expected_of, judge
 
 GROUP = Group("meters", 10, patience_s=30.0)
 
 
-def a_tally(state: State = State.CONNECTED, **given: object) -> Tally:
+def a_tally(state: State = State.CONNECTED, **given: object) -> DeviceMetrics:
     facts = {"name": "meters-1", "group": "meters", "state": state, "connects": 1, "sent": 1, "acknowledged": 1}
-    return Tally(**{**facts, **given})  # type: ignore[arg-type]  # fields by name
+    return DeviceMetrics(**{**facts, **given})  # type: ignore[arg-type]  # fields by name
 
 
 def test_every_misbehavior_has_what_it_deserves() -> None:

@@ -27,10 +27,10 @@ from birthmark.operator_api.api_router import told
 from birthmark.pki.certificates import CertificateInvalidError
 from birthmark.webconsole.enroll import multipart
 from birthmark.webconsole.enroll.limits import MOST_OF_ONE
-from birthmark.webconsole.enroll.multipart import LIST, SIGNERS, TRUST, DropRefusedError, Received, Receiver
+from birthmark.webconsole.enroll.multipart import LIST, SIGNERS, TRUST, DropRefusedError, Receiver, UploadedFile
 from birthmark.webconsole.enroll.page import _command, as_csv
 from birthmark.webconsole.enroll.parser import Kind, rows_of, sort
-from birthmark.webconsole.enroll.uploads import Drop, DropGoneError, Drops, State, TooManyDropsError
+from birthmark.webconsole.enroll.uploads import DropGoneError, State, TooManyDropsError, Upload, Uploads
 from birthmark.webconsole.i18n import Reader, reader
 from birthmark.webconsole.rollover import gates_of, place_of, share_of
 from support.fakes import NOON, FakeClock, SeededEntropy
@@ -132,7 +132,7 @@ def test_a_cell_that_begins_a_formula_is_inert(text: str) -> None:
 )
 def test_a_list_is_known_by_its_text_however_that_is_coded(tmp_path: Path, text: str, kind: Kind, coded: str) -> None:
     (path := tmp_path / "0").write_bytes(text.encode(coded))
-    assert sort([Received(LIST, "shipment", path)]).kind is kind
+    assert sort([UploadedFile(LIST, "shipment", path)]).kind is kind
 
 
 CERTIFICATE = a_device().certificate
@@ -151,21 +151,21 @@ CERTIFICATE = a_device().certificate
 )
 def test_a_text_file_is_known_by_what_it_holds(tmp_path: Path, text: str, kind: Kind, coded: str) -> None:
     (path := tmp_path / "0").write_bytes(text.encode(coded))
-    assert sort([Received(LIST, "chips.TXT", path)]).kind is kind
+    assert sort([UploadedFile(LIST, "chips.TXT", path)]).kind is kind
 
 
 def test_a_root_that_is_none_is_told_by_its_name(tmp_path: Path) -> None:
     (listed := tmp_path / "0").write_bytes(CERTIFICATE.der)
     (root := tmp_path / "1").write_bytes(b"a,b\n1,2\n")
     with pytest.raises(CertificateInvalidError, match=r"maker\.csv: Not a certificate: it is a table"):
-        sort([Received(LIST, "chip.cer", listed), Received(TRUST, "maker.csv", root)])
+        sort([UploadedFile(LIST, "chip.cer", listed), UploadedFile(TRUST, "maker.csv", root)])
 
 
 @pytest.mark.parametrize(("name", "is_command"), [("list.csv", True), ("a list's.csv", True), ("`rm x`.csv", False)])
 def test_the_command_for_a_table_in_a_code_page_is_one(tmp_path: Path, name: str, is_command: bool) -> None:
     (listed := tmp_path / "0").write_bytes("certificate,site\n,Gerätehalle\n".encode("cp1252"))
     (root := tmp_path / "1").write_text(a_ca().certificate.pem())
-    dropped = sort([Received(LIST, name, listed), Received(TRUST, "ca.pem", root)])
+    dropped = sort([UploadedFile(LIST, name, listed), UploadedFile(TRUST, "ca.pem", root)])
     with pytest.raises(ManifestError) as refused:
         list(rows_of(dropped, NOON, lambda: False))
     commands = told(refused.value)["fix"].split("`")[1::2]
@@ -174,14 +174,14 @@ def test_the_command_for_a_table_in_a_code_page_is_one(tmp_path: Path, name: str
 
 def test_a_pfx_as_text_is_told_as_a_pfx(tmp_path: Path) -> None:
     (path := tmp_path / "0").write_bytes(base64.encodebytes(a_pfx()))
-    (row,) = rows_of(sort([Received(LIST, "chip.txt", path)]), NOON, lambda: False)
+    (row,) = rows_of(sort([UploadedFile(LIST, "chip.txt", path)]), NOON, lambda: False)
     assert "PKCS#12" in str(row["problem"])
 
 
 def test_a_self_signed_certificate_of_openssl_is_a_device_s_and_a_root_is_none(tmp_path: Path) -> None:
     (own := tmp_path / "0").write_bytes(made_by_openssl("device-1"))
     (root := tmp_path / "1").write_text(a_ca().certificate.pem())
-    dropped = [Received(LIST, "device.pem", own), Received(LIST, "root.pem", root)]
+    dropped = [UploadedFile(LIST, "device.pem", own), UploadedFile(LIST, "root.pem", root)]
     first, second = rows_of(sort(dropped), NOON, lambda: False)
     assert (first["device"], first["problem"]) == ("device-1", None)
     assert "is a CA's certificate" in str(second["problem"])
@@ -202,13 +202,13 @@ def test_a_signer_is_read_in_any_form(tmp_path: Path, form: str, coded: str) -> 
     known = a_device().certificate
     (path := tmp_path / "1").write_bytes(known.der if form == "der" else known.pem().encode(coded))
     (listed := tmp_path / "0").write_bytes(b"[]")
-    assert sort([Received(LIST, "x", listed), Received(SIGNERS, "x", path)]).signers == [known]
+    assert sort([UploadedFile(LIST, "x", listed), UploadedFile(SIGNERS, "x", path)]).signers == [known]
 
 
 def test_a_list_is_called_as_it_was_uploaded(tmp_path: Path) -> None:
     (listed := tmp_path / "0000").write_bytes("certificate,site\nx,Gerätehalle\n".encode("cp1252"))
     (root := tmp_path / "0001").write_bytes(a_ca().certificate.der)
-    dropped = sort([Received(LIST, "Werk 1.csv", listed), Received(TRUST, "root.cer", root)])
+    dropped = sort([UploadedFile(LIST, "Werk 1.csv", listed), UploadedFile(TRUST, "root.cer", root)])
     with pytest.raises(ManifestError) as refused:
         list(rows_of(dropped, NOON, lambda: False))
     assert "'Werk 1.csv' > 'Werk 1.utf8.csv'" in refused.value.explain_fix()
@@ -239,7 +239,7 @@ def a_pfx() -> bytes:
 def test_no_place_on_the_server_is_told_of_a_list(tmp_path: Path, name: str, content: bytes) -> None:
     (listed := tmp_path / "0000").write_bytes(content)
     (root := tmp_path / "0001").write_bytes(a_ca().certificate.der)
-    dropped = sort([Received(LIST, name, listed), Received(TRUST, "root.cer", root)])
+    dropped = sort([UploadedFile(LIST, name, listed), UploadedFile(TRUST, "root.cer", root)])
     try:
         (row,) = rows_of(dropped, NOON, lambda: False)
         said = str(row["problem"])
@@ -250,23 +250,23 @@ def test_no_place_on_the_server_is_told_of_a_list(tmp_path: Path, name: str, con
 
 
 def test_names_of_lists_lead_nowhere_else(tmp_path: Path) -> None:
-    drops = Drops(tmp_path, SeededEntropy(0))
+    drops = Uploads(tmp_path, SeededEntropy(0))
     for name in ("..", "../x", "", "x", "a" * 24, "/etc"):
         with pytest.raises(DropGoneError):
             drops.of("anna", name)
 
 
 def test_what_is_too_old_goes_and_what_was_run_stays_longer(tmp_path: Path) -> None:
-    drops, clock = Drops(tmp_path / "d", SeededEntropy(0)), FakeClock()
+    drops, clock = Uploads(tmp_path / "d", SeededEntropy(0)), FakeClock()
     path = drops.room("anna", clock.now())
     (path / "about.json").write_text('{"user": "anna", "at": "1"}')
-    Drop(path).keep_state(State("read", 1, 1))
+    Upload(path).keep_state(State("read", 1, 1))
     assert drops.of("anna", path.name).state().phase == "read"
     with pytest.raises(DropGoneError):
         drops.of("bert", path.name)
     (path / "run.jsonl").write_text('{"begun": "1"}\n{"place": 1, "outcome": "created"}\n{"pla')
-    Drop(path).keep_state(State("running", 0, 3))
-    assert Drop(path).state() == State("cut off", 1, 3, {"created": 1})
+    Upload(path).keep_state(State("running", 0, 3))
+    assert Upload(path).state() == State("cut off", 1, 3, {"created": 1})
 
 
 def test_a_step_waits_for_what_was_measured() -> None:
@@ -280,8 +280,8 @@ def test_a_step_waits_for_what_was_measured() -> None:
     assert [place_of(one) for one in ("one root", "the new alone", "x")] == [0, 3, 0]
 
 
-def a_drop(drops: Drops, user: str, clock: FakeClock, *, is_run: bool = False) -> Drop:
-    made = Drop(drops.room(user, clock.now()))
+def a_drop(drops: Uploads, user: str, clock: FakeClock, *, is_run: bool = False) -> Upload:
+    made = Upload(drops.room(user, clock.now()))
     drops.give_way(user)
     (made.path / "about.json").write_text(json.dumps({"user": user, "at": clock.now().isoformat()}))
     made.keep_state(State("complete" if is_run else "read", 1, 1, {}))
@@ -292,7 +292,7 @@ def a_drop(drops: Drops, user: str, clock: FakeClock, *, is_run: bool = False) -
 
 
 def test_lists_of_one_that_are_looked_at_leave_room_for_others(tmp_path: Path) -> None:
-    drops, clock = Drops(tmp_path / "d", SeededEntropy(0)), FakeClock()
+    drops, clock = Uploads(tmp_path / "d", SeededEntropy(0)), FakeClock()
     locks = []
     for _ in range(MOST_OF_ONE):
         busy = a_drop(drops, "anna", clock)
@@ -307,7 +307,7 @@ def test_lists_of_one_that_are_looked_at_leave_room_for_others(tmp_path: Path) -
 
 
 def test_a_list_goes_when_another_one_has_come_whole_and_not_before(tmp_path: Path) -> None:
-    drops, clock = Drops(tmp_path / "d", SeededEntropy(0)), FakeClock()
+    drops, clock = Uploads(tmp_path / "d", SeededEntropy(0)), FakeClock()
     run = [a_drop(drops, "anna", clock, is_run=True) for _ in range(MOST_OF_ONE - 1)]
     looked = a_drop(drops, "anna", clock)
     cut_off = drops.room("anna", clock.now())

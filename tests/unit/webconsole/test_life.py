@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birthmark.webconsole.life import Item, Lane, Point, Span, Unit, Words, life, rows
+from birthmark.webconsole.life import Item, Lane, Point, Span, TimelineTexts, Unit, life, rows
 from birthmark.webconsole.life.rendering import MAX_BYTES
 from birthmark.webconsole.svg import NARROW, Size, Tone
 from support.console.drawings import HOSTILE, SIZES, TONES, check, elements, read, texts, titles
@@ -33,7 +33,7 @@ def several(count: int, word: str) -> str:
     return f"{count} x {word}" if word else f"{count} events"
 
 
-WORDS = Words(
+WORDS = TimelineTexts(
     now="now",
     still="goes on",
     several=several,
@@ -47,7 +47,7 @@ def ago(days: float) -> datetime:
     return NOW - timedelta(days=days)
 
 
-def drawn(*lanes: Lane, size: Size = FULL, words: Words = WORDS) -> str:
+def drawn(*lanes: Lane, size: Size = FULL, words: TimelineTexts = WORDS) -> str:
     return life(lanes, now=NOW, name="life", title="Its life", desc="", words=words, size=size)
 
 

@@ -10,7 +10,7 @@ import pytest
 from birthmark import supervised_tasks
 from birthmark.auth.principals import MACHINE
 from birthmark.webconsole import live_updates
-from birthmark.webconsole.live_updates import Live, _Listener
+from birthmark.webconsole.live_updates import LiveUpdates, _Listener
 
 
 class FakeFeed:
@@ -40,7 +40,7 @@ async def test_pages_hear_on_after_a_look_that_failed(monkeypatch: pytest.Monkey
         return {}
 
     site: Any = SimpleNamespace(feed=FakeFeed(), who=lambda _request: MACHINE)
-    following = Live(site, counted)
+    following = LiveUpdates(site, counted)
     told = following._told(SimpleNamespace(), _Listener("anna", sees_rates=False))  # type: ignore[arg-type]
     async with asyncio.timeout(10):
         heard = [await anext(told) for _ in range(3)]

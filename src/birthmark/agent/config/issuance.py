@@ -13,10 +13,10 @@ from birthmark.agent.config.model import (
     AzureIssuance,
     EstAuth,
     EstIssuance,
-    Issued,
+    IssuedIdentity,
     KeyLocation,
     LocalIssuance,
-    Preloaded,
+    PreloadedIdentity,
     X509Pair,
 )
 from birthmark.agent.config.toml_tables import (
@@ -72,7 +72,7 @@ class Issuers:
     trusted: tuple[Path, ...] | None = None
     auth: EstAuth | None = None
     urls: Mapping[str, str | None] = field(default_factory=dict)
-    local_ca: tuple[Path, KeyLocation] | Issued | None = None
+    local_ca: tuple[Path, KeyLocation] | IssuedIdentity | None = None
     identity_renewal: Renewal = field(default_factory=Renewal)
 
 
@@ -93,7 +93,7 @@ def parse_issuers(table: Table) -> Issuers:
     return found
 
 
-def _local_ca(table: Table, issuers: Issuers) -> tuple[Path, KeyLocation] | Issued | None:
+def _local_ca(table: Table, issuers: Issuers) -> tuple[Path, KeyLocation] | IssuedIdentity | None:
     if isinstance(table.take("cert", ANY), dict):
         if table.take("pk", ANY) is not None:
             table.warn("pk", "is ignored: the certificate is issued, and its key is made here")
@@ -108,12 +108,12 @@ def _local_ca(table: Table, issuers: Issuers) -> tuple[Path, KeyLocation] | Issu
 
 def parse_issued(
     table: Table, registration_id: str | None, issuers: Issuers, certificate_id: str, renewal: Renewal | None = None
-) -> Issued:
+) -> IssuedIdentity:
     """Return a certificate that is issued, and the rules of its renewal: `renewal` where the table has none."""
     method = table.need("method", '"est"')
     common_name, subject = _subject(table, registration_id)
     days = table.take("expiry_days", number_from(1))
-    ca = None if method != "local_ca" or isinstance(issuers.local_ca, Issued) else issuers.local_ca
+    ca = None if method != "local_ca" or isinstance(issuers.local_ca, IssuedIdentity) else issuers.local_ca
     lifetime = timedelta(days=days or _DEFAULT_DAYS)
     by: EstIssuance | LocalIssuance | AzureIssuance = LocalIssuance(
         lifetime, ca, is_self_signed=method == "self_signed"
@@ -132,23 +132,23 @@ def parse_issued(
         table.wrong("method", "is local_ca, and there is none", "`[cert_issuance.local_ca]` with cert and pk")
     renewal = _renewal(table.table("auto_renew")) if "auto_renew" in table else renewal
     table.finish()
-    return Issued(common_name, subject, by, renewal)
+    return IssuedIdentity(common_name, subject, by, renewal)
 
 
-def parse_edge_ca(table: Table, issuers: Issuers, *, is_wanted: bool) -> Issued | Preloaded | None:
+def parse_edge_ca(table: Table, issuers: Issuers, *, is_wanted: bool) -> IssuedIdentity | PreloadedIdentity | None:
     """Return the edge CA: given, issued, or one that signs itself where the table says only how long it lives."""
     if "method" in table and "cert" not in table:
         has_name = "common_name" in table or "subject" in table
         return parse_issued(table, None if has_name else EDGE_CA_NAME, issuers, EDGE_CA, renewal=Renewal())
     if "cert" in table:
-        found: Issued | Preloaded | None = take_pair(table, "cert", "pk")
+        found: IssuedIdentity | PreloadedIdentity | None = take_pair(table, "cert", "pk")
     else:
         days = table.take("auto_generated_edge_ca_expiry_days", number_from(1)) or _EDGE_CA_DAYS
         renewal = _renewal(table.table("auto_renew")) if "auto_renew" in table else Renewal()
         if not renewal.rotate_key:
             table.wrong("auto_renew", "has rotate_key = false: this CA always gets a new key", "`rotate_key = true`")
         by = LocalIssuance(timedelta(days=days), is_self_signed=True)
-        found = Issued(EDGE_CA_NAME, {}, by, renewal) if is_wanted else None
+        found = IssuedIdentity(EDGE_CA_NAME, {}, by, renewal) if is_wanted else None
     table.finish()
     return found
 
@@ -200,7 +200,7 @@ def _azure_issuance(table: Table, certificate_id: str) -> AzureIssuance:
         table.wrong("method", "is azure, which issues a device's own certificate alone", '`method = "est"`')
     elif pair is None:
         table.wrong("bootstrap_identity_cert", "is missing: who registers shows a certificate", _BOOTSTRAP)
-    return AzureIssuance(pair or Preloaded(Path(), Path()))
+    return AzureIssuance(pair or PreloadedIdentity(Path(), Path()))
 
 
 def _auth(table: Table) -> EstAuth | None:

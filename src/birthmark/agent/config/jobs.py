@@ -8,7 +8,7 @@ import msgspec
 
 from birthmark.agent.config.toml_tables import FLAG, MistakeError, Read, Table, kind_of
 from birthmark.agent.config.uris import file_of
-from birthmark.agent.jobs.model import Command, JobSettings, Place, Proof, RestartCommand
+from birthmark.agent.jobs.model import Command, JobSettings, Proof, ReplaceableFile, RestartCommand
 from birthmark.device_transports.urls import UrlInvalidError, meant_url, parse_url
 
 _NAME = re.compile("[A-Za-z0-9_.-]{1,64}")
@@ -62,13 +62,13 @@ def _command(table: Table) -> Command:
     return found
 
 
-def _place(table: Table) -> Place:
+def _place(table: Table) -> ReplaceableFile:
     path, urls = table.take("path", _path_of), table.take("urls", _urls_of)
     for name, example in (("path", '"file:///etc/pump.json"'), ("urls", '["https://files.example.com/pumps/"]')):
         if name not in table:
             table.wrong(name, "is missing", f"`{name} = {example}`")
-    usual = Place(Path(), ())
-    found = Place(
+    usual = ReplaceableFile(Path(), ())
+    found = ReplaceableFile(
         path or Path(),
         urls or (),
         table.take("max_bytes", _number(1, _MAX_BYTES)) or usual.max_bytes,

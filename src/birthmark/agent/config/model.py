@@ -35,7 +35,7 @@ class TokenSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class Preloaded:
+class PreloadedIdentity:
     """An identity that is there already."""
 
     certificate: Path
@@ -43,7 +43,7 @@ class Preloaded:
 
 
 @dataclass(frozen=True, slots=True)
-class X509Pair(Preloaded):
+class X509Pair(PreloadedIdentity):
     """One for EST. A bootstrap pair introduces the device; an identity pair is its own."""
 
     is_bootstrap: bool
@@ -85,11 +85,11 @@ class LocalIssuance:
 class AzureIssuance:
     """Issue with the registration, to which `bootstrap` introduces the device, and by its hub from then on."""
 
-    bootstrap: Preloaded
+    bootstrap: PreloadedIdentity
 
 
 @dataclass(frozen=True, slots=True)
-class Issued:
+class IssuedIdentity:
     """An identity that is issued: `common_name` is the registration id, `subject` the further name attributes."""
 
     common_name: str
@@ -106,7 +106,7 @@ class SymmetricKey:
     location: KeyLocation | None = None
 
 
-DeviceIdentity: TypeAlias = Preloaded | Issued | SymmetricKey | TpmSettings
+DeviceIdentity: TypeAlias = PreloadedIdentity | IssuedIdentity | SymmetricKey | TpmSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,8 +169,8 @@ class AgentConfig:
     trust_bundle: Path | None
     digest: str
     key_algorithm: Algorithm = Algorithm.P256
-    local_ca: Issued | None = None
-    edge_ca: Issued | Preloaded | None = None
+    local_ca: IssuedIdentity | None = None
+    edge_ca: IssuedIdentity | PreloadedIdentity | None = None
     localid: LocalId | None = None
     tpm: TpmSettings = field(default_factory=TpmSettings)
     jobs: JobSettings | None = None

@@ -66,7 +66,7 @@ _PIN = re.compile(r"pin-value=[^&]*")
 
 
 @dataclass(frozen=True, slots=True)
-class Effective:
+class EffectiveSetting:
     """One value that is in effect."""
 
     key: str
@@ -75,12 +75,12 @@ class Effective:
     line: int
 
 
-def effective(texts: Sequence[tuple[Path, str]]) -> Iterator[Effective]:
+def effective(texts: Sequence[tuple[Path, str]]) -> Iterator[EffectiveSetting]:
     """Return every value, in the order of the files. Raise `ConfigInvalidError`."""
     source = Source(texts)
     for path, value in _each(merged(texts), ()):
         file, line = source.place_of(path)
-        yield Effective(dotted(path), _shown(path[-1], value), file, line)
+        yield EffectiveSetting(dotted(path), _shown(path[-1], value), file, line)
 
 
 def _each(table: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
@@ -149,7 +149,7 @@ def parse_config(file: Path, text: str, further: Sequence[tuple[Path, str]] = ()
         preloaded_certs=_preloaded_certs(top.table("preloaded_certs")),
         trust_bundle=top.take("trust_bundle_cert", file_of),
         digest=hashlib.sha256("\0".join(one for _, one in texts).encode()).hexdigest(),
-        local_ca=issuers.local_ca if isinstance(issuers.local_ca, model.Issued) else None,
+        local_ca=issuers.local_ca if isinstance(issuers.local_ca, model.IssuedIdentity) else None,
         edge_ca=parse_edge_ca(top.table("edge_ca"), issuers, is_wanted="edge_ca" in top),
         jobs=parse_jobs(top.table("jobs")) if "jobs" in top else None,
         localid=_localid(top.table("localid")) if "localid" in top else None,

@@ -33,7 +33,7 @@ _REGISTRATION_ID = re.compile("[A-Za-z0-9._:-]+")
 _MAX_KEY_CHARS = 512
 
 # What goes on in the place of a mistake; never used, since the file is refused.
-_NO_IDENTITY = model.Preloaded(Path(), Path())
+_NO_IDENTITY = model.PreloadedIdentity(Path(), Path())
 _NO_SOURCE = model.ManualSource("", "", _NO_IDENTITY)
 
 
@@ -104,7 +104,7 @@ def _manual(table: Table, issuers: Issuers) -> model.ManualSource:
     authentication = table.need_table("authentication")
     certified_name = _for_certificate(table, "device_id", device_id, authentication)
     identity = _identity(authentication, certified_name, issuers, "sas", "device_id_pk")
-    if isinstance(identity, model.Issued) and isinstance(identity.by, model.AzureIssuance):
+    if isinstance(identity, model.IssuedIdentity) and isinstance(identity.by, model.AzureIssuance):
         authentication.wrong("identity_cert", "is issued by azure, with the registration", '`source = "dps"`')
     return model.ManualSource(hub, device_id, identity)
 
@@ -121,7 +121,7 @@ def _aws(table: Table, issuers: Issuers) -> model.AwsSource:
         identity = _issued_or_preloaded(authentication, name, issuers)
     else:
         authentication.wrong("method", "must be x509: AWS knows devices by certificates", '`method = "x509"`')
-    if isinstance(identity, model.Issued) and isinstance(identity.by, model.AzureIssuance):
+    if isinstance(identity, model.IssuedIdentity) and isinstance(identity.by, model.AzureIssuance):
         authentication.wrong("identity_cert", "is issued by azure, with the registration", '`source = "dps"`')
     authentication.finish()
     return model.AwsSource(endpoint, thing, identity)
@@ -220,7 +220,9 @@ def secret_of(text: str) -> bytes | None:
         return None
 
 
-def _issued_or_preloaded(table: Table, registration_id: str | None, issuers: Issuers) -> model.Preloaded | model.Issued:
+def _issued_or_preloaded(
+    table: Table, registration_id: str | None, issuers: Issuers
+) -> model.PreloadedIdentity | model.IssuedIdentity:
     if isinstance(table.take("identity_cert", ANY), dict):
         if table.take("identity_pk", ANY) is not None:
             table.warn("identity_pk", "is ignored: the certificate is issued, and its key is made here")

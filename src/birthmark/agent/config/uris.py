@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 from urllib.parse import unquote
 
-from birthmark.agent.config.model import KeyLocation, Preloaded, TokenLocation
+from birthmark.agent.config.model import KeyLocation, PreloadedIdentity, TokenLocation
 from birthmark.agent.config.toml_tables import MistakeError, Read, Table, text_like
 from birthmark.errors import BirthmarkError
 from birthmark.keys.pin import Pin
@@ -86,7 +86,9 @@ def take_key(table: Table, name: str, read: Read[L]) -> L | None:
     return found
 
 
-def take_pair(table: Table, certificate: str, key: str, detail: str = _TOGETHER, example: str = "") -> Preloaded | None:
+def take_pair(
+    table: Table, certificate: str, key: str, detail: str = _TOGETHER, example: str = ""
+) -> PreloadedIdentity | None:
     """Return a certificate with its key, None where there is neither."""
     found = table.take(certificate, file_of), take_key(table, key, key_of)
     if certificate not in table and key not in table:
@@ -94,4 +96,4 @@ def take_pair(table: Table, certificate: str, key: str, detail: str = _TOGETHER,
     for name, value in zip((certificate, key), found, strict=True):
         if value is None:
             table.wrong(name, detail, example or f'`{name} = "file:///path"`')
-    return Preloaded(found[0] or Path(), found[1] or Path())
+    return PreloadedIdentity(found[0] or Path(), found[1] or Path())

@@ -34,14 +34,14 @@ _ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class CommandResult:
     """How a command ended: its exit code, negative for a signal, and the end of what it said."""
 
     code: int
     output: str
 
 
-async def run(words: Sequence[str], job_id: str, mark: str, timeout_s: float) -> Ended:
+async def run(words: Sequence[str], job_id: str, mark: str, timeout_s: float) -> CommandResult:
     """Run a command to its end. Raise `JobFailedError` where it cannot be started, or takes too long."""
     check_program(Path(words[0]))
     # A pipe of ours: asyncio waits with its own ones for whoever still has them, such as a daemon that was started.
@@ -78,7 +78,7 @@ async def run(words: Sequence[str], job_id: str, mark: str, timeout_s: float) ->
         listening.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await listening
-    return Ended(code, tail(kept))
+    return CommandResult(code, tail(kept))
 
 
 def _reason_of(error: OSError | ValueError, script: Path) -> str:

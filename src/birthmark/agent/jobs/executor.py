@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from birthmark import supervised_tasks
 from birthmark.agent.jobs import command_runner
 from birthmark.agent.jobs.execution_state import Record, Step, write_record
-from birthmark.agent.jobs.file_update import Fetch, Replacing
+from birthmark.agent.jobs.file_update import Fetch, FileUpdate
 from birthmark.agent.jobs.model import (
     JobCutError,
     JobFailedError,
@@ -55,7 +55,7 @@ def what_of(wanted: Wanted) -> str:
 
 
 @dataclass(slots=True)
-class Doing:
+class JobExecutor:
     """One job on its way; `record` is how far it is, and the same is on disk."""
 
     wanted: Wanted
@@ -91,7 +91,7 @@ class Doing:
                 return await self._run(self.wanted)
             case Replace():
                 self._begin()
-                return await Replacing(self.wanted, self.fetch).work()
+                return await FileUpdate(self.wanted, self.fetch).work()
             case Restart():
                 return await self._restart(self.wanted)
             case Renew():
@@ -108,7 +108,7 @@ class Doing:
             raise _failed(ended)
         return {"exit": "0", "output": ended.output}
 
-    async def _command(self, words: tuple[str, ...], timeout_s: float) -> command_runner.Ended:
+    async def _command(self, words: tuple[str, ...], timeout_s: float) -> command_runner.CommandResult:
         return await command_runner.run(words, self.record.job_id, self.record.agent, timeout_s)
 
     async def _restart(self, wanted: Restart) -> dict[str, str]:
@@ -149,6 +149,6 @@ class Doing:
         self.record = changed
 
 
-def _failed(ended: command_runner.Ended) -> JobFailedError:
+def _failed(ended: command_runner.CommandResult) -> JobFailedError:
     reason = f"exit code {ended.code}" if ended.code > 0 else f"signal {-ended.code} ended it"
     return JobFailedError(reason, output=ended.output)

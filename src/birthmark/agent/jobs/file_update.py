@@ -21,7 +21,7 @@ from typing import IO
 from birthmark import atomic_files, supervised_tasks
 from birthmark.agent.jobs.model import JobCutError, JobFailedError, Replace
 from birthmark.device_transports.identity import Trust
-from birthmark.device_transports.openssl.download import Begin, Sent, Take, download
+from birthmark.device_transports.openssl.download import Begin, DownloadResponse, Take, download
 from birthmark.errors import BirthmarkError, UnauthenticatedError
 from birthmark.untrusted_text import reason_of
 
@@ -32,21 +32,21 @@ _READ_BYTES = 1024 * 1024
 _OVER = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.GONE})
 _LATER = frozenset({408, 425, 429, 500, 502, 503, 504})
 
-Fetch = Callable[[str, int, Begin, Take, float], Awaitable[Sent]]
+Fetch = Callable[[str, int, Begin, Take, float], Awaitable[DownloadResponse]]
 Sleep = Callable[[float], Awaitable[None]]
 
 
 def fetching(trust: Callable[[], Trust]) -> Fetch:
     """Return what fetches over the network, from servers that are trusted."""
 
-    async def fetch(url: str, offset: int, begin: Begin, take: Take, timeout_s: float) -> Sent:
+    async def fetch(url: str, offset: int, begin: Begin, take: Take, timeout_s: float) -> DownloadResponse:
         return await download(url, trust(), offset=offset, begin=begin, take=take, timeout_s=timeout_s)
 
     return fetch
 
 
 @dataclass(slots=True)
-class Replacing:
+class FileUpdate:
     """One file on its way into another's place."""
 
     wanted: Replace
@@ -155,7 +155,7 @@ class Replacing:
             moved = ", and redirects are not followed" if 300 <= sent.status < 400 else ""  # noqa: PLR2004 - 3xx
             raise JobFailedError(f"the server of the URL answered {sent.status}{moved}")
 
-    def _begins(self, sent: Sent) -> bool:
+    def _begins(self, sent: DownloadResponse) -> bool:
         if sent.status not in {HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT}:
             return False
         if sent.size is not None:

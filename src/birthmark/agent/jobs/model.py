@@ -41,7 +41,7 @@ class Command:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ReplaceableFile:
     """`[jobs.replace.NAME]`: a file that jobs may replace, and the beginnings of the URLs that it may come from."""
 
     path: Path
@@ -71,7 +71,7 @@ class JobSettings:
     """`[jobs]`: all that a job may ask for."""
 
     run: Mapping[str, Command] = field(default_factory=dict)
-    replace: Mapping[str, Place] = field(default_factory=dict)
+    replace: Mapping[str, ReplaceableFile] = field(default_factory=dict)
     restart: RestartCommand | None = None
     may_renew: bool = False
 
@@ -90,7 +90,7 @@ class Replace:
     """Replace a file by what is at `url`, if its digest is `sha256` (32 bytes in hex)."""
 
     name: str
-    place: Place
+    place: ReplaceableFile
     url: str = field(repr=False)  # it may be signed
     sha256: str
     size: int | None = None

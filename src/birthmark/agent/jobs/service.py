@@ -13,7 +13,7 @@ from pathlib import Path
 from birthmark import supervised_tasks
 from birthmark.agent.jobs.document import parse_document
 from birthmark.agent.jobs.execution_state import Record, Step, forget, read_record, write_record
-from birthmark.agent.jobs.executor import INTERRUPTED, Doing, what_of
+from birthmark.agent.jobs.executor import INTERRUPTED, JobExecutor, what_of
 from birthmark.agent.jobs.file_update import Fetch
 from birthmark.agent.jobs.model import JobCutError, JobRejectedError, JobSettings, Outcome, Status, bounded
 from birthmark.awsiot.client import ThingClient
@@ -164,7 +164,7 @@ class Jobs:
         if written is None or written.step is not Step.DONE:  # it could not be written down
             await self._ended(jobs, execution, outcome)
 
-    async def _begun(self, jobs: ThingJobs, execution: Execution, record: Record | None) -> Doing | None:
+    async def _begun(self, jobs: ThingJobs, execution: Execution, record: Record | None) -> JobExecutor | None:
         """Take a job, or take it up again; None where it is not to be done. Raise `JobRejectedError`."""
         if record is None and execution.status == IN_PROGRESS:
             await self._ended(jobs, execution, Outcome(Status.FAILED, {"reason": INTERRUPTED}))
@@ -184,7 +184,7 @@ class Jobs:
             self._forgotten(record.job_id, "it is another's, or is over")
             return None
         self.tell("job begun", {"id": record.job_id, "what": record.what})
-        return Doing(
+        return JobExecutor(
             wanted,
             record,
             self.file,

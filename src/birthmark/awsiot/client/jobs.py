@@ -44,11 +44,11 @@ class _Token(msgspec.Struct, rename="camel", frozen=True):
     client_token: str = ""
 
 
-class _Accepted(msgspec.Struct, rename="camel", frozen=True):
+class _AcceptedResponse(msgspec.Struct, rename="camel", frozen=True):
     execution: Execution | None = None
 
 
-class _Rejected(msgspec.Struct, rename="camel", frozen=True):
+class _RejectedResponse(msgspec.Struct, rename="camel", frozen=True):
     code: str = ""
     message: str = ""
 
@@ -119,7 +119,7 @@ class ThingJobs:
         self._news.clear()  # what is told from here on may be later than the answer
         answer = await self._ask(f"{NEXT}/get", {"includeJobDocument": True})
         try:
-            return decode_json(answer, _Accepted).execution
+            return decode_json(answer, _AcceptedResponse).execution
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise DocumentUnreadableError from error
 
@@ -174,14 +174,14 @@ class ThingJobs:
         if answer.topic.endswith("/accepted"):
             return answer.payload
         try:
-            refused = decode_json(answer.payload, _Rejected)
+            refused = decode_json(answer.payload, _RejectedResponse)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            refused = _Rejected("InternalError", "an answer that cannot be read")
+            refused = _RejectedResponse("InternalError", "an answer that cannot be read")
         raise JobRefusedError(refused.code, refused.message)
 
     def _read(self, answer: bytes) -> Execution | None:
         try:
-            return decode_json(answer, _Accepted).execution
+            return decode_json(answer, _AcceptedResponse).execution
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise JobRefusedError("InternalError", "an answer that cannot be read") from error
 

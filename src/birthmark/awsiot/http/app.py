@@ -46,7 +46,7 @@ from birthmark.awsiot.service.policies import PolicyExistsError
 from birthmark.awsiot.service.provisioning_templates import TemplateExistsError
 from birthmark.awsiot.service.role_aliases import RoleAliasExistsError
 from birthmark.awsiot.service.things import ThingExistsError
-from birthmark.broker import Space
+from birthmark.broker import Namespace
 from birthmark.clock import Entropy, new_uuid
 from birthmark.errors import BirthmarkError
 from birthmark.iam.authorization import demand, said
@@ -119,7 +119,7 @@ def signed_request_of(scope: Scope, body: bytes = b"") -> SignedRequest:
     return SignedRequest(scope.get("method", "GET"), raw_path_of(scope), query, headers, body)
 
 
-def handlers(aws: AwsIot, space: Space, ask: Ask, entropy: Entropy) -> Mapping[str, Handler]:
+def handlers(aws: AwsIot, space: Namespace, ask: Ask, entropy: Entropy) -> Mapping[str, Handler]:
     """Return who serves which operation."""
     of_space = (
         ConnectivityOperations(aws, space),
@@ -138,7 +138,7 @@ class AwsHttp:
     """
 
     def __init__(
-        self, aws: AwsIot, space: Space, ask: Ask, record: Record, entropy: Entropy, *, otherwise: ASGIApp
+        self, aws: AwsIot, space: Namespace, ask: Ask, record: Record, entropy: Entropy, *, otherwise: ASGIApp
     ) -> None:
         self._aws = aws
         self._record = record

@@ -9,7 +9,7 @@ import msgspec
 from birthmark.awsiot.http.request_router import Call
 from birthmark.awsiot.http.tags import tags_of
 from birthmark.awsiot.model import Account, Authorizer
-from birthmark.awsiot.rules.custom_authorizers import Presented
+from birthmark.awsiot.rules.custom_authorizers import AuthorizerRequest
 from birthmark.awsiot.service import AwsIot
 
 _NOW = datetime.fromtimestamp(0, UTC)  # until it is made
@@ -94,7 +94,7 @@ class AuthorizerOperations:
         http = call.part("httpContext", _HttpContext)
         mqtt = call.part("mqttContext", _MqttContext)
         tls = call.part("tlsContext", _TlsContext) or _TlsContext()
-        presented = Presented("a trial", "", tls.server_name, is_mqtt=mqtt is not None)
+        presented = AuthorizerRequest("a trial", "", tls.server_name, is_mqtt=mqtt is not None)
         if http is not None:
             headers = {name.lower(): value for name, value in http.headers.items()}
             presented = replace(presented, headers=headers, query=http.query_string.removeprefix("?"))

@@ -15,7 +15,7 @@ from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.account import UnknownClientError
 from birthmark.awsiot.wire import BodyInvalidError
 from birthmark.awsiot.wire.shadows import Request, parse_request, shadow_json
-from birthmark.broker import Space
+from birthmark.broker import Namespace
 from birthmark.broker.model import MICROS, Message
 from birthmark.clock import Entropy, new_uuid
 from birthmark.errors import BirthmarkError
@@ -28,7 +28,7 @@ from birthmark.untrusted_text import decode_json
 class ClientOperations:
     """The operations of `iot-data` on connections."""
 
-    def __init__(self, aws: AwsIot, space: Space) -> None:
+    def __init__(self, aws: AwsIot, space: Namespace) -> None:
         self._connections = aws.connections
         self._devices = aws.devices
         self._space = space
@@ -94,7 +94,7 @@ Ask = Callable[[str, bytes, Callable[[BirthmarkError], object], str], Awaitable[
 class ConnectivityOperations:
     """Who of the things is connected, by the client id that is its name: the fleet's index of the real service."""
 
-    def __init__(self, aws: AwsIot, space: Space) -> None:
+    def __init__(self, aws: AwsIot, space: Namespace) -> None:
         self._things = aws.things
         self._space = space
 
@@ -109,7 +109,7 @@ class ConnectivityOperations:
 class DataOperations:
     """The operations of `iot-data`."""
 
-    def __init__(self, aws: AwsIot, space: Space, ask: Ask, entropy: Entropy) -> None:
+    def __init__(self, aws: AwsIot, space: Namespace, ask: Ask, entropy: Entropy) -> None:
         self._devices = aws.devices
         self._shadows = aws.shadows
         self._space = space

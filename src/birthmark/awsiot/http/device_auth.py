@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from starlette.requests import Request
 
-from birthmark.awsiot.rules.custom_authorizers import NAME, Presented
-from birthmark.awsiot.rules.policy_variables import Visitor
+from birthmark.awsiot.rules.custom_authorizers import NAME, AuthorizerRequest
+from birthmark.awsiot.rules.policy_variables import ConnectionContext
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.device_authorization import Grant
 from birthmark.clock import Clock
@@ -32,9 +32,11 @@ class HttpDevices:
         """Return what who asks may do. Raise why it is not let in."""
         peer: TlsPeer = request.scope["extensions"]["tls"]
         address = request.client.host if request.client else ""
-        visitor = Visitor(peer.leaf, None, address, peer.sni, chain=peer.chain)
+        visitor = ConnectionContext(peer.leaf, None, address, peer.sni, chain=peer.chain)
         headers = {name.lower(): value for name, value in request.headers.items()}
-        presented = Presented("over HTTPS", address, peer.sni, headers=headers, query=query, is_mqtt=False, asks=False)
+        presented = AuthorizerRequest(
+            "over HTTPS", address, peer.sni, headers=headers, query=query, is_mqtt=False, asks=False
+        )
         if peer.leaf is not None and presented.value(NAME) is None:
             return await self._aws.devices.admit(visitor)
         key = _key(peer, headers, query)

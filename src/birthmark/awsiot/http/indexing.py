@@ -14,7 +14,7 @@ from birthmark.awsiot.model import MemberNotServedError, parse_thing_name
 from birthmark.awsiot.rules.index_terms import USUAL_PERCENTS, buckets, percentiles, statistics
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.fleet_index import UnknownIndexError
-from birthmark.awsiot.wire.index_query import Place, QueryInvalidError, is_field, parse_query
+from birthmark.awsiot.wire.index_query import QueryInvalidError, SearchIndex, is_field, parse_query
 from birthmark.awsiot.wire.shadows import shadow_values
 from birthmark.net.fair_scheduler import fitting
 from birthmark.store.pagination import marker_of, page_of, parse_marker
@@ -22,7 +22,7 @@ from birthmark.store.pagination import marker_of, page_of, parse_marker
 VERSION = "2017-09-30"
 _MOST, _USUAL = 500, 100
 Percent = Annotated[float, msgspec.Meta(ge=0, le=100)]
-_PLACES = {place.value: place for place in Place}
+_PLACES = {place.value: place for place in SearchIndex}
 
 
 class IndexingOperations:
@@ -56,7 +56,7 @@ class IndexingOperations:
 
     async def list_indices(self, call: Call) -> Any:
         known = await self._index.indexing()
-        names = sorted(place.value for place in Place if known.has(place) and place.value > call.after)
+        names = sorted(place.value for place in SearchIndex if known.has(place) and place.value > call.after)
         return call.paged("indexNames", names[: call.size], page_of(names, call.size, names))
 
     async def describe_index(self, call: Call) -> Any:
@@ -64,7 +64,7 @@ class IndexingOperations:
         if not known.has(place):
             raise UnknownIndexError(index=place.value)
         more = known.has_shadow("") * "_AND_SHADOW" + known.has_presence * "_AND_CONNECTIVITY_STATUS"
-        schema = "REGISTRY" + (more if place is Place.THINGS else "")
+        schema = "REGISTRY" + (more if place is SearchIndex.THINGS else "")
         status = "ACTIVE" if known.is_ready else "BUILDING"
         return {"indexName": place.value, "indexStatus": status, "schema": schema}
 
@@ -77,7 +77,7 @@ class IndexingOperations:
         query = parse_query(call["queryString"], place)
         page = await self._index.search(place, query, parse_marker(call.get("nextToken")), size or _USUAL)
         last = page.last
-        if place is Place.THINGS:
+        if place is SearchIndex.THINGS:
             shown = await fitting(self._things_json(page.items), lambda one: len(one.get("shadow", "")))
             answer: dict[str, Any] = {"things": shown}
             if shown and (name := shown[-1]["thingName"]) < page.items[-1]:
@@ -179,8 +179,8 @@ class IndexingOperations:
     async def _query(self, call: Call, known: dict[str, Any] | None = None) -> str:
         """Return what finds a group's things, as it is kept. Raise `QueryInvalidError`, `IndexNotReadyError`."""
         place, text = _place(call), call.get("queryString") or (known or {}).get("queryString", "")
-        if place is not Place.THINGS:
-            raise wire.BodyInvalidError(detail=f"the indexName of a dynamic group is {Place.THINGS.value}")
+        if place is not SearchIndex.THINGS:
+            raise wire.BodyInvalidError(detail=f"the indexName of a dynamic group is {SearchIndex.THINGS.value}")
         parse_query(text, place)
         await self._index.ready(place)
         return json.dumps({"indexName": place.value, "queryString": text, "queryVersion": VERSION})
@@ -195,9 +195,9 @@ def _connectivity(presence: Mapping[str, str]) -> dict[str, Any]:
     return told
 
 
-def _place(call: Call) -> Place:
+def _place(call: Call) -> SearchIndex:
     """Return the index that is meant, and check the version of the language. Raise `UnknownIndexError`."""
-    name = call.get("indexName") or Place.THINGS.value
+    name = call.get("indexName") or SearchIndex.THINGS.value
     version = call.get("queryVersion") or VERSION
     if version != VERSION:
         raise wire.BodyInvalidError(detail=f"the queryVersion is {version[:20]!r} and not {VERSION}")

@@ -41,10 +41,10 @@ async def file_of(files: JobFiles, request: Request, path: str) -> Response:
     with ExitStack() as held:
         held.enter_context(files.reading(thing))
         file = held.enter_context(await files.opened(unquote(bucket), unquote(key)))
-        return _Sent(file, request, held.pop_all())
+        return _FileRangeResponse(file, request, held.pop_all())
 
 
-class _Sent(Response):
+class _FileRangeResponse(Response):
     """Sends a file, or a range of it, and closes it."""
 
     def __init__(self, file: BinaryIO, request: Request, held: ExitStack) -> None:

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from birthmark.awsiot.http.request_router import Call
 from birthmark.awsiot.http.tags import tags_of
 from birthmark.awsiot.model import Account, RoleAlias
-from birthmark.awsiot.rules.policy_variables import Visitor
+from birthmark.awsiot.rules.policy_variables import ConnectionContext
 from birthmark.awsiot.service import AwsIot
 from birthmark.net.tls import TlsPeer
 
@@ -64,7 +64,7 @@ async def credentials(aws: AwsIot, alias: str, request: Request) -> Mapping[str,
     peer: TlsPeer = request.scope["extensions"]["tls"]
     address = request.client.host if request.client else ""
     thing = (request.headers.get("x-amzn-iot-thingname") or "")[:_MAX_THING] or None
-    made = await aws.roles.issue(alias, Visitor(peer.leaf, thing, address, peer.sni, chain=peer.chain))
+    made = await aws.roles.issue(alias, ConnectionContext(peer.leaf, thing, address, peer.sni, chain=peer.chain))
     return {
         "credentials": {
             "accessKeyId": made.access_key_id,

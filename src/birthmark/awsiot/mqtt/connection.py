@@ -7,20 +7,20 @@ from typing import TYPE_CHECKING, Any
 from birthmark.awsiot.errors import reason_of, suback_reason_of
 from birthmark.awsiot.rules import topic_validation
 from birthmark.awsiot.rules.policy import PolicyDeniedError
-from birthmark.awsiot.rules.policy_variables import Visitor
+from birthmark.awsiot.rules.policy_variables import ConnectionContext
 from birthmark.awsiot.rules.reserved_topics import is_question
 from birthmark.awsiot.service.device_authorization import Grant
-from birthmark.awsiot.service.fleet_provisioning import AnswerUnheardError, Asker
-from birthmark.broker import Attached
+from birthmark.awsiot.service.fleet_provisioning import AnswerUnheardError, ProvisioningCaller
+from birthmark.broker import ConnectedSession
 from birthmark.broker.model import Done, Message, Subscription, handed_on, subscription_of
 from birthmark.errors import BirthmarkError
-from birthmark.mqtt.encoded_message import Parcel
+from birthmark.mqtt.encoded_message import EncodedMessage
 from birthmark.mqtt.errors import LocalProtocolError
 from birthmark.mqtt.packets import LEVEL_5, Publish, SubAck, Subscribe, UnsubAck, Unsubscribe
 from birthmark.mqtt.properties import Properties
 from birthmark.mqtt.reason_codes import ReasonCode
 from birthmark.mqtt.topics import matches
-from birthmark.net.admission import Closed
+from birthmark.net.admission import CloseReason
 from birthmark.net.mqtt_driver import MqttPump
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 WINDOW = 100
 
 
-class Acknowledging:
+class ReceiveWindow:
     """The messages of one connection that are not as safe as they have to be. The engine keeps PUBACKs in order."""
 
     __slots__ = ("_pump", "_room", "_unwritten")
@@ -49,7 +49,7 @@ class Acknowledging:
                 if ids:
                     self._pump.ack_all(ids)
             else:
-                self._pump.close(Closed.SERVER)  # the client sends again after it reconnects
+                self._pump.close(CloseReason.SERVER)  # the client sends again after it reconnects
             if self._room is not None and self._unwritten < WINDOW:
                 self._room.set()
                 self._room = None
@@ -99,7 +99,7 @@ class AwsConnection:
         self,
         connections: "AwsConnections",
         pump: MqttPump,
-        visitor: Visitor,
+        visitor: ConnectionContext,
         grant: Grant,
         client_id: str,
         *,
@@ -107,7 +107,7 @@ class AwsConnection:
     ) -> None:
         self._connections = connections
         self._visitor = visitor
-        self._acks = Acknowledging(pump)
+        self._acks = ReceiveWindow(pump)
         self._changes = self._changes_seen = 0
         self._noted: frozenset[str] = frozenset()
         self._usual_topic = ""  # what it may publish to, as the packet before had it
@@ -116,9 +116,9 @@ class AwsConnection:
         self.client_id = client_id
         self.identifier = identifier
         self.is_open = False
-        self.attached: Attached
+        self.attached: ConnectedSession
 
-    def attach(self, session: Attached) -> None:
+    def attach(self, session: ConnectedSession) -> None:
         """Begin with the session that the broker gave it."""
         self.attached = session
 
@@ -147,8 +147,8 @@ class AwsConnection:
         self.attached.acknowledged(packet_ids)
         return None
 
-    def closed(self, reason: Closed, session_expiry_s: int | None) -> None:
-        with_will = self.is_open and reason is not Closed.DISCONNECT
+    def closed(self, reason: CloseReason, session_expiry_s: int | None) -> None:
+        with_will = self.is_open and reason is not CloseReason.DISCONNECT
         if session_expiry_s is not None:
             session_expiry_s = min(session_expiry_s, MAX_EXPIRY_S)
         self._connections.space.disconnect(self.attached, reason, with_will=with_will, expiry_s=session_expiry_s)
@@ -158,7 +158,7 @@ class AwsConnection:
     def may_get(self, topic: str) -> bool:
         return self.grant.receives.get(topic) or self._may_receive(topic)  # the first is what the other remembers
 
-    def deliver(self, parcel: Parcel, qos: int) -> None:
+    def deliver(self, parcel: EncodedMessage, qos: int) -> None:
         topic = parcel.topic
         if self.grant.receives.get(topic) or self._may_receive(topic):
             try:
@@ -167,16 +167,16 @@ class AwsConnection:
                 self._connections.traffic.count_slow()
                 self._connections.overrun(self.client_id, self._connections.space.rules.max_waiting)
 
-    def forward(self, parcel: Parcel, packet_id: int, *, dup: bool) -> bool:
+    def forward(self, parcel: EncodedMessage, packet_id: int, *, dup: bool) -> bool:
         may = self.grant.receives.get(parcel.topic) or self._may_receive(parcel.topic)
         return may and self.pump.forward(parcel, packet_id, dup=dup)
 
     async def left(self) -> None:
         """Hold nothing: what it did not acknowledge is in its session."""
 
-    def end(self, reason: Closed) -> None:
+    def end(self, reason: CloseReason) -> None:
         self.pump.close(reason)
-        if reason is Closed.TAKEN_OVER and (
+        if reason is CloseReason.TAKEN_OVER and (
             two := self._connections.contested.ended(self.client_id, self.pump.address)
         ):
             self.pump.note(two)
@@ -205,8 +205,8 @@ class AwsConnection:
     # ---- what the services of the cloud call
 
     @property
-    def asker(self) -> Asker:
-        return Asker(self.grant.principal, self.client_id)
+    def asker(self) -> ProvisioningCaller:
+        return ProvisioningCaller(self.grant.principal, self.client_id)
 
     def answer(self, topic: str, body: bytes) -> None:
         """Send an answer that is this connection's alone: never stored, as it may hold a key."""
@@ -261,7 +261,7 @@ class AwsConnection:
             self.pump.refuse(error)
             return
         except Exception:
-            self.pump.close(Closed.SERVER)  # it would be on hold for ever
+            self.pump.close(CloseReason.SERVER)  # it would be on hold for ever
             raise
         if self.is_open:
             self.attached.resume()

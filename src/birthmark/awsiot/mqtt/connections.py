@@ -20,20 +20,20 @@ from birthmark.awsiot.events import (
     ThingGroupChanged,
 )
 from birthmark.awsiot.mqtt.connection import MAX_EXPIRY_S, WINDOW, AwsConnection
-from birthmark.awsiot.mqtt.deadlines import LOOK_S, Deed, Due
-from birthmark.awsiot.mqtt.reserved_topics import Reserved
+from birthmark.awsiot.mqtt.deadlines import LOOK_S, DeadlineQueue, TimedAction
+from birthmark.awsiot.mqtt.reserved_topics import ReservedTopics
 from birthmark.awsiot.rules import topic_validation
-from birthmark.awsiot.rules.custom_authorizers import NAME, Presented
-from birthmark.awsiot.rules.policy_variables import Visitor
+from birthmark.awsiot.rules.custom_authorizers import NAME, AuthorizerRequest
+from birthmark.awsiot.rules.policy_variables import ConnectionContext
 from birthmark.awsiot.rules.reserved_topics import REASONS, SUBSCRIPTIONS, is_answer, presence, subscription
 from birthmark.awsiot.rules.temporary_credentials import Session, SessionEndedError
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.authorizers import AuthorizerInactiveError
 from birthmark.awsiot.service.device_authorization import CertificateInactiveError, ClaimClientIdError, Grant
 from birthmark.awsiot.service.lambda_functions import FunctionFailedError
-from birthmark.broker import Arrival, Attached, Broker, SpaceRules
+from birthmark.broker import Arrival, Broker, ConnectedSession, SpaceRules
 from birthmark.broker.errors import RetainedFullError, RetainedShareUsedError
-from birthmark.broker.keyed_lock import Turns
+from birthmark.broker.keyed_lock import KeyedLock
 from birthmark.broker.model import Message, Will, handed_on
 from birthmark.clock import Clock, Entropy, new_uuid
 from birthmark.errors import BirthmarkError, UnavailableError
@@ -42,8 +42,8 @@ from birthmark.mqtt.packets import LEVEL_5, Connect
 from birthmark.mqtt.packets import Will as WillPacket
 from birthmark.mqtt.properties import PropertyId, get_property
 from birthmark.mqtt.session import EACH_BYTES
-from birthmark.net.admission import Admission, Closed, MqttRefusedError
-from birthmark.net.identity_conflicts import Contested
+from birthmark.net.admission import Admission, CloseReason, MqttRefusedError
+from birthmark.net.identity_conflicts import TakeoverHistory
 from birthmark.net.mqtt_driver import Accept, MqttPump
 from birthmark.outbound.callouts import MOST_AT_ONCE
 from birthmark.refusals import Ledger
@@ -68,11 +68,11 @@ class AwsConnections:
         self._clock = clock
         self._entropy = entropy
         self._changes = 0  # of anything that a connection may depend on
-        self.looking: Turns[AwsConnection] = Turns()
-        self.reserved = Reserved(aws)
+        self.looking: KeyedLock[AwsConnection] = KeyedLock()
+        self.reserved = ReservedTopics(aws)
         self.traffic = Traffic()
-        self.contested = Contested(clock)
-        self._due: Due[AwsConnection] = Due()
+        self.contested = TakeoverHistory(clock)
+        self._due: DeadlineQueue[AwsConnection] = DeadlineQueue()
         self._turns = asyncio.Semaphore(MOST_AT_ONCE)  # as many as one function is asked at once
         self.space = broker.space("aws", rules, self, tap=aws.rules)
 
@@ -100,7 +100,7 @@ class AwsConnections:
 
         return accept
 
-    async def admit(self, visitor: Visitor) -> Grant:
+    async def admit(self, visitor: ConnectionContext) -> Grant:
         """Return what a visitor may do now."""
         return await self._aws.devices.admit(visitor)
 
@@ -123,7 +123,7 @@ class AwsConnections:
         client_id = packet.client_id or f"$GEN/{new_uuid(self._entropy)}"
         expiry_s = _expiry_of(packet)
         attributes = ("PersistentConnect",) * (expiry_s > 0) + ("LastWill",) * (packet.will is not None)
-        visitor = Visitor(pump.peer.leaf, client_id, pump.address, pump.peer.sni, attributes, pump.peer.chain)
+        visitor = ConnectionContext(pump.peer.leaf, client_id, pump.address, pump.peer.sni, attributes, pump.peer.chain)
         seen = self._changes
         try:
             topic_validation.check_client_id(
@@ -159,7 +159,7 @@ class AwsConnections:
                         await self._admitted(visitor, grant)
                     self._check_connect(connection.grant, packet, client_id)
             except BirthmarkError:
-                self.space.disconnect(attached, Closed.REFUSED, with_will=False)
+                self.space.disconnect(attached, CloseReason.REFUSED, with_will=False)
                 raise
         except BirthmarkError as error:
             raise MqttRefusedError(reason_of(error), error, is_silent_in_3=True) from error
@@ -192,7 +192,7 @@ class AwsConnections:
             if not all(map(is_answer, await self.space.subscriptions.stored(client_id))):
                 raise ClaimClientIdError(thing=client_id, certificate_id=claim.principal)
 
-    async def _admitted(self, visitor: Visitor, grant: Grant | None) -> Grant:
+    async def _admitted(self, visitor: ConnectionContext, grant: Grant | None) -> Grant:
         if grant is None:
             return await self.admit(visitor)
         if grant.authorized is not None:
@@ -207,11 +207,11 @@ class AwsConnections:
         """Remember what is due of a connection that was let in just now."""
         if (by := connection.grant.authorized) is not None:
             now = self._clock.monotonic()
-            self._due.add(now + by.verdict.disconnect_s, Deed.END, connection)
-            self._due.add(now + by.verdict.refresh_s, Deed.ASK, connection)
+            self._due.add(now + by.verdict.disconnect_s, TimedAction.END, connection)
+            self._due.add(now + by.verdict.refresh_s, TimedAction.ASK, connection)
         elif (session := connection.grant.session) is not None:
             left_s = session.expires_at - self._clock.now().timestamp()
-            self._due.add(self._clock.monotonic() + left_s, Deed.KEY_ENDS, connection)
+            self._due.add(self._clock.monotonic() + left_s, TimedAction.KEY_ENDS, connection)
 
     async def keep_timely(self) -> None:
         """Do, every second, what is due. Never ends by itself."""
@@ -222,9 +222,9 @@ class AwsConnections:
     def do_due(self) -> None:
         """End who was let in for so long, and have the others asked about again."""
         for connection, deed in self._due.pop(self._clock.monotonic()):
-            if deed is Deed.END:
-                connection.pump.close(Closed.ENDED)
-            elif deed is Deed.KEY_ENDS:
+            if deed is TimedAction.END:
+                connection.pump.close(CloseReason.ENDED)
+            elif deed is TimedAction.KEY_ENDS:
                 _end_session(connection, "its time is over")
             else:
                 self.space.spawn(self._ask_again(connection))
@@ -239,16 +239,18 @@ class AwsConnections:
                 self.check(grant, "iot:Connect", "client", connection.client_id, connection.client_id)
             except BirthmarkError as error:
                 if isinstance(error, UnavailableError) and not isinstance(error, FunctionFailedError):
-                    self._due.add(self._clock.monotonic() + LOOK_S, Deed.ASK, connection)  # a database comes back
+                    self._due.add(
+                        self._clock.monotonic() + LOOK_S, TimedAction.ASK, connection
+                    )  # a database comes back
                 else:
                     connection.pump.refuse(error)
                 return
             except Exception:
-                connection.pump.close(Closed.SERVER)  # it would stay with what it had
+                connection.pump.close(CloseReason.SERVER)  # it would stay with what it had
                 raise
         connection.grant_again(grant)
         assert grant.authorized is not None  # noqa: S101 - as it came
-        self._due.add(self._clock.monotonic() + grant.authorized.verdict.refresh_s, Deed.ASK, connection)
+        self._due.add(self._clock.monotonic() + grant.authorized.verdict.refresh_s, TimedAction.ASK, connection)
 
     def _check_connect(self, grant: Grant, packet: Connect, client_id: str) -> None:
         self.check(grant, "iot:Connect", "client", client_id, client_id)
@@ -341,7 +343,7 @@ class AwsConnections:
 
     # ---- what the broker tells
 
-    def connected(self, attached: Attached) -> None:
+    def connected(self, attached: ConnectedSession) -> None:
         connection = attached.connection
         if isinstance(connection, AwsConnection):
             self._announce(connection, "connected", ipAddress=connection.pump.address)
@@ -349,10 +351,10 @@ class AwsConnections:
                 self.space.spawn(self._aws.renewals.connected(connection.grant.principal))
             self._note(attached.client, attached.since, None, connection)
 
-    def disconnected(self, attached: Attached, reason: Closed) -> None:
+    def disconnected(self, attached: ConnectedSession, reason: CloseReason) -> None:
         connection = attached.connection
         if isinstance(connection, AwsConnection) and connection.is_open:
-            asked = reason in {Closed.DISCONNECT, Closed.DISCONNECT_WITH_WILL}
+            asked = reason in {CloseReason.DISCONNECT, CloseReason.DISCONNECT_WITH_WILL}
             self._announce(
                 connection, "disconnected", clientInitiatedDisconnect=asked, disconnectReason=REASONS[reason]
             )
@@ -476,10 +478,10 @@ def tags_of(grant: Grant, client_id: str) -> frozenset[str]:
 
 def presented_of(
     pump: MqttPump, packet: Connect, thing: str, http: tuple[Mapping[str, str], str] | None
-) -> Presented | None:
+) -> AuthorizerRequest | None:
     """Return what a client shows to an authorizer; None where its certificate decides."""
     headers, query = (None, "") if http is None else http
-    presented = Presented(
+    presented = AuthorizerRequest(
         thing, pump.address, pump.peer.sni, packet.username, packet.password, packet.client_id or None, headers, query
     )
     if pump.peer.alpn == ALPN:
@@ -520,7 +522,7 @@ def _expiry_of(packet: Connect) -> int:
     return min(asked, MAX_EXPIRY_S) if isinstance(asked, int) else 0
 
 
-def _connections(found: Iterable[Attached]) -> tuple[AwsConnection, ...]:
+def _connections(found: Iterable[ConnectedSession]) -> tuple[AwsConnection, ...]:
     return tuple([one.connection for one in found if isinstance(one.connection, AwsConnection)])
 
 

@@ -12,7 +12,7 @@ LOOK_S = 1.0
 _MOST = 1024
 
 
-class Deed(Enum):
+class TimedAction(Enum):
     """What is done."""
 
     ASK = "ask"
@@ -32,18 +32,18 @@ class DueConnection(Protocol):
 C = TypeVar("C", bound=DueConnection)
 
 
-class Due(Generic[C]):
+class DeadlineQueue(Generic[C]):
     """Connections by when something is due; `now` and `at_s` are monotonic seconds."""
 
     def __init__(self) -> None:
-        self._by_time: list[tuple[float, int, Deed, ReferenceType[C]]] = []
+        self._by_time: list[tuple[float, int, TimedAction, ReferenceType[C]]] = []
         self._count = 0
         self._most = _MOST
 
     def __len__(self) -> int:
         return len(self._by_time)
 
-    def add(self, at_s: float, deed: Deed, connection: C) -> None:
+    def add(self, at_s: float, deed: TimedAction, connection: C) -> None:
         """Remember what is due; of connections that went, half of what is kept at most."""
         if len(self._by_time) >= self._most:
             self._by_time = [one for one in self._by_time if (known := one[3]()) is not None and not known.pump.is_over]
@@ -52,7 +52,7 @@ class Due(Generic[C]):
         self._count += 1  # what is due together is never compared further
         heapq.heappush(self._by_time, (at_s, self._count, deed, ref(connection)))
 
-    def pop(self, now: float) -> Iterator[tuple[C, Deed]]:
+    def pop(self, now: float) -> Iterator[tuple[C, TimedAction]]:
         """Yield and forget what is due by now, of connections that are still there."""
         while self._by_time and self._by_time[0][0] <= now:
             _, _, deed, known = heapq.heappop(self._by_time)

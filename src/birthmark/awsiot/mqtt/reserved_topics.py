@@ -15,7 +15,7 @@ from birthmark.awsiot.rules.reserved_topics import BASIC_INGEST, Service, reques
 from birthmark.awsiot.rules.shadows import ShadowMissingError
 from birthmark.awsiot.rules.topic_validation import ReportDroppedError
 from birthmark.awsiot.service import AwsIot
-from birthmark.awsiot.service.fleet_provisioning import Asker, NobodyToAnswerError
+from birthmark.awsiot.service.fleet_provisioning import NobodyToAnswerError, ProvisioningCaller
 from birthmark.awsiot.service.job_executions import NEXT
 from birthmark.awsiot.wire import jobs as wire_jobs
 from birthmark.awsiot.wire import key_pair_json
@@ -28,7 +28,7 @@ Note = Callable[[BirthmarkError], object]
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ReservedTopicRequest:
     """One request: its topic, the names in it, what was sent."""
 
     topic: str
@@ -36,15 +36,15 @@ class Asked:
     payload: bytes
     note: Note
     principal: str
-    by: "Asking | None" = None
+    by: "ReservedTopicClient | None" = None
     """The connection that asks; over HTTPS there is none."""
 
 
-class Asking(Protocol):
+class ReservedTopicClient(Protocol):
     """A connection that asks, and alone hears what it is given."""
 
     @property
-    def asker(self) -> Asker:
+    def asker(self) -> ProvisioningCaller:
         """By which certificate, or key, and as which client it asks."""
         ...
 
@@ -53,10 +53,10 @@ class Asking(Protocol):
         ...
 
 
-Handler = Callable[[Asked], Awaitable[None]]
+Handler = Callable[[ReservedTopicRequest], Awaitable[None]]
 
 
-class Reserved:
+class ReservedTopics:
     """The services behind reserved topics."""
 
     def __init__(self, aws: AwsIot) -> None:
@@ -72,19 +72,21 @@ class Reserved:
             Service.PROVISION: self._provisioning,
         }
 
-    async def ask(self, topic: str, payload: bytes, note: Note, principal: str, by: Asking | None = None) -> None:
+    async def ask(
+        self, topic: str, payload: bytes, note: Note, principal: str, by: ReservedTopicClient | None = None
+    ) -> None:
         """Let the service of a topic do what is asked; when this returns, it is done and answered."""
         if topic.startswith(BASIC_INGEST):
             client_id, principal = ("", "") if by is None else (by.asker.client_id, principal)
             await self._rules.ingest(topic, payload, 1, client_id, principal)
         elif (found := request_of(topic)) is not None:
             service, names = found
-            await self._handlers[service](Asked(topic, names, payload, note, principal, by))
+            await self._handlers[service](ReservedTopicRequest(topic, names, payload, note, principal, by))
 
-    async def _drop_report(self, asked: Asked) -> None:
+    async def _drop_report(self, asked: ReservedTopicRequest) -> None:
         asked.note(ReportDroppedError(thing=asked.names["thing"] or "", topic=asked.topic))
 
-    async def _provisioning(self, asked: Asked) -> None:
+    async def _provisioning(self, asked: ReservedTopicRequest) -> None:
         """Give a certificate, or make a device of one: answered to the connection that asked, and to no other."""
         form = asked.names["form"] or "json"
         if asked.by is None:
@@ -99,7 +101,9 @@ class Reserved:
         else:
             asked.by.answer(f"{asked.topic}/accepted", wire_provisioning.answer_body(answer, form))
 
-    async def _provisioned(self, asked: Asked, asker: Asker, form: str) -> Mapping[str, Any]:
+    async def _provisioned(
+        self, asked: ReservedTopicRequest, asker: ProvisioningCaller, form: str
+    ) -> Mapping[str, Any]:
         if asked.names["verb"] == "provision":
             request = wire_provisioning.parse_provision(asked.payload, form)
             made = await self._claims.provision(
@@ -121,7 +125,7 @@ class Reserved:
             answer["privateKey"] = key_pair_json(given.private_key)["PrivateKey"]
         return answer
 
-    async def _shadow(self, asked: Asked) -> None:
+    async def _shadow(self, asked: ReservedTopicRequest) -> None:
         names, token = asked.names, None
         try:
             thing = parse_thing_name(names["thing"] or "")
@@ -144,7 +148,7 @@ class Reserved:
             body = wire.rejected_json(*shadow_rejection(error), self._shadows.now(), token)
             await self._shadows.tell(f"{asked.topic}/rejected", body)
 
-    async def _job(self, asked: Asked) -> None:
+    async def _job(self, asked: ReservedTopicRequest) -> None:
         token = wire_jobs.token_of(asked.payload)
         try:
             told = await self._job_answer(asked)
@@ -158,7 +162,7 @@ class Reserved:
         if asked.names["verb"] != "get":
             await self._jobs.notify([asked.names["thing"] or ""])
 
-    async def _job_answer(self, asked: Asked) -> Mapping[str, Any]:
+    async def _job_answer(self, asked: ReservedTopicRequest) -> Mapping[str, Any]:
         """Do what a device asks of its jobs, and return the answer."""
         verb, job_id = asked.names["verb"], asked.names["job"]
         thing = parse_thing_name(asked.names["thing"] or "")
@@ -190,7 +194,7 @@ class Reserved:
             told["jobDocument"] = wire_jobs.raw(await self._jobs.document(job, thing))
         return told
 
-    async def _as_it_is(self, asked: Asked, error: BirthmarkError) -> Mapping[str, Any]:
+    async def _as_it_is(self, asked: ReservedTopicRequest, error: BirthmarkError) -> Mapping[str, Any]:
         """Return how far an execution is, for whoever wanted it elsewhere."""
         if not isinstance(error, ExecutionStateError | ExecutionVersionError):
             return {}

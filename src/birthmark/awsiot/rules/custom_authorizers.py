@@ -105,7 +105,7 @@ class AuthorizerDeniedError(PolicyDeniedError):
 
 
 @dataclass(frozen=True, slots=True)
-class Presented:
+class AuthorizerRequest:
     """What a client shows instead of a certificate; `client_id` only where it gave one."""
 
     thing: str
@@ -196,7 +196,9 @@ def _why_not(authorizer: Authorizer, token: str | None, signature: str | None) -
     return "none of its keys made the signature of the token"
 
 
-def event_of(presented: Presented, token: str | None, connection_id: str, *, is_verified: bool) -> dict[str, Any]:
+def event_of(
+    presented: AuthorizerRequest, token: str | None, connection_id: str, *, is_verified: bool
+) -> dict[str, Any]:
     """Return what the function is asked."""
     data: dict[str, Any] = {"tls": {"serverName": presented.server_name}}
     if presented.headers is not None:

@@ -24,7 +24,7 @@ from birthmark.awsiot.rules.policy_conditions import (
     UnknownOperatorError,
     parse_condition,
 )
-from birthmark.awsiot.rules.policy_variables import Facts, Risky, is_plain, substitute
+from birthmark.awsiot.rules.policy_variables import PolicyVariables, UnsafeVariableValue, is_plain, substitute
 from birthmark.errors import ForbiddenError, InvalidRequestError
 from birthmark.untrusted_text import read_json
 
@@ -191,7 +191,7 @@ def check_new(name: str, document: str) -> None:
                     raise PolicyMalformedError(detail=f"the action {action!a} has a character that no action has")
 
 
-class _Shared:
+class _SharedPolicyCache:
     """What those remember together that have the same policies."""
 
     __slots__ = ("__weakref__", "receives")
@@ -200,7 +200,7 @@ class _Shared:
         self.receives: dict[str, bool] = {}
 
 
-_SHARED: "WeakValueDictionary[tuple[Policy, ...], _Shared]" = WeakValueDictionary()
+_SHARED: "WeakValueDictionary[tuple[Policy, ...], _SharedPolicyCache]" = WeakValueDictionary()
 
 
 @dataclass(slots=True)
@@ -208,14 +208,14 @@ class Permissions:
     """What one connection may do."""
 
     policies: Sequence[Policy]
-    facts: Facts
-    _patterns: dict[tuple[str, Risky], Glob | None] = field(default_factory=dict)
+    facts: PolicyVariables
+    _patterns: dict[tuple[str, UnsafeVariableValue], Glob | None] = field(default_factory=dict)
     _known: dict[tuple[str, str], Decision] = field(default_factory=dict)
     asks_time: bool = False
     """What is allowed now may not be later, with nothing changed."""
     receives: dict[str, bool] = field(default_factory=dict)
     """Topics of messages that were to go out, and whether they might."""
-    _shared: "_Shared | None" = None
+    _shared: "_SharedPolicyCache | None" = None
 
     def __post_init__(self) -> None:
         statements = [statement for policy in self.policies for statement in policy.statements]
@@ -224,7 +224,7 @@ class Permissions:
         if not conditions and all(is_plain(resource) for one in statements for resource in one.resources):
             key = tuple(self.policies)
             if (known := _SHARED.get(key)) is None:
-                known = _SHARED[key] = _Shared()
+                known = _SHARED[key] = _SharedPolicyCache()
             self._shared = known
 
     def decide(self, action: str, resource: str, now: datetime) -> Decision:
@@ -284,15 +284,15 @@ class Permissions:
 
     def _covers(self, statement: Statement, resource: str) -> bool:
         """A variable that is not known makes the statement fit nothing, also under NotResource."""
-        risky = Risky.FITS_NOTHING
+        risky = UnsafeVariableValue.FITS_NOTHING
         if not statement.allows:
-            risky = Risky.IS_NOTHING if statement.except_resources else Risky.IS_ANYTHING
+            risky = UnsafeVariableValue.IS_NOTHING if statement.except_resources else UnsafeVariableValue.IS_ANYTHING
         globs = [self._pattern(pattern, risky) for pattern in statement.resources]
         if statement.except_resources:
             return all(glob is not None and not glob.matches(resource) for glob in globs)
         return any(glob is not None and glob.matches(resource) for glob in globs)
 
-    def _pattern(self, pattern: str, risky: Risky) -> Glob | None:
+    def _pattern(self, pattern: str, risky: UnsafeVariableValue) -> Glob | None:
         if is_plain(pattern):
             return _plain(pattern)
         if (pattern, risky) not in self._patterns:
@@ -444,7 +444,7 @@ class Trial:
     """Policies, and what is known of whoever would come."""
 
     policies: Sequence[Policy]
-    facts: Facts
+    facts: PolicyVariables
     now: datetime
 
     def judge(self, action: str, resources: Sequence[str]) -> Verdict:

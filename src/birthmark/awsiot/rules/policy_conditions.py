@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from operator import eq, ge, gt, le, lt
 from typing import Any
 
-from birthmark.awsiot.rules.policy_variables import Facts, is_plain, substitute
+from birthmark.awsiot.rules.policy_variables import PolicyVariables, is_plain, substitute
 
 CURRENT_TIME, EPOCH_TIME = "aws:currenttime", "aws:epochtime"
 _FOR_ALL, _FOR_ANY = "ForAllValues:", "ForAnyValue:"
@@ -83,7 +83,7 @@ class Condition:
     def asks_time(self) -> bool:
         return self.key.lower() in {CURRENT_TIME, EPOCH_TIME}
 
-    def holds(self, facts: Facts, now: datetime) -> bool:
+    def holds(self, facts: PolicyVariables, now: datetime) -> bool:
         """Say whether the condition is met."""
         given = self._given(facts, now)
         if self.operator == "Null":
@@ -96,7 +96,7 @@ class Condition:
             return all(self._fits(value, facts) for value in given)
         return self._fits(given[0], facts)
 
-    def _given(self, facts: Facts, now: datetime) -> tuple[str, ...]:
+    def _given(self, facts: PolicyVariables, now: datetime) -> tuple[str, ...]:
         match self.key.lower():
             case "aws:currenttime":
                 return (now.isoformat(),)
@@ -105,10 +105,10 @@ class Condition:
             case _:
                 return facts.all(self.key)
 
-    def _fits(self, value: str, facts: Facts) -> bool:
+    def _fits(self, value: str, facts: PolicyVariables) -> bool:
         return any(self._test(value, wanted, facts) for wanted in self.wanted) is not self.is_negated
 
-    def _test(self, value: str, wanted: str, facts: Facts) -> bool:
+    def _test(self, value: str, wanted: str, facts: PolicyVariables) -> bool:
         if self.operator in _BY_PATTERN:
             glob = substitute(wanted, facts)
             return glob is not None and glob.matches(value)

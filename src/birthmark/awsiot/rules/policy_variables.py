@@ -48,7 +48,7 @@ _ALTERNATIVES: Mapping[str, type[x509.GeneralName]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Visitor:
+class ConnectionContext:
     """One connection as it presents itself. Over HTTPS there is no client id."""
 
     leaf: Certificate | None
@@ -61,7 +61,7 @@ class Visitor:
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class PolicyVariables:
     """What policies may ask about one connection: values by key; most have exactly one.
 
     `aws:CurrentTime` and `aws:EpochTime` are not among them: they are looked at when a condition is.
@@ -81,10 +81,10 @@ class Facts:
 
 def facts_of(
     certificate: Certificate | None,
-    visitor: Visitor,
+    visitor: ConnectionContext,
     thing: Thing | None = None,
     more: Mapping[str, str] | None = None,
-) -> Facts:
+) -> PolicyVariables:
     """Return the facts of a connection. `thing` is given only when the certificate is attached to it.
 
     `more` are facts of who came without one, by their keys; empty ones are not known.
@@ -110,7 +110,7 @@ def facts_of(
     if certificate is not None:
         _add_certificate(values, certificate)
     values |= {key: (text,) for key, text in (more or {}).items() if text}
-    return Facts({_plain_key(key): texts for key, texts in values.items() if texts})
+    return PolicyVariables({_plain_key(key): texts for key, texts in values.items() if texts})
 
 
 def _add_certificate(values: dict[str, tuple[str, ...]], certificate: Certificate) -> None:
@@ -127,7 +127,7 @@ def _add_certificate(values: dict[str, tuple[str, ...]], certificate: Certificat
     values["iot:Certificate.AvailableKeys"] = available
 
 
-class Risky(enum.Enum):
+class UnsafeVariableValue(enum.Enum):
     """What stands for a value with `+`, `#` or `/` in a topic or topic filter, or with a pattern's mark anywhere.
 
     Always what gives its owner least.
@@ -138,7 +138,9 @@ class Risky(enum.Enum):
     IS_NOTHING = "\2"  # in what is excepted from a denial; AWS takes no control characters in topics
 
 
-def substitute(pattern: str, facts: Facts, risky: Risky = Risky.FITS_NOTHING) -> Glob | None:
+def substitute(
+    pattern: str, facts: PolicyVariables, risky: UnsafeVariableValue = UnsafeVariableValue.FITS_NOTHING
+) -> Glob | None:
     """Return the pattern with its variables filled in, or None when one is not known (the statement then fits nothing).
 
     `pattern` is a resource ARN or the value of a condition.

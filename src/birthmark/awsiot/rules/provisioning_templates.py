@@ -24,7 +24,7 @@ from birthmark.awsiot.rules.provisioning_plans import (
     TemplateInvalidError,
     ThingPlan,
 )
-from birthmark.awsiot.rules.template_functions import CERTIFICATE_ID, FUNCTIONS, Filling, failed, function_of
+from birthmark.awsiot.rules.template_functions import CERTIFICATE_ID, FUNCTIONS, TemplateFunctions, failed, function_of
 from birthmark.untrusted_text import read_json
 
 MAX_TEMPLATE_CHARS = 10_240
@@ -69,7 +69,7 @@ class Template:
             raise RegistrationFailedError(step="Parameters", detail=f"more than {MAX_PARAMETERS_BYTES} bytes of them")
         known = {name: value for name, value in given.items() if name in self.parameters or name == CERTIFICATE_ID}
         keys = {one.logical: (_KEYS[one.kind], one.properties.get(_KEYS[one.kind])) for one in self.resources}
-        filling = Filling(self.parameters, self.mappings, keys, known)
+        filling = TemplateFunctions(self.parameters, self.mappings, keys, known)
         missing = [name for name, default in self.parameters.items() if default is None and name not in given]
         if missing:
             of_subject = " (the certificate has none of it, or several)" if missing[0].startswith(_OF_SUBJECT) else ""
@@ -259,7 +259,7 @@ def _object(given: Any, place: str) -> dict[str, Any]:
     return given
 
 
-def _thing(resource: Resource, filling: Filling) -> ThingPlan:
+def _thing(resource: Resource, filling: TemplateFunctions) -> ThingPlan:
     place, given = f"Resources.{resource.logical}", resource.properties
     attributes = filling.of(given.get("AttributePayload", {}), f"{place}.AttributePayload")
     if (
@@ -280,7 +280,7 @@ def _thing(resource: Resource, filling: Filling) -> ThingPlan:
     )
 
 
-def _certificate(resource: Resource, filling: Filling) -> CertificatePlan:
+def _certificate(resource: Resource, filling: TemplateFunctions) -> CertificatePlan:
     place, given = f"Resources.{resource.logical}", resource.properties
     texts = {
         name: filling.text(given[name], f"{place}.{name}") if name in given else None
@@ -304,7 +304,7 @@ def _certificate(resource: Resource, filling: Filling) -> CertificatePlan:
     )
 
 
-def _policy(resource: Resource, filling: Filling) -> PolicyPlan:
+def _policy(resource: Resource, filling: TemplateFunctions) -> PolicyPlan:
     place, given = f"Resources.{resource.logical}", resource.properties
     if "PolicyName" in given:
         return PolicyPlan(resource.logical, filling.text(given["PolicyName"], f"{place}.PolicyName"), None)

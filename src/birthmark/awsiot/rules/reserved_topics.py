@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from enum import Enum
 
 from birthmark.broker.model import Message
-from birthmark.net.admission import Closed
+from birthmark.net.admission import CloseReason
 
 EVENTS = "$aws/events/"
 BASIC_INGEST = "$aws/rules/"
@@ -101,19 +101,19 @@ def may_subscribe(topic_filter: str) -> bool:
     return found is not None and found["service"] in _SUBTREES
 
 
-REASONS: Mapping[Closed, str] = {
-    Closed.DISCONNECT: "CLIENT_INITIATED_DISCONNECT",
-    Closed.DISCONNECT_WITH_WILL: "CLIENT_INITIATED_DISCONNECT",
-    Closed.LOST: "CONNECTION_LOST",
-    Closed.KEEP_ALIVE: "MQTT_KEEP_ALIVE_TIMEOUT",
-    Closed.PROTOCOL: "CLIENT_ERROR",
-    Closed.REFUSED: "FORBIDDEN_ACCESS",
-    Closed.TAKEN_OVER: "DUPLICATE_CLIENTID",
-    Closed.ADMINISTRATIVE: "SERVER_INITIATED_DISCONNECT",
-    Closed.ENDED: "CUSTOMAUTH_TTL_EXPIRATION",
-    Closed.ASKED: "API_INITIATED_DISCONNECT",
-    Closed.STOPPING: "SERVER_INITIATED_DISCONNECT",
-    Closed.SERVER: "SERVER_INITIATED_DISCONNECT",
+REASONS: Mapping[CloseReason, str] = {
+    CloseReason.DISCONNECT: "CLIENT_INITIATED_DISCONNECT",
+    CloseReason.DISCONNECT_WITH_WILL: "CLIENT_INITIATED_DISCONNECT",
+    CloseReason.LOST: "CONNECTION_LOST",
+    CloseReason.KEEP_ALIVE: "MQTT_KEEP_ALIVE_TIMEOUT",
+    CloseReason.PROTOCOL: "CLIENT_ERROR",
+    CloseReason.REFUSED: "FORBIDDEN_ACCESS",
+    CloseReason.TAKEN_OVER: "DUPLICATE_CLIENTID",
+    CloseReason.ADMINISTRATIVE: "SERVER_INITIATED_DISCONNECT",
+    CloseReason.ENDED: "CUSTOMAUTH_TTL_EXPIRATION",
+    CloseReason.ASKED: "API_INITIATED_DISCONNECT",
+    CloseReason.STOPPING: "SERVER_INITIATED_DISCONNECT",
+    CloseReason.SERVER: "SERVER_INITIATED_DISCONNECT",
 }
 
 

@@ -19,7 +19,7 @@ _WIDE = re.compile(r"[*?$\"\\{}+#/\x00-\x1f\x7f]")
 
 
 @dataclass(slots=True)
-class Filling:
+class TemplateFunctions:
     """Fills in one device's parameters; what it has written so far is bounded.
 
     `keys` are the properties by which each resource, by its logical name, is referred to.

@@ -12,10 +12,10 @@ from birthmark.awsiot.rules.reserved_topics import BASIC_INGEST
 from birthmark.awsiot.wire import topic_rules as wire
 from birthmark.clock import Entropy
 from birthmark.errors import ConflictError, InvalidRequestError, NotFoundError, PolicyError
-from birthmark.message_routing.deliveries import Letter
+from birthmark.message_routing.deliveries import Delivery
 from birthmark.message_routing.model import Message
 from birthmark.message_routing.rules import sql
-from birthmark.message_routing.write_ahead_log import Noted
+from birthmark.message_routing.write_ahead_log import LoggedMessage
 from birthmark.mqtt.properties import PropertyId
 from birthmark.untrusted_text import masked_query, split_url
 
@@ -120,7 +120,7 @@ class Action:
 
 
 @dataclass(frozen=True, slots=True)
-class Ready:
+class PreparedRule:
     """A rule made ready."""
 
     rule: TopicRule
@@ -140,7 +140,7 @@ class Ready:
         return self.statement.filter
 
 
-def make_ready(rule: TopicRule, account_id: str) -> Ready:
+def make_ready(rule: TopicRule, account_id: str) -> PreparedRule:
     """Return a rule that can be applied. Raise `SqlInvalidError`, and what `wire` raises."""
     payload, meter = wire.parse_payload(rule.payload), sql.new_meter()
     try:
@@ -150,7 +150,7 @@ def make_ready(rule: TopicRule, account_id: str) -> Ready:
         raise SqlInvalidError(where="sql", detail=str(error)) from error
     actions = [_action(one, version, meter) for one in payload.actions]
     on_error = None if payload.error_action is None else _action(payload.error_action, version, meter)
-    return Ready(rule, statement, actions, on_error, account_id)
+    return PreparedRule(rule, statement, actions, on_error, account_id)
 
 
 def _action(given: dict[str, Any], version: sql.Version, meter: sql.Meter) -> Action:
@@ -201,7 +201,7 @@ def _headers(given: wire.RepublishHeaders) -> Sequence[tuple[str, str]]:
     return found
 
 
-def message_of(noted: Noted, account_id: str) -> Message:
+def message_of(noted: LoggedMessage, account_id: str) -> Message:
     """Return a message as statements see it."""
     plain: dict[int, Any] = {}
     pairs: list[tuple[str, str]] = []
@@ -228,7 +228,7 @@ def message_of(noted: Noted, account_id: str) -> Message:
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
+class RuleMessage:
     """One message, and what its templates are filled from."""
 
     message: Message
@@ -251,10 +251,12 @@ class Outcome:
 
     payload: bytes | None = None
     """None: its statement does not select the message."""
-    letters: Sequence[Letter] = ()
+    letters: Sequence[Delivery] = ()
 
 
-def apply_rule(ready: Ready, noted: Noted, entropy: Entropy, lookups: sql.Lookups, meter: sql.Meter) -> Outcome:
+def apply_rule(
+    ready: PreparedRule, noted: LoggedMessage, entropy: Entropy, lookups: sql.Lookups, meter: sql.Meter
+) -> Outcome:
     """Return what a rule makes of a message. Raise `RuleLoopError`, `RuleFailedError`, `sql.ShadowWantedError`."""
     name = ready.name
     if name in noted.trail or len(noted.trail) >= MAX_TRAIL:
@@ -265,7 +267,7 @@ def apply_rule(ready: Ready, noted: Noted, entropy: Entropy, lookups: sql.Lookup
         selected = sql.evaluate(ready.statement, message, entropy=entropy, lookups=lookups, meter=meter)
         if selected is None:
             return Outcome()
-        case = Case(message, _origin(noted), entropy, lookups, selected.variables, meter)
+        case = RuleMessage(message, _origin(noted), entropy, lookups, selected.variables, meter)
         body = selected.payload
         letters = [_letter(f"{name}/{number}", action, case, body) for number, action in enumerate(ready.actions)]
         return Outcome(body, letters)
@@ -274,7 +276,7 @@ def apply_rule(ready: Ready, noted: Noted, entropy: Entropy, lookups: sql.Lookup
         raise RuleFailedError(rule=name, reason=error.what.removesuffix("."), **facts) from error
 
 
-def error_letter(ready: Ready, failed: Letter, reason: str, entropy: Entropy) -> Letter | None:
+def error_letter(ready: PreparedRule, failed: Delivery, reason: str, entropy: Entropy) -> Delivery | None:
     """Return what a rule sends when one of its letters failed for good; None where it has no error action.
 
     The body is what the developer guide says of error actions, "Error handling": message, topic, and what failed.
@@ -298,17 +300,17 @@ def error_letter(ready: Ready, failed: Letter, reason: str, entropy: Entropy) ->
     }
     message = Message(origin["topic"], json.dumps(body).encode(), origin["client"] or None)
     try:
-        return _letter(lane, action, Case(message, origin, entropy), message.payload)
+        return _letter(lane, action, RuleMessage(message, origin, entropy), message.payload)
     except (sql.TooMuchError, sql.ShadowWantedError):
         return None
 
 
-def _resource(letter: Letter) -> str:
+def _resource(letter: Delivery) -> str:
     address = letter.address
     return str(next((address[one] for one in ("topic", "url", "key", "stream", "arn") if one in address), ""))
 
 
-def _origin(noted: Noted) -> dict[str, Any]:
+def _origin(noted: LoggedMessage) -> dict[str, Any]:
     """Return what an error action, and whoever asks why, has to know of a message."""
     return {
         "topic": noted.topic,
@@ -318,7 +320,7 @@ def _origin(noted: Noted) -> dict[str, Any]:
     }
 
 
-def _letter(lane: str, action: Action, case: Case, body: bytes) -> Letter:
+def _letter(lane: str, action: Action, case: RuleMessage, body: bytes) -> Delivery:
     filled = {name: case.fill(one) for name, one in action.templates.items()}
     address: dict[str, Any] = dict(filled)
     match action.what:
@@ -333,7 +335,7 @@ def _letter(lane: str, action: Action, case: Case, body: bytes) -> Letter:
             address["arn"] = arn
         case _:
             pass
-    return Letter(lane, action.kind, address, body, case.origin)
+    return Delivery(lane, action.kind, address, body, case.origin)
 
 
 def _properties(filled: Mapping[str, str]) -> list[list[Any]]:

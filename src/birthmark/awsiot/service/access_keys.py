@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 
 from birthmark.auth.principals import Caller
 from birthmark.auth.sigv4 import AccessKeyUnknownError, Signature, SignedRequest, check_signature
-from birthmark.auth.user_credentials import NOBODY, Persons, is_of_person, parts_of, printable
+from birthmark.auth.user_credentials import NOBODY, UserDirectory, is_of_person, parts_of, printable
 from birthmark.awsiot.events import AccessKeyAdded, AccessKeyRemoved
 from birthmark.awsiot.model import AccessKey
 from birthmark.awsiot.rules.policy import Permissions, PolicyMalformedError, parse_policy
-from birthmark.awsiot.rules.policy_variables import Visitor, facts_of
+from birthmark.awsiot.rules.policy_variables import ConnectionContext, facts_of
 from birthmark.awsiot.service.base import AccountService
 from birthmark.awsiot.service.device_authorization import Grant
 from birthmark.awsiot.store import certificates as store
@@ -18,7 +18,7 @@ from birthmark.errors import NotFoundError
 from birthmark.net.fair_scheduler import count_for
 from birthmark.store import Changes
 from birthmark.store.pagination import every
-from birthmark.store.reloading_cache import Loading
+from birthmark.store.reloading_cache import ReloadingCache
 
 _ID_PREFIX = "AKIA"
 _ID_BYTES, _SECRET_BYTES = 10, 30  # 16 base32 and 40 base64 characters, as AWS's own
@@ -44,12 +44,12 @@ class AccessKeys(AccountService):
     And people, who may do what their roles say.
     """
 
-    persons: Persons = NOBODY
+    persons: UserDirectory = NOBODY
     _by_id: dict[str, AccessKey] = field(default_factory=dict, repr=False)
-    _loading: Loading = field(init=False, repr=False)
+    _loading: ReloadingCache = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self._loading = Loading(self.database, self._read, AccessKeyAdded, AccessKeyRemoved)
+        self._loading = ReloadingCache(self.database, self._read, AccessKeyAdded, AccessKeyRemoved)
 
     async def load(self) -> None:
         """Read the keys."""
@@ -116,7 +116,9 @@ class AccessKeys(AccountService):
         """Return what may be done with a key, from this address."""
         if key.policy is None:
             return Grant(key.id, None, None, None)
-        facts = facts_of(None, Visitor(None, None, address, ""), more={"aws:username": key.name, "aws:userid": key.id})
+        facts = facts_of(
+            None, ConnectionContext(None, None, address, ""), more={"aws:username": key.name, "aws:userid": key.id}
+        )
         permissions = Permissions([parse_policy(key.name, key.policy, of_iam=True)], facts)
         user = f"arn:aws:iam::{account_id}:user/{key.name or key.id}"
         return Grant(key.id, None, None, permissions, receives=permissions.receives, user=user)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from birthmark.auth.sigv4 import Signature, SignedRequest
-from birthmark.auth.user_credentials import NOBODY, Persons
+from birthmark.auth.user_credentials import NOBODY, UserDirectory
 from birthmark.awsiot.model import Account, CertificateId, DeviceCertificate, Thing, is_certificate_id
 from birthmark.awsiot.ports import Functions
 from birthmark.awsiot.rules.policy import Policy
@@ -30,12 +30,12 @@ from birthmark.awsiot.service.provisioning_templates import ProvisioningTemplate
 from birthmark.awsiot.service.registration_tasks import RegistrationTasks
 from birthmark.awsiot.service.role_aliases import Roles
 from birthmark.awsiot.service.rollout import Rollout
-from birthmark.awsiot.service.rule_actions import Ask, NoOutside, Outside, Republisher, carriers_of
+from birthmark.awsiot.service.rule_actions import Ask, ExternalTargets, NoOutside, Republisher, carriers_of
 from birthmark.awsiot.service.rule_destinations import Destinations
 from birthmark.awsiot.service.s3_buckets import Buckets
-from birthmark.awsiot.service.search_results import Found
+from birthmark.awsiot.service.search_results import SearchResults
 from birthmark.awsiot.service.shadows import Shadows
-from birthmark.awsiot.service.tags import Carrier, TagWriter
+from birthmark.awsiot.service.tags import TaggableResource, TagWriter
 from birthmark.awsiot.service.thing_groups import ThingGroups
 from birthmark.awsiot.service.thing_principals import Attachments
 from birthmark.awsiot.service.thing_registration import Provisioning
@@ -47,11 +47,11 @@ from birthmark.broker.publisher import Messages
 from birthmark.broker.stream import SqlStream
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import BirthmarkError, NotFoundError
-from birthmark.message_routing.deliveries import Carrier as Letters
 from birthmark.message_routing.deliveries import Server
+from birthmark.message_routing.deliveries import Sink as Letters
 from birthmark.message_routing.delivery_queue import Queue
-from birthmark.message_routing.shares import Held
-from birthmark.message_routing.write_ahead_log import Noted
+from birthmark.message_routing.shares import DeferredMessage
+from birthmark.message_routing.write_ahead_log import LoggedMessage
 from birthmark.pki.issuance import Issuer
 from birthmark.ref import Ref
 from birthmark.store import Changes, Database, Statement
@@ -132,9 +132,9 @@ class AwsIot:
         functions: Functions | None = None,
         buckets: Path = Path("buckets"),
         roles: Mapping[str, Policy] | None = None,
-        outside: Outside | None = None,
+        outside: ExternalTargets | None = None,
         servers: Mapping[str, Server] | None = None,
-        persons: Persons = NOBODY,
+        persons: UserDirectory = NOBODY,
         predecessors: Predecessors | None = None,
         per_ca: int = MAX_PER_CA,
         per_second: int = PER_SECOND,
@@ -175,7 +175,7 @@ class AwsIot:
         self.roles = Roles(database, clock, entropy, self.devices, roles or {})
         self.authorizers = Authorizers(database, clock, entropy, self.functions)
         self.shadows = Shadows(database, clock, self.index, self._messages)
-        self.found = Found(database, self.index)
+        self.found = SearchResults(database, self.index)
         folders = Buckets(buckets)
         files = JobFiles(folders, self.roles.secret, clock, self.https_url)
         executions = JobExecutions(
@@ -189,16 +189,16 @@ class AwsIot:
         self.tags = TagWriter(
             database,
             {
-                "thinggroup": Carrier(self.thing_groups.get, registry.GROUP_IS_THERE),
-                "thingtype": Carrier(self.things.types.get, registry.TYPE_IS_THERE),
-                "policy": Carrier(self.policies.get, policies.POLICY_IS_THERE),
-                "cacert": Carrier(self.authorities.get, certificates.CA_IS_THERE, "key_id"),
-                "provisioningtemplate": Carrier(self.templates.get, provisioning.TEMPLATE_IS_THERE),
-                "authorizer": Carrier(self.authorizers.get, credentials.AUTHORIZER_IS_THERE),
-                "job": Carrier(self.jobs.get, jobs.JOB_IS_THERE, "key_job_id"),
-                "jobtemplate": Carrier(self.jobs.template, jobs.TEMPLATE_IS_THERE, "key_template_id"),
-                "rolealias": Carrier(self.roles.get, credentials.ALIAS_IS_THERE),
-                "rule": Carrier(self.rules.get, topic_rules.RULE_IS_THERE),
+                "thinggroup": TaggableResource(self.thing_groups.get, registry.GROUP_IS_THERE),
+                "thingtype": TaggableResource(self.things.types.get, registry.TYPE_IS_THERE),
+                "policy": TaggableResource(self.policies.get, policies.POLICY_IS_THERE),
+                "cacert": TaggableResource(self.authorities.get, certificates.CA_IS_THERE, "key_id"),
+                "provisioningtemplate": TaggableResource(self.templates.get, provisioning.TEMPLATE_IS_THERE),
+                "authorizer": TaggableResource(self.authorizers.get, credentials.AUTHORIZER_IS_THERE),
+                "job": TaggableResource(self.jobs.get, jobs.JOB_IS_THERE, "key_job_id"),
+                "jobtemplate": TaggableResource(self.jobs.template, jobs.TEMPLATE_IS_THERE, "key_template_id"),
+                "rolealias": TaggableResource(self.roles.get, credentials.ALIAS_IS_THERE),
+                "rule": TaggableResource(self.rules.get, topic_rules.RULE_IS_THERE),
             },
         )
         self.connections = Connections(database)
@@ -212,7 +212,7 @@ class AwsIot:
     def _rules(
         self,
         entropy: Entropy,
-        outside: Outside,
+        outside: ExternalTargets,
         buckets: Path,
         servers: Mapping[str, Server],
         record: Callable[[BirthmarkError], object],
@@ -253,8 +253,8 @@ class AwsIot:
         """Let services publish, and begin what rules do; `whose` knows by which principal a client is connected."""
         self._messages.fill(messages)
         self._ask.fill(ask)
-        stream = SqlStream(RULES_SPACE, Noted, self.database, self.clock)
-        held = SqlStream(HELD_SPACE, Held[Noted], self.database, self.clock)
+        stream = SqlStream(RULES_SPACE, LoggedMessage, self.database, self.clock)
+        held = SqlStream(HELD_SPACE, DeferredMessage[LoggedMessage], self.database, self.clock)
         self.rules.begin(stream, held, self.carriers, self._leads, whose)
 
     async def signer(

@@ -7,7 +7,7 @@ from typing import Any
 
 from birthmark.awsiot.events import SettingsChanged
 from birthmark.awsiot.model import Account
-from birthmark.awsiot.ports import Audience
+from birthmark.awsiot.ports import TopicPublisher
 from birthmark.awsiot.rules.reserved_topics import EVENTS
 from birthmark.awsiot.store import registry as store
 from birthmark.broker.keyed_lock import until_done
@@ -15,7 +15,7 @@ from birthmark.broker.model import Message
 from birthmark.clock import Clock, Entropy, new_uuid
 from birthmark.store import Changes, Database, decided_again
 from birthmark.store.database import Row
-from birthmark.store.reloading_cache import Remembered
+from birthmark.store.reloading_cache import RowCache
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +34,12 @@ class Settings:
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
         self._clock = clock
-        self._remembered: Remembered | None = None
+        self._remembered: RowCache | None = None
 
     async def get(self, name: str) -> Setting:
         """Return a setting; each that there may be is there."""
         if self._remembered is None:
-            self._remembered = Remembered(self._database, SettingsChanged)
+            self._remembered = RowCache(self._database, SettingsChanged)
         (found,) = await self._remembered.all(store.GET, _setting_of, name=name)
         return found
 
@@ -103,7 +103,7 @@ class RegistryEvents:
         settings: Settings,
         clock: Clock,
         entropy: Entropy,
-        audience: Callable[[], Audience | None],
+        audience: Callable[[], TopicPublisher | None],
     ) -> None:
         self._account = account
         self._settings = settings

@@ -50,7 +50,7 @@ class _Buckets:
 
 
 @dataclass(slots=True)
-class Strangers:
+class AuthorizerThrottle:
     """What those who are not let in have left."""
 
     clock: Clock = field(repr=False)

@@ -11,7 +11,7 @@ from birthmark.awsiot.rules.custom_authorizers import (
     NAME,
     SIGNATURE,
     AuthorizerRefusedError,
-    Presented,
+    AuthorizerRequest,
     Verdict,
     check_token,
     event_of,
@@ -19,10 +19,10 @@ from birthmark.awsiot.rules.custom_authorizers import (
     verdict_of,
 )
 from birthmark.awsiot.rules.policy import Permissions
-from birthmark.awsiot.rules.policy_variables import Visitor, facts_of
-from birthmark.awsiot.service.authorizer_throttle import Strangers
+from birthmark.awsiot.rules.policy_variables import ConnectionContext, facts_of
+from birthmark.awsiot.service.authorizer_throttle import AuthorizerThrottle
 from birthmark.awsiot.service.base import AccountService
-from birthmark.awsiot.service.device_authorization import Authorized, Grant, NoCertificateError
+from birthmark.awsiot.service.device_authorization import AuthorizerContext, Grant, NoCertificateError
 from birthmark.awsiot.service.lambda_functions import FunctionFailedError
 from birthmark.awsiot.service.tags import NO_TAGS, Tags, dropped, written
 from birthmark.awsiot.store import credentials as store
@@ -96,10 +96,10 @@ class Authorizers(AccountService):
     """The authorizers of the account, and their decisions."""
 
     functions: Functions
-    strangers: Strangers = field(init=False)
+    strangers: AuthorizerThrottle = field(init=False)
 
     def __post_init__(self) -> None:
-        self.strangers = Strangers(self.clock)
+        self.strangers = AuthorizerThrottle(self.clock)
 
     async def get(self, name: str) -> Authorizer:
         """Return an authorizer. Raise `UnknownAuthorizerError`."""
@@ -195,7 +195,7 @@ class Authorizers(AccountService):
 
     # ---- deciding
 
-    async def authorize(self, presented: Presented, visitor: Visitor) -> Grant:
+    async def authorize(self, presented: AuthorizerRequest, visitor: ConnectionContext) -> Grant:
         """Return what a client may do that an authorizer lets in. Raise why it does not, or who is not asked."""
         name = presented.value(NAME) or await self._default_name()
         if name is None:
@@ -227,7 +227,7 @@ class Authorizers(AccountService):
             raise AuthorizerInactiveError(authorizer=name, thing=thing)
 
     async def try_out(
-        self, name: str, presented: Presented, token: str | None, signature: str | None, *, actor: str
+        self, name: str, presented: AuthorizerRequest, token: str | None, signature: str | None, *, actor: str
     ) -> Verdict:
         """Return what an authorizer's function says to this, for who looks."""
         authorizer = await self.get(name)
@@ -236,7 +236,7 @@ class Authorizers(AccountService):
         event = event_of(presented, token, new_uuid(self.entropy), is_verified=is_verified)
         return verdict_of(authorizer, await self.functions.call(authorizer.function_arn, event, Caller.PERSON, actor))
 
-    def _event(self, authorizer: Authorizer, presented: Presented, connection_id: str) -> Mapping[str, object]:
+    def _event(self, authorizer: Authorizer, presented: AuthorizerRequest, connection_id: str) -> Mapping[str, object]:
         """Return what the function is to be asked. Raise why it is not."""
         if not authorizer.is_active:
             raise AuthorizerInactiveError(authorizer=authorizer.name, thing=presented.thing)
@@ -249,8 +249,8 @@ class Authorizers(AccountService):
         self,
         authorizer: Authorizer,
         event: Mapping[str, object],
-        presented: Presented,
-        visitor: Visitor,
+        presented: AuthorizerRequest,
+        visitor: ConnectionContext,
         caller: Caller,
     ) -> Grant:
         answer = await self.functions.call(authorizer.function_arn, event, caller, share_of(presented.address))
@@ -262,7 +262,7 @@ class Authorizers(AccountService):
         permissions = Permissions(verdict.policies, facts_of(None, visitor))
         connection = event["connectionMetadata"]
         assert isinstance(connection, dict)  # noqa: S101 - as it was made
-        by = Authorized(authorizer.name, presented, visitor, connection["id"], verdict, authorizer.caches_http)
+        by = AuthorizerContext(authorizer.name, presented, visitor, connection["id"], verdict, authorizer.caches_http)
         principal = f"authorizer/{authorizer.name}/{verdict.principal}"
         return Grant(principal, None, None, permissions, receives=permissions.receives, authorized=by)
 

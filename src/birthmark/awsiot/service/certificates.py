@@ -44,7 +44,7 @@ from birthmark.pki.names import name_of
 from birthmark.pki.pem import unarmor
 from birthmark.store import Changes, decided_again
 from birthmark.store.pagination import Page, every, page_of
-from birthmark.turns import Turns
+from birthmark.turns import FairSemaphore
 
 AT_ONCE = 2
 MAX_OF_ONE = 16
@@ -67,7 +67,7 @@ class TooManyOwnedError(ThrottledError):
 class RsaKeys:
     """Makes keys, so many at once, for each principal in turn."""
 
-    _turns: Turns = field(default_factory=lambda: Turns(AT_ONCE))
+    _turns: FairSemaphore = field(default_factory=lambda: FairSemaphore(AT_ONCE))
     _waiting: Counter[str] = field(default_factory=Counter)
 
     async def make(self, principal: str) -> rsa.RSAPrivateKey:

@@ -10,7 +10,7 @@ from typing import NoReturn, Protocol
 
 from birthmark.auth.principals import Caller
 from birthmark.awsiot.model import Account, CertificateId, CertificateStatus, DeviceCertificate, RegisteredCa
-from birthmark.awsiot.rules.custom_authorizers import AuthorizerDeniedError, Presented, Verdict
+from birthmark.awsiot.rules.custom_authorizers import AuthorizerDeniedError, AuthorizerRequest, Verdict
 from birthmark.awsiot.rules.policy import (
     Decision,
     KeyDeniedError,
@@ -21,7 +21,7 @@ from birthmark.awsiot.rules.policy import (
     claim_policies,
     parse_policy,
 )
-from birthmark.awsiot.rules.policy_variables import Facts, Visitor, facts_of
+from birthmark.awsiot.rules.policy_variables import ConnectionContext, PolicyVariables, facts_of
 from birthmark.awsiot.rules.temporary_credentials import Session
 from birthmark.awsiot.service.certificate_renewal import Renewals
 from birthmark.awsiot.service.certificates import Certificates, RevocationCheck
@@ -142,12 +142,12 @@ class ClaimClientIdError(ForbiddenError):
 
 
 @dataclass(frozen=True, slots=True)
-class Authorized:
+class AuthorizerContext:
     """By which authorizer a client came, and what is needed to ask it again."""
 
     authorizer: str
-    presented: Presented = field(repr=False)
-    visitor: Visitor = field(repr=False)
+    presented: AuthorizerRequest = field(repr=False)
+    visitor: ConnectionContext = field(repr=False)
     connection_id: str
     verdict: Verdict = field(repr=False)
     caches_http: bool
@@ -175,7 +175,7 @@ class Grant:
     """The thing's groups, with those above them: their policies count, too."""
     caller: Caller | None = field(default=None, repr=False)
     """The person, where it is one, for what hangs on more than the operation's name."""
-    authorized: Authorized | None = field(default=None, repr=False)
+    authorized: AuthorizerContext | None = field(default=None, repr=False)
     """By which custom authorizer it came, where it did."""
     session: Session | None = field(default=None, repr=False)
     """The short-lived key that it signed with, where it did."""
@@ -212,7 +212,7 @@ class Devices:
     first_contact: FirstContact | None = None
     renewals: Renewals | None = None
 
-    async def admit(self, visitor: Visitor, *, is_over_https: bool = False) -> Grant:
+    async def admit(self, visitor: ConnectionContext, *, is_over_https: bool = False) -> Grant:
         """Return what a visitor may do. Raise why the certificate does not let it in.
 
         Nobody is registered over HTTPS, whatever client id is said there.
@@ -258,7 +258,7 @@ class Devices:
             replaces=known.replaces is not None,
         )
 
-    async def _admit_claim(self, known: DeviceCertificate, visitor: Visitor, who: str) -> Grant:
+    async def _admit_claim(self, known: DeviceCertificate, visitor: ConnectionContext, who: str) -> Grant:
         """Return what a claim certificate may do: what its policies allow of the little that it may."""
         claim = known.claim or ""
         if known.until is not None and known.until <= self.clock.now():
@@ -295,7 +295,7 @@ class Devices:
         """
         documents = await self.policies.documents_named(add)
         await self.policies.documents_named(skip)
-        facts = Facts() if client_id is None else Facts({"iot:clientid": (client_id,)})
+        facts = PolicyVariables() if client_id is None else PolicyVariables({"iot:clientid": (client_id,)})
         if certificate_id is not None:
             known = await self.certificates.get(certificate_id)
             documents |= await self.policies.documents_of(certificate_id)
@@ -303,9 +303,9 @@ class Devices:
             if name is not None:
                 documents |= (await self.policies.of_groups(name))[1]
             thing = None if name is None else await self.things.find(name)
-            facts = facts_of(known.certificate, Visitor(known.certificate, client_id, "", ""), thing)
+            facts = facts_of(known.certificate, ConnectionContext(known.certificate, client_id, "", ""), thing)
             values = {key: texts for key, texts in facts.values.items() if key not in _OF_CONNECTION}
-            facts = Facts(values)
+            facts = PolicyVariables(values)
         policies = [parse_policy(name, documents[name]) for name in sorted(documents) if name not in skip]
         return Trial(policies, facts, self.clock.now())
 

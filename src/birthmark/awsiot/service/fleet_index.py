@@ -18,7 +18,19 @@ from birthmark.awsiot.rules.index_terms import Term
 from birthmark.awsiot.service.account_settings import Settings
 from birthmark.awsiot.store import index_queries, registry, shadows
 from birthmark.awsiot.store import index_queries as store
-from birthmark.awsiot.wire.index_query import All, And, Is, Leaf, Not, Or, Place, Query, Within, count_terms, number_of
+from birthmark.awsiot.wire.index_query import (
+    All,
+    And,
+    FieldRange,
+    Is,
+    Leaf,
+    Not,
+    Or,
+    Query,
+    SearchIndex,
+    count_terms,
+    number_of,
+)
 from birthmark.clock import Clock
 from birthmark.documents.query_evaluator import ordered
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError, ConflictError, InvalidRequestError, NotFoundError
@@ -39,8 +51,8 @@ _ASKED_AT_ONCE = 2_000
 _AGAIN_S = 5.0
 _FORGOTTEN = 100  # earlier generations, each of which is forgotten by the next already
 _OFF = "OFF"
-NAME_FIELD: Mapping[Place, str] = {Place.THINGS: "thingName", Place.GROUPS: "thingGroupName"}
-_CONFIGURED: Mapping[Place, str] = {Place.THINGS: "things", Place.GROUPS: "groups"}
+NAME_FIELD: Mapping[SearchIndex, str] = {SearchIndex.THINGS: "thingName", SearchIndex.GROUPS: "thingGroupName"}
+_CONFIGURED: Mapping[SearchIndex, str] = {SearchIndex.THINGS: "things", SearchIndex.GROUPS: "groups"}
 
 
 class IndexNotReadyError(ConflictError):
@@ -92,11 +104,11 @@ class Indexing:
 
     @property
     def is_on(self) -> bool:
-        return self.has(Place.THINGS) or self.has(Place.GROUPS)
+        return self.has(SearchIndex.THINGS) or self.has(SearchIndex.GROUPS)
 
-    def has(self, place: Place) -> bool:
+    def has(self, place: SearchIndex) -> bool:
         """Say whether a place is indexed."""
-        if place is Place.GROUPS:
+        if place is SearchIndex.GROUPS:
             return bool(self.groups.get("thingGroupIndexingMode", _OFF) != _OFF)
         return bool(self.things.get("thingIndexingMode", _OFF) != _OFF)
 
@@ -110,9 +122,9 @@ class Indexing:
     @property
     def has_presence(self) -> bool:
         """Whether connections are."""
-        return self.has(Place.THINGS) and self.things.get("thingConnectivityIndexingMode", _OFF) != _OFF
+        return self.has(SearchIndex.THINGS) and self.things.get("thingConnectivityIndexingMode", _OFF) != _OFF
 
-    def place(self, place: Place) -> str:
+    def place(self, place: SearchIndex) -> str:
         """Return where the terms of a place are."""
         return f"{place.value}/{self.generation}"
 
@@ -192,23 +204,23 @@ class Index:
     async def of_thing(self, thing: Thing) -> Changes:
         """Return what a commit writes that makes or changes a thing."""
         known, changes = await self.condition()
-        if known.has(Place.THINGS):
-            _replace(changes, known.place(Place.THINGS), thing.name, rules.REGISTRY, rules.of_thing(thing))
+        if known.has(SearchIndex.THINGS):
+            _replace(changes, known.place(SearchIndex.THINGS), thing.name, rules.REGISTRY, rules.of_thing(thing))
         return changes
 
     async def without_thing(self, name: str) -> Changes:
         """Return what a commit takes away that removes a thing; its shadows stay."""
         known, changes = await self.condition()
-        if known.has(Place.THINGS):
+        if known.has(SearchIndex.THINGS):
             for source in (rules.REGISTRY, rules.GROUPS):
-                changes.run(store.DROP_SOURCE, place=known.place(Place.THINGS), subject=name, source=source)
+                changes.run(store.DROP_SOURCE, place=known.place(SearchIndex.THINGS), subject=name, source=source)
         return changes
 
     async def of_membership(self, thing: str, into: Sequence[str], out_of: Sequence[str]) -> Changes:
         """Return what a commit writes that puts a thing into groups, and takes it out of others."""
         known, changes = await self.condition()
-        if known.has(Place.THINGS):
-            place = known.place(Place.THINGS)
+        if known.has(SearchIndex.THINGS):
+            place = known.place(SearchIndex.THINGS)
             for group in out_of:
                 for field, value in rules.of_membership(group):
                     changes.run(store.DROP_ONE, place=place, field=field, value=value, subject=thing)
@@ -219,18 +231,18 @@ class Index:
     async def of_group(self, group: ThingGroup) -> Changes:
         """Return what a commit writes that makes or changes a group."""
         known, changes = await self.condition()
-        if known.has(Place.GROUPS):
-            _replace(changes, known.place(Place.GROUPS), group.name, rules.REGISTRY, rules.of_group(group))
+        if known.has(SearchIndex.GROUPS):
+            _replace(changes, known.place(SearchIndex.GROUPS), group.name, rules.REGISTRY, rules.of_group(group))
         return changes
 
     async def without_group(self, name: str) -> Changes:
         """Return what a commit takes away that removes a group."""
         known, changes = await self.condition()
-        if known.has(Place.GROUPS):
-            changes.run(store.DROP, place=known.place(Place.GROUPS), subject=name)
-        if known.has(Place.THINGS):
+        if known.has(SearchIndex.GROUPS):
+            changes.run(store.DROP, place=known.place(SearchIndex.GROUPS), subject=name)
+        if known.has(SearchIndex.THINGS):
             for field, value in rules.of_membership(name):
-                changes.run(store.DROP_VALUE, place=known.place(Place.THINGS), field=field, value=value)
+                changes.run(store.DROP_VALUE, place=known.place(SearchIndex.THINGS), field=field, value=value)
         return changes
 
     async def of_shadow(self, shadow: Shadow) -> Changes:
@@ -238,7 +250,7 @@ class Index:
         known, changes = await self.condition()
         if known.has_shadow(shadow.name):
             source = rules.source_of_shadow(shadow.name)
-            _replace(changes, known.place(Place.THINGS), shadow.thing, source, rules.of_shadow(shadow))
+            _replace(changes, known.place(SearchIndex.THINGS), shadow.thing, source, rules.of_shadow(shadow))
         return changes
 
     async def note_presence(self, client: str, *, at_ms: int, reason: str | None) -> None:
@@ -260,7 +272,7 @@ class Index:
         known, changes = await self.condition()
         if not known.has_presence:
             return
-        place, field = known.place(Place.THINGS), rules.CONNECTED
+        place, field = known.place(SearchIndex.THINGS), rules.CONNECTED
         changes.run(store.REPLACE_VALUE, key_place=place, key_field=field, key_value="true", value="false")
         await self._database.commit(changes)
 
@@ -269,13 +281,13 @@ class Index:
         if not known.has_presence or await self._database.one(registry.GET_THING, name=client) is None:
             return
         found = rules.of_presence(connected=reason is None, at_ms=at_ms, reason=reason)
-        _replace(changes, known.place(Place.THINGS), client, rules.CONNECTIVITY, found)
+        _replace(changes, known.place(SearchIndex.THINGS), client, rules.CONNECTIVITY, found)
         with contextlib.suppress(ChangedMeanwhileError):
             await self._database.commit(changes)
 
     # ---- searching
 
-    async def ready(self, place: Place) -> str:
+    async def ready(self, place: SearchIndex) -> str:
         """Return where the terms of a place are. Raise `IndexNotReadyError`."""
         known = await self.indexing()
         if not known.has(place):
@@ -284,7 +296,7 @@ class Index:
             raise IndexNotReadyError(index=place.value, detail="it is being built")
         return known.place(place)
 
-    async def search(self, place: Place, query: Query, after: str, size: int) -> Page[str]:
+    async def search(self, place: SearchIndex, query: Query, after: str, size: int) -> Page[str]:
         """Return the names of what a query finds, in their order. Raise `SearchTooBroadError`, `IndexNotReadyError`."""
         at = await self.ready(place)
         plan, is_whole = await self._plan(at, query)
@@ -305,14 +317,14 @@ class Index:
             chunk = min(4 * chunk, 10 + (size + 1 - len(found)) * read * 5 // (4 * max(len(found), 1)))
         return Page(found[:size], found[size - 1] if len(found) > size else None)
 
-    async def every(self, place: Place, query: Query) -> list[str]:
+    async def every(self, place: SearchIndex, query: Query) -> list[str]:
         """Return all names that a query finds. Raise `SearchTooBroadError` where they are too many."""
         page = await self.search(place, query, "", MAX_READ - 1)
         if page.last is not None:
             raise SearchTooBroadError(index=place.value, limit=MAX_READ)
         return list(page.items)
 
-    async def values(self, place: Place, query: Query, field: str) -> list[str]:
+    async def values(self, place: SearchIndex, query: Query, field: str) -> list[str]:
         """Return the values of a field of all that a query finds. Raise `SearchTooBroadError`."""
         at, names = await self.ready(place), await self.every(place, query)
         found: list[str] = []
@@ -327,11 +339,11 @@ class Index:
         cost, plan = await self._cheapest(at, query)
         if cost > _MOST_COUNTED and not all(isinstance(leaf, Is) and not leaf.begins for leaf in plan):
             return (All(),), isinstance(query, All)
-        return plan, isinstance(query, Is | Within | All)
+        return plan, isinstance(query, Is | FieldRange | All)
 
     async def _cheapest(self, at: str, query: Query) -> tuple[float, Sequence[Leaf]]:
         match query:
-            case Is() | Within():
+            case Is() | FieldRange():
                 row = await self._database.one(index_queries.counting(at, query, _MOST_COUNTED + 1))
                 return (0 if row is None else row["count"]), (query,)
             case And(parts=parts):
@@ -364,16 +376,18 @@ class Index:
     async def _build_all(self) -> None:
         """Write the terms of all there is, and take those of earlier generations away."""
         known = await self.indexing()
-        if known.has(Place.THINGS):
+        if known.has(SearchIndex.THINGS):
             await self._build_things(known)
-        if known.has(Place.GROUPS):
+        if known.has(SearchIndex.GROUPS):
             after = ""
             while rows := await self._database.all(registry.LIST_GROUPS, after=after, prefix="", limit=EACH):
                 for group in map(registry.GROUPS.of, rows):
                     changes = Changes().run(
                         registry.GROUP_IS_AT, expect=1, key_name=group.name, key_version=group.version
                     )
-                    _replace(changes, known.place(Place.GROUPS), group.name, rules.REGISTRY, rules.of_group(group))
+                    _replace(
+                        changes, known.place(SearchIndex.GROUPS), group.name, rules.REGISTRY, rules.of_group(group)
+                    )
                     await self._written(changes)
                 after = rows[-1]["name"]
         await self._settings.change(
@@ -386,7 +400,7 @@ class Index:
             await self._forget_others(now)
 
     async def _build_things(self, known: Indexing) -> None:
-        place, after = known.place(Place.THINGS), ""
+        place, after = known.place(SearchIndex.THINGS), ""
         while rows := await self._database.all(registry.LIST_THINGS, after=after, limit=EACH):
             things = [registry.THINGS.of(row) for row in rows]
             for first in range(0, len(things), MOST_AMONG):
@@ -438,7 +452,7 @@ class Index:
         seen: dict[str, Any] = {f"key_{name}": row[name] for name in ("thing", "name", "revision")}
         changes = Changes().run(shadows.IS_AT, expect=1, **seen)
         source = rules.source_of_shadow(shadow.name)
-        _replace(changes, known.place(Place.THINGS), shadow.thing, source, rules.of_shadow(shadow))
+        _replace(changes, known.place(SearchIndex.THINGS), shadow.thing, source, rules.of_shadow(shadow))
         await self._written(changes)
 
     async def _written(self, changes: Changes) -> None:
@@ -448,7 +462,7 @@ class Index:
     async def _forget_others(self, known: Indexing) -> None:
         """Take terms away that nobody looks for any more, some at a time."""
         earlier = range(max(0, known.generation - _FORGOTTEN), known.generation)
-        for at in (f"{place.value}/{generation}" for generation in earlier for place in Place):
+        for at in (f"{place.value}/{generation}" for generation in earlier for place in SearchIndex):
             while rows := await self._database.all(store.SUBJECTS_AT, place=at, limit=MOST_AMONG):
                 some = these([row["subject"] for row in rows])
                 await self._database.commit(Changes().run(store.DROP_SOME, place=at, **some))

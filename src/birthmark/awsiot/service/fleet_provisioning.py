@@ -36,7 +36,7 @@ from birthmark.awsiot.rules.template_functions import CERTIFICATE_ID
 from birthmark.awsiot.service.base import AccountService
 from birthmark.awsiot.service.certificates import CURVES, Certificates, TooManyOwnedError, putting
 from birthmark.awsiot.service.provisioning_templates import ProvisioningTemplates, hook_arn
-from birthmark.awsiot.service.thing_registration import Provisioning, Registered
+from birthmark.awsiot.service.thing_registration import Provisioning, RegisteredThing
 from birthmark.awsiot.store import policies as policy_store
 from birthmark.awsiot.store import provisioning as store
 from birthmark.awsiot.wire.provisioning import parse_hook_answer
@@ -112,19 +112,19 @@ class NobodyToAnswerError(InvalidRequestError):
 
 
 @dataclass(frozen=True, slots=True)
-class Asker:
+class ProvisioningCaller:
     """Who asks to be provisioned: by which certificate, or access key, and as which client."""
 
     principal: str
     client_id: str
 
 
-def _too_many(asker: Asker, limit: int, what: str, retry_after_s: int) -> TooManyOwnedError:
+def _too_many(asker: ProvisioningCaller, limit: int, what: str, retry_after_s: int) -> TooManyOwnedError:
     return TooManyOwnedError(limit=limit, principal=asker.principal, what=what, retry_after_s=retry_after_s)
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
+class IssuedCredentials:
     """What a device is given. `private_key` is None where it has its own."""
 
     certificate: DeviceCertificate
@@ -144,19 +144,19 @@ class Claims(AccountService):
     pace: RateLimits = field(default_factory=lambda: RateLimits(BURST, PER_SECOND))
     """By claim: one does not use up in a moment what all its devices may be given."""
 
-    async def create_from_csr(self, asker: Asker, csr: str) -> Given:
+    async def create_from_csr(self, asker: ProvisioningCaller, csr: str) -> IssuedCredentials:
         """Sign a request's key. Raise `InvalidRequestError` of `pki.csr`, `TooManyOwnedError`."""
         public_key = parse_csr(unarmor(csr.encode(errors="replace")), CURVES).public_key
         await self._check_room(asker)
         return await self._give(asker, public_key, None)
 
-    async def create_keys(self, asker: Asker) -> Given:
+    async def create_keys(self, asker: ProvisioningCaller) -> IssuedCredentials:
         """Make a key and its certificate; the key leaves with the answer and is not kept."""
         await self._check_room(asker)
         key = await self.certificates.keys.make(asker.principal)
         return await self._give(asker, key.public_key(), key)
 
-    async def _check_room(self, asker: Asker) -> None:
+    async def _check_room(self, asker: ProvisioningCaller) -> None:
         if not self.pace.has_room(asker.principal, self.clock.monotonic()):
             raise _too_many(asker, PER_SECOND, f"a second, after the first {BURST}", 1)
         row = await self.database.one(store.OWNED_COUNT, principal=asker.principal, now=self.clock.micros())
@@ -164,7 +164,9 @@ class Claims(AccountService):
         if count >= MAX_OWNED:
             raise _too_many(asker, MAX_OWNED, "that no device uses yet", 60)
 
-    async def _give(self, asker: Asker, public_key: Any, private_key: rsa.RSAPrivateKey | None) -> Given:
+    async def _give(
+        self, asker: ProvisioningCaller, public_key: Any, private_key: rsa.RSAPrivateKey | None
+    ) -> IssuedCredentials:
         until = self.clock.now() + OWNED_FOR
         certificate = await self.certificates.issue(public_key)
         made = await self.certificates.adding(
@@ -178,9 +180,11 @@ class Claims(AccountService):
             if asking is not None and asking.claim is None:  # from now on it is a claim's, where it is no thing's
                 changes.run(store.MARK_CLAIM, key_id=asking.id, claim="").event(GrantsChanged(asking.id))
         await self.database.commit(changes)
-        return Given(made, token, private_key)
+        return IssuedCredentials(made, token, private_key)
 
-    async def provision(self, asker: Asker, name: str, token: str, parameters: Mapping[str, str]) -> Registered:
+    async def provision(
+        self, asker: ProvisioningCaller, name: str, token: str, parameters: Mapping[str, str]
+    ) -> RegisteredThing:
         """Make of a certificate that was given the device that its template says.
 
         Raise `OwnershipTokenError`, `HookRefusedError`, `RegistrationFailedError`, `ThingTakenError`.
@@ -211,7 +215,7 @@ class Claims(AccountService):
             error.add_facts(**told)
             raise
 
-    async def _owned(self, asker: Asker, token: str, told: Mapping[str, str]) -> OwnedCertificate:
+    async def _owned(self, asker: ProvisioningCaller, token: str, told: Mapping[str, str]) -> OwnedCertificate:
         """Return the certificate that a token is for. Raise `OwnershipTokenError`."""
         if not token:
             raise OwnershipTokenError(detail="Certificate ownership token cannot be empty", **told)
@@ -230,7 +234,7 @@ class Claims(AccountService):
         arn: str,
         template: ProvisioningTemplate,
         own: DeviceCertificate,
-        asker: Asker,
+        asker: ProvisioningCaller,
         parameters: Mapping[str, str],
     ) -> Mapping[str, str]:
         """Return what a hook changes of the parameters. Raise `HookRefusedError`, or why it cannot be asked."""

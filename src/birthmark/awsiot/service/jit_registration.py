@@ -20,7 +20,7 @@ from birthmark.awsiot.model import (
     RegisteredCa,
     TemplateType,
 )
-from birthmark.awsiot.ports import Audience
+from birthmark.awsiot.ports import TopicPublisher
 from birthmark.awsiot.rules.provisioning_plans import RegistrationFailedError, TemplateInvalidError
 from birthmark.awsiot.rules.provisioning_templates import Template, parse_template
 from birthmark.awsiot.rules.template_functions import CERTIFICATE_ID
@@ -148,7 +148,7 @@ class FirstContact:
     certificates: Certificates
     provisioning: Provisioning
     templates: ProvisioningTemplates
-    audience: Callable[[], Audience]
+    audience: Callable[[], TopicPublisher]
     """Hears of certificates that were registered."""
     per_ca: int = MAX_PER_CA
     per_second: int = PER_SECOND

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from birthmark.awsiot.model import PENDING, Account, ExecutionStatus, Job, JobExecution, Reason
-from birthmark.awsiot.ports import Audience
+from birthmark.awsiot.ports import TopicPublisher
 from birthmark.awsiot.rules import jobs as rules
 from birthmark.awsiot.rules.job_documents import LIFETIME_S, may_have_files, resolved
 from birthmark.awsiot.service.base import AccountService, Announcer
@@ -21,7 +21,7 @@ from birthmark.awsiot.service.job_files import JobFiles
 from birthmark.awsiot.store import jobs as store
 from birthmark.awsiot.wire import jobs as wire
 from birthmark.awsiot.wire.jobs import settings_of
-from birthmark.broker.keyed_lock import Turns, until_done
+from birthmark.broker.keyed_lock import KeyedLock, until_done
 from birthmark.broker.model import Message
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import ChangedMeanwhileError
@@ -52,13 +52,13 @@ class JobExecutions(AccountService):
         files: JobFiles,
         *,
         announcer: Announcer,
-        audience: Callable[[], Audience],
+        audience: Callable[[], TopicPublisher],
     ) -> None:
         super().__init__(database, clock, entropy)
         self.account = account
         self.announcer, self.audience = announcer, audience
         self.files = files
-        self._turns: Turns[str] = Turns()
+        self._turns: KeyedLock[str] = KeyedLock()
         self._jobs: dict[str, tuple[tuple[int, int], Job]] = {}
 
     # ---- what devices ask

@@ -13,7 +13,7 @@ from birthmark.auth.sigv4 import Signature, SignedRequest, check_signature
 from birthmark.awsiot.events import RoleAliasRemoved
 from birthmark.awsiot.model import CertificateId, RoleAlias, parse_alias_name
 from birthmark.awsiot.rules.policy import Permissions, Policy
-from birthmark.awsiot.rules.policy_variables import Visitor, facts_of
+from birthmark.awsiot.rules.policy_variables import ConnectionContext, facts_of
 from birthmark.awsiot.rules.temporary_credentials import (
     DURATION_S,
     KEY_PREFIX,
@@ -152,7 +152,7 @@ class Roles(AccountService):
 
     # ---- keys
 
-    async def issue(self, name: str, visitor: Visitor) -> Credentials:
+    async def issue(self, name: str, visitor: ConnectionContext) -> Credentials:
         """Return a key for a device that may have one by this alias.
 
         Raise why not: its certificate, its policies, an alias that is not there, a role that is not mapped.
@@ -194,7 +194,7 @@ class Roles(AccountService):
         await self.check_stands(session)
         more = {"credentials-iot:AwsCertificateId": session.certificate_id}
         more |= {"credentials-iot:ThingName": session.thing, "credentials-iot:ThingTypeName": session.thing_type}
-        facts = facts_of(None, Visitor(None, None, address, ""), more=more)
+        facts = facts_of(None, ConnectionContext(None, None, address, ""), more=more)
         permissions = Permissions([self.roles[session.role_arn]], facts)
         grant = Grant(session.principal, None, None, permissions, receives=permissions.receives, session=session)
         return replace(grant, user=f"{session.role_arn} ({session.principal})")

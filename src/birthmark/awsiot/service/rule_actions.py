@@ -20,14 +20,14 @@ from birthmark.broker.model import MICROS, Message
 from birthmark.broker.publisher import Messages
 from birthmark.errors import BirthmarkError
 from birthmark.message_routing.carriers.errors import AddressInvalidError
-from birthmark.message_routing.carriers.files import FileCarrier, LineCarrier, Room
+from birthmark.message_routing.carriers.files import FileCarrier, FolderQuota, LineCarrier
 from birthmark.message_routing.carriers.http import HttpCarrier, Post
 from birthmark.message_routing.carriers.mqtt import MqttCarrier
 from birthmark.message_routing.carriers.nats import NatsCarrier
 from birthmark.message_routing.carriers.streams import StreamCarrier
-from birthmark.message_routing.deliveries import Carrier, Letter, Server
+from birthmark.message_routing.deliveries import Delivery, Server, Sink
 from birthmark.mqtt.errors import LocalProtocolError
-from birthmark.mqtt.properties import Place, PropertyId, write_properties
+from birthmark.mqtt.properties import PropertyId, PropertyScope, write_properties
 from birthmark.outbound.http_sender import Answer, UrlInvalidError
 from birthmark.untrusted_text import decode_json
 
@@ -35,7 +35,7 @@ Ask = Callable[[str, bytes, Callable[[BirthmarkError], object], str], Awaitable[
 """Asks a service of the cloud by a reserved topic, for a principal."""
 
 
-class Outside(Post, Protocol):
+class ExternalTargets(Post, Protocol):
     """The way out by HTTP."""
 
     def check(self, url: str) -> None:
@@ -69,7 +69,7 @@ class Republisher:
         self._rules = topic_rules
         self.messages, self.ask = messages, ask
 
-    async def carry(self, letters: Sequence[Letter]) -> Sequence[BirthmarkError | None]:
+    async def carry(self, letters: Sequence[Delivery]) -> Sequence[BirthmarkError | None]:
         """See `birthmark.message_routing.deliveries.Carrier`."""
         results: list[BirthmarkError | None] = [None] * len(letters)
         some: list[tuple[int, Message, Sequence[str]]] = []
@@ -93,7 +93,7 @@ class Republisher:
                 results = [error if one is None else one for one in results]
         return results
 
-    async def _ask(self, letter: Letter) -> None:
+    async def _ask(self, letter: Delivery) -> None:
         """Ask a service; what it publishes then is known to have come of this rule."""
         token = LED_BY.set(_trail_of(letter))
         try:
@@ -108,7 +108,7 @@ class Republisher:
             await waiting
         await safe
 
-    def _message(self, letter: Letter) -> Message:
+    def _message(self, letter: Delivery) -> Message:
         properties: list[tuple[PropertyId, Any]] = []
         expires_at: int | None = None
         for key, *values in letter.address["properties"]:
@@ -122,13 +122,13 @@ class Republisher:
                 properties.append((PropertyId(key), values[0]))
         address = letter.address
         try:
-            write_properties(tuple(properties), Place.PUBLISH)  # a template may have made anything of a message
+            write_properties(tuple(properties), PropertyScope.PUBLISH)  # a template may have made anything of a message
         except LocalProtocolError as error:
             raise AddressInvalidError(receiver=address["topic"][:200], reason=str(error)) from error
         return Message(address["topic"], letter.body, address["qos"], False, tuple(properties), expires_at)  # noqa: FBT003 - retained
 
 
-def _trail_of(letter: Letter) -> tuple[str, ...]:
+def _trail_of(letter: Delivery) -> tuple[str, ...]:
     return (*letter.origin["trail"], letter.lane.rpartition("/")[0])
 
 
@@ -139,7 +139,7 @@ def _unpacked(text: str) -> bytes:
         return text.encode()
 
 
-class _Confirmed:
+class _ConfirmedDestinations:
     """Posts to addresses that have confirmed that rules may."""
 
     is_quick = False
@@ -149,9 +149,9 @@ class _Confirmed:
         self._http = HttpCarrier(outside)
         self._account = account
 
-    async def carry(self, letters: Sequence[Letter]) -> Sequence[BirthmarkError | None]:
+    async def carry(self, letters: Sequence[Delivery]) -> Sequence[BirthmarkError | None]:
         """See `birthmark.message_routing.deliveries.Carrier`."""
-        ready: list[Letter] = []
+        ready: list[Delivery] = []
         problems: list[BirthmarkError | None] = []
         for letter in letters:
             try:
@@ -162,7 +162,7 @@ class _Confirmed:
         results = iter(await self._http.carry(ready))
         return [next(results) if problem is None else problem for problem in problems]
 
-    def _ready(self, letter: Letter) -> Letter:
+    def _ready(self, letter: Delivery) -> Delivery:
         if not (confirmed := letter.address["confirmed"]):  # it is what asks to confirm
             return letter
         by = self._destinations.allowed(letter.address["url"], confirmed)
@@ -170,7 +170,7 @@ class _Confirmed:
         headers |= {"x-amz-rules-engine-destination-arn": self._account.arn(KIND, by.id)}
         headers["x-amz-rules-engine-message-type"] = "HttpAction"
         told = {"headers": headers, "is_filled": letter.address["url"] != by.url}
-        return Letter(letter.lane, letter.kind, {**letter.address, **told}, letter.body, letter.origin)
+        return Delivery(letter.lane, letter.kind, {**letter.address, **told}, letter.body, letter.origin)
 
 
 def _line(text: str) -> str:
@@ -186,11 +186,11 @@ class _Functions:
     def __init__(self, functions: Functions) -> None:
         self._functions = functions
 
-    async def carry(self, letters: Sequence[Letter]) -> Sequence[BirthmarkError | None]:
+    async def carry(self, letters: Sequence[Delivery]) -> Sequence[BirthmarkError | None]:
         """See `birthmark.message_routing.deliveries.Carrier`."""
         turns = asyncio.Semaphore(8)
 
-        async def one(letter: Letter) -> BirthmarkError | None:
+        async def one(letter: Delivery) -> BirthmarkError | None:
             try:
                 event = decode_json(letter.body)
             except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
@@ -216,7 +216,7 @@ class _Servers:
         self._nats = NatsCarrier(servers)
         self._mqtt = MqttCarrier(servers)
 
-    async def carry(self, letters: Sequence[Letter]) -> Sequence[BirthmarkError | None]:
+    async def carry(self, letters: Sequence[Delivery]) -> Sequence[BirthmarkError | None]:
         """See `birthmark.message_routing.deliveries.Carrier`."""
         results: dict[int, BirthmarkError | None] = {}
         for arn in dict.fromkeys(one.address["arn"] for one in letters):
@@ -225,12 +225,12 @@ class _Servers:
             results |= dict(zip(numbers, found, strict=True))
         return [results[number] for number in range(len(letters))]
 
-    async def _to(self, arn: str, letters: Sequence[Letter]) -> Sequence[BirthmarkError | None]:
+    async def _to(self, arn: str, letters: Sequence[Delivery]) -> Sequence[BirthmarkError | None]:
         try:
             name = self._destinations.server_of(arn)
         except BirthmarkError as error:
             return [error] * len(letters)
-        ready = [Letter(one.lane, one.kind, {**one.address, "server": name}, one.body, one.origin) for one in letters]
+        ready = [Delivery(one.lane, one.kind, {**one.address, "server": name}, one.body, one.origin) for one in letters]
         by = self._mqtt if self._servers[name].url.startswith("mqtt") else self._nats
         return await by.carry(ready)
 
@@ -246,19 +246,19 @@ def carriers_of(
     servers: Mapping[str, Server],
     account: Account,
     now: Callable[[], int],
-) -> Mapping[str, Carrier]:
+) -> Mapping[str, Sink]:
     """Return the ways out, by the kinds of action that the service has."""
 
-    def object_at(letter: Letter) -> Path:
+    def object_at(letter: Delivery) -> Path:
         return _place(buckets, letter.address["bucket"], letter.address["key"])
 
-    def lines_at(letter: Letter) -> Path:
+    def lines_at(letter: Delivery) -> Path:
         return _place(buckets, letter.address["stream"], "records")
 
-    room = Room(buckets.root, now)
+    room = FolderQuota(buckets.root, now)
     return {
         "republish": republisher,
-        "http": _Confirmed(destinations, outside, account),
+        "http": _ConfirmedDestinations(destinations, outside, account),
         "s3": FileCarrier(object_at, room),
         "firehose": LineCarrier(lines_at, room),
         "kinesis": StreamCarrier(streams.find, now),

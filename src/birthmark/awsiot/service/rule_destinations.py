@@ -26,7 +26,7 @@ from birthmark.errors import (
     NotFoundError,
 )
 from birthmark.message_routing.carriers.errors import AddressInvalidError
-from birthmark.message_routing.deliveries import Letter, Server
+from birthmark.message_routing.deliveries import Delivery, Server
 from birthmark.message_routing.delivery_queue import Queue
 from birthmark.store import Changes, Database
 from birthmark.store.pagination import Page, page_of
@@ -254,5 +254,5 @@ class Destinations:
             "x-amz-rules-engine-destination-arn": arn,
         }
         address: dict[str, Any] = {"url": made.url, "confirmed": "", "headers": headers}
-        letter = Letter(f"{_LANE}/{made.id}/0", "http", address, json.dumps(body).encode(), {})
+        letter = Delivery(f"{_LANE}/{made.id}/0", "http", address, json.dumps(body).encode(), {})
         self.queue.add(changes, f"{self.clock.micros():016x}-{new_uuid(self.entropy)}", letter)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from birthmark.awsiot.model import Shadow, Thing, ThingGroup
 from birthmark.awsiot.service.fleet_index import Index
 from birthmark.awsiot.store import index_queries, registry, shadows
-from birthmark.awsiot.wire.index_query import Place
+from birthmark.awsiot.wire.index_query import SearchIndex
 from birthmark.store import Database
 from birthmark.store.crud_statements import MOST_AMONG, these
 
@@ -27,7 +27,7 @@ class FoundThing:
 _EACH = 16
 
 
-class Found:
+class SearchResults:
     """Reads what names stand for; one that is gone since is left out."""
 
     def __init__(self, database: Database, index: Index) -> None:
@@ -54,7 +54,7 @@ class Found:
         if known.has_presence:
             for name in _PRESENCE:
                 told = await self._database.all(
-                    index_queries.SOME_OF, place=known.place(Place.THINGS), field=name, **some
+                    index_queries.SOME_OF, place=known.place(SearchIndex.THINGS), field=name, **some
                 )
                 for row in told:
                     presence[row["subject"]][name.removeprefix("connectivity.")] = row["value"]

@@ -10,16 +10,16 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from birthmark.awsiot.model import Shadow, ThingName
-from birthmark.awsiot.ports import Audience
+from birthmark.awsiot.ports import TopicPublisher
 from birthmark.awsiot.rules import shadows as rules
 from birthmark.awsiot.service.fleet_index import Index
 from birthmark.awsiot.store import registry as registry_store
 from birthmark.awsiot.store import shadows as store
 from birthmark.awsiot.wire import shadows as wire
-from birthmark.broker.keyed_lock import Turns, until_done
+from birthmark.broker.keyed_lock import KeyedLock, until_done
 from birthmark.broker.model import Message
 from birthmark.broker.rules.quotas import Portions
-from birthmark.clock import Clock, Steadiness
+from birthmark.clock import Clock, ClockStability
 from birthmark.errors import ChangedMeanwhileError
 from birthmark.store import Changes, Database, decided_again
 from birthmark.store.pagination import Page, page_of
@@ -29,7 +29,7 @@ _MICROS = 1_000_000
 _MANY = 1_000_000
 
 
-class _By(NamedTuple):
+class _ShadowActor(NamedTuple):
     """Who changes a shadow: an operator, who is audited, or a device."""
 
     actor: str | None
@@ -45,12 +45,12 @@ def topic_of(thing: str, name: str, rest: str) -> str:
 class Shadows:
     """The shadows of all things, registered or not; one without a name is the thing's classic shadow."""
 
-    def __init__(self, database: Database, clock: Clock, index: Index, audience: Callable[[], Audience]) -> None:
+    def __init__(self, database: Database, clock: Clock, index: Index, audience: Callable[[], TopicPublisher]) -> None:
         """`audience` hears what became of shadows."""
         self._database = database
         self._clock = clock
-        self._steadiness = Steadiness(clock)
-        self._turns: Turns[tuple[ThingName, str]] = Turns()
+        self._steadiness = ClockStability(clock)
+        self._turns: KeyedLock[tuple[ThingName, str]] = KeyedLock()
         self._unregistered = Portions()  # shadows of unregistered things, by creator
         self.updates = 0  # and deletions, so far
         self.audience = audience
@@ -86,7 +86,7 @@ class Shadows:
                 name,
                 lambda known: rules.updated(known, update, request.size, at),
                 "awsiot.shadow_update",
-                _By(actor, principal),
+                _ShadowActor(actor, principal),
             )
             answer = wire.update_json(after, update.patch, at, token)
             told = [(topic_of(thing, name, "update/accepted"), answer)]
@@ -104,7 +104,7 @@ class Shadows:
         async with self._turns.alone_with((thing, name)):
             at = self.now()
             before, _ = await self._change(
-                thing, name, lambda known: rules.deleted(known, at), "awsiot.shadow_delete", _By(actor)
+                thing, name, lambda known: rules.deleted(known, at), "awsiot.shadow_delete", _ShadowActor(actor)
             )
             answer = wire.deleted_json(before.version, at, request.token)
             told = await self._hand_on([(topic_of(thing, name, "delete/accepted"), answer)])
@@ -149,7 +149,7 @@ class Shadows:
         return True
 
     async def _change(
-        self, thing: str, name: str, decide: Callable[[Shadow], Shadow], action: str, by: _By
+        self, thing: str, name: str, decide: Callable[[Shadow], Shadow], action: str, by: _ShadowActor
     ) -> tuple[Shadow, Shadow]:
         """Return a shadow before and after."""
 

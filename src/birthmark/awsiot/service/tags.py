@@ -43,7 +43,7 @@ class TooManyTagsError(PolicyError):
 
 
 @dataclass(frozen=True, slots=True)
-class Carrier:
+class TaggableResource:
     """A kind of resource that may have tags: `get` raises where it is not there, and so does a commit of `is_there`."""
 
     get: Callable[[str], Awaitable[object]]
@@ -92,7 +92,7 @@ async def same(database: Database, kind: str, name: str, asked: Tags) -> bool:
 class TagWriter:
     """Reads tags and changes them; `carriers` says by an ARN's kind what may have some."""
 
-    def __init__(self, database: Database, carriers: Mapping[str, Carrier]) -> None:
+    def __init__(self, database: Database, carriers: Mapping[str, TaggableResource]) -> None:
         self._database = database
         self.carriers = carriers
 

@@ -19,7 +19,7 @@ from birthmark.awsiot.service.tags import NO_TAGS, Tags, dropped, same, written
 from birthmark.awsiot.service.things import Things
 from birthmark.awsiot.store import policies as policy_store
 from birthmark.awsiot.store import registry as store
-from birthmark.awsiot.wire.index_query import And, Is, Place, Query, parse_query
+from birthmark.awsiot.wire.index_query import And, Is, Query, SearchIndex, parse_query
 from birthmark.clock import new_uuid
 from birthmark.errors import ConflictError, InvalidRequestError, NotFoundError, PolicyError
 from birthmark.store import Changes, decided_again
@@ -354,7 +354,7 @@ class ThingGroups(RegistryService):
         for row in await self.database.all(store.DYNAMIC_GROUPS, after="", limit=MAX_DYNAMIC):
             with contextlib.suppress(IndexNotReadyError, SearchTooBroadError):
                 query = And((Is("thingName", thing), _query_of(store.GROUPS.of(row))))
-                if (await self.index.search(Place.THINGS, query, "", 1)).items:
+                if (await self.index.search(SearchIndex.THINGS, query, "", 1)).items:
                     found.append(str(row["name"]))
         return found
 
@@ -373,7 +373,7 @@ class ThingGroups(RegistryService):
         """Return the things of a group, or also of those below it. Raise `UnknownThingGroupError`."""
         known = await self.get(group)
         if known.query is not None:
-            return await self.index.search(Place.THINGS, _query_of(known), after, size)
+            return await self.index.search(SearchIndex.THINGS, _query_of(known), after, size)
         query = store.THINGS_BELOW if recursive else store.THINGS_IN
         rows = await self.database.all(query, thing_group=group, after=after, limit=size + 1)
         found = [str(row["thing"]) for row in rows]

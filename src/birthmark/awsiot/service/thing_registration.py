@@ -83,7 +83,7 @@ class ThingTakenError(ConflictError):
 
 
 @dataclass(frozen=True, slots=True)
-class Registered:
+class RegisteredThing:
     """A device as it was registered; `resources` are kind and name of each resource, by its name in the template."""
 
     certificate: DeviceCertificate | None
@@ -101,7 +101,7 @@ class Registered:
 
 
 @dataclass(slots=True)
-class _Making:
+class _RegistrationWrites:
     """What a registration is about to write."""
 
     actor: str
@@ -137,8 +137,8 @@ class Provisioning:
         is_known: bool = True,
         only_own: bool = False,
         more: Changes | None = None,
-        noting: Callable[[Registered], Changes] | None = None,
-    ) -> Registered:
+        noting: Callable[[RegisteredThing], Changes] | None = None,
+    ) -> RegisteredThing:
         """Register a device, and write `more`, and what `noting` returns of it, in the same commit.
 
         Raise `RegistrationFailedError`, `ThingTakenError`.
@@ -147,8 +147,8 @@ class Provisioning:
         `only_own`: it may not become a thing that has another certificate.
         """
 
-        async def decide() -> Registered:
-            making = _Making(actor, Changes(), {})
+        async def decide() -> RegisteredThing:
+            making = _RegistrationWrites(actor, Changes(), {})
             certificate = await self._certificate(plan.certificate, own, making, is_known=is_known)
             for one in plan.policies:
                 await self._policy(one, certificate, making, plan)
@@ -157,7 +157,7 @@ class Provisioning:
                 kind = PrincipalType.EXCLUSIVE if plan.certificate.is_exclusive else PrincipalType.NON_EXCLUSIVE
                 await self._attach(thing, certificate, kind, making, only_own=only_own)
             name = None if thing is None else thing.name
-            made = Registered(certificate, name, making.resources, plan.device_configuration)
+            made = RegisteredThing(certificate, name, making.resources, plan.device_configuration)
             making.changes.merge(more or Changes())
             if noting is not None:
                 making.changes.merge(noting(made))
@@ -171,7 +171,12 @@ class Provisioning:
     # ---- certificates
 
     async def _certificate(
-        self, plan: CertificatePlan | None, own: DeviceCertificate | None, making: _Making, *, is_known: bool
+        self,
+        plan: CertificatePlan | None,
+        own: DeviceCertificate | None,
+        making: _RegistrationWrites,
+        *,
+        is_known: bool,
     ) -> DeviceCertificate | None:
         if plan is None:
             if own is not None:
@@ -192,7 +197,7 @@ class Provisioning:
         making.resources[plan.logical] = "cert", made.id
         return made
 
-    async def _named(self, plan: CertificatePlan, making: _Making) -> DeviceCertificate:
+    async def _named(self, plan: CertificatePlan, making: _RegistrationWrites) -> DeviceCertificate:
         """Return the certificate that a plan names, is the text of, or asks for."""
         status = CertificateStatus(plan.status)
         if plan.certificate_id is not None:
@@ -218,7 +223,9 @@ class Provisioning:
         making.changes.merge(putting(made, actor=making.actor))
         return made
 
-    async def _kept(self, plan: CertificatePlan, known: DeviceCertificate, making: _Making) -> DeviceCertificate:
+    async def _kept(
+        self, plan: CertificatePlan, known: DeviceCertificate, making: _RegistrationWrites
+    ) -> DeviceCertificate:
         """Return a certificate that is on record with the status it gets."""
         if known.claim is not None:
             raise CertificateRefusedError(detail="it is a claim certificate, which is no device's")
@@ -279,7 +286,7 @@ class Provisioning:
             return True
 
     async def _policy(
-        self, plan: PolicyPlan, certificate: DeviceCertificate | None, making: _Making, whole: Plan
+        self, plan: PolicyPlan, certificate: DeviceCertificate | None, making: _RegistrationWrites, whole: Plan
     ) -> None:
         step = f"Resources.{plan.logical}"
         if certificate is None:
@@ -308,7 +315,7 @@ class Provisioning:
 
     # ---- things
 
-    async def _thing(self, plan: ThingPlan, making: _Making) -> Thing:
+    async def _thing(self, plan: ThingPlan, making: _RegistrationWrites) -> Thing:
         step = f"Resources.{plan.logical}"
         with _step(step):
             name = parse_thing_name(plan.name)
@@ -328,7 +335,9 @@ class Provisioning:
         making.resources[plan.logical] = "thing", name
         return made
 
-    async def _changed(self, plan: ThingPlan, present: Thing, attributes: Mapping[str, str], making: _Making) -> Thing:
+    async def _changed(
+        self, plan: ThingPlan, present: Thing, attributes: Mapping[str, str], making: _RegistrationWrites
+    ) -> Thing:
         """Return a thing that is there with what the plan changes of it."""
         made = present
         wanted = dict(present.attributes)
@@ -352,7 +361,7 @@ class Provisioning:
             making.telling.append(partial(self._things.tell_updated, present, made))
         return made
 
-    async def _join(self, plan: ThingPlan, thing: Thing, making: _Making, *, is_new: bool) -> None:
+    async def _join(self, plan: ThingPlan, thing: Thing, making: _RegistrationWrites, *, is_new: bool) -> None:
         """Put a thing into its groups, as far as the plan says so of one that is there."""
         how = Override.MERGE if is_new else plan.override("ThingGroups")
         if how is Override.DO_NOTHING:
@@ -372,7 +381,13 @@ class Provisioning:
         making.telling.append(partial(self._groups.tell_changed, thing, groups, into, out_of))
 
     async def _attach(
-        self, thing: Thing, certificate: DeviceCertificate, kind: PrincipalType, making: _Making, *, only_own: bool
+        self,
+        thing: Thing,
+        certificate: DeviceCertificate,
+        kind: PrincipalType,
+        making: _RegistrationWrites,
+        *,
+        only_own: bool,
     ) -> None:
         same = await self._database.one(registry_store.ATTACHMENT, thing=thing.name, certificate_id=certificate.id)
         with _step("Resources"):
@@ -395,7 +410,9 @@ class Provisioning:
             making.changes.run(store.NOBODY_ELSES, expect=1, key_name=thing.name, **who)
         making.changes.merge(changes)
 
-    async def _replace_own(self, thing: str, certificate: DeviceCertificate, making: _Making) -> CertificateId | None:
+    async def _replace_own(
+        self, thing: str, certificate: DeviceCertificate, making: _RegistrationWrites
+    ) -> CertificateId | None:
         """Let a certificate replace the device's own of before, with the same key, whose answer it lost.
 
         Return which one stays until the new one has connected: who asks has not proved the key, and its request may be

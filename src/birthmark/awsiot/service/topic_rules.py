@@ -9,7 +9,7 @@ from typing import Any
 from birthmark.awsiot.events import RuleChanged
 from birthmark.awsiot.model import Account, TopicRule, parse_shadow_name, parse_thing_name
 from birthmark.awsiot.rules import topic_rules as rules
-from birthmark.awsiot.rules.topic_rules import Ready
+from birthmark.awsiot.rules.topic_rules import PreparedRule
 from birthmark.awsiot.rules.topic_validation import check_client_id, check_size
 from birthmark.awsiot.service.base import AccountService
 from birthmark.awsiot.service.rule_destinations import Destinations
@@ -24,12 +24,12 @@ from birthmark.broker.model import Done, Message
 from birthmark.broker.stream import SqlStream
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError, InvalidRequestError, NotFoundError
-from birthmark.message_routing.deliveries import Carrier, Letter
+from birthmark.message_routing.deliveries import Delivery, Sink
 from birthmark.message_routing.delivery_queue import Queue
 from birthmark.message_routing.engine import Engine
 from birthmark.message_routing.rules import sql
-from birthmark.message_routing.shares import Held
-from birthmark.message_routing.write_ahead_log import Intake, Noted
+from birthmark.message_routing.shares import DeferredMessage
+from birthmark.message_routing.write_ahead_log import LoggedMessage, WriteAheadLog
 from birthmark.mqtt.topics import matches
 from birthmark.net.fair_scheduler import asker_turn
 from birthmark.store import Changes, Database, decided_again
@@ -47,7 +47,7 @@ Whose = Callable[[str], str]
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class ListedRule:
     """A rule, and which topics it is for: None for none by itself, or where this release does not take its SQL."""
 
     rule: TopicRule
@@ -59,12 +59,12 @@ class Listed:
         return self.rule.name
 
 
-class _Applied:
+class _ActiveRule:
     """A rule as the engine knows it."""
 
     __slots__ = ("_rules", "ready")
 
-    def __init__(self, topic_rules: "TopicRules", ready: Ready) -> None:
+    def __init__(self, topic_rules: "TopicRules", ready: PreparedRule) -> None:
         self._rules = topic_rules
         self.ready = ready
 
@@ -72,11 +72,11 @@ class _Applied:
     def name(self) -> str:
         return self.ready.name
 
-    async def decide(self, message: Noted) -> Sequence[Letter]:
+    async def decide(self, message: LoggedMessage) -> Sequence[Delivery]:
         """Return what goes out."""
         return (await self.apply(message)).letters
 
-    async def apply(self, message: Noted) -> rules.Outcome:
+    async def apply(self, message: LoggedMessage) -> rules.Outcome:
         """Return what the rule makes of a message; shadows that its statement asks for are looked up first."""
         meter = sql.new_meter()
         known: dict[tuple[str, str | None], Any] = {}
@@ -109,23 +109,23 @@ class TopicRules(AccountService):
         self._account = account
         self._shadows = shadows
         self.destinations = destinations
-        self._ready: dict[str, _Applied] = {}
-        self.intake: Intake | None = None
-        self.engine: Engine[Noted]
+        self._ready: dict[str, _ActiveRule] = {}
+        self.intake: WriteAheadLog | None = None
+        self.engine: Engine[LoggedMessage]
         self.queue = queue
         self._whose: Whose = str
         self.record = record
 
     def begin(
         self,
-        stream: SqlStream[Noted],
-        held: SqlStream[Held[Noted]],
-        carriers: Mapping[str, Carrier],
+        stream: SqlStream[LoggedMessage],
+        held: SqlStream[DeferredMessage[LoggedMessage]],
+        carriers: Mapping[str, Sink],
         leads: Leads = always,
         whose: Whose = str,
     ) -> None:
         """Take what is published from now on; rules that were read before are known to it."""
-        self.intake, self._whose = Intake(stream), whose
+        self.intake, self._whose = WriteAheadLog(stream), whose
         parts = (self.database, self.clock, stream)
         self.engine = Engine(
             *parts,
@@ -148,7 +148,7 @@ class TopicRules(AccountService):
         self.database.on_events(self._hear)
 
     async def _read(self) -> None:
-        ready: dict[str, _Applied] = {}
+        ready: dict[str, _ActiveRule] = {}
         for row in await self.database.all(store.ALL_RULES):
             known = store.RULES.of(row)
             before = self._ready.get(known.name)
@@ -160,7 +160,7 @@ class TopicRules(AccountService):
             except BirthmarkError as error:  # an earlier release took it; the others go on
                 note(f"the rule {known.name}", error)
                 continue
-            ready[known.name] = _Applied(self, made)
+            ready[known.name] = _ActiveRule(self, made)
         self._ready = ready
         await self.destinations.read()
         self._let_know()
@@ -184,7 +184,7 @@ class TopicRules(AccountService):
             raise rules.UnknownRuleError(rule=name[:128])
         return store.RULES.of(row)
 
-    async def ready(self, name: str) -> Ready:
+    async def ready(self, name: str) -> PreparedRule:
         """Return a rule made ready. Raise `UnknownRuleError`."""
         return rules.make_ready(await self.get(name), self._account.account_id)
 
@@ -219,8 +219,8 @@ class TopicRules(AccountService):
         else:
             given = {"sql": text or "", "actions": [], "awsIotSqlVersion": "2016-03-23"}
             ready = rules.make_ready(TopicRule("trial", given, False, now, now, 1), self._account.account_id)  # noqa: FBT003
-        noted = Noted(client_id, self.clock.micros(), topic, payload)
-        made = await _Applied(self, ready).apply(noted)
+        noted = LoggedMessage(client_id, self.clock.micros(), topic, payload)
+        made = await _ActiveRule(self, ready).apply(noted)
         return {
             "matches": _is_for(ready, topic) or rules.basic_ingest(topic) is not None,
             "selected": made.payload is not None,
@@ -231,19 +231,19 @@ class TopicRules(AccountService):
             ],
         }
 
-    def _listed(self, rule: TopicRule) -> Listed:
+    def _listed(self, rule: TopicRule) -> ListedRule:
         ready = self._ready.get(rule.name)
         if ready is not None and ready.ready.rule == rule:
-            return Listed(rule, ready.ready.filter)
+            return ListedRule(rule, ready.ready.filter)
         try:
-            return Listed(rule, rules.make_ready(rule, self._account.account_id).filter)
+            return ListedRule(rule, rules.make_ready(rule, self._account.account_id).filter)
         except BirthmarkError:  # an earlier release took it; it can be seen, switched off and removed
-            return Listed(rule, None)
+            return ListedRule(rule, None)
 
-    async def page(self, after: str, size: int, *, topic: str | None, is_disabled: bool | None) -> Page[Listed]:
+    async def page(self, after: str, size: int, *, topic: str | None, is_disabled: bool | None) -> Page[ListedRule]:
         """Return rules by name: all of them, or those that a topic, or filter, is for."""
         rows = await self.database.all(store.LIST_RULES, after=after, limit=store.MAX_RULES)
-        found: list[Listed] = []
+        found: list[ListedRule] = []
         for row in rows:
             known = self._listed(store.RULES.of(row))
             is_wanted = is_disabled is None or known.rule.is_disabled is is_disabled
@@ -338,7 +338,9 @@ class TopicRules(AccountService):
         found = [_led_by(self._noted(one), trail) for one, trail in messages if by(one.topic)]
         return self._note(self.intake, found, done)[0] if found else done
 
-    def _note(self, intake: Intake, noted: Sequence[Noted], done: Done) -> tuple[Done, Awaitable[None] | None]:
+    def _note(
+        self, intake: WriteAheadLog, noted: Sequence[LoggedMessage], done: Done
+    ) -> tuple[Done, Awaitable[None] | None]:
         problem: BaseException | None = None
         left = 2
 
@@ -351,9 +353,9 @@ class TopicRules(AccountService):
         owner = noted[0].publisher
         return one_done, intake.note(owner, noted, one_done)
 
-    def _noted(self, one: Message) -> Noted:
+    def _noted(self, one: Message) -> LoggedMessage:
         principal = one.principal or (self._whose(one.publisher) if one.publisher else "")
-        return Noted(
+        return LoggedMessage(
             one.publisher,
             self.clock.micros(),
             one.topic,
@@ -373,7 +375,7 @@ class TopicRules(AccountService):
         if known.ready.rule.is_disabled:
             return
         safe, done = until_done()
-        noted = Noted(
+        noted = LoggedMessage(
             *(client_id, self.clock.micros(), topic, payload, qos),
             principal=principal,
             trail=LED_BY.get(),
@@ -385,20 +387,20 @@ class TopicRules(AccountService):
 
     # ---- what the engine asks
 
-    def find(self, message: Noted) -> Iterable[_Applied]:
+    def find(self, message: LoggedMessage) -> Iterable[_ActiveRule]:
         """Return the rules that want a message."""
         assert self.intake is not None  # noqa: S101 - an engine runs
         names = (message.only,) if message.only else self.intake.wanted.by(message.topic)
         found = (self._ready.get(name) for name in names)
         return [one for one in found if one is not None and not one.ready.rule.is_disabled]
 
-    def refused(self, rule: Any, message: Noted, error: BirthmarkError) -> None:
+    def refused(self, rule: Any, message: LoggedMessage, error: BirthmarkError) -> None:
         """File what a rule could not be applied to."""
         del rule
         error.add_facts(thing=message.device_id)
         self.record(error)
 
-    async def failed(self, letter: Letter, error: BirthmarkError) -> None:
+    async def failed(self, letter: Delivery, error: BirthmarkError) -> None:
         """File a letter that failed for good, and send what the rule's error action says."""
         name = letter.lane.rpartition("/")[0]
         reason = error.explain_cause().removesuffix(".")
@@ -433,13 +435,13 @@ def _problem_of(kind: str, address: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _led_by(noted: Noted, trail: Sequence[str]) -> Noted:
+def _led_by(noted: LoggedMessage, trail: Sequence[str]) -> LoggedMessage:
     """Return a message that these rules led to."""
-    return Noted(
+    return LoggedMessage(
         *(noted.device_id, noted.enqueued_micros, noted.topic, noted.payload, noted.qos, noted.is_retained),
         *(noted.properties, noted.principal, tuple(trail)),
     )
 
 
-def _is_for(ready: Ready | Listed, topic: str) -> bool:
+def _is_for(ready: PreparedRule | ListedRule, topic: str) -> bool:
     return ready.filter is not None and (ready.filter == topic or matches(ready.filter, topic))

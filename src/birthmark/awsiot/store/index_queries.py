@@ -26,13 +26,13 @@ from sqlalchemy import (
     update,
 )
 
-from birthmark.awsiot.wire.index_query import ANY_OF, All, And, Is, Leaf, Not, Or, Query, Within, number_of
+from birthmark.awsiot.wire.index_query import ANY_OF, All, And, FieldRange, Is, Leaf, Not, Or, Query, number_of
 from birthmark.documents.query_evaluator import ordered
 from birthmark.store import Statement, insert, metadata, partial_index, statement
 from birthmark.store.columns import number, text
 from birthmark.store.crud_statements import among, find, remove
 from birthmark.store.name_index import ordered_text
-from birthmark.store.statements import Given
+from birthmark.store.statements import BoundParameters
 
 terms = Table(
     "aws_terms",
@@ -80,9 +80,9 @@ _AFTER: ColumnElement[str] = bindparam("after", type_=Text())
 _LIMIT: ColumnElement[int] = bindparam("limit", type_=BigInteger())
 
 
-def counting(place: str, leaf: Is | Within, most: int) -> Statement:
+def counting(place: str, leaf: Is | FieldRange, most: int) -> Statement:
     """Return a SELECT of how many terms a condition has, counted up to `most`."""
-    given = Given()
+    given = BoundParameters()
     some = select(literal(1)).where(terms.c.place == given(place), _fits(given, leaf, terms)).limit(most).subquery()
     return given.statement(select(func.count().label("count")).select_from(some))
 
@@ -100,7 +100,7 @@ class Walk:
 def next_of(walk: Walk) -> Statement:
     """Return a SELECT of the next `limit` subjects behind `after`, and whether each fits."""
     place, name_field, plan, query = walk.place, walk.name_field, walk.plan, walk.query
-    given = Given()
+    given = BoundParameters()
     parts = [_subjects(given, walk, leaf) for leaf in plan]
     if len(parts) == 1:
         candidates = parts[0].subquery()
@@ -118,7 +118,7 @@ def next_of(walk: Walk) -> Statement:
     return given.statement(select(subject, fits.label("fits")).order_by(subject))
 
 
-def _subjects(given: Given, walk: Walk, leaf: Leaf) -> Any:
+def _subjects(given: BoundParameters, walk: Walk, leaf: Leaf) -> Any:
     """Subjects that a condition finds, in their order; one by its value alone needs no sorting."""
     if isinstance(leaf, All):
         where = [terms.c.field == given(walk.name_field), terms.c.value > _AFTER]
@@ -143,7 +143,7 @@ def _subjects(given: Given, walk: Walk, leaf: Leaf) -> Any:
     return found.order_by(subject).limit(_LIMIT)
 
 
-def _holds(given: Given, place: str, query: Query, subject: ColumnElement[Any]) -> ColumnElement[bool]:
+def _holds(given: BoundParameters, place: str, query: Query, subject: ColumnElement[Any]) -> ColumnElement[bool]:
     match query:
         case All():
             return literal(1) == 1
@@ -163,7 +163,7 @@ def _holds(given: Given, place: str, query: Query, subject: ColumnElement[Any]) 
             )
 
 
-def _fits(given: Given, leaf: Is | Within, at: Any, *, of_one: bool = False) -> ColumnElement[bool]:
+def _fits(given: BoundParameters, leaf: Is | FieldRange, at: Any, *, of_one: bool = False) -> ColumnElement[bool]:
     """The condition on one row of terms; `of_one`: of one subject, whose few terms are looked through."""
     field, value, number = at.c.field, at.c.value, at.c.number
     if of_one:  # else by the field, of which there are very many
@@ -186,5 +186,5 @@ def _fits(given: Given, leaf: Is | Within, at: Any, *, of_one: bool = False) -> 
     return and_(*parts)
 
 
-def _bound(given: Given, leaf: Within, text: str) -> Any:
+def _bound(given: BoundParameters, leaf: FieldRange, text: str) -> Any:
     return given(ordered(number_of(text) or 0.0), BigInteger) if leaf.counts else given(text, Text)

@@ -23,7 +23,7 @@ ANY_OF: Mapping[str, str] = {"registry": "*registry", "groups": "*groups"}
 """Where values come from, and the field under which all of those stand once more: for terms without a field."""
 
 
-class Place(Enum):
+class SearchIndex(Enum):
     """What is searched: an index by its name at AWS."""
 
     THINGS = "AWS_Things"
@@ -52,7 +52,7 @@ class Is:
 
 
 @dataclass(frozen=True, slots=True)
-class Within:
+class FieldRange:
     """A field between two values, each with or without itself; None is open. `counts`: both are numbers."""
 
     field: str
@@ -92,7 +92,7 @@ class Or:
     parts: tuple["Query", ...]
 
 
-Leaf: TypeAlias = Is | Within | All
+Leaf: TypeAlias = Is | FieldRange | All
 Query: TypeAlias = Leaf | Not | And | Or
 
 
@@ -121,13 +121,13 @@ _TOKEN = re.compile(
 _RANGE = re.compile(r"([\[{])\s*(\S+)\s+TO\s+(\S+)\s*([\]}])", re.DOTALL)
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 _NUMBER = re.compile(r"[+-]?(?:\d{1,40}\.?\d{0,40}|\.\d{1,40})(?:[eE][+-]?\d{1,3})?")
-_FIELDS: Mapping[Place, re.Pattern[str]] = {
-    Place.THINGS: re.compile(
+_FIELDS: Mapping[SearchIndex, re.Pattern[str]] = {
+    SearchIndex.THINGS: re.compile(
         r"thing(?:Name|Id|TypeName|GroupNames)|attributes\.\S+|connectivity\.(?:connected|timestamp|disconnectReason)"
         r"|registry\.version|shadow\.(?:name\.[a-zA-Z0-9_-]+\.)?(?:desired|reported)\.\S+"
         r"|shadow\.(?:name\.[a-zA-Z0-9_-]+\.)?(?:version|hasDelta)"
     ),
-    Place.GROUPS: re.compile(r"thingGroup(?:Name|Id|Description)|description|parentGroupNames|attributes\.\S+"),
+    SearchIndex.GROUPS: re.compile(r"thingGroup(?:Name|Id|Description)|description|parentGroupNames|attributes\.\S+"),
 }
 _OTHER_NAMES = {"description": "thingGroupDescription"}
 _WORDS = frozenset({"AND", "OR", "NOT"})
@@ -142,7 +142,7 @@ def number_of(text: str) -> float | None:
     return number if isfinite(number) else None
 
 
-def parse_query(text: str, place: Place = Place.THINGS) -> Query:
+def parse_query(text: str, place: SearchIndex = SearchIndex.THINGS) -> Query:
     """Return the query. Raise `QueryInvalidError`."""
     if len(text) > MAX_CHARS:
         raise QueryInvalidError(detail=f"it has more than {MAX_CHARS} characters")
@@ -158,7 +158,7 @@ def parse_query(text: str, place: Place = Place.THINGS) -> Query:
     return found
 
 
-def is_field(name: str, place: Place) -> bool:
+def is_field(name: str, place: SearchIndex) -> bool:
     """Say whether something can be found by this field."""
     return _FIELDS[place].fullmatch(name) is not None
 
@@ -190,7 +190,7 @@ def _tokens(text: str) -> Iterator[_Token]:
 class _Parser:
     """Descends from OR to terms."""
 
-    def __init__(self, tokens: tuple[_Token, ...], place: Place) -> None:
+    def __init__(self, tokens: tuple[_Token, ...], place: SearchIndex) -> None:
         self._tokens = tokens
         self._place = place
         self._levels = self._terms = 0
@@ -272,7 +272,7 @@ class _Parser:
         value = _unquoted(text) if kind == "quoted" else _plain(text)
         is_same = sign.endswith("=")
         above = sign.startswith(">")
-        return _bounded(Within(field, value if above else None, None if above else value, is_same, is_same))
+        return _bounded(FieldRange(field, value if above else None, None if above else value, is_same, is_same))
 
     def _field(self, text: str) -> str:
         name = _ESCAPED.sub(r"\1", text)
@@ -316,12 +316,12 @@ def _range(field: str, text: str) -> Query:
     if (found := _RANGE.fullmatch(text)) is None:
         raise QueryInvalidError(detail=f"{text[:40]!r} is no range such as [1 TO 9]")
     low, high = (None if one == "*" else _plain(one.strip('"')) for one in (found[2], found[3]))
-    return _bounded(Within(field, low, high, found[1] == "[", found[4] == "]"))
+    return _bounded(FieldRange(field, low, high, found[1] == "[", found[4] == "]"))
 
 
-def _bounded(query: Is | Within) -> Query:
+def _bounded(query: Is | FieldRange) -> Query:
     """Cut values to what is found of them."""
     if isinstance(query, Is):
         return Is(query.field, query.value[:MAX_VALUE], query.begins or len(query.value) > MAX_VALUE)
     low, high = (None if one is None else one[:MAX_VALUE] for one in (query.low, query.high))
-    return Within(query.field, low, high, query.with_low, query.with_high)
+    return FieldRange(query.field, low, high, query.with_low, query.with_high)

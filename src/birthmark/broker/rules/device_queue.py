@@ -20,7 +20,7 @@ class InboxRules(msgspec.Struct, frozen=True):
     max_deliveries: int = 10
 
 
-class Letter(msgspec.Struct, frozen=True):
+class QueuedMessage(msgspec.Struct, frozen=True):
     """One message with its state; times are in microseconds since 1970. `feedback` is the cloud's own word."""
 
     seq: int
@@ -44,12 +44,12 @@ class Outcome(StrEnum):
     PURGED = "purged"
 
 
-def is_locked(letter: Letter, now: int) -> bool:
+def is_locked(letter: QueuedMessage, now: int) -> bool:
     """Say whether somebody has it."""
     return letter.locked_until is not None and letter.locked_until > now
 
 
-def end_of(letter: Letter, rules: InboxRules, now: int) -> Outcome | None:
+def end_of(letter: QueuedMessage, rules: InboxRules, now: int) -> Outcome | None:
     """Return why a letter is dead, or None while it is not."""
     if is_locked(letter, now):
         return None

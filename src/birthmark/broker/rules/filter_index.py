@@ -26,7 +26,7 @@ class _Value(Generic[V]):
         self.topics = 0
 
 
-class Known(Generic[V]):
+class RouteCache(Generic[V]):
     """See the module. The topic that came first goes first; what the last one leads to is kept however large it is."""
 
     def __init__(self) -> None:

@@ -29,7 +29,7 @@ class Lease:
         return now - self._renewed_at < LEASE_S
 
 
-class Beats:
+class HeartbeatTracker:
     """What was seen of the others' beats."""
 
     __slots__ = ("_seen",)
@@ -50,7 +50,7 @@ class Beats:
         return now - self._seen[worker][1] >= LEASE_S
 
 
-class Left:
+class TakeoverSchedule:
     """What dead workers left: one of those that live frees it, and the next ones only where that has not.
 
     All at once would decide on the same rows, so that most of what each writes is refused.

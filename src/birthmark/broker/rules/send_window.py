@@ -19,7 +19,7 @@ def packet_id_of(number: int) -> int:
     return (number - 1) % MAX_PACKET_ID + 1
 
 
-class Outgoing:
+class SendWindow:
     """Everything up to `cursor` is settled, everything up to `sent` is on its way, `tail` is the last in the queue."""
 
     __slots__ = ("_bytes", "_in_flight", "_ready", "_ready_upto", "cursor", "resent_upto", "sent", "tail", "window")

@@ -3,20 +3,20 @@
 from typing import Any
 
 from birthmark.broker.model import MICROS, NEVER, Record, Will, encode_will
-from birthmark.broker.rules.send_window import Outgoing
-from birthmark.net.admission import Closed
+from birthmark.broker.rules.send_window import SendWindow
+from birthmark.net.admission import CloseReason
 
 
-def resumed(record: Record | None, before: Outgoing | None, window: int, *, goes_on: bool) -> Outgoing:
+def resumed(record: Record | None, before: SendWindow | None, window: int, *, goes_on: bool) -> SendWindow:
     """Return where the queue goes on; the connection that is taken over, `before`, knows better than its row."""
     if record is None:
-        return Outgoing(0, 0, window)
+        return SendWindow(0, 0, window)
     if not goes_on:
-        return Outgoing(record.tail, record.tail, window)
+        return SendWindow(record.tail, record.tail, window)
     cursor, sent = record.cursor, record.sent
     if before is not None:
         cursor, sent = max(cursor, before.cursor), max(sent, before.sent)
-    return Outgoing(cursor, record.tail, window, resent_upto=sent)
+    return SendWindow(cursor, record.tail, window, resent_upto=sent)
 
 
 def will_is_due(record: Record, worker: str, *, goes_on: bool) -> bool:
@@ -62,7 +62,7 @@ def unclaimed(expiry_s: int) -> dict[str, Any]:
     }
 
 
-def released(expiry_s: int, will: Will | None, delay_s: int, reason: Closed, now: int) -> dict[str, Any]:
+def released(expiry_s: int, will: Will | None, delay_s: int, reason: CloseReason, now: int) -> dict[str, Any]:
     """Return the columns of a session that is let go of; `will` waits for `delay_s`."""
     return {
         "owner": None,
@@ -86,11 +86,11 @@ def freed(record: Record, delay_s: int, now: int) -> dict[str, Any]:
         "will": record.will if delay_s else None,
         "will_at": now + delay_s * MICROS if delay_s else None,
         "seen_at": now,
-        "gone": Closed.LOST,
+        "gone": CloseReason.LOST,
     }
 
 
-def positions(outgoing: Outgoing) -> dict[str, Any]:
+def positions(outgoing: SendWindow) -> dict[str, Any]:
     """Return the columns of a queue that is on its way to a connection."""
     return {"cursor": outgoing.cursor, "sent": max(outgoing.sent, outgoing.resent_upto)}
 

@@ -3,7 +3,7 @@
 import shlex
 
 from birthmark.auth.principals import Principal, PrincipalKind, is_user_name
-from birthmark.ca.model import Standing, key_digest
+from birthmark.ca.model import SubjectStatus, key_digest
 from birthmark.errors import ConflictError, ForbiddenError, PolicyError
 from birthmark.pki.certificate_profiles import Profile, kind_of_key, takes_key
 from birthmark.pki.csr import CertificateRequest
@@ -131,7 +131,7 @@ def check_alive(device_id: str, alive: int, most: int | None) -> None:
         raise TooManyAliveError(device_id=device_id, most=most, more=2 * most)
 
 
-def decide(request: CertificateRequest, principal: Principal, profile: Profile, standing: Standing) -> str:
+def decide(request: CertificateRequest, principal: Principal, profile: Profile, standing: SubjectStatus) -> str:
     """Return the device id the certificate will be for, or raise why there will be none."""
     asked = name_asked_for(request, principal, profile)
     if asked is None:
@@ -206,7 +206,7 @@ def _check_kind(request: CertificateRequest, asked: str, profile: Profile) -> No
     )
 
 
-def _check_name_is_free(request: CertificateRequest, principal: Principal, asked: str, standing: Standing) -> None:
+def _check_name_is_free(request: CertificateRequest, principal: Principal, asked: str, standing: SubjectStatus) -> None:
     """Raise `NameHeldError`: for a second key without a credential of the name, and for a second spelling."""
     if principal.kind in {PrincipalKind.OPERATOR, PrincipalKind.AUTHORITY}:  # they have looked at who asks
         return

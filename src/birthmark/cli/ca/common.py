@@ -13,10 +13,10 @@ import typer
 from birthmark.auth.principals import Principal, PrincipalKind
 from birthmark.ca import directory as ca_directory
 from birthmark.ca.hierarchy import Hierarchy
-from birthmark.ca.model import Issued
+from birthmark.ca.model import IssuedCertificate
 from birthmark.ca.passphrase import FORMS, Passphrase, SourceInvalidError, check_source
 from birthmark.ca.service import CertificateAuthority
-from birthmark.cli.ca.ownership import Instead
+from birthmark.cli.ca.ownership import ServerCommand
 from birthmark.cli.command_factory import JsonOption
 from birthmark.cli.common import certificate_row, emit, write_result
 from birthmark.cli.server_backup import settings_of
@@ -46,7 +46,7 @@ def check_leads(directory: Path) -> None:
 
 
 async def _check_leads(data: Path) -> None:
-    from birthmark.server.machines.file_sync import Sharing
+    from birthmark.server.machines.file_sync import FileSync
 
     try:
         database = await _opened(data)
@@ -54,7 +54,7 @@ async def _check_leads(data: Path) -> None:
         typer.echo(_NOT_ASKED.format(reason=error.explain_cause()), err=True)
         return
     try:
-        await Sharing(database, data, SystemClock(), SystemEntropy()).check_leads()
+        await FileSync(database, data, SystemClock(), SystemEntropy()).check_leads()
     finally:
         await database.close()
 
@@ -117,7 +117,7 @@ def _passphrase(directory: Path, source: str | None) -> Passphrase:
 
 
 @asynccontextmanager
-async def opened(authority: AuthorityOptions, instead: Instead) -> AsyncIterator[CertificateAuthority]:
+async def opened(authority: AuthorityOptions, instead: ServerCommand) -> AsyncIterator[CertificateAuthority]:
     """Open the CA of a directory for a while. Raise `ServersCaError` for a server's, and what to do there `instead`."""
     instead.check(authority.directory)
     from birthmark.cli.app import taking_packages  # it has the tree, whose leaf this is
@@ -158,7 +158,7 @@ def show_hierarchy(authority: AuthorityOptions, made: Hierarchy) -> None:
         emit(authority.as_json, {"ca": str(purpose), **certificate_row(certificate), "file": file})
 
 
-def issued_row(one: Issued) -> dict[str, Any]:
+def issued_row(one: IssuedCertificate) -> dict[str, Any]:
     """Return how a certificate of the inventory is shown."""
     return {
         "device_id": one.device_id,

@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from birthmark.ca import directory as ca_directory
 from birthmark.ca.generations import FIRST
-from birthmark.ca.inventory import Inventory, Wanted
-from birthmark.ca.model import Issued
+from birthmark.ca.inventory import CertificateQuery, Inventory
+from birthmark.ca.model import IssuedCertificate
 from birthmark.ca.offline_root import ask
 from birthmark.ca.passphrase import FORMS, Passphrase
 from birthmark.ca.passphrase_rotation import move
@@ -114,7 +114,7 @@ async def show(
         only(wanted is None, "without ID", **which.said)
         await _export(authority, which)
         return
-    found: Sequence[Issued] = ()
+    found: Sequence[IssuedCertificate] = ()
     if wanted is not None or server_of(authority.directory) is None:
         async with opened(authority, at_server("pki", "ls", *([wanted] if wanted else ()))) as ca:
             found = await ca.latest() if wanted is None else await ca.search(wanted)
@@ -135,7 +135,7 @@ async def show(
 
 async def _export(authority: AuthorityOptions, which: InventoryOptions) -> None:
     async with opened(authority, at_server("pki", "ls", "--all")) as ca:
-        wanted = Wanted(which.expiring, which.expired, which.revoked, which.of_profile)
+        wanted = CertificateQuery(which.expiring, which.expired, which.revoked, which.of_profile)
         wanted = replace(wanted, is_unrevoked=which.unrevoked, ends_from=which.ends_from, ends_to=which.ends_to)
         if which.of_issuer is not None:
             wanted = replace(wanted, issuer=issuer_of(ca, which.of_issuer))

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from birthmark import atomic_files
 from birthmark.ca.service import profile_of
 from birthmark.cli.ca.common import OPERATOR, AuthorityOptions, Out, file_name, opened, write_chain
-from birthmark.cli.ca.ownership import Instead, by_another, by_est
+from birthmark.cli.ca.ownership import ServerCommand, by_another, by_est
 from birthmark.cli.common import FileExistsAlreadyError, about, read_file
 from birthmark.cli.confirmation import only
 from birthmark.durations import FORMS, lifetime_of
@@ -119,7 +119,7 @@ async def _issue(
         return await ca.issue(request, OPERATOR, profile, san=wish.dns or [], lifetime=lifetime)
 
 
-def _instead(request: CertificateRequest, profile: Profile) -> Instead:
+def _instead(request: CertificateRequest, profile: Profile) -> ServerCommand:
     if profile.name == DEVICE.name:
         return by_est(request.subject_cn or "device-1")
     return by_another(f"A certificate of the profile {profile.name}", directory="own-ca")

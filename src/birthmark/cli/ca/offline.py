@@ -29,7 +29,7 @@ from birthmark.pki.csr import MAX_CSR_BYTES
 from birthmark.pki.issuance import issue, new_serial
 
 
-class Below(StrEnum):
+class IssuingPurpose(StrEnum):
     """What a CA below the root is for."""
 
     ISSUING = "issuing"
@@ -40,14 +40,14 @@ class Below(StrEnum):
 
 def request(
     authority: AuthorityOptions,
-    purpose: Annotated[Below, typer.Option(help="What the CA is for.")],
+    purpose: Annotated[IssuingPurpose, typer.Option(help="What the CA is for.")],
     out: Out = None,
 ) -> None:
     """Ask for a CA that a root on another machine shall sign. Its key is made here and waits; an earlier one goes.
 
     Bring the file to that machine: `birthmark ca root sign FILE`, and its answer back: `birthmark ca install`.
     """
-    is_asked_anew = purpose is Below.ISSUING and waits_for_root(authority.directory)
+    is_asked_anew = purpose is IssuingPurpose.ISSUING and waits_for_root(authority.directory)
     if not ((authority.directory / "root.pem").exists() or is_asked_anew):
         raise ca_directory.missing(authority.directory)
     check_leads(authority.directory)

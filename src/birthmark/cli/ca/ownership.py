@@ -41,7 +41,7 @@ def server_of(directory: Path) -> Path | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Instead:
+class ServerCommand:
     """What does it right where the CA is a server's."""
 
     way: str
@@ -56,18 +56,18 @@ class Instead:
             raise ServersCaError(path=directory, data=data, way=self.way, command=command)
 
 
-def by_est(name: str) -> Instead:
+def by_est(name: str) -> ServerCommand:
     """A device asks the server itself."""
     way = "The device asks the server itself, by EST, with the configuration that this prints"
-    return Instead(way, ("env", "--format", "aziot", "--registration-id", name))
+    return ServerCommand(way, ("env", "--format", "aziot", "--registration-id", name))
 
 
-def by_another(kind: str, *options: str, directory: str) -> Instead:
+def by_another(kind: str, *options: str, directory: str) -> ServerCommand:
     """What the server gives nobody comes from a CA that is none of a server."""
     command = ("ca", "init", "--name", "My organization", *options, "--dir", directory)
-    return Instead(f"{kind} comes from a CA of your own, in a directory of its own", command, asks_server=False)
+    return ServerCommand(f"{kind} comes from a CA of your own, in a directory of its own", command, asks_server=False)
 
 
-def at_server(*command: str) -> Instead:
+def at_server(*command: str) -> ServerCommand:
     """The server does the same."""
-    return Instead("The server does it", command)
+    return ServerCommand("The server does it", command)

@@ -9,10 +9,10 @@ import typer
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from birthmark.ca.model import Issued
+from birthmark.ca.model import IssuedCertificate
 from birthmark.ca.revocation import AlreadyRevokedError, CertificateUnknownError
 from birthmark.cli.ca.common import OPERATOR, AuthorityOptions, file_name, issued_row, opened, write
-from birthmark.cli.ca.ownership import Instead, at_server
+from birthmark.cli.ca.ownership import ServerCommand, at_server
 from birthmark.cli.common import emit
 from birthmark.errors import BirthmarkError
 from birthmark.pki.certificate_profiles import Purpose
@@ -61,13 +61,13 @@ async def crl(
     write(text, out, row, {**row, "crl": text}, authority.as_json, keeps=False)
 
 
-def _at_server(wanted: str, reason: RevocationReason) -> Instead:
+def _at_server(wanted: str, reason: RevocationReason) -> ServerCommand:
     is_one = len(wanted.replace(":", "")) == _THUMBPRINT_DIGITS
     why = () if reason is RevocationReason.UNSPECIFIED else ("--reason", reason.value)
     return at_server("pki", "revoke", *((wanted,) if is_one else ("--device", wanted)), *why)
 
 
-def _file_of(found: list[Issued]) -> str:
+def _file_of(found: list[IssuedCertificate]) -> str:
     """Return the file with one of these certificates, where `ca issue` puts it; else FILE, for whoever knows it."""
     for one in found:
         path = Path(f"{file_name(one.device_id or '')}.cert.pem")

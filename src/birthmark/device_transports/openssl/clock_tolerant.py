@@ -14,7 +14,7 @@ from typing import Any
 
 from birthmark.device_transports.errors import ServerUntrustedError
 from birthmark.device_transports.identity import Trust
-from birthmark.device_transports.openssl.deadlines import Cut, bounded
+from birthmark.device_transports.openssl.deadlines import ConnectionAbort, bounded
 from birthmark.device_transports.openssl.tls import client_context, explained
 from birthmark.device_transports.urls import parse_url
 from birthmark.pki.certificates import Certificate, parse_der
@@ -64,7 +64,7 @@ async def ask_time(url: str, trust: Trust) -> StatedTime | None:
         return None
 
 
-def _ask(url: str, trust: Trust, cut: Cut) -> StatedTime | None:
+def _ask(url: str, trust: Trust, cut: ConnectionAbort) -> StatedTime | None:
     target = parse_url(url)
     context = client_context(None, trust.dated(datetime.max.replace(tzinfo=UTC)))  # any: the caller judges
     connection = http.client.HTTPSConnection(target.host, target.port, timeout=_TIMEOUT_S, context=context)

@@ -19,7 +19,7 @@ from birthmark.device_transports.proxy import ProxyFailedError, proxy_of, tunnel
 T = TypeVar("T")
 
 
-class Cut:
+class ConnectionAbort:
     """Ends one connection from another thread."""
 
     def __init__(self) -> None:
@@ -80,7 +80,7 @@ class Cut:
 
 async def connected(seconds: float, host: str, port: int) -> socket.socket:
     """Return a connection to a server, through a proxy where there is one. Raise `OSError` or `ProxyFailedError`."""
-    cut = Cut()
+    cut = ConnectionAbort()
     try:
         async with asyncio.timeout(seconds):
             line = await supervised_tasks.waiting(partial(cut.connect, (host, port), seconds))
@@ -92,9 +92,9 @@ async def connected(seconds: float, host: str, port: int) -> socket.socket:
     return line
 
 
-async def bounded(seconds: float, work: Callable[[Cut], T]) -> T:
-    """Do blocking work in a thread, which connects by the `Cut` it is given. Raise `TimeoutError`."""
-    cut = Cut()
+async def bounded(seconds: float, work: Callable[[ConnectionAbort], T]) -> T:
+    """Do blocking work in a thread, which connects by the `ConnectionAbort` it is given. Raise `TimeoutError`."""
+    cut = ConnectionAbort()
     try:
         async with asyncio.timeout(seconds):
             return await supervised_tasks.waiting(partial(work, cut))

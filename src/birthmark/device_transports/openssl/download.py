@@ -13,7 +13,7 @@ from http import HTTPStatus
 from birthmark.device_transports.errors import LinkAnswerError, LinkLostError, LinkTimeoutError
 from birthmark.device_transports.identity import Trust
 from birthmark.device_transports.openssl.clock_tolerant import check_dates
-from birthmark.device_transports.openssl.deadlines import Cut, bounded
+from birthmark.device_transports.openssl.deadlines import ConnectionAbort, bounded
 from birthmark.device_transports.openssl.tls import client_context, explained
 from birthmark.device_transports.urls import TIMEOUT_S, Target, parse_url
 from birthmark.untrusted_text import reason_of
@@ -23,7 +23,7 @@ _RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)")
 
 
 @dataclass(frozen=True, slots=True)
-class Sent:
+class DownloadResponse:
     """What a server answered: its status, where what it sent begins, and how large the whole is, if it says so."""
 
     status: int
@@ -31,12 +31,14 @@ class Sent:
     size: int | None = None
 
 
-Begin = Callable[[Sent], bool]
+Begin = Callable[[DownloadResponse], bool]
 """Hears what comes, before it comes; says whether it is wanted."""
 Take = Callable[[bytes], None]
 
 
-async def download(url: str, trust: Trust, *, offset: int, begin: Begin, take: Take, timeout_s: float) -> Sent:
+async def download(
+    url: str, trust: Trust, *, offset: int, begin: Begin, take: Take, timeout_s: float
+) -> DownloadResponse:
     """Fetch `url` from `offset` on; `begin` and `take` are called in a thread. Return the answer.
 
     Raise the errors of links where the line is cut, `LinkAnswerError` where what comes is not HTTP, and what `begin`
@@ -49,7 +51,9 @@ async def download(url: str, trust: Trust, *, offset: int, begin: Begin, take: T
         raise LinkTimeoutError(host=target.host, port=target.port, seconds=f"{timeout_s:g}") from error
 
 
-def _fetched(target: Target, trust: Trust, offset: int, heard: tuple[Begin, Take], cut: Cut) -> Sent:
+def _fetched(
+    target: Target, trust: Trust, offset: int, heard: tuple[Begin, Take], cut: ConnectionAbort
+) -> DownloadResponse:
     begin, take = heard
     context = client_context(None, trust)
     connection = http.client.HTTPSConnection(target.host, target.port, timeout=TIMEOUT_S, context=context)
@@ -88,8 +92,8 @@ def _read(response: http.client.HTTPResponse, target: Target) -> bytes:
     return data
 
 
-def _sent(response: http.client.HTTPResponse) -> Sent:
+def _sent(response: http.client.HTTPResponse) -> DownloadResponse:
     found = _RANGE.fullmatch(response.getheader("Content-Range", "").strip())
     if response.status == HTTPStatus.PARTIAL_CONTENT and found is not None:
-        return Sent(response.status, int(found[1]), None if found[3] == "*" else int(found[3]))
-    return Sent(response.status, 0, response.length)
+        return DownloadResponse(response.status, int(found[1]), None if found[3] == "*" else int(found[3]))
+    return DownloadResponse(response.status, 0, response.length)

@@ -8,7 +8,7 @@ from functools import partial
 from birthmark.device_transports.errors import LinkAnswerError, LinkTimeoutError
 from birthmark.device_transports.identity import FileIdentity, Trust
 from birthmark.device_transports.openssl.clock_tolerant import check_dates
-from birthmark.device_transports.openssl.deadlines import Cut, bounded
+from birthmark.device_transports.openssl.deadlines import ConnectionAbort, bounded
 from birthmark.device_transports.openssl.tls import client_context, explained
 from birthmark.device_transports.ports import HttpAnswer
 from birthmark.device_transports.urls import MAX_ANSWER_BYTES, TIMEOUT_S, Target, parse_url
@@ -30,7 +30,9 @@ class OpensslHttps:
         except TimeoutError as error:
             raise LinkTimeoutError(host=target.host, port=target.port, seconds=f"{self.timeout_s:g}") from error
 
-    def _request(self, method: str, target: Target, headers: Mapping[str, str], body: bytes, cut: Cut) -> HttpAnswer:
+    def _request(
+        self, method: str, target: Target, headers: Mapping[str, str], body: bytes, cut: ConnectionAbort
+    ) -> HttpAnswer:
         context = client_context(self.identity, self.trust)
         connection = http.client.HTTPSConnection(target.host, target.port, timeout=self.timeout_s, context=context)
         vars(connection)["_create_connection"] = cut.connect

@@ -5,7 +5,7 @@ from functools import partial
 
 from birthmark.device_transports.errors import ServerUntrustedError
 from birthmark.device_transports.identity import Trust
-from birthmark.device_transports.openssl.deadlines import Cut, bounded
+from birthmark.device_transports.openssl.deadlines import ConnectionAbort, bounded
 from birthmark.device_transports.openssl.tls import client_context, explained
 from birthmark.errors import BirthmarkError
 
@@ -21,7 +21,7 @@ async def distrust_of(host: str, port: int, trust: Trust) -> BirthmarkError | No
         return None
 
 
-def _distrust_of(host: str, port: int, trust: Trust, cut: Cut) -> BirthmarkError | None:
+def _distrust_of(host: str, port: int, trust: Trust, cut: ConnectionAbort) -> BirthmarkError | None:
     try:
         with cut.connect((host, port), _PROBE_S) as sock:
             client_context(None, trust).wrap_socket(sock, server_hostname=host).close()

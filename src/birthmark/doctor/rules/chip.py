@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 
-from birthmark.doctor.facts import ChipSeen, Ending, KeySeen, SoftHsmSeen
+from birthmark.doctor.facts import ChipSeen, KeySeen, ProbeExit, SoftHsmSeen
 from birthmark.doctor.model import Finding, Severity, Topic
 from birthmark.keys.se050_labels import is_same_label, object_id_of
 from birthmark.text_files import trimmed
@@ -91,10 +91,10 @@ def _library(seen: ChipSeen) -> Iterator[Finding]:
         what = f"built for {seen.built_for}, this is {seen.here}"
         cause = "The library is for another kind of machine, so it cannot be loaded."
         yield _unusable(seen, "doctor.library_foreign", what, cause)
-    elif seen.ending is Ending.CRASHED:
+    elif seen.ending is ProbeExit.CRASHED:
         cause = "The library breaks down when it is used. Mostly its own settings, or the chip, are not as it wants."
         yield _unusable(seen, "doctor.library_crashes", seen.detail, cause)
-    elif seen.ending is Ending.HUNG:
+    elif seen.ending is ProbeExit.HUNG:
         cause = "The library does not answer: another process holds the chip, or the chip does not answer it."
         yield _unusable(seen, "doctor.library_hangs", seen.detail, cause)
     elif seen.code in {"keys.module_broken", "keys.token_failed"} and not seen.tokens and not any(_store(seen)):
@@ -113,7 +113,7 @@ def _unusable(seen: ChipSeen, code: str, what: str, cause: str) -> Finding:
 
 def _of_silence(seen: ChipSeen) -> str:
     """Return what a chip may want whose library is in order and does not reach it; empty where that is not so."""
-    is_silent = seen.ending is Ending.HUNG or (seen.ending is Ending.FINE and bool(seen.code) and not seen.tokens)
+    is_silent = seen.ending is ProbeExit.HUNG or (seen.ending is ProbeExit.FINE and bool(seen.code) and not seen.tokens)
     if is_silent and seen.module.startswith(_MICROCHIP):
         bus = seen.module.rpartition(",")[2]
         return _ADDRESS.format(bus=bus if bus.isdecimal() else 1)

@@ -13,11 +13,11 @@ from math import isfinite
 from typing import TypeVar
 
 from birthmark.documents.queries.syntax import (
-    Among,
     And,
     Compare,
     Condition,
-    Has,
+    Contains,
+    InSet,
     Is,
     Item,
     Kind,
@@ -259,7 +259,7 @@ class _Reader(Scanner):
             return Compare(left, operator, right)
         for word, is_not in (("in", False), ("nin", True)):
             if self._has_word(word):
-                among = Among(left, self._array())
+                among = InSet(left, self._array())
                 return Not(among) if is_not else among
         if isinstance(left, Value) and not isinstance(left.value, bool):
             raise self._problem("a comparison")
@@ -278,7 +278,7 @@ class _Reader(Scanner):
         else:
             one = self._operand()
             self._need(",")
-            made = Has(_PARTS[name], one, self._operand())
+            made = Contains(_PARTS[name], one, self._operand())
         self._need(")")
         return made
 

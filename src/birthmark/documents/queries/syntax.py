@@ -80,7 +80,7 @@ class Compare:
 
 
 @dataclass(frozen=True, slots=True)
-class Among:
+class InSet:
     """A value that is one of some; what `NIN` says is the opposite of it."""
 
     one: Operand
@@ -96,7 +96,7 @@ class Is:
 
 
 @dataclass(frozen=True, slots=True)
-class Has:
+class Contains:
     """One text with another in it."""
 
     part: Part
@@ -125,7 +125,7 @@ class Or:
     parts: tuple["Condition", ...]
 
 
-Condition: TypeAlias = Compare | Among | Is | Has | Not | And | Or | Operand
+Condition: TypeAlias = Compare | InSet | Is | Contains | Not | And | Or | Operand
 """A path alone holds where the value there is true."""
 
 
@@ -170,11 +170,11 @@ def paths_in(condition: Condition) -> Iterator[Path]:
         case And(parts=parts) | Or(parts=parts):
             for part in parts:
                 yield from paths_in(part)
-        case Not(one=one) | Among(one=one):
+        case Not(one=one) | InSet(one=one):
             yield from paths_in(one)
         case Is(path=path):
             yield path
-        case Compare(left=left, right=right) | Has(one=left, text=right):
+        case Compare(left=left, right=right) | Contains(one=left, text=right):
             yield from (one for one in (left, right) if isinstance(one, Path))
         case Value():
             return
@@ -208,9 +208,9 @@ def _with_paths(condition: Condition, change: Callable[[Path], Path]) -> Conditi
             return Not(_with_paths(one, change))
         case Compare(left=left, right=right):
             return replace(condition, left=operand(left), right=operand(right))
-        case Has(one=one, text=text):
+        case Contains(one=one, text=text):
             return replace(condition, one=operand(one), text=operand(text))
-        case Among(one=one):
+        case InSet(one=one):
             return replace(condition, one=operand(one))
         case Is(path=path):
             return replace(condition, path=change(path))

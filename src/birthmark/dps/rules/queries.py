@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from birthmark.documents.queries import (
-    Among,
     And,
     Compare,
     Condition,
-    Has,
+    Contains,
+    InSet,
     Not,
     Operand,
     Operator,
@@ -107,7 +107,7 @@ def ids_of(condition: Condition | None, name: str) -> frozenset[str] | None:
     match condition:
         case Compare(left=Path(steps=(one,)), operator=Operator.SAME, right=Value(value=str() as value)) if one == name:
             return frozenset([value])
-        case Among(one=Path(steps=(one,)), values=values) if one == name:
+        case InSet(one=Path(steps=(one,)), values=values) if one == name:
             return frozenset(value for value in values if isinstance(value, str))
         case And(parts=parts):
             known = [found for part in parts if (found := ids_of(part, name)) is not None]
@@ -140,9 +140,9 @@ def _folded(condition: Condition, name: str) -> Condition:  # noqa: PLR0911 - on
             return Not(_folded(one, name))
         case Compare(left=left, operator=operator, right=Value(value=str() as value)) if is_id(left):
             return Compare(left, operator, Value(value.lower()))
-        case Has(part=part, one=one, text=Value(value=str() as value)) if is_id(one):
-            return Has(part, one, Value(value.lower()))
-        case Among(one=one, values=values) if is_id(one):
-            return Among(one, tuple(value.lower() if isinstance(value, str) else value for value in values))
+        case Contains(part=part, one=one, text=Value(value=str() as value)) if is_id(one):
+            return Contains(part, one, Value(value.lower()))
+        case InSet(one=one, values=values) if is_id(one):
+            return InSet(one, tuple(value.lower() if isinstance(value, str) else value for value in values))
         case _:
             return condition

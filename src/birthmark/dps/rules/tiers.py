@@ -27,7 +27,7 @@ class DpsTierThrottledError(ThrottledError):
     limit: str
 
 
-class Paced(Enum):
+class ThrottledOperation(Enum):
     """What there is a pace for: how many, in how many seconds, and how it is told."""
 
     REGISTRATION = (A_MINUTE, _MINUTE, f"{A_MINUTE:,} registrations in a minute")
@@ -40,9 +40,9 @@ class Paces:
     """What services of a tier leave at a moment to one of `parts` workers; polls, of one device, are not divided."""
 
     parts: int = 1
-    _limits: dict[Paced, RateLimits] = field(default_factory=dict)
+    _limits: dict[ThrottledOperation, RateLimits] = field(default_factory=dict)
 
-    def take(self, what: Paced, dps: str, now: float, of: str = "") -> None:
+    def take(self, what: ThrottledOperation, dps: str, now: float, of: str = "") -> None:
         """Take one of the service's, or of a device's of it, at `now` (monotonic). Raise `DpsTierThrottledError`."""
         told, limits = what.value[2], self._of(what)
         name = f"{dps} {of}"
@@ -52,12 +52,12 @@ class Paces:
 
     def use_up(self, dps: str, now: float, for_s: float) -> None:
         """Take the registrations and operations that a service has left, and what comes within so many seconds."""
-        for what in (Paced.REGISTRATION, Paced.OPERATION):
+        for what in (ThrottledOperation.REGISTRATION, ThrottledOperation.OPERATION):
             self._of(what).use_up(f"{dps} ", now, for_s)
 
-    def _of(self, what: Paced) -> RateLimits:
+    def _of(self, what: ThrottledOperation) -> RateLimits:
         if (limits := self._limits.get(what)) is None:
             many, within_s, _told = what.value
-            parts = 1 if what is Paced.POLL else self.parts
+            parts = 1 if what is ThrottledOperation.POLL else self.parts
             limits = self._limits[what] = RateLimits(max(1, many / parts), many / parts / within_s, 16384)
         return limits

@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from http import HTTPStatus
 
-from birthmark.broker.keyed_lock import Turns
+from birthmark.broker.keyed_lock import KeyedLock
 from birthmark.dps.rules.custom_allocation import (
     AllocationFailedError,
     AllocationUnauthorizedError,
@@ -33,7 +33,7 @@ class AllocationWebhooks:
         """Without a `sender` nobody is called."""
         self._sender = sender
         self._questions = None if sender is None else Questions(sender)
-        self._turns: Turns[tuple[str, str]] = Turns()
+        self._turns: KeyedLock[tuple[str, str]] = KeyedLock()
         self.pauses_s = PAUSES_S
 
     def check(self, enrollment_id: str, url: str) -> None:

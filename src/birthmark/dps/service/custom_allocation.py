@@ -20,7 +20,7 @@ from birthmark.errors import ChangedMeanwhileError, InvalidRequestError
 
 
 @dataclass(slots=True)
-class Choosing:
+class AllocationDecision:
     """The choice for one registration, which is made once for an enrollment as it is."""
 
     enrollments: Enrollments

@@ -20,7 +20,7 @@ from birthmark.pki.path_validation import MAX_BAG, SignatureCache, Signatures, d
 from birthmark.pki.verified_ca import Authority
 from birthmark.store import Database
 from birthmark.store.database import Row
-from birthmark.store.reloading_cache import Remembered
+from birthmark.store.reloading_cache import RowCache
 
 
 class Groups:
@@ -28,7 +28,7 @@ class Groups:
 
     def __init__(self, database: Database, inventory: CertificateInventory | None = None) -> None:
         self._inventory = inventory
-        self._remembered = Remembered(database, GroupChanged, AuthorityChanged)
+        self._remembered = RowCache(database, GroupChanged, AuthorityChanged)
         self._signatures = SignatureCache()
 
     async def of_certificate(self, scope: IdScope, claim: Claim, now: datetime) -> Enrollment:

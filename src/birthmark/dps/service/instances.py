@@ -6,18 +6,18 @@ from dataclasses import replace
 from birthmark.auth.permissions import Right
 from birthmark.auth.sas import SasToken, check_resource, check_sas, parse_sas
 from birthmark.auth.shared_access_policies import Which, rotated
-from birthmark.auth.user_credentials import NOBODY, Persons, is_of_person, parts_of, printable
+from birthmark.auth.user_credentials import NOBODY, UserDirectory, is_of_person, parts_of, printable
 from birthmark.clock import Clock, Entropy
 from birthmark.dps import store
 from birthmark.dps.events import InstancesChanged
 from birthmark.dps.model import FIRST, IdScope, Instance
-from birthmark.dps.rules.tiers import Paced, Paces
+from birthmark.dps.rules.tiers import Paces, ThrottledOperation
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError, ConflictError, NotFoundError, UnauthenticatedError
 from birthmark.iam.authorization import demand
 from birthmark.iam.role_scopes import NOBODYS, Roles
 from birthmark.net.fair_scheduler import count_for
 from birthmark.store import Changes, Database, decided_again, name_index
-from birthmark.store.reloading_cache import Loading
+from birthmark.store.reloading_cache import ReloadingCache
 
 OWNER = "provisioningserviceowner"
 POLICIES = (OWNER,)
@@ -90,7 +90,7 @@ class Instances:
         host: str = "",
         workers: int = 1,
         *,
-        persons: Persons = NOBODY,
+        persons: UserDirectory = NOBODY,
         roles: Roles = NOBODYS,
     ) -> None:
         """`persons` may call the service interface besides the services' own keys; `roles` end with their services."""
@@ -99,7 +99,7 @@ class Instances:
         self._clock = clock
         self._entropy = entropy
         self._by_scope: dict[str, Instance] = {}
-        self._loading = Loading(database, self._read, InstancesChanged)
+        self._loading = ReloadingCache(database, self._read, InstancesChanged)
         self.paces = Paces(workers)
         self._persons, self._roles = persons, roles
 
@@ -231,7 +231,7 @@ class Instances:
 
         await decided_again(decide)
 
-    def take(self, what: Paced, instance: Instance, of: str = "") -> None:
+    def take(self, what: ThrottledOperation, instance: Instance, of: str = "") -> None:
         """Count what is asked of a service with a tier. Raise `DpsTierThrottledError`."""
         if instance.tier is not None:
             self.paces.take(what, instance.name, self._clock.monotonic(), of)

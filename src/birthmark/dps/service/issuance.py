@@ -47,7 +47,7 @@ AtHub = Callable[[Registration, HubIdentity], Awaitable[Changes]]
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
+class IssuanceContext:
     """A registration that has been decided, but for what it is issued."""
 
     enrollment: Enrollment
@@ -66,14 +66,14 @@ class Case:
         return write(made).merge(changes)
 
 
-class Issuing:
+class CertificateIssuance:
     """Certificates for those who register."""
 
     def __init__(self, database: Database, issuer: CertificateIssuer) -> None:
         self._database = database
         self._issuer = issuer
 
-    async def commit(self, case: Case, write: Write) -> Registration:
+    async def commit(self, case: IssuanceContext, write: Write) -> Registration:
         """Issue what is asked for, and commit it with what `write` returns. Return the registration as it is then."""
         csr, standing = case.claim.csr, case.standing
         if csr is None:
@@ -88,7 +88,7 @@ class Issuing:
             return made_before
         return await self._issue(case, csr, policy, write)
 
-    async def _made_before(self, case: Case, csr: CertificateRequest) -> Registration | None:
+    async def _made_before(self, case: IssuanceContext, csr: CertificateRequest) -> Registration | None:
         """Return the registration with the chain that this very operation was issued, if it was."""
         present = case.present
         if present is None or not present.issued_chain:
@@ -103,7 +103,7 @@ class Issuing:
         kept = (present.issued_key, present.issued_by, present.issued_at, present.issued_chain)
         return _with_issued(case.decided, *kept)
 
-    async def _issue(self, case: Case, csr: CertificateRequest, policy: str, write: Write) -> Registration:
+    async def _issue(self, case: IssuanceContext, csr: CertificateRequest, policy: str, write: Write) -> Registration:
         made, standing = case.decided, case.standing
         old = standing.in_use
         bootstrap = set(case.identity.thumbprints)

@@ -49,7 +49,7 @@ Read: TypeAlias = Callable[[str, int], Awaitable[Some]]
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class EnrollmentPage:
     """A page, and the id after which the next begins, if there is one."""
 
     rows: Sequence[View]
@@ -66,7 +66,7 @@ class Queries:
 
     async def enrollments(
         self, instance: Instance, text: str, after: str, limit: int, *, is_group: bool, may_enroll: bool = True
-    ) -> Found:
+    ) -> EnrollmentPage:
         """Return enrollments as they are shown. Raise `QueryInvalidError` or `QueryNotServedError`."""
         kind = "enrollmentGroups" if is_group else "enrollments"
         where = read_query(text, kind)
@@ -90,7 +90,9 @@ class Queries:
 
         return await self._found(_reading(page, one, ids_of(where, ID[kind])), where, kind, after, limit)
 
-    async def registrations(self, instance: Instance, group_id: str, text: str, after: str, limit: int) -> Found:
+    async def registrations(
+        self, instance: Instance, group_id: str, text: str, after: str, limit: int
+    ) -> EnrollmentPage:
         """Return the registrations of a group. Raise `QueryInvalidError` or `QueryNotServedError`."""
         where = read_query(text, "registrations")
 
@@ -106,7 +108,7 @@ class Queries:
         read = _reading(page, one, ids_of(where, ID["registrations"]))
         return await self._found(read, where, "registrations", after, limit)
 
-    async def _found(self, read: Read, where: Condition | None, kind: str, after: str, limit: int) -> Found:
+    async def _found(self, read: Read, where: Condition | None, kind: str, after: str, limit: int) -> EnrollmentPage:
         found: list[tuple[str, View]] = []
         looked_at, began = 0, self._clock.monotonic()
         while len(found) <= limit:  # one more than a page says whether it is the last
@@ -126,10 +128,10 @@ class Queries:
         return await _page_of(found, limit, None)
 
 
-async def _page_of(found: Sequence[tuple[str, View]], limit: int, after: str | None) -> Found:
+async def _page_of(found: Sequence[tuple[str, View]], limit: int, after: str | None) -> EnrollmentPage:
     """Return a page of what was found; `after` is where more is looked for once all of it was shown."""
     page = await fitting(each(found[:limit]), lambda one: len(_encode(one[1])))
-    return Found([view for _, view in page], page[-1][0] if len(page) < len(found) else after)
+    return EnrollmentPage([view for _, view in page], page[-1][0] if len(page) < len(found) else after)
 
 
 def view_of(enrollment: EnrollmentDocument, registration: Registration | None, *, may_enroll: bool) -> View:

@@ -22,13 +22,13 @@ from birthmark.dps.model import (
 )
 from birthmark.dps.ports import CertificateInventory, CertificateIssuer, HubIdentity, HubRegistry
 from birthmark.dps.rules.registration import MIGRATED, RESET, check_csr, decide
-from birthmark.dps.rules.tiers import Paced
+from birthmark.dps.rules.tiers import ThrottledOperation
 from birthmark.dps.service.attester import AttestedClaim, Attester, find_registration, naming
 from birthmark.dps.service.audit_filter import AuditFilter
-from birthmark.dps.service.custom_allocation import Choosing
+from birthmark.dps.service.custom_allocation import AllocationDecision
 from birthmark.dps.service.enrollments import EnrollmentChangedError, Enrollments
 from birthmark.dps.service.instances import Instances
-from birthmark.dps.service.issuance import NO_ISSUER, Case, Issuing, issued_at
+from birthmark.dps.service.issuance import NO_ISSUER, CertificateIssuance, IssuanceContext, issued_at
 from birthmark.errors import ChangedMeanwhileError, ConflictError, NotFoundError, ThrottledError
 from birthmark.pki.names import parse_registration_id
 from birthmark.store import Changes, Database, decided_again
@@ -79,7 +79,7 @@ class Registrations:
         self._enrollments = enrollments
         self._hubs = hubs
         self._inventory = inventory
-        self.issuing = Issuing(database, issuer)
+        self.issuing = CertificateIssuance(database, issuer)
         self.attester = Attester(
             database, clock, entropy, instances=instances, enrollments=enrollments, inventory=inventory
         )
@@ -95,9 +95,9 @@ class Registrations:
             verdict = await self.attester.attest(claim)
         registration_id = parse_registration_id(claim.registration_id)
         self.attester.take_room(verdict.instance, registration_id, "")
-        self._instances.take(Paced.REGISTRATION, verdict.instance)
+        self._instances.take(ThrottledOperation.REGISTRATION, verdict.instance)
         problem: ConflictError | None = None
-        choosing = Choosing(self._enrollments, self._hubs, claim)
+        choosing = AllocationDecision(self._enrollments, self._hubs, claim)
         for _ in range(_ATTEMPTS):
             # The enrollment may have changed since an earlier attempt.
             attested = verdict if problem is None else await self.attester.attest(claim)
@@ -143,7 +143,7 @@ class Registrations:
                 else:
                     at = registration.hub if present is None else present.hub
                     standing = await self._hubs.standing(at, registration.device_id)
-                    case = Case(enrollment, claim, present, registration, identity, standing, at_hub, now)
+                    case = IssuanceContext(enrollment, claim, present, registration, identity, standing, at_hub, now)
                     with naming(instance):
                         registration = await self.issuing.commit(case, write)
             except KeyTakenError:
@@ -218,7 +218,7 @@ class Registrations:
     async def operation(self, claim: Claim, operation_id: str) -> Registration:
         """Return the registration that `operation_id` made. Raise `RegistrationNotFoundError`."""
         attested = await self.attester.attest(claim)
-        self._instances.take(Paced.POLL, attested.instance, claim.registration_id.lower())
+        self._instances.take(ThrottledOperation.POLL, attested.instance, claim.registration_id.lower())
         found = await self.get(attested.instance, claim.registration_id)
         if found.operation_id != operation_id:
             raise RegistrationNotFoundError(

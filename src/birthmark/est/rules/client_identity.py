@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from birthmark.auth.principals import Principal, PrincipalKind
-from birthmark.ca.model import Issued
+from birthmark.ca.model import IssuedCertificate
 from birthmark.errors import ForbiddenError, UnauthenticatedError
 from birthmark.est.model import Authority, BootstrapCa
 from birthmark.pki.certificate_checks import check_client, check_purpose
@@ -38,7 +38,7 @@ class ClientCertificateRevokedError(ForbiddenError):
     revoked_at: object
 
 
-def identify_issued(issued: Issued) -> Principal:
+def identify_issued(issued: IssuedCertificate) -> Principal:
     """Return the principal that a certificate proves which we issued; its dates are another question. Raise if revoked.
 
     A certificate found in the inventory by its thumbprint is the very one we signed: no chain is needed.

@@ -48,14 +48,14 @@ _SEQUENCE, _SET, _CONTEXT = 16, 17, 2
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class KeyRequirements:
     """The key a device should make (`P-256`, `P-384`, `RSA-2048` …), and whether it proves its TLS connection in it."""
 
     key: str
     channel_binding: bool = False
 
 
-def render_wish(wish: Wish) -> bytes:
+def render_wish(wish: KeyRequirements) -> bytes:
     """Return the DER of CsrAttrs."""
     if (curve := _CURVES.get(wish.key)) is not None:
         of_key = CsrAttribute(_EC_KEY, (_oid(curve),))

@@ -9,11 +9,13 @@ from dataclasses import replace
 from datetime import datetime
 
 from birthmark.auth.principals import PrincipalKind
-from birthmark.est.model import Comeback, Door, Proof
+from birthmark.est.model import EstLabel, LateRenewalRule, Proof
 from birthmark.est.rules.late_renewal import check_comeback
 
 
-def comeback_at(door: Door, proof: Proof, rules: Mapping[str, Comeback], now: datetime) -> Comeback | None:
+def comeback_at(
+    door: EstLabel, proof: Proof, rules: Mapping[str, LateRenewalRule], now: datetime
+) -> LateRenewalRule | None:
     """Return the stricter of the two rules by which an expired certificate counts: its own, and the door's.
 
     Raise as `check_comeback` does where the door's profile has none, or a shorter window. None for a live certificate.
@@ -22,10 +24,10 @@ def comeback_at(door: Door, proof: Proof, rules: Mapping[str, Comeback], now: da
     if own is None or issued is None or issued.profile == door.profile.name:
         return own
     here = check_comeback(replace(issued, profile=door.profile.name), rules, now)
-    return None if here is None else Comeback(min(own.window, here.window), own.approval or here.approval)
+    return None if here is None else LateRenewalRule(min(own.window, here.window), own.approval or here.approval)
 
 
-def is_stranger_at(door: Door, proof: Proof) -> bool:
+def is_stranger_at(door: EstLabel, proof: Proof) -> bool:
     """Say whether the door gives what the caller has not: then an operator decides, where the door says so."""
     kind = proof.principal.kind
     if kind in {PrincipalKind.EST_USER, PrincipalKind.BOOTSTRAP}:

@@ -9,9 +9,9 @@ not come back: somebody may have a copy of the old one.
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
-from birthmark.ca.model import Issued
+from birthmark.ca.model import IssuedCertificate
 from birthmark.errors import ForbiddenError
-from birthmark.est.model import Comeback
+from birthmark.est.model import LateRenewalRule
 from birthmark.pki.certificates import Thumbprint
 from birthmark.pki.path_validation import check_dates
 
@@ -49,14 +49,14 @@ class CloneSuspectedError(ForbiddenError):
 
 
 def check_comeback(
-    issued: Issued,
-    rules: Mapping[str, Comeback],
+    issued: IssuedCertificate,
+    rules: Mapping[str, LateRenewalRule],
     now: datetime,
     *,
-    newer: Sequence[Issued] = (),
+    newer: Sequence[IssuedCertificate] = (),
     parents: Collection[Thumbprint] = (),
     in_use: Collection[Thumbprint] = (),
-) -> Comeback | None:
+) -> LateRenewalRule | None:
     """Return the rule by which an expired certificate counts, None for one that is alive. Raise why it does not count.
 
     `newer` are the name's later certificates that were used, `parents` those that asked for others, `in_use` the
@@ -86,8 +86,11 @@ def check_comeback(
 
 
 def _successor(
-    issued: Issued, newer: Sequence[Issued], parents: Collection[Thumbprint], in_use: Collection[Thumbprint]
-) -> Issued | None:
+    issued: IssuedCertificate,
+    newer: Sequence[IssuedCertificate],
+    parents: Collection[Thumbprint],
+    in_use: Collection[Thumbprint],
+) -> IssuedCertificate | None:
     """Return a certificate that took this one's place and was used.
 
     An EST identity asks for device certificates, which register and take nobody's place; so what this one asked for is

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any, TypeAlias
 
 from birthmark.auth.principals import Principal
-from birthmark.clock import Clock, Steadiness
+from birthmark.clock import Clock, ClockStability
 from birthmark.errors import ForbiddenError, NotFoundError, ThrottledError
 from birthmark.est import store
 from birthmark.est.model import WaitingRequest
@@ -90,10 +90,10 @@ class Approvals:
     clock: Clock = field(repr=False)
     revoked_since: RevokedSince | None = field(default=None, repr=False)
     """Says whether something of a name was revoked since a moment: then an operator is asked anew."""
-    _steadiness: Steadiness = field(init=False, repr=False)
+    _steadiness: ClockStability = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_steadiness", Steadiness(self.clock))
+        object.__setattr__(self, "_steadiness", ClockStability(self.clock))
 
     async def check(self, request: CertificateRequest, principal: Principal, profile: Profile, address: str) -> Changes:
         """Return what belongs into the commit of an approved request.

@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from functools import partial
 from weakref import WeakValueDictionary
 
-from birthmark.auth.password_scheduler import GUESS_S, MAX_WAITING, SHARE, Asked, Guesses
+from birthmark.auth.password_scheduler import GUESS_S, MAX_WAITING, SHARE, PasswordAttempt, PasswordScheduler
 from birthmark.auth.passwords import PasswordCheck
 from birthmark.auth.principals import Principal, PrincipalKind
-from birthmark.ca.model import Issued
+from birthmark.ca.model import IssuedCertificate
 from birthmark.ca.service import CertificateAuthority
 from birthmark.errors import BirthmarkError, UnauthenticatedError
 from birthmark.est import store, wire
-from birthmark.est.model import BootstrapCa, Caller, Comeback, EstSettings, Proof, User
+from birthmark.est.model import BootstrapCa, Caller, EstSettings, LateRenewalRule, Proof, User
 from birthmark.est.rules.caller_rate_limit import EstThrottledError, Limiter
 from birthmark.est.rules.client_identity import (
     ClientCertificateRevokedError,
@@ -100,7 +100,7 @@ class Callers:
     """Wrong passwords per user there is, from anywhere: a user at whom nobody guessed is looked at first."""
     comebacks: Limiter = field(default_factory=lambda: Limiter(burst=20, every_s=1.0))
     """Looks at what took the place of an expired certificate, per name."""
-    guesses: Guesses = field(init=False, repr=False)
+    guesses: PasswordScheduler = field(init=False, repr=False)
     presented_by: PresentedBy = nowhere
     """Returns by which certificates a device of that name is on record in the clouds of this server."""
     _signatures: SignatureCache = field(default_factory=SignatureCache, repr=False)
@@ -109,7 +109,7 @@ class Callers:
     def __post_init__(self) -> None:
         workers = self.settings.workers
         self.failures = Limiter(burst=-(-_GUESSES // workers), every_s=_GUESS_EVERY_S * workers)
-        self.guesses = Guesses(self.ca.clock, _sent_away, SHARE / workers)
+        self.guesses = PasswordScheduler(self.ca.clock, _sent_away, SHARE / workers)
 
     async def proofs(self, caller: Caller) -> list[Proof]:
         """Return everyone the caller proves to be, at least one; raise why none.
@@ -173,7 +173,7 @@ class Callers:
         await self.ca.revocations.check(leaf, bag)
         return found
 
-    async def _comeback(self, issued: Issued) -> Comeback | None:
+    async def _comeback(self, issued: IssuedCertificate) -> LateRenewalRule | None:
         now, rules = self.ca.clock.now(), self.settings.comeback
         if now <= issued.certificate.not_after:
             return check_comeback(issued, rules, now)
@@ -203,7 +203,7 @@ class Callers:
             self.failures.check(who, now)
             used = self.failures.used(who, now), self.noise.used(address, now)
             of_user = 0 if user is None else self.guessed.used(name, now)
-            asked = Asked(name, address, user is None, of_user, *used)
+            asked = PasswordAttempt(name, address, user is None, of_user, *used)
             is_right = await self.guesses.check(asked, partial(self.passwords.matches, password, stored))
             if not is_right or user is None:
                 now = self.ca.clock.monotonic()

@@ -16,7 +16,7 @@ from birthmark.pki.certificates import Certificate, Thumbprint
 from birthmark.pki.names import fold, parse_registration_id
 from birthmark.store import Changes, Database
 from birthmark.store.pagination import every
-from birthmark.turns import Turns
+from birthmark.turns import FairSemaphore
 
 _NONCE_BYTES = 16
 _PASSWORD_BYTES = 24
@@ -73,7 +73,7 @@ class Credentials:
     database: Database = field(repr=False)
     clock: Clock = field(repr=False)
     entropy: Entropy = field(repr=False)
-    _digesting: Turns = field(default_factory=lambda: Turns(1), init=False, repr=False)
+    _digesting: FairSemaphore = field(default_factory=lambda: FairSemaphore(1), init=False, repr=False)
     """A digest takes 16 MiB and some hundredths of a second: one at a time, each actor in turn."""
 
     async def add_user(

@@ -10,10 +10,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from birthmark.auth.passwords import PasswordCheck, hash_made
 from birthmark.auth.principals import PrincipalKind
-from birthmark.ca.model import Issued, key_digest
+from birthmark.ca.model import IssuedCertificate, key_digest
 from birthmark.ca.rules.issuance import check_speaks_for, name_asked_for
 from birthmark.ca.service import CertificateAuthority
-from birthmark.clock import Clock, Entropy, Steadiness
+from birthmark.clock import Clock, ClockStability, Entropy
 from birthmark.errors import (
     BirthmarkError,
     ConflictError,
@@ -23,7 +23,7 @@ from birthmark.errors import (
     PolicyError,
 )
 from birthmark.est import store, wire
-from birthmark.est.model import Caller, Door, EstSettings, Proof, User
+from birthmark.est.model import Caller, EstLabel, EstSettings, Proof, User
 from birthmark.est.rules.caller_rate_limit import Limiter, Pace
 from birthmark.est.rules.csr_attributes import request_for_key
 from birthmark.est.rules.labels import comeback_at, is_stranger_at
@@ -60,10 +60,10 @@ class Tokens:
     database: Database = field(repr=False)
     clock: Clock = field(repr=False)
     entropy: Entropy = field(repr=False)
-    _steadiness: Steadiness = field(init=False, repr=False)
+    _steadiness: ClockStability = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_steadiness", Steadiness(self.clock))
+        object.__setattr__(self, "_steadiness", ClockStability(self.clock))
 
     async def add(self, device_id: str, lifetime: timedelta, *, actor: str) -> tuple[User, str]:
         """Return a new token and its password. Raise `TokenLifetimeError`, `RegistrationIdInvalidError`."""
@@ -212,7 +212,7 @@ class EstService:
 
     @asynccontextmanager
     async def _saying_what_is_not_renewed(
-        self, body: bytes, caller: Caller, door: Door, *, is_renewal: bool = False
+        self, body: bytes, caller: Caller, door: EstLabel, *, is_renewal: bool = False
     ) -> AsyncIterator[None]:
         """Have a refusal name the certificate that stays without a successor by it, as the fact `renews`.
 
@@ -247,7 +247,7 @@ class EstService:
         request: CertificateRequest,
         proofs: list[Proof],
         caller: Caller,
-        door: Door,
+        door: EstLabel,
         *,
         known_by: CertificateRequest | None = None,
     ) -> Certificate:
@@ -284,7 +284,7 @@ class EstService:
         return (caller.peer.leaf.not_after - self.ca.clock.now()).total_seconds()
 
     async def _decided(
-        self, request: CertificateRequest, proof: Proof, caller: Caller, door: Door
+        self, request: CertificateRequest, proof: Proof, caller: Caller, door: EstLabel
     ) -> Callable[[Certificate], Changes]:
         """Return what belongs into the commit; raise when an operator has a say and has not said yes."""
         principal, changes = proof.principal, still_on_record(proof, caller.peer.leaf)
@@ -306,7 +306,7 @@ class EstService:
 
         return also
 
-    async def _was_let_in(self, proof: Proof, door: Door) -> bool:
+    async def _was_let_in(self, proof: Proof, door: EstLabel) -> bool:
         """Say whether an identity of this kind, of the same name, got what the door gives before, and has it still.
 
         An EST identity asks for the device's certificate again and again; an operator decides once.
@@ -318,7 +318,7 @@ class EstService:
         found = [await self.ca.find(parent) for parent in parents]
         return any(one is not None and one.profile == proof.issued.profile for one in found)
 
-    def _ca_elsewhere(self, proofs: list[Proof], door: Door) -> CaElsewhereError:
+    def _ca_elsewhere(self, proofs: list[Proof], door: EstLabel) -> CaElsewhereError:
         """Return the refusal of a CA at a door for others, which names the labels for CAs."""
         principal = next((one.principal for one in proofs if one.principal.device_id), proofs[0].principal)
         labels = sorted(name for name, one in self.settings.labels.items() if one.profile.is_ca)[:_NAMED]
@@ -330,7 +330,7 @@ class EstService:
             profile=door.profile.name,
         )
 
-    def _door(self, label: str | None) -> Door:
+    def _door(self, label: str | None) -> EstLabel:
         if label is None:
             return self.settings.door
         if (door := self.settings.labels.get(label)) is None:
@@ -338,7 +338,7 @@ class EstService:
         return door
 
 
-def _asks_for_the_same(body: bytes, held: Issued, door: Door) -> bool:
+def _asks_for_the_same(body: bytes, held: IssuedCertificate, door: EstLabel) -> bool:
     return held.profile == door.profile.name and held.device_id == wire.parse_csr(body).subject_cn
 
 
@@ -349,7 +349,7 @@ def _spent(user: User, request: CertificateRequest) -> Changes:
     return Changes().run(store.USE_TOKEN, expect=1, otherwise=used, key_name=user.name, used_by=digest)
 
 
-def _proof_for(proofs: list[Proof], asked: str | None, door: Door) -> Proof:
+def _proof_for(proofs: list[Proof], asked: str | None, door: EstLabel) -> Proof:
     """Return the first that may speak for `asked`. Raise `NameNotAllowedError` for the first when nobody may.
 
     A CA is for whoever asks, whatever its request says: IoT Edge names its CA after nobody.

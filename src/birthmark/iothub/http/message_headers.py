@@ -7,10 +7,10 @@ from urllib.parse import quote
 
 import msgspec
 
-from birthmark.broker.rules.device_queue import Letter
+from birthmark.broker.rules.device_queue import QueuedMessage
 from birthmark.errors import BirthmarkError
 from birthmark.iothub.http.responses import time_of
-from birthmark.iothub.model import Mail, Message
+from birthmark.iothub.model import C2dMessage, Message
 from birthmark.iothub.rules.d2c import BatchInvalidError
 from birthmark.iothub.wire import PropertyBagError, message_of
 from birthmark.untrusted_text import read_json
@@ -42,13 +42,13 @@ class _BatchItem(msgspec.Struct, rename="camel"):
     properties: dict[str, str | None] = {}
 
 
-def mail_of(headers: Mapping[str, str], body: bytes) -> Mail:
+def mail_of(headers: Mapping[str, str], body: bytes) -> C2dMessage:
     """Return what the service sends a device."""
     system = {name: headers[header] for header, name in _MAIL.items() if header in headers}
-    return Mail(body, system, {k[len(_APP) :]: value for k, value in headers.items() if k.startswith(_APP)})
+    return C2dMessage(body, system, {k[len(_APP) :]: value for k, value in headers.items() if k.startswith(_APP)})
 
 
-def headers_of(device_id: str, letter: Letter, mail: Mail) -> dict[str, str]:
+def headers_of(device_id: str, letter: QueuedMessage, mail: C2dMessage) -> dict[str, str]:
     """Return the headers with which a device gets a message; the ETag is its lock."""
     found = {
         "ETag": f'"{letter.lock}"',

@@ -11,7 +11,7 @@ from birthmark.auth.permissions import Right
 from birthmark.iothub import wire
 from birthmark.iothub.http.responses import Record, guarded, hub_of
 from birthmark.iothub.ports import Presence
-from birthmark.iothub.rules.tiers import Metered
+from birthmark.iothub.rules.tiers import ThrottleClass
 from birthmark.iothub.service import IotHub
 from birthmark.iothub.service.hubs import SERVICE
 from birthmark.iothub.service.queries import DEFAULT_PAGE, MAX_PAGE
@@ -33,7 +33,7 @@ def routes(iothub: IotHub, presence: Presence, record: Record) -> list[Route]:
         address = request.client.host if request.client else ""
         given = request.headers.get("authorization")
         iothub.hubs.authorize(hub, given, SERVICE, "devices/query", right=Right.READ, address=address)
-        iothub.throttles.take(hub, Metered.QUERY)
+        iothub.throttles.take(hub, ThrottleClass.QUERY)
         body = await request.body()
         asked = read_json(body, _Body, wire.BodyInvalidError)
         if (member := unread(read_json(body, dict[str, Any], wire.BodyInvalidError), _Body)) is not None:

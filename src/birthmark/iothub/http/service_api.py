@@ -27,7 +27,7 @@ from birthmark.iothub.model import AuthenticationType, Device, DeviceAuthenticat
 from birthmark.iothub.ports import ToDevices
 from birthmark.iothub.rules.c2d import FEEDBACK, MAX_BYTES
 from birthmark.iothub.rules.direct_methods import MAX_PAYLOAD_BYTES
-from birthmark.iothub.rules.tiers import Metered
+from birthmark.iothub.rules.tiers import ThrottleClass
 from birthmark.iothub.service import IotHub
 from birthmark.iothub.service.hubs import READ, SERVICE, WRITE
 from birthmark.iothub.service.throttles import Throttles
@@ -36,36 +36,36 @@ from birthmark.untrusted_text import whole_number
 
 _BLOCK, _KIB = 4096, 1024
 _OF_ONE, _OF_ITS_PART, _OF_A_MODULES_PART = 2, 3, 5
-_LARGEST = {Metered.METHOD: MAX_PAYLOAD_BYTES, Metered.MAIL: MAX_BYTES}
+_LARGEST = {ThrottleClass.METHOD: MAX_PAYLOAD_BYTES, ThrottleClass.MAIL: MAX_BYTES}
 
 
-def kind_of(method: str, path: str) -> Metered | None:
+def kind_of(method: str, path: str) -> ThrottleClass | None:
     """Return what a request counts as, None for what no pace is told for.
 
     What it is of follows from how many segments its path has: a device may be called as any of them.
     """
     parts = path.strip("/").split("/")
     first, count = parts[0], len(parts)
-    of_twin = Metered.TWIN_READ if method == "GET" else Metered.TWIN_UPDATE
+    of_twin = ThrottleClass.TWIN_READ if method == "GET" else ThrottleClass.TWIN_UPDATE
     if first == "twins":
-        return Metered.METHOD if count in {_OF_ITS_PART, _OF_A_MODULES_PART} else of_twin
+        return ThrottleClass.METHOD if count in {_OF_ITS_PART, _OF_A_MODULES_PART} else of_twin
     if first == "digitaltwins":
-        return of_twin if count == _OF_ONE else Metered.METHOD
+        return of_twin if count == _OF_ONE else ThrottleClass.METHOD
     if first == "devices":
         if count < _OF_ITS_PART:
-            return Metered.REGISTRY
+            return ThrottleClass.REGISTRY
         return _OF_DEVICE.get(parts[2])
-    return Metered.REGISTRY if first == "statistics" else None
+    return ThrottleClass.REGISTRY if first == "statistics" else None
 
 
 _OF_DEVICE = {
-    "applyConfigurationContent": Metered.TWIN_UPDATE,
-    "messages": Metered.MAIL,
-    "modules": Metered.REGISTRY,
+    "applyConfigurationContent": ThrottleClass.TWIN_UPDATE,
+    "messages": ThrottleClass.MAIL,
+    "modules": ThrottleClass.REGISTRY,
 }
 
 
-def size_of(headers: Mapping[str, str], what: Metered) -> int:
+def size_of(headers: Mapping[str, str], what: ThrottleClass) -> int:
     """Return how many bytes a request brings; where it does not say so before, the most that such a one may."""
     if "transfer-encoding" in headers:
         return _LARGEST.get(what, 0)
@@ -77,8 +77,8 @@ def meter(throttles: Throttles, hub: Hub, request: Request) -> None:
     if throttles.of(hub.name) is None or (what := kind_of(request.method, request.scope["path"])) is None:
         return
     size = size_of(request.headers, what)
-    throttles.take(hub, what, -(-max(size, 1) // _BLOCK) * (_BLOCK / _KIB) if what is Metered.METHOD else 1)
-    if what in {Metered.METHOD, Metered.MAIL}:
+    throttles.take(hub, what, -(-max(size, 1) // _BLOCK) * (_BLOCK / _KIB) if what is ThrottleClass.METHOD else 1)
+    if what in {ThrottleClass.METHOD, ThrottleClass.MAIL}:
         throttles.count(hub, size)
 
 

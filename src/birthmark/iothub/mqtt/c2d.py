@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from birthmark.broker.errors import LockLostError
 from birthmark.broker.model import Subscription
-from birthmark.broker.rules.device_queue import Letter, Outcome
+from birthmark.broker.rules.device_queue import Outcome, QueuedMessage
 from birthmark.errors import UnavailableError
 from birthmark.iothub import wire
 from birthmark.iothub.model import Hub, space_of
@@ -29,14 +29,14 @@ def holder_of(worker: str = "") -> str:
     return f"mqtt-{worker}" if worker else "mqtt"
 
 
-class _Taken(NamedTuple):
+class _UnacknowledgedMessage(NamedTuple):
     """What was sent and is not acknowledged."""
 
     lock: str
     until: int
 
 
-class DeviceBound:
+class C2dDelivery:
     """What one connection has of its device's inbox; `subscriptions` say, at any time, whether it wants more.
 
     `look` is called when it is time to look again. Nothing is taken where `living` fails: who took this device over
@@ -79,7 +79,7 @@ class DeviceBound:
         self._device_id = device_id
         self._subscriptions = subscriptions
         self._look = look
-        self._taken: dict[int, _Taken] = {}  # by packet id
+        self._taken: dict[int, _UnacknowledgedMessage] = {}  # by packet id
         self._is_flowing = self._looks_again = self._gave_back = False
         self._timer: asyncio.TimerHandle | None = None
 
@@ -117,7 +117,7 @@ class DeviceBound:
             )
             if letter is not None:
                 self._looks_again = True
-                await self._send(letter, _Taken(letter.lock or "", letter.locked_until or 0))
+                await self._send(letter, _UnacknowledgedMessage(letter.lock or "", letter.locked_until or 0))
         return looked_at
 
     def _has_room(self) -> bool:
@@ -140,7 +140,7 @@ class DeviceBound:
         """By which subscription messages go out now."""
         return None if self._pump.is_over else self._subscriptions.get(wire.devicebound(self._device_id))
 
-    async def _send(self, letter: Letter, taken: _Taken) -> None:
+    async def _send(self, letter: QueuedMessage, taken: _UnacknowledgedMessage) -> None:
         if (wanted := self._wanted) is None:
             await self._c2d.inboxes.take_back(self._space, self._device_id, letter)
             return
@@ -162,7 +162,7 @@ class DeviceBound:
         taken = {packet_id: self._taken.pop(packet_id) for packet_id in packet_ids if packet_id in self._taken}
         return self._completed(taken) if taken else None
 
-    async def _completed(self, taken: dict[int, _Taken]) -> None:
+    async def _completed(self, taken: dict[int, _UnacknowledgedMessage]) -> None:
         try:
             for packet_id, one in tuple(taken.items()):
                 await self._settle(one.lock)

@@ -6,7 +6,7 @@ from typing import Protocol
 
 import msgspec
 
-from birthmark.broker import Attached, Space
+from birthmark.broker import ConnectedSession, Namespace
 from birthmark.broker.model import Subscription
 from birthmark.clock import Clock, SystemEntropy, new_uuid
 from birthmark.documents import Problem
@@ -14,21 +14,21 @@ from birthmark.errors import BirthmarkError
 from birthmark.iothub import wire
 from birthmark.iothub.errors import http_error
 from birthmark.iothub.model import AuthenticationType, Device, Hub, Identity
-from birthmark.iothub.mqtt.c2d import DeviceBound
+from birthmark.iothub.mqtt.c2d import C2dDelivery
 from birthmark.iothub.mqtt.direct_methods import MethodCalls
 from birthmark.iothub.mqtt.telemetry import TelemetryWindow
 from birthmark.iothub.rules.credentials import CredentialBusyError
 from birthmark.iothub.rules.d2c import QosNotServedError, TopicNotServedError
-from birthmark.iothub.rules.tiers import Metered
+from birthmark.iothub.rules.tiers import ThrottleClass
 from birthmark.iothub.rules.twins import MAX_PATCH_BYTES, TwinInvalidError
 from birthmark.iothub.service import IotHub
-from birthmark.iothub.service.credentials import Accepted, Credentials
+from birthmark.iothub.service.credentials import AcceptedIssuance, Credentials
 from birthmark.metrics import Traffic
-from birthmark.mqtt.encoded_message import Parcel
+from birthmark.mqtt.encoded_message import EncodedMessage
 from birthmark.mqtt.errors import LocalProtocolError
 from birthmark.mqtt.packets import Publish, SubAck, Subscribe, UnsubAck, Unsubscribe
-from birthmark.net.admission import Closed
-from birthmark.net.identity_conflicts import Contested
+from birthmark.net.admission import CloseReason
+from birthmark.net.identity_conflicts import TakeoverHistory
 from birthmark.net.mqtt_driver import MqttPump
 from birthmark.pki.csr import CsrRefusedError
 from birthmark.store import Changes
@@ -66,7 +66,7 @@ class CredentialRequests:
         self._say(_ACCEPTED, rid, wire.accepted_json(correlation, accepted.expires_at))
         return self._finish(accepted, rid, correlation)
 
-    async def _finish(self, accepted: Accepted, rid: str, correlation: str) -> None:
+    async def _finish(self, accepted: AcceptedIssuance, rid: str, correlation: str) -> None:
         try:
             chain = await self._credentials.finish(accepted)
         except BirthmarkError as error:
@@ -101,7 +101,7 @@ _SERVED = ("$iothub/twin/", "$iothub/methods/")
 _Asked = tuple[Publish, wire.TwinGet | wire.TwinReport | wire.CredentialAsk]
 
 
-class Among(Protocol):
+class ConnectionsPort(Protocol):
     """What a connection needs of all of them."""
 
     iothub: IotHub
@@ -110,7 +110,7 @@ class Among(Protocol):
     traffic: Traffic
     holder: str
     living: Callable[[], Changes]
-    contested: Contested
+    contested: TakeoverHistory
 
     async def look_anywhere(self, hub: str, device_id: str) -> None:
         """Let a device look into its inbox, wherever it is connected."""
@@ -137,13 +137,20 @@ class HubConnection:
     )
 
     def __init__(
-        self, connections: Among, pump: MqttPump, space: Space, *, hub: Hub, identity: Identity, is_of_policy: bool
+        self,
+        connections: ConnectionsPort,
+        pump: MqttPump,
+        space: Namespace,
+        *,
+        hub: Hub,
+        identity: Identity,
+        is_of_policy: bool,
     ) -> None:
         """`is_of_policy`: a token of a policy of the hub opened it, and no proof of the device."""
         self._connections = connections
         self._asked: tuple[_Asked, ...] = ()  # of the burst at hand
         self._credentials: CredentialRequests | None = None
-        self._devicebound: DeviceBound | None = None
+        self._devicebound: C2dDelivery | None = None
         stream = connections.iothub.telemetry.stream(hub)
         throttles = connections.iothub.throttles
         self._telemetry = TelemetryWindow(
@@ -155,14 +162,14 @@ class HubConnection:
         self.hub = hub
         self.device_id = identity.name
         self.is_of_policy = is_of_policy
-        self.attached: Attached
+        self.attached: ConnectedSession
 
     @property
     def is_vouched_for(self) -> bool:
         """Whether a CA of the hub let it in."""
         return self._identity.authentication.type is AuthenticationType.AUTHORITY
 
-    def attach(self, session: Attached) -> None:
+    def attach(self, session: ConnectedSession) -> None:
         """Begin with the session that the broker gave it."""
         self.attached = session
 
@@ -197,22 +204,22 @@ class HubConnection:
     def acknowledged(self, packet_ids: Sequence[int]) -> Awaitable[None] | None:
         return None if self._devicebound is None else self._devicebound.acknowledged(packet_ids)
 
-    def closed(self, reason: Closed, session_expiry_s: int | None) -> None:
+    def closed(self, reason: CloseReason, session_expiry_s: int | None) -> None:
         del session_expiry_s
         was_open = not self.attached.is_on_hold
-        self._space.disconnect(self.attached, reason, with_will=was_open and reason is not Closed.DISCONNECT)
+        self._space.disconnect(self.attached, reason, with_will=was_open and reason is not CloseReason.DISCONNECT)
         if self._devicebound is not None:
             self._space.spawn(self._give_back(self._devicebound))
 
     # ---- what the broker calls
 
-    def deliver(self, parcel: Parcel, qos: int) -> None:
+    def deliver(self, parcel: EncodedMessage, qos: int) -> None:
         try:
             self.pump.deliver(parcel, qos)
         except LocalProtocolError:  # its queue is full
             self._connections.traffic.count_slow()
 
-    def forward(self, parcel: Parcel, packet_id: int, *, dup: bool) -> bool:
+    def forward(self, parcel: EncodedMessage, packet_id: int, *, dup: bool) -> bool:
         return self.pump.forward(parcel, packet_id, dup=dup)
 
     def may_get(self, topic: str) -> bool:
@@ -223,9 +230,9 @@ class HubConnection:
         if self._devicebound is not None:
             await self._devicebound.give_back()
 
-    def end(self, reason: Closed) -> None:
+    def end(self, reason: CloseReason) -> None:
         self.pump.close(reason)
-        if reason is Closed.TAKEN_OVER and (
+        if reason is CloseReason.TAKEN_OVER and (
             two := self._connections.contested.ended(self.device_id, self.pump.address)
         ):
             self.pump.note(two)
@@ -242,7 +249,7 @@ class HubConnection:
         if self._devicebound is None:
             c2d = self._connections.iothub.c2d
             holder, living = self._connections.holder, self._connections.living
-            self._devicebound = DeviceBound(
+            self._devicebound = C2dDelivery(
                 c2d, self.pump, self.hub, self.device_id, known, holder=holder, living=living, look=self.mail_came
             )
         self.attached.space.spawn(self._devicebound.flow())
@@ -304,7 +311,7 @@ class HubConnection:
         twins, throttles = self._connections.iothub.twins, self._connections.iothub.throttles
         try:
             is_read = isinstance(request, wire.TwinGet)
-            throttles.take(self.hub, Metered.TWIN_READ if is_read else Metered.TWIN_UPDATE)
+            throttles.take(self.hub, ThrottleClass.TWIN_READ if is_read else ThrottleClass.TWIN_UPDATE)
             if isinstance(request, wire.TwinGet):
                 twin = await twins.get(self.hub, self.device_id)
                 topic, body = wire.twin_response_topic(200, request.rid), wire.twin_for_device(twin)
@@ -330,7 +337,7 @@ class HubConnection:
             raise refused(f"reported {Problem.TOO_LARGE.value}")
         return read_json(payload, object, refused)
 
-    async def _give_back(self, devicebound: DeviceBound) -> None:
+    async def _give_back(self, devicebound: C2dDelivery) -> None:
         """Let the connection that came after this one have what was not acknowledged here."""
         await devicebound.give_back()
         await self._connections.look_anywhere(self.hub.name, self.device_id)

@@ -10,11 +10,11 @@ from typing import Generic, Protocol, TypeVar
 from weakref import ReferenceType, WeakSet, ref
 
 from birthmark.auth.sas import SKEW, SasExpiredError, SasToken, check_expiry
-from birthmark.broker import Arrival, Attached, Broker, Space, SpaceRules
+from birthmark.broker import Arrival, Broker, ConnectedSession, Namespace, SpaceRules
 from birthmark.broker.model import NEVER, Message, Will
 from birthmark.broker.rules.partitions import key_of
 from birthmark.bus import Bus
-from birthmark.bus.ports import Done
+from birthmark.bus.ports import EmptyReply
 from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError, UnavailableError
 from birthmark.iothub import wire
@@ -27,36 +27,36 @@ from birthmark.iothub.mqtt.direct_methods import CallMethod, MethodAnswered, Met
 from birthmark.iothub.ports import UNSEEN, Notify, SeenAt
 from birthmark.iothub.rules.authentication import DEVICE_CONNECT, check_client_id
 from birthmark.iothub.rules.d2c import check_will, telemetry_of
-from birthmark.iothub.rules.tiers import Metered
+from birthmark.iothub.rules.tiers import ThrottleClass
 from birthmark.iothub.service import IotHub
 from birthmark.iothub.service.hubs import UnknownHubError
 from birthmark.iothub.service.registry import still_there
 from birthmark.metrics import Traffic
 from birthmark.mqtt.packets import Connect
 from birthmark.mqtt.packets import Will as WillPacket
-from birthmark.net.admission import Admission, Closed, MqttRefusedError, require_3_1_1
-from birthmark.net.identity_conflicts import Contested
+from birthmark.net.admission import Admission, CloseReason, MqttRefusedError, require_3_1_1
+from birthmark.net.identity_conflicts import TakeoverHistory
 from birthmark.net.mqtt_driver import MqttPump
 from birthmark.store import from_micros
 
 _MOST = 1024
 
 
-class Line(Protocol):
+class ConnectionTransport(Protocol):
     """What carries a connection."""
 
     @property
     def is_over(self) -> bool: ...
 
 
-class Held(Protocol):
+class TokenConnection(Protocol):
     """A connection that was opened with a token."""
 
     @property
-    def pump(self) -> Line: ...
+    def pump(self) -> ConnectionTransport: ...
 
 
-OneHeld = TypeVar("OneHeld", bound=Held)
+OneHeld = TypeVar("OneHeld", bound=TokenConnection)
 
 
 class Tokens(Generic[OneHeld]):
@@ -103,7 +103,7 @@ class HubObserver:
         self._iothub = iothub
         self._clock = clock
 
-    def disconnected(self, attached: Attached, reason: Closed) -> None:
+    def disconnected(self, attached: ConnectedSession, reason: CloseReason) -> None:
         del reason
         self._iothub.routes.told_later(self._hub, attached.client, is_connected=False)
 
@@ -147,7 +147,7 @@ class HubConnections:
     def __init__(self, iothub: IotHub, broker: Broker, clock: Clock) -> None:
         self._broker = broker
         self._changes = 0  # of anything that a device may depend on
-        self._spaces: dict[str, Space] = {}
+        self._spaces: dict[str, Namespace] = {}
         self._modules: dict[tuple[str, str], WeakSet[HubConnection]] = {}
         """The connections of modules, by hub and device: as many as were here since the device was off."""
         self.iothub = iothub
@@ -159,9 +159,9 @@ class HubConnections:
         self.methods = MethodCalls(broker.database.sharing, clock)
         self._tokens = Tokens[HubConnection]()
         self.traffic = Traffic()
-        self.contested = Contested(clock)
+        self.contested = TakeoverHistory(clock)
 
-    def space(self, hub: str) -> Space:
+    def space(self, hub: str) -> Namespace:
         """Return the sessions of a hub."""
         if (known := self._spaces.get(hub)) is None:
             observer = HubObserver(hub, self.iothub, self.clock)
@@ -238,7 +238,7 @@ class HubConnections:
                 user, pump.peer, packet.password, address=pump.address
             )
             check_client_id(identity, packet.client_id)
-            self.iothub.throttles.take(hub, Metered.CONNECTION)
+            self.iothub.throttles.take(hub, ThrottleClass.CONNECTION)
             if user.model_id:
                 await self.iothub.twins.model(hub, identity, user.model_id)
             will = None if packet.will is None else _will_of(packet.will, identity.name)
@@ -254,7 +254,7 @@ class HubConnections:
                 if seen != self._changes:  # nobody told a connection that was not there: it proves itself again
                     await self.iothub.registry.authenticate(user, pump.peer, packet.password, address=pump.address)
             except BirthmarkError:
-                space.disconnect(attached, Closed.REFUSED, with_will=False)
+                space.disconnect(attached, CloseReason.REFUSED, with_will=False)
                 raise
             await self.iothub.routes.told(hub.name, identity.name, is_connected=True)
         except BirthmarkError as error:
@@ -281,13 +281,13 @@ class HubConnections:
     async def _called(self, asked: CallMethod) -> MethodAnswered:
         return await self.methods.call(self.space(asked.hub), asked)
 
-    async def _notified(self, asked: Notify) -> Done:
+    async def _notified(self, asked: Notify) -> EmptyReply:
         attached = self.space(asked.hub).live.get(asked.device_id)
         if not asked.topic:
             self.look_at(asked.hub, asked.device_id)
         elif attached is not None and (wanted := attached.subscriptions.get(wire.DESIRED)) is not None:
             attached.deliver(Message(asked.topic, asked.payload, 1), wanted.qos, 0)
-        return Done()
+        return EmptyReply()
 
     # ---- what the hub announces
 
@@ -296,10 +296,10 @@ class HubConnections:
         self._changes += 1
         attached = self.space(changed.hub).live.get(changed.device_id)
         if attached is not None:
-            attached.connection.end(Closed.ADMINISTRATIVE)
+            attached.connection.end(CloseReason.ADMINISTRATIVE)
         if changed.is_off:
             for connection in self._modules.pop((changed.hub, changed.device_id), ()):
-                connection.end(Closed.ADMINISTRATIVE)
+                connection.end(CloseReason.ADMINISTRATIVE)
 
     def recheck_vouched(self, changed: HubCaChanged) -> None:
         """A CA of a hub changed: where it is gone, those that are known by CAs must prove themselves again."""
@@ -307,14 +307,14 @@ class HubConnections:
         if changed.is_gone:
             for attached in tuple(self.space(changed.hub).live.values()):
                 if isinstance(attached.connection, HubConnection) and attached.connection.is_vouched_for:
-                    attached.connection.end(Closed.ADMINISTRATIVE)
+                    attached.connection.end(CloseReason.ADMINISTRATIVE)
 
     def recheck_policies(self, changed: HubsChanged) -> None:
         """A key of a hub's policy may be another: whoever came with a token of one must prove itself again."""
         self._changes += 1
         for attached in tuple(self.space(changed.hub).live.values()):
             if isinstance(attached.connection, HubConnection) and attached.connection.is_of_policy:
-                attached.connection.end(Closed.ADMINISTRATIVE)
+                attached.connection.end(CloseReason.ADMINISTRATIVE)
 
     def everyone(self) -> tuple[HubConnection, ...]:
         """Return every connection."""
@@ -328,7 +328,7 @@ class HubConnections:
         """A hub was deleted: its connections end."""
         self._changes += 1
         for attached in tuple(self.space(deleted.hub).live.values()):
-            attached.connection.end(Closed.ADMINISTRATIVE)
+            attached.connection.end(CloseReason.ADMINISTRATIVE)
 
     def _of(self, hubs: Iterable[Hub]) -> Iterator[HubConnection]:
         for hub in hubs:

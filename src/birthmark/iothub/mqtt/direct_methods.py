@@ -4,14 +4,14 @@ import asyncio
 
 import msgspec
 
-from birthmark.broker import Space
+from birthmark.broker import Namespace
 from birthmark.broker.model import Message
 from birthmark.bus.ports import Reply, Request
 from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError
 from birthmark.iothub import wire
 from birthmark.iothub.rules.direct_methods import DeviceNotOnlineError, MethodTimeoutError, read_answer
-from birthmark.store.database import Sharing
+from birthmark.store.database import SharedDatabase
 from birthmark.store.time_ids import Numbers
 
 _json = msgspec.json.Encoder().encode
@@ -37,11 +37,11 @@ class CallMethod(Request[MethodAnswered], frozen=True, tag="iothub.call_method")
 class MethodCalls:
     """The calls that wait for their answers on this worker."""
 
-    def __init__(self, sharing: Sharing, clock: Clock) -> None:
+    def __init__(self, sharing: SharedDatabase, clock: Clock) -> None:
         self._numbers, self._clock = Numbers(sharing), clock
         self._waiting: dict[str, tuple[str, str, asyncio.Future[MethodAnswered]]] = {}
 
-    async def call(self, space: Space, asked: CallMethod) -> MethodAnswered:
+    async def call(self, space: Namespace, asked: CallMethod) -> MethodAnswered:
         """Return the answer. Raise `DeviceNotOnlineError` at once, `MethodTimeoutError`, `MethodAnswerInvalidError`."""
         attached = space.live.get(asked.device_id)
         if attached is None or attached.is_on_hold or wire.METHODS not in attached.subscriptions:

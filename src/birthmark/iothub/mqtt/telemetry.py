@@ -19,7 +19,7 @@ from birthmark.iothub.rules.tiers import AT_A_TURN, BACKLOG_S
 from birthmark.iothub.service.throttles import Throttles
 from birthmark.mqtt.packets import Publish
 from birthmark.mqtt.topics import CACHED
-from birthmark.net.admission import Closed
+from birthmark.net.admission import CloseReason
 from birthmark.net.mqtt_driver import MqttPump
 
 WINDOW = 100
@@ -155,4 +155,4 @@ class TelemetryWindow:
         if problem is None:
             self._pump.ack_all(ids)
         else:
-            self._pump.close(Closed.SERVER)
+            self._pump.close(CloseReason.SERVER)

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from birthmark.broker.rules.device_queue import InboxRules, Letter, Outcome
+from birthmark.broker.rules.device_queue import InboxRules, Outcome, QueuedMessage
 from birthmark.errors import InvalidRequestError
-from birthmark.iothub.model import Mail
+from birthmark.iothub.model import C2dMessage
 from birthmark.iothub.wire import devicebound_topic
 
 RULES = InboxRules(max_waiting=50, lock_s=60, max_deliveries=10)
@@ -45,7 +45,7 @@ class C2dInvalidError(InvalidRequestError):
     device_id: str
 
 
-def check_mail(device_id: str, message_id: str, mail: Mail, feedback: str, *, expires_at: int, now: int) -> None:
+def check_mail(device_id: str, message_id: str, mail: C2dMessage, feedback: str, *, expires_at: int, now: int) -> None:
     """Raise `C2dInvalidError` for what cannot be sent."""
     names = (*mail.system.items(), *mail.properties.items())
     size = len(mail.payload) + sum(len(name.encode()) + len(value.encode()) for name, value in names)
@@ -62,13 +62,13 @@ def check_mail(device_id: str, message_id: str, mail: Mail, feedback: str, *, ex
         raise C2dInvalidError(device_id=device_id, detail=problem)
 
 
-def is_told(letter: Letter, outcome: Outcome) -> bool:
+def is_told(letter: QueuedMessage, outcome: Outcome) -> bool:
     """Say whether the service asked for a record of a letter's end by this outcome."""
     wanted = {"none": (), "positive": (True,), "negative": (False,), "full": (True, False)}[letter.feedback or "none"]
     return (outcome is Outcome.COMPLETED) in wanted
 
 
-def feedback_of(device_id: str, generation: str, letter: Letter, outcome: Outcome, at: str) -> dict[str, Any]:
+def feedback_of(device_id: str, generation: str, letter: QueuedMessage, outcome: Outcome, at: str) -> dict[str, Any]:
     """Return the record that the service gets of a letter's end, which happened `at` that time.
 
     As the class FeedbackRecord of Azure's service SDKs has it: `enqueuedTimeUtc` is the end's time, not the message's.

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from birthmark.documents.queries import (
-    Among,
     And,
     Compare,
     Condition,
-    Has,
+    Contains,
+    InSet,
     Is,
     Kind,
     Not,
@@ -66,12 +66,12 @@ class CollectionNotServedError(InvalidRequestError):
 
 
 @dataclass(frozen=True, slots=True)
-class Everything:
+class AllTwins:
     """All there are, by their names."""
 
 
 @dataclass(frozen=True, slots=True)
-class Named:
+class TwinsByName:
     """Those of some names."""
 
     names: tuple[str, ...]
@@ -94,7 +94,7 @@ class NamedWithin:
 
 
 @dataclass(frozen=True, slots=True)
-class With:
+class TwinsByTerm:
     """Those with a term of this path and any of these values."""
 
     path: str
@@ -102,7 +102,7 @@ class With:
 
 
 @dataclass(frozen=True, slots=True)
-class Within:
+class TwinsByRange:
     """Those with a term of this path whose value is in a span."""
 
     path: str
@@ -110,7 +110,7 @@ class Within:
 
 
 @dataclass(frozen=True, slots=True)
-class Off:
+class DisabledTwins:
     """Those that are switched off."""
 
 
@@ -120,7 +120,7 @@ class Edge:
 
 
 @dataclass(frozen=True, slots=True)
-class Connected:
+class ConnectedTwins:
     """Those that are connected: whoever knows them names them."""
 
 
@@ -132,15 +132,15 @@ class AnyOf:
 
 
 @dataclass(frozen=True, slots=True)
-class Either:
+class CheapestPlan:
     """As one of these plans says, whichever is cheaper: each finds all."""
 
     parts: tuple["Plan", ...]
 
 
-Leaf: TypeAlias = Everything | Named | NamedWithin | With | Within | Off | Edge
-Plan: TypeAlias = Leaf | Connected | AnyOf | Either
-_ALL = Everything()
+Leaf: TypeAlias = AllTwins | TwinsByName | NamedWithin | TwinsByTerm | TwinsByRange | DisabledTwins | Edge
+Plan: TypeAlias = Leaf | ConnectedTwins | AnyOf | CheapestPlan
+_ALL = AllTwins()
 
 
 def read_query(text: str) -> Query:
@@ -168,18 +168,18 @@ def plan(condition: Condition | None) -> Plan:  # noqa: PLR0911 - one for each f
         case None:
             return _ALL
         case And(parts=parts):
-            return Either(tuple(_narrowed([plan(part) for part in parts])))
+            return CheapestPlan(tuple(_narrowed([plan(part) for part in parts])))
         case Or(parts=parts):
             return AnyOf(tuple(plan(part) for part in parts))
         case Not(one=one):
             return _where_not(one)
         case Compare(left=Path() as path, operator=operator, right=Value(value=value)):
             return _compared(path, operator, value)
-        case Among(one=Path() as path, values=values):
+        case InSet(one=Path() as path, values=values):
             return _joined([_compared(path, Operator.SAME, value) for value in values])
         case Is(kind=kind, path=path):
             return _tested(path, kind)
-        case Has(part=part, one=Path() as path, text=Value(value=str() as text)):
+        case Contains(part=part, one=Path() as path, text=Value(value=str() as text)):
             return _with_text(path, text if part is Part.BEGINS else "")
         case Path():
             return _compared(condition, Operator.SAME, value=True)
@@ -189,11 +189,13 @@ def plan(condition: Condition | None) -> Plan:  # noqa: PLR0911 - one for each f
 
 def _joined(parts: Sequence[Plan]) -> Plan:
     """Return plans for the values of one path as one."""
-    if all(isinstance(part, With) for part in parts):
-        each = [part for part in parts if isinstance(part, With)]
-        return With(each[0].path, tuple(dict.fromkeys(value for part in each for value in part.values)))
-    if all(isinstance(part, Named) for part in parts):
-        return Named(tuple(sorted({name for part in parts if isinstance(part, Named) for name in part.names})))
+    if all(isinstance(part, TwinsByTerm) for part in parts):
+        each = [part for part in parts if isinstance(part, TwinsByTerm)]
+        return TwinsByTerm(each[0].path, tuple(dict.fromkeys(value for part in each for value in part.values)))
+    if all(isinstance(part, TwinsByName) for part in parts):
+        return TwinsByName(
+            tuple(sorted({name for part in parts if isinstance(part, TwinsByName) for name in part.names}))
+        )
     return AnyOf(tuple(parts))
 
 
@@ -201,9 +203,11 @@ def _narrowed(parts: Sequence[Plan]) -> Sequence[Plan]:
     """Return plans that have to hold together, spans of one path as one: from below and from above they are few."""
     found: dict[object, Plan] = {}
     for number, part in enumerate(parts):
-        if isinstance(part, Within):
+        if isinstance(part, TwinsByRange):
             known = found.get(part.path)
-            found[part.path] = Within(part.path, _both(known.span, part.span)) if isinstance(known, Within) else part
+            found[part.path] = (
+                TwinsByRange(part.path, _both(known.span, part.span)) if isinstance(known, TwinsByRange) else part
+            )
         elif isinstance(part, NamedWithin):
             named = found.get(NamedWithin)
             found[NamedWithin] = NamedWithin(_both(named.span, part.span)) if isinstance(named, NamedWithin) else part
@@ -222,9 +226,9 @@ def _both(one: Span, other: Span) -> Span:
 def _where_not(condition: Condition) -> Plan:
     """What is not so has, in a comparison, a value all the same."""
     match condition:
-        case Compare(left=Path() as path) | Among(one=Path() as path) | Has(one=Path() as path) | (Path() as path):
+        case Compare(left=Path() as path) | InSet(one=Path() as path) | Contains(one=Path() as path) | (Path() as path):
             if path.steps == ("status",) and condition == Compare(path, Operator.SAME, Value("enabled")):
-                return Off()
+                return DisabledTwins()
             return _tested(path, Kind.DEFINED)
         case Not(one=one):
             return plan(one)
@@ -239,14 +243,14 @@ def _compared(path: Path, operator: Operator, value: Primitive) -> Plan:
     if value is None:
         return _ALL
     if operator is Operator.SAME:
-        return With(key, (encode(value),))
+        return TwinsByTerm(key, (encode(value),))
     if operator is Operator.OTHER:
         return _tested(path, Kind.DEFINED)
     low, high = _ends(encode(value)[0])
     edge = encode(value)
     if operator in {Operator.ABOVE, Operator.FROM}:
-        return Within(key, Span(edge, high, with_high=False))
-    return Within(key, Span(low, edge))  # as long texts are cut, what is below may have the same term
+        return TwinsByRange(key, Span(edge, high, with_high=False))
+    return TwinsByRange(key, Span(low, edge))  # as long texts are cut, what is below may have the same term
 
 
 _OFF = ((Operator.SAME, "disabled"), (Operator.OTHER, "enabled"))
@@ -257,11 +261,11 @@ def _of_device(path: Path, operator: Operator, value: Primitive) -> Plan:
         case ("deviceId",), str():
             return _of_name(operator, value)
         case ("modelId",), str() if operator is Operator.SAME and value:  # who has none has an empty one
-            return With(MODEL, (encode(value),))
+            return TwinsByTerm(MODEL, (encode(value),))
         case ("status",), str() if (operator, value) in _OFF:
-            return Off()
+            return DisabledTwins()
         case ("connectionState",), "Connected" if operator is Operator.SAME:
-            return Connected()
+            return ConnectedTwins()
         case ("capabilities", "iotEdge"), True if operator is Operator.SAME:
             return Edge()
         case _:
@@ -271,7 +275,7 @@ def _of_device(path: Path, operator: Operator, value: Primitive) -> Plan:
 def _of_name(operator: Operator, value: str) -> Plan:
     match operator:
         case Operator.SAME:
-            return Named((value,))
+            return TwinsByName((value,))
         case Operator.OTHER:
             return _ALL
         case Operator.ABOVE | Operator.FROM:
@@ -284,20 +288,20 @@ def _tested(path: Path, kind: Kind) -> Plan:
     if (key := path_key(path.steps)) is None or kind is Kind.NULL:
         return _ALL
     if (first := _KINDS.get(kind)) is None:
-        return Within(key, Span("", None))
+        return TwinsByRange(key, Span("", None))
     low, high = _ends(first)
-    return Within(key, Span(low, high, with_high=False))
+    return TwinsByRange(key, Span(low, high, with_high=False))
 
 
 def _with_text(path: Path, beginning: str) -> Plan:
     if (key := path_key(path.steps)) is not None:
         low = encode(beginning)
-        return Within(key, Span(low, _beyond(low), with_high=False))
+        return TwinsByRange(key, Span(low, _beyond(low), with_high=False))
     if path.steps == ("deviceId",) and beginning:
         return NamedWithin(Span(beginning, _beyond(beginning), with_high=False))
     if path.steps == ("modelId",) and beginning:
         low = encode(beginning)
-        return Within(MODEL, Span(low, _beyond(low), with_high=False))
+        return TwinsByRange(MODEL, Span(low, _beyond(low), with_high=False))
     return _ALL
 
 

@@ -91,7 +91,7 @@ class Tier(StrEnum):
     S3 = "S3"
 
 
-class Metered(StrEnum):
+class ThrottleClass(StrEnum):
     """What there is a pace for, as it is told."""
 
     TELEMETRY = "messages of devices"
@@ -144,7 +144,7 @@ class Edition:
     def most_devices(self) -> int:
         return 500 if self.tier is Tier.F1 else 1_000_000
 
-    def pace(self, what: Metered) -> Pace:
+    def pace(self, what: ThrottleClass) -> Pace:
         """Return what is taken of something at a time."""
         least, each, within_s = _PACES[what][self.tier]
         return Pace(max(least, each * self.units), within_s)
@@ -176,15 +176,15 @@ def _row(s1: tuple[float, float], s2: tuple[float, float], s3: tuple[float, floa
     return {tier: (least, many, within_s) for tier, (least, many) in each.items()}
 
 
-_PACES: Mapping[Metered, _Row] = {
-    Metered.TELEMETRY: _row((100, 12), (0, 120), (0, 6_000)),
-    Metered.CONNECTION: _row((100, 12), (0, 120), (0, 6_000)),
-    Metered.MAIL: _row((0, 100), (0, 100), (0, 5_000), _MINUTE),
-    Metered.REGISTRY: _row((0, 100), (0, 100), (0, 5_000), _MINUTE),
-    Metered.METHOD: _row((0, 160), (0, 480), (0, 24 * _KIB)),
-    Metered.TWIN_READ: _row((100, 0), (100, 10), (0, 500)),
-    Metered.TWIN_UPDATE: _row((50, 0), (50, 5), (0, 250)),
-    Metered.QUERY: _row((0, 20), (0, 20), (0, 1_000), _MINUTE),
+_PACES: Mapping[ThrottleClass, _Row] = {
+    ThrottleClass.TELEMETRY: _row((100, 12), (0, 120), (0, 6_000)),
+    ThrottleClass.CONNECTION: _row((100, 12), (0, 120), (0, 6_000)),
+    ThrottleClass.MAIL: _row((0, 100), (0, 100), (0, 5_000), _MINUTE),
+    ThrottleClass.REGISTRY: _row((0, 100), (0, 100), (0, 5_000), _MINUTE),
+    ThrottleClass.METHOD: _row((0, 160), (0, 480), (0, 24 * _KIB)),
+    ThrottleClass.TWIN_READ: _row((100, 0), (100, 10), (0, 500)),
+    ThrottleClass.TWIN_UPDATE: _row((50, 0), (50, 5), (0, 250)),
+    ThrottleClass.QUERY: _row((0, 20), (0, 20), (0, 1_000), _MINUTE),
 }
 
 
@@ -238,17 +238,17 @@ class Throttle:
     hub: str
     edition: Edition
     parts: int = 1
-    _paces: dict[Metered, Allowance] = field(default_factory=dict)
+    _paces: dict[ThrottleClass, Allowance] = field(default_factory=dict)
     _day: date = date.min
     _messages: int = 0
 
-    def take(self, what: Metered, now: float, amount: float = 1) -> None:
+    def take(self, what: ThrottleClass, now: float, amount: float = 1) -> None:
         """Take so many of something. Raise `TierThrottledError`, which takes nothing."""
         if (wait_s := self.wait_s(what, now, amount)) > 0:
             raise self.refused(what, wait_s)
         self._of(what).take(amount)
 
-    def wait_s(self, what: Metered, now: float, amount: float = 1, ahead: float = 0) -> float:
+    def wait_s(self, what: ThrottleClass, now: float, amount: float = 1, ahead: float = 0) -> float:
         """Return how long it is until there is room for so many of something, behind those `ahead`; take nothing."""
         return self._of(what).wait_s(amount, now, ahead)
 
@@ -272,7 +272,7 @@ class Throttle:
 
     def use_up(self, now: float, for_s: float) -> None:
         """Take all there is of everything, and what comes within so many seconds."""
-        for what in Metered:
+        for what in ThrottleClass:
             self._of(what).use_up(now, for_s)
 
     def use_up_day(self, today: date) -> None:
@@ -297,14 +297,14 @@ class Throttle:
         """Return how many were counted today, here."""
         return self._messages if today == self._day else 0
 
-    def _of(self, what: Metered) -> Allowance:
+    def _of(self, what: ThrottleClass) -> Allowance:
         if (known := self._paces.get(what)) is None:
             pace = self.edition.pace(what)
             many = pace.many / self.parts
             known = self._paces[what] = Allowance(max(1.0, many), many / pace.within_s)
         return known
 
-    def refused(self, what: Metered, wait_s: float) -> TierThrottledError:
+    def refused(self, what: ThrottleClass, wait_s: float) -> TierThrottledError:
         """Return the refusal of what would wait so long."""
         known, after_s = self.edition, max(1, math.ceil(wait_s))
         larger = known.larger(lambda edition: edition.pace(what).many)

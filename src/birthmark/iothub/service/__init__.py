@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from birthmark.auth.user_credentials import NOBODY, Persons
+from birthmark.auth.user_credentials import NOBODY, UserDirectory
 from birthmark.clock import Clock, Entropy
 from birthmark.iam.role_scopes import NOBODYS, Roles
 from birthmark.iothub.ports import Notifier
@@ -14,8 +14,8 @@ from birthmark.iothub.service.credentials import Credentials, Grants, Issuer
 from birthmark.iothub.service.hubs import Hubs
 from birthmark.iothub.service.message_routing import Record, Routes
 from birthmark.iothub.service.queries import Queries
-from birthmark.iothub.service.registry import Made, Registry, RevocationCheck
-from birthmark.iothub.service.routing_events import Telling
+from birthmark.iothub.service.registry import ProvisionedDevice, Registry, RevocationCheck
+from birthmark.iothub.service.routing_events import RoutingEvents
 from birthmark.iothub.service.telemetry import Telemetry
 from birthmark.iothub.service.throttles import Throttles
 from birthmark.iothub.service.twin_index import Index
@@ -73,7 +73,7 @@ class IotHub:
         is_devices_own: IsDevicesOwn | None = None,
         *,
         is_lost: IsLost = nobody_is,
-        persons: Persons = NOBODY,
+        persons: UserDirectory = NOBODY,
         roles: Roles = NOBODYS,
         issuer: Issuer | None = None,
         grants: Grants | None = None,
@@ -95,7 +95,7 @@ class IotHub:
         )
         telemetry = later_telemetry.fill(Telemetry(hubs, database, clock, leads=leads, **kept))
         authorities = HubAuthorities(database, clock, entropy, is_devices_own)
-        telling = Telling(database, clock)
+        telling = RoutingEvents(database, clock)
         routes = Routes(database, clock, entropy, hubs, telemetry=telemetry, tells=telling, leads=leads, record=record)
         later_routes.fill(routes)
         throttles = Throttles(hubs, clock, workers)
@@ -127,7 +127,7 @@ __all__ = [
     "Hubs",
     "Index",
     "IotHub",
-    "Made",
+    "ProvisionedDevice",
     "Queries",
     "Registry",
     "Routes",

@@ -8,12 +8,12 @@ from typing import Any
 import msgspec
 
 from birthmark.actor import Actor
-from birthmark.broker.device_queue import Inboxes, putting
-from birthmark.broker.keyed_lock import Turns
-from birthmark.broker.rules.device_queue import Letter, Outcome
-from birthmark.clock import Clock, Entropy, Steadiness, new_uuid
+from birthmark.broker.device_queue import DeviceQueues, putting
+from birthmark.broker.keyed_lock import KeyedLock
+from birthmark.broker.rules.device_queue import Outcome, QueuedMessage
+from birthmark.clock import Clock, ClockStability, Entropy, new_uuid
 from birthmark.errors import BirthmarkError
-from birthmark.iothub.model import Hub, Mail, space_of
+from birthmark.iothub.model import C2dMessage, Hub, space_of
 from birthmark.iothub.ports import Notifier
 from birthmark.iothub.rules import c2d as rules
 from birthmark.iothub.rules.c2d import FEEDBACK
@@ -25,7 +25,7 @@ from birthmark.store.time_ids import Numbers
 from birthmark.untrusted_text import decode_json
 
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(Mail).decode
+_decode = msgspec.msgpack.Decoder(C2dMessage).decode
 BURY_EVERY_S = 5
 MAX_FEEDBACK = 10_000
 """What waits of a hub's feedback; beyond it the oldest goes, as the service keeps no more than it can hand out."""
@@ -49,15 +49,23 @@ class CloudToDevice:
         self._entropy = entropy
         self._registry = registry
         self._places = Numbers(database.sharing)  # of letters to the service
-        self.turns: Turns[tuple[str, str]] = Turns()
+        self.turns: KeyedLock[tuple[str, str]] = KeyedLock()
         """Of the connections of one device, with its inbox: by space and device."""
-        since = Steadiness(clock).since
-        self.inboxes = Inboxes(database, self.now, since, entropy, rules.RULES, ended=self._ended)
-        self.feedback = Inboxes(database, self.now, since, entropy, rules.FEEDBACK_RULES)
+        since = ClockStability(clock).since
+        self.inboxes = DeviceQueues(database, self.now, since, entropy, rules.RULES, ended=self._ended)
+        self.feedback = DeviceQueues(database, self.now, since, entropy, rules.FEEDBACK_RULES)
 
     async def send(
-        self, hub: Hub, device_id: str, mail: Mail, *, message_id: str, feedback: str, expiry: str | None, actor: str
-    ) -> Letter:
+        self,
+        hub: Hub,
+        device_id: str,
+        mail: C2dMessage,
+        *,
+        message_id: str,
+        feedback: str,
+        expiry: str | None,
+        actor: str,
+    ) -> QueuedMessage:
         """Queue a message and tell the device. Raise `UnknownDeviceError`, `C2dInvalidError`, `InboxFullError`."""
         device = await self._registry.device(hub, device_id)
         now = self.now()
@@ -68,7 +76,7 @@ class CloudToDevice:
         message_id = message_id or new_uuid(self._entropy)
         ends_at = now if expires_at is None else expires_at
         rules.check_mail(device_id, message_id, mail, feedback, expires_at=ends_at, now=now)
-        letter = Letter(0, message_id, _encode(mail), now, expires_at or 0, feedback=feedback)
+        letter = QueuedMessage(0, message_id, _encode(mail), now, expires_at or 0, feedback=feedback)
         also = Changes()
         if isinstance(actor, Actor):  # a policy names no person, and its program may send without end
             also.audit(actor, "iothub.c2d_sent", device_id, hub=hub.name, message=message_id)
@@ -102,16 +110,16 @@ class CloudToDevice:
                 await self.inboxes.bury()
                 await self.feedback.trim(FEEDBACK, MAX_FEEDBACK)
 
-    def mail_of(self, letter: Letter) -> Mail:
+    def mail_of(self, letter: QueuedMessage) -> C2dMessage:
         """Return what a letter holds."""
         return _decode(letter.body)
 
-    def record_of(self, letter: Letter) -> Mapping[str, Any]:
+    def record_of(self, letter: QueuedMessage) -> Mapping[str, Any]:
         """Return the feedback record that a letter to the service holds."""
         record: dict[str, Any] = decode_json(letter.body)
         return record
 
-    def _ended(self, space: str, client: str, letter: Letter, outcome: Outcome) -> Changes:
+    def _ended(self, space: str, client: str, letter: QueuedMessage, outcome: Outcome) -> Changes:
         """Write the feedback in the commit that ends the letter; a purged inbox may be one of a device that is gone."""
         if not rules.is_told(letter, outcome):
             return Changes()
@@ -120,7 +128,9 @@ class CloudToDevice:
         record = rules.feedback_of(client, self.mail_of(letter).generation, letter, outcome, at)
         body = msgspec.json.encode(record)
         return putting(
-            space, FEEDBACK, Letter(self._places.next(now), new_uuid(self._entropy), body, now, now + _FEEDBACK_LIFE)
+            space,
+            FEEDBACK,
+            QueuedMessage(self._places.next(now), new_uuid(self._entropy), body, now, now + _FEEDBACK_LIFE),
         )
 
     def now(self) -> int:

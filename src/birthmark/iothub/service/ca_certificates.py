@@ -23,7 +23,7 @@ from birthmark.pki.path_validation import MAX_BAG, SignatureCache, Signatures, b
 from birthmark.pki.possession import which
 from birthmark.pki.verified_ca import Authority
 from birthmark.store import Changes, Database, decided_again
-from birthmark.store.reloading_cache import Remembered
+from birthmark.store.reloading_cache import RowCache
 
 MAX_CAS = 25
 """Of one hub ("IoT Hub quotas and throttling")."""
@@ -95,7 +95,7 @@ class HubAuthorities:
         self._clock = clock
         self._entropy = entropy
         self._is_devices_own = is_devices_own
-        self._remembered = Remembered(database, HubCaChanged)
+        self._remembered = RowCache(database, HubCaChanged)
         self._signatures = SignatureCache()
 
     async def all(self, hub: Hub) -> Sequence[Authority]:

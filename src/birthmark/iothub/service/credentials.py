@@ -73,7 +73,7 @@ class Issuer(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Accepted:
+class AcceptedIssuance:
     """A request that is under way; `chain` where it was answered before."""
 
     hub: Hub
@@ -95,7 +95,7 @@ class NewDevice(NamedTuple):
     generation_id: str
 
 
-class _Nobody:
+class _MissingIssuer:
     async def of(self, device: Device) -> Grant:
         detail = "there is no provisioning service that issues any"
         raise NoCredentialPolicyError(device_id=device.device_id, hub=device.hub, detail=detail)
@@ -118,7 +118,7 @@ class Credentials:
         self._clock = clock
         self._entropy = entropy
         self._registry = registry
-        self.grants = grants or _Nobody()
+        self.grants = grants or _MissingIssuer()
         self.issuer = issuer
         self.count = 0
 
@@ -135,13 +135,13 @@ class Credentials:
         *,
         request_id: str,
         session: str,
-    ) -> Accepted:
+    ) -> AcceptedIssuance:
         """Write down that a device asks, and return what to go on with. `device` and `leaf` are the connection's.
 
         Raise `OtherDeviceError`, `CredentialBusyError` and the like.
         """
 
-        async def decide() -> Accepted:
+        async def decide() -> AcceptedIssuance:
             # Before the device: what is issued in between changes this, and the commit is on the condition of it.
             known = await self.known(hub, device.device_id)
             present = await self._same(hub, device)
@@ -154,7 +154,7 @@ class Credentials:
             version = self._entropy.token(8).hex()
             base = (hub, device.device_id, device.generation_id, asked, request_id, version, expires_at, leaf)
             if (chain := await self._made_before(present, known, asked, now)) is not None:
-                return Accepted(*base, chain)
+                return AcceptedIssuance(*base, chain)
             unused = unused_of(present, known)
             claimed = replace(
                 unused or Credential(hub.name, device.device_id, device.generation_id, version),
@@ -164,11 +164,11 @@ class Credentials:
                 expires_at=to_micros(expires_at),
             )
             await self._database.commit(self._still(present).merge(_written(claimed, known)))
-            return Accepted(*base)
+            return AcceptedIssuance(*base)
 
         return await _decided(decide)
 
-    async def finish(self, accepted: Accepted) -> tuple[str, ...]:
+    async def finish(self, accepted: AcceptedIssuance) -> tuple[str, ...]:
         """Issue what was accepted, and return the chain. Raise `CredentialReplacedError`, or what the CA refuses."""
         if accepted.chain is not None:
             return accepted.chain
@@ -180,7 +180,7 @@ class Credentials:
         self.count += 1
         return chain
 
-    async def _issue(self, accepted: Accepted) -> tuple[str, ...]:
+    async def _issue(self, accepted: AcceptedIssuance) -> tuple[str, ...]:
         hub, asked, leaf = accepted.hub, accepted.asked, accepted.leaf
         device = await self._registry.device(hub, accepted.device_id)
         known = await self.known(hub, device.device_id)
@@ -282,7 +282,7 @@ class Credentials:
             key_generation_id=device.generation_id,
         )
 
-    async def _give_up(self, accepted: Accepted) -> None:
+    async def _give_up(self, accepted: AcceptedIssuance) -> None:
         """Let go of a request that is answered with a refusal; what was issued before it stays on record."""
         known = await self.known(accepted.hub, accepted.device_id)
         if known is None or known.version != accepted.version:

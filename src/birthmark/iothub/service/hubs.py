@@ -7,9 +7,9 @@ from dataclasses import replace
 from birthmark.auth.permissions import Right
 from birthmark.auth.sas import SasToken, check_resource, check_sas, parse_sas
 from birthmark.auth.shared_access_policies import Which, rotated
-from birthmark.auth.user_credentials import NOBODY, Persons, is_of_person, parts_of, printable
+from birthmark.auth.user_credentials import NOBODY, UserDirectory, is_of_person, parts_of, printable
 from birthmark.broker.store import drop_space, drop_stream
-from birthmark.broker.stream_retention import Trimming
+from birthmark.broker.stream_retention import StreamRetention
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError, ConflictError, NotFoundError
 from birthmark.iam.authorization import demand
@@ -22,7 +22,7 @@ from birthmark.iothub.rules.tiers import Edition, edition_of
 from birthmark.net.fair_scheduler import count_for
 from birthmark.store import Changes, Database, counters, decided_again, name_index
 from birthmark.store.pagination import every
-from birthmark.store.reloading_cache import Loading
+from birthmark.store.reloading_cache import ReloadingCache
 
 POLICIES = ("iothubowner", "service", "device", "registryRead", "registryReadWrite")
 READ = frozenset({"iothubowner", "registryRead", "registryReadWrite"})
@@ -64,7 +64,7 @@ class Hubs:
         clock: Clock,
         entropy: Entropy,
         *,
-        persons: Persons = NOBODY,
+        persons: UserDirectory = NOBODY,
         roles: Roles = NOBODYS,
         without_telemetry: Callable[[Hub], AbstractAsyncContextManager[None]] = lambda _hub: nullcontext(),
         with_routes: Callable[[Hub], Awaitable[Changes]] = _no_changes,
@@ -80,7 +80,7 @@ class Hubs:
         self._by_host: dict[str, Hub] = {}
         self.editions: dict[str, Edition] = {}
         """By name, the tiers of those that have one."""
-        self._loading = Loading(database, self._read, HubsChanged, HubDeleted)
+        self._loading = ReloadingCache(database, self._read, HubsChanged, HubDeleted)
         self._persons, self._roles = persons, roles
         self.without_telemetry = without_telemetry
         self._with_routes = with_routes
@@ -165,7 +165,7 @@ class Hubs:
         name, policies = hub.name, store.HUBS.row(hub)["policies"]
         changed = ChangedMeanwhileError(what="The hub")
         as_read = Changes().run(store.SAME_HUB, expect=1, otherwise=changed, key_name=name, key_policies=policies)
-        await Trimming(space_of(name), Message, self._database, lambda one: one.device_id).nearly_all(as_read)
+        await StreamRetention(space_of(name), Message, self._database, lambda one: one.device_id).nearly_all(as_read)
         changes = (
             Changes()
             .run(store.REMOVE_HUB, expect=1, otherwise=changed, name=name, policies=policies)

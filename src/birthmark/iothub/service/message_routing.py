@@ -21,32 +21,32 @@ from birthmark.iothub.events import HubDeleted, RoutingChanged
 from birthmark.iothub.model import Hub, Message, Twin
 from birthmark.iothub.rules.routes import configuration, event_messages, matching
 from birthmark.iothub.rules.routes.configuration import EndpointInvalidError, UnknownEndpointError
-from birthmark.iothub.rules.routes.matching import Ready
+from birthmark.iothub.rules.routes.matching import PreparedRouting
 from birthmark.iothub.service.hubs import Hubs, UnknownHubError
-from birthmark.iothub.service.routing_events import Telling, stream_name
+from birthmark.iothub.service.routing_events import RoutingEvents, stream_name
 from birthmark.iothub.service.telemetry import Telemetry
 from birthmark.iothub.wire.routing import (
     FALLBACK,
     Endpoint,
     FileEndpoint,
-    Kept,
     Route,
     Routing,
     ServerEndpoint,
     Source,
+    StoredRouting,
     StreamEndpoint,
     WebhookEndpoint,
 )
 from birthmark.iothub.wire.twins import section_json
 from birthmark.message_routing import store as letters
 from birthmark.message_routing.carriers.streams import Entry
-from birthmark.message_routing.deliveries import Carrier, Letter, Server
+from birthmark.message_routing.deliveries import Delivery, Server, Sink
 from birthmark.message_routing.delivery_queue import Lane, Queue, owner_of
 from birthmark.message_routing.engine import Engine
 from birthmark.outbound.webhook_signing import SECRET_BYTES, secret_of
 from birthmark.store import Changes, Database, decided_again
 from birthmark.store.pagination import every
-from birthmark.store.reloading_cache import Loading
+from birthmark.store.reloading_cache import ReloadingCache
 from birthmark.supervised_tasks import Leads, always, ended, kept, told
 
 CheckUrl = Callable[[str], object]
@@ -95,7 +95,7 @@ class _OfHub:
     def name(self) -> str:
         return f"hub:{self._part.hub}:{'messages' if self._part.is_telemetry else 'events'}"
 
-    async def decide(self, message: Message) -> Sequence[Letter]:
+    async def decide(self, message: Message) -> Sequence[Delivery]:
         """Return what goes out."""
         ready = self._routes.ready(self._part.hub)
         if ready is None or ready.generation != self._part.generation:
@@ -108,8 +108,14 @@ class _OfHub:
         return [self._letter(ready, message, body, twin, name, route) for name, route in found.items()]
 
     def _letter(  # noqa: PLR0917 - what a letter is made of
-        self, ready: Ready, message: Message, shown: Any, twin: Mapping[str, Any] | None, name: str, route: str
-    ) -> Letter:
+        self,
+        ready: PreparedRouting,
+        message: Message,
+        shown: Any,
+        twin: Mapping[str, Any] | None,
+        name: str,
+        route: str,
+    ) -> Delivery:
         endpoint = ready.kept.routing.endpoint(name)
         assert endpoint is not None  # noqa: S101 - a routing that is kept names none that is not there
         address: dict[str, Any] = {"hub": ready.hub, "endpoint": name}
@@ -121,7 +127,7 @@ class _OfHub:
             address |= {"stream": f"{ready.hub}/{name}", "key": message.device_id}
         body = matching.envelope(message, shown, ready.enrichments(name), ready.hub, twin)
         origin = {"device": message.device_id, "route": route}
-        return Letter(matching.lane_of(ready.hub, route, name), matching.kind_of(endpoint), address, body, origin)
+        return Delivery(matching.lane_of(ready.hub, route, name), matching.kind_of(endpoint), address, body, origin)
 
 
 class Routes:
@@ -135,29 +141,29 @@ class Routes:
         hubs: Hubs,
         *,
         telemetry: Telemetry,
-        tells: Telling,
+        tells: RoutingEvents,
         leads: Leads = always,
         record: Record = lambda _: None,
     ) -> None:
         """`record` files what a route could not do."""
         self._database, self.clock, self._entropy = database, clock, entropy
         self._hubs, self._telemetry, self.telling = hubs, telemetry, tells
-        self._ready: dict[str, Ready] = {}
+        self._ready: dict[str, PreparedRouting] = {}
         self._streams: dict[tuple[str, str, str], SqlStream[Entry]] = {}
         self._changed = asyncio.Event()
         self._saying: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._sequence = 0
         self._sent: Counter[str] = Counter()
         self.engines: dict[_Part, Engine[Message]] = {}
-        self._loading = Loading(database, self._read, RoutingChanged, HubDeleted)
+        self._loading = ReloadingCache(database, self._read, RoutingChanged, HubDeleted)
         self._queue: Queue | None = None
-        self._carriers: Mapping[str, Carrier] = {}
+        self._carriers: Mapping[str, Sink] = {}
         self._check_url: CheckUrl = lambda _: None
         self._servers: Mapping[str, Server] = {}
         self.leads, self.record = leads, record
 
     def begin(
-        self, queue: Queue, carriers: Mapping[str, Carrier], *, check_url: CheckUrl, servers: Mapping[str, Server]
+        self, queue: Queue, carriers: Mapping[str, Sink], *, check_url: CheckUrl, servers: Mapping[str, Server]
     ) -> None:
         """Know the ways out."""
         self._queue, self._carriers = queue, carriers
@@ -190,11 +196,11 @@ class Routes:
         self._streams = {key: stream for key, stream in self._streams.items() if key in there}
         self._changed.set()
 
-    def ready(self, hub: str) -> Ready | None:
+    def ready(self, hub: str) -> PreparedRouting | None:
         """Return a hub's routes made ready; None where it never had any."""
         return self._ready.get(hub)
 
-    async def get(self, hub: Hub) -> Kept | None:
+    async def get(self, hub: Hub) -> StoredRouting | None:
         """Return what is on record of a hub's routes; None where it never had any."""
         row = await self._database.one(store.GET_ROUTING, hub=hub.name)
         return None if row is None else store.kept_of(row)
@@ -214,13 +220,13 @@ class Routes:
         actor: str,
         revision: int | None = None,
         **told: object,
-    ) -> Kept:
+    ) -> StoredRouting:
         """Make a hub's routes what `decide` makes of them; `revision` is the one that it is meant for.
 
         Raise what `decide` raises, `EndpointInvalidError`, and why a URL may not be called.
         """
 
-        async def once() -> Kept:
+        async def once() -> StoredRouting:
             known = await self.get(hub)
             before = Routing() if known is None else known.routing
             if revision is not None and revision != (0 if known is None else known.revision):
@@ -245,16 +251,18 @@ class Routes:
                 detail = f"the configuration has no [servers.{one.server[:64]}]"
                 raise EndpointInvalidError(hub=hub.name, endpoint=one.name, detail=detail)
 
-    def _kept(self, hub: Hub, known: Kept | None, made: Routing) -> Kept:
+    def _kept(self, hub: Hub, known: StoredRouting | None, made: Routing) -> StoredRouting:
         secrets: dict[str, str] = {}
         for one in made.endpoints:
             if isinstance(one, WebhookEndpoint):
                 old = None if known is None or known.routing.endpoint(one.name) != one else known.secrets.get(one.name)
                 secrets[one.name] = old or secret_of(self._entropy.token(SECRET_BYTES))
         generation = self._entropy.token(_GENERATION_BYTES).hex() if known is None else known.generation
-        return Kept(hub.name, generation, (0 if known is None else known.revision) + 1, made, secrets, self.clock.now())
+        return StoredRouting(
+            hub.name, generation, (0 if known is None else known.revision) + 1, made, secrets, self.clock.now()
+        )
 
-    async def _writing(self, hub: Hub, known: Kept | None, made: Kept) -> Changes:
+    async def _writing(self, hub: Hub, known: StoredRouting | None, made: StoredRouting) -> Changes:
         row = store.routing_row(made)
         changed = ChangedMeanwhileError(what="The routing of the hub")
         if known is None:
@@ -377,7 +385,7 @@ class Routes:
 
     # ---- what leaves
 
-    def endpoint_of(self, letter: Letter) -> Endpoint:
+    def endpoint_of(self, letter: Delivery) -> Endpoint:
         """Return the endpoint of a letter as it is now. Raise `UnknownEndpointError`, which no further try mends."""
         hub, name = letter.address["hub"], letter.address["endpoint"]
         known = self._ready.get(hub)
@@ -410,7 +418,7 @@ class Routes:
             "properties": {"desired": section_json(found.desired), "reported": section_json(found.reported)},
         }
 
-    async def failed(self, letter: Letter, error: BirthmarkError) -> None:
+    async def failed(self, letter: Delivery, error: BirthmarkError) -> None:
         """File what failed for good."""
         self.record(
             RouteFailedError(

@@ -28,7 +28,7 @@ from birthmark.iothub.model import (
     space_of,
 )
 from birthmark.iothub.rules.routes import event_messages
-from birthmark.iothub.service.routing_events import Telling
+from birthmark.iothub.service.routing_events import RoutingEvents
 from birthmark.iothub.wire.routing import Source
 from birthmark.rate_limits import RateLimits
 from birthmark.store import Changes, Database, Statement, decided_again, to_micros
@@ -112,7 +112,7 @@ BURST, EVERY_S = 100, 10
 class Modules:
     """The modules of all devices."""
 
-    def __init__(self, database: Database, clock: Clock, entropy: Entropy, tells: Telling) -> None:
+    def __init__(self, database: Database, clock: Clock, entropy: Entropy, tells: RoutingEvents) -> None:
         self._telling = tells
         self._database = database
         self._clock = clock

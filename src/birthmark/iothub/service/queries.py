@@ -14,7 +14,7 @@ import msgspec
 
 from birthmark.clock import Clock
 from birthmark.documents.queries import Query, paths_of
-from birthmark.documents.query_evaluator import MAX_GROUPS, Summing, TooManyGroupsProblem, row_of
+from birthmark.documents.query_evaluator import MAX_GROUPS, GroupedRows, TooManyGroupsProblem, row_of
 from birthmark.errors import InvalidRequestError
 from birthmark.iothub.model import Hub
 from birthmark.iothub.ports import Presence
@@ -27,8 +27,8 @@ from birthmark.iothub.service.search import (
     MAX_READ,
     Candidate,
     Finding,
+    FullScanSource,
     QueryTooBroadError,
-    Scanned,
     Source,
     are_whole,
     extras_of,
@@ -83,7 +83,7 @@ class Queries:
     def __init__(self, database: Database, clock: Clock, registry: Registry, c2d: CloudToDevice) -> None:
         self.finding = Finding(database, clock, c2d)
         self._registry = registry
-        self.sources: dict[str, Source] = {DEVICES: self.finding, MODULES: Scanned(modules_of(database), clock)}
+        self.sources: dict[str, Source] = {DEVICES: self.finding, MODULES: FullScanSource(modules_of(database), clock)}
         """What a query selects from, by its collection. Modules are as few as to be gone through."""
 
     async def answer(self, hub: Hub, text: str, marker: str | None, size: int, presence: Presence) -> Answer:
@@ -135,7 +135,7 @@ class Queries:
         if is_of_all and all(item.path is None for item in query.items):
             total, _ = await self._registry.count(hub)
             return Answer([{item.name: total for item in query.items}], False, None)  # noqa: FBT003 - of no twins
-        summing, paths = Summing(query), list(paths_of(query))
+        summing, paths = GroupedRows(query), list(paths_of(query))
         extras, is_whole = extras_of(paths), are_whole(paths)
         some: list[Candidate] = []
 

@@ -35,7 +35,7 @@ from birthmark.iothub.rules.twins import begun
 from birthmark.iothub.service.ca_certificates import HubAuthorities
 from birthmark.iothub.service.hubs import Hubs, UnknownHubError
 from birthmark.iothub.service.modules import Modules, module_still_there
-from birthmark.iothub.service.routing_events import Telling
+from birthmark.iothub.service.routing_events import RoutingEvents
 from birthmark.iothub.service.throttles import Throttles
 from birthmark.iothub.wire import DeviceBody, HubUser
 from birthmark.iothub.wire.routing import Source
@@ -94,7 +94,7 @@ class Peer(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class ProvisionedDevice:
     """What a provisioning service makes of a device; `twin` is what its twin begins with."""
 
     authentication: DeviceAuthentication | None
@@ -123,7 +123,7 @@ class Registry:
         hubs: Hubs,
         *,
         authorities: HubAuthorities,
-        tells: Telling,
+        tells: RoutingEvents,
         revocations: RevocationCheck | None = None,
         throttles: Throttles | None = None,
         used: Callable[[Hub, Device, Certificate], Awaitable[None]] | None = None,
@@ -298,7 +298,7 @@ class Registry:
             return Changes()
         return await self._removing(store.device_of(row))
 
-    async def provision(self, host: str, device_id: str, wanted: Made, now: datetime) -> Changes:
+    async def provision(self, host: str, device_id: str, wanted: ProvisionedDevice, now: datetime) -> Changes:
         """Return the changes that make `device_id` a device of the hub at `host`, for the caller's unit of work.
 
         An identity that is there keeps its generation, and its status: an operator's disable outlives registrations.
@@ -322,7 +322,7 @@ class Registry:
         return await self._replacing(present, replace(made, is_iot_edge=wanted.is_iot_edge))
 
     async def move(
-        self, device_id: str, present: str, wanted: str, made: Made, now: datetime, *, with_twin: bool
+        self, device_id: str, present: str, wanted: str, made: ProvisionedDevice, now: datetime, *, with_twin: bool
     ) -> Changes:
         """Return the changes that take a device from the hub at `present` to the one at `wanted`.
 
@@ -376,7 +376,7 @@ class Registry:
         self,
         hub: Hub,
         device_id: str,
-        wanted: Made,
+        wanted: ProvisionedDevice,
         now: datetime,
         *,
         like: Device | None = None,
@@ -506,7 +506,7 @@ def _counted(changes: Changes, device: Device, by: int = 1) -> Changes:
     return changes.count(store.DEVICES, device.hub, store.state_of(is_enabled=device.is_enabled), by=by)
 
 
-def _counts_still(present: Device, proof: DeviceAuthentication, wanted: Made) -> bool:
+def _counts_still(present: Device, proof: DeviceAuthentication, wanted: ProvisionedDevice) -> bool:
     """Say whether everything by which a device may be connected counts by its new proofs, too."""
     known = present.authentication
     shown = {known.primary_thumbprint, known.secondary_thumbprint} - {None, wanted.unused}

@@ -8,21 +8,21 @@ from birthmark.errors import BirthmarkError
 from birthmark.iothub.service.message_routing import Routes
 from birthmark.iothub.wire.routing import FileEndpoint, ServerEndpoint, WebhookEndpoint
 from birthmark.message_routing.carriers.errors import AddressInvalidError
-from birthmark.message_routing.carriers.files import LineCarrier, Room
+from birthmark.message_routing.carriers.files import FolderQuota, LineCarrier
 from birthmark.message_routing.carriers.http import HttpCarrier, Post
 from birthmark.message_routing.carriers.mqtt import MqttCarrier
 from birthmark.message_routing.carriers.nats import NatsCarrier
 from birthmark.message_routing.carriers.streams import StreamCarrier
-from birthmark.message_routing.deliveries import Carrier, Letter, Server
+from birthmark.message_routing.deliveries import Delivery, Server, Sink
 from birthmark.outbound.webhook_signing import headers_of
 from birthmark.untrusted_text import reason_of
 
 
 async def _each(
-    letters: Sequence[Letter], ready: Callable[[Letter], Letter], by: Carrier
+    letters: Sequence[Delivery], ready: Callable[[Delivery], Delivery], by: Sink
 ) -> Sequence[BirthmarkError | None]:
     """Carry those letters that can be made ready; return for each why it failed, or None."""
-    made: list[Letter] = []
+    made: list[Delivery] = []
     problems: list[BirthmarkError | None] = []
     for letter in letters:
         try:
@@ -34,8 +34,8 @@ async def _each(
     return [next(results) if problem is None else problem for problem in problems]
 
 
-def _to(letter: Letter, **more: Any) -> Letter:
-    return Letter(letter.lane, letter.kind, {**letter.address, **more}, letter.body, letter.origin, letter.id)
+def _to(letter: Delivery, **more: Any) -> Delivery:
+    return Delivery(letter.lane, letter.kind, {**letter.address, **more}, letter.body, letter.origin, letter.id)
 
 
 class _Webhooks:
@@ -45,11 +45,11 @@ class _Webhooks:
         self._routes = routes
         self._http = HttpCarrier(outside)
 
-    async def carry(self, letters: Sequence[Letter]) -> Sequence[BirthmarkError | None]:
+    async def carry(self, letters: Sequence[Delivery]) -> Sequence[BirthmarkError | None]:
         """See `birthmark.message_routing.deliveries.Carrier`."""
         return await _each(letters, self._ready, self._http)
 
-    def _ready(self, letter: Letter) -> Letter:
+    def _ready(self, letter: Delivery) -> Delivery:
         endpoint = self._routes.endpoint_of(letter)
         assert isinstance(endpoint, WebhookEndpoint)  # noqa: S101 - of this kind
         secret = self._routes.secret(letter.address["hub"], endpoint.name)
@@ -65,7 +65,7 @@ class _Servers:
         self._routes, self._servers = routes, servers
         self._nats, self._mqtt = NatsCarrier(servers), MqttCarrier(servers)
 
-    async def carry(self, letters: Sequence[Letter]) -> Sequence[BirthmarkError | None]:
+    async def carry(self, letters: Sequence[Delivery]) -> Sequence[BirthmarkError | None]:
         """See `birthmark.message_routing.deliveries.Carrier`; one lane has one server."""
         try:
             endpoint = self._routes.endpoint_of(letters[0])
@@ -75,16 +75,14 @@ class _Servers:
                 raise AddressInvalidError(receiver=endpoint.server, reason=reason, is_final=False)
         except BirthmarkError as error:
             return [error] * len(letters)
-        by: Carrier = self._mqtt if server.url.startswith("mqtt") else self._nats
+        by: Sink = self._mqtt if server.url.startswith("mqtt") else self._nats
         return await by.carry([_to(one, server=endpoint.server) for one in letters])
 
 
-def carriers_of(
-    routes: Routes, *, outside: Post, buckets: Path, servers: Mapping[str, Server]
-) -> Mapping[str, Carrier]:
+def carriers_of(routes: Routes, *, outside: Post, buckets: Path, servers: Mapping[str, Server]) -> Mapping[str, Sink]:
     """Return the ways out, by kinds of endpoints. Files are below `buckets`, where no bucket can be."""
 
-    def place(letter: Letter) -> Path:
+    def place(letter: Delivery) -> Path:
         endpoint = routes.endpoint_of(letter)
         assert isinstance(endpoint, FileEndpoint)  # noqa: S101 - of this kind
         own = buckets / f"hub@{letter.address['hub']}" / endpoint.folder
@@ -100,7 +98,7 @@ def carriers_of(
 
     return {
         "hub-webhook": _Webhooks(routes, outside),
-        "hub-file": LineCarrier(place, Room(buckets, routes.clock.micros)),
+        "hub-file": LineCarrier(place, FolderQuota(buckets, routes.clock.micros)),
         "hub-stream": StreamCarrier(routes.stream, routes.clock.micros),
         "hub-server": _Servers(routes, servers),
     }

@@ -18,7 +18,7 @@ def stream_name(hub: str) -> str:
     return f"hub-events/{hub}"
 
 
-class Telling:
+class RoutingEvents:
     """See the module."""
 
     def __init__(self, database: Database, clock: Clock) -> None:

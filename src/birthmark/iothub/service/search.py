@@ -18,18 +18,18 @@ from birthmark.iothub import store, twin_search, wire
 from birthmark.iothub.model import Device, DeviceId, Hub, Identity, Twin
 from birthmark.iothub.ports import UNSEEN, Presence, SeenAt
 from birthmark.iothub.rules.queries import (
+    AllTwins,
     AnyOf,
-    Connected,
+    CheapestPlan,
+    ConnectedTwins,
+    DisabledTwins,
     Edge,
-    Either,
-    Everything,
     Leaf,
-    Named,
     NamedWithin,
-    Off,
     Plan,
-    With,
-    Within,
+    TwinsByName,
+    TwinsByRange,
+    TwinsByTerm,
     plan,
 )
 from birthmark.iothub.service.c2d import CloudToDevice
@@ -80,7 +80,7 @@ class IndexBehindError(UnavailableError):
     waiting: int
 
 
-class Found:
+class TwinMatch:
     """A device or a module that a search met, with its twin."""
 
     __slots__ = ("_identity", "_row", "seen", "waiting")
@@ -154,7 +154,7 @@ class Source(Protocol):
         ...
 
 
-class Scanned:
+class FullScanSource:
     """What is gone through from its beginning, a page of `page` after the other, as far as one may read."""
 
     def __init__(self, page: Callable[[Hub, str, int], Awaitable[Sequence[Candidate]]], clock: Clock) -> None:
@@ -190,14 +190,14 @@ class Scanned:
                 one.seen = at
 
 
-def modules_of(database: Database) -> Callable[[Hub, str, int], Awaitable[Sequence[Found]]]:
+def modules_of(database: Database) -> Callable[[Hub, str, int], Awaitable[Sequence[TwinMatch]]]:
     """Return what reads the modules of hubs, by their devices, page by page."""
 
-    async def page(hub: Hub, after: str, limit: int) -> Sequence[Found]:
+    async def page(hub: Hub, after: str, limit: int) -> Sequence[TwinMatch]:
         device_id, _, module_id = after.partition("/")
         asked: dict[str, Any] = {"hub": hub.name, "device_id": device_id, "module_id": module_id, "limit": limit}
         rows = await database.all(twin_search.MODULES_PAGE, **asked)
-        return [Found(row, store.module_of(twin_search.module_row_of(row))) for row in rows]
+        return [TwinMatch(row, store.module_of(twin_search.module_row_of(row))) for row in rows]
 
     return page
 
@@ -212,7 +212,7 @@ class Finding:
 
     async def fitting(
         self, hub: Hub, where: Condition | None, after: str, wanted: int, presence: Presence
-    ) -> AsyncIterator[Found]:
+    ) -> AsyncIterator[TwinMatch]:
         """Yield what fits, in the order of the ids: `wanted` and one more, where there are as many."""
         leaves = await self.leaves(hub, plan(where), presence)
         states = await self._states(leaves)
@@ -228,7 +228,9 @@ class Finding:
             await asker_turn()  # a statement of many terms takes milliseconds to be made
             rows = await self._database.all(twin_search.next_of(hub.name, some, states, after, chunk))
             found = [
-                Found(row, store.device_of(twin_search.device_row_of(row))) for row in rows if row["hub"] is not None
+                TwinMatch(row, store.device_of(twin_search.device_row_of(row)))
+                for row in rows
+                if row["hub"] is not None
             ]
             await self.ask(hub, found, extras, presence)
             for one in found:
@@ -247,7 +249,7 @@ class Finding:
         Where very many have changed within the last moment, their last changes are not looked for: they are found as
         they were, at most that moment late.
         """
-        if all(isinstance(leaf, Everything | Named | NamedWithin | Off | Edge) for leaf in leaves):
+        if all(isinstance(leaf, AllTwins | TwinsByName | NamedWithin | DisabledTwins | Edge) for leaf in leaves):
             return ()
         states = [store.BEYOND_INDEX, store.NEVER_INDEXED]
         return states if await self._waiting(store.CHANGED) > _MOST_WAITING else [store.CHANGED, *states]
@@ -263,7 +265,7 @@ class Finding:
             return IndexBehindError(waiting=waiting)
         return QueryTooBroadError(limit=read, detail="no index finds fewer")
 
-    async def ask(self, hub: Hub, found: Sequence[Found], extras: frozenset[str], presence: Presence) -> None:
+    async def ask(self, hub: Hub, found: Sequence[TwinMatch], extras: frozenset[str], presence: Presence) -> None:
         """Learn of what was found what does not stand in the database's rows, as far as it is wanted."""
         if not found:
             return
@@ -282,31 +284,31 @@ class Finding:
         if cost <= _MOST_COUNTED:
             return leaves
         single = [one for leaf in leaves for one in _singly(leaf)]
-        is_in_order = len(single) <= _MOST_LEAVES and not any(isinstance(leaf, Within) for leaf in single)
-        return single if is_in_order else (Everything(),)  # too many to be sorted for each page
+        is_in_order = len(single) <= _MOST_LEAVES and not any(isinstance(leaf, TwinsByRange) for leaf in single)
+        return single if is_in_order else (AllTwins(),)  # too many to be sorted for each page
 
     async def _cheapest(  # noqa: PLR0911 - one for each form
         self, hub: Hub, wanted: Plan, presence: Presence
     ) -> tuple[float, Sequence[Leaf]]:
         match wanted:
-            case Everything():
+            case AllTwins():
                 return inf, (wanted,)
-            case Named(names=names):
+            case TwinsByName(names=names):
                 return len(names), (wanted,)
-            case Connected():
+            case ConnectedTwins():
                 connected = await presence.connected_ids(hub.name, _MOST_COUNTED)
-                return (inf, (Everything(),)) if connected is None else (len(connected), (Named(tuple(connected)),))
+                return (inf, (AllTwins(),)) if connected is None else (len(connected), (TwinsByName(tuple(connected)),))
             case AnyOf(parts=parts):
                 each = [await self._cheapest(hub, part, presence) for part in parts]
                 if any(cost == inf for cost, _ in each):
-                    return inf, (Everything(),)
+                    return inf, (AllTwins(),)
                 together = [leaf for _, leaves in each for leaf in leaves]
-                named = sum(len(leaf.names) for leaf in together if isinstance(leaf, Named))
-                if named > MAX_VALUES and not all(isinstance(leaf, Named) for leaf in together):
-                    return inf, (Everything(),)  # so many names are looked for by themselves alone
+                named = sum(len(leaf.names) for leaf in together if isinstance(leaf, TwinsByName))
+                if named > MAX_VALUES and not all(isinstance(leaf, TwinsByName) for leaf in together):
+                    return inf, (AllTwins(),)  # so many names are looked for by themselves alone
                 return sum(cost for cost, _ in each), together
-            case Either(parts=parts):
-                best: tuple[float, Sequence[Leaf]] = (inf, (Everything(),))
+            case CheapestPlan(parts=parts):
+                best: tuple[float, Sequence[Leaf]] = (inf, (AllTwins(),))
                 for part in parts:
                     best = min(best, await self._cheapest(hub, part, presence), key=lambda one: one[0])
                     if best[0] <= _FEW:
@@ -323,15 +325,15 @@ def _time_of(at: datetime | None) -> str:
 
 def _next_named(leaves: Sequence[Leaf], after: str, size: int) -> tuple[Sequence[Leaf], str | None]:
     """Return what finds the next of devices that are named, and the last of these names, if more follow it."""
-    if not leaves or not all(isinstance(leaf, Named) for leaf in leaves):
+    if not leaves or not all(isinstance(leaf, TwinsByName) for leaf in leaves):
         return leaves, None
-    names = sorted({name for leaf in leaves if isinstance(leaf, Named) for name in leaf.names if name > after})
-    return (Named(tuple(names[:size])),), names[size - 1] if len(names) > size else None
+    names = sorted({name for leaf in leaves if isinstance(leaf, TwinsByName) for name in leaf.names if name > after})
+    return (TwinsByName(tuple(names[:size])),), names[size - 1] if len(names) > size else None
 
 
 def _singly(leaf: Leaf) -> Sequence[Leaf]:
     """Return a leaf as those that find devices in the order of their ids."""
-    return [With(leaf.path, (value,)) for value in leaf.values] if isinstance(leaf, With) else [leaf]
+    return [TwinsByTerm(leaf.path, (value,)) for value in leaf.values] if isinstance(leaf, TwinsByTerm) else [leaf]
 
 
 def extras_of(paths: Sequence[Path]) -> frozenset[str]:

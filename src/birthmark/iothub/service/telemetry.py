@@ -11,11 +11,11 @@ import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import timedelta
 
-from birthmark.broker.in_flight import UNWRITTEN_BYTES, Underway
+from birthmark.broker.in_flight import UNWRITTEN_BYTES, InFlightBudget
 from birthmark.broker.keyed_lock import until_done
 from birthmark.broker.ports import Stream
 from birthmark.broker.stream import SqlStream
-from birthmark.clock import Clock, Steadiness
+from birthmark.clock import Clock, ClockStability
 from birthmark.errors import BirthmarkError
 from birthmark.iothub.model import Hub, Message, space_of
 from birthmark.iothub.service.hubs import Hubs, UnknownHubError
@@ -51,9 +51,9 @@ class Telemetry:
         self._keep = timedelta(seconds=keep_s)
         self._keep_bytes = keep_bytes
         self._streams: dict[str, SqlStream[Message]] = {}
-        self._unwritten = Underway(UNWRITTEN_BYTES)
+        self._unwritten = InFlightBudget(UNWRITTEN_BYTES)
         self._trimming = asyncio.Lock()
-        self._steadiness = Steadiness(clock)
+        self._steadiness = ClockStability(clock)
         self.leads = leads
 
     def stream(self, hub: Hub) -> Stream[Message]:

@@ -10,7 +10,7 @@ from functools import partial
 
 from birthmark.clock import Clock
 from birthmark.iothub.model import Hub
-from birthmark.iothub.rules.tiers import AT_A_TURN, Metered, Throttle
+from birthmark.iothub.rules.tiers import AT_A_TURN, Throttle, ThrottleClass
 from birthmark.iothub.service.hubs import Hubs
 from birthmark.supervised_tasks import note
 
@@ -32,7 +32,7 @@ class _Waiter:
 
 
 @dataclass(slots=True, eq=False)
-class _Line:
+class _DeviceBacklog:
     """What waits of one device, first come first served; `amount` messages in all."""
 
     waiters: deque[_Waiter] = field(default_factory=deque)
@@ -49,7 +49,7 @@ class Shaper:
         """`throttle` returns what the hub's tier leaves, None as soon as it has none."""
         self._throttle = throttle
         self._clock = clock
-        self._lines: OrderedDict[str, _Line] = OrderedDict()  # whose turn comes first, first
+        self._lines: OrderedDict[str, _DeviceBacklog] = OrderedDict()  # whose turn comes first, first
         self._round = self._amount = 0  # messages that go before everyone had one turn, and all that wait
         self._serving: asyncio.Task[None] | None = None
 
@@ -64,12 +64,12 @@ class Shaper:
         if (throttle := self._throttle()) is None or not amount:
             return True
         if (wait_s := self._wait_s(throttle, device_id, min(amount, AT_A_TURN))) > patience_s:
-            raise throttle.refused(Metered.TELEMETRY, wait_s)
+            raise throttle.refused(ThrottleClass.TELEMETRY, wait_s)
         if not self._lines and not wait_s and amount <= AT_A_TURN:
-            throttle.take(Metered.TELEMETRY, self._clock.monotonic(), amount)
+            throttle.take(ThrottleClass.TELEMETRY, self._clock.monotonic(), amount)
             return True
         waiter = _Waiter(amount, is_over, asyncio.get_running_loop().create_future())
-        line = self._lines.setdefault(device_id, _Line())
+        line = self._lines.setdefault(device_id, _DeviceBacklog())
         if not line.waiters:
             self._round += waiter.part
         line.waiters.append(waiter)
@@ -85,7 +85,7 @@ class Shaper:
         if (line := self._lines.get(device_id)) is not None:
             own, first = line.amount, line.waiters[0].part
         others = min((self._round - first) * math.ceil((own + part) / AT_A_TURN), self._amount - own)
-        return throttle.wait_s(Metered.TELEMETRY, self._clock.monotonic(), part, own + others)
+        return throttle.wait_s(ThrottleClass.TELEMETRY, self._clock.monotonic(), part, own + others)
 
     async def _serve(self) -> None:
         """Give out turns until nobody waits. Whatever ends it before ends the waiting, too."""
@@ -119,9 +119,9 @@ class Shaper:
                 continue
             part = first.part
             if throttle is not None:
-                if wait_s := throttle.wait_s(Metered.TELEMETRY, now, part):
+                if wait_s := throttle.wait_s(ThrottleClass.TELEMETRY, now, part):
                     return wait_s
-                throttle.take(Metered.TELEMETRY, now, part)
+                throttle.take(ThrottleClass.TELEMETRY, now, part)
             self._lines.move_to_end(device_id)
             if part == first.left:
                 self._leave(device_id, line, has_it=True)
@@ -132,7 +132,7 @@ class Shaper:
             self._round += first.part - part
         return 0.0
 
-    def _leave(self, device_id: str, line: _Line, *, has_it: bool) -> None:
+    def _leave(self, device_id: str, line: _DeviceBacklog, *, has_it: bool) -> None:
         """Let the first of a line go."""
         first = line.waiters.popleft()
         line.amount -= first.left
@@ -167,7 +167,7 @@ class Throttles:
             known = self._known[hub] = Throttle(hub, edition, self._parts)
         return known
 
-    def take(self, hub: Hub, what: Metered, amount: float = 1) -> None:
+    def take(self, hub: Hub, what: ThrottleClass, amount: float = 1) -> None:
         """Take so many of something. Raise `TierThrottledError`."""
         if (throttle := self.of(hub.name)) is not None:
             throttle.take(what, self._clock.monotonic(), amount)

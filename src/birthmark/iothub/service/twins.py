@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from birthmark.broker.keyed_lock import Turns
+from birthmark.broker.keyed_lock import KeyedLock
 from birthmark.clock import Clock
 from birthmark.errors import ChangedMeanwhileError
 from birthmark.iothub import store
@@ -34,7 +34,7 @@ class Twins:
         self._clock = clock
         self._registry = registry
         self._notifier = notifier or Ref()
-        self._turns: Turns[tuple[str, str]] = Turns()
+        self._turns: KeyedLock[tuple[str, str]] = KeyedLock()
         self.updates: Counter[str] = Counter()
 
     async def get(self, hub: Hub, name: str) -> Twin:

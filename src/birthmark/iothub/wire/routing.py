@@ -110,7 +110,7 @@ class Routing(msgspec.Struct, frozen=True):
         return frozenset(found)
 
 
-class Kept(msgspec.Struct, frozen=True):
+class StoredRouting(msgspec.Struct, frozen=True):
     """The routing of a hub as it was read. `generation` is another for the next hub of the name; `revision` counts.
 
     `secrets` sign what webhooks get, by the names of their endpoints.

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from birthmark.iothub.model import Mail
+from birthmark.iothub.model import C2dMessage
 from birthmark.iothub.wire.d2c import render_property_bag
 from birthmark.untrusted_text import whole_number
 
@@ -122,7 +122,7 @@ def method_topic(name: str, rid: str) -> str:
     return f"$iothub/methods/POST/{name}/?$rid={rid}"
 
 
-def devicebound_topic(device_id: str, message_id: str, feedback: str, mail: Mail) -> str:
+def devicebound_topic(device_id: str, message_id: str, feedback: str, mail: C2dMessage) -> str:
     """Return where a device gets a message, with its properties."""
     system: dict[str, str | None] = {"$.to": f"/devices/{device_id}/messages/deviceBound", "$.mid": message_id}
     if feedback not in {"", "none"}:

@@ -1,7 +1,7 @@
 """What of a line can be known by itself and its opening: the costly part, which any process may do.
 
 In:   a line, after the opening of its bundle.
-Out:  `Looked`: whether the station signed it, and the `Entry` that it says or the `ManifestError` that says why not.
+Out:  `LineFinding`: whether the station signed it, and the `Entry` that it says, or the `ManifestError`.
 Whether it stands where it belongs is for `verify`, which sees the lines in their order.
 """
 
@@ -11,7 +11,7 @@ from typing import NamedTuple
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from birthmark.manifests.bundle import wire
-from birthmark.manifests.bundle.model import Intake, Trust, Wish
+from birthmark.manifests.bundle.model import ChipIntake, Intake, Trust
 from birthmark.manifests.bundle.rules import believe, is_signed, station_key, station_name
 from birthmark.manifests.errors import MalformedEntryError, ManifestError, SignerNotValidError
 from birthmark.manifests.model import Entry, Judge, judged
@@ -22,7 +22,7 @@ _MODEL = "chip on a board"
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
+class BundleOpening:
     """What an opening says of the lines after it."""
 
     certificate: Certificate
@@ -31,11 +31,11 @@ class Opened:
     bundle: str
 
     def about(self, digest: str) -> str:
-        """Return what a line with this digest is called under this opening: all that `Looker.look` depends on."""
+        """Return what a line with this digest is called under this opening: all that `LineChecker.look` depends on."""
         return f"{digest} {self.bundle} {self.certificate.thumbprint.hex()}"
 
 
-class Looked(NamedTuple):
+class LineFinding(NamedTuple):
     """What was found out of one chip's line, which `about` names."""
 
     about: str
@@ -44,7 +44,7 @@ class Looked(NamedTuple):
     """None where the station did not sign it."""
 
 
-def opened_by(line: wire.Opening) -> Opened | None:
+def opened_by(line: wire.OpeningLine) -> BundleOpening | None:
     """Return what an opening says; None for one that no station writes."""
     try:
         certificate = wire.parse_certificate(line.certificate)
@@ -54,32 +54,32 @@ def opened_by(line: wire.Opening) -> Opened | None:
     key = station_key(certificate)
     if key is None or line.seq or line.station != station_name(certificate) or not wire.is_bundle_id(line.bundle):
         return None
-    return Opened(certificate, key, line.station, line.bundle)
+    return BundleOpening(certificate, key, line.station, line.bundle)
 
 
 @dataclass(slots=True)
-class Looker:
+class LineChecker:
     """Looks at lines; with a `judge`, entries have the doubts about them."""
 
     trust: Trust
     judge: Judge | None = None
     _cache: SignatureCache = field(default_factory=SignatureCache)
 
-    def look(self, signed: wire.Signed, line: wire.Chip, digest: str, opened: Opened) -> Looked:
+    def look(self, signed: wire.SignedLine, line: wire.Chip, digest: str, opened: BundleOpening) -> LineFinding:
         """Return what there is to know of a chip's line."""
         about = opened.about(digest)
         if not is_signed(signed, opened.key):
-            return Looked(about, is_signed=False, said=None)
+            return LineFinding(about, is_signed=False, said=None)
         try:
             wish, intake = believe(line, opened.bundle, opened.name, self.trust, self._cache)
             if not opened.certificate.not_before <= intake.at <= opened.certificate.not_after:
                 raise SignerNotValidError(provisioned_at=line.at, signer=opened.name)
         except ManifestError as error:
-            return Looked(about, is_signed=True, said=error)
-        return Looked(about, is_signed=True, said=judged(_entry(wish, intake), self.judge))
+            return LineFinding(about, is_signed=True, said=error)
+        return LineFinding(about, is_signed=True, said=judged(_entry(wish, intake), self.judge))
 
 
-def _entry(wish: Wish, intake: Intake) -> Entry:
+def _entry(wish: ChipIntake, intake: Intake) -> Entry:
     return Entry(
         unique_id=wish.board,
         model=_MODEL,

@@ -7,7 +7,7 @@ from birthmark.pki.certificates import Certificate
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class ChipIntake:
     """A chip that is to be taken in: its certificate and issuers (leaf first), the board it is on, who does it."""
 
     board: str
@@ -18,7 +18,7 @@ class Wish:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class BundlePosition:
     """Where in a bundle, and of which: what a chip's proof is bound to besides board and operator."""
 
     bundle: str
@@ -41,7 +41,7 @@ class Intake:
     operator: str
     station: str
     at: datetime
-    place: Place
+    place: BundlePosition
     checked_then: str | None
     """The root that the station checked the chain against."""
     checked_now: str | None = field(default=None)

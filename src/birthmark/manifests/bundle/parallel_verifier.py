@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO, TypeAlias
 
 from birthmark.manifests.bundle import wire
-from birthmark.manifests.bundle.line_checks import Looked, Looker, Opened, opened_by
+from birthmark.manifests.bundle.line_checks import BundleOpening, LineChecker, LineFinding, opened_by
 from birthmark.manifests.bundle.model import Trust
 from birthmark.manifests.bundle.verifier import Verifier, raw_lines, sized_lines
 from birthmark.manifests.errors import MalformedEntryError, ManifestError
@@ -21,11 +21,11 @@ from birthmark.manifests.verification import Told, as_told, as_verdict
 _PIECE_BYTES = 256 * 1024
 _OPENING = f'{{"format":"{wire.FORMAT} open"'.encode()
 _Seen: TypeAlias = tuple[str, bool, Told | None] | None
-"""What goes from process to process of each line: of a chip's a `Looked`, of the others nothing."""
+"""What goes from process to process of each line: of a chip's a `LineFinding`, of the others nothing."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Piece:
+class _BundleChunk:
     offset: int
     size: int
     lines: list[bytes]
@@ -38,36 +38,36 @@ def verify_all(file: BinaryIO, trust: Trust, judge: Judge | None = None) -> Iter
 
     With a `judge`, each entry has the doubts about it.
     """
-    verifier, work = Verifier(trust, judge), Work(Looker, (trust, judge), _where, _look)
+    verifier, work = Verifier(trust, judge), Work(LineChecker, (trust, judge), _where, _look)
     for piece, told in told_by_all(file, _pieces_of(file), work):
         for raw, seen in zip(piece.lines, told or [None] * len(piece.lines), strict=True):
             yield from verifier.read(raw, _as_looked(seen))
     yield from verifier.end()
 
 
-def _pieces_of(file: BinaryIO) -> Iterator[_Piece]:
+def _pieces_of(file: BinaryIO) -> Iterator[_BundleChunk]:
     at, begin = 0, 0
     lines: list[bytes] = []
     opening = before = None
     for raw, size in sized_lines(file):
         if size > wire.MAX_LINE_BYTES + 1 or at - begin > _PIECE_BYTES:
-            yield _Piece(begin, at - begin, lines, before)
+            yield _BundleChunk(begin, at - begin, lines, before)
             begin, lines, before = at, [], opening
         at += size
         lines.append(raw)
         if size > wire.MAX_LINE_BYTES + 1:
-            yield _Piece(begin, 0, lines, None)
+            yield _BundleChunk(begin, 0, lines, None)
             begin, lines = at, []
         elif raw.startswith(_OPENING):
             opening = raw
-    yield _Piece(begin, at - begin, lines, before)
+    yield _BundleChunk(begin, at - begin, lines, before)
 
 
-def _where(piece: _Piece) -> tuple[int, int, tuple[Any, ...]]:
+def _where(piece: _BundleChunk) -> tuple[int, int, tuple[Any, ...]]:
     return piece.offset, piece.size, (piece.opening, len(piece.lines))
 
 
-def _look(looker: Looker, data: bytes, opening: bytes | None, count: int) -> list[_Seen]:
+def _look(looker: LineChecker, data: bytes, opening: bytes | None, count: int) -> list[_Seen]:
     """Return what each of `count` lines says; of one that is not in `data`, nothing."""
     opened = None if opening is None else _opened_by(opening)
     seen: list[_Seen] = []
@@ -78,15 +78,15 @@ def _look(looker: Looker, data: bytes, opening: bytes | None, count: int) -> lis
     return seen + [None] * (count - len(seen))
 
 
-def _opened_by(raw: bytes) -> Opened | None:
+def _opened_by(raw: bytes) -> BundleOpening | None:
     try:
         line = wire.parse_line(raw).line
     except MalformedEntryError:
         return None
-    return opened_by(line) if isinstance(line, wire.Opening) else None
+    return opened_by(line) if isinstance(line, wire.OpeningLine) else None
 
 
-def _seen(looker: Looker, raw: bytes, opened: Opened) -> _Seen:
+def _seen(looker: LineChecker, raw: bytes, opened: BundleOpening) -> _Seen:
     try:
         signed = wire.parse_line(raw)
     except MalformedEntryError:
@@ -97,8 +97,8 @@ def _seen(looker: Looker, raw: bytes, opened: Opened) -> _Seen:
     return looked.about, looked.is_signed, None if looked.said is None else as_told(looked.said)
 
 
-def _as_looked(seen: _Seen) -> Looked | None:
+def _as_looked(seen: _Seen) -> LineFinding | None:
     if seen is None:
         return None
     about, is_signed, told = seen
-    return Looked(about, is_signed, None if told is None else as_verdict(told))
+    return LineFinding(about, is_signed, None if told is None else as_verdict(told))

@@ -10,12 +10,12 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from birthmark.keys.possession import check_nonce
 from birthmark.manifests.bundle.errors import NameUnusableError
-from birthmark.manifests.bundle.model import Intake, Place, Trust, Wish
+from birthmark.manifests.bundle.model import BundlePosition, ChipIntake, Intake, Trust
 from birthmark.manifests.bundle.wire import (
     FORMAT,
     MAX_CHAIN,
     Chip,
-    Signed,
+    SignedLine,
     is_digest,
     is_name,
     key_digest,
@@ -32,7 +32,7 @@ from birthmark.pki.path_validation import SignatureCache, build_chain
 ES256 = ec.ECDSA(hashes.SHA256())
 
 
-def nonce_of(wish: Wish, place: Place, challenge: str) -> bytes:
+def nonce_of(wish: ChipIntake, place: BundlePosition, challenge: str) -> bytes:
     """Return what the chip signs: good for this chip on this board by this operator in this line, once."""
     thumbprint = wish.chain[0].thumbprint.hex()
     said = (FORMAT, place.bundle, str(place.seq), challenge, thumbprint, wish.board, wish.operator)
@@ -46,7 +46,7 @@ def check_names(**names: str) -> None:
             raise NameUnusableError(what=what, text=text)
 
 
-def check_proof(wish: Wish, nonce: bytes, proof: bytes) -> bool:
+def check_proof(wish: ChipIntake, nonce: bytes, proof: bytes) -> bool:
     """Say whether the key of the chip's certificate signed the nonce."""
     key = wish.chain[0].public_key()
     if not isinstance(key, ec.EllipticCurvePublicKey | rsa.RSAPublicKey):
@@ -70,7 +70,7 @@ def station_name(certificate: Certificate) -> str:
     return certificate.subject_cn or certificate.thumbprint.hex()
 
 
-def is_signed(signed: Signed, key: ec.EllipticCurvePublicKey | None) -> bool:
+def is_signed(signed: SignedLine, key: ec.EllipticCurvePublicKey | None) -> bool:
     """Say whether the station's key signed the line."""
     try:
         if key is None:
@@ -101,7 +101,7 @@ def root_name(path: Sequence[Certificate]) -> str:
     return path[-1].subject_cn or path[-1].subject_text
 
 
-def believe(chip: Chip, bundle: str, station: str, trust: Trust, cache: SignatureCache) -> tuple[Wish, Intake]:
+def believe(chip: Chip, bundle: str, station: str, trust: Trust, cache: SignatureCache) -> tuple[ChipIntake, Intake]:
     """Return what a line says that its station signed, having looked at the chip's part of it.
 
     Raise `MalformedEntryError`, `KeyMismatchError` where the chip did not prove that it has the certificate's key, or
@@ -113,7 +113,7 @@ def believe(chip: Chip, bundle: str, station: str, trust: Trust, cache: Signatur
         raise MalformedEntryError(detail=f"{len(chip.chain)} certificates")
     at = parse_time(chip.at)
     chain = (parse_certificate(chip.chain[0]), *map(parse_issuer, chip.chain[1:]))
-    wish, place = Wish(chip.board, chip.operator, chain, chip.root), Place(bundle, chip.seq)
+    wish, place = ChipIntake(chip.board, chip.operator, chain, chip.root), BundlePosition(bundle, chip.seq)
     is_proven = check_proof(wish, nonce_of(wish, place, chip.challenge), unbase64(chip.proof))
     if not is_proven or key_digest(chain[0]) != chip.key:
         raise KeyMismatchError(unique_id=chip.board, of="that the chip proved to have")

@@ -31,7 +31,7 @@ from birthmark.manifests.bundle.errors import (
     TakenAlreadyError,
 )
 from birthmark.manifests.bundle.identity import StationIdentity, open_identity
-from birthmark.manifests.bundle.model import Place, Wish
+from birthmark.manifests.bundle.model import BundlePosition, ChipIntake
 from birthmark.manifests.bundle.rules import check_names, check_proof, is_signed, nonce_of, station_key
 from birthmark.manifests.bundle.verifier import raw_lines
 from birthmark.manifests.bundle.wire import MAX_LINE_BYTES
@@ -75,7 +75,7 @@ _CHALLENGE_BYTES = 32
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class RecordedLine:
     """Where a chip's line is."""
 
     bundle: Path
@@ -83,7 +83,7 @@ class Taken:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ProofChallenge:
     """What a chip is to sign: `nonce` binds the line that comes next, and the challenge makes it good for once."""
 
     challenge: str
@@ -103,9 +103,9 @@ class _Tail:
     is_sealed: bool = False
 
     @property
-    def place(self) -> Place:
+    def place(self) -> BundlePosition:
         """Where the next chip comes; the opening is line 0."""
-        return Place(self.bundle, max(1, self.next_seq))
+        return BundlePosition(self.bundle, max(1, self.next_seq))
 
 
 @dataclass(slots=True)
@@ -124,16 +124,16 @@ class Station:
     """How many chips there were before each bundle."""
     _chips: int = 0
 
-    def ask(self, wish: Wish) -> Asked:
+    def ask(self, wish: ChipIntake) -> ProofChallenge:
         """Return what the chip has to sign. Raise `NameUnusableError`, `ChainTooLongError`, or a `TakenBeforeError`."""
         check_names(board=wish.board, operator=wish.operator)
         if len(wish.chain) > wire.MAX_CHAIN:
             raise ChainTooLongError(count=len(wish.chain))
         self._refuse_known(wish)
         challenge = self._entropy.token(_CHALLENGE_BYTES).hex()
-        return Asked(challenge, nonce_of(wish, self._going_on().place, challenge))
+        return ProofChallenge(challenge, nonce_of(wish, self._going_on().place, challenge))
 
-    def take(self, wish: Wish, asked: Asked, proof: bytes) -> Taken:
+    def take(self, wish: ChipIntake, asked: ProofChallenge, proof: bytes) -> RecordedLine:
         """Add the chip's line; it lasts when this returns. Raise `NotThisChipError` for a proof by another key."""
         tail = self._going_on()
         if not check_proof(wish, nonce_of(wish, tail.place, asked.challenge), proof):
@@ -155,7 +155,7 @@ class Station:
         self._append(tail, line)
         self._remember(key, wish.board)
         tail.chips += 1
-        return Taken(tail.path, tail.next_seq)
+        return RecordedLine(tail.path, tail.next_seq)
 
     def seal(self) -> tuple[Path, int]:
         """End the bundle and return it with the number of its chips; one that is sealed already is returned so."""
@@ -201,7 +201,7 @@ class Station:
             raise _damaged(path, tail.next_seq + 1, error.detail) from error
         return tail
 
-    def _mend(self, tail: _Tail, file: BinaryIO, rest: bytes) -> wire.Signed | None:
+    def _mend(self, tail: _Tail, file: BinaryIO, rest: bytes) -> wire.SignedLine | None:
         """Give a last line that is whole its end and return it; move what the power was lost in out of the bundle.
 
         Raise `MalformedEntryError` for what an editor left: the power leaves the beginning of one line, or of none NUL.
@@ -227,24 +227,24 @@ class Station:
         os.fsync(file.fileno())
         return None
 
-    def _check_end(self, tail: _Tail, last: wire.Signed | None, *, may_be_open: bool) -> None:
+    def _check_end(self, tail: _Tail, last: wire.SignedLine | None, *, may_be_open: bool) -> None:
         if last is None or not is_signed(last, self._key):  # it names all before it
             raise MalformedEntryError(detail="before which a line is not of this station")
         if not (tail.is_sealed or may_be_open):
             raise MalformedEntryError(detail="where the seal is missing")
 
-    def _follow(self, tail: _Tail, raw: bytes) -> wire.Signed:
+    def _follow(self, tail: _Tail, raw: bytes) -> wire.SignedLine:
         """Go on behind a line. Raise `MalformedEntryError` for one that this station cannot have written here."""
         signed = wire.parse_line(raw)
         self._check(tail, signed)
         tail.head, tail.next_seq = wire.digest(raw), tail.next_seq + 1
         return signed
 
-    def _check(self, tail: _Tail, signed: wire.Signed) -> None:
+    def _check(self, tail: _Tail, signed: wire.SignedLine) -> None:
         line = signed.line
         if line.seq != tail.next_seq or tail.is_sealed:
             raise MalformedEntryError(detail="it does not follow the line before")
-        if isinstance(line, wire.Opening):
+        if isinstance(line, wire.OpeningLine):
             is_ours = wire.parse_certificate(line.certificate).spki_der == self.identity.certificate.spki_der
             if line.seq or not (is_ours and is_signed(signed, self._key)):
                 raise MalformedEntryError(detail="which another station wrote")
@@ -258,7 +258,7 @@ class Station:
         self._remember(line.key, line.board)
         tail.chips += 1
 
-    def _refuse_known(self, wish: Wish) -> None:
+    def _refuse_known(self, wish: ChipIntake) -> None:
         with_chip = self._marks.place_of("chip", wire.key_digest(wish.chain[0]))
         with_board = self._marks.place_of("board", wish.board)
         if with_chip is None and with_board is None:
@@ -300,7 +300,7 @@ class Station:
         """Write the first line, where that is not there yet."""
         if tail.next_seq:
             return
-        line = wire.Opening(
+        line = wire.OpeningLine(
             seq=0,
             at=wire.render_time(self._clock.now()),
             after=tail.after,

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import IO, BinaryIO
 
 from birthmark.manifests.bundle import wire
-from birthmark.manifests.bundle.line_checks import Looked, Looker, Opened, opened_by
+from birthmark.manifests.bundle.line_checks import BundleOpening, LineChecker, LineFinding, opened_by
 from birthmark.manifests.bundle.model import Trust
 from birthmark.manifests.bundle.rules import is_signed
 from birthmark.manifests.errors import (
@@ -33,7 +33,7 @@ _NOTHING = (b"", b"\x1a")
 class _Section:
     """One bundle of the file, from its opening to its seal."""
 
-    opened: Opened
+    opened: BundleOpening
     head: str | None
     """What the next line has to call the one before; None where that one could not be read."""
     last_seq: int = 0
@@ -75,16 +75,16 @@ class Verifier:
     _files: list[tuple[int, str]] = field(default_factory=lambda: [(0, "")])
     _section: _Section | None = None
     _marks: Marks = field(default_factory=Marks)
-    _looker: Looker = field(init=False)
+    _looker: LineChecker = field(init=False)
 
     def __post_init__(self) -> None:
-        self._looker = Looker(self.trust, self.judge)
+        self._looker = LineChecker(self.trust, self.judge)
 
     def begin(self, name: str) -> None:
         """Begin a file, named as people will read it."""
         self._files.append((self.place, name))
 
-    def read(self, raw: bytes, looked: Looked | None = None) -> Iterator[Entry | ManifestError]:
+    def read(self, raw: bytes, looked: LineFinding | None = None) -> Iterator[Entry | ManifestError]:
         """Take a line; yield what is known by it: of a chip always one thing, of others what is wrong.
 
         `looked` is what somebody else found out of the line; it counts when it is about these bytes, and this opening.
@@ -98,7 +98,7 @@ class Verifier:
                 self._section.skip()
             return
         match signed.line:
-            case wire.Opening():
+            case wire.OpeningLine():
                 yield from self.end()
                 self._section = self._opened(signed, signed.line, wire.digest(raw))
             case wire.Seal():
@@ -120,7 +120,7 @@ class Verifier:
 
     # ---- inside
 
-    def _opened(self, signed: wire.Signed, line: wire.Opening, head: str) -> _Section | None:
+    def _opened(self, signed: wire.SignedLine, line: wire.OpeningLine, head: str) -> _Section | None:
         if (opened := opened_by(line)) is None:
             return None
         section, certificate, at = _Section(opened, head), opened.certificate, wire.parse_time(line.at)
@@ -133,7 +133,7 @@ class Verifier:
             section.trouble = SignerNotValidError(provisioned_at=at.isoformat(), signer=line.station)
         return section
 
-    def _chip(self, signed: wire.Signed, line: wire.Chip, head: str, looked: Looked | None) -> Entry:
+    def _chip(self, signed: wire.SignedLine, line: wire.Chip, head: str, looked: LineFinding | None) -> Entry:
         section = self._section
         if section is None:
             raise MalformedEntryError(detail="no opening line of its bundle stands before it")
@@ -163,7 +163,7 @@ class Verifier:
                 detail = f"entry {self._told(place)} has the same {what}"
                 raise DuplicateEntryError(what="board", unique_id=line.board, detail=detail)
 
-    def _sealed(self, signed: wire.Signed, line: wire.Seal) -> Iterator[ManifestError]:
+    def _sealed(self, signed: wire.SignedLine, line: wire.Seal) -> Iterator[ManifestError]:
         section = self._section
         self._section = None
         if section is None:

@@ -1,7 +1,7 @@
 """Lines of a bundle to values and back, for the station that writes and for whoever reads.
 
 In:   one line without its end, at most MAX_LINE_BYTES.
-Out:  `Opening`, `Chip` or `Seal`, with the bytes that the station signed and the signature (DER), not yet checked.
+Out:  `OpeningLine`, `Chip` or `Seal`, with the bytes that the station signed and the signature (DER), not yet checked.
 Raises `MalformedEntryError`.
 
 The signature is the last member of each line, and what it covers is everything before it, byte for byte: so a shell
@@ -38,12 +38,12 @@ _TAIL = re.compile(rb',"signature":"([A-Za-z0-9+/]{8,128}={0,2})"\}\Z')
 _TIME = "%Y-%m-%dT%H:%M:%SZ"
 
 
-class _Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="format", kw_only=True):
+class _BundleLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="format", kw_only=True):
     seq: int
     at: str
 
 
-class Opening(_Line, frozen=True, tag=f"{FORMAT} open", kw_only=True):
+class OpeningLine(_BundleLine, frozen=True, tag=f"{FORMAT} open", kw_only=True):
     """The first line: `certificate` is the station's, base64 of DER; `bundle` 32 random hex digits.
 
     `after` is the SHA-256 of the seal of the station's bundle before: one that is held back leaves a gap.
@@ -55,7 +55,7 @@ class Opening(_Line, frozen=True, tag=f"{FORMAT} open", kw_only=True):
     certificate: str
 
 
-class Chip(_Line, frozen=True, tag=f"{FORMAT} chip", kw_only=True):
+class Chip(_BundleLine, frozen=True, tag=f"{FORMAT} chip", kw_only=True):
     """One chip. `previous` is the SHA-256 of the line before; `key` that of the chip's SubjectPublicKeyInfo."""
 
     previous: str
@@ -68,7 +68,7 @@ class Chip(_Line, frozen=True, tag=f"{FORMAT} chip", kw_only=True):
     proof: str
 
 
-class Seal(_Line, frozen=True, tag=f"{FORMAT} seal", kw_only=True):
+class Seal(_BundleLine, frozen=True, tag=f"{FORMAT} seal", kw_only=True):
     """The last line: of which bundle, and how many chips there are."""
 
     previous: str
@@ -76,11 +76,11 @@ class Seal(_Line, frozen=True, tag=f"{FORMAT} seal", kw_only=True):
     chips: int
 
 
-Line = Opening | Chip | Seal
+Line = OpeningLine | Chip | Seal
 
 
 @dataclass(frozen=True, slots=True)
-class Signed:
+class SignedLine:
     """A line as it was read: the signature is not checked yet."""
 
     line: Line
@@ -99,7 +99,7 @@ def render_line(line: Line, sign: Callable[[bytes], bytes]) -> bytes:
     return signed + b',"signature":"' + base64(sign(signed)).encode() + b'"}'
 
 
-def parse_line(raw: bytes) -> Signed:
+def parse_line(raw: bytes) -> SignedLine:
     """Return what a line says. Raise `MalformedEntryError`."""
     raw = raw.removeprefix(BOM_UTF8)
     if len(raw) > MAX_LINE_BYTES:
@@ -108,7 +108,7 @@ def parse_line(raw: bytes) -> Signed:
         raise MalformedEntryError(detail="it does not end with a signature")
     signed = raw[: found.start()]
     line: Line = read_json(signed + b"}", Line, MalformedEntryError)  # type: ignore[arg-type]  # a union of structs
-    return Signed(line, signed, unbase64(found[1].decode()))
+    return SignedLine(line, signed, unbase64(found[1].decode()))
 
 
 def digest(raw: bytes) -> str:

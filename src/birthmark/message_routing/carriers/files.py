@@ -12,7 +12,7 @@ from pathlib import Path
 from birthmark.atomic_files import LEAST_FREE
 from birthmark.errors import BirthmarkError
 from birthmark.message_routing.carriers.errors import AddressInvalidError, NotTakenError
-from birthmark.message_routing.deliveries import Letter
+from birthmark.message_routing.deliveries import Delivery
 from birthmark.supervised_tasks import beside
 from birthmark.untrusted_text import reason_of
 
@@ -20,11 +20,11 @@ MOST_FILES = 100_000
 """So many files and folders are below the folder of buckets, for all rules and routes."""
 _COUNT_AGAIN_MICROS = 60_000_000
 _NO_FILE = {errno.EISDIR, errno.ENOTDIR, errno.ENOTEMPTY, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL}
-Place = Callable[[Letter], Path]
+Place = Callable[[Delivery], Path]
 """Says where a letter goes. Raise a `BirthmarkError` that `is_final` for what leads nowhere, or out of the folder."""
 
 
-class Room:
+class FolderQuota:
     """How many files and folders may be below a folder, and how full its disk may be, of what devices send."""
 
     def __init__(self, root: Path, micros: Callable[[], int], most: int = MOST_FILES) -> None:
@@ -66,15 +66,15 @@ class FileCarrier:
 
     is_quick = False  # a slow disk keeps no other rule waiting
 
-    def __init__(self, place: Place, room: Room) -> None:
+    def __init__(self, place: Place, room: FolderQuota) -> None:
         self._place, self._room = place, room
         self._numbers = count()
 
-    async def carry(self, letters: Sequence[Letter]) -> Sequence[BirthmarkError | None]:
+    async def carry(self, letters: Sequence[Delivery]) -> Sequence[BirthmarkError | None]:
         """See `birthmark.message_routing.deliveries.Carrier`."""
         return await beside(lambda: [self._put(letter) for letter in letters])
 
-    def _put(self, letter: Letter) -> BirthmarkError | None:
+    def _put(self, letter: Delivery) -> BirthmarkError | None:
         try:
             if (full := self._room.check()) is not None:
                 return full
@@ -102,14 +102,14 @@ class LineCarrier:
 
     is_quick = False  # a slow disk keeps no other rule waiting
 
-    def __init__(self, place: Place, room: Room) -> None:
+    def __init__(self, place: Place, room: FolderQuota) -> None:
         self._place, self._room = place, room
 
-    async def carry(self, letters: Sequence[Letter]) -> Sequence[BirthmarkError | None]:
+    async def carry(self, letters: Sequence[Delivery]) -> Sequence[BirthmarkError | None]:
         """See `birthmark.message_routing.deliveries.Carrier`."""
         return await beside(lambda: self._add(letters))
 
-    def _add(self, letters: Sequence[Letter]) -> Sequence[BirthmarkError | None]:
+    def _add(self, letters: Sequence[Delivery]) -> Sequence[BirthmarkError | None]:
         by_path: dict[Path, list[int]] = {}
         results: list[BirthmarkError | None] = [None] * len(letters)
         for number, letter in enumerate(letters):

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from birthmark.errors import BirthmarkError, InvalidRequestError, PolicyError
 from birthmark.message_routing.carriers.errors import AddressInvalidError, NotTakenError
-from birthmark.message_routing.deliveries import Letter, is_final
+from birthmark.message_routing.deliveries import Delivery, is_final
 from birthmark.outbound.http_sender import Answer
 from birthmark.untrusted_text import split_url
 
@@ -37,12 +37,12 @@ class HttpCarrier:
     def __init__(self, outside: Post) -> None:
         self._outside = outside
 
-    async def carry(self, letters: Sequence[Letter]) -> Sequence[BirthmarkError | None]:
+    async def carry(self, letters: Sequence[Delivery]) -> Sequence[BirthmarkError | None]:
         """See `birthmark.message_routing.deliveries.Carrier`."""
         turns = asyncio.Semaphore(MOST_AT_ONCE)
         is_away = False
 
-        async def one(letter: Letter) -> BirthmarkError | None:
+        async def one(letter: Delivery) -> BirthmarkError | None:
             nonlocal is_away
             async with turns:
                 if is_away:  # the rest is not tried at a receiver that just did not answer
@@ -54,7 +54,7 @@ class HttpCarrier:
 
         return await asyncio.gather(*map(one, letters))
 
-    async def _posted(self, letter: Letter) -> BirthmarkError | None:
+    async def _posted(self, letter: Delivery) -> BirthmarkError | None:
         try:
             answer = await self._outside.post(letter.address["url"], letter.address.get("headers", {}), letter.body)
         except (InvalidRequestError, PolicyError) as error:
@@ -69,7 +69,7 @@ class HttpCarrier:
         return NotTakenError(receiver=host_of_letter(letter), reason=f"it answered {said}", is_final=is_over)
 
 
-def host_of_letter(letter: Letter) -> str:
+def host_of_letter(letter: Delivery) -> str:
     """Return the host that a letter goes to, `?` where its URL has none."""
     try:
         return split_url(letter.address["url"]).hostname or "?"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from birthmark.message_routing.carriers.server import ServerCarrier
-from birthmark.message_routing.deliveries import PORTS, Letter, Server
+from birthmark.message_routing.deliveries import PORTS, Delivery, Server
 from birthmark.mqtt.engine import Engine, Role
 from birthmark.mqtt.errors import LocalProtocolError, RemoteProtocolError
 from birthmark.mqtt.packets import ConnAck, Connect, Disconnect, PubAck
@@ -38,7 +38,7 @@ class _Broker:
                     raise _RefusedError(f"it refuses the connection with code {packet.code}")
                 return
 
-    async def publish(self, letters: Sequence[Letter]) -> None:
+    async def publish(self, letters: Sequence[Delivery]) -> None:
         """Publish, and return when all is acknowledged."""
         waiting = {self._engine.publish(one.address["topic"], one.body, 1) for one in letters}
         while waiting:
@@ -74,7 +74,7 @@ class MqttCarrier(ServerCarrier):
     def mistake(self, topic: str) -> str | None:
         return None if is_valid_name(topic) else f"{topic[:100]!r} is no topic"
 
-    async def publish(self, server: Server, letters: Sequence[Letter]) -> None:
+    async def publish(self, server: Server, letters: Sequence[Delivery]) -> None:
         parts = urlsplit(server.url)
         context = None
         if parts.scheme == "mqtts":

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from birthmark.errors import BirthmarkError
 from birthmark.message_routing.carriers.errors import AddressInvalidError, NotTakenError
-from birthmark.message_routing.deliveries import Letter, Server
+from birthmark.message_routing.deliveries import Delivery, Server
 from birthmark.untrusted_text import reason_of
 
 
@@ -30,10 +30,10 @@ class ServerCarrier(ABC):
         """Return what is wrong with a topic, as a template made it."""
 
     @abstractmethod
-    async def publish(self, server: Server, letters: Sequence[Letter]) -> None:
+    async def publish(self, server: Server, letters: Sequence[Delivery]) -> None:
         """Connect, publish, and return when the server has all of it."""
 
-    async def carry(self, letters: Sequence[Letter]) -> Sequence[BirthmarkError | None]:
+    async def carry(self, letters: Sequence[Delivery]) -> Sequence[BirthmarkError | None]:
         """See `birthmark.message_routing.deliveries.Carrier`. A connection lives as long as one portion of a lane."""
         name = letters[0].address["server"]
         mistakes = [self.mistake(one.address["topic"]) for one in letters]

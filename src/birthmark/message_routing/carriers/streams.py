@@ -9,7 +9,7 @@ from birthmark.broker.keyed_lock import until_done
 from birthmark.broker.ports import Stream
 from birthmark.broker.rules.partitions import key_of
 from birthmark.errors import BirthmarkError
-from birthmark.message_routing.deliveries import Letter
+from birthmark.message_routing.deliveries import Delivery
 
 
 class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -34,7 +34,7 @@ class StreamCarrier:
         self._find = find
         self._now = now
 
-    async def carry(self, letters: Sequence[Letter]) -> Sequence[BirthmarkError | None]:
+    async def carry(self, letters: Sequence[Delivery]) -> Sequence[BirthmarkError | None]:
         """See `birthmark.message_routing.deliveries.Carrier`."""
         results: list[BirthmarkError | None] = [None] * len(letters)
         waiting: list[tuple[int, asyncio.Future[None]]] = []

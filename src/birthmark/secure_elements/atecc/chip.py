@@ -39,7 +39,7 @@ _MAX_FILE_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ChipAddress:
     """Where the chip is: a bus and its address in 8 bits, as Microchip writes it, or a software chip's directory."""
 
     address: int = _ADDRESS
@@ -47,7 +47,7 @@ class Place:
     directory: Path | None = None
 
     @classmethod
-    def parse(cls, module: Path) -> "Place | None":
+    def parse(cls, module: Path) -> "ChipAddress | None":
         """Return what `cryptoauthlib[:i2c,0x6A[,BUS]|:DIR]` names, None for the path of a library."""
         text = str(module)
         if text == NAME:
@@ -91,13 +91,13 @@ def save_memory(directory: Path, memory: Memory) -> None:
 class AteccChip:
     """A chip that answers; close it."""
 
-    def __init__(self, place: Place, library: Any, bus: Bus | None) -> None:
+    def __init__(self, place: ChipAddress, library: Any, bus: Bus | None) -> None:
         """Take over the library after `open` has started it."""
         self.place, self._library, self._bus = place, library, bus
         self._points: dict[int, bytes] = {}  # the chip computes them anew each time, which takes it a while
 
     @classmethod
-    def open(cls, place: Place) -> Self:
+    def open(cls, place: ChipAddress) -> Self:
         """Start the library and find the chip. Raise `ModuleMissingError` or `TokenFailedError`."""
         try:
             import cryptoauthlib

@@ -36,7 +36,7 @@ from birthmark.secure_elements.atecc.certificates import (
     VARIABLE,
     padded_point,
 )
-from birthmark.secure_elements.atecc.chip import CHIP_FILE, Place, save_memory
+from birthmark.secure_elements.atecc.chip import CHIP_FILE, ChipAddress, save_memory
 from birthmark.secure_elements.atecc.compressed_certificate import CompressedCertificate, compressed
 from birthmark.secure_elements.atecc.simulator import CONFIG_BYTES, OTP_BYTES, REVISIONS, SLOT_BYTES, Memory
 from birthmark.secure_elements.errors import ElementExistsError
@@ -83,7 +83,7 @@ class SoftwareAtecc:
 
     @property
     def module(self) -> Path:
-        return Path(str(Place(directory=self.directory)))
+        return Path(str(ChipAddress(directory=self.directory)))
 
     @property
     def template(self) -> Path:

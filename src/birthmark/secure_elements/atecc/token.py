@@ -25,7 +25,7 @@ from birthmark.keys.pkcs11_library import LOCK
 from birthmark.keys.pkcs11_token import Token, TokenInfo, translated
 from birthmark.pki.certificates import CertificateInvalidError
 from birthmark.secure_elements.atecc.certificates import Certificates
-from birthmark.secure_elements.atecc.chip import NAME, AteccChip, Place
+from birthmark.secure_elements.atecc.chip import NAME, AteccChip, ChipAddress
 from birthmark.secure_elements.atecc.simulator import SLOT_BYTES
 
 LABEL = "00ABC"
@@ -45,7 +45,7 @@ class AteccToken(Token):
     @classmethod
     def at(cls, module: Path, *, label: str | None = None, slot_id: int | None = None) -> Self:
         """Open the chip that `cryptoauthlib…` names. Raise `TokenNotFoundError` for another label or slot."""
-        place = Place.parse(module)
+        place = ChipAddress.parse(module)
         if place is None or label not in (None, LABEL) or slot_id not in (None, 0):
             wanted = f"label '{label}', slot {slot_id}"
             raise TokenNotFoundError(wanted=wanted, found=f"'{LABEL}' in slot 0 ({place})")

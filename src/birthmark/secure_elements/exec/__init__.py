@@ -12,6 +12,6 @@ No key is ever in a file. A PIN goes by the path of its file, or of memory that 
 
 from birthmark.secure_elements.exec.execution_plan import HOOK, Plan, plan, run
 from birthmark.secure_elements.exec.host_capabilities import find_engine
-from birthmark.secure_elements.exec.strategy import Way
+from birthmark.secure_elements.exec.strategy import KeyAccess
 
-__all__ = ["HOOK", "Plan", "Way", "find_engine", "plan", "run"]
+__all__ = ["HOOK", "KeyAccess", "Plan", "find_engine", "plan", "run"]

@@ -14,7 +14,7 @@ from birthmark.secure_elements.exec import proxy
 from birthmark.secure_elements.exec.arguments import by_proxy, in_memory, with_engine, with_uri_files
 from birthmark.secure_elements.exec.host_capabilities import Machine, look_around
 from birthmark.secure_elements.exec.program_detection import Program, look_at
-from birthmark.secure_elements.exec.strategy import Choice, Way, choose
+from birthmark.secure_elements.exec.strategy import Choice, KeyAccess, choose
 from birthmark.secure_elements.secure_element import Element
 
 # `default` first and active, or TLS has no algorithms. Keys are not shared between loads: a program that reconnects
@@ -83,7 +83,7 @@ def plan(
     pin: Pin | None,
     environment: Mapping[str, str],
     explain: bool = False,
-    how: Way | None = None,
+    how: KeyAccess | None = None,
     to: Sequence[str] = (),
     key: str | None = None,
 ) -> Plan:
@@ -95,22 +95,22 @@ def plan(
     """
     check_tls(element)
     program, machine = look_at(command, environment), look_around()
-    choice = choose(program, machine, command, Way.PROXY if to and how is None else how)
-    told = _Told(element, pin, program, machine)
+    choice = choose(program, machine, command, KeyAccess.PROXY if to and how is None else how)
+    told = _PlanInputs(element, pin, program, machine)
     # Where the provider is to load the key, a hook would come before it.
-    hooks = {} if choice.way is Way.PROVIDER else told.hooks(environment)
+    hooks = {} if choice.way is KeyAccess.PROVIDER else told.hooks(environment)
     arguments, settings = tuple(command[1:]), told.settings() | hooks
     upstream, texts = None, dict[str, str]()
     match choice.way:
-        case Way.ENGINE:
+        case KeyAccess.ENGINE:
             arguments = with_engine(program.kind, arguments, element, told.engine_uri, key)
-        case Way.PROVIDER:
+        case KeyAccess.PROVIDER:
             arguments, texts = told.by_provider(arguments, environment, settings)
-        case Way.PROXY:
+        case KeyAccess.PROXY:
             arguments, targets, trust = by_proxy(program.kind, arguments)
             trust = trust or environment.get("SSL_CERT_FILE") or None
             upstream = proxy.Upstream.of(element, settings, trust, to or targets, key)
-        case Way.HOOK:
+        case KeyAccess.HOOK:
             pass  # it is set for every way, for what the program starts
     if explain:
         settings["BIRTHMARK_EXEC_EXPLAIN"] = "1"
@@ -129,7 +129,7 @@ def run(planned: Plan, environment: Mapping[str, str]) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Told:
+class _PlanInputs:
     """The chip, the program and the machine, and what of them the settings are made of."""
 
     element: Element

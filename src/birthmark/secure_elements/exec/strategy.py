@@ -10,7 +10,7 @@ from birthmark.secure_elements.exec.host_capabilities import Machine
 from birthmark.secure_elements.exec.program_detection import Kind, Program
 
 
-class Way(StrEnum):
+class KeyAccess(StrEnum):
     """Ways to a token's key."""
 
     HOOK = "hook"
@@ -21,21 +21,21 @@ class Way(StrEnum):
 
 # The first that the machine can go. Hook and engine stand before the provider: they take reference keys as well, and
 # bind the one key to the chip, where the provider asks it to check the server's signatures too.
-_WAYS: Mapping[Kind, tuple[Way, ...]] = {
-    Kind.PYTHON: (Way.HOOK, Way.PROVIDER, Way.PROXY),
-    Kind.NODE: (Way.HOOK, Way.PROXY),
-    Kind.CURL: (Way.ENGINE, Way.PROVIDER, Way.PROXY),
-    Kind.MOSQUITTO: (Way.PROVIDER, Way.PROXY),
-    Kind.OPENSSL: (Way.ENGINE, Way.PROVIDER, Way.PROXY),
-    Kind.LINKED: (Way.PROVIDER, Way.PROXY),
-    Kind.LAUNCHER: (Way.HOOK, Way.PROVIDER, Way.PROXY),
-    Kind.OTHER: (Way.PROXY,),
+_WAYS: Mapping[Kind, tuple[KeyAccess, ...]] = {
+    Kind.PYTHON: (KeyAccess.HOOK, KeyAccess.PROVIDER, KeyAccess.PROXY),
+    Kind.NODE: (KeyAccess.HOOK, KeyAccess.PROXY),
+    Kind.CURL: (KeyAccess.ENGINE, KeyAccess.PROVIDER, KeyAccess.PROXY),
+    Kind.MOSQUITTO: (KeyAccess.PROVIDER, KeyAccess.PROXY),
+    Kind.OPENSSL: (KeyAccess.ENGINE, KeyAccess.PROVIDER, KeyAccess.PROXY),
+    Kind.LINKED: (KeyAccess.PROVIDER, KeyAccess.PROXY),
+    Kind.LAUNCHER: (KeyAccess.HOOK, KeyAccess.PROVIDER, KeyAccess.PROXY),
+    Kind.OTHER: (KeyAccess.PROXY,),
 }
-_NEEDS: Mapping[Way, str] = {
-    Way.HOOK: "OpenSSL's PKCS#11 engine",
-    Way.ENGINE: "OpenSSL's PKCS#11 engine",
-    Way.PROVIDER: "pkcs11-provider",
-    Way.PROXY: "OpenSSL's PKCS#11 engine for the proxy itself",
+_NEEDS: Mapping[KeyAccess, str] = {
+    KeyAccess.HOOK: "OpenSSL's PKCS#11 engine",
+    KeyAccess.ENGINE: "OpenSSL's PKCS#11 engine",
+    KeyAccess.PROVIDER: "pkcs11-provider",
+    KeyAccess.PROXY: "OpenSSL's PKCS#11 engine for the proxy itself",
 }
 
 
@@ -43,11 +43,11 @@ _NEEDS: Mapping[Way, str] = {
 class Choice:
     """The way that is gone, and why none before it."""
 
-    way: Way
+    way: KeyAccess
     reason: str
 
 
-def choose(program: Program, machine: Machine, command: Sequence[str], how: Way | None = None) -> Choice:
+def choose(program: Program, machine: Machine, command: Sequence[str], how: KeyAccess | None = None) -> Choice:
     """Return the way for this program on this machine, or the one that is forced.
 
     Raise `ProgramUnsupportedError` for a way that this program cannot go, `EngineMissingError` for one that it could.
@@ -60,7 +60,7 @@ def choose(program: Program, machine: Machine, command: Sequence[str], how: Way 
             advice="Let it be chosen",
             command=_typed(command),
         )
-    if program.isolating_flag is not None and how in (None, Way.HOOK):
+    if program.isolating_flag is not None and how in (None, KeyAccess.HOOK):
         raise _isolated(program, command)
     passed: list[str] = []
     for way in ways if how is None else (how,):
@@ -68,7 +68,7 @@ def choose(program: Program, machine: Machine, command: Sequence[str], how: Way 
         if missing is None:
             return Choice(way, "; ".join([*passed, _why(way, program, how)]))
         passed.append(f"not by the {way}: {missing}")
-    if how is Way.PROVIDER:
+    if how is KeyAccess.PROVIDER:
         raise ProgramUnsupportedError(
             program=program.name,
             detail="; ".join(passed),
@@ -78,17 +78,17 @@ def choose(program: Program, machine: Machine, command: Sequence[str], how: Way 
     raise EngineMissingError(looked_in="the engine directories of OpenSSL 3 under /usr/lib and /usr/lib64")
 
 
-def _missing(way: Way, program: Program, machine: Machine) -> str | None:
+def _missing(way: KeyAccess, program: Program, machine: Machine) -> str | None:
     """Return what this way lacks."""
-    is_there = machine.provider if way is Way.PROVIDER else machine.engine
+    is_there = machine.provider if way is KeyAccess.PROVIDER else machine.engine
     if is_there is None:
         return f"{_NEEDS[way]} is not installed"
-    if way is Way.PROXY or program.kind in (Kind.NODE, Kind.LAUNCHER):
+    if way is KeyAccess.PROXY or program.kind in (Kind.NODE, Kind.LAUNCHER):
         return None
     return None if program.links_openssl else "its OpenSSL is not the system's"
 
 
-def _why(way: Way, program: Program, how: Way | None) -> str:
+def _why(way: KeyAccess, program: Program, how: KeyAccess | None) -> str:
     if how is not None:
         return f"by the {way}, as --how says"
     return f"by the {way}, because it is {program.kind.value}"

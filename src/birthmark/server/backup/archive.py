@@ -139,14 +139,14 @@ def _write(out: Path, key: bytes, identity: pyrage.x25519.Identity, parts: Seque
         begins = file.tell()
         file.write(_head(CONTENT, 0))
         with _fed(lambda pipe: _pack(pipe, parts)) as plain:
-            _Written(file).by(lambda target: pyrage.encrypt_io(plain, target, [identity.to_public()]))
+            _ArchiveWriter(file).by(lambda target: pyrage.encrypt_io(plain, target, [identity.to_public()]))
         size = file.tell() - begins - tarfile.BLOCKSIZE
         file.write(_filling(size) + bytes(2 * tarfile.BLOCKSIZE))
         file.seek(begins)
         file.write(_head(CONTENT, size))
 
 
-class _Written:
+class _ArchiveWriter:
     """A file for pyrage to write, which says of any trouble that it is another's: here it is the system's word."""
 
     def __init__(self, file: IO[bytes]) -> None:

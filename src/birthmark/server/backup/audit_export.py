@@ -16,7 +16,7 @@ from typing import IO, Any
 import msgspec
 
 from birthmark.audit.signed_heads import HEADS, parse_head
-from birthmark.audit.verify import ROW, ROWS, Verified, verify_chains
+from birthmark.audit.verify import ROW, ROWS, VerifiedChain, verify_chains
 from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError, InvalidRequestError
 from birthmark.file_ownership import as_who_asked
@@ -63,7 +63,7 @@ class ExportedRow(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Exported:
+class AuditExport:
     """The rows since the backup, each chain's in its order and chains by time, and up to when the file tells."""
 
     rows: Sequence[ExportedRow]
@@ -74,7 +74,7 @@ class Exported:
 
 async def read_export(
     path: Path, building: Path, ends: Mapping[str, End], actions: frozenset[str], *, key: bytes, clock: Clock
-) -> Exported:
+) -> AuditExport:
     """Return the rows of these actions that follow the `ends` of the restored chains.
 
     `building` is where the database for it is made, and `key` signed the heads. Raise `ReplayRefusedError`.
@@ -93,7 +93,7 @@ async def read_export(
     until = max(one.head.at for one in verified if one.head is not None)
     # Within a chain its order counts, whatever the clock was: that may have been set back.
     rows = list(heapq.merge(*chains, key=lambda row: row.at))
-    return Exported(rows, until, {one.chain: one.rows for one in verified})
+    return AuditExport(rows, until, {one.chain: one.rows for one in verified})
 
 
 class _NotOfThisServerError(Exception):
@@ -148,7 +148,7 @@ def _lines(path: Path) -> Iterator[bytes]:
             raise _NotOfThisServerError("it is cut in the middle of a character") from error
 
 
-async def _since(database: Database, chain: Verified, end: End, actions: frozenset[str]) -> list[ExportedRow]:
+async def _since(database: Database, chain: VerifiedChain, end: End, actions: frozenset[str]) -> list[ExportedRow]:
     """Return the rows after the backup's last one, which has to be in the export unless that ends before."""
     seq, digest = end
     if chain.rows < seq:

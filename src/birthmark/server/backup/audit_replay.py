@@ -62,7 +62,7 @@ Key = tuple[str, ...]
 
 
 @dataclass(slots=True)
-class Replayed:
+class ReplayedRevocation:
     """What is taken away again."""
 
     count: int = 0
@@ -72,7 +72,7 @@ class Replayed:
     """What and whose: it was changed since, and is as it was at the backup."""
 
 
-async def replayed(database: Database, changes: Changes, rows: Sequence[ExportedRow], now: int) -> Replayed:
+async def replayed(database: Database, changes: Changes, rows: Sequence[ExportedRow], now: int) -> ReplayedRevocation:
     """Add to `changes` what these rows took away; what is away already stays so."""
     replay = _Replay(database, changes, now)
     for row in rows:
@@ -85,7 +85,7 @@ class _Replay:
 
     def __init__(self, database: Database, changes: Changes, now: int) -> None:
         self._database, self._changes, self._now = database, changes, now
-        self._done = Replayed()
+        self._done = ReplayedRevocation()
         self._last: dict[Key, ExportedRow] = {}
         self._gone: set[Key] = set()
         self._made: set[Key] = set()
@@ -116,7 +116,7 @@ class _Replay:
             self._last.pop(_about(row), None)  # in the order of the last words
             self._last[_about(row)] = row
 
-    async def ended(self) -> Replayed:
+    async def ended(self) -> ReplayedRevocation:
         """Switch off what was off at the end, and name what came back."""
         for name in sorted(self._lost):
             self._done.count += 1

@@ -92,7 +92,7 @@ class Manifest(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class BackupContents:
     """What a backup holds."""
 
     files: int
@@ -101,7 +101,7 @@ class Made:
 
 async def make_backup(
     data: Path, out: Path, passphrase: str, *, url: str, now: datetime, config: Path | None = None
-) -> Made:
+) -> BackupContents:
     """Write the backup. Raise `NothingToBackUpError`, `BackupInsideError`, `FileExistsError`."""
     with atomic_files.directory_beside(_check_places(data, out), _COPIES) as copies:
         tables: list[str] = []
@@ -157,11 +157,11 @@ def _copied(file: Path, to: Path, data: Path) -> str:
     return copy_sqlite(file, to)
 
 
-def _written(out: Path, passphrase: str, parts: list[Part], config: Path | None) -> Made:
+def _written(out: Path, passphrase: str, parts: list[Part], config: Path | None) -> BackupContents:
     if config is not None:
         parts.append(Part(CONFIG, config.read_bytes()))
     write_archive(out, passphrase, parts)
-    return Made(len(parts), out.stat().st_size)
+    return BackupContents(len(parts), out.stat().st_size)
 
 
 def _below(

@@ -64,7 +64,7 @@ class MovedOtherwiseError(ConflictError):
 
 
 @dataclass(frozen=True, slots=True)
-class Moved:
+class MoveResult:
     """How much it was."""
 
     tables: int
@@ -73,7 +73,7 @@ class Moved:
 
 async def move_database(
     data: Path, source: str, target: str, clock: Clock, entropy: Entropy, told: Callable[[str], None]
-) -> Moved:
+) -> MoveResult:
     """Copy everything of `source` into `target`, which is empty, compare each row, and let nobody serve from `source`.
 
     `told` hears what it is about to do. Raise `NothingToBackUpError`, `MoveTargetInUseError`, `DatabaseMovedError`,
@@ -85,7 +85,7 @@ async def move_database(
 
 async def _moved(
     data: Path, source: str, target: str, clock: Clock, entropy: Entropy, told: Callable[[str], None]
-) -> Moved:
+) -> MoveResult:
     check_is_server(data)
     to = named(target)
     if target.startswith(SQLITE):
@@ -118,7 +118,7 @@ async def _moved(
         if target.startswith(SQLITE):
             await leave_alone(data, new)
         await let_go(new, number)
-        return Moved(len(rows), sum(count for count, _ in rows.values()))
+        return MoveResult(len(rows), sum(count for count, _ in rows.values()))
 
 
 def named(url: str) -> str:

@@ -45,7 +45,7 @@ from birthmark.pki.certificate_profiles import Purpose
 from birthmark.server.all_tables import TABLES
 from birthmark.server.backup import create
 from birthmark.server.backup.archive import BackupUnreadableError, read_archive
-from birthmark.server.backup.audit_export import End, Exported, read_export
+from birthmark.server.backup.audit_export import AuditExport, End, read_export
 from birthmark.server.backup.audit_replay import ACTIONS, replayed
 from birthmark.server.backup.database_copy import SQLITE, held, is_let_go, let_go, load, take
 from birthmark.server.counters import Figures
@@ -100,7 +100,7 @@ class RestoreTargetError(ConflictError):
 
 
 @dataclass(frozen=True, slots=True)
-class Restored:
+class RestoreResult:
     """What was restored, and what it had to leave behind."""
 
     made_at: str
@@ -114,11 +114,11 @@ class Restored:
 
 
 @dataclass(frozen=True, slots=True)
-class _Ended:
+class _RestoreMarker:
     """What is noted before the database is handed over: by which restore, and what that was."""
 
     restore: str
-    done: Restored
+    done: RestoreResult
 
 
 async def restore_backup(
@@ -130,7 +130,7 @@ async def restore_backup(
     url: str | None = None,
     keep_tokens: bool = False,
     replay: Path | None = None,
-) -> Restored:
+) -> RestoreResult:
     """Restore into `data`, and the database into `url` where it is none of that directory.
 
     Raise `RestoreTargetError`, `BackupUnreadableError`, `DatabaseNotEmptyError`, `ReplayRefusedError`; then nothing is
@@ -166,7 +166,7 @@ async def _restored(
     *,
     keep_tokens: bool,
     replay: Path | None,
-) -> Restored:
+) -> RestoreResult:
     read_archive(file, passphrase, building, create.NAMES)
     manifest = _manifest(file, building)
     _check_revision(file, building, manifest)
@@ -185,7 +185,7 @@ async def _restored(
         done = await _amended(database, files, manifest, clock, keep_tokens=keep_tokens, replay=replay)
         if url is not None:
             _put_in_place(building, data)
-            atomic_files.replace(building / _ENDED, msgspec.json.encode(_Ended(number, done)))
+            atomic_files.replace(building / _ENDED, msgspec.json.encode(_RestoreMarker(number, done)))
             await let_go(database, number)
     if url is None:
         _put_in_place(building, data)
@@ -219,7 +219,7 @@ async def _opened(url: str | None, own: str, clock: Clock) -> AsyncIterator[Data
         await database.close()
 
 
-async def _ended(data: Path, url: str | None, clock: Clock) -> Restored | None:
+async def _ended(data: Path, url: str | None, clock: Clock) -> RestoreResult | None:
     """Return what a restore was that was killed when all was in place and the database handed over.
 
     Raise `RestoreTargetError` where that cannot be known, as the database is another.
@@ -227,7 +227,7 @@ async def _ended(data: Path, url: str | None, clock: Clock) -> Restored | None:
     noted = data / RESTORING / _ENDED
     if not noted.exists():
         return None
-    before, is_over = decode_json(noted.read_bytes(), _Ended), None
+    before, is_over = decode_json(noted.read_bytes(), _RestoreMarker), None
     if url is not None:
         async with _opened(url, url, clock) as database:
             is_over = await is_let_go(database, before.restore)
@@ -357,7 +357,7 @@ async def _amended(
     *,
     keep_tokens: bool,
     replay: Path | None,
-) -> Restored:
+) -> RestoreResult:
     changes, now = Changes(), clock.micros()
     step = STEP + max(0, (now - to_micros(manifest.made_at)) // 1000)
     changes.run(_BEYOND, step=step)
@@ -373,7 +373,7 @@ async def _amended(
         database.unlock(Seal.of(seed.read_bytes().strip()))
     signer = AuditKey((files / "audit.seed").read_text(encoding="ascii").strip())
     ends = await _ends(database)
-    exported = Exported([])
+    exported = AuditExport([])
     if replay is not None:
         key = signer.public_key
         exported = await read_export(replay, files.parent, ends, ACTIONS, key=key, clock=clock)
@@ -395,7 +395,7 @@ async def _amended(
     await Figures(database, clock).mend()
     made_at = manifest.made_at.isoformat()
     until = None if exported.until is None else exported.until.isoformat()
-    return Restored(made_at, tokens, again.count, sorted(again.devices), again.came_back, until)
+    return RestoreResult(made_at, tokens, again.count, sorted(again.devices), again.came_back, until)
 
 
 async def _ends(database: Database) -> dict[str, End]:

@@ -24,7 +24,7 @@ from birthmark.ca.hierarchy_files import BELOW, PurposeMissingError
 from birthmark.ca.key_files import SecretUnreadableError
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError, ConflictError
-from birthmark.pki.distribution_points import Places
+from birthmark.pki.distribution_points import DistributionPoints
 from birthmark.server.data_dir import RecordsLostError
 from birthmark.server.installation import id_of, root_of
 from birthmark.server.machines import shared_files as shared
@@ -89,14 +89,14 @@ class MachineAloneError(ConflictError):
 
 
 @dataclass(slots=True)
-class Sharing:
+class FileSync:
     """The common files of a data directory; does nothing where its installation has one machine."""
 
     database: Database = field(repr=False)
     data: Path
     clock: Clock = field(repr=False)
     entropy: Entropy = field(repr=False)
-    places: Places | None = None
+    places: DistributionPoints | None = None
     alone: str = ""
     """Why there can be no other machine."""
 

@@ -11,7 +11,7 @@ from birthmark.clock import Clock, Entropy
 from birthmark.errors import ConflictError
 from birthmark.server import installation
 from birthmark.server.data_dir import DataDirectory
-from birthmark.server.machines.file_sync import Sharing
+from birthmark.server.machines.file_sync import FileSync
 from birthmark.server.machines.machine_file import FILE, InvitationRefusedError, Machine, note, parse
 from birthmark.store import Changes, Database, open_database
 
@@ -29,7 +29,7 @@ class MachineOccupiedError(ConflictError):
 
 
 @dataclass(frozen=True, slots=True)
-class Joined:
+class JoinResult:
     """What came of it."""
 
     name: str
@@ -37,7 +37,7 @@ class Joined:
     """How many were taken over: none where it joined before."""
 
 
-async def join(invitation: Path, data: Path, url: str, clock: Clock, entropy: Entropy) -> Joined:
+async def join(invitation: Path, data: Path, url: str, clock: Clock, entropy: Entropy) -> JoinResult:
     """Make a directory for one more machine of the installation whose database `url` names.
 
     What was interrupted is begun again by the same call; of one that joined before no file changes.
@@ -73,14 +73,14 @@ def _before(data: Path, invited: Machine) -> Machine | None:
     return None
 
 
-async def _joined(machine: Machine, data: Path, url: str, clock: Clock, entropy: Entropy) -> Joined:
+async def _joined(machine: Machine, data: Path, url: str, clock: Clock, entropy: Entropy) -> JoinResult:
     database = await open_database(url, clock, worker=f"join-{entropy.token(6).hex()}")
     try:
         await installation.check_whole(database, data)
-        sharing = Sharing(database, data, clock, entropy)
+        sharing = FileSync(database, data, clock, entropy)
         await sharing.check_opens(machine)
         if machine.name and machine.is_whole:  # its files are for its server to share, or to take over
-            return Joined(machine.name, 0)
+            return JoinResult(machine.name, 0)
         if not machine.name:
             machine = msgspec.structs.replace(machine, name=await sharing.take_name(), is_whole=False)
             note(data, machine)
@@ -89,7 +89,7 @@ async def _joined(machine: Machine, data: Path, url: str, clock: Clock, entropy:
         await database.close()
     await _note_audit(machine, data, url, clock)
     note(data, msgspec.structs.replace(machine, is_whole=True))
-    return Joined(machine.name, files)
+    return JoinResult(machine.name, files)
 
 
 async def _note_audit(machine: Machine, data: Path, url: str, clock: Clock) -> None:

@@ -23,7 +23,7 @@ from birthmark.server.run import begin_log, collect_seldom
 from birthmark.server.server import Server
 from birthmark.server.settings import Settings
 from birthmark.server.workers.parent_death import end_with_parent
-from birthmark.server.workers.worker_context import Given, Place
+from birthmark.server.workers.worker_context import WorkerConfig, WorkerContext
 from birthmark.untrusted_text import decode_json
 
 log = logging.getLogger(__name__)
@@ -40,11 +40,11 @@ class Start(msgspec.Struct, frozen=True):
     """What a parent tells a worker: one line of JSON."""
 
     settings: Settings
-    given: Given
+    given: WorkerConfig
     config: str | None
 
 
-class Ready(msgspec.Struct, frozen=True):
+class WorkerReady(msgspec.Struct, frozen=True):
     """What a worker answers when it serves, or has failed to."""
 
     endpoints: dict[str, Any] = {}
@@ -66,7 +66,7 @@ def main() -> None:
     begin_log(start.given.name)
     os.umask(os.umask(0o077) | 0o022)
 
-    def answer(ready: Ready) -> None:
+    def answer(ready: WorkerReady) -> None:
         os.write(answers, msgspec.json.encode(ready) + b"\n")
         os.close(answers)
 
@@ -78,9 +78,9 @@ def main() -> None:
         raise SystemExit(1) from None
 
 
-async def _serve(start: Start, answer: Callable[[Ready], None]) -> None:
+async def _serve(start: Start, answer: Callable[[WorkerReady], None]) -> None:
     config = None if start.config is None else Path(start.config)
-    server = Server(start.settings, SystemClock(), SystemEntropy(), config, Place(start.given))
+    server = Server(start.settings, SystemClock(), SystemEntropy(), config, WorkerContext(start.given))
     ended, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ended.set)
@@ -89,10 +89,10 @@ async def _serve(start: Start, answer: Callable[[Ready], None]) -> None:
         try:
             endpoints = await server.start()
         except BirthmarkError as error:
-            answer(Ready(refusal=refusal_of(error)))
+            answer(WorkerReady(refusal=refusal_of(error)))
             raise
         collect_seldom()
-        answer(Ready(endpoints, server.elsewhere))
+        answer(WorkerReady(endpoints, server.elsewhere))
         lost = server.hold.lost
         lost.add_done_callback(lambda _: ended.set())
         server.when_dead(ended.set)

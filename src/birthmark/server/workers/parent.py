@@ -32,11 +32,11 @@ from birthmark.server.health_http import Close, serve_plain
 from birthmark.server.machines.machine_file import check_bus, machine_of
 from birthmark.server.run import collect_seldom
 from birthmark.server.settings import Settings
-from birthmark.server.workers.child import Ready, Start
+from birthmark.server.workers.child import Start, WorkerReady
 from birthmark.server.workers.nats_server import NatsServer
 from birthmark.server.workers.parent_http import Front
 from birthmark.server.workers.worker_client import Question
-from birthmark.server.workers.worker_context import Given, at, door_of, names_of
+from birthmark.server.workers.worker_context import WorkerConfig, at, door_of, names_of
 from birthmark.supervised_tasks import ended, kept, note
 from birthmark.untrusted_text import decode_json, reason_of
 
@@ -125,7 +125,7 @@ class Worker:
     def pid(self) -> int | None:
         return None if self._process is None else self._process.pid
 
-    async def start(self) -> Ready:
+    async def start(self) -> WorkerReady:
         """Start it and return what it answers. Raise its refusal, or `NobodyThereError`."""
         ready = await self._begin(await self._spawn())
         self._keeping = asyncio.create_task(self._keep())
@@ -261,14 +261,14 @@ class Worker:
             raise NobodyThereError(worker=self.name)
         return program
 
-    async def _begin(self, program: "_Program") -> Ready:
+    async def _begin(self, program: "_Program") -> WorkerReady:
         """Tell a program what it is and return what it answers. Raise its refusal, or `NobodyThereError`."""
         self._process = program.process
         program.tell(msgspec.json.encode(self._start(self.name)) + b"\n")
         line = await program.heard()
         if not line.endswith(b"\n"):
             raise NobodyThereError(worker=self.name)
-        ready = decode_json(line, Ready)
+        ready = decode_json(line, WorkerReady)
         if ready.refusal is not None:
             opened(ready.refusal, {"worker": self.name, "request": "start"})
         self._is_ready.set()
@@ -303,7 +303,7 @@ class Parent:
         self._restarting = asyncio.Lock()
         self._close_front: Close | None = None
 
-    async def start(self) -> Ready:
+    async def start(self) -> WorkerReady:
         """Make the directory, bind the ports, start NATS where none is named, then the workers one after the other.
 
         The first makes everything that the first start makes. Raise `BirthmarkError`.
@@ -381,7 +381,7 @@ class Parent:
 
     def _told(self, sockets: Mapping[str, Sequence[socket.socket]], name: str) -> Start:
         descriptors = {place: [one.fileno() for one in bound] for place, bound in sockets.items()}
-        given = Given(name, self._bus, len(self._workers), descriptors, self._prefix)
+        given = WorkerConfig(name, self._bus, len(self._workers), descriptors, self._prefix)
         return Start(self._settings, given, self._config)
 
     async def _bound(self, count: int) -> list[dict[str, list[socket.socket]]]:

@@ -81,7 +81,7 @@ class WorkerAwayError(UnavailableError):
     data: Path
 
 
-class Known(Protocol):
+class WorkerView(Protocol):
     """A worker, as its parent sees it."""
 
     @property
@@ -96,7 +96,7 @@ class Front:
 
     def __init__(
         self,
-        workers: Sequence[Known],
+        workers: Sequence[WorkerView],
         directory: Path,
         *,
         has_metrics: bool,
@@ -166,12 +166,12 @@ class Front:
             try:
                 answer = await question.put_to(self._door(worker))
                 if (b"content-type", _SSE) in answer.headers:
-                    return _Streamed(self._stream(worker, answer, is_sse=True), answer)
+                    return _WorkerStreamResponse(self._stream(worker, answer, is_sse=True), answer)
                 if (b"content-type", NDJSON.encode()) in answer.headers:
                     if question.target.partition(b"?")[0] != _SEEN_AT_EACH:
-                        return _Streamed(self._stream(worker, answer), answer)
+                        return _WorkerStreamResponse(self._stream(worker, answer), answer)
                     answer.close()  # it is known to answer: each is asked now
-                    return _Streamed(self._seen_at_each(question), answer)
+                    return _WorkerStreamResponse(self._seen_at_each(question), answer)
                 with contextlib.closing(answer):
                     response = Response(await answer.content(), answer.status)
             except NotReachedError:
@@ -184,7 +184,7 @@ class Front:
             return response
         return self._away()
 
-    async def _stream(self, worker: Known, answer: Answer, *, is_sse: bool = False) -> AsyncIterator[bytes]:
+    async def _stream(self, worker: WorkerView, answer: Answer, *, is_sse: bool = False) -> AsyncIterator[bytes]:
         try:
             async for lines in answer.lines():
                 yield lines
@@ -198,7 +198,7 @@ class Front:
         A worker waits while its lines do, and counts by itself what has no room meanwhile.
         """
         lines: asyncio.Queue[bytes] = asyncio.Queue(1)
-        looks = {worker.name: _Look(question, self._door(worker), lines) for worker in self._ready_ones()}
+        looks = {worker.name: _WorkerStream(question, self._door(worker), lines) for worker in self._ready_ones()}
         try:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_JOIN_S):
@@ -207,7 +207,7 @@ class Front:
             while not lines.empty() or not all(look.is_over for look in looks.values()):
                 for worker in self._ready_ones():
                     if worker.name not in looks or looks[worker.name].is_over:
-                        looks[worker.name] = _Look(question, self._door(worker), lines)
+                        looks[worker.name] = _WorkerStream(question, self._door(worker), lines)
                 try:
                     async with asyncio.timeout(_AGAIN_S):
                         line = await lines.get()
@@ -218,7 +218,7 @@ class Front:
         finally:
             await ended(*(look.hearing for look in looks.values()))
 
-    async def _asked(self, worker: Known, path: bytes) -> tuple[int, bytes]:
+    async def _asked(self, worker: WorkerView, path: bytes) -> tuple[int, bytes]:
         """Return what a worker answers; nothing where it does not."""
         try:
             async with asyncio.timeout(_LOOK_S):
@@ -226,10 +226,10 @@ class Front:
         except OSError:
             return HTTPStatus.SERVICE_UNAVAILABLE, b""
 
-    def _ready_ones(self) -> Iterator[Known]:
+    def _ready_ones(self) -> Iterator[WorkerView]:
         return (worker for worker in self._workers if worker.is_ready)
 
-    def _door(self, worker: Known) -> Path:
+    def _door(self, worker: WorkerView) -> Path:
         return door_of(self._directory, worker.name)
 
     def _away(self, worker: str = "Every worker", outcome: str = _NOTHING_DONE) -> Response:
@@ -246,7 +246,7 @@ class Front:
         return {"problem": told(error)}
 
 
-class _Look:
+class _WorkerStream:
     """What passes at one worker, until that ends."""
 
     def __init__(self, question: Question, door: Path, lines: asyncio.Queue[bytes]) -> None:
@@ -271,7 +271,7 @@ class _Look:
             self.has_begun.set()
 
 
-class _Streamed(StreamingResponse):
+class _WorkerStreamResponse(StreamingResponse):
     """Ends what it shows when whoever looks on goes."""
 
     def __init__(self, parts: AsyncIterator[bytes], answer: Answer) -> None:

@@ -14,7 +14,7 @@ from birthmark.store.database_lock import MAIN
 _OWN = re.compile(r"w[0-9]+")
 
 
-class Given(msgspec.Struct, frozen=True):
+class WorkerConfig(msgspec.Struct, frozen=True):
     """What a parent hands to a worker: its name, how to reach the others, and sockets that are bound."""
 
     name: str
@@ -28,10 +28,10 @@ class Given(msgspec.Struct, frozen=True):
     """What the names of this machine's workers begin with."""
 
 
-class Place:
+class WorkerContext:
     """One process among others. Alone it binds its ports by itself and needs no bus."""
 
-    def __init__(self, given: Given | None = None) -> None:
+    def __init__(self, given: WorkerConfig | None = None) -> None:
         self._given = given
         self.name = MAIN if given is None else given.name
 

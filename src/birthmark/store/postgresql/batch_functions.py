@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from birthmark.store.statements import Compiled, Kind
+from birthmark.store.statements import CompiledStatement, Kind
 
 SIZE = 5
 """Integers of a step."""
@@ -134,7 +134,7 @@ class Plans:
         self._defined = 0
         self._sound = 0  # what was defined in this session or an earlier one
 
-    def of(self, compiled: Compiled) -> Plan:
+    def of(self, compiled: CompiledStatement) -> Plan:
         """Return the plan of a statement; one that is new is known after `definition` was run."""
         if (known := self._plans.get((compiled.sql, compiled.order))) is None:
             names: dict[Kind, list[str]] = {"text": [], "number": [], "blob": []}
@@ -168,7 +168,7 @@ class Plans:
         self._plans = {named: plan for named, plan in self._plans.items() if plan.number < self._sound}
 
 
-def _function(number: int, compiled: Compiled) -> str:
+def _function(number: int, compiled: CompiledStatement) -> str:
     """Return the function of a statement: its parameters are elements of the arrays."""
     seen: dict[Kind, int] = {}
     places: dict[str, str] = {}

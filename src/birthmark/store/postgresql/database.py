@@ -16,7 +16,7 @@ from birthmark.net.fair_scheduler import Backlog
 from birthmark.store import audit_chain, migrate
 from birthmark.store.column_encryption import Seal
 from birthmark.store.counters import COUNT, summed
-from birthmark.store.database import Batch, GroupCommit, Hear, Outcomes, Row, Sharing, ValueRefusedError
+from birthmark.store.database import Batch, GroupCommit, Hear, Outcomes, Row, SharedDatabase, ValueRefusedError
 from birthmark.store.events import encode_event, kind_of
 from birthmark.store.postgresql.batch_functions import Plan, Steps
 from birthmark.store.postgresql.retry import OPTIONS, PATIENCE_S, TROUBLE, patiently
@@ -25,10 +25,10 @@ from birthmark.store.schema import audit, audit_heads, outbox
 from birthmark.store.statements import Statement, insert, statement, upsert
 from birthmark.store.unit_of_work import Changes
 from birthmark.supervised_tasks import ended
-from birthmark.turns import Turns
+from birthmark.turns import FairSemaphore
 
 
-class Beside:
+class AutocommitConnection:
     """It connects when it is first asked, and again by itself."""
 
     def __init__(self, connect: Callable[[], Awaitable[Any]]) -> None:
@@ -96,14 +96,14 @@ class PostgresDatabase:
     def __init__(
         self,
         pool: Any,
-        writers: tuple[Writer, Beside],
+        writers: tuple[Writer, AutocommitConnection],
         clock: Clock,
         worker: str,
         signer: audit_chain.HeadSigner | None = None,
     ) -> None:
         self._signer = signer
         self._pool = pool
-        self._turns, self._backlog = Turns(_READERS), Backlog.running()
+        self._turns, self._backlog = FairSemaphore(_READERS), Backlog.running()
         self._writer, self._beside = writers
         self._clock = clock
         self.worker = worker
@@ -115,7 +115,7 @@ class PostgresDatabase:
         self._events = 0
         self._are_ends_known = False
         self._is_closing = False
-        self._others = audit_chain.Others(worker, signer)
+        self._others = audit_chain.OtherChains(worker, signer)
         self._looking: asyncio.Task[None] | None = None
         for own in (_ADD_EVENT, _ADD_AUDIT, _SIGN, _DISCARD):
             self._plan(own)
@@ -132,7 +132,7 @@ class PostgresDatabase:
             )
             async with pool.acquire() as connection:
                 await migrate.upgrade_postgresql(connection)
-        beside = Beside(partial(asyncpg.connect, url, **OPTIONS, server_settings=settings))
+        beside = AutocommitConnection(partial(asyncpg.connect, url, **OPTIONS, server_settings=settings))
         return cls(pool, (writer, beside), clock, worker, signer)
 
     @property
@@ -140,7 +140,7 @@ class PostgresDatabase:
         return self._group
 
     @property
-    def sharing(self) -> Sharing:
+    def sharing(self) -> SharedDatabase:
         return self._group.sharing
 
     def unlock(self, seal: Seal) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from birthmark.swarm.model import Fault, Group, Judgement, State, Tally, Verdict
+from birthmark.swarm.model import DeviceMetrics, Fault, Group, Judgement, State, Verdict
 
 DESERVED: Mapping[Fault, Verdict] = {
     Fault.OTHER_NAME: Verdict.STOPPED,
@@ -25,18 +25,18 @@ def expected_of(group: Group, fault: Fault) -> Verdict:
     return dict(group.expect).get(fault, DESERVED[fault])
 
 
-def judge(tally: Tally, group: Group, now: float) -> Judgement:
+def judge(tally: DeviceMetrics, group: Group, now: float) -> Judgement:
     """Judge a device at the end of the run."""
     why = _trouble_of(tally, group, now) if tally.fault is None else _surprise_of(tally, group, tally.fault)
     return Judgement(held=not why, why=why)
 
 
-def _surprise_of(tally: Tally, group: Group, fault: Fault) -> str:
+def _surprise_of(tally: DeviceMetrics, group: Group, fault: Fault) -> str:
     wanted = expected_of(group, fault)
     return "" if tally.verdict is wanted else f"{fault}: {tally.verdict}, expected {wanted}"
 
 
-def _trouble_of(tally: Tally, group: Group, now: float) -> str:
+def _trouble_of(tally: DeviceMetrics, group: Group, now: float) -> str:
     """Return what is wrong with a device that does nothing wrong; what is under way may take as long as patience."""
     spent_s, is_sending = now - tally.since_s, tally.state is State.SENDING
     is_late = spent_s > group.patience_s

@@ -17,7 +17,7 @@ class Work:
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class JobMessage:
     """What a message on a topic of a thing's jobs means."""
 
     begun: Work | None = None
@@ -33,20 +33,20 @@ def fails(name: str, work: Work, share: float) -> bool:
     return int.from_bytes(rolled, "big") < share * _OUT_OF
 
 
-def said(topic: str, payload: bytes) -> Said:
+def said(topic: str, payload: bytes) -> JobMessage:
     """Return what a message means; one that is none of ours means nothing."""
     try:
         told = json.loads(payload)
     except ValueError:
-        return Said()
+        return JobMessage()
     execution: Any = told.get("execution") if isinstance(told, dict) else None
     if topic.endswith("/notify-next"):
-        return Said(is_news=bool(execution))
+        return JobMessage(is_news=bool(execution))
     if topic.endswith("/start-next/accepted"):
-        return Said(begun=Work(execution["jobId"], execution["executionNumber"]) if execution else None)
+        return JobMessage(begun=Work(execution["jobId"], execution["executionNumber"]) if execution else None)
     if topic.endswith("/update/accepted"):
-        return Said(ended=True)
-    return Said(refused=str(told.get("code", ""))) if topic.endswith("/rejected") else Said()
+        return JobMessage(ended=True)
+    return JobMessage(refused=str(told.get("code", ""))) if topic.endswith("/rejected") else JobMessage()
 
 
 def ending(name: str, work: Work, share: float) -> tuple[bytes, bool]:

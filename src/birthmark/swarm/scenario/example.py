@@ -1,7 +1,7 @@
 """The scenario that `birthmark swarm init` writes: every key with its meaning, and what is needed filled in."""
 
 from birthmark.agent.config.catalog import Section, Setting
-from birthmark.swarm.model import Where
+from birthmark.swarm.model import TargetKind
 from birthmark.swarm.scenario.settings import SECTIONS
 
 _GROUP = "meters"
@@ -17,18 +17,18 @@ _HEAD = """# A swarm: simulated devices, what they do, and what the target ought
 """
 
 
-def example(where: Where) -> str:
+def example(where: TargetKind) -> str:
     """Return the text of a file."""
     return _HEAD + "".join(_section(section, where) for section in SECTIONS)
 
 
-def _section(section: Section, where: Where) -> str:
+def _section(section: Section, where: TargetKind) -> str:
     (table,) = section.tables
     head = f"\n[{table.replace('NAME', _GROUP)}]  # {section.title.lower()}\n" if table else "\n"
     return head + "".join(_line(one, where) for one in section.settings)
 
 
-def _line(setting: Setting, where: Where) -> str:
+def _line(setting: Setting, where: TargetKind) -> str:
     value = f'"{where}"' if setting.key == "to" else _SET.get(setting.key)
     told = f"{setting.means} ({setting.takes})"
     if value is not None:

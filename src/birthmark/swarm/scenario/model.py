@@ -3,18 +3,18 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from birthmark.swarm.model import Group, Origin, Way, Where
+from birthmark.swarm.model import Group, Origin, RegistrationProtocol, TargetKind
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
     """Where devices go, whatever their group."""
 
-    where: Where
+    where: TargetKind
     host: str
-    """DPS for Azure, the data endpoint for AWS; with `Way.NONE` the hub."""
+    """DPS for Azure, the data endpoint for AWS; with `RegistrationProtocol.NONE` the hub."""
     id_scope: str = ""
-    way: Way = Way.MQTT
+    way: RegistrationProtocol = RegistrationProtocol.MQTT
     mqtt_port: int = 8883
     https_port: int = 443
     est_url: str = ""
@@ -29,13 +29,13 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class TargetSpec:
     """A target as far as it was said; what is None is known from elsewhere (`resolve`)."""
 
-    where: Where = Where.LOCAL
+    where: TargetKind = TargetKind.LOCAL
     host: str | None = None
     id_scope: str | None = None
-    way: Way = Way.MQTT
+    way: RegistrationProtocol = RegistrationProtocol.MQTT
     mqtt_port: int = 8883
     https_port: int | None = None
     est_url: str | None = None
@@ -63,7 +63,7 @@ class Identities:
 class Scenario:
     """A run. `wish` is what was said of the target, `target` what it is."""
 
-    wish: Wish = Wish()
+    wish: TargetSpec = TargetSpec()
     identities: Identities = Identities()
     groups: tuple[Group, ...] = ()
     duration_s: float = 60.0

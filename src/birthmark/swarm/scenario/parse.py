@@ -9,9 +9,9 @@ from typing import Any
 from birthmark.agent.config.toml_tables import TEXT, ConfigInvalidError, Table, parse_files
 from birthmark.device_transports.identity import Trust
 from birthmark.swarm.errors import TargetNotNamedError
-from birthmark.swarm.model import Fault, Group, Origin, Verdict, Way, Where
+from birthmark.swarm.model import Fault, Group, Origin, RegistrationProtocol, TargetKind, Verdict
 from birthmark.swarm.scenario import value_parsers
-from birthmark.swarm.scenario.model import Identities, Scenario, Target, Wish
+from birthmark.swarm.scenario.model import Identities, Scenario, Target, TargetSpec
 
 AZURE = "global.azure-devices-provisioning.net"
 _HTTPS = 443
@@ -20,15 +20,15 @@ _HUBS = "birthmark hub ls"
 _ENDPOINT = "aws iot describe-endpoint --endpoint-type iot:Data-ATS --query endpointAddress --output text"
 
 
-def resolve(wish: Wish, facts: Mapping[str, Any], environment: Mapping[str, str]) -> Target:
+def resolve(wish: TargetSpec, facts: Mapping[str, Any], environment: Mapping[str, str]) -> Target:
     """Return the target: what was said goes before what is known. Raise `TargetNotNamedError`."""
     host, id_scope = wish.host or facts.get("host"), wish.id_scope or facts.get("id_scope")
-    if wish.where is Where.AZURE and wish.way is not Way.NONE:
+    if wish.where is TargetKind.AZURE and wish.way is not RegistrationProtocol.NONE:
         host = host or environment.get("PROVISIONING_HOST") or AZURE
         id_scope = id_scope or environment.get("PROVISIONING_IDSCOPE")
         if not id_scope:
             raise TargetNotNamedError(where=wish.where, what="the ID scope", option="--id-scope", command=_SCOPE)
-    if wish.where is Where.AWS:
+    if wish.where is TargetKind.AWS:
         host = host or environment.get("AWS_IOT_ENDPOINT")
     if not host:
         what = "the data endpoint" if wish.where.is_aws else "the hub"
@@ -104,14 +104,14 @@ def _parsed(file: Path, text: str) -> Scenario:
     return scenario
 
 
-def _wish(table: Table) -> Wish:
-    given = Wish()
+def _wish(table: Table) -> TargetSpec:
+    given = TargetSpec()
     port = value_parsers.number(1, _MAX_PORT)
-    wish = Wish(
-        where=table.take("to", value_parsers.one_of(Where)) or given.where,
+    wish = TargetSpec(
+        where=table.take("to", value_parsers.one_of(TargetKind)) or given.where,
         host=table.take("host", TEXT),
         id_scope=table.take("id_scope", TEXT),
-        way=table.take("register", value_parsers.one_of(Way)) or given.way,
+        way=table.take("register", value_parsers.one_of(RegistrationProtocol)) or given.way,
         mqtt_port=table.take("mqtt_port", port) or given.mqtt_port,
         https_port=table.take("https_port", port),
         est_url=table.take("est_url", TEXT),

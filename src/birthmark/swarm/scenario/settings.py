@@ -7,7 +7,7 @@ reader asks for. `NAME` stands for any name.
 from birthmark.agent.config.catalog import Section, Setting
 from birthmark.swarm.model import Fault, Group
 from birthmark.swarm.rules.expectations import DESERVED
-from birthmark.swarm.scenario.model import Identities, Scenario, Wish
+from birthmark.swarm.scenario.model import Identities, Scenario, TargetSpec
 
 _TIME = "time"
 _SHARE = '"5%" or 0.05'
@@ -28,7 +28,7 @@ _DEEDS: dict[Fault, str] = {
     Fault.RENEW_OTHER: 'asks EST for another device\'s certificate (needs `from = "est"`)',
 }
 _GROUP = Group("NAME", 1)
-_GIVEN, _WISH, _IDENTITIES = Scenario(), Wish(), Identities()
+_GIVEN, _WISH, _IDENTITIES = Scenario(), TargetSpec(), Identities()
 
 SECTIONS = (
     Section(

@@ -68,7 +68,7 @@ def _bounded(header: bytes) -> bytes:
 
 
 @dataclass(frozen=True, slots=True)
-class Received:
+class UploadedFile:
     """A file as it was sent: its name is foreign text, its path ours."""
 
     kind: str
@@ -83,7 +83,7 @@ class Receiver:
     directory: Path
     check: Callable[[dict[str, str]], None]
     fields: dict[str, str] = field(default_factory=dict)
-    files: list[Received] = field(default_factory=list)
+    files: list[UploadedFile] = field(default_factory=list)
     _parser: MultipartParser = field(init=False)
     _headers: dict[str, bytes] = field(default_factory=dict, init=False)
     _name: bytes = field(default=b"", init=False)
@@ -167,7 +167,7 @@ class Receiver:
         path = self.directory / f"{len(self.files):04d}"
         opened = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         self._file = os.fdopen(opened, "wb")
-        self.files.append(Received(name, file_name[:_MAX_NAME_CHARS], path))
+        self.files.append(UploadedFile(name, file_name[:_MAX_NAME_CHARS], path))
 
     def _on_data(self, data: bytes, start: int, end: int) -> None:
         if self._file is None:

@@ -26,11 +26,11 @@ from birthmark.untrusted_text import cell, printable, reason_of
 from birthmark.webconsole.enroll.limits import DIRECTORY, DROP, KEPT, MAX_FILES_BYTES, MAX_ROWS, MOST_RECEIVED
 from birthmark.webconsole.enroll.multipart import LIST, SIGNERS, TRUST, DropRefusedError, Receiver, receive
 from birthmark.webconsole.enroll.parser import Kind, sort
-from birthmark.webconsole.enroll.uploads import Drop, Drops, TooManyDropsError
+from birthmark.webconsole.enroll.uploads import TooManyDropsError, Upload, Uploads
 from birthmark.webconsole.enroll.worker import Work
 from birthmark.webconsole.i18n import say
 from birthmark.webconsole.labels import marked
-from birthmark.webconsole.page_base import ONCE, FormUnfitError, Site
+from birthmark.webconsole.page_base import ONCE, FormUnfitError, PageRenderer
 
 COLUMNS = ("row", "device", "thumbprint", "signer", "outcome", "code", "message", "cause", "fix", "at")
 
@@ -88,8 +88,8 @@ HINTS: Mapping[str, str] = {
 class EnrollPage:
     """The pages."""
 
-    site: Site
-    drops: Drops
+    site: PageRenderer
+    drops: Uploads
     work: Work
     clock: Clock
     _receiving: set[str] = field(default_factory=set, init=False)
@@ -146,7 +146,7 @@ class EnrollPage:
             try:
                 content_type = request.headers.get("content-type", "")
                 received = await receive(content_type, _body(request), path / "files", check)
-                return await self._begun(request, who, Drop(path), received)
+                return await self._begun(request, who, Upload(path), received)
             except OSError as error:  # such as a disk that is full
                 shutil.rmtree(path, ignore_errors=True)
                 raise DropRefusedError(detail=f"this server cannot keep them: {reason_of(error)}") from error
@@ -156,7 +156,7 @@ class EnrollPage:
         finally:
             self._receiving.discard(user)
 
-    async def _begun(self, request: Request, who: Person, drop: Drop, received: Receiver) -> Response:
+    async def _begun(self, request: Request, who: Person, drop: Upload, received: Receiver) -> Response:
         once = received.fields.get(ONCE, "")
         for one in self.drops.every(_user(who)):
             if once and one.about.get(ONCE) == once:
@@ -301,6 +301,6 @@ def _typed(words: Iterable[str]) -> str:
     return shlex.join(printable(word)[:_MAX_SHOWN] for word in words)
 
 
-def enroll_page(site: Site, directory: Path, clock: Clock) -> EnrollPage:
+def enroll_page(site: PageRenderer, directory: Path, clock: Clock) -> EnrollPage:
     """Return the pages of a data directory."""
-    return EnrollPage(site, Drops(directory / DIRECTORY, site.desk.entropy), Work(site.inside, clock), clock)
+    return EnrollPage(site, Uploads(directory / DIRECTORY, site.desk.entropy), Work(site.inside, clock), clock)

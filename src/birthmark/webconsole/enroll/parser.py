@@ -22,12 +22,12 @@ from birthmark.manifests.errors import ManifestError
 from birthmark.manifests.microchip import Verifier, root_of, signer_of, trust_of
 from birthmark.manifests.model import Entry
 from birthmark.manifests.trust_anchors import MICROCHIP_ROOTS, MICROCHIP_SIGNERS
-from birthmark.manifests.verification import Once
+from birthmark.manifests.verification import DuplicateCheck
 from birthmark.operator_api.api_router import told
 from birthmark.pki.certificates import Certificate, leaf_first, parse_bundle
 from birthmark.text_files import plain_text
 from birthmark.webconsole.enroll.limits import MAX_ROWS
-from birthmark.webconsole.enroll.multipart import LIST, SIGNERS, TRUST, DropRefusedError, Received
+from birthmark.webconsole.enroll.multipart import LIST, SIGNERS, TRUST, DropRefusedError, UploadedFile
 
 Row: TypeAlias = dict[str, Any]
 _BEGIN_BYTES = 512
@@ -44,16 +44,16 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Dropped:
+class ParsedUpload:
     """Files, and whose word on them counts."""
 
     kind: Kind
-    files: Sequence[Received]
+    files: Sequence[UploadedFile]
     signers: Sequence[Certificate] = ()
     roots: Sequence[Certificate] = ()
 
 
-def sort(files: Sequence[Received]) -> Dropped:
+def sort(files: Sequence[UploadedFile]) -> ParsedUpload:
     """Return what the files are. Raise `DropRefusedError`, and what is wrong with a signer or a root."""
     lists = [one for one in files if one.kind == LIST]
     if not lists:
@@ -61,10 +61,10 @@ def sort(files: Sequence[Received]) -> Dropped:
     kinds = {_kind_of(one) for one in lists}
     if len(kinds) > 1 or (len(lists) > 1 and kinds != {Kind.CERTIFICATES}):
         raise DropRefusedError(detail="they are several lists; choose one, or any number of certificates")
-    return Dropped(kinds.pop(), lists, _certificates(files, SIGNERS), _certificates(files, TRUST))
+    return ParsedUpload(kinds.pop(), lists, _certificates(files, SIGNERS), _certificates(files, TRUST))
 
 
-def rows_of(dropped: Dropped, now: datetime, is_over: Callable[[], bool]) -> Iterator[Row]:
+def rows_of(dropped: ParsedUpload, now: datetime, is_over: Callable[[], bool]) -> Iterator[Row]:
     """Yield each entry as a row, in order. Raise `DropRefusedError` or `ManifestError` where the list itself ends."""
     for place, one in enumerate(_entries(dropped, now), 1):
         if is_over():
@@ -74,7 +74,7 @@ def rows_of(dropped: Dropped, now: datetime, is_over: Callable[[], bool]) -> Ite
         yield _row(place, one)
 
 
-def _kind_of(file: Received) -> Kind:
+def _kind_of(file: UploadedFile) -> Kind:
     with file.path.open("rb") as raw:
         begin = plain_text(raw.read(_BEGIN_BYTES))
     if begin.startswith(b"PK"):
@@ -87,7 +87,7 @@ def _kind_of(file: Received) -> Kind:
     return Kind.TABLE if is_named_so or is_table(begin) else Kind.CERTIFICATES
 
 
-def _certificates(files: Sequence[Received], kind: str) -> list[Certificate]:
+def _certificates(files: Sequence[UploadedFile], kind: str) -> list[Certificate]:
     found: list[Certificate] = []
     for one in files:
         if one.kind == kind:
@@ -96,7 +96,7 @@ def _certificates(files: Sequence[Received], kind: str) -> list[Certificate]:
     return found
 
 
-def _entries(dropped: Dropped, now: datetime) -> Iterator[Entry | Certificate | BirthmarkError]:
+def _entries(dropped: ParsedUpload, now: datetime) -> Iterator[Entry | Certificate | BirthmarkError]:
     first = dropped.files[0].path
     names = {one.path.stem: one.name for one in dropped.files}
 
@@ -127,11 +127,11 @@ def _entries(dropped: Dropped, now: datetime) -> Iterator[Entry | Certificate | 
             yield from _of_manifest(first, dropped)
 
 
-def _of_manifest(path: Path, dropped: Dropped) -> Iterator[Entry | BirthmarkError]:
+def _of_manifest(path: Path, dropped: ParsedUpload) -> Iterator[Entry | BirthmarkError]:
     """Yield what a manifest says, by one core: the others serve."""
     signers = [signer_of(one) for one in dropped.signers] or MICROCHIP_SIGNERS.values()
     verifier = Verifier(trust_of(signers, [root_of(one) for one in dropped.roots] or MICROCHIP_ROOTS))
-    once, place = Once(), 0
+    once, place = DuplicateCheck(), 0
     with path.open("rb") as file:
         for piece in pieces_of(file, dropped.files[0].name):
             for raw in piece.entries():
@@ -144,7 +144,7 @@ def _of_manifest(path: Path, dropped: Dropped) -> Iterator[Entry | BirthmarkErro
                 yield once.check(verdict, place)
 
 
-def _alone(files: Sequence[Received]) -> Iterator[Certificate | BirthmarkError]:
+def _alone(files: Sequence[UploadedFile]) -> Iterator[Certificate | BirthmarkError]:
     """Yield certificates of devices on the word of whoever dropped them, as `device enroll --cert` has it."""
     for one in files:
         with one.path.open("rb") as file:

@@ -68,7 +68,7 @@ class State:
 
 
 @dataclass(frozen=True, slots=True)
-class Drop:
+class Upload:
     """One of them."""
 
     path: Path
@@ -145,27 +145,27 @@ class Drop:
 
 
 @dataclass(frozen=True, slots=True)
-class Drops:
+class Uploads:
     """All of them."""
 
     directory: Path
     entropy: Entropy
 
-    def of(self, user: str, drop_id: str) -> Drop:
+    def of(self, user: str, drop_id: str) -> Upload:
         """Return one of somebody's. Raise `DropGoneError`."""
-        drop = Drop(self.directory / drop_id)
+        drop = Upload(self.directory / drop_id)
         if _ID.fullmatch(drop_id) is None or drop.about.get("user") != user:
             raise DropGoneError
         return drop
 
-    def every(self, user: str | None = None) -> Sequence[Drop]:
+    def every(self, user: str | None = None) -> Sequence[Upload]:
         """Return those of somebody, or all, the latest first."""
-        found: list[tuple[str, Drop]] = []
+        found: list[tuple[str, Upload]] = []
         for one in sorted(self.directory.glob("*")) if self.directory.is_dir() else ():
             with suppress(DropGoneError):
-                about = Drop(one).about
+                about = Upload(one).about
                 if user is None or about.get("user") == user:
-                    found.append((str(about.get("at", "")), Drop(one)))
+                    found.append((str(about.get("at", "")), Upload(one)))
         return [one for _, one in sorted(found, key=lambda pair: pair[0], reverse=True)]
 
     def room(self, user: str, now: datetime) -> Path:
@@ -189,7 +189,7 @@ class Drops:
         for one in self._in_the_way(self.every(user)):
             one.remove()
 
-    def _in_the_way(self, own: Sequence[Drop]) -> Sequence[Drop]:
+    def _in_the_way(self, own: Sequence[Upload]) -> Sequence[Upload]:
         quiet = [one for one in own if not one.state().is_busy]
         return [one for at, one in enumerate(quiet) if at >= MOST_OF_ONE - 1 or not (one.path / "run.jsonl").exists()]
 

@@ -21,13 +21,13 @@ from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError, ForbiddenError, UnauthenticatedError, UnavailableError
 from birthmark.operator_api.api_router import told as problem_of
 from birthmark.operator_api.enrollment import MOST_AT_ONCE as MOST_ASKED
-from birthmark.operator_api.enrollment import Became
-from birthmark.operator_api.in_process_client import Deed, Inside, Person
+from birthmark.operator_api.enrollment import EnrollmentResult
+from birthmark.operator_api.in_process_client import ApiOperation, InProcessClient, Person
 from birthmark.supervised_tasks import beside, told
 from birthmark.webconsole.enroll.limits import MOST_AT_ONCE, PAUSE_S
-from birthmark.webconsole.enroll.multipart import Received
+from birthmark.webconsole.enroll.multipart import UploadedFile
 from birthmark.webconsole.enroll.parser import Row, rows_of, sort
-from birthmark.webconsole.enroll.uploads import Drop, State
+from birthmark.webconsole.enroll.uploads import State, Upload
 
 _SLICE, _TOLD_EVERY, _A_MOMENT_S = 10, 50, 5.0
 _ENDS = (ForbiddenError, UnauthenticatedError, UnavailableError)
@@ -40,22 +40,22 @@ Check = Callable[[], Person]
 class Work:
     """What this process does to lists."""
 
-    inside: Inside
+    inside: InProcessClient
     clock: Clock
     _tasks: set[asyncio.Task[None]] = field(default_factory=set, init=False)
     _turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MOST_AT_ONCE), init=False)
 
-    def look(self, drop: Drop, files: Sequence[Received], check: Check) -> bool:
+    def look(self, drop: Upload, files: Sequence[UploadedFile], check: Check) -> bool:
         """Begin to look what would happen; say whether nobody else is at it."""
         return self._begin(drop, lambda: self._look(drop, files, check), "reading")
 
-    def run(self, drop: Drop, check: Check) -> bool:
+    def run(self, drop: Upload, check: Check) -> bool:
         """Begin to put on record what can be; say whether nobody else is at it."""
         with suppress(FileNotFoundError):
             (drop.path / "stop").unlink()
         return self._begin(drop, lambda: self._run(drop, check), "running")
 
-    def stop(self, drop: Drop) -> None:
+    def stop(self, drop: Upload) -> None:
         """Let a run end after the row that it is at, in whichever process."""
         (drop.path / "stop").touch(0o600)
 
@@ -72,7 +72,7 @@ class Work:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def _begin(self, drop: Drop, work: Callable[[], Any], phase: str) -> bool:
+    def _begin(self, drop: Upload, work: Callable[[], Any], phase: str) -> bool:
         lock = flock.take(drop.lock, patience=1)
         if lock is None:
             return False
@@ -96,7 +96,7 @@ class Work:
         self._keep(told(f"console.{phase}", alone()))
         return True
 
-    async def _look(self, drop: Drop, files: Sequence[Received], check: Check) -> None:
+    async def _look(self, drop: Upload, files: Sequence[UploadedFile], check: Check) -> None:
         counts: Counter[str] = Counter()
         place = drop.about["dps"]
         try:
@@ -128,10 +128,10 @@ class Work:
             body = {"devices": devices[at : at + MOST_ASKED]}
             found = await self.inside.read(who, "/dps/{name}/enrollments/check", body, place)
             told_of |= {row["place"]: one for row, one in zip(asked[at:], found, strict=False)}
-        refused = {"outcome": Became.REFUSED.value}
+        refused = {"outcome": EnrollmentResult.REFUSED.value}
         return [{"problem": None, **told_of[row["place"]]} if row["place"] in told_of else refused for row in rows]
 
-    async def _run(self, drop: Drop, check: Check) -> None:
+    async def _run(self, drop: Upload, check: Check) -> None:
         counts: Counter[str] = Counter()
         looked = {row["place"]: row["outcome"] for row in drop.lines("looked.jsonl")}
         total, place, phase, problem = len(looked), drop.about["dps"], "complete", None
@@ -156,14 +156,14 @@ class Work:
 
     async def _one(self, place: str, row: Row, who: Person) -> Mapping[str, Any]:
         if row["pem"] is None:
-            return {"outcome": Became.REFUSED.value, "problem": row["problem"]}
+            return {"outcome": EnrollmentResult.REFUSED.value, "problem": row["problem"]}
         body = {"certificate": row["pem"], "device_id": _name_of(row)}
         try:
-            done = await self.inside.do(who, Deed("POST", "/dps/{name}/enrollments", (place,), body))
+            done = await self.inside.do(who, ApiOperation("POST", "/dps/{name}/enrollments", (place,), body))
         except _ENDS:
             raise
         except BirthmarkError as error:
-            return {"outcome": Became.REFUSED.value, "problem": problem_of(error)}
+            return {"outcome": EnrollmentResult.REFUSED.value, "problem": problem_of(error)}
         return {"outcome": done["outcome"], "problem": None}
 
 
@@ -184,7 +184,7 @@ async def _each(rows: Iterator[dict[str, Any]]) -> AsyncIterator[dict[str, Any]]
             yield one
 
 
-async def _keep_state(drop: Drop, state: State) -> None:
+async def _keep_state(drop: Upload, state: State) -> None:
     """Say how far it is; the disk may take its time."""
     await beside(lambda: drop.keep_state(state))
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import NamedTuple
 
-from birthmark.webconsole.life.model import Item, Lane, Point, Span, Words, word_of
+from birthmark.webconsole.life.model import Item, Lane, Point, Span, TimelineTexts, word_of
 from birthmark.webconsole.life.time_axis import Scale
 from birthmark.webconsole.svg import Tone, cut, width_of
 
@@ -54,7 +54,7 @@ class Mark:
 
 
 @dataclass(slots=True)
-class Placed:
+class PlacedLane:
     """A lane ready to be drawn."""
 
     lane: Lane
@@ -86,10 +86,10 @@ class Field:
         return extent[1] + 3 <= self.now or self.now + 3 <= extent[0]
 
 
-def place(lane: Lane, field_: Field, words: Words, coarsest: int) -> Placed:
+def place(lane: Lane, field_: Field, words: TimelineTexts, coarsest: int) -> PlacedLane:
     """Return the marks of `lane` in rows, as fine as they are readable, but at least as coarse as that level."""
     for level in LEVELS[coarsest:]:
-        placed = Placed(lane, _points(lane, field_.scale, words, level), _spans(lane, field_.scale, words, level))
+        placed = PlacedLane(lane, _points(lane, field_.scale, words, level), _spans(lane, field_.scale, words, level))
         _put_points(placed, field_)
         _put_spans(placed)
         _put_labels(placed, field_)
@@ -123,7 +123,7 @@ def _chains(
     return chains
 
 
-def _points(lane: Lane, scale: Scale, words: Words, level: Level) -> list[Mark]:
+def _points(lane: Lane, scale: Scale, words: TimelineTexts, level: Level) -> list[Mark]:
     """Return points as marks: a word that comes again before its label ends is said once, for a thread of them."""
     room = max((scale.right - scale.left) * 0.4, _LABEL_PX)
 
@@ -148,7 +148,7 @@ def end_of(item: Item, scale: Scale) -> float:
     return scale.right if isinstance(item, Point) or item.end is None else scale.x(item.end)
 
 
-def _spans(lane: Lane, scale: Scale, words: Words, level: Level) -> list[Mark]:
+def _spans(lane: Lane, scale: Scale, words: TimelineTexts, level: Level) -> list[Mark]:
     room = max((scale.right - scale.left) * 0.5, _LABEL_PX)
     spans = [item for item in lane.items if isinstance(item, Span)]
     marks = []
@@ -159,7 +159,7 @@ def _spans(lane: Lane, scale: Scale, words: Words, level: Level) -> list[Mark]:
     return marks
 
 
-def _put_points(placed: Placed, field_: Field) -> None:
+def _put_points(placed: PlacedLane, field_: Field) -> None:
     """Put each mark into the first row that has the room for it and its label, and where now is not covered."""
     rows: list[list[Extent]] = [[] for _ in range(_POINT_ROWS)]
     for mark in placed.points:
@@ -179,23 +179,23 @@ def _put_points(placed: Placed, field_: Field) -> None:
     placed.point_rows = max(used, default=0)
 
 
-class _Way(NamedTuple):
+class _LabelPosition(NamedTuple):
     row: int
     label_row: int
     label: Extent
 
 
-def _ways(mark: Mark, row: int) -> list[_Way]:
+def _ways(mark: Mark, row: int) -> list[_LabelPosition]:
     """Return where the label of a mark may stand: right of it, left, or below what is long."""
     width, gap = width_of(mark.label), _MARK_PX + 4
     right, left = mark.right + gap, mark.left - gap - width
-    ways = [_Way(row, row, (right, right + width)), _Way(row, row, (left, left + width))]
+    ways = [_LabelPosition(row, row, (right, right + width)), _LabelPosition(row, row, (left, left + width))]
     if row + 1 < _POINT_ROWS and mark.right - mark.left >= width:
-        ways.append(_Way(row, row + 1, (mark.left, mark.left + width)))
+        ways.append(_LabelPosition(row, row + 1, (mark.left, mark.left + width)))
     return ways
 
 
-def _has_room(rows: Sequence[Sequence[Extent]], way: _Way, glyph: Extent) -> bool:
+def _has_room(rows: Sequence[Sequence[Extent]], way: _LabelPosition, glyph: Extent) -> bool:
     return _fits(rows[way.row], glyph) and _fits(rows[way.label_row], way.label)
 
 
@@ -203,7 +203,7 @@ def _fits(taken: Sequence[Extent], extent: Extent) -> bool:
     return all(extent[0] >= right + _GAP_PX or extent[1] + _GAP_PX <= left for left, right in taken)
 
 
-def _put_spans(placed: Placed) -> None:
+def _put_spans(placed: PlacedLane) -> None:
     ends: list[float] = []
     for mark in placed.spans:
         row = next((row for row, end in enumerate(ends) if end <= mark.left + 0.5), len(ends))
@@ -213,7 +213,7 @@ def _put_spans(placed: Placed) -> None:
     placed.is_crowded = placed.is_crowded or len(ends) > _SPAN_ROWS
 
 
-def _put_labels(placed: Placed, field_: Field) -> None:
+def _put_labels(placed: PlacedLane, field_: Field) -> None:
     """Put the labels of spans below them, the most urgent and then the latest first, as many as there is room for."""
     rows: list[list[Extent]] = [[] for _ in range(_LABEL_ROWS)]
     for mark in sorted(placed.spans, key=lambda mark: (_SEVERITY.index(mark.kind), -mark.left)):

@@ -57,7 +57,7 @@ class Lane:
 
 
 @dataclass(frozen=True, slots=True)
-class Words:
+class TimelineTexts:
     """What a life says, in the reader's language."""
 
     now: str
@@ -103,7 +103,7 @@ class Row:
     link: str | None
 
 
-def rows(lanes: Sequence[Lane], *, words: Words) -> list[Row]:
+def rows(lanes: Sequence[Lane], *, words: TimelineTexts) -> list[Row]:
     """Return every item of `lanes` as a row, the latest first."""
     items = [(item.since, lane.label, item) for lane in lanes for item in lane.items]
     items.sort(key=lambda entry: entry[0], reverse=True)

@@ -5,8 +5,8 @@ from datetime import datetime
 from xml.sax.saxutils import escape
 
 from birthmark.webconsole.charts.axes import lower
-from birthmark.webconsole.life.layout import LEVELS, Field, Mark, Placed, end_of, is_solid, place
-from birthmark.webconsole.life.model import Item, Lane, Span, Words
+from birthmark.webconsole.life.layout import LEVELS, Field, Mark, PlacedLane, end_of, is_solid, place
+from birthmark.webconsole.life.model import Item, Lane, Span, TimelineTexts
 from birthmark.webconsole.life.time_axis import Scale, reach, ticks
 from birthmark.webconsole.svg import (
     LINE_PX,
@@ -33,7 +33,9 @@ _LEAST_PX = 0.1  # what is narrower is not drawn
 _STACKED_PX = 480  # a drawing narrower than this has the names of lanes above them
 
 
-def life(lanes: Sequence[Lane], *, now: datetime, name: str, title: str, desc: str, words: Words, size: Size) -> str:
+def life(
+    lanes: Sequence[Lane], *, now: datetime, name: str, title: str, desc: str, words: TimelineTexts, size: Size
+) -> str:
     """Return the life as SVG, named `name` within its page: as fine as it is readable within `MAX_BYTES`.
 
     More lanes than a page has, or links of a kilobyte, may take more.
@@ -52,7 +54,7 @@ def life(lanes: Sequence[Lane], *, now: datetime, name: str, title: str, desc: s
 class _Draft:
     """One try, with lanes at least as coarse as a level."""
 
-    def __init__(self, lanes: Sequence[Lane], now: datetime, words: Words, size: Size, coarsest: int) -> None:
+    def __init__(self, lanes: Sequence[Lane], now: datetime, words: TimelineTexts, size: Size, coarsest: int) -> None:
         self._now, self._words, self._size = now, words, size
         self._is_stacked = size.width < _STACKED_PX
         names = [cut(lane.label, size.width * 0.24, is_strong=True) for lane in lanes]
@@ -90,7 +92,7 @@ class _Draft:
             below + line + drawn + said, self._size, name=name, height=y + 22, title=title, desc=desc, kind="life"
         )
 
-    def _lane(self, placed: Placed, y: float) -> tuple[str, float]:
+    def _lane(self, placed: PlacedLane, y: float) -> tuple[str, float]:
         """Return the lane that begins at `y`, and where it ends."""
         room = self._size.width - 2.0 if self._is_stacked else self._left - 20
         label = Label(cut(placed.lane.label, room, is_strong=True), 0, y + 19, look="lane")
@@ -119,10 +121,10 @@ class _Draft:
         listed = ["…" if item is None else _bounded(self._words.exactly(item), each) for item in kept]
         return "\n".join([_bounded(label, each), *listed])
 
-    def _link_of(self, placed: Placed, items: Sequence[Item]) -> str | None:
+    def _link_of(self, placed: PlacedLane, items: Sequence[Item]) -> str | None:
         return items[0].link if len(items) == 1 else placed.lane.link
 
-    def _point_mark(self, placed: Placed, mark: Mark, y: float) -> str:
+    def _point_mark(self, placed: PlacedLane, mark: Mark, y: float) -> str:
         drawn = ""
         several = self._words.together(placed.lane, mark.items)
         if len(mark.items) == 1:
@@ -144,7 +146,7 @@ class _Draft:
             drawn += Label(mark.label, mark.label_x, y + 4 + below, look=f"of {mark.kind}").drawn()
         return drawn
 
-    def _span_mark(self, placed: Placed, mark: Mark, y: float) -> str:
+    def _span_mark(self, placed: PlacedLane, mark: Mark, y: float) -> str:
         """Return a bar up to now, its future apart, and an arrow where it goes on beyond the drawing."""
         now = self._scale.x(self._now)
         ends = [

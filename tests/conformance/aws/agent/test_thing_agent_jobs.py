@@ -14,7 +14,7 @@ import pytest
 
 from birthmark.agent.jobs.command_runner import left_of
 from birthmark.agent.jobs.execution_state import Record, Step, read_record, write_record
-from birthmark.agent.paths import Places
+from birthmark.agent.paths import AgentPaths
 from support.agent.device import until as told
 from support.aws.agent import AwsAgentOnDevice
 from support.aws.clients import until
@@ -69,7 +69,7 @@ class Site:
         return found["status"], found["statusDetails"]["detailsMap"]
 
     def is_begun(self) -> bool:
-        found = read_record(Places(self.device.root).job)
+        found = read_record(AgentPaths(self.device.root).job)
         return found is not None and found.step is Step.BEGUN
 
     def lines(self) -> list[str]:
@@ -196,7 +196,7 @@ def killed_in_the_middle(site: Site, script: str) -> tuple[str, str]:
     with site.device.running():
         job_id = site.wants("run", script=script)
         until(lambda: site.lines() == ["begun"])
-    record = read_record(Places(site.device.root).job)
+    record = read_record(AgentPaths(site.device.root).job)
     assert record is not None
     assert list(left_of(record.agent))
     return job_id, record.agent
@@ -208,7 +208,7 @@ def test_a_script_in_whose_middle_the_agent_is_killed_is_ended_and_told_as_inter
         status, details = site.ended(job_id)
         assert not list(left_of(left))
         assert (status, details["reason"].partition(":")[0], site.lines()) == ("FAILED", "interrupted", ["begun"])
-        until(lambda: not Places(site.device.root).job.exists())
+        until(lambda: not AgentPaths(site.device.root).job.exists())
         assert site.ended(site.wants("run", script="say"))[0] == "SUCCEEDED"
 
 
@@ -228,7 +228,7 @@ def test_the_work_goes_on_while_the_connection_is_away(running: Site, iot: Any) 
     held = iot.list_thing_principals(thingName=running.name)["principals"][0].rpartition("/")[2]
     iot.update_certificate(certificateId=held, newStatus="INACTIVE")  # the connection ends, and none is made
     (running.directory / "go").touch()
-    until(lambda: read_record(Places(running.device.root).job) is not None and not running.is_begun())
+    until(lambda: read_record(AgentPaths(running.device.root).job) is not None and not running.is_begun())
     iot.update_certificate(certificateId=held, newStatus="ACTIVE")
     assert running.ended(job_id)[0] == "SUCCEEDED"
 
@@ -264,7 +264,7 @@ def test_a_restart_is_over_when_the_machine_has_booted_since(site: Site) -> None
     with site.device.running():
         job_id = site.wants("restart")
         until(lambda: site.lines() == ["restart"])
-    place = Places(site.device.root).job
+    place = AgentPaths(site.device.root).job
     record = read_record(place)
     assert record is not None
     write_record(

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from birthmark.keys.errors import ModuleBrokenError, ModuleMissingError
-from birthmark.secure_elements.atecc.chip import Place, load_memory
+from birthmark.secure_elements.atecc.chip import ChipAddress, load_memory
 from birthmark.secure_elements.atecc.simulated_factory import create_atecc
 from birthmark.secure_elements.atecc.simulator import SLOT_BYTES, Memory, SoftwareChip, crc16, packet
 from support.fakes import SeededEntropy
@@ -98,21 +98,21 @@ def test_a_slot_is_locked_for_good(chip: SoftwareChip) -> None:
 @pytest.mark.parametrize(
     ("text", "place"),
     [
-        ("cryptoauthlib", Place(0x6A, 1)),
-        ("cryptoauthlib:i2c,0x6C", Place(0x6C, 1)),
-        ("cryptoauthlib:i2c,0xC0,2", Place(0xC0, 2)),
-        ("cryptoauthlib:/somewhere", Place(directory=Path("/somewhere"))),
+        ("cryptoauthlib", ChipAddress(0x6A, 1)),
+        ("cryptoauthlib:i2c,0x6C", ChipAddress(0x6C, 1)),
+        ("cryptoauthlib:i2c,0xC0,2", ChipAddress(0xC0, 2)),
+        ("cryptoauthlib:/somewhere", ChipAddress(directory=Path("/somewhere"))),
         ("/usr/lib/libcryptoauth.so", None),
         ("cryptoauthlibrary", None),
     ],
 )
-def test_where_a_chip_is_stands_in_place_of_a_library(text: str, place: Place | None) -> None:
-    assert Place.parse(Path(text)) == place
+def test_where_a_chip_is_stands_in_place_of_a_library(text: str, place: ChipAddress | None) -> None:
+    assert ChipAddress.parse(Path(text)) == place
 
 
 def test_an_address_in_seven_bits_or_none_is_explained() -> None:
     with pytest.raises(ModuleBrokenError) as refused:
-        Place.parse(Path("cryptoauthlib:i2c,53"))
+        ChipAddress.parse(Path("cryptoauthlib:i2c,53"))
     assert "8 bits" in refused.value.explain_cause()
 
 

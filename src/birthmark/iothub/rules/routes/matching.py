@@ -19,7 +19,7 @@ from birthmark.iothub.model import Message
 from birthmark.iothub.rules.routes.configuration import compiled, read_once
 from birthmark.iothub.wire.common import operation_time, to_json
 from birthmark.iothub.wire.d2c import MODULE
-from birthmark.iothub.wire.routing import BUILT_IN, FALLBACK, Endpoint, Enrichment, Kept, Route, Source
+from birthmark.iothub.wire.routing import BUILT_IN, FALLBACK, Endpoint, Enrichment, Route, Source, StoredRouting
 from birthmark.message_routing import model
 from birthmark.message_routing.rules.conditions import Condition, Subject, TooMuchError, holds
 from birthmark.text_files import plain_text
@@ -42,10 +42,10 @@ SYSTEM: Mapping[str, str] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Ready:
+class PreparedRouting:
     """A hub's routing, made ready."""
 
-    kept: Kept
+    kept: StoredRouting
     routes: Sequence[tuple[Route, Condition]]
     """Those that are switched on."""
     needs_twin: bool
@@ -64,13 +64,13 @@ class Ready:
         return [one for one in self.kept.routing.enrichments if endpoint in one.endpoints]
 
 
-def make_ready(kept: Kept) -> Ready:
+def make_ready(kept: StoredRouting) -> PreparedRouting:
     """Return a routing, made ready. Raise `RouteConditionError`."""
     routing = kept.routing
     routes = [(one, compiled(one.condition, kept.hub, read_once)) for one in routing.routes if one.is_enabled]
     needs_twin = any(condition.needs_twin for _, condition in routes)
     needs_twin = needs_twin or any(one.value.startswith("$twin.") for one in routing.enrichments)
-    return Ready(kept, routes, needs_twin, routing.sources)
+    return PreparedRouting(kept, routes, needs_twin, routing.sources)
 
 
 def source_of(message: Message) -> Source:
@@ -125,7 +125,7 @@ def takes(condition: Condition, subject: Subject, route: str) -> bool:
 
 
 def matching(
-    ready: Ready, source: Source, message: model.Message, twin: Mapping[str, Any] | None
+    ready: PreparedRouting, source: Source, message: model.Message, twin: Mapping[str, Any] | None
 ) -> Iterator[tuple[str, Sequence[str]]]:
     """Yield the routes that take a message, each with its endpoints: the last one where no other does."""
     is_taken, subject = False, Subject(message, twin)
@@ -139,7 +139,7 @@ def matching(
 
 
 def destinations(
-    ready: Ready, source: Source, message: model.Message, twin: Mapping[str, Any] | None
+    ready: PreparedRouting, source: Source, message: model.Message, twin: Mapping[str, Any] | None
 ) -> Mapping[str, str]:
     """Return the endpoints that a message goes to, each once, with the first route that leads there."""
     found: dict[str, str] = {}

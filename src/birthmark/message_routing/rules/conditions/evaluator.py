@@ -23,8 +23,8 @@ from birthmark.message_routing.rules.conditions.parser import (
     Logic,
     Not,
     Parser,
-    Place,
     Reference,
+    ReferenceSource,
 )
 from birthmark.message_routing.rules.sql.errors import mistake
 from birthmark.message_routing.rules.sql.values import CHARS_PER_STEP, UNDEFINED, Meter, Value
@@ -123,7 +123,7 @@ def parse_condition(text: str) -> Condition:
     except UnicodeEncodeError as error:
         mistake(error.start, "The text has half of a character.", "Send it as UTF-8.")
     expression = Parser(text).condition()
-    needs_twin = any(isinstance(one, Reference) and one.place is Place.TWIN for one in _walk(expression))
+    needs_twin = any(isinstance(one, Reference) and one.place is ReferenceSource.TWIN for one in _walk(expression))
     return Condition(text, needs_twin, expression, _compile(expression))
 
 
@@ -150,15 +150,15 @@ def _compile(expression: Expression) -> _Compiled:
 def _reference(reference: Reference) -> _Compiled:
     path = reference.path
     match reference.place:
-        case Place.APPLICATION:
+        case ReferenceSource.APPLICATION:
             name = str(path[0])
             return lambda subject: subject.application(name)
-        case Place.SYSTEM:
+        case ReferenceSource.SYSTEM:
             name = str(path[0])
             return lambda subject: subject.system(name)
-        case Place.BODY:
+        case ReferenceSource.BODY:
             return lambda subject: _within(subject, subject.body, path)
-        case Place.TWIN:
+        case ReferenceSource.TWIN:
             return lambda subject: _within(subject, subject.twin, path)
 
 

@@ -16,7 +16,7 @@ from birthmark.message_routing.rules.sql.errors import mistake
 from birthmark.message_routing.rules.sql.values import UNDEFINED
 
 
-class Place(Enum):
+class ReferenceSource(Enum):
     """Where a reference looks."""
 
     APPLICATION = "application property"
@@ -29,7 +29,7 @@ class Place(Enum):
 class Reference:
     """A property, or a way into the body or the twin: names, and numbers of elements."""
 
-    place: Place
+    place: ReferenceSource
     path: tuple[str | int, ...]
 
 
@@ -264,15 +264,15 @@ class Parser:
             self._expect("]")
         first = token.text.lower()
         if first in {"$body", "$twin"}:
-            return Reference(Place.BODY if first == "$body" else Place.TWIN, tuple(path[1:]))
+            return Reference(ReferenceSource.BODY if first == "$body" else ReferenceSource.TWIN, tuple(path[1:]))
         if any(isinstance(one, int) for one in path):
             mistake(
                 token.where, "A property of a message is a string: it has no elements.", "Begin with $body or $twin."
             )
         name = ".".join(map(str, path))
         if name.startswith("$") and token.kind == "name":
-            return Reference(Place.SYSTEM, (name[1:].lower(),))
-        return Reference(Place.APPLICATION, (name.lower(),))
+            return Reference(ReferenceSource.SYSTEM, (name[1:].lower(),))
+        return Reference(ReferenceSource.APPLICATION, (name.lower(),))
 
     def _list(self, closing: str) -> tuple[Expression, ...]:
         items: list[Expression] = []

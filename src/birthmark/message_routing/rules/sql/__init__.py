@@ -7,7 +7,7 @@ tests/vectors/rules_sql.toml.
 
 from birthmark.message_routing.rules.sql.context import NO_SHADOWS, Lookups, Shadows, new_meter
 from birthmark.message_routing.rules.sql.errors import ShadowWantedError, SqlMistake, TooMuchError
-from birthmark.message_routing.rules.sql.evaluator import Selected, Statement, evaluate, parse
+from birthmark.message_routing.rules.sql.evaluator import SelectedMessage, Statement, evaluate, parse
 from birthmark.message_routing.rules.sql.functions.messages import seen_topic
 from birthmark.message_routing.rules.sql.parser import check_filter, parse_version
 from birthmark.message_routing.rules.sql.syntax import Version
@@ -19,7 +19,7 @@ __all__ = [
     "UNDEFINED",
     "Lookups",
     "Meter",
-    "Selected",
+    "SelectedMessage",
     "ShadowWantedError",
     "Shadows",
     "SqlMistake",

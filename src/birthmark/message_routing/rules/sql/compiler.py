@@ -11,11 +11,11 @@ from birthmark.message_routing.rules.sql.syntax import (
     All,
     ArrayOf,
     Call,
-    Case,
-    Cast,
+    CaseExpression,
+    CastExpression,
     Chain,
     Compare,
-    Either,
+    Disjunction,
     Exists,
     Expression,
     In,
@@ -157,7 +157,7 @@ def _payload(_it: Value, run: Run) -> Value:
     return run.message.payload
 
 
-def _cast(cast: Cast) -> Compiled:
+def _cast(cast: CastExpression) -> Compiled:
     inner = compile_expression(cast.value)
 
     def to_string(it: Value, run: Run) -> Value:
@@ -291,7 +291,7 @@ def _negative(expression: Negative) -> Compiled:
     return negated
 
 
-def _case(case: Case) -> Compiled:
+def _case(case: CaseExpression) -> Compiled:
     value = compile_expression(case.value)
     whens = [(compile_expression(one), compile_expression(then)) for one, then in case.whens]
     otherwise = compile_expression(case.otherwise) if case.otherwise is not None else lambda _it, _run: UNDEFINED
@@ -352,15 +352,15 @@ _COMPILERS: Mapping[type, Callable[[Any], Compiled]] = {
     ArrayOf: _array,
     ObjectOf: _object,
     Call: _call,
-    Cast: _cast,
+    CastExpression: _cast,
     Compare: _compare,
     In: _in,
     Exists: _exists,
     Chain: _chain,
     All: lambda one: _logic(one.parts, decides=False),
-    Either: lambda one: _logic(one.parts, decides=True),
+    Disjunction: lambda one: _logic(one.parts, decides=True),
     Not: _not,
     Negative: _negative,
-    Case: _case,
+    CaseExpression: _case,
     Query: _query,
 }

@@ -29,7 +29,7 @@ _SURELY_BOUNDED_BYTES = 4 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Ready:
+class PreparedExpressions:
     """An expression or more, and what is known of them before any message comes."""
 
     terms: int
@@ -50,7 +50,7 @@ class Statement:
     needs_shadow: bool
     """It asks for shadows, so that `evaluate` may raise `ShadowWantedError`."""
     select: Select
-    ready: Ready
+    ready: PreparedExpressions
     is_whole: bool
     """It is SELECT *: the payload goes out as it came."""
     _variables: tuple[tuple[str, Compiled], ...]
@@ -59,7 +59,7 @@ class Statement:
 
 
 @dataclass(frozen=True, slots=True)
-class Selected:
+class SelectedMessage:
     """What goes to a rule's actions."""
 
     payload: bytes
@@ -98,14 +98,14 @@ def evaluate(
     entropy: Entropy,
     lookups: Lookups = NO_SHADOWS,
     meter: Meter | None = None,
-) -> Selected | None:
+) -> SelectedMessage | None:
     """Return what the statement selects, or None where its WHERE is anything but true.
 
     Whatever goes wrong within an expression is Undefined. Raise `TooMuchError` for a message that costs too much, and
     `ShadowWantedError` where `lookups` does.
     """
     if statement.is_whole and statement._where is None and not statement._variables:  # noqa: SLF001 - this file's own
-        return Selected(message.payload, NO_VARIABLES)
+        return SelectedMessage(message.payload, NO_VARIABLES)
     try:
         known: dict[str, Any] = {"entropy": entropy, "lookups": lookups, "meter": meter}
         return _evaluated(statement, *begin(message, statement.version, statement.ready, **known))
@@ -113,7 +113,7 @@ def evaluate(
         raise TooMuchError("The statement nests what it makes too deep.") from error
 
 
-def _evaluated(statement: Statement, run: Run, it: Value) -> Selected | None:
+def _evaluated(statement: Statement, run: Run, it: Value) -> SelectedMessage | None:
     if statement._variables:  # noqa: SLF001
         made: dict[str, Value] = {}
         run.variables = made
@@ -124,14 +124,14 @@ def _evaluated(statement: Statement, run: Run, it: Value) -> Selected | None:
     if statement._where is not None and boolean_of(statement._where(it, run)) is not True:  # noqa: SLF001
         return None
     if statement.is_whole:
-        return Selected(run.message.payload, run.variables)
-    return Selected(render_within(statement._select(it, run), run.meter), run.variables)  # noqa: SLF001
+        return SelectedMessage(run.message.payload, run.variables)
+    return SelectedMessage(render_within(statement._select(it, run), run.meter), run.variables)  # noqa: SLF001
 
 
 def begin(
     message: Message,
     version: Version,
-    ready: Ready,
+    ready: PreparedExpressions,
     *,
     entropy: Entropy,
     lookups: Lookups,
@@ -157,10 +157,10 @@ def check_text(text: str) -> None:
         mistake(0, "The text is longer than 262144 bytes.", "Make several rules of it.")
 
 
-def ready_of(node: Any, terms: int) -> Ready:
+def ready_of(node: Any, terms: int) -> PreparedExpressions:
     """Return what is known of a statement or an expression without a message."""
     found = list(_walk(node))
-    return Ready(
+    return PreparedExpressions(
         terms=terms,
         reads_payload=any(isinstance(one, Path | Star) for one in found),
         needs_shadow=any(isinstance(one, Call) and one.name == "get_thing_shadow" for one in found),

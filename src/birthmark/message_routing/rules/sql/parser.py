@@ -18,11 +18,11 @@ from birthmark.message_routing.rules.sql.syntax import (
     All,
     ArrayOf,
     Call,
-    Case,
-    Cast,
+    CaseExpression,
+    CastExpression,
     Chain,
     Compare,
-    Either,
+    Disjunction,
     Exists,
     Expression,
     In,
@@ -255,7 +255,7 @@ class Parser:
         while self._token.word == "OR":
             self._advance()
             parts.append(self._all())
-        return Either(tuple(parts)) if len(parts) > 1 else parts[0]
+        return Disjunction(tuple(parts)) if len(parts) > 1 else parts[0]
 
     def _all(self) -> Expression:
         parts = [self._not()]
@@ -438,7 +438,7 @@ class Parser:
             items, where = _named(items, element), _named(where, element)
         return Query(is_value, items, source, where, self._terms - began + 1)
 
-    def _case(self) -> Case:
+    def _case(self) -> CaseExpression:
         self._advance()
         if self._token.word == "WHEN":
             mistake(self._token.where, "CASE compares a value.", "Write CASE true WHEN a > 5 THEN … END.")
@@ -456,9 +456,9 @@ class Parser:
             self._advance()
             otherwise = self._expression()
         self._expect_word("END")
-        return Case(value, tuple(whens), otherwise)
+        return CaseExpression(value, tuple(whens), otherwise)
 
-    def _cast(self) -> Cast:
+    def _cast(self) -> CastExpression:
         self._advance()
         self._expect("(")
         value = self._expression()
@@ -470,7 +470,7 @@ class Parser:
             return mistake(token.where, "cast() knows no such type in this version.", f"Write {', '.join(kinds)}.")
         self._advance()
         self._expect(")")
-        return Cast(value, kind)
+        return CastExpression(value, kind)
 
     def _call(self, token: Token) -> Call:
         name = token.text.lower()

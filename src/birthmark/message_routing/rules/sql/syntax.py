@@ -59,7 +59,7 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
-class Cast:
+class CastExpression:
     value: "Expression"
     kind: str
     """`string`, `int`, `double`, `decimal` or `boolean`: the spellings are the parser's."""
@@ -101,7 +101,7 @@ class All:
 
 
 @dataclass(frozen=True, slots=True)
-class Either:
+class Disjunction:
     parts: tuple["Expression", ...]
 
 
@@ -116,7 +116,7 @@ class Negative:
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
+class CaseExpression:
     value: "Expression"
     whens: tuple[tuple["Expression", "Expression"], ...]
     otherwise: "Expression | None"
@@ -157,16 +157,16 @@ Expression: TypeAlias = (
     | ArrayOf
     | ObjectOf
     | Call
-    | Cast
+    | CastExpression
     | Compare
     | In
     | Exists
     | Chain
     | All
-    | Either
+    | Disjunction
     | Not
     | Negative
-    | Case
+    | CaseExpression
     | Query
 )
 

@@ -13,7 +13,7 @@ from birthmark.message_routing.model import Message
 from birthmark.message_routing.rules.sql.compiler import compile_expression
 from birthmark.message_routing.rules.sql.context import NO_SHADOWS, Lookups, new_meter
 from birthmark.message_routing.rules.sql.errors import mistake
-from birthmark.message_routing.rules.sql.evaluator import NO_VARIABLES, Ready, begin, check_text, ready_of
+from birthmark.message_routing.rules.sql.evaluator import NO_VARIABLES, PreparedExpressions, begin, check_text, ready_of
 from birthmark.message_routing.rules.sql.lexer import Kind
 from birthmark.message_routing.rules.sql.parser import MAX_TERMS, Parser
 from birthmark.message_routing.rules.sql.syntax import Expression, Version
@@ -29,7 +29,7 @@ class Template:
     needs_shadow: bool
     is_constant: bool
     """No message changes it."""
-    ready: Ready
+    ready: PreparedExpressions
     _parts: tuple[str | Compiled, ...]
 
     @property

@@ -306,7 +306,7 @@ def test_a_page_leads_to_the_same_one_in_the_other_language(site: Path, page: Pa
 def test_pages_in_japanese_are_a_site_below_with_ways_to_and_fro(tmp_path: Path, page: Page) -> None:
     root = a_copy(tmp_path)
     (root / "docs" / "README.ja.md").write_text(
-        "# はじめに\n\n[英語](README.md#start) [用語集](reference/glossary.md) ![図](images/overview.svg)\n\n"
+        "# はじめに\n\n[英語](README.md#quick-start) [用語集](reference/glossary.md) ![図](images/overview.svg)\n\n"
         "## すべてのページ\n\n### 学ぶ\n\n- [証明書の更新](tutorial/est.ja.md)\n"
     )
     (root / "docs" / "tutorial" / "est.ja.md").write_text("# 証明書の更新\n\n[はじめに](../README.ja.md)\n")
